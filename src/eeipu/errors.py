@@ -1,0 +1,56 @@
+"""The exceptions that eeipu raises.
+
+EeipuError
+├── ConfigurationError (also ValueError): an argument is wrong; nothing has been run
+│   ├── SpaceError: a search space, or a configuration outside of it
+│   ├── PipelineError: stages that cannot be declared or joined as they were
+│   └── StudyMismatchError: a storage holds a study of something else
+├── CacheMiss (also KeyError): the cache has no usable value under a key
+├── MissingExtraError (also ImportError): an optional library is not installed
+└── SpaceExhausted: every configuration of a finite space has been evaluated
+
+A stage that fails is not an exception but data: see `eeipu.execution.StageRun.error`.
+"""
+
+__all__ = [
+    "CacheMiss",
+    "ConfigurationError",
+    "EeipuError",
+    "MissingExtraError",
+    "PipelineError",
+    "SpaceError",
+    "SpaceExhausted",
+    "StudyMismatchError",
+]
+
+
+class EeipuError(Exception):
+    """Root of all errors that eeipu raises on purpose."""
+
+
+class ConfigurationError(EeipuError, ValueError):
+    """An argument is wrong. The message names the value seen and the remedy."""
+
+
+class SpaceError(ConfigurationError):
+    """A search space is malformed, or a configuration does not lie in it."""
+
+
+class PipelineError(ConfigurationError):
+    """A stage or a pipeline is declared in a way that cannot run."""
+
+
+class StudyMismatchError(ConfigurationError):
+    """The storage holds a study under this name that belongs to something else."""
+
+
+class CacheMiss(EeipuError, KeyError):
+    """The cache has no usable value under this key."""
+
+
+class MissingExtraError(EeipuError, ImportError):
+    """An optional library is needed here. The message names the extra to install."""
+
+
+class SpaceExhausted(EeipuError):  # noqa: N818 - a state of the search, not a mistake
+    """Every configuration of a finite search space has been evaluated or is running."""

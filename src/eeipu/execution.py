@@ -1,0 +1,217 @@
+"""Running one path of stage calls: load the deepest memoized output, execute the rest.
+
+A stage that raises is data, not an exception: its run carries the traceback and the cost up to
+there, and nothing after it runs.
+"""
+
+import math
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from eeipu.cache import StageCache
+from eeipu.errors import CacheMiss
+from eeipu.keys import stage_key
+from eeipu.stages import Stage
+
+__all__ = ["PipelineRun", "StageCall", "StageRun", "run_path", "stage_calls"]
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """A stage, the hyper-parameters to call it with (without its name in front), and its key."""
+
+    stage: Stage
+    params: Mapping[str, Any]
+    key: str
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What became of one stage call.
+
+    Attributes:
+        name: The stage's name.
+        key: The content key of the call.
+        cost: What executing it cost, measured in seconds or declared; `None` if not executed.
+        memoized: Whether its output was reused.
+        error: The traceback, where the stage failed.
+        charged: What the budget pays: the cost, or the seconds that loading took.
+        saved: What the output cost when it was made, where it was reused and that is known.
+        output: The stage's output; for reused stages only the last one's was loaded.
+    """
+
+    name: str
+    key: str
+    cost: float | None = None
+    memoized: bool = False
+    error: str | None = None
+    charged: float = 0.0
+    saved: float = 0.0
+    output: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """What became of one configuration.
+
+    Attributes:
+        stage_names: The names of all stages, also of those that were not reached.
+        stage_runs: The stages that were reached, in order.
+        value: The objective; `None` if a stage failed.
+        metrics: All metrics, where the last stage returned a dict.
+    """
+
+    stage_names: tuple[str, ...]
+    stage_runs: tuple[StageRun, ...]
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        """The traceback of the stage that failed, if one did."""
+        return self.stage_runs[-1].error if self.stage_runs else None
+
+    @property
+    def stage_costs(self) -> list[float | None]:
+        """True cost a stage; `None` where the stage was not executed."""
+        costs = [run.cost for run in self.stage_runs]
+        return costs + [None] * (len(self.stage_names) - len(costs))
+
+    @property
+    def memoized(self) -> list[bool]:
+        """Whether each stage's output was reused."""
+        flags = [run.memoized for run in self.stage_runs]
+        return flags + [False] * (len(self.stage_names) - len(flags))
+
+    @property
+    def charged(self) -> float:
+        """What the budget pays for the run."""
+        return math.fsum(run.charged for run in self.stage_runs)
+
+    @property
+    def saved(self) -> float:
+        """What the reused stages would have cost."""
+        return math.fsum(run.saved for run in self.stage_runs)
+
+
+def stage_calls(
+    stages: Sequence[Stage], params: Sequence[Mapping[str, Any]], upstream: str
+) -> tuple[StageCall, ...]:
+    """The calls of one path, with their Merkle keys.
+
+    Args:
+        stages: The stages, first to last.
+        params: The hyper-parameters of each, as stored.
+        upstream: The key of the first stage's input.
+    """
+    calls = []
+    for stage, values in zip(stages, params, strict=True):
+        upstream = stage_key(stage.name, stage.fingerprint, values, upstream)
+        calls.append(StageCall(stage, values, upstream))
+    return tuple(calls)
+
+
+def run_path(
+    calls: Sequence[StageCall],
+    inputs: tuple[Any, ...],
+    cache: StageCache | None = None,
+    *,
+    clock: Clock = time.perf_counter,
+) -> Iterator[StageRun]:
+    """Run the calls one after another, yielding after each; stop after one that failed.
+
+    The deepest call whose output the cache still holds is loaded, and nothing above it runs.
+    The caller may stop iterating between two stages: what has been computed is in the cache.
+
+    Args:
+        calls: The path, from the first stage on.
+        inputs: The first stage's positional arguments.
+        cache: Where outputs are looked up and kept; `None` executes everything.
+        clock: Seconds that only grow; injected in tests and simulations.
+    """
+    loaded = _load_deepest(calls, cache, clock)
+    yield from loaded
+    args = (loaded[-1].output,) if loaded else inputs
+    for call in calls[len(loaded) :]:
+        run = call_stage(call, args, clock)
+        if run.error is None and call.stage.memoize and cache is not None:
+            _keep(cache, call, run)
+        yield run
+        if run.error is not None:
+            return
+        args = (run.output,)
+
+
+def _load_deepest(
+    calls: Sequence[StageCall], cache: StageCache | None, clock: Clock
+) -> list[StageRun]:
+    if cache is None:
+        return []
+    for depth in range(len(calls), 0, -1):
+        call = calls[depth - 1]
+        if not call.stage.memoize or call.key not in cache:
+            continue
+        start = clock()
+        try:
+            output = cache.get(call.key)
+        except CacheMiss:
+            continue
+        load_s = clock() - start
+        runs = [
+            StageRun(c.stage.name, c.key, memoized=True, saved=cache.cost(c.key) or 0.0)
+            for c in calls[:depth]
+        ]
+        # Declared costs have a unit of their own, to which seconds cannot be added.
+        charged = load_s if call.stage.cost is None else 0.0
+        runs[-1] = replace(runs[-1], charged=charged, output=output)
+        return runs
+    return []
+
+
+def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun:
+    """Execute one call and account for it, whether it succeeds or fails."""
+    name, key = call.stage.name, call.key
+    try:
+        declared = call.stage.declared_cost(call.params)
+    except Exception:
+        return StageRun(name, key, error=traceback.format_exc())
+    error = output = None
+    synchronize_devices()
+    start = clock()
+    try:
+        output = call.stage(*args, **call.params)
+        synchronize_devices()
+    except Exception:
+        error = traceback.format_exc()
+    measured = clock() - start
+    cost = measured if declared is None else declared
+    return StageRun(name, key, cost=cost, error=error, charged=cost, output=output)
+
+
+def synchronize_devices() -> None:
+    """Wait for work queued on GPUs, which would otherwise be billed to whoever waits next.
+
+    Stages that never load torch never pay for it here.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
+    try:
+        cache.put(call.key, run.output, cost=run.cost)
+    except Exception as error:  # an output that cannot be kept is still an output
+        warnings.warn(
+            f"the output of stage {call.stage.name!r} could not be kept and may have to be "
+            f"computed again: {error!r}",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,203 @@
+"""Stages: a user's function with its search space, its cost and what it needs to run."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, overload
+
+from optuna.distributions import BaseDistribution
+
+from eeipu.errors import PipelineError
+from eeipu.keys import code_fingerprint
+from eeipu.space import Distribution
+
+__all__ = ["Stage", "stage"]
+
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One step of a pipeline. Made by the decorator `stage`; calling it calls the function.
+
+    Attributes:
+        name: Unique within a pipeline; the first half of its parameters' names.
+        space: Hyper-parameter name -> distribution.
+        function: The user's function; `None` where the caller runs the stage (ask/tell).
+        version: Stands in for the code fingerprint in content keys.
+        cost: Hyper-parameters as keywords -> declared cost; `None` to measure seconds.
+        memoize: Whether the output may be kept and reused.
+        num_cpus: CPU cores that a call takes.
+        num_gpus: GPUs that a call takes; a fraction shares one.
+    """
+
+    name: str
+    space: Mapping[str, Distribution] = field(default_factory=dict)
+    function: Callable[..., Any] | None = None
+    version: str | None = None
+    cost: Callable[..., float] | None = None
+    memoize: bool = True
+    num_cpus: float = 1
+    num_gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if not self.name or "." in self.name:
+            raise PipelineError(
+                f"a stage's name must be non-empty and without dots, but got {self.name!r}; "
+                f"pass stage(name=...)."
+            )
+        for name, distribution in self.space.items():
+            if not isinstance(distribution, BaseDistribution):
+                raise PipelineError(
+                    f"stage {self.name!r}: the space of {name!r} must be a Float, Int or "
+                    f"Categorical, but got {distribution!r}."
+                )
+        if self.num_cpus < 0 or self.num_gpus < 0:
+            raise PipelineError(
+                f"stage {self.name!r}: num_cpus and num_gpus must not be negative, "
+                f"but got {self.num_cpus!r} and {self.num_gpus!r}."
+            )
+        if self.function is not None:
+            self._check_signature()
+            # inspect.signature, inspect.getsource and help() look through to the function.
+            object.__setattr__(self, "__wrapped__", self.function)
+            object.__setattr__(self, "__doc__", self.function.__doc__)
+
+    def _check_signature(self) -> None:
+        parameters = inspect.signature(self._callable).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in self.space:
+            if not takes_any and (name not in parameters or parameters[name].kind not in _NAMED):
+                raise PipelineError(
+                    f"stage {self.name!r} has a space for {name!r}, but its function takes no "
+                    f"such keyword; it takes {list(parameters)}."
+                )
+        for name, parameter in parameters.items():
+            if (
+                parameter.kind is parameter.KEYWORD_ONLY
+                and parameter.default is parameter.empty
+                and name not in self.space
+            ):
+                raise PipelineError(
+                    f"stage {self.name!r}: the parameter {name!r} has neither a space nor a "
+                    f"default; add {name!r} to stage(space=...) or give it a default."
+                )
+
+    @property
+    def inputs(self) -> tuple[inspect.Parameter, ...]:
+        """The function's positional parameters that no hyper-parameter fills."""
+        return tuple(
+            p
+            for p in inspect.signature(self._callable).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+            and p.name not in self.space
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What stands for the stage's code in content keys."""
+        if self.version is not None:
+            return f"version {self.version}"
+        return "" if self.function is None else code_fingerprint(self.function)
+
+    def declared_cost(self, params: Mapping[str, Any]) -> float | None:
+        """The cost of a call with these hyper-parameters; `None` if it has to be measured.
+
+        Raises:
+            PipelineError: `cost` returned something other than a finite number >= 0.
+        """
+        if self.cost is None:
+            return None
+        cost = float(self.cost(**params))
+        if not (math.isfinite(cost) and cost >= 0.0):
+            raise PipelineError(
+                f"stage {self.name!r}: the declared cost must be finite and not negative, "
+                f"but cost(**{dict(params)!r}) is {cost!r}."
+            )
+        return cost
+
+    @property
+    def _callable(self) -> Callable[..., Any]:
+        if self.function is None:
+            raise PipelineError(
+                f"stage {self.name!r} was declared without a function; run it yourself and "
+                f"report through Tuner.ask and Tuner.tell."
+            )
+        return self.function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._callable(*args, **kwargs)
+
+
+@overload
+def stage(space: Callable[..., Any]) -> Stage: ...
+@overload
+def stage(
+    space: Mapping[str, Distribution] | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    cost: Callable[..., float] | None = None,
+    memoize: bool = True,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> Callable[[Callable[..., Any]], Stage]: ...
+def stage(
+    space: Mapping[str, Distribution] | Callable[..., Any] | None = None,
+    name: str | None = None,
+    version: str | None = None,
+    cost: Callable[..., float] | None = None,
+    memoize: bool = True,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> Stage | Callable[[Callable[..., Any]], Stage]:
+    """Make a function a stage of a pipeline.
+
+    The first stage of a pipeline gets the run's inputs, every later one the previous output,
+    as positional arguments; hyper-parameters are passed by keyword. The last stage returns the
+    objective: a number, or a dict of metrics.
+
+    Args:
+        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`. A stage without
+            hyper-parameters may be decorated by a bare `@stage`.
+        name: Defaults to the function's name.
+        version: Replaces the code fingerprint in content keys. Declare one where results depend
+            on code outside of the function, and change it when that code changes.
+        cost: Takes the stage's own hyper-parameters as keywords and returns its declared cost,
+            in any unit. `None`: the cost is measured in wall-clock seconds.
+        memoize: Whether the stage's output may be kept and reused. Switch it off for outputs
+            that are cheap to make or differ from call to call.
+        num_cpus: CPU cores that a call takes.
+        num_gpus: GPUs that a call takes; a fraction shares one.
+
+    Returns:
+        A `Stage`, which can still be called like the function.
+
+    Raises:
+        PipelineError: The space and the function's signature do not fit.
+
+    >>> from eeipu import Float
+    >>> @stage(space={"alpha": Float(0.0, 1.0)})
+    ... def scale(data, *, alpha):
+    ...     return data * alpha
+    >>> scale(2.0, alpha=0.5)
+    1.0
+    """
+
+    if callable(space):
+        return Stage(name=space.__name__, function=space)
+
+    def decorate(function: Callable[..., Any]) -> Stage:
+        return Stage(
+            name=name if name is not None else function.__name__,
+            space=dict(space or {}),
+            function=function,
+            version=version,
+            cost=cost,
+            memoize=memoize,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+        )
+
+    return decorate
