@@ -10,11 +10,13 @@ import ast
 import hashlib
 import inspect
 import json
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
-import joblib
+from joblib.hashing import NumpyHasher
 
 from eeipu.errors import PipelineError
 
@@ -33,21 +35,35 @@ def stage_key(name: str, fingerprint: str, params: Mapping[str, Any], upstream: 
     content = [name, fingerprint, sorted(params.items()), upstream]
     # json writes floats in the shortest form that reads back as the same bits, and tells True
     # from 1 and 1 from 1.0; values it cannot write are choices of the user's own types.
-    text = json.dumps(content, default=joblib.hash, separators=(",", ":"))
+    text = json.dumps(content, default=_digest, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def inputs_key(inputs: tuple[Any, ...]) -> str:
-    """The digest of a run's inputs, by content."""
-    digest: str = joblib.hash(inputs, hash_name="sha1")
-    return digest
+    """The digest of a run's inputs, by content.
+
+    Raises:
+        PipelineError: An input cannot be hashed.
+    """
+    digests = []
+    for position, value in enumerate(inputs):
+        try:
+            digests.append(_digest(value))
+        except Exception as error:  # whatever pickle raises for the user's own types
+            raise PipelineError(
+                f"input {position} of the run, a {type(value).__name__}, cannot be hashed "
+                f"({_reason(error)}), so outputs made from it could not be told from others; "
+                f"pass what can be pickled, such as a path in place of an open file."
+            ) from error
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def code_fingerprint(function: Callable[..., Any]) -> str:
     """A digest of what a function's source says, its defaults and its closure values.
 
     Comments, formatting, docstrings, type hints of the signature and decorators do not count.
-    Functions that this one calls do not count either: declare a `version` where they change.
+    Functions that this one finds in its module do not count either: declare a `version` where
+    they change.
 
     Raises:
         PipelineError: There is no source (a builtin, a C function, code typed at a bare prompt),
@@ -61,20 +77,29 @@ def code_fingerprint(function: Callable[..., Any]) -> str:
         raise PipelineError(
             f"the source of {name} cannot be read, so a change of it would go unseen; {remedy}"
         ) from error
-    closure = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.default is not parameter.empty
-    }
     try:
-        values = joblib.hash((sorted(closure.items()), sorted(defaults.items())), hash_name="sha1")
-    except Exception as error:  # whatever pickle raises for the user's own values
+        values = _digest(_captured(function))
+    except Exception as error:  # whatever pickle raises for the user's own types
         raise PipelineError(
-            f"{name} has defaults or closure values that cannot be hashed ({error}), so a change "
-            f"of them would go unseen; {remedy}"
+            f"{name} has defaults or closure values that cannot be hashed ({_reason(error)}), so "
+            f"a change of them would go unseen; {remedy}"
         ) from error
     return hashlib.sha256(f"{ast.dump(_bare(tree))}\n{values}".encode()).hexdigest()
+
+
+def _captured(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    """The values that a function carries with it besides its source."""
+    return {
+        "closure": dict(inspect.getclosurevars(function).nonlocals)
+        if inspect.isfunction(function) or inspect.ismethod(function)
+        else {},
+        "defaults": {
+            name: parameter.default
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.default is not parameter.empty
+        },
+        "self": {"": getattr(function, "__self__", None)},
+    }
 
 
 def _bare(tree: ast.Module) -> ast.Module:
@@ -89,3 +114,47 @@ def _bare(tree: ast.Module) -> ast.Module:
         if isinstance(node, ast.arg):
             node.annotation = None
     return tree
+
+
+class _ContentHasher(NumpyHasher):  # type: ignore[misc]
+    """joblib's hasher, extended to two kinds of value that it does not hash by content."""
+
+    def save(self, obj: Any) -> None:
+        """Write one value, or what stands for it, into the stream that is hashed."""
+        torch = sys.modules.get("torch")  # without torch loaded there are no tensors
+        if torch is not None and isinstance(obj, torch.Tensor) and _is_plain(obj):
+            # Pickled tensors hold the address of their memory.
+            obj = _tensor_content(obj)
+        elif isinstance(obj, FunctionType) and "<" in obj.__qualname__:
+            # Lambdas and functions inside functions have no name that pickle could look up.
+            obj = ("function", code_fingerprint(obj))
+        super().save(obj)
+
+
+def _digest(value: Any) -> str:
+    """A digest of any value that can be pickled, by content."""
+    digest: str = _ContentHasher(hash_name="sha1").hash(value)
+    return digest
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether a tensor is described by its bytes and shape."""
+    return str(tensor.layout) == "torch.strided" and not tensor.is_quantized
+
+
+def _tensor_content(tensor: Any) -> tuple[Any, ...]:
+    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return (
+        type(tensor),
+        vars(tensor),
+        str(tensor.dtype),
+        tuple(tensor.shape),
+        tensor.device.type,
+        tensor.requires_grad,
+        values.view(sys.modules["torch"].uint8).numpy(),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first thing that an error says; joblib appends the whole value to it."""
+    return f"{type(error).__name__}: {next(iter(error.args), '')}"

@@ -8,7 +8,7 @@ Notation:
 Every parameter is one column. The cube is the *declared* space, never the hull of the points
 seen. A parameter with `m` values (integers, steps, choices) owns `m` cells of its column and
 each value lies at the centre of its cell, so that a uniform point is a uniform choice. Log
-parameters are spaced evenly in the logarithm.
+parameters are spaced evenly in the logarithm, log integers with cells that shrink upwards.
 
 Floats lose bits on the way through the cube and back, therefore nothing that enters a content
 key may be decoded twice: a configuration is decoded once, when it is suggested, and from then
@@ -16,8 +16,10 @@ on the decoded value is the truth (see `eeipu.keys`).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import product
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -47,8 +49,9 @@ def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
     Raises:
         SpaceError: The range is empty or not finite, or `log` with `low <= 0` or with `step`.
     """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise SpaceError(f"Float needs finite bounds, but got low={low!r}, high={high!r}.")
+    for name, bound in (("low", low), ("high", high), ("step", 1.0 if step is None else step)):
+        if not _is_finite(bound):
+            raise SpaceError(f"Float needs finite numbers, but got {name}={bound!r}.")
     try:
         return FloatDistribution(low, high, log=log, step=step)
     except ValueError as error:
@@ -63,9 +66,11 @@ def Int(  # noqa: N802
     Raises:
         SpaceError: The range is empty or not of whole numbers, or `log` with `low < 1` or `step`.
     """
-    for bound in (low, high, step):
-        if int(bound) != bound:
-            raise SpaceError(f"Int needs whole numbers, but got {bound!r}; use Float instead.")
+    for name, bound in (("low", low), ("high", high), ("step", step)):
+        if not _is_whole(bound):
+            raise SpaceError(
+                f"Int needs whole numbers, but got {name}={bound!r}; use Float for others."
+            )
     try:
         return IntDistribution(low, high, log=log, step=step)
     except ValueError as error:
@@ -76,14 +81,19 @@ def Categorical(choices: Sequence[CategoricalChoiceType]) -> CategoricalDistribu
     """One of `choices`, without an order among them.
 
     Raises:
-        SpaceError: There is no choice, or one is listed twice.
+        SpaceError: There is no choice, or two are equal.
     """
-    if isinstance(choices, str):
-        raise SpaceError(f"Categorical needs a list of choices, but got the string {choices!r}.")
-    kinds = [(type(choice), choice) for choice in choices]
-    repeated = [choice for i, (_, choice) in enumerate(kinds) if kinds[i] in kinds[:i]]
-    if repeated:
-        raise SpaceError(f"Categorical lists {repeated[0]!r} twice; list every choice once.")
+    # A set has no order of its own: the columns of the cube would change from run to run.
+    if isinstance(choices, str) or not isinstance(choices, Sequence):
+        raise SpaceError(f"Categorical needs a list of choices, but got {choices!r}.")
+    for i, choice in enumerate(choices):
+        if choice in choices[:i]:
+            # A study finds choices by equality, so that it cannot tell 1, 1.0 and True apart.
+            twin = choices[choices.index(choice)]
+            raise SpaceError(
+                f"Categorical lists {twin!r} and {choice!r}, which are equal; "
+                f"list every choice once."
+            )
     try:
         return CategoricalDistribution(choices)
     except ValueError as error:
@@ -115,7 +125,7 @@ class _Axis:
             case CategoricalDistribution(choices=choices):
                 self.low, self.high, self.step = 0.0, len(choices) - 1.0, 1.0
             case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
-                # A float that has but one value gets a cell of arbitrary width.
+                # A continuous column has no step, and a single value needs none.
                 self.low, self.high, self.step = low, high, distribution.step or 1.0
             case _:
                 raise SpaceError(f"unknown kind of distribution: {distribution!r}")
@@ -127,11 +137,15 @@ class _Axis:
         ]
 
     def to_unit(self, internal: Array) -> Array:
+        if self.cells == 1:
+            return np.full_like(internal, 0.5)
         low, high = self._walls
         scaled = np.log(internal) if self.is_log else internal
         return np.clip((scaled - low) / (high - low), 0.0, 1.0)
 
     def to_internal(self, unit: Array) -> Array:
+        if self.cells == 1:
+            return np.full_like(unit, self.low)
         low, high = self._walls
         scaled = low + unit * (high - low)
         internal = np.exp(scaled) if self.is_log else scaled
@@ -193,7 +207,7 @@ class Space:
     def values(self, column: int) -> Array:
         """All points of a discrete column in the cube, ascending; empty if it is continuous."""
         axis = self._axes[column]
-        return axis.to_unit(axis.low + axis.step * np.arange(axis.cells or 0))
+        return axis.to_unit(axis.low + axis.step * np.arange(axis.cells or 0, dtype=np.float64))
 
     def encode(self, configurations: Sequence[Params]) -> Array:
         """Configurations as points of the cube, `n x d`, each at the centre of its cells."""
@@ -206,7 +220,7 @@ class Space:
     def decode(self, point: Array) -> dict[str, Any]:
         """The configuration whose cells hold `point`, a vector of length `d`."""
         return {
-            name: axis.distribution.to_external_repr(axis.to_internal(np.float64(unit)).item())
+            name: axis.distribution.to_external_repr(axis.to_internal(np.asarray(unit)).item())
             for name, axis, unit in zip(self.names, self._axes, point, strict=True)
         }
 
@@ -218,13 +232,23 @@ class Space:
                 snapped[:, column] = axis.to_unit(axis.to_internal(snapped[:, column]))
         return snapped
 
+    def configurations(self) -> Iterator[dict[str, Any]]:
+        """All configurations of a finite space; none of an infinite one."""
+        if self.size is not None:
+            for point in product(*(self.values(column) for column in range(len(self)))):
+                yield self.decode(np.array(point))
+
     def canonical(self, params: Params) -> dict[str, Any]:
         """A configuration as the study stores it: plain Python values, in column order.
 
         Raises:
             SpaceError: A parameter is missing, unknown, or outside of its distribution.
         """
-        unknown = sorted(set(params) - set(self.distributions))
+        if not isinstance(params, Mapping):
+            raise SpaceError(
+                f"a configuration must be a dict of parameters, but got {type(params).__name__}."
+            )
+        unknown = [name for name in params if name not in self.distributions]
         missing = [name for name in self.names if name not in params]
         if unknown or missing:
             problem = f"unknown: {unknown}" if unknown else f"missing: {missing}"
@@ -251,8 +275,9 @@ def _stored(name: str, distribution: BaseDistribution, value: Any) -> Any:
     return distribution.to_external_repr(internal)
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
 def _is_whole(value: Any) -> bool:
-    try:
-        return float(value).is_integer()
-    except (TypeError, ValueError):
-        return False
+    return isinstance(value, Real) and float(value).is_integer()

@@ -1,0 +1,41 @@
+# Each target is one command on a fresh machine with Python 3.11 or newer, make and git.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m eeipu demo
+
+test: $(VENV)/.dev
+	$(MAKE) check
+
+# What CI runs.
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/jupytext --test --to ipynb notebooks/*.py > /dev/null
+	$(BIN)/pytest --cov --cov-report=term
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist demo-result .coverage .mypy_cache .pytest_cache .ruff_cache
+
+# constraints.txt pins torch to a build for the CPU, and everything else to what was tested.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[demo]"
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

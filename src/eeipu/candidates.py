@@ -1,0 +1,231 @@
+"""The prefix pool, and the maximisation of an acquisition over all prefixes at once.
+
+Notation:
+    P: prefixes in the pool; K: stages; d: hyper-parameters.
+    X: `b x 1 x d`, candidates in the unit cube.
+    memoized: `b x K`, which stages each candidate gets for free.
+
+A prefix fixes the hyper-parameters of the first stages at those of a trial whose outputs are
+kept. The rest of the cube is searched: shared quasi-random points are snapped into every prefix
+and scored together, the best go through a batched L-BFGS-B in their continuous columns and an
+exchange of values in their discrete ones, and all are compared at the value that will run.
+"""
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+from torch import Tensor
+
+from eeipu.pipeline import Pipeline
+from eeipu.space import Space
+
+__all__ = ["Candidate", "Prefix", "maximize", "prefix_pool"]
+
+Array = NDArray[np.float64]
+Score = Callable[[Tensor, Tensor], Tensor]
+"""`X` (`b x 1 x d`) and `memoized` (`b x K`) -> acquisition values (`b`)."""
+
+RAW_SAMPLES = 512
+RESTARTS = 10
+MAX_ITERATIONS = 100
+
+# Rounds of "move the continuous columns, then exchange the discrete ones". The second round
+# still finds something when an exchange has opened a new slope; a third was never seen to.
+ROUNDS = 2
+
+# Discrete columns are exchanged one at a time, for at most so many values of each.
+MAX_EXCHANGED = 32
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first stages of a candidate, fixed because their outputs are kept.
+
+    Attributes:
+        params: The fixed hyper-parameters, exactly as stored. Empty: nothing is fixed.
+        memoized: For every stage, whether a candidate with this prefix gets it for free.
+    """
+
+    params: dict[str, Any]
+    memoized: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration, the prefix it shares, and what the acquisition says of it."""
+
+    params: dict[str, Any]
+    prefix: Prefix
+    score: float
+
+
+def prefix_pool(
+    pipeline: Pipeline, trials: tuple[FrozenTrial, ...], kept: Container[str]
+) -> list[Prefix]:
+    """All prefixes of these trials whose last output is kept, and the empty prefix.
+
+    Prefixes of all stages are left out: there is nothing left to choose.
+
+    Args:
+        pipeline: The pipeline that was tuned.
+        trials: The trials whose prefixes to offer, best first (the paper: the top Q).
+        kept: The content keys whose outputs can be loaded now.
+    """
+    names = list(pipeline.space)
+    k = len(pipeline.stages)
+    pool = {(): Prefix({}, (False,) * k)}
+    for trial in trials:
+        keys = trial.user_attrs.get("stage_keys", [])
+        for depth in range(1, k):
+            if len(keys) < depth or not pipeline.stages[depth - 1].memoize:
+                continue
+            if keys[depth - 1] not in kept:
+                continue
+            end = sum(len(columns) for columns in pipeline.stage_columns[:depth])
+            fixed = {name: trial.params[name] for name in names[:end]}
+            identity = tuple((type(value), value) for value in fixed.values())
+            # Deeper comes later: where two depths fix the same, more is free at the deeper one.
+            pool[identity] = Prefix(fixed, (True,) * depth + (False,) * (k - depth))
+    return list(pool.values())
+
+
+def maximize(
+    score: Score,
+    space: Space,
+    pool: list[Prefix],
+    *,
+    seed: int,
+    incumbents: Array | None = None,
+    raw_samples: int = RAW_SAMPLES,
+    restarts: int = RESTARTS,
+) -> Iterator[Candidate]:
+    """The maximisers found, best first, at the values that will run.
+
+    Args:
+        score: The acquisition; it may be asked for gradients.
+        space: The search space.
+        pool: The prefixes to search under, at least one.
+        seed: Fixes the quasi-random starting points.
+        incumbents: `m x d`, good points to start around as well.
+        raw_samples: Quasi-random points scored under each prefix.
+        restarts: Local searches under each prefix.
+    """
+    search = _Search(score, space, pool)
+    raw = _raw_points(space, raw_samples, seed, incumbents)
+    index, X = search.starts(raw, restarts)
+    for _ in range(ROUNDS):
+        X = search.ascend(index, X)
+        X, changed = search.exchange(index, X)
+        if not changed:
+            break
+    values = search.values(index, X)
+    for i in np.argsort(-values, kind="stable"):
+        prefix = pool[index[i]]
+        # What is fixed is taken as stored, not decoded: a bit lost in the cube is a cache miss.
+        yield Candidate({**space.decode(X[i]), **prefix.params}, prefix, float(values[i]))
+
+
+def _raw_points(space: Space, count: int, seed: int, incumbents: Array | None) -> Array:
+    sobol = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed)
+    points = [sobol.draw(count, dtype=torch.double).numpy()]
+    if incumbents is not None and len(incumbents):
+        # As many local points as global ones, at the scale of a late refinement.
+        rng = np.random.default_rng(seed)
+        centres = incumbents[rng.integers(len(incumbents), size=count)]
+        points.append(np.clip(centres + 0.05 * rng.standard_normal(centres.shape), 0.0, 1.0))
+    return space.snap(np.concatenate(points))
+
+
+class _Search:
+    """The steps of the maximisation, all over batches of (prefix index, point)."""
+
+    def __init__(self, score: Score, space: Space, pool: list[Prefix]) -> None:
+        self._score = score
+        self._space = space
+        self._memoized = torch.tensor([prefix.memoized for prefix in pool])
+        self._fixed = np.full((len(pool), len(space)), np.nan)
+        for row, prefix in enumerate(pool):
+            end = len(prefix.params)
+            axes = Space(dict(list(space.distributions.items())[:end]))
+            self._fixed[row, :end] = axes.encode([prefix.params])[0]
+        self._continuous = np.array([cells is None for cells in space.cells])
+
+    def _score_at(self, index: NDArray[np.intp], X: Tensor) -> Tensor:
+        return self._score(X.unsqueeze(-2), self._memoized[torch.from_numpy(index)])
+
+    def values(self, index: NDArray[np.intp], X: Array) -> Array:
+        """Scores without gradients; what is not a number is never chosen."""
+        with torch.no_grad():
+            values: Array = self._score_at(index, torch.from_numpy(X)).numpy()
+        return np.nan_to_num(values, nan=-np.inf)
+
+    def starts(self, raw: Array, restarts: int) -> tuple[NDArray[np.intp], Array]:
+        """The best raw points under each prefix."""
+        count = len(self._fixed)
+        fixed = self._fixed[:, None, :]
+        X = np.where(np.isnan(fixed), raw[None], fixed).reshape(-1, raw.shape[1])
+        index = np.repeat(np.arange(count), len(raw))
+        order = np.argsort(-self.values(index, X).reshape(count, -1), axis=1, kind="stable")
+        chosen = (order[:, :restarts] + np.arange(count)[:, None] * len(raw)).ravel()
+        return index[chosen], X[chosen]
+
+    def ascend(self, index: NDArray[np.intp], X: Array) -> Array:
+        """Climb in the continuous columns that no prefix fixes, all starts in one batch."""
+        free = np.isnan(self._fixed[index]) & self._continuous
+        if not free.any():
+            return X
+
+        def negative(x: Array, batch_indices: list[int]) -> tuple[Array, Array]:
+            point = torch.from_numpy(np.ascontiguousarray(x)).requires_grad_(True)
+            values = self._score_at(index[batch_indices], point)
+            (gradient,) = torch.autograd.grad(values.sum(), point)
+            # A coordinate without a gradient never moves in L-BFGS-B.
+            slope = np.where(free[batch_indices], gradient.numpy(), 0.0)
+            return -values.detach().numpy(), -np.nan_to_num(slope)
+
+        best, _, _ = fmin_l_bfgs_b_batched(
+            negative,
+            X,
+            bounds=[(0.0, 1.0)] * X.shape[1],
+            maxiter=MAX_ITERATIONS,
+            factr=None,
+            ftol=1e-8,
+            pass_batch_indices=True,
+        )
+        return np.clip(best, 0.0, 1.0)
+
+    def exchange(self, index: NDArray[np.intp], X: Array) -> tuple[Array, bool]:
+        """Replace each discrete coordinate by its best value, one column after another."""
+        X = X.copy()
+        before = X.copy()
+        for column in np.flatnonzero(~self._continuous):
+            free = np.flatnonzero(np.isnan(self._fixed[index, column]))
+            if len(free) == 0:
+                continue
+            options = self._options(int(column), X[free, column])
+            trials = np.repeat(X[free], options.shape[1], axis=0)
+            trials[:, column] = options.ravel()
+            values = self.values(np.repeat(index[free], options.shape[1]), trials)
+            best = values.reshape(options.shape).argmax(axis=1)
+            X[free, column] = options[np.arange(len(free)), best]
+        return X, not np.array_equal(X, before)
+
+    def _options(self, column: int, current: Array) -> Array:
+        """Values to try in a discrete column, the current one first: `len(current) x options`."""
+        values = self._space.values(column)
+        if len(values) <= MAX_EXCHANGED:
+            others = np.broadcast_to(values, (len(current), len(values)))
+        else:
+            # Steps that halve towards a neighbour, to both sides.
+            place = np.searchsorted(values, current).clip(0, len(values) - 1)
+            reach = len(values) // 2 ** np.arange(1, MAX_EXCHANGED // 2)
+            reach = np.unique(reach[reach > 0])
+            offsets = np.concatenate([-reach, reach])
+            others = values[(place[:, None] + offsets).clip(0, len(values) - 1)]
+        return np.concatenate([current[:, None], others], axis=1)

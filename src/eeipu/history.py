@@ -1,0 +1,139 @@
+"""What a study's trials say, as arrays.
+
+Notation:
+    n: trials that have run, whether they succeeded or failed.
+    d: hyper-parameters; K: stages.
+    X: `n x d`, points of the unit cube.
+    values: `n`, objective values, *maximised*; NaN where the trial failed.
+    stage_costs: `n x K`, true costs; NaN where a stage was not executed, or failed in doing so.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from eeipu.pipeline import Pipeline
+
+__all__ = ["History", "is_interrupted", "spent"]
+
+Array = NDArray[np.float64]
+
+
+def spent(trials: Sequence[FrozenTrial]) -> float:
+    """What the budget has paid for these trials, running ones included."""
+    return math.fsum(trial.user_attrs.get("charged") or 0.0 for trial in trials)
+
+
+def is_interrupted(trial: FrozenTrial) -> bool:
+    """Whether a failed trial was cut off by the driver's end rather than by an error."""
+    attrs = trial.user_attrs
+    return trial.state is TrialState.FAIL and "driver" in attrs and "error" not in attrs
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials of a study that tell something about a pipeline.
+
+    Attributes:
+        pipeline: The pipeline that was tuned.
+        ended: The trials that succeeded or failed, by number.
+        running: The trials that have a configuration and no result yet.
+        spent: What the budget has paid so far, for all trials.
+        is_minimized: Whether the study minimises, so that values change sign here.
+    """
+
+    pipeline: Pipeline
+    ended: tuple[FrozenTrial, ...]
+    running: tuple[FrozenTrial, ...]
+    spent: float
+    is_minimized: bool
+
+    @classmethod
+    def of(cls, study: optuna.Study, pipeline: Pipeline) -> "History":
+        """Read a study. Trials without a whole configuration of this pipeline are left out."""
+        trials = study.get_trials(deepcopy=False)
+        space = pipeline.space
+        whole = [trial for trial in trials if trial.params.keys() == space.keys()]
+        states = (TrialState.COMPLETE, TrialState.FAIL)
+        return cls(
+            pipeline,
+            tuple(t for t in whole if t.state in states and not is_interrupted(t)),
+            tuple(t for t in whole if t.state is TrialState.RUNNING),
+            spent(trials),
+            study.direction is StudyDirection.MINIMIZE,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ended)
+
+    @cached_property
+    def X(self) -> Array:
+        """The configurations that have run, `n x d`."""
+        return self.pipeline.cube.encode([trial.params for trial in self.ended])
+
+    @cached_property
+    def values(self) -> Array:
+        """Their objective values, `n`."""
+        sign = -1.0 if self.is_minimized else 1.0
+        return np.array(
+            [
+                sign * trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
+                for trial in self.ended
+            ],
+            dtype=np.float64,
+        )
+
+    @cached_property
+    def stage_costs(self) -> Array:
+        """Their stages' true costs, `n x K`."""
+        names = self.pipeline.stage_names
+        costs = np.full((len(self.ended), len(names)), math.nan)
+        for row, trial in enumerate(self.ended):
+            recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
+            for column, (name, cost) in enumerate(zip(names, recorded, strict=True)):
+                # A stage that broke off says nothing about what a whole run of it costs.
+                if cost is not None and name != trial.user_attrs.get("failed_stage"):
+                    costs[row, column] = cost
+        return costs
+
+    @cached_property
+    def running_X(self) -> Array:
+        """The configurations that are running, `m x d`."""
+        return self.pipeline.cube.encode([trial.params for trial in self.running])
+
+    @cached_property
+    def configurations(self) -> frozenset[tuple[Any, ...]]:
+        """All configurations that have run or are running."""
+        return frozenset(self.identity(t.params) for t in (*self.ended, *self.running))
+
+    def identity(self, params: dict[str, Any]) -> tuple[Any, ...]:
+        """A configuration as a hashable value; `1`, `1.0` and `True` differ by their types."""
+        return tuple((type(params[name]), params[name]) for name in self.pipeline.space)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every configuration of a finite space has run or is running."""
+        size = self.pipeline.cube.size
+        return size is not None and len(self.configurations) >= size
+
+    def top(self, q: int) -> tuple[FrozenTrial, ...]:
+        """The best `q` trials that succeeded, best first; earlier trials win ties."""
+        order = np.argsort(-self.values, kind="stable")  # NaN sorts last
+        return tuple(self.ended[i] for i in order[:q] if not math.isnan(self.values[i]))
+
+    def spent_by(self, count: int) -> float:
+        """What the first `count` trials cost, and all that were enqueued as warm-up."""
+        warm_up = [
+            trial
+            for position, trial in enumerate(self.ended)
+            if position < count or trial.user_attrs.get("warm_up")
+        ]
+        return spent(warm_up)

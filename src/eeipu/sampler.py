@@ -1,0 +1,185 @@
+"""The Optuna sampler: warm-up design first, then the maximiser of a method's acquisition."""
+
+from collections.abc import Container, Iterator
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
+
+from eeipu.candidates import maximize, prefix_pool
+from eeipu.errors import ConfigurationError
+from eeipu.history import History
+from eeipu.methods import Search, method_named
+from eeipu.pipeline import Pipeline
+
+__all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_budget"]
+
+# The paper's warm-up.
+DEFAULT_N_INITIAL = 10
+
+# Draws at random before a space is searched systematically for what has not run yet.
+RANDOM_TRIES = 1_000
+
+
+def check_budget(budget: float) -> float:
+    """The budget as a float.
+
+    Raises:
+        ConfigurationError: It is not a positive number.
+    """
+    if not budget > 0:
+        raise ConfigurationError(
+            f"the budget must be a positive number, in seconds or in the unit of the declared "
+            f"costs, but got {budget!r}."
+        )
+    return float(budget)
+
+
+class EEIPUSampler(BaseSampler):
+    """Suggests the configurations of a pipeline that promise the most per unit of cost.
+
+    `Tuner` makes one. On its own it serves a plain Optuna study: hand the trial to
+    `pipeline.run(trial, ...)`, which fills in what the sampler learns stage costs from.
+
+    Args:
+        pipeline: The pipeline to tune.
+        budget: What all trials together may cost; sets the pace of cost cooling.
+        top_q: From how many of the best trials kept prefixes are offered.
+        n_initial: Trials of the warm-up design, before models are fitted.
+        cache: Tells which stage outputs are there now, by content key; `None`: none are.
+        method: One of `eeipu.methods.METHODS`.
+        seed: Makes suggestions repeatable, given the same trials.
+
+    Raises:
+        ConfigurationError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        budget: float,
+        top_q: int = 5,
+        n_initial: int | None = None,
+        cache: Container[str] | None = None,
+        method: str = "eeipu",
+        seed: int | None = None,
+    ) -> None:
+        n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
+        for name, count in {"top_q": top_q, "n_initial": n_initial}.items():
+            if count < 1 or int(count) != count:
+                raise ConfigurationError(f"{name} must be a whole number >= 1, but got {count!r}.")
+        self.pipeline = pipeline
+        self.budget = check_budget(budget)
+        self.top_q = top_q
+        self.n_initial = n_initial
+        self.cache = cache
+        self.method = method_named(method)
+        self._entropy = np.random.SeedSequence(seed).entropy
+        self._independent = RandomSampler(seed=seed)
+
+    def reseed_rng(self) -> None:
+        """Start from fresh randomness (Optuna calls this in parallel workers)."""
+        self._entropy = np.random.SeedSequence().entropy
+        self._independent.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The pipeline's space; all of it is sampled jointly."""
+        if study._is_multi_objective():
+            raise ConfigurationError("EEIPUSampler optimises one objective, not several.")
+        fixed = trial.system_attrs.get("fixed_params", {})
+        return {} if fixed.keys() >= self.pipeline.space.keys() else self.pipeline.space
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A random value for a parameter that is not the pipeline's."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """The next configuration."""
+        if not search_space:
+            return {}
+        history = History.of(study, self.pipeline)
+        for params in self._proposals(history, trial.number):
+            if history.identity(params) not in history.configurations:
+                return params
+        return self._unseen(history, trial.number)
+
+    def _proposals(self, history: History, number: int) -> Iterator[dict[str, Any]]:
+        """Configurations in order of preference; the caller passes over those that have run."""
+        enough = np.count_nonzero(~np.isnan(history.values)) >= 2
+        begun = len(history) + len(history.running)
+        if begun < self.n_initial or not enough:
+            yield self.pipeline.cube.decode(self._design_point(number))
+        elif self.method.score is not None:
+            yield from self._maximizers(history, number)
+
+    def _design_point(self, number: int) -> NDArray[np.float64]:
+        """Point `number` of a scrambled Sobol sequence, which depends on the seed alone."""
+        sobol = torch.quasirandom.SobolEngine(
+            len(self.pipeline.space), scramble=True, seed=self._seed()
+        )
+        point: NDArray[np.float64] = (
+            sobol.fast_forward(number).draw(1, dtype=torch.double)[0].numpy()
+        )
+        return point
+
+    def _maximizers(self, history: History, number: int) -> Iterator[dict[str, Any]]:
+        assert self.method.score is not None
+        search = Search(history, self._cooling(history), self._seed(number))
+        top = history.top(self.top_q)
+        kept = self.cache if self.cache is not None and self.method.uses_prefixes else ()
+        candidates = maximize(
+            self.method.score(search),
+            self.pipeline.cube,
+            prefix_pool(self.pipeline, top, kept),
+            seed=search.seed,
+            incumbents=self.pipeline.cube.encode([trial.params for trial in top]),
+        )
+        for candidate in candidates:
+            yield candidate.params
+
+    def _cooling(self, history: History) -> float:
+        """eta: the share of the budget after warm-up that is left."""
+        after_warm_up = self.budget - history.spent_by(self.n_initial)
+        remaining = self.budget - history.spent
+        return min(1.0, max(0.0, remaining / after_warm_up)) if after_warm_up > 0 else 0.0
+
+    def _unseen(self, history: History, number: int) -> dict[str, Any]:
+        """A random configuration that has not run; any one where all have."""
+        rng = np.random.default_rng(self._seed(number))
+        cube = self.pipeline.cube
+        for _ in range(RANDOM_TRIES):
+            params = cube.decode(rng.random(len(cube)))
+            if history.identity(params) not in history.configurations:
+                return params
+        return next(
+            (
+                params
+                for params in cube.configurations()
+                if history.identity(params) not in history.configurations
+            ),
+            params,
+        )
+
+    def _seed(self, *path: int) -> int:
+        """A seed for a purpose; trials have theirs by number, so that a resumed study goes on."""
+        sequence = np.random.SeedSequence(self._entropy, spawn_key=path)
+        return int(sequence.generate_state(1)[0])

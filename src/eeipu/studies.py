@@ -1,0 +1,155 @@
+"""Opening the Optuna study that holds a pipeline's trials, and going on with it after a crash."""
+
+import json
+import os
+import socket
+import warnings
+from typing import Literal
+
+import optuna
+import psutil
+from optuna.distributions import distribution_to_json
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from eeipu.errors import StudyMismatchError
+from eeipu.pipeline import Pipeline
+
+__all__ = ["Direction", "driver_name", "enqueue_again", "open_study", "reclaim_dead_trials", "same_inputs"]
+
+Direction = Literal["maximize", "minimize"]
+
+_SPACE = "eeipu:space"
+_INPUTS = "eeipu:inputs"
+
+
+def open_study(
+    pipeline: Pipeline,
+    *,
+    direction: Direction,
+    sampler: BaseSampler,
+    storage: str | BaseStorage | None,
+    study_name: str | None,
+) -> optuna.Study:
+    """Create the study, or load the one of that name.
+
+    Args:
+        pipeline: What is tuned. Its name is the default for the study's.
+        direction: Whether larger or smaller objectives are better.
+        sampler: Suggests configurations.
+        storage: Anything Optuna takes; `None` is this process's memory.
+        study_name: The name in the storage.
+
+    Raises:
+        StudyMismatchError: The study was made for another pipeline, space or direction.
+    """
+    name = study_name if study_name is not None else pipeline.name
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction=direction,
+        sampler=sampler,
+        load_if_exists=True,
+    )
+    remedy = "Choose another study_name, or another storage."
+    if study.direction.name.lower() != direction:
+        raise StudyMismatchError(
+            f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "
+            f"{direction!r} was asked for. {remedy}"
+        )
+    description = _describe(pipeline)
+    known = study.user_attrs.get(_SPACE)
+    if known is None and all(_fits(trial, pipeline) for trial in study.get_trials(deepcopy=False)):
+        study.set_user_attr(_SPACE, description)
+    elif known != description:
+        raise StudyMismatchError(
+            f"the study {name!r} belongs to another pipeline: {_difference(known, description)}. "
+            f"{remedy}"
+        )
+    return study
+
+
+def _describe(pipeline: Pipeline) -> dict[str, dict[str, str]]:
+    """The stages and their spaces, as the study remembers them."""
+    return {
+        stage.name: {param: distribution_to_json(dist) for param, dist in stage.space.items()}
+        for stage in pipeline.stages
+    }
+
+
+def _fits(trial: FrozenTrial, pipeline: Pipeline) -> bool:
+    return trial.params.keys() <= pipeline.space.keys()
+
+
+def _difference(
+    known: dict[str, dict[str, str]] | None, description: dict[str, dict[str, str]]
+) -> str:
+    """What differs, for an error message."""
+    if known is None:
+        return "its trials have parameters that this pipeline does not have"
+    if list(known) != list(description):
+        return f"its stages are {list(known)}, and this pipeline's are {list(description)}"
+    stage = next(name for name in known if known[name] != description[name])
+    return (
+        f"its space of stage {stage!r} is {json.dumps(known[stage])}, and this pipeline's is "
+        f"{json.dumps(description[stage])}"
+    )
+
+
+def same_inputs(study: optuna.Study, key: str) -> None:
+    """Warn where a study goes on with other inputs than it began with.
+
+    Args:
+        study: The study.
+        key: The digest of the run's inputs.
+    """
+    known = study.user_attrs.get(_INPUTS)
+    if known is None:
+        study.set_user_attr(_INPUTS, key)
+    elif known != key:
+        warnings.warn(
+            f"the study {study.study_name!r} began with other inputs; its old trials are "
+            f"compared with new ones as if they were the same. Choose another study_name if "
+            f"they are not.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def driver_name() -> str:
+    """This process, as trials remember who runs them."""
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def _is_dead(driver: str) -> bool:
+    """Whether a driver is known to have ended; one on another host never is."""
+    host, pid, created = driver.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    if int(pid) == os.getpid():
+        return True  # this process runs no trial while it looks for dead ones
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0
+    except psutil.NoSuchProcess:
+        return True
+
+
+def reclaim_dead_trials(study: optuna.Study) -> None:
+    """Close the trials that a dead driver left running, and enqueue them again.
+
+    What they spent stays on the account, and what they computed is in the cache.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        driver = trial.user_attrs.get("driver")
+        if driver is not None and _is_dead(driver):
+            study.tell(trial.number, state=TrialState.FAIL)
+            enqueue_again(study, trial)
+
+
+def enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Let an interrupted trial's configuration be the next one that runs."""
+    if trial.params:
+        warm_up = trial.user_attrs.get("warm_up")
+        study.enqueue_trial(trial.params, user_attrs={"warm_up": True} if warm_up else None)
