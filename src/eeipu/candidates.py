@@ -25,7 +25,7 @@ from torch import Tensor
 from eeipu.pipeline import Pipeline
 from eeipu.space import Space
 
-__all__ = ["Candidate", "Prefix", "maximize", "prefix_pool"]
+__all__ = ["Candidate", "Prefix", "maximize", "prefix_pool", "quasi_random"]
 
 Array = NDArray[np.float64]
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -79,7 +79,7 @@ def prefix_pool(
     """
     names = list(pipeline.space)
     k = len(pipeline.stages)
-    pool = {(): Prefix({}, (False,) * k)}
+    pool: dict[tuple[Any, ...], Prefix] = {(): Prefix({}, (False,) * k)}
     for trial in trials:
         keys = trial.user_attrs.get("stage_keys", [])
         for depth in range(1, k):
@@ -131,9 +131,16 @@ def maximize(
         yield Candidate({**space.decode(X[i]), **prefix.params}, prefix, float(values[i]))
 
 
+def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
+    """Points `skip` to `skip + count` of a scrambled Sobol sequence, `count x d`."""
+    sobol = torch.quasirandom.SobolEngine(d, scramble=True, seed=seed)
+    sobol.fast_forward(skip)
+    points: Array = sobol.draw(count, dtype=torch.double).numpy()
+    return points
+
+
 def _raw_points(space: Space, count: int, seed: int, incumbents: Array | None) -> Array:
-    sobol = torch.quasirandom.SobolEngine(len(space), scramble=True, seed=seed)
-    points = [sobol.draw(count, dtype=torch.double).numpy()]
+    points = [quasi_random(len(space), count, seed)]
     if incumbents is not None and len(incumbents):
         # As many local points as global ones, at the scale of a late refinement.
         rng = np.random.default_rng(seed)
@@ -198,7 +205,8 @@ class _Search:
             ftol=1e-8,
             pass_batch_indices=True,
         )
-        return np.clip(best, 0.0, 1.0)
+        climbed: Array = np.clip(best, 0.0, 1.0)
+        return climbed
 
     def exchange(self, index: NDArray[np.intp], X: Array) -> tuple[Array, bool]:
         """Replace each discrete coordinate by its best value, one column after another."""

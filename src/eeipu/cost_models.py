@@ -6,19 +6,19 @@ Notation:
     stage_costs: `n x K`, c_k; NaN where stage k was not executed.
     log c_k(x) ~ GP, so that costs are positive and lognormal under the posterior.
 
-Costs are standardised per stage before they are fitted. A stage that was never executed has a
-prior instead of a posterior: the mean of all other log costs, and a wide standard deviation.
+A batch size chosen in one stage may set the time of the next, so each stage's model sees either
+the stage's own columns or those and all upstream ones, whichever predicts left-out costs better.
+A single cost far off what its neighbours foretell (a machine that hung) is left out of the fit.
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
-from botorch.models import SingleTaskGP
 from torch import Tensor
 
 from eeipu.errors import ConfigurationError
-from eeipu.surrogate import fit_gp
+from eeipu.gaussian_process import ExactGPs
 
 __all__ = ["StageCostModel"]
 
@@ -30,6 +30,15 @@ SMALLEST_COST = 1e-9
 # of e^2, about seven, of the average stage in 95 % of cases.
 PRIOR_STD = 1.0
 
+# A cost is left out if its leave-one-out residual is so many robust standard deviations wide,
+# and a factor of more than three, in a stage that has been executed this often.
+OUTLIER_SCORE = 10.0
+OUTLIER_FACTOR = math.log(3.0)
+OUTLIER_LEAST_COUNT = 6
+
+# From the median of absolute deviations to the standard deviation of a normal distribution.
+MAD_TO_STD = 1.4826
+
 
 class StageCostModel:
     """The log costs of all stages, learnt from the stages that were executed.
@@ -37,11 +46,20 @@ class StageCostModel:
     Args:
         X: `n x d`, the configurations.
         stage_costs: `n x K`, true costs >= 0; NaN where a stage was not executed.
-        stage_indices: For each stage, the columns of `X` that its cost depends on.
+        stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
+        start: `hyperparameters` of an earlier fit, to go on from.
+
+    Attributes:
+        hyperparameters: As fitted; see `eeipu.gaussian_process.ExactGPs`.
+        columns: For each stage, the columns that its model was found to depend on.
 
     Raises:
         ConfigurationError: The shapes do not fit, or a cost is negative or infinite.
+
+    Note:
+        A stage that was never executed has a prior instead of a posterior: the mean of all
+        other log costs, and a standard deviation of 1.
 
     >>> X = torch.tensor([[0.1], [0.9]], dtype=torch.double)
     >>> model = StageCostModel(X, torch.tensor([[1.0, 5.0], [2.0, float("nan")]]), [[0], []])
@@ -57,16 +75,51 @@ class StageCostModel:
         stage_indices: Sequence[Sequence[int]],
         *,
         categorical: Sequence[int] = (),
+        start: Tensor | None = None,
     ) -> None:
         X, stage_costs = X.double(), stage_costs.double()
         _check(X, stage_costs, stage_indices)
         logs = stage_costs.clamp_min(SMALLEST_COST).log()
         known = logs[~logs.isnan()]
-        prior_mean = known.mean().item() if len(known) else 0.0
-        self._models = [
-            _LogCost(X, logs[:, k], list(columns), categorical, prior_mean)
-            for k, columns in enumerate(stage_indices)
+        self._prior_mean = known.mean().item() if len(known) else 0.0
+        self.columns = [tuple(columns) for columns in stage_indices]
+        self.hyperparameters: Tensor | None = None
+        self._gps: ExactGPs | None = None
+        self._row: list[int | None] = [None] * len(stage_indices)
+        options = [
+            (k, columns)
+            for k, columns in _input_options(self.columns)
+            if not logs[:, k].isnan().all()
         ]
+        if options:
+            self._fit(X, logs, options, categorical, start)
+
+    def _fit(
+        self,
+        X: Tensor,
+        logs: Tensor,
+        options: list[tuple[int, tuple[int, ...]]],
+        categorical: Sequence[int],
+        start: Tensor | None,
+    ) -> None:
+        """Fit all options in one batch, and choose one a stage."""
+        Y = logs[:, [k for k, _ in options]].T
+        active = torch.zeros(len(options), 1, X.shape[-1], dtype=torch.bool)
+        for row, (_, columns) in enumerate(options):
+            active[row, 0, list(columns)] = True
+        if start is not None and len(start) != len(options):
+            start = None  # a stage has been executed for the first time
+        gps = ExactGPs(X, Y, active, categorical=categorical, start=start)
+        outliers = _outliers(gps)
+        if outliers.any():
+            Y = Y.masked_fill(outliers, math.nan)
+            gps = ExactGPs(X, Y, active, categorical=categorical, start=gps.hyperparameters)
+        density = _left_out_density(gps)
+        for row, (k, columns) in enumerate(options):
+            chosen = self._row[k]
+            if chosen is None or density[row] > density[chosen]:
+                self._row[k], self.columns[k] = row, columns
+        self._gps, self.hyperparameters = gps, gps.hyperparameters
 
     def log_cost_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the log costs at `X`.
@@ -77,42 +130,45 @@ class StageCostModel:
         Returns:
             Two tensors, `... x K`.
         """
-        moments = [model.posterior(X) for model in self._models]
-        mean, std = zip(*moments, strict=True)
-        return torch.stack(mean, dim=-1), torch.stack(std, dim=-1)
+        means = [X.new_full(X.shape[:-1], self._prior_mean)] * len(self._row)
+        stds = [X.new_full(X.shape[:-1], PRIOR_STD)] * len(self._row)
+        if self._gps is not None:
+            executed = [(k, row) for k, row in enumerate(self._row) if row is not None]
+            mean, variance = self._gps.posterior(X, rows=[row for _, row in executed])
+            std = variance.sqrt()
+            for position, (k, _) in enumerate(executed):
+                means[k], stds[k] = mean[position], std[position]
+        return torch.stack(means, dim=-1), torch.stack(stds, dim=-1)
 
 
-class _LogCost:
-    """The log cost of one stage."""
+def _input_options(
+    stage_indices: Sequence[tuple[int, ...]],
+) -> list[tuple[int, tuple[int, ...]]]:
+    """What each stage's cost may depend on: its own columns, or all columns up to its own."""
+    options = []
+    upstream: tuple[int, ...] = ()
+    for k, own in enumerate(stage_indices):
+        options.append((k, own))
+        if upstream:
+            options.append((k, upstream + own))
+        upstream += own
+    return options
 
-    def __init__(
-        self,
-        X: Tensor,
-        logs: Tensor,
-        columns: list[int],
-        categorical: Sequence[int],
-        prior_mean: float,
-    ) -> None:
-        executed = ~logs.isnan()
-        X, logs = X[executed][:, columns], logs[executed]
-        self._columns = columns
-        self._gp: SingleTaskGP | None = None
-        self._mean, self._std = prior_mean, PRIOR_STD
-        if len(logs) > 0:
-            self._mean = logs.mean().item()
-            # The spread of a few draws, shrunk towards the prior's as one more draw.
-            spread = (logs - self._mean).square().sum() + PRIOR_STD**2
-            self._std = math.sqrt(spread.item() / (len(logs) + 1))
-        if len(logs) > 1 and columns:
-            own = [columns.index(c) for c in categorical if c in columns]
-            self._gp = fit_gp(X, logs, categorical=own)
 
-    def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        if self._gp is None:
-            shape = X.shape[:-1]
-            return X.new_full(shape, self._mean), X.new_full(shape, self._std)
-        posterior = self._gp.posterior(X[..., None, self._columns])
-        return posterior.mean[..., 0, 0], posterior.variance[..., 0, 0].clamp_min(1e-12).sqrt()
+def _outliers(gps: ExactGPs) -> Tensor:
+    """Observations far off what the others foretell, `B x n`."""
+    residual, _ = gps.leave_one_out()
+    size = residual.abs()
+    typical = MAD_TO_STD * size.nanmedian(-1, keepdim=True).values
+    enough = (~residual.isnan()).sum(-1, keepdim=True) >= OUTLIER_LEAST_COUNT
+    return enough & (size > OUTLIER_SCORE * typical) & (size > OUTLIER_FACTOR)
+
+
+def _left_out_density(gps: ExactGPs) -> Tensor:
+    """The log predictive density of all observations, each left out in turn, `B`."""
+    residual, std = gps.leave_one_out()
+    density = -0.5 * (residual / std).square() - std.log()
+    return density.nansum(-1)
 
 
 def _check(X: Tensor, stage_costs: Tensor, stage_indices: Sequence[Sequence[int]]) -> None:

@@ -1,14 +1,12 @@
 """The methods that a tuner knows by name: what each maximises, and under which prefixes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import accumulate
 
 import numpy as np
 import torch
 from botorch.acquisition import LogExpectedImprovement
-from botorch.models import SingleTaskGP
 from torch import Tensor
 
 from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU
@@ -16,7 +14,7 @@ from eeipu.candidates import Score
 from eeipu.cost_models import StageCostModel
 from eeipu.errors import ConfigurationError
 from eeipu.history import History
-from eeipu.surrogate import fit_objective
+from eeipu.surrogate import ObjectiveModel
 
 __all__ = ["METHODS", "Method", "Search", "method_named"]
 
@@ -29,28 +27,44 @@ class Search:
         history: The trials so far.
         cooling: The share of the budget after warm-up that is left, in `[0, 1]`.
         seed: Fixes what is random.
+        warm_start: `fitted` of an earlier search, to start the fits of the models from.
     """
 
     history: History
     cooling: float
     seed: int
+    warm_start: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
-    def objective(self) -> SingleTaskGP:
-        """The GP of the objective, maximised."""
-        columns = self.history.pipeline.cube.categorical_columns
-        return fit_objective(self.history.X, self.history.values, columns)
+    def objective(self) -> ObjectiveModel:
+        """The model of the objective, maximised."""
+        pipeline = self.history.pipeline
+        return ObjectiveModel(
+            self.history.X,
+            self.history.values,
+            pipeline.stage_columns,
+            categorical=pipeline.cube.categorical_columns,
+            start=self.warm_start.get("objective"),
+        )
 
     @cached_property
     def costs(self) -> StageCostModel:
-        """The stages' log costs, each from its own and all upstream hyper-parameters."""
+        """The stages' log costs."""
         pipeline = self.history.pipeline
         return StageCostModel(
             torch.from_numpy(self.history.X),
             torch.from_numpy(self.history.stage_costs),
-            list(accumulate(list(columns) for columns in pipeline.stage_columns)),
+            pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
+            start=self.warm_start.get("costs"),
         )
+
+    @property
+    def fitted(self) -> dict[str, Tensor]:
+        """The hyper-parameters of the models that were used, to start the next fits from."""
+        models = {name: self.__dict__.get(name) for name in ("objective", "costs")}
+        found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
+        return {name: values for name, values in found.items() if values is not None}
 
     @cached_property
     def best_f(self) -> float:

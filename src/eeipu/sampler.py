@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from eeipu.candidates import maximize, prefix_pool
+from eeipu.candidates import maximize, prefix_pool, quasi_random
 from eeipu.errors import ConfigurationError
 from eeipu.history import History
 from eeipu.methods import Search, method_named
@@ -21,6 +20,10 @@ __all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_budget"]
 
 # The paper's warm-up.
 DEFAULT_N_INITIAL = 10
+
+# Fits go on from the last hyper-parameters, and every so often start from the priors again, so
+# that they cannot stay at a local optimum that early data led them to.
+REFIT_EVERY = 8
 
 # Draws at random before a space is searched systematically for what has not run yet.
 RANDOM_TRIES = 1_000
@@ -82,6 +85,7 @@ class EEIPUSampler(BaseSampler):
         self.method = method_named(method)
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
+        self._fitted: dict[str, torch.Tensor] = {}
 
     def reseed_rng(self) -> None:
         """Start from fresh randomness (Optuna calls this in parallel workers)."""
@@ -127,23 +131,17 @@ class EEIPUSampler(BaseSampler):
         enough = np.count_nonzero(~np.isnan(history.values)) >= 2
         begun = len(history) + len(history.running)
         if begun < self.n_initial or not enough:
-            yield self.pipeline.cube.decode(self._design_point(number))
+            # Point `number` of a sequence that depends on the seed alone: all methods, and a
+            # study that is resumed, get the same warm-up.
+            cube = self.pipeline.cube
+            yield cube.decode(quasi_random(len(cube), 1, self._seed(), skip=number)[0])
         elif self.method.score is not None:
             yield from self._maximizers(history, number)
 
-    def _design_point(self, number: int) -> NDArray[np.float64]:
-        """Point `number` of a scrambled Sobol sequence, which depends on the seed alone."""
-        sobol = torch.quasirandom.SobolEngine(
-            len(self.pipeline.space), scramble=True, seed=self._seed()
-        )
-        point: NDArray[np.float64] = (
-            sobol.fast_forward(number).draw(1, dtype=torch.double)[0].numpy()
-        )
-        return point
-
     def _maximizers(self, history: History, number: int) -> Iterator[dict[str, Any]]:
         assert self.method.score is not None
-        search = Search(history, self._cooling(history), self._seed(number))
+        warm_start = self._fitted if number % REFIT_EVERY else {}
+        search = Search(history, self._cooling(history), self._seed(number), warm_start)
         top = history.top(self.top_q)
         kept = self.cache if self.cache is not None and self.method.uses_prefixes else ()
         candidates = maximize(
@@ -154,6 +152,7 @@ class EEIPUSampler(BaseSampler):
             incumbents=self.pipeline.cube.encode([trial.params for trial in top]),
         )
         for candidate in candidates:
+            self._fitted = search.fitted
             yield candidate.params
 
     def _cooling(self, history: History) -> float:

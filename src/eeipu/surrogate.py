@@ -1,81 +1,89 @@
-"""Gaussian processes over the unit cube, with numbers and categories."""
+"""The model of the objective: a GP that knows which columns belong to which stage.
 
-import warnings
+Its kernel has one term over all columns and one over each stage's own. Objectives of pipelines
+are often nearly sums of what the stages contribute, and a term of few columns learns its part
+from few points; where the objective is not of that kind, the weights of those terms vanish.
+"""
+
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from botorch.exceptions import BotorchWarning, ModelFittingError
-from botorch.fit import fit_gpytorch_mll
-from botorch.models import SingleTaskGP
-from botorch.models.kernels.categorical import CategoricalKernel
-from botorch.models.transforms import Standardize
-from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
-from gpytorch.kernels import Kernel, ScaleKernel
-from gpytorch.mlls import ExactMarginalLogLikelihood
+from botorch.acquisition.objective import PosteriorTransform
+from botorch.models.model import Model
+from botorch.posteriors import GPyTorchPosterior
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import to_linear_operator
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["fit_gp", "fit_objective"]
+from eeipu.gaussian_process import ExactGPs
+
+__all__ = ["ObjectiveModel"]
 
 
-def fit_objective(
-    X: NDArray[np.float64], values: NDArray[np.float64], categorical: Sequence[int] = ()
-) -> SingleTaskGP:
-    """The GP of the objective.
+class ObjectiveModel(Model):
+    """The GP of the objective, as a BoTorch model.
 
     Args:
         X: `n x d`, points of the unit cube.
         values: `n`, to be maximised; NaN where a trial failed. Failures are put at the worst
             value seen, which keeps the search away from them without inventing a scale.
+        stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
+        start: `hyperparameters` of an earlier fit, to go on from.
+
+    Attributes:
+        hyperparameters: As fitted; see `eeipu.gaussian_process.ExactGPs`.
     """
-    filled = np.where(np.isnan(values), np.nanmin(values), values)
-    return fit_gp(torch.from_numpy(X), torch.from_numpy(filled), categorical=categorical)
 
+    num_outputs = 1
+    batch_shape = torch.Size([])
 
-def fit_gp(X: Tensor, y: Tensor, *, categorical: Sequence[int] = ()) -> SingleTaskGP:
-    """Fit an exact GP by its marginal likelihood, with BoTorch's dimension-scaled priors.
-
-    Args:
-        X: `n x d`, points of the unit cube.
-        y: `n`, standardised inside.
-        categorical: The columns of `X` whose values are either equal or not.
-    """
-    # BoTorch warns of small standardised data and of restarts of its own optimiser, neither of
-    # which a user can act on.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BotorchWarning)
-        model = SingleTaskGP(
-            X,
-            y.unsqueeze(-1),
-            covar_module=_kernel(X.shape[-1], sorted(categorical)),
-            outcome_transform=Standardize(m=1),
+    def __init__(
+        self,
+        X: NDArray[np.float64],
+        values: NDArray[np.float64],
+        stage_columns: Sequence[Sequence[int]],
+        *,
+        categorical: Sequence[int] = (),
+        start: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        filled = np.where(np.isnan(values), np.nanmin(values), values)
+        self._gp = ExactGPs(
+            torch.from_numpy(X),
+            torch.from_numpy(filled).unsqueeze(0),
+            _terms(X.shape[1], stage_columns),
+            categorical=categorical,
+            start=start,
         )
-        prior = {name: value.clone() for name, value in model.state_dict().items()}
-        try:
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
-        except ModelFittingError:  # degenerate data; the prior is the honest model of it
-            model.load_state_dict(prior)
-        model.eval()
-    return model
+        self.hyperparameters = self._gp.hyperparameters
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,  # noqa: ARG002 - there is one output
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+    ) -> GPyTorchPosterior:
+        """The posterior of the noise-free objective at `X`, `batch_shape x q x d`."""
+        assert observation_noise is False, "the posterior is that of the noise-free objective"
+        if X.shape[-2] == 1:
+            mean, covariance = self._gp.posterior(X)
+            covariance = covariance.unsqueeze(-1)
+        else:
+            mean, covariance = self._gp.joint_posterior(X)
+        normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
+        posterior = GPyTorchPosterior(normal)
+        return posterior if posterior_transform is None else posterior_transform(posterior)
 
 
-def _kernel(d: int, categorical: Sequence[int]) -> Kernel:
-    """A product over the columns: Matern-5/2 over numbers, equality over categories."""
-    numeric = [column for column in range(d) if column not in categorical]
-    factors: list[Kernel] = []
-    if numeric:
-        factors.append(
-            get_covar_module_with_dim_scaled_prior(
-                ard_num_dims=len(numeric), active_dims=numeric, use_rbf_kernel=False
-            )
-        )
-    if categorical:
-        factors.append(
-            CategoricalKernel(ard_num_dims=len(categorical), active_dims=list(categorical))
-        )
-    product = factors[0]
-    for factor in factors[1:]:
-        product = product * factor
-    return ScaleKernel(product)
+def _terms(d: int, stage_columns: Sequence[Sequence[int]]) -> Tensor:
+    """Which columns each term of the kernel sees, `1 x T x d`."""
+    own = [columns for columns in stage_columns if 0 < len(columns) < d]
+    terms = torch.zeros(1, 1 + len(own), d, dtype=torch.bool)
+    terms[0, 0] = True
+    for term, columns in enumerate(own, start=1):
+        terms[0, term, list(columns)] = True
+    return terms

@@ -1,0 +1,308 @@
+r"""Exact Gaussian processes, many at once, over numbers and categories.
+
+A suggestion needs one GP of the objective and several of each stage's cost, all on the same few
+hundred points, and evaluates them at thousands of candidates. Fitting and evaluating them as one
+batch of dense tensors is what makes a suggestion cheap.
+
+Notation:
+    B: GPs in the batch; n: points; d: columns; T: terms of the kernel; m: test points.
+    X: `n x d`, points of the unit cube; Y: `B x n`, observations, NaN where there is none.
+    active: `B x T x d`, which columns a term of a GP's kernel sees.
+    l: `B x T x d`, lengthscales; w: `B x T`, weights of the terms; s2: `B`, noise variance.
+
+Model, for each GP after its observations have been standardised:
+
+    y = f(x) + e,  e ~ N(0, s2),  f ~ GP(0, k),  k(x, x') = sum_t w_t M(r_t(x, x')),
+    M(r) = (1 + sqrt5 r + 5/3 r^2) exp(-sqrt5 r)                       (Matern, nu = 5/2)
+    r_t^2 = sum_{c active in t} delta_c(x, x')^2 / l_tc^2
+
+where `delta` is the difference of numbers, and 0 or 1 for equal or different categories (which
+is what a one-hot encoding with one lengthscale a parameter amounts to, without its columns).
+
+Hyper-parameters are at the maximum of the posterior. Lengthscales have the dimension-scaled
+log-normal prior of Hvarfner, Hellsten and Nardi (2024, arXiv 2402.02229), with the dimension of
+their own term.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["ExactGPs"]
+
+Array = NDArray[np.float64]
+
+# Priors, as (mean, standard deviation) of the logarithm. Weights: the terms share the variance
+# of the standardised observations evenly, within a factor of 20 in 95 % of cases, so that a term
+# can all but vanish. Noise: BoTorch's default.
+LOG_LENGTHSCALE_STD = math.sqrt(3.0)
+LOG_WEIGHT_STD = 1.5
+LOG_NOISE_MEAN, LOG_NOISE_STD = -4.0, 1.0
+
+# Bounds of the logarithms. Below its least value the noise of deterministic observations is of
+# no account, and the Cholesky factor of close points is at risk.
+LOG_LENGTHSCALE_BOUNDS = (math.log(5e-3), math.log(1e3))
+LOG_WEIGHT_BOUNDS = (-12.0, 4.0)
+LOG_NOISE_BOUNDS = (math.log(1e-6), 1.0)
+
+# The least variance of a standardised `f`, where rounding would make it zero or less.
+MIN_VARIANCE = 1e-10
+
+# Hyper-parameters of more points than this are fitted to so many of them, evenly spread over
+# time: their posterior hardly moves any more, and fitting costs the cube of it.
+MAX_FITTED = 400
+MAX_ITERATIONS = 100
+
+
+# Covariances of test points are computed in slices of at most so many numbers (64 MB).
+MAX_COVARIANCES = 8_000_000
+
+
+class ExactGPs:
+    """A batch of exact GPs on common points.
+
+    Args:
+        X: `n x d`.
+        Y: `B x n`; NaN where a GP has no observation. Every GP needs one at least.
+        active: `B x T x d`, boolean.
+        categorical: The columns of `X` without an order.
+        start: Hyper-parameters to begin the fit at (`hyperparameters` of an earlier fit of the
+            same shape); `None`: the prior's.
+
+    Attributes:
+        hyperparameters: `B x P`, as fitted, in the logarithm.
+    """
+
+    def __init__(
+        self,
+        X: Tensor,
+        Y: Tensor,
+        active: Tensor,
+        *,
+        categorical: Sequence[int] = (),
+        start: Tensor | None = None,
+    ) -> None:
+        self._X = X
+        self._active = active.to(X)
+        is_category = torch.zeros(X.shape[-1], dtype=torch.bool)
+        is_category[list(categorical)] = True
+        self._numbers = (~is_category).nonzero().squeeze(-1)
+        self._categories = is_category.nonzero().squeeze(-1)
+        self._observed = ~Y.isnan()
+        self._mean, self._std = _standardization(Y, self._observed)
+        self._y = ((Y - self._mean) / self._std).nan_to_num(0.0)
+        self.hyperparameters = self._fit(self._start() if start is None else start)
+        self._condition()
+
+    # The hyper-parameters of a GP are one row: log l (T * d), log w (T), log s2 (1).
+
+    def _unpack(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`l` (`B x T x d`), `w` (`B x T`) and `s2` (`B`)."""
+        _, T, d = self._active.shape
+        scales, weights, noise = parameters.exp().split([T * d, T, 1], dim=-1)
+        return scales.unflatten(-1, (T, d)), weights, noise.squeeze(-1)
+
+    def _prior(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the log hyper-parameters, `B x P` each."""
+        B, T, d = self._active.shape
+        size = self._active.sum(-1, keepdim=True).clamp_min(1.0)
+        scales = (math.sqrt(2.0) + 0.5 * size.log()).expand(B, T, d).flatten(1)
+        one = scales.new_ones((B, 1))
+        means = [scales, one.expand(B, T) * -math.log(T), one * LOG_NOISE_MEAN]
+        stds = [LOG_LENGTHSCALE_STD, LOG_WEIGHT_STD, LOG_NOISE_STD]
+        spread = [torch.full_like(m, std) for m, std in zip(means, stds, strict=True)]
+        return torch.cat(means, dim=-1), torch.cat(spread, dim=-1)
+
+    def _start(self) -> Tensor:
+        """The prior's means, with lengthscales of half the cube, from where all slopes show."""
+        _, T, d = self._active.shape
+        start = self._prior()[0].clone()
+        start[:, : T * d] = math.log(0.5)
+        return start
+
+    def _fit(self, start: Tensor) -> Tensor:
+        """Maximise the log posterior of the hyper-parameters, each GP from its own start."""
+        _, T, d = self._active.shape
+        n = len(self._X)
+        rows = torch.arange(n) if n <= MAX_FITTED else torch.linspace(0, n - 1, MAX_FITTED).long()
+        X, y, observed = self._X[rows], self._y[:, rows], self._observed[:, rows]
+        prior_mean, prior_std = self._prior()
+        bounds = [LOG_LENGTHSCALE_BOUNDS] * (T * d) + [LOG_WEIGHT_BOUNDS] * T + [LOG_NOISE_BOUNDS]
+
+        def negative(x: Array, batch_indices: list[int]) -> tuple[Array, Array]:
+            b = torch.tensor(batch_indices)
+            parameters = torch.from_numpy(np.ascontiguousarray(x)).requires_grad_(True)
+            scales, weights, noise = self._unpack(parameters)
+            kernel = self._kernel(X, X, scales, weights, self._active[b])
+            value, slope = _log_likelihood(kernel.detach(), noise.detach(), y[b], observed[b])
+            # The likelihood depends on the hyper-parameters through the covariance alone, whose
+            # slope is known in closed form: no need to differentiate a Cholesky factor.
+            trace = slope.diagonal(dim1=-2, dim2=-1).sum(-1)
+            penalty = -0.5 * ((parameters - prior_mean[b]) / prior_std[b]).square().sum(-1)
+            surrogate = (slope * kernel).sum() + (trace * noise).sum() + penalty.sum()
+            (gradient,) = torch.autograd.grad(surrogate, parameters)
+            total = (value + penalty.detach()).numpy()
+            return -np.nan_to_num(total, nan=-1e10), -np.nan_to_num(gradient.numpy())
+
+        best, _, _ = fmin_l_bfgs_b_batched(
+            negative,
+            start.numpy(),
+            bounds=bounds,
+            maxiter=MAX_ITERATIONS,
+            factr=None,
+            ftol=1e-6,
+            pgtol=1e-3,
+            pass_batch_indices=True,
+        )
+        return torch.from_numpy(best)
+
+    def _condition(self) -> None:
+        """Prepare what every posterior needs: the factor's inverse and the weights of the data."""
+        self._scales, self._weights, noise = self._unpack(self.hyperparameters)
+        kernel = self._kernel(self._X, self._X, self._scales, self._weights, self._active)
+        factor = _factor(kernel, noise, self._observed)
+        identity = torch.eye(len(self._X), dtype=factor.dtype)
+        self._inverse_factor = torch.linalg.solve_triangular(
+            factor, identity.expand_as(factor), upper=False
+        )
+        whitened = (self._inverse_factor @ self._y.unsqueeze(-1)).squeeze(-1)
+        self._alpha = (whitened.unsqueeze(-2) @ self._inverse_factor).squeeze(-2)
+
+    def _kernel(
+        self, A: Tensor, C: Tensor, scales: Tensor, weights: Tensor, active: Tensor
+    ) -> Tensor:
+        """Covariances of `f`, `* x a x d` and `* x c x d -> B x * x a x c`."""
+        lead = (1,) * (A.ndim - 2)
+        inverse = (active / scales).reshape(*scales.shape[:2], *lead, 1, scales.shape[-1])
+        a, c = (P[..., self._numbers] * inverse[..., self._numbers] for P in (A, C))
+        squares = (
+            a.square().sum(-1).unsqueeze(-1)
+            + c.square().sum(-1).unsqueeze(-2)
+            - 2.0 * a @ c.transpose(-1, -2)
+        )
+        for column in self._categories:
+            differ = (A[..., :, None, column] != C[..., None, :, column]).to(A)
+            squares = squares + differ * inverse[..., column, None].square()
+        terms = _Matern52.apply(squares.clamp_min(0.0))
+        total: Tensor = (weights.reshape(*weights.shape, *lead, 1, 1) * terms).sum(1)
+        return total
+
+    def posterior(self, X: Tensor, rows: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Means and variances of `f`, in the unit of the observations.
+
+        Args:
+            X: `* x d`.
+            rows: Which GPs of the batch to ask; `None`: all.
+
+        Returns:
+            Two tensors, `B x *`.
+        """
+        b = torch.arange(len(self._active)) if rows is None else torch.tensor(rows)
+        points = X.reshape(-1, X.shape[-1])
+        terms = len(b) * (self._active.shape[1] + 1)
+        step = max(1, MAX_COVARIANCES // (terms * len(self._X)))
+        slices = [self._moments(part, b) for part in points.split(step)]
+        mean, variance = (torch.cat(part, dim=-1) for part in zip(*slices, strict=True))
+        return mean.unflatten(-1, X.shape[:-1]), variance.unflatten(-1, X.shape[:-1])
+
+    def _moments(self, points: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        cross = self._cross(points, b)
+        explained = (cross @ self._inverse_factor[b].transpose(-1, -2)).square().sum(-1)
+        variance = (self._weights[b].sum(-1, keepdim=True) - explained).clamp_min(MIN_VARIANCE)
+        mean = (cross @ self._alpha[b].unsqueeze(-1)).squeeze(-1)
+        return self._mean[b] + self._std[b] * mean, self._std[b].square() * variance
+
+    def _cross(self, points: Tensor, b: Tensor | slice = slice(None)) -> Tensor:
+        """Covariances of points (`m x d`) with the observations, `B x m x n`."""
+        kernel = self._kernel(points, self._X, self._scales[b], self._weights[b], self._active[b])
+        return kernel * self._observed[b].unsqueeze(-2)
+
+    def joint_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and covariances of `f` over sets of points, in the unit of the observations.
+
+        Args:
+            X: `* x q x d`.
+
+        Returns:
+            `B x * x q` and `B x * x q x q`.
+        """
+        cross = self._cross(X.reshape(-1, X.shape[-1]))
+        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
+        whitened = (cross @ self._inverse_factor.transpose(-1, -2)).unflatten(-2, X.shape[:-1])
+        prior = self._kernel(X, X, self._scales, self._weights, self._active)
+        covariance = prior - whitened @ whitened.transpose(-1, -2)
+        lead = (-1,) + (1,) * (X.ndim - 2)
+        shift, scale = self._mean.reshape(*lead, 1), self._std.reshape(*lead, 1)
+        jitter = MIN_VARIANCE * torch.eye(X.shape[-2], dtype=X.dtype)
+        return shift + scale * mean, scale.unsqueeze(-1).square() * (covariance + jitter)
+
+    def leave_one_out(self) -> tuple[Tensor, Tensor]:
+        """Each observation under the model fitted to all but it (Rasmussen and Williams, 5.12).
+
+        Returns:
+            Residuals and standard deviations, `B x n`, in the unit of the observations; residuals
+            are NaN where there is no observation.
+        """
+        precision = self._inverse_factor.square().sum(-2)
+        residual = torch.where(self._observed, self._alpha / precision, math.nan)
+        return self._std * residual, self._std * precision.rsqrt()
+
+
+def _standardization(Y: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each GP's observations, `B x 1`; of equal ones, 1."""
+    count = observed.sum(-1, keepdim=True)
+    mean = Y.nansum(-1, keepdim=True) / count
+    std = ((Y - mean).square().nansum(-1, keepdim=True) / (count - 1).clamp_min(1)).sqrt()
+    return mean, torch.where(std > 1e-9 * (1.0 + mean.abs()), std, 1.0)
+
+
+def _factor(kernel: Tensor, noise: Tensor, observed: Tensor) -> Tensor:
+    """The Cholesky factor of the observations' covariance, `B x n x n`.
+
+    Points that a GP has no observation at become independent of everything, which leaves the
+    others as if they were not there.
+    """
+    pairs = observed.unsqueeze(-1) & observed.unsqueeze(-2)
+    diagonal = torch.where(observed, noise.unsqueeze(-1), 1.0)
+    covariance = kernel * pairs
+    covariance.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+    covariance.diagonal(dim1=-2, dim2=-1).masked_fill_(~observed, 1.0)
+    factor: Tensor = torch.linalg.cholesky(covariance)
+    return factor
+
+
+def _log_likelihood(
+    kernel: Tensor, noise: Tensor, y: Tensor, observed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The log marginal likelihood, `B`, and its slope in the covariance, `B x n x n`."""
+    factor = _factor(kernel, noise, observed)
+    inverse = torch.cholesky_inverse(factor)
+    alpha = (inverse @ y.unsqueeze(-1)).squeeze(-1)
+    log_determinant = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    constant = observed.sum(-1) * math.log(2.0 * math.pi)
+    value = -0.5 * ((alpha * y).sum(-1) + log_determinant + constant)
+    pairs = observed.unsqueeze(-1) & observed.unsqueeze(-2)
+    slope = 0.5 * (alpha.unsqueeze(-1) * alpha.unsqueeze(-2) - inverse) * pairs
+    return value, slope
+
+
+class _Matern52(torch.autograd.Function):
+    """`M` as a function of `r^2`, whose slope is smooth at 0 where that of the root is not."""
+
+    @staticmethod
+    def forward(ctx: Any, squares: Tensor) -> Tensor:
+        root = (5.0 * squares).sqrt()
+        decay = torch.exp(-root)
+        ctx.save_for_backward(root, decay)
+        return (1.0 + root + 5.0 / 3.0 * squares) * decay
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        root, decay = ctx.saved_tensors
+        return gradients[0] * (-5.0 / 6.0) * (1.0 + root) * decay
