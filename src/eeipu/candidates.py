@@ -31,8 +31,13 @@ Array = NDArray[np.float64]
 Score = Callable[[Tensor, Tensor], Tensor]
 """`X` (`b x 1 x d`) and `memoized` (`b x K`) -> acquisition values (`b`)."""
 
-RAW_SAMPLES = 512
-RESTARTS = 10
+# Points scored under each prefix: quasi-random ones, and ones around good trials.
+RAW_SAMPLES = 256
+LOCAL_SAMPLES = 128
+
+# Local searches under each prefix, and how many more go to the best points of all.
+RESTARTS_EACH = 2
+RESTARTS_SHARED = 10
 MAX_ITERATIONS = 100
 
 # Rounds of "move the continuous columns, then exchange the discrete ones". The second round
@@ -102,8 +107,7 @@ def maximize(
     *,
     seed: int,
     incumbents: Array | None = None,
-    raw_samples: int = RAW_SAMPLES,
-    restarts: int = RESTARTS,
+    effort: int = 1,
 ) -> Iterator[Candidate]:
     """The maximisers found, best first, at the values that will run.
 
@@ -113,12 +117,11 @@ def maximize(
         pool: The prefixes to search under, at least one.
         seed: Fixes the quasi-random starting points.
         incumbents: `m x d`, good points to start around as well.
-        raw_samples: Quasi-random points scored under each prefix.
-        restarts: Local searches under each prefix.
+        effort: Multiplies the points scored and the local searches.
     """
     search = _Search(score, space, pool)
-    raw = _raw_points(space, raw_samples, seed, incumbents)
-    index, X = search.starts(raw, restarts)
+    raw = _raw_points(space, seed, incumbents, effort)
+    index, X = search.starts(raw, effort)
     for _ in range(ROUNDS):
         X = search.ascend(index, X)
         X, changed = search.exchange(index, X)
@@ -139,13 +142,15 @@ def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
     return points
 
 
-def _raw_points(space: Space, count: int, seed: int, incumbents: Array | None) -> Array:
-    points = [quasi_random(len(space), count, seed)]
+def _raw_points(space: Space, seed: int, incumbents: Array | None, effort: int) -> Array:
+    points = [quasi_random(len(space), effort * RAW_SAMPLES, seed)]
     if incumbents is not None and len(incumbents):
-        # As many local points as global ones, at the scale of a late refinement.
+        # At scales from the whole cube down to a late refinement.
         rng = np.random.default_rng(seed)
+        count = effort * LOCAL_SAMPLES
         centres = incumbents[rng.integers(len(incumbents), size=count)]
-        points.append(np.clip(centres + 0.05 * rng.standard_normal(centres.shape), 0.0, 1.0))
+        widths = 10.0 ** rng.uniform(-2.5, -0.5, size=(count, 1))
+        points.append(np.clip(centres + widths * rng.standard_normal(centres.shape), 0.0, 1.0))
     return space.snap(np.concatenate(points))
 
 
@@ -172,14 +177,18 @@ class _Search:
             values: Array = self._score_at(index, torch.from_numpy(X)).numpy()
         return np.nan_to_num(values, nan=-np.inf)
 
-    def starts(self, raw: Array, restarts: int) -> tuple[NDArray[np.intp], Array]:
-        """The best raw points under each prefix."""
+    def starts(self, raw: Array, effort: int) -> tuple[NDArray[np.intp], Array]:
+        """The best raw points under each prefix, and the best of all that are left."""
         count = len(self._fixed)
         fixed = self._fixed[:, None, :]
         X = np.where(np.isnan(fixed), raw[None], fixed).reshape(-1, raw.shape[1])
         index = np.repeat(np.arange(count), len(raw))
-        order = np.argsort(-self.values(index, X).reshape(count, -1), axis=1, kind="stable")
-        chosen = (order[:, :restarts] + np.arange(count)[:, None] * len(raw)).ravel()
+        values = self.values(index, X)
+        ranked = np.argsort(-values.reshape(count, -1), axis=1, kind="stable")
+        each = (ranked + np.arange(count)[:, None] * len(raw))[:, : effort * RESTARTS_EACH].ravel()
+        values[each] = -np.inf
+        shared = np.argsort(-values, kind="stable")[: effort * RESTARTS_SHARED]
+        chosen = np.concatenate([each, shared])
         return index[chosen], X[chosen]
 
     def ascend(self, index: NDArray[np.intp], X: Array) -> Array:

@@ -114,7 +114,7 @@ class StageCostModel:
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
             gps = ExactGPs(X, Y, active, categorical=categorical, start=gps.hyperparameters)
-        density = _left_out_density(gps)
+        density = gps.left_out_density()
         for row, (k, columns) in enumerate(options):
             chosen = self._row[k]
             if chosen is None or density[row] > density[chosen]:
@@ -162,13 +162,6 @@ def _outliers(gps: ExactGPs) -> Tensor:
     typical = MAD_TO_STD * size.nanmedian(-1, keepdim=True).values
     enough = (~residual.isnan()).sum(-1, keepdim=True) >= OUTLIER_LEAST_COUNT
     return enough & (size > OUTLIER_SCORE * typical) & (size > OUTLIER_FACTOR)
-
-
-def _left_out_density(gps: ExactGPs) -> Tensor:
-    """The log predictive density of all observations, each left out in turn, `B`."""
-    residual, std = gps.leave_one_out()
-    density = -0.5 * (residual / std).square() - std.log()
-    return density.nansum(-1)
 
 
 def _check(X: Tensor, stage_costs: Tensor, stage_indices: Sequence[Sequence[int]]) -> None:

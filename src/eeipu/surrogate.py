@@ -50,15 +50,18 @@ class ObjectiveModel(Model):
         start: Tensor | None = None,
     ) -> None:
         super().__init__()
-        filled = np.where(np.isnan(values), np.nanmin(values), values)
+        y = torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values))
+        compressed, log_slope = _compress(y)
         self._gp = ExactGPs(
             torch.from_numpy(X),
-            torch.from_numpy(filled).unsqueeze(0),
-            _terms(X.shape[1], stage_columns),
+            torch.stack([y, compressed]),
+            _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
             start=start,
         )
         self.hyperparameters = self._gp.hyperparameters
+        plain, warped = self._gp.left_out_density()
+        self._row = int(warped + log_slope.sum() > plain)
 
     def posterior(
         self,
@@ -70,13 +73,27 @@ class ObjectiveModel(Model):
         """The posterior of the noise-free objective at `X`, `batch_shape x q x d`."""
         assert observation_noise is False, "the posterior is that of the noise-free objective"
         if X.shape[-2] == 1:
-            mean, covariance = self._gp.posterior(X)
+            mean, covariance = self._gp.posterior(X, rows=[self._row])
             covariance = covariance.unsqueeze(-1)
         else:
-            mean, covariance = self._gp.joint_posterior(X)
+            mean, covariance = self._gp.joint_posterior(X, rows=[self._row])
         normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
         posterior = GPyTorchPosterior(normal)
         return posterior if posterior_transform is None else posterior_transform(posterior)
+
+
+def _compress(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw in the tail of bad values, and leave the good half as it is.
+
+    Returns:
+        The compressed values, `n`, and the logarithm of the map's slope at each.
+    """
+    middle = y.median()
+    unit = (y.max() - middle).clamp_min(1e-300)
+    below = (middle - y) / unit  # 1: as far below the middle as the best value is above
+    tail = below > 1.0
+    log_below = torch.where(tail, below, 1.0).log()
+    return torch.where(tail, middle - unit * (1.0 + log_below), y), -log_below
 
 
 def _terms(d: int, stage_columns: Sequence[Sequence[int]]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Benchmark problems, and what it takes to compare methods on them."""
