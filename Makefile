@@ -18,8 +18,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/jupytext --test --to ipynb notebooks/*.py > /dev/null
-	$(BIN)/pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

@@ -12,27 +12,33 @@ Warning:
 import hashlib
 import io
 import json
+import os
 import threading
-import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote, unquote
 
 import fsspec
 import joblib
 import psutil
 
-from eeipu.errors import CacheMiss, ConfigurationError
+from eeipu.errors import CacheMiss, ConfigurationError, MissingExtraError
 
 __all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache"]
 
 # The share of the free memory that a cache takes where the user said nothing: enough for the
 # outputs of a few trials, little enough for the pipeline itself to run beside it.
 MEMORY_SHARE = 0.25
+
+# Enough for a header: a checksum and two numbers.
+_HEADER_BYTES = 512
 
 _SUFFIX = ".stage"
 
@@ -67,9 +73,13 @@ class CacheStats:
 
 
 class _Store(Protocol):
-    """Bytes under keys. `sizes` lists the least recently used key first."""
+    """Bytes under keys. `sizes` lists the least recently used key first.
 
-    def read(self, key: str) -> bytes: ...
+    `read` raises `KeyError` where there is nothing. Reading only the first `size_bytes` is a look
+    at an entry and not a use of it.
+    """
+
+    def read(self, key: str, size_bytes: int | None = None) -> bytes: ...
     def write(self, key: str, blob: bytes) -> None: ...
     def delete(self, key: str) -> None: ...
     def sizes(self) -> dict[str, int]: ...
@@ -83,8 +93,10 @@ class _MemoryStore:
         self._blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, size_bytes: int | None = None) -> bytes:
         with self._lock:
+            if size_bytes is not None:
+                return self._blobs[key][:size_bytes]
             blob = self._blobs.pop(key)
             self._blobs[key] = blob
             return blob
@@ -107,7 +119,11 @@ class _MemoryStore:
 
 
 class _FileStore:
-    """One file an entry, in a directory of any file system that fsspec reaches."""
+    """One file an entry, in a directory of any file system that fsspec reaches.
+
+    Local files are marked when they are used; elsewhere an entry's last use is when it was
+    written.
+    """
 
     def __init__(self, location: str) -> None:
         self._fs, self._root = fsspec.url_to_fs(location)
@@ -119,23 +135,25 @@ class _FileStore:
             self._fs.mkdirs(self._root, exist_ok=True)
 
     def _path(self, key: str) -> str:
-        return f"{self._root}/{key[:2]}/{key}{_SUFFIX}"
+        return f"{self._root}/{quote(key, safe='')}{_SUFFIX}"
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, size_bytes: int | None = None) -> bytes:
         path = self._path(key)
         try:
-            blob: bytes = self._fs.cat_file(path)
+            blob: bytes = self._fs.cat_file(path, end=size_bytes)
         except FileNotFoundError:
             raise KeyError(key) from None
-        if self._is_local:
-            Path(path).touch()
+        if self._is_local and size_bytes is None:
+            # The entry may have gone since, or belong to someone else who shares it.
+            with suppress(OSError):
+                os.utime(path)
         return blob
 
     def write(self, key: str, blob: bytes) -> None:
         # A reader sees the old entry or the new one, never half of one.
         path = self._path(key)
         partial = f"{path}.{uuid.uuid4().hex}.partial"
-        self._fs.mkdirs(self._fs._parent(path), exist_ok=True)
+        self._fs.mkdirs(self._root, exist_ok=True)
         try:
             self._fs.pipe_file(partial, blob)
             self._fs.mv(partial, path)
@@ -145,15 +163,13 @@ class _FileStore:
             raise
 
     def delete(self, key: str) -> None:
-        try:
+        with suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
-        except FileNotFoundError:
-            pass
 
     def sizes(self) -> dict[str, int]:
         self._fs.invalidate_cache()
         found = [
-            (_changed(info), Path(path).name.removesuffix(_SUFFIX), int(info["size"]))
+            (_changed(info), unquote(Path(path).name.removesuffix(_SUFFIX)), int(info["size"]))
             for path, info in self._fs.find(self._root, detail=True).items()
             if path.endswith(_SUFFIX)
         ]
@@ -184,7 +200,8 @@ class StageCache:
             bound.
 
     Raises:
-        ConfigurationError: `max_bytes` is not positive.
+        ConfigurationError: `max_bytes` is not positive, or `location` is no place for a directory.
+        MissingExtraError: The file system of `location` needs a library that is not installed.
 
     >>> cache = StageCache()
     >>> cache.put("a", [1, 2])
@@ -195,13 +212,13 @@ class StageCache:
     def __init__(
         self, location: str | Path | None = None, max_bytes: int | float | None = None
     ) -> None:
-        if max_bytes is not None and not max_bytes > 0:
-            raise ConfigurationError(f"max_bytes must be positive, but got {max_bytes!r}.")
+        if not (max_bytes is None or _is_positive(max_bytes)):
+            raise ConfigurationError(
+                f"max_bytes must be a positive number of bytes, but got {max_bytes!r}."
+            )
         self.location = None if location is None else str(location)
         self.max_bytes = max_bytes
-        self._store: _Store = (
-            _MemoryStore() if self.location is None else _FileStore(self.location)
-        )
+        self._store = _open(self.location)
         self._hits = self._misses = 0
 
     @classmethod
@@ -212,8 +229,8 @@ class StageCache:
     def __repr__(self) -> str:
         return f"StageCache({self.location!r}, max_bytes={self.max_bytes!r})"
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._store
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self._store
 
     def get(self, key: str) -> Any:
         """A fresh copy of the value under `key`.
@@ -222,22 +239,26 @@ class StageCache:
             CacheMiss: There is none, or it is damaged; a damaged entry is dropped with a warning.
         """
         try:
-            value = _loads(self._store.read(key))
+            blob = self._store.read(key)
         except KeyError:
             self._misses += 1
             raise CacheMiss(f"no value under {key!r}") from None
+        except OSError as error:  # it may be sound, and in reach again later
+            raise self._unusable(key, f"cannot be read ({error!r})") from error
+        try:
+            value = _loads(blob)
         except Exception as error:  # damaged bytes make pickle raise anything
-            self._misses += 1
-            self._store.delete(key)
-            warnings.warn(
-                f"the cache entry {key} is damaged ({error}); it was dropped and its stage will "
-                f"run again",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            raise CacheMiss(f"the value under {key!r} was damaged") from error
+            with suppress(OSError):
+                self._store.delete(key)
+            raise self._unusable(key, f"is damaged ({error!r}) and was dropped") from error
         self._hits += 1
         return value
+
+    def _unusable(self, key: str, reason: str) -> CacheMiss:
+        self._misses += 1
+        message = f"the cache entry {key} {reason}; its stage has to run again"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        return CacheMiss(message)
 
     def put(self, key: str, value: Any, *, cost: float | None = None) -> None:
         """Keep `value` under `key`, and the `cost` that produced it beside it.
@@ -255,11 +276,12 @@ class StageCache:
                     stacklevel=2,
                 )
                 return
-            self._make_room(len(blob), self.max_bytes)
+            self._make_room(key, len(blob), self.max_bytes)
         self._store.write(key, blob)
 
-    def _make_room(self, needed_bytes: int, max_bytes: float) -> None:
+    def _make_room(self, new_key: str, needed_bytes: int, max_bytes: float) -> None:
         sizes = self._store.sizes()
+        sizes.pop(new_key, None)  # it is replaced
         held_bytes = sum(sizes.values())
         for key, size_bytes in sizes.items():
             if held_bytes + needed_bytes <= max_bytes:
@@ -270,10 +292,10 @@ class StageCache:
     def cost(self, key: str) -> float | None:
         """The cost that produced the value under `key`; `None` if it is not known."""
         try:
-            header, _ = _split(self._store.read(key))
-        except (KeyError, ValueError):
+            cost = _header(self._store.read(key, _HEADER_BYTES))["cost"]
+        except (KeyError, ValueError, OSError):
             return None
-        return None if header["cost"] is None else float(header["cost"])
+        return None if cost is None else float(cost)
 
     def discard(self, keys: Iterable[str]) -> None:
         """Drop the values under `keys`, where there are any."""
@@ -302,12 +324,29 @@ class StageCache:
 
     def _is_sound(self, key: str) -> bool:
         try:
-            _split(self._store.read(key))
+            _payload(self._store.read(key))
         except ValueError:
             return False
         except KeyError:  # dropped since it was listed
             pass
         return True
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, Real) and float(value) > 0
+
+
+def _open(location: str | None) -> _Store:
+    if location is None:
+        return _MemoryStore()
+    try:
+        return _FileStore(location)
+    except ImportError as error:
+        raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the cache location {location!r} cannot be used as a directory: {error}"
+        ) from error
 
 
 def _dumps(value: Any, cost: float | None) -> bytes:
@@ -318,25 +357,33 @@ def _dumps(value: Any, cost: float | None) -> bytes:
         "checksum": hashlib.blake2b(payload, digest_size=20).hexdigest(),
         "size_bytes": len(payload),
         "cost": cost,
-        "created": time.time(),
     }
     return json.dumps(header).encode() + b"\n" + payload
 
 
-def _split(blob: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and payload of a blob.
+def _header(blob: bytes) -> dict[str, Any]:
+    """What the first line of a blob says.
+
+    Raises:
+        ValueError: It is not what was written.
+    """
+    header = json.loads(blob.partition(b"\n")[0])
+    if not isinstance(header, dict):
+        raise ValueError("its header is not readable")  # noqa: TRY004 - all damage is alike
+    return header
+
+
+def _payload(blob: bytes) -> bytes:
+    """The serialised value in a blob.
 
     Raises:
         ValueError: The blob is not what was written.
     """
-    line, _, payload = blob.partition(b"\n")
-    header = json.loads(line)
-    if not isinstance(header, dict) or "checksum" not in header:
-        raise ValueError("its header is not readable")
-    if hashlib.blake2b(payload, digest_size=20).hexdigest() != header["checksum"]:
+    payload = blob.partition(b"\n")[2]
+    if hashlib.blake2b(payload, digest_size=20).hexdigest() != _header(blob).get("checksum"):
         raise ValueError("its checksum does not match")
-    return header, payload
+    return payload
 
 
 def _loads(blob: bytes) -> Any:
-    return joblib.load(io.BytesIO(_split(blob)[1]))
+    return joblib.load(io.BytesIO(_payload(blob)))

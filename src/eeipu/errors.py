@@ -44,8 +44,10 @@ class StudyMismatchError(ConfigurationError):
     """The storage holds a study under this name that belongs to something else."""
 
 
-class CacheMiss(EeipuError, KeyError):
+class CacheMiss(EeipuError, KeyError):  # noqa: N818 - an answer of the cache, not a mistake
     """The cache has no usable value under this key."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
 
 
 class MissingExtraError(EeipuError, ImportError):

@@ -138,8 +138,9 @@ def run_path(
     """
     loaded = _load_deepest(calls, cache, clock)
     yield from loaded
-    args = (loaded[-1].output,) if loaded else inputs
-    for call in calls[len(loaded) :]:
+    args, start = ((loaded[-1].output,) if loaded else inputs), len(loaded)
+    del loaded  # an output may be large: it lives until the next stage has used it
+    for call in calls[start:]:
         run = call_stage(call, args, clock)
         if run.error is None and call.stage.memoize and cache is not None:
             _keep(cache, call, run)

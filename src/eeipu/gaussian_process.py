@@ -188,7 +188,7 @@ class ExactGPs:
             - 2.0 * a @ c.transpose(-1, -2)
         )
         for column in self._categories:
-            differ = (A[..., :, None, column] != C[..., None, :, column]).to(A)
+            differ = ((A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9).to(A)
             squares = squares + differ * inverse[..., column, None].square()
         terms = _Matern52.apply(squares.clamp_min(0.0))
         total: Tensor = (weights.reshape(*weights.shape, *lead, 1, 1) * terms).sum(1)
@@ -318,4 +318,5 @@ class _Matern52(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         root, decay = ctx.saved_tensors
-        return gradients[0] * (-5.0 / 6.0) * (1.0 + root) * decay
+        slope: Tensor = (-5.0 / 6.0) * (1.0 + root) * decay
+        return gradients[0] * slope

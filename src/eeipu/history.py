@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import optuna
@@ -21,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.pipeline import Pipeline
+from eeipu.space import Params
 
 __all__ = ["History", "is_interrupted", "spent"]
 
@@ -33,9 +33,10 @@ def spent(trials: Sequence[FrozenTrial]) -> float:
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
-    """Whether a failed trial was cut off by the driver's end rather than by an error."""
+    """Whether a failed trial was cut off, by the user or its driver's end, not by an error."""
     attrs = trial.user_attrs
-    return trial.state is TrialState.FAIL and "driver" in attrs and "error" not in attrs
+    cut_off = "interrupted" in attrs or ("driver" in attrs and "error" not in attrs)
+    return trial.state is TrialState.FAIL and cut_off
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,13 @@ class History:
 
     @classmethod
     def of(cls, study: optuna.Study, pipeline: Pipeline) -> "History":
-        """Read a study. Trials without a whole configuration of this pipeline are left out."""
+        """Read a study. Trials without a whole configuration of this pipeline are left out.
+
+        Trials may have parameters besides the pipeline's, which plain Optuna users suggest.
+        """
         trials = study.get_trials(deepcopy=False)
         space = pipeline.space
-        whole = [trial for trial in trials if trial.params.keys() == space.keys()]
+        whole = [trial for trial in trials if trial.params.keys() >= space.keys()]
         states = (TrialState.COMPLETE, TrialState.FAIL)
         return cls(
             pipeline,
@@ -75,7 +79,7 @@ class History:
         return len(self.ended)
 
     @cached_property
-    def X(self) -> Array:
+    def X(self) -> Array:  # noqa: N802
         """The configurations that have run, `n x d`."""
         return self.pipeline.cube.encode([trial.params for trial in self.ended])
 
@@ -105,18 +109,21 @@ class History:
         return costs
 
     @cached_property
-    def running_X(self) -> Array:
+    def running_X(self) -> Array:  # noqa: N802
         """The configurations that are running, `m x d`."""
         return self.pipeline.cube.encode([trial.params for trial in self.running])
 
     @cached_property
-    def configurations(self) -> frozenset[tuple[Any, ...]]:
+    def configurations(self) -> frozenset[tuple[float, ...]]:
         """All configurations that have run or are running."""
         return frozenset(self.identity(t.params) for t in (*self.ended, *self.running))
 
-    def identity(self, params: dict[str, Any]) -> tuple[Any, ...]:
-        """A configuration as a hashable value; `1`, `1.0` and `True` differ by their types."""
-        return tuple((type(params[name]), params[name]) for name in self.pipeline.space)
+    def identity(self, params: Params) -> tuple[float, ...]:
+        """A configuration as a hashable value: choices, which may be anything, by their place."""
+        return tuple(
+            distribution.to_internal_repr(params[name])
+            for name, distribution in self.pipeline.space.items()
+        )
 
     @property
     def is_exhausted(self) -> bool:

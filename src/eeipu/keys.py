@@ -12,11 +12,11 @@ import inspect
 import json
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
 from typing import Any
 
-from joblib.hashing import NumpyHasher
+from joblib.hashing import Hasher, NumpyHasher
 
 from eeipu.errors import PipelineError
 
@@ -69,40 +69,53 @@ def code_fingerprint(function: Callable[..., Any]) -> str:
         PipelineError: There is no source (a builtin, a C function, code typed at a bare prompt),
             or a default or closure value cannot be hashed.
     """
+    return _fingerprint(function, ())
+
+
+def _fingerprint(function: Callable[..., Any], outer: tuple[Callable[..., Any], ...]) -> str:
+    """The fingerprint of a function found while `outer`, one in another, are fingerprinted."""
     name = getattr(function, "__qualname__", repr(function))
     remedy = 'name the code yourself with stage(version="1") and change it with the code.'
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = _bare(_parsed(function))
     except (OSError, TypeError, SyntaxError) as error:
         raise PipelineError(
-            f"the source of {name} cannot be read, so a change of it would go unseen; {remedy}"
+            f"the source of {name} cannot be read ({error}), so a change of it would go unseen; "
+            f"{remedy}"
         ) from error
     try:
-        values = _digest(_captured(function))
+        values = _digest(_captured(function), (*outer, function))
     except Exception as error:  # whatever pickle raises for the user's own types
         raise PipelineError(
             f"{name} has defaults or closure values that cannot be hashed ({_reason(error)}), so "
             f"a change of them would go unseen; {remedy}"
         ) from error
-    return hashlib.sha256(f"{ast.dump(_bare(tree))}\n{values}".encode()).hexdigest()
+    return hashlib.sha256(f"{ast.dump(tree)}\n{values}".encode()).hexdigest()
 
 
-def _captured(function: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+def _parsed(function: Callable[..., Any]) -> ast.AST:
+    """A function's definition, without the lines around it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    if getattr(function, "__name__", "") != "<lambda>":
+        return tree
+    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    if len(lambdas) != 1:
+        raise SyntaxError("its line has several lambdas")
+    return lambdas[0]
+
+
+def _captured(function: Callable[..., Any]) -> dict[str, Any]:
     """The values that a function carries with it besides its source."""
+    has_closure = inspect.isfunction(function) or inspect.ismethod(function)
+    parameters = inspect.signature(function).parameters.values()
     return {
-        "closure": dict(inspect.getclosurevars(function).nonlocals)
-        if inspect.isfunction(function) or inspect.ismethod(function)
-        else {},
-        "defaults": {
-            name: parameter.default
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.default is not parameter.empty
-        },
-        "self": {"": getattr(function, "__self__", None)},
+        "closure": inspect.getclosurevars(function).nonlocals if has_closure else {},
+        "defaults": {p.name: p.default for p in parameters if p.default is not p.empty},
+        "self": getattr(function, "__self__", None),
     }
 
 
-def _bare(tree: ast.Module) -> ast.Module:
+def _bare(tree: ast.AST) -> ast.AST:
     """The tree without the parts that cannot change a result."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -117,7 +130,15 @@ def _bare(tree: ast.Module) -> ast.Module:
 
 
 class _ContentHasher(NumpyHasher):  # type: ignore[misc]
-    """joblib's hasher, extended to two kinds of value that it does not hash by content."""
+    """joblib's hasher, extended to the kinds of value that it does not hash by content.
+
+    Args:
+        outer: The functions, one in another, whose captured values are being hashed.
+    """
+
+    def __init__(self, outer: tuple[Callable[..., Any], ...]) -> None:
+        super().__init__(hash_name="sha1")
+        self._outer = outer
 
     def save(self, obj: Any) -> None:
         """Write one value, or what stands for it, into the stream that is hashed."""
@@ -127,13 +148,28 @@ class _ContentHasher(NumpyHasher):  # type: ignore[misc]
             obj = _tensor_content(obj)
         elif isinstance(obj, FunctionType) and "<" in obj.__qualname__:
             # Lambdas and functions inside functions have no name that pickle could look up.
-            obj = ("function", code_fingerprint(obj))
+            is_recursive = obj in self._outer
+            code = self._outer.index(obj) if is_recursive else _fingerprint(obj, self._outer)
+            obj = ("function", code)
+        elif isinstance(obj, set | frozenset):
+            # Not all elements have an order, and their hashes differ from process to process.
+            obj = (type(obj), sorted(_digest(element, self._outer) for element in obj))
         super().save(obj)
 
+    def _batch_setitems(self, items: Iterable[tuple[Any, Any]], *args: Any) -> None:
+        # Keys as elements above. Moreover, joblib takes a TypeError from anywhere inside a value
+        # for keys without an order, and then leaves out the value.
+        items = list(items)
+        if all(isinstance(key, str) for key, _ in items):
+            items.sort(key=lambda item: item[0])
+        else:
+            items.sort(key=lambda item: _digest(item[0], self._outer))
+        super(Hasher, self)._batch_setitems(iter(items), *args)
 
-def _digest(value: Any) -> str:
+
+def _digest(value: Any, outer: tuple[Callable[..., Any], ...] = ()) -> str:
     """A digest of any value that can be pickled, by content."""
-    digest: str = _ContentHasher(hash_name="sha1").hash(value)
+    digest: str = _ContentHasher(outer).hash(value)
     return digest
 
 

@@ -12,16 +12,16 @@ from itertools import accumulate, pairwise
 from numbers import Real
 from typing import Any
 
-import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import BaseTrial
 
 from eeipu.cache import StageCache
-from eeipu.errors import PipelineError
+from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.execution import (
     Clock,
     PipelineRun,
@@ -72,8 +72,7 @@ class Pipeline:
         repeated = [n for n, count in Counter(self.stage_names).items() if count > 1]
         if repeated:
             raise PipelineError(
-                f"two stages are named {repeated[0]!r}; give one another name with "
-                f"stage(name=...)."
+                f"two stages are named {repeated[0]!r}; rename one with stage(name=...)."
             )
         for upstream, each in pairwise(self.stages):
             if each.function is not None:
@@ -165,7 +164,7 @@ class Pipeline:
 
     def run(
         self,
-        params: Params | optuna.Trial,
+        params: Params | BaseTrial,
         *inputs: Any,
         cache: StageCache | None = None,
         clock: Clock = time.perf_counter,
@@ -173,8 +172,9 @@ class Pipeline:
         """Run one configuration, reusing the outputs that the cache holds.
 
         Args:
-            params: The configuration, or an Optuna trial, which then suggests one and gets
-                `stage_costs`, `memoized` and `charged` as user attributes.
+            params: The configuration, or an Optuna trial (also a finished one, such as
+                `study.best_trial`), which then suggests one and gets `stage_costs`, `memoized`
+                and `charged` as user attributes.
             inputs: What the first stage gets.
             cache: Where stage outputs are looked up and kept.
             clock: Seconds that only grow.
@@ -185,10 +185,16 @@ class Pipeline:
         Raises:
             SpaceError: The configuration does not lie in the space.
             PipelineError: The first stage does not take these inputs.
+            ConfigurationError: `cache` is not a `StageCache`.
         """
+        if not (cache is None or isinstance(cache, StageCache)):
+            raise ConfigurationError(
+                f"cache must be a StageCache or None, but got {cache!r}; "
+                f"a directory is given as StageCache(location)."
+            )
         self.check_inputs(inputs)
         trial = None
-        if isinstance(params, optuna.Trial):
+        if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)
         calls = self.calls(params, inputs_key(inputs))
         run = self.join(run_path(calls, inputs, cache, clock=clock))
@@ -199,7 +205,8 @@ class Pipeline:
     def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:
         """The run that these stage runs make up, with the last one's output as its value."""
         runs = list(stage_runs)
-        value, metrics = None, {}
+        value: float | None = None
+        metrics: dict[str, float] = {}
         if len(runs) == len(self.stages) and runs[-1].error is None:
             try:
                 value, metrics = _objective(runs[-1].output, self.objective)
@@ -231,37 +238,40 @@ def _objective(output: Any, objective: str | None) -> tuple[float, dict[str, flo
     """The value to optimise and all metrics, from what the last stage returned."""
     metrics: dict[str, float] = {}
     if isinstance(output, Mapping):
-        metrics = {str(name): _number(metric) for name, metric in output.items()}
+        metrics = {
+            str(name): _number(metric, f"a number as the metric {name!r}")
+            for name, metric in output.items()
+        }
         if objective not in metrics:
             raise TypeError(
                 f"the last stage returned the metrics {list(metrics)}, and the objective is "
                 f"{objective!r}; name one of them with Pipeline(objective=...)."
             )
         output = metrics[objective]
-    value = _number(output)
+    value = _number(output, "a number or a dict of numbers")
     if not math.isfinite(value):
         raise ValueError(f"the objective must be finite, but the last stage returned {value!r}.")
     return value, metrics
 
 
-def _number(output: Any) -> float:
+def _number(output: Any, wanted: str) -> float:
     """A number from a Python, NumPy or torch scalar."""
     if not isinstance(output, Real) and getattr(output, "shape", None) == ():
         output = output.item()
     if isinstance(output, Real):
         return float(output)
     raise TypeError(
-        f"the last stage must return a number or a dict of numbers, but it returned "
+        f"the last stage must return {wanted}, but it returned "
         f"{type(output).__name__}: {output!r:.80}"
     )
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, Distribution]) -> dict[str, Any]:
+def suggest(trial: BaseTrial, space: Mapping[str, Distribution]) -> dict[str, Any]:
     """Let an Optuna trial suggest a value for every parameter of a space."""
     return {name: _suggest_one(trial, name, dist) for name, dist in space.items()}
 
 
-def _suggest_one(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return trial.suggest_float(name, low, high, log=log, step=step)
@@ -273,9 +283,7 @@ def _suggest_one(trial: optuna.Trial, name: str, distribution: BaseDistribution)
             raise AssertionError
 
 
-def record_run(
-    trial: optuna.Trial, calls: Sequence[StageCall], run: PipelineRun
-) -> None:
+def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
     """Write a run, finished or not, into a trial's user attributes."""
     trial.set_user_attr("stage_keys", [call.key for call in calls])
     trial.set_user_attr("stage_costs", run.stage_costs)

@@ -1,5 +1,6 @@
 """The Optuna sampler: warm-up design first, then the maximiser of a method's acquisition."""
 
+import math
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
+from threadpoolctl import threadpool_limits
 
 from eeipu.candidates import maximize, prefix_pool, quasi_random
 from eeipu.errors import ConfigurationError
@@ -37,12 +39,12 @@ def check_budget(budget: float) -> float:
     """The budget as a float.
 
     Raises:
-        ConfigurationError: It is not a positive number.
+        ConfigurationError: It is not a positive, finite number.
     """
-    if not budget > 0:
+    if not isinstance(budget, float | int | np.number) or not 0 < budget < math.inf:
         raise ConfigurationError(
-            f"the budget must be a positive number, in seconds or in the unit of the declared "
-            f"costs, but got {budget!r}."
+            f"the budget must be a positive, finite number, in seconds or in the unit of the "
+            f"declared costs, but got {budget!r}."
         )
     return float(budget)
 
@@ -54,12 +56,8 @@ def _threads_for(trials: int) -> Iterator[None]:
     Threads gain nothing there, and beside another busy process they wait for each other: on two
     cores suggestions were measured to take six times as long.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if trials < THREADED_FROM else threads)
-    try:
+    with threadpool_limits(1 if trials < THREADED_FROM else None):
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class EEIPUSampler(BaseSampler):
@@ -75,7 +73,9 @@ class EEIPUSampler(BaseSampler):
         n_initial: Trials of the warm-up design, before models are fitted.
         cache: Tells which stage outputs are there now, by content key; `None`: none are.
         method: One of `eeipu.methods.METHODS`.
-        seed: Makes suggestions repeatable, given the same trials.
+        seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
+            result, so a sampler that has seen a study grow may differ in the last digits from
+            one that meets it grown.)
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -94,7 +94,7 @@ class EEIPUSampler(BaseSampler):
     ) -> None:
         n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
         for name, count in {"top_q": top_q, "n_initial": n_initial}.items():
-            if count < 1 or int(count) != count:
+            if not isinstance(count, int) or count < 1:
                 raise ConfigurationError(f"{name} must be a whole number >= 1, but got {count!r}.")
         self.pipeline = pipeline
         self.budget = check_budget(budget)
@@ -115,10 +115,9 @@ class EEIPUSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The pipeline's space; all of it is sampled jointly."""
-        if study._is_multi_objective():
-            raise ConfigurationError("EEIPUSampler optimises one objective, not several.")
+        self._raise_error_if_multi_objective(study)
         fixed = trial.system_attrs.get("fixed_params", {})
-        return {} if fixed.keys() >= self.pipeline.space.keys() else self.pipeline.space
+        return {} if fixed.keys() >= self.pipeline.space.keys() else dict(self.pipeline.space)
 
     def sample_independent(
         self,
@@ -128,6 +127,7 @@ class EEIPUSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """A random value for a parameter that is not the pipeline's."""
+        self._raise_error_if_multi_objective(study)
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
@@ -141,10 +141,16 @@ class EEIPUSampler(BaseSampler):
             return {}
         history = History.of(study, self.pipeline)
         with _threads_for(len(history)):
-            for params in self._proposals(history, trial.number):
-                if history.identity(params) not in history.configurations:
-                    return params
-        return self._unseen(history, trial.number)
+            params = self._next(history, trial.number)
+        # Some may have been fixed by a sampler around this one.
+        return {name: params[name] for name in search_space}
+
+    def _next(self, history: History, number: int) -> dict[str, Any]:
+        """The most preferred configuration that has not run."""
+        for params in self._proposals(history, number):
+            if history.identity(params) not in history.configurations:
+                return params
+        return self._unseen(history, number)
 
     def _proposals(self, history: History, number: int) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference; the caller passes over those that have run."""

@@ -5,9 +5,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, overload
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from eeipu.errors import PipelineError
 from eeipu.keys import code_fingerprint
@@ -16,6 +21,7 @@ from eeipu.space import Distribution
 __all__ = ["Stage", "stage"]
 
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +54,51 @@ class Stage:
                 f"a stage's name must be non-empty and without dots, but got {self.name!r}; "
                 f"pass stage(name=...)."
             )
+        if not isinstance(self.space, Mapping):
+            raise PipelineError(
+                f"stage {self.name!r}: the space must be a dict from hyper-parameter to Float, "
+                f"Int or Categorical, but got {self.space!r}."
+            )
         for name, distribution in self.space.items():
-            if not isinstance(distribution, BaseDistribution):
+            if not isinstance(
+                distribution, FloatDistribution | IntDistribution | CategoricalDistribution
+            ):
                 raise PipelineError(
                     f"stage {self.name!r}: the space of {name!r} must be a Float, Int or "
                     f"Categorical, but got {distribution!r}."
                 )
+        object.__setattr__(self, "space", dict(self.space))  # the caller's may change
         if self.num_cpus < 0 or self.num_gpus < 0:
             raise PipelineError(
                 f"stage {self.name!r}: num_cpus and num_gpus must not be negative, "
                 f"but got {self.num_cpus!r} and {self.num_gpus!r}."
             )
+        if self.cost is not None:
+            self._check_cost(self.cost)
         if self.function is not None:
             self._check_signature()
             # inspect.signature, inspect.getsource and help() look through to the function.
             object.__setattr__(self, "__wrapped__", self.function)
             object.__setattr__(self, "__doc__", self.function.__doc__)
 
+    def _check_cost(self, cost: Callable[..., float]) -> None:
+        if not callable(cost):
+            raise PipelineError(
+                f"stage {self.name!r}: cost must be a function of the hyper-parameters, but got "
+                f"{cost!r}; for a constant write cost=lambda **_: {cost!r}."
+            )
+        try:
+            inspect.signature(cost).bind(**self.space)
+        except TypeError as error:
+            raise PipelineError(
+                f"stage {self.name!r}: cost is called with the keywords {list(self.space)}, "
+                f"which it does not take: {error}."
+            ) from error
+        except ValueError:  # a builtin that does not tell what it takes
+            pass
+
     def _check_signature(self) -> None:
-        parameters = inspect.signature(self._callable).parameters
+        parameters = self._parameters
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in self.space:
             if not takes_any and (name not in parameters or parameters[name].kind not in _NAMED):
@@ -74,25 +106,48 @@ class Stage:
                     f"stage {self.name!r} has a space for {name!r}, but its function takes no "
                     f"such keyword; it takes {list(parameters)}."
                 )
+        inputs = [p.name for p in self.inputs]
         for name, parameter in parameters.items():
             if (
-                parameter.kind is parameter.KEYWORD_ONLY
-                and parameter.default is parameter.empty
-                and name not in self.space
+                name in self.space
+                or name in inputs
+                or parameter.default is not parameter.empty
+                or parameter.kind in _VARIADIC
             ):
+                continue
+            if parameter.kind is parameter.KEYWORD_ONLY:
                 raise PipelineError(
                     f"stage {self.name!r}: the parameter {name!r} has neither a space nor a "
                     f"default; add {name!r} to stage(space=...) or give it a default."
                 )
+            raise PipelineError(
+                f"stage {self.name!r}: the input {name!r} stands behind a hyper-parameter and "
+                f"cannot be passed by position; put the inputs first."
+            )
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        try:
+            return inspect.signature(self._callable).parameters
+        except (TypeError, ValueError) as error:
+            raise PipelineError(
+                f"stage {self.name!r}: the parameters of {self.function!r} cannot be read "
+                f"({error}); wrap it in a function of your own."
+            ) from error
 
     @property
     def inputs(self) -> tuple[inspect.Parameter, ...]:
-        """The function's positional parameters that no hyper-parameter fills."""
+        """The function's leading positional parameters, which no hyper-parameter fills."""
+        positional = (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.VAR_POSITIONAL,
+        )
         return tuple(
-            p
-            for p in inspect.signature(self._callable).parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
-            and p.name not in self.space
+            takewhile(
+                lambda p: p.kind in positional and p.name not in self.space,
+                self._parameters.values(),
+            )
         )
 
     @cached_property
@@ -128,6 +183,7 @@ class Stage:
         return self.function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the user's function."""
         return self._callable(*args, **kwargs)
 
 
@@ -184,14 +240,13 @@ def stage(
     >>> scale(2.0, alpha=0.5)
     1.0
     """
-
     if callable(space):
-        return Stage(name=space.__name__, function=space)
+        return stage()(space)
 
     def decorate(function: Callable[..., Any]) -> Stage:
         return Stage(
-            name=name if name is not None else function.__name__,
-            space=dict(space or {}),
+            name=name if name is not None else getattr(function, "__name__", ""),
+            space={} if space is None else space,
             function=function,
             version=version,
             cost=cost,

@@ -10,13 +10,21 @@ import optuna
 import psutil
 from optuna.distributions import distribution_to_json
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from eeipu.errors import StudyMismatchError
+from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
 from eeipu.pipeline import Pipeline
+from eeipu.space import Distribution
 
-__all__ = ["Direction", "driver_name", "enqueue_again", "open_study", "reclaim_dead_trials", "same_inputs"]
+__all__ = [
+    "Direction",
+    "driver_name",
+    "enqueue_again",
+    "open_study",
+    "reclaim_dead_trials",
+    "same_inputs",
+]
 
 Direction = Literal["maximize", "minimize"]
 
@@ -42,8 +50,10 @@ def open_study(
         study_name: The name in the storage.
 
     Raises:
+        ConfigurationError: The storage is not one, or cannot hold this pipeline's choices.
         StudyMismatchError: The study was made for another pipeline, space or direction.
     """
+    _check_storage(storage, pipeline)
     name = study_name if study_name is not None else pipeline.name
     study = optuna.create_study(
         storage=storage,
@@ -62,7 +72,7 @@ def open_study(
     known = study.user_attrs.get(_SPACE)
     if known is None and all(_fits(trial, pipeline) for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr(_SPACE, description)
-    elif known != description:
+    elif known != description or list(known) != list(description):
         raise StudyMismatchError(
             f"the study {name!r} belongs to another pipeline: {_difference(known, description)}. "
             f"{remedy}"
@@ -70,12 +80,37 @@ def open_study(
     return study
 
 
+def _check_storage(storage: str | BaseStorage | None, pipeline: Pipeline) -> None:
+    if storage is None or isinstance(storage, InMemoryStorage):
+        return
+    if not (isinstance(storage, BaseStorage) or (isinstance(storage, str) and "://" in storage)):
+        raise ConfigurationError(
+            f'storage must be a URL such as "sqlite:///tune.db", an Optuna storage or None, '
+            f"but got {storage!r}."
+        )
+    for name, distribution in pipeline.space.items():
+        for choice in getattr(distribution, "choices", ()):
+            # Storages keep JSON, which makes lists of tuples and knows no other objects.
+            if not isinstance(choice, str | int | float | None):
+                raise SpaceError(
+                    f"{name} has the choice {choice!r}, which a storage cannot hold; name it by "
+                    f"a string or a number and look it up in the stage, or leave storage=None."
+                )
+
+
 def _describe(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """The stages and their spaces, as the study remembers them."""
     return {
-        stage.name: {param: distribution_to_json(dist) for param, dist in stage.space.items()}
+        stage.name: {param: _description(dist) for param, dist in stage.space.items()}
         for stage in pipeline.stages
     }
+
+
+def _description(distribution: Distribution) -> str:
+    try:
+        return distribution_to_json(distribution)
+    except TypeError:  # choices of the user's own types, which live in this process only
+        return repr(distribution)
 
 
 def _fits(trial: FrozenTrial, pipeline: Pipeline) -> bool:
@@ -131,25 +166,34 @@ def _is_dead(driver: str) -> bool:
     if int(pid) == os.getpid():
         return True  # this process runs no trial while it looks for dead ones
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0
+        return bool(abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0)
     except psutil.NoSuchProcess:
         return True
 
 
-def reclaim_dead_trials(study: optuna.Study) -> None:
+def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
     """Close the trials that a dead driver left running, and enqueue them again.
 
     What they spent stays on the account, and what they computed is in the cache.
+
+    Args:
+        study: The study.
+        pipeline: What it tunes.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         driver = trial.user_attrs.get("driver")
         if driver is not None and _is_dead(driver):
             study.tell(trial.number, state=TrialState.FAIL)
-            enqueue_again(study, trial)
+            enqueue_again(study, trial, pipeline)
 
 
-def enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let an interrupted trial's configuration be the next one that runs."""
-    if trial.params:
+def enqueue_again(study: optuna.Study, trial: FrozenTrial, pipeline: Pipeline) -> None:
+    """Let an interrupted trial's configuration be the next one that runs.
+
+    A trial that was cut off before its configuration was whole, unless that was enqueued, has
+    computed nothing: the sampler will propose another.
+    """
+    params = trial.system_attrs.get("fixed_params", trial.params)
+    if params.keys() == pipeline.space.keys():
         warm_up = trial.user_attrs.get("warm_up")
-        study.enqueue_trial(trial.params, user_attrs={"warm_up": True} if warm_up else None)
+        study.enqueue_trial(params, user_attrs={"warm_up": True} if warm_up else None)

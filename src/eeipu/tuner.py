@@ -1,15 +1,11 @@
-"""The loop: ask for a configuration, run it, tell what it gave and cost, until the budget ends."""
+"""The tuner: ask for a configuration, run it, tell what it gave and cost, until the budget ends."""
 
 import logging
 import math
-import signal
-import threading
-import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
+from numbers import Integral, Real
 from typing import Any
 
 import optuna
@@ -18,31 +14,19 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
-from eeipu.errors import ConfigurationError, PipelineError, SpaceExhausted
-from eeipu.execution import PipelineRun, StageCall, StageRun, run_path
-from eeipu.history import History, is_interrupted, spent
+from eeipu.driver import Driver, interruptible, stoppable
+from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.keys import inputs_key
-from eeipu.pipeline import Pipeline, record_run, suggest
-from eeipu.progress import Display, Snapshot, showing
+from eeipu.pipeline import Pipeline
+from eeipu.progress import showing
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget
 from eeipu.space import Params
-from eeipu.studies import (
-    Direction,
-    driver_name,
-    enqueue_again,
-    open_study,
-    reclaim_dead_trials,
-    same_inputs,
-)
+from eeipu.studies import Direction, open_study, reclaim_dead_trials, same_inputs
+from eeipu.trials import Callback, Trials
 
 __all__ = ["Suggestion", "Tuner"]
 
 logger = logging.getLogger("eeipu")
-
-Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
-
-# So many failures in a row, without a success between them, are a bug and not bad luck.
-MAX_FAILURES = 10
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,8 @@ class Tuner:
         seed: Makes the search repeatable.
         executor: Not available yet; stages run in this process.
         max_parallel: Not available yet; one trial runs at a time.
-        callbacks: Called as `callback(study, trial)` after every trial.
+        callbacks: Called as `callback(study, trial)` after every trial; one that calls
+            `study.stop()` ends `run`.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -107,6 +92,8 @@ class Tuner:
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
     ) -> None:
+        _check_pipeline(pipeline)
+        _check_cache(cache)
         if direction not in ("maximize", "minimize"):
             raise ConfigurationError(
                 f'direction must be "maximize" or "minimize", but got {direction!r}.'
@@ -116,41 +103,46 @@ class Tuner:
                 f"parallel tuning is not available yet: leave executor=None and max_parallel=1 "
                 f"(got {executor!r} and {max_parallel!r})."
             )
-        if not pipeline.space:
-            raise PipelineError(
-                f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
-            )
         self.pipeline = pipeline
         self.budget = check_budget(budget)
-        self.top_q = top_q
-        self.n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
-        self.cache = StageCache.in_memory() if isinstance(cache, InMemory) else cache
-        self.callbacks = tuple(callbacks)
-        self._sampler = (
-            method
-            if isinstance(method, BaseSampler)
-            else EEIPUSampler(
-                pipeline,
-                budget=budget,
-                top_q=top_q,
-                n_initial=n_initial,
-                method=method,
-                seed=seed,
-            )
+        self.top_q = _check_count("top_q", top_q, 1)
+        self.n_initial = _check_count(
+            "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
         )
+        self.cache = StageCache.in_memory() if isinstance(cache, InMemory) else cache
         self.study = open_study(
             pipeline,
             direction=direction,
-            sampler=self._sampler,
+            sampler=(
+                method
+                if isinstance(method, BaseSampler)
+                else EEIPUSampler(
+                    pipeline,
+                    budget=self.budget,
+                    top_q=self.top_q,
+                    n_initial=self.n_initial,
+                    method=method,
+                    seed=seed,
+                )
+            ),
             storage=storage,
             study_name=study_name,
         )
+        self._trials = Trials(
+            self.study, pipeline, top_q=self.top_q, callbacks=_checked_callbacks(callbacks)
+        )
         self._asked: dict[int, optuna.Trial] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, "
+            f"spent {self.spent:.4g} of {self.budget:.4g})"
+        )
 
     @property
     def spent(self) -> float:
         """What the budget has paid so far."""
-        return spent(self.study.get_trials(deepcopy=False))
+        return self._trials.spent
 
     @property
     def remaining(self) -> float:
@@ -177,15 +169,14 @@ class Tuner:
         Raises:
             SpaceExhausted: Every configuration has been evaluated or is running.
         """
-        kept: set[str] = set() if self.cache is None else self._top_keys()
-        trial, params = self._begin(kept)
+        self._check_code()
+        kept: set[str] = set() if self.cache is None else self._trials.keys_to_keep()
+        trial, params = self._trials.begin(kept)
         keys = [call.key for call in self.pipeline.calls(params)]
         trial.set_user_attr("stage_keys", keys)
         depth = max((k + 1 for k, key in enumerate(keys) if key in kept), default=0)
         self._asked[trial.number] = trial
-        return Suggestion(
-            trial.number, params, (True,) * depth + (False,) * (len(keys) - depth)
-        )
+        return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
 
     def tell(
         self,
@@ -203,25 +194,32 @@ class Tuner:
             stage_costs: The cost of each stage; `None` for a stage that was reused or not
                 reached. Left out: declared costs, where the pipeline has them; else the seconds
                 since `ask` are charged, and nothing is learnt about stages.
-            failed: Whether the evaluation failed.
+            failed: Whether the evaluation failed, in the last stage that has a cost.
 
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
         """
-        failed = failed or (value is not None and not math.isfinite(value))
-        if value is None and not failed:
-            raise ConfigurationError(
-                f"trial {suggestion.number} was told neither a value nor failed=True."
-            )
+        value, error = _told_value(suggestion, value, failed)
         trial = self._told_trial(suggestion)
-        costs, charged = self._told_costs(suggestion, trial, stage_costs)
+        if stage_costs is None:
+            costs, charged = self._costs_of(suggestion, trial)
+            memoized = list(suggestion.memoized)
+        else:
+            costs = self._checked_costs(stage_costs)
+            charged = math.fsum(cost for cost in costs if cost is not None)
+            reached = max((k + 1 for k, cost in enumerate(costs) if cost is not None), default=0)
+            if error is None:
+                reached = len(costs)
+            elif reached > 0:
+                trial.set_user_attr("failed_stage", self.pipeline.stage_names[reached - 1])
+            memoized = [cost is None and k < reached for k, cost in enumerate(costs)]
         trial.set_user_attr("stage_costs", costs)
-        trial.set_user_attr("memoized", [cost is None for cost in costs])
+        trial.set_user_attr("memoized", memoized)
         trial.set_user_attr("charged", charged)
-        if failed:
-            trial.set_user_attr("error", f"told as failed, with the value {value!r}")
-        self._end(trial, None if failed else value)
+        if error is not None:
+            trial.set_user_attr("error", error)
         self._asked.pop(suggestion.number, None)
+        self._trials.end(trial, value)
 
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
@@ -243,249 +241,139 @@ class Tuner:
         Raises:
             PipelineError: The pipeline cannot run on these inputs.
         """
+        if max_trials is not None:
+            _check_count("max_trials", max_trials, 0)
         self.pipeline.check_inputs(inputs)
-        for stage in self.pipeline.stages:
-            stage.fingerprint  # noqa: B018 - code that cannot be fingerprinted is told now
+        self._check_code()
         upstream = inputs_key(inputs)
         same_inputs(self.study, upstream)
-        reclaim_dead_trials(self.study)
-        with showing(progress) as display, _interruptible() as interrupted:
-            driver = _Driver(self, inputs, upstream, display, interrupted)
-            reason = driver.run(max_trials)
+        reclaim_dead_trials(self.study, self.pipeline)
+        with (
+            showing(progress) as display,
+            interruptible() as interrupted,
+            stoppable(self.study),
+        ):
+            driver = Driver(
+                self._trials,
+                budget=self.budget,
+                cache=self.cache,
+                inputs=inputs,
+                upstream=upstream,
+                display=display,
+                interrupted=interrupted,
+            )
+            try:
+                reason = driver.run(max_trials)
+            except KeyboardInterrupt:
+                logger.warning("%s", driver.how_to_resume())
+                raise
         if reason is not None:
             logger.warning("%s", reason)
         return self.study
 
-    def _begin(self, kept: Container[str]) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Start a trial with the sampler's next configuration."""
-        if isinstance(self._sampler, EEIPUSampler):
-            self._sampler.cache = kept
-        if History.of(self.study, self.pipeline).is_exhausted:
-            raise SpaceExhausted(
-                f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
-                f"been evaluated or are running; widen the space to go on."
-            )
-        start = time.perf_counter()
-        trial = self.study.ask()
-        params = suggest(trial, self.pipeline.space)
-        trial.set_user_attr("suggest_s", time.perf_counter() - start)
-        return trial, params
-
-    def _end(self, trial: optuna.Trial, value: float | None) -> None:
-        """Close a trial: with a value, or as failed."""
-        state = TrialState.FAIL if value is None else TrialState.COMPLETE
-        frozen = self.study.tell(trial, value, state=state)
-        for callback in self.callbacks:
-            callback(self.study, frozen)
-
-    def _top_keys(self) -> set[str]:
-        """The content keys of the outputs that the best trials' prefixes consist of."""
-        memoized = [stage.memoize for stage in self.pipeline.stages]
-        return {
-            key
-            for trial in History.of(self.study, self.pipeline).top(self.top_q)
-            for key, memoize in zip(trial.user_attrs.get("stage_keys", []), memoized, strict=False)
-            if memoize
-        }
+    def _check_code(self) -> None:
+        """Tell now of code that cannot be fingerprinted, before a trial begins."""
+        for stage in self.pipeline.stages:
+            stage.fingerprint  # noqa: B018 - computed for the error it may raise, and kept
 
     def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:
         """The running trial of a suggestion, which an earlier process may have begun."""
-        if suggestion.number in self._asked:
-            return self._asked[suggestion.number]
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.number == suggestion.number and trial.state is TrialState.RUNNING:
-                return optuna.Trial(self.study, trial._trial_id)
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number == suggestion.number and trial.params == suggestion.params:
+                asked = self._asked.get(suggestion.number)
+                return asked if asked is not None else optuna.Trial(self.study, trial._trial_id)
         raise ConfigurationError(
             f"trial {suggestion.number} is not running: it has been told already, or belongs to "
             f"another study than {self.study.study_name!r}."
         )
 
-    def _told_costs(
-        self,
-        suggestion: Suggestion,
-        trial: optuna.Trial,
-        stage_costs: Sequence[float | None] | None,
+    def _costs_of(
+        self, suggestion: Suggestion, trial: optuna.Trial
     ) -> tuple[list[float | None], float]:
-        """The stage costs to record, and what to charge."""
-        stages = self.pipeline.stages
-        if stage_costs is None:
-            calls = self.pipeline.calls(suggestion.params)
-            reused = suggestion.memoized
-            stage_costs = [
-                None if free else call.stage.declared_cost(call.params)
-                for call, free in zip(calls, reused, strict=True)
-            ]
-            if any(c is None and not free for c, free in zip(stage_costs, reused, strict=True)):
-                assert trial.datetime_start is not None
-                elapsed = datetime.now() - trial.datetime_start  # noqa: DTZ005 - as Optuna's
-                return [None] * len(stages), elapsed.total_seconds()
-        costs = [None if cost is None else float(cost) for cost in stage_costs]
-        if len(costs) != len(stages):
+        """The stage costs, and what to charge, where the caller says nothing about them."""
+        calls = self.pipeline.calls(suggestion.params)
+        costs = [
+            None if reused else call.stage.declared_cost(call.params)
+            for call, reused in zip(calls, suggestion.memoized, strict=True)
+        ]
+        if all(c is not None or r for c, r in zip(costs, suggestion.memoized, strict=True)):
+            return costs, math.fsum(cost for cost in costs if cost is not None)
+        assert trial.datetime_start is not None
+        elapsed = datetime.now() - trial.datetime_start
+        # Optuna's start is local time, which can be set back.
+        return [None] * len(costs), max(0.0, elapsed.total_seconds())
+
+    def _checked_costs(self, stage_costs: Sequence[float | None]) -> list[float | None]:
+        names = self.pipeline.stage_names
+        if isinstance(stage_costs, Mapping) or len(stage_costs) != len(names):
             raise ConfigurationError(
-                f"stage_costs must have one entry for each of the {len(stages)} stages "
-                f"{list(self.pipeline.stage_names)}, but got {len(costs)}: {costs}."
+                f"stage_costs must be a list with one entry for each of the {len(names)} stages "
+                f"{list(names)}, but got {stage_costs!r}."
             )
-        for name, cost in zip(self.pipeline.stage_names, costs, strict=True):
-            if cost is not None and not (math.isfinite(cost) and cost >= 0):
+        for name, cost in zip(names, stage_costs, strict=True):
+            if cost is not None and not (_is_finite(cost) and cost >= 0):
                 raise ConfigurationError(
                     f"the cost of stage {name!r} must be finite and not negative, or None where "
                     f"it was reused, but got {cost!r}."
                 )
-        return costs, math.fsum(cost for cost in costs if cost is not None)
+        return [None if cost is None else float(cost) for cost in stage_costs]
 
 
-class _Driver:
-    """One call of `Tuner.run`: trials one after another, shown and accounted as they go."""
-
-    def __init__(
-        self,
-        tuner: Tuner,
-        inputs: tuple[Any, ...],
-        upstream: str,
-        display: Display,
-        interrupted: threading.Event,
-    ) -> None:
-        self._tuner = tuner
-        self._inputs = inputs
-        self._upstream = upstream
-        self._display = display
-        self._interrupted = interrupted
-        self._name = driver_name()
-        self._saved = 0.0
-
-    def run(self, max_trials: int | None) -> str | None:
-        """Run trials until something ends it; the reason, where the user has to know it."""
-        failures = 0
-        for _ in count() if max_trials is None else range(max_trials):
-            if self._tuner.remaining <= 0:
-                return None
-            try:
-                run = self._run_trial()
-            except SpaceExhausted as end:
-                return f"stopped: {end}"
-            if run is None:
-                return (
-                    f"stopped by Ctrl-C with {self._tuner.remaining:.4g} of the budget left; "
-                    f"everything computed is kept, and {self._how_to_resume()} goes on from here."
-                )
-            failures = failures + 1 if run.error is not None else 0
-            if failures == MAX_FAILURES:
-                return (
-                    f"stopped: {MAX_FAILURES} trials in a row have failed. The last error, in "
-                    f"stage {run.stage_runs[-1].name!r}:\n{run.error}"
-                )
-        return None
-
-    def _how_to_resume(self) -> str:
-        study, cache = self._tuner.study, self._tuner.cache
-        in_memory = isinstance(study._storage, optuna.storages.InMemoryStorage)
-        if in_memory or (cache is not None and cache.location is None):
-            return "calling run(...) again in this process"
-        return f"the same call on the same storage (study {study.study_name!r})"
-
-    def _run_trial(self) -> PipelineRun | None:
-        """Run one trial; `None` if it was interrupted between two stages."""
-        tuner = self._tuner
-        self._show("choosing a configuration")
-        trial, params = tuner._begin(() if tuner.cache is None else tuner.cache)
-        trial.set_user_attr("driver", self._name)
-        calls = tuner.pipeline.calls(params, self._upstream)
-        kept_before = tuner._top_keys()
-        try:
-            run = self._run_stages(trial, calls)
-        except BaseException:
-            self._interrupt(trial)
-            raise
-        if run is None:
-            self._interrupt(trial)
-            return None
-        record_run(trial, calls, run)
-        tuner._end(trial, run.value)
-        self._saved += run.saved
-        if tuner.cache is not None:
-            mine = {call.key for call in calls}
-            tuner.cache.discard((kept_before | mine) - tuner._top_keys())
-        self._show("", trial.number, run.stage_runs, run.value, ended=True)
-        return run
-
-    def _run_stages(
-        self, trial: optuna.Trial, calls: Sequence[StageCall]
-    ) -> PipelineRun | None:
-        tuner = self._tuner
-        trial.set_user_attr("stage_keys", [call.key for call in calls])
-        self._show(f"running {calls[0].stage.name}", trial.number)
-        runs: list[StageRun] = []
-        for run in run_path(calls, self._inputs, tuner.cache):
-            is_last = len(runs) + 1 == len(calls) or run.error is not None
-            if is_last:
-                runs.append(run)
-                break
-            runs.append(replace(run, output=None))  # the next stage has it; let go of it here
-            if run.memoized and run.output is None:
-                continue
-            partial = tuner.pipeline.join(runs)
-            trial.set_user_attr("stage_costs", partial.stage_costs)
-            trial.set_user_attr("charged", partial.charged)
-            if self._interrupted.is_set():
-                return None
-            self._show(f"running {calls[len(runs)].stage.name}", trial.number, runs)
-        return tuner.pipeline.join(runs)
-
-    def _interrupt(self, trial: optuna.Trial) -> None:
-        """Close a trial that was cut off, and have it run again first."""
-        study = self._tuner.study
-        frozen = study.tell(trial, state=TrialState.FAIL)
-        enqueue_again(study, frozen)
-
-    def _show(
-        self,
-        activity: str,
-        number: int | None = None,
-        runs: Sequence[StageRun] = (),
-        value: float | None = None,
-        *,
-        ended: bool = False,
-    ) -> None:
-        tuner = self._tuner
-        trials = tuner.study.get_trials(deepcopy=False)
-        done = [t for t in trials if t.state is TrialState.COMPLETE]
-        failed = [t for t in trials if t.state is TrialState.FAIL and not is_interrupted(t)]
-        snapshot = Snapshot(
-            study_name=tuner.study.study_name,
-            trials=len(done),
-            failed=len(failed),
-            budget=tuner.budget,
-            spent=spent(trials),
-            saved=self._saved,
-            best_value=tuner.study.best_value if done else None,
-            number=len(trials) if number is None else number,
-            value=value,
-            stage_names=tuner.pipeline.stage_names,
-            stage_runs=runs,
-            activity=activity,
+def _told_value(
+    suggestion: Suggestion, value: float | None, failed: bool
+) -> tuple[float | None, str | None]:
+    """The value to store, or the reason why there is none."""
+    if failed:
+        return None, "told as failed"
+    if value is None:
+        raise ConfigurationError(
+            f"trial {suggestion.number} was told neither a value nor failed=True."
         )
-        (self._display.trial_ended if ended else self._display.update)(snapshot)
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, and let the second one through.
-
-    Only the main thread gets signals; elsewhere the event is never set.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(signum: int, frame: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-        logger.warning("stopping after the current stage; press Ctrl-C again to stop at once")
-
-    previous = signal.signal(signal.SIGINT, handle)
     try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the value of trial {suggestion.number} must be a number, but got {value!r}."
+        ) from error
+    if not math.isfinite(number):
+        return None, f"told the value {number!r}, which is not finite"
+    return number, None
+
+
+def _check_pipeline(pipeline: Pipeline) -> None:
+    if not isinstance(pipeline, Pipeline):
+        raise PipelineError(f"pipeline must be a Pipeline([...]) of stages, but got {pipeline!r}.")
+    if not pipeline.space:
+        raise PipelineError(
+            f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
+        )
+
+
+def _check_cache(cache: object) -> None:
+    if not isinstance(cache, StageCache | InMemory | None):
+        raise ConfigurationError(
+            f"cache must be a StageCache or None, but got {cache!r}; "
+            f'for a directory, write StageCache("path").'
+        )
+
+
+def _check_count(name: str, count: int, least: int) -> int:
+    if not (_is_whole(count) and count >= least):
+        raise ConfigurationError(f"{name} must be a whole number >= {least}, but got {count!r}.")
+    return int(count)
+
+
+def _checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    if not isinstance(callbacks, Iterable) or not all(map(callable, found := tuple(callbacks))):
+        raise ConfigurationError(
+            f"callbacks must be a list of functions of (study, trial), but got {callbacks!r}."
+        )
+    return found
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral)  # NumPy's integers too
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

@@ -1,0 +1,148 @@
+"""Figures of studies. They read nothing but the studies, and need no display."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from eeipu.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_best_over_budget"]
+
+# Okabe and Ito's colours, which colour-blind eyes tell apart, without their faint yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", "-.", ":")  # for those who print without colours
+
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A study's best value after each of its `n` trials that ended.
+
+    Attributes:
+        numbers: The trials' numbers, ascending.
+        spent: What had been charged by the end of each.
+        best: The best value by then; NaN before the first success.
+    """
+
+    numbers: tuple[int, ...]
+    spent: tuple[float, ...]
+    best: tuple[float, ...]
+
+
+def plot_best_over_budget(
+    studies: Mapping[str, optuna.Study], *, warm_up: int | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Draw the best value that each study had found, over what it had spent by then.
+
+    Trials count in the order of their numbers; those that failed only by what they cost.
+
+    Args:
+        studies: Label -> study, whose trials carry the user attribute `charged`.
+        warm_up: Number of warm-up trials; where given, their end is marked on each curve.
+        ax: The axes to draw on; by default those of a new figure, `returned.figure`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ConfigurationError: There is no study, or one without a successful, charged trial.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not studies:
+        raise ConfigurationError("there is nothing to plot: studies is empty.")
+    curves = {label: _curve(label, study) for label, study in studies.items()}
+    if ax is None:
+        ax = _new_axes()
+    ends = [curve.best[-1] for curve in curves.values()]
+    for index, (label, curve) in enumerate(curves.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        ax.step(
+            curve.spent,
+            curve.best,
+            where="post",
+            color=colour,
+            linestyle=_DASHES[index % len(_DASHES)],
+            linewidth=2.0,
+            label=label,
+        )
+        _annotate_end(ax, curve, colour, is_above=curve.best[-1] == max(ends))
+        if warm_up is not None:
+            _mark_warm_up(ax, curve, colour, warm_up)
+    _finish(ax, has_marks=warm_up is not None)
+    return ax
+
+
+def _curve(label: str, study: optuna.Study) -> _Curve:
+    trials = study.get_trials(deepcopy=False, states=_ENDED)
+    spent, best = [0.0], [math.nan]
+    better = max if study.direction is StudyDirection.MAXIMIZE else min
+    for trial in trials:
+        spent.append(spent[-1] + (trial.user_attrs.get("charged") or 0.0))
+        known = [value for value in (best[-1], _value(trial)) if not math.isnan(value)]
+        best.append(better(known, default=math.nan))
+    if math.isnan(best[-1]) or spent[-1] == 0.0:
+        raise ConfigurationError(
+            f"the study {label!r} has no successful trial that was charged (user attribute "
+            f"'charged'), so there is no curve to draw; plot studies that eeipu has run."
+        )
+    return _Curve(tuple(trial.number for trial in trials), tuple(spent[1:]), tuple(best[1:]))
+
+
+def _value(trial: FrozenTrial) -> float:
+    return trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
+
+
+def _new_axes() -> "Axes":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            f'plotting needs matplotlib ({error}); pip install "eeipu[plots]"'
+        ) from error
+    # Not through pyplot, which keeps figures in a global list and may want a display.
+    return Figure(figsize=(7.0, 4.2), layout="constrained").add_subplot()
+
+
+def _annotate_end(ax: "Axes", curve: _Curve, colour: str, *, is_above: bool) -> None:
+    """Write the final value beside the final point, away from the other curves."""
+    end = (curve.spent[-1], curve.best[-1])
+    ax.plot(*end, marker="o", markersize=6, color=colour)
+    ax.annotate(
+        f"{curve.best[-1]:.4g}",
+        end,
+        xytext=(0, 7 if is_above else -7),
+        textcoords="offset points",
+        horizontalalignment="center",
+        verticalalignment="bottom" if is_above else "top",
+        color=colour,
+        fontweight="bold",
+    )
+
+
+def _mark_warm_up(ax: "Axes", curve: _Curve, colour: str, warm_up: int) -> None:
+    ended = sum(number < warm_up for number in curve.numbers)
+    if ended:
+        at = (curve.spent[ended - 1], curve.best[ended - 1])
+        ax.plot(*at, marker="D", markersize=7, color=colour, markerfacecolor="white")
+
+
+def _finish(ax: "Axes", *, has_marks: bool) -> None:
+    if has_marks:
+        ax.plot([], [], "D", color="#555555", markerfacecolor="white", label="end of warm-up")
+    ax.set_xlabel("budget spent")
+    ax.set_ylabel("best value so far")
+    ax.set_xlim(left=0.0)
+    ax.margins(y=0.1)  # room for the final values
+    ax.grid(color="#DDDDDD", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="best", frameon=False)

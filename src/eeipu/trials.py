@@ -1,0 +1,103 @@
+"""The trials of a study: how they begin and end, and which stage outputs to keep for them."""
+
+import time
+from collections.abc import Callable, Container
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from eeipu.errors import SpaceExhausted
+from eeipu.history import History, spent
+from eeipu.pipeline import Pipeline, suggest
+from eeipu.sampler import EEIPUSampler
+from eeipu.studies import enqueue_again
+
+__all__ = ["Callback", "Trials"]
+
+Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+
+
+class Trials:
+    """Begins and ends the trials of one pipeline in one study.
+
+    Args:
+        study: Where the trials live.
+        pipeline: What they are configurations of.
+        top_q: The stage outputs of this many best trials are worth keeping.
+        callbacks: Called as `callback(study, trial)` after every trial.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        pipeline: Pipeline,
+        *,
+        top_q: int,
+        callbacks: tuple[Callback, ...] = (),
+    ) -> None:
+        self.study = study
+        self.pipeline = pipeline
+        self._top_q = top_q
+        self._callbacks = callbacks
+
+    @property
+    def spent(self) -> float:
+        """What the budget has paid for all of them."""
+        return spent(self.study.get_trials(deepcopy=False))
+
+    def begin(
+        self, kept: Container[str], driver: str | None = None
+    ) -> tuple[optuna.Trial, dict[str, Any]]:
+        """Start a trial with the next configuration: one that was enqueued, or the sampler's.
+
+        Args:
+            kept: The content keys of the stage outputs that are there now.
+            driver: Who runs the trial, where that is a process that may die.
+
+        Raises:
+            SpaceExhausted: Every configuration has been evaluated or is running.
+        """
+        if History.of(self.study, self.pipeline).is_exhausted:
+            raise SpaceExhausted(
+                f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
+                f"been evaluated or are running; widen the space to go on."
+            )
+        sampler = self.study.sampler
+        if isinstance(sampler, EEIPUSampler):
+            sampler.cache = kept
+        start = time.perf_counter()
+        trial = self.study.ask()
+        try:
+            if driver is not None:
+                # Before the sampler thinks, so that a process that dies meanwhile is noticed.
+                trial.set_user_attr("driver", driver)
+            params = suggest(trial, self.pipeline.space)
+            trial.set_user_attr("suggest_s", time.perf_counter() - start)
+        except BaseException:
+            self.interrupt(trial)
+            raise
+        return trial, params
+
+    def end(self, trial: optuna.Trial, value: float | None) -> None:
+        """Close a trial: with a value, or as failed."""
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        frozen = self.study.tell(trial, value, state=state)
+        for callback in self._callbacks:
+            callback(self.study, frozen)
+
+    def interrupt(self, trial: optuna.Trial) -> None:
+        """Close a trial that was cut off, and have its configuration run again first."""
+        trial.set_user_attr("interrupted", True)
+        frozen = self.study.tell(trial, state=TrialState.FAIL)
+        enqueue_again(self.study, frozen, self.pipeline)
+
+    def keys_to_keep(self) -> set[str]:
+        """The content keys of the stage outputs of the best trials."""
+        memoized = [stage.memoize for stage in self.pipeline.stages]
+        return {
+            key
+            for trial in History.of(self.study, self.pipeline).top(self._top_q)
+            for key, memoize in zip(trial.user_attrs.get("stage_keys", []), memoized, strict=False)
+            if memoize
+        }

@@ -1,0 +1,612 @@
+"""The stage-output cache, in memory and in directories."""
+
+import json
+import math
+import os
+import stat
+import threading
+import uuid
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eeipu.cache import IN_MEMORY, CacheStats, StageCache
+from eeipu.errors import CacheMiss, ConfigurationError, MissingExtraError
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture(params=["memory", "directory", "fsspec"])
+def location(request, tmp_path):
+    """Each kind of place that a cache can be in."""
+    if request.param == "memory":
+        yield None
+    elif request.param == "directory":
+        yield tmp_path / "new" / "cache"
+    else:
+        root = f"/{uuid.uuid4().hex}"
+        yield f"memory:/{root}"
+        fs = fsspec.filesystem("memory")
+        if fs.exists(root):
+            fs.rm(root, recursive=True)
+
+
+@pytest.fixture
+def cache(location):
+    return StageCache(location)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "cache"
+
+
+def entry_of(directory, key=KEY):
+    """The file that holds a key."""
+    (path,) = [path for path in directory.rglob("*") if path.is_file() and key in path.name]
+    return path
+
+
+def fill(cache, *keys, size_bytes=1000):
+    """Put values of one size under keys, the first one the least recently used."""
+    for age, key in enumerate(keys):
+        cache.put(key, bytes(size_bytes))
+        if cache.location is not None:
+            # Clocks of file systems are too coarse to tell these apart.
+            os.utime(entry_of(Path(cache.location), key), (1e9 + age, 1e9 + age))
+
+
+def fill_plain(cache, *keys):
+    for key in keys:
+        cache.put(key, key)
+
+
+def size_of_one(size_bytes=1000):
+    cache = StageCache()
+    cache.put("x", bytes(size_bytes))
+    return cache.stats().size_bytes
+
+
+# --- keeping values -------------------------------------------------------------------------
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(trees)
+def test_a_round_trip_is_identity(value):
+    cache = StageCache()
+    cache.put(KEY, value)
+    loaded = cache.get(KEY)
+    assert loaded == value
+    assert repr(loaded) == repr(value)  # tells True from 1, and 1 from 1.0
+
+
+def test_values_survive_in_every_kind_of_place(cache):
+    value = {"weights": np.arange(4.0).reshape(2, 2), "names": ("a", None)}
+    cache.put(KEY, value)
+    loaded = cache.get(KEY)
+    assert loaded["names"] == value["names"]
+    np.testing.assert_array_equal(loaded["weights"], value["weights"])
+
+
+def test_tensors_survive(cache):
+    cache.put(KEY, torch.arange(3.0))
+    assert torch.equal(cache.get(KEY), torch.arange(3.0))
+
+
+def test_a_key_that_was_never_put_is_a_miss(cache):
+    assert KEY not in cache
+    with pytest.raises(CacheMiss, match=KEY):
+        cache.get(KEY)
+
+
+def test_the_last_value_under_a_key_counts(cache):
+    cache.put(KEY, "old")
+    cache.put(KEY, "new")
+    assert cache.get(KEY) == "new"
+    assert list(cache) == [KEY]
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "a/b", "/abs", "a b", "naïve", "*", "%2F", "?"])
+def test_any_string_is_a_key(cache, key):
+    cache.put(key, "value")
+    cache.put("other", "other value")
+    assert (key in cache, cache.get(key), sorted(cache)) == (True, "value", sorted([key, "other"]))
+    cache.retain([key])
+    assert list(cache) == [key]
+
+
+@given(st.text(max_size=8), st.text(max_size=8))
+def test_no_two_keys_share_a_file(one, other):
+    cache = StageCache("memory:///no-two-keys")
+    cache.put(one, 1)
+    cache.put(other, 2)
+    assert cache.get(one) == (1 if one != other else 2)
+    cache.clear()
+
+
+def test_get_returns_a_fresh_copy_every_time(cache):
+    value = [1, 2]
+    cache.put(KEY, value)
+    value.append(3)
+    cache.get(KEY).append(4)
+    assert cache.get(KEY) == [1, 2]
+
+
+def test_two_caches_at_one_location_share_values(directory):
+    StageCache(directory).put(KEY, "value")
+    assert StageCache(str(directory)).get(KEY) == "value"
+
+
+def test_two_caches_in_memory_share_nothing():
+    StageCache().put(KEY, "value")
+    assert KEY not in StageCache()
+
+
+def test_a_value_put_by_another_is_seen_at_once(directory):
+    mine, other = StageCache(directory), StageCache(directory)
+    assert KEY not in mine
+    other.put(KEY, 1)
+    assert KEY in mine
+
+
+def test_a_cache_can_lie_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cache = StageCache("cache/")
+    monkeypatch.chdir("/")
+    cache.put(KEY, 1)
+    assert entry_of(tmp_path / "cache")
+
+
+def test_others_cannot_write_to_a_new_directory(directory):
+    StageCache(directory)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_a_cache_survives_the_loss_of_its_directory(directory):
+    cache = StageCache(directory)
+    directory.rmdir()
+    assert KEY not in cache
+    cache.put(KEY, 1)
+    assert cache.get(KEY) == 1
+
+
+# --- costs ----------------------------------------------------------------------------------
+
+
+def test_the_cost_is_kept_beside_the_value(cache):
+    cache.put(KEY, "value", cost=2.5)
+    assert cache.cost(KEY) == 2.5
+
+
+def test_an_unknown_cost_is_none(cache):
+    cache.put(KEY, "value")
+    assert cache.cost(KEY) is None
+    assert cache.cost("other") is None
+
+
+def test_the_cost_is_read_without_the_value(directory):
+    cache = StageCache(directory)
+    cache.put(KEY, bytes(10**6), cost=2.5)
+    path = entry_of(directory)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert cache.cost(KEY) == 2.5
+
+
+@pytest.mark.parametrize("header", [b"", b"{", b"[1]", b"{}", b"\xff"])
+def test_the_cost_of_a_damaged_entry_is_none(directory, header):
+    cache = StageCache(directory)
+    cache.put(KEY, "value", cost=2.5)
+    path = entry_of(directory)
+    path.write_bytes(header + b"\n" + path.read_bytes().partition(b"\n")[2])
+    assert cache.cost(KEY) is None
+
+
+# --- dropping values ------------------------------------------------------------------------
+
+
+def test_discard_drops_what_it_names(cache):
+    fill_plain(cache, "a", "b", "c")
+    cache.discard(["a", "c", "not there"])
+    assert list(cache) == ["b"]
+
+
+def test_retain_keeps_what_it_names(cache):
+    fill_plain(cache, "a", "b", "c")
+    cache.retain(["a", "c", "not there"])
+    assert sorted(cache) == ["a", "c"]
+
+
+def test_clear_drops_everything(cache):
+    fill_plain(cache, "a", "b")
+    cache.clear()
+    assert (list(cache), cache.stats().size_bytes) == ([], 0)
+
+
+def test_other_files_in_the_directory_are_left_alone(directory):
+    cache = StageCache(directory)
+    (directory / "README.txt").write_text("mine")
+    cache.put(KEY, 1)
+    cache.clear()
+    assert [path.name for path in directory.iterdir()] == ["README.txt"]
+
+
+# --- statistics -----------------------------------------------------------------------------
+
+
+def test_stats_count_entries_bytes_hits_and_misses(cache):
+    cache.put("a", bytes(1000))
+    cache.put("b", bytes(1000))
+    cache.get("a")
+    for key in ("c", "d"):
+        with pytest.raises(CacheMiss):
+            cache.get(key)
+    assert cache.stats() == CacheStats(2, 2 * size_of_one(), hits=1, misses=2)
+
+
+def test_asking_whether_a_key_is_there_is_no_hit(cache):
+    cache.put(KEY, 1)
+    assert KEY in cache
+    assert (cache.stats().hits, cache.stats().misses) == (0, 0)
+
+
+# --- bounds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, math.nan, "1GB"])
+def test_a_bound_must_be_positive(max_bytes):
+    with pytest.raises(ConfigurationError, match=f"max_bytes.*{max_bytes}"):
+        StageCache(max_bytes=max_bytes)
+
+
+@pytest.fixture(params=["memory", "directory"])
+def bounded(request, tmp_path):
+    """A cache with room for three values of 1,000 bytes."""
+    location = None if request.param == "memory" else tmp_path / "cache"
+    return StageCache(location, max_bytes=3 * size_of_one())
+
+
+def test_the_least_recently_written_entry_goes_first(bounded):
+    fill(bounded, "a", "b", "c")
+    bounded.put("d", bytes(1000))
+    assert sorted(bounded) == ["b", "c", "d"]
+
+
+def test_reading_an_entry_is_using_it(bounded):
+    fill(bounded, "a", "b", "c")
+    bounded.get("a")
+    bounded.put("d", bytes(1000))
+    assert sorted(bounded) == ["a", "c", "d"]
+
+
+def test_looking_at_the_cost_of_an_entry_is_no_use_of_it(bounded):
+    fill(bounded, "a", "b", "c")
+    bounded.cost("a")
+    bounded.put("d", bytes(1000))
+    assert sorted(bounded) == ["b", "c", "d"]
+
+
+def test_as_many_entries_go_as_need_be(bounded):
+    fill(bounded, "a", "b", "c")
+    bounded.put("d", bytes(2000))
+    assert sorted(bounded) == ["c", "d"]
+
+
+def test_replacing_an_entry_pushes_out_no_other(bounded):
+    fill(bounded, "a", "b", "c")
+    bounded.put("c", bytes(1000))
+    assert sorted(bounded) == ["a", "b", "c"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3000)), max_size=20))
+def test_a_bound_is_never_exceeded(puts):
+    cache = StageCache(max_bytes=4000)
+    for key, size_bytes in puts:
+        cache.put(key, bytes(size_bytes))
+        assert cache.stats().size_bytes <= 4000
+        assert key in cache
+
+
+def test_a_value_larger_than_the_cache_is_not_kept(bounded):
+    fill(bounded, "a")
+    with pytest.warns(RuntimeWarning, match="larger than the whole cache") as caught:
+        bounded.put("b", bytes(10_000))
+    assert caught[0].filename == __file__
+    assert list(bounded) == ["a"]
+
+
+def test_the_default_cache_takes_a_quarter_of_the_free_memory(monkeypatch):
+    class Memory:
+        available = 8000
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    cache = StageCache.in_memory()
+    assert (cache.location, cache.max_bytes) == (None, 2000)
+
+
+def test_reprs_say_what_to_type():
+    assert repr(IN_MEMORY) == "IN_MEMORY"
+    assert repr(StageCache("memory://x", max_bytes=5)) == "StageCache('memory://x', max_bytes=5)"
+
+
+# --- damage ---------------------------------------------------------------------------------
+
+
+def damaged(content, position):
+    """Each way in which bytes go bad."""
+    flipped = bytearray(content)
+    flipped[position % len(content)] ^= 1 << position % 8
+    return {
+        "truncated": content[: position % len(content)],
+        "flipped": bytes(flipped),
+        "empty": b"",
+        "other": b"\x00" * len(content),
+        "extended": content + b"\x00",
+        "not a dict": b"[1]\n" + content.partition(b"\n")[2],
+    }
+
+
+@pytest.mark.parametrize("kind", damaged(b"x", 0))
+def test_a_damaged_entry_is_a_miss_with_a_warning(directory, kind):
+    cache = StageCache(directory)
+    cache.put(KEY, list(range(100)))
+    path = entry_of(directory)
+    content = path.read_bytes()
+    path.write_bytes(damaged(content, len(content) - 7)[kind])
+    assert cache.verify() == [KEY]
+    with (
+        pytest.warns(RuntimeWarning, match=f"{KEY} is damaged.*dropped") as caught,
+        pytest.raises(CacheMiss, match="damaged"),
+    ):
+        cache.get(KEY)
+    assert caught[0].filename == __file__
+    assert KEY not in cache
+    assert cache.stats() == CacheStats(entries=0, size_bytes=0, hits=0, misses=1)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["truncated", "flipped", "extended"]))
+def test_damage_anywhere_never_gives_a_wrong_value(position, kind):
+    fs, root = fsspec.filesystem("memory"), f"/{uuid.uuid4().hex}"
+    cache = StageCache(f"memory:/{root}")
+    cache.put(KEY, [1.5, "text", None], cost=2.0)
+    (path,) = fs.find(root)
+    fs.pipe_file(path, damaged(fs.cat_file(path), position)[kind])
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        try:
+            assert cache.get(KEY) == [1.5, "text", None]
+        except CacheMiss:
+            assert KEY not in cache
+    fs.rm(root, recursive=True)
+
+
+def test_sound_entries_verify(cache):
+    fill_plain(cache, "a", "b")
+    assert cache.verify() == []
+
+
+def test_an_entry_that_goes_while_it_is_verified_is_not_damaged(directory, monkeypatch):
+    cache = StageCache(directory)
+    cache.put(KEY, 1)
+    monkeypatch.setattr(type(cache), "__iter__", lambda self: iter([KEY, "gone"]))
+    assert cache.verify() == []
+
+
+class FailsToLoad:
+    """Serialises well, and cannot be read back."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return fail, (self.error,)
+
+
+def fail(error):
+    raise error("on purpose")
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, OSError, EOFError])
+def test_a_value_that_cannot_be_loaded_is_damaged(cache, error):
+    cache.put(KEY, FailsToLoad(error))
+    assert cache.verify() == []
+    with pytest.warns(RuntimeWarning, match="on purpose"), pytest.raises(CacheMiss):
+        cache.get(KEY)
+    assert KEY not in cache
+
+
+def test_a_value_that_cannot_be_serialised_leaves_nothing(cache):
+    with pytest.raises(TypeError, match="lock"):
+        cache.put(KEY, threading.Lock())
+    assert KEY not in cache
+    assert cache.stats().entries == 0
+
+
+def test_a_value_that_cannot_be_serialised_leaves_the_old_one(cache):
+    cache.put(KEY, "old")
+    with pytest.raises(TypeError, match="lock"):
+        cache.put(KEY, threading.Lock())
+    assert cache.get(KEY) == "old"
+
+
+def test_damage_that_cannot_be_removed_is_still_a_miss(directory, monkeypatch):
+    cache = StageCache(directory)
+    cache.put(KEY, 1)
+    entry_of(directory).write_bytes(b"")
+
+    def refuse(self, path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(type(fsspec.filesystem("file")), "rm_file", refuse)
+    with pytest.warns(RuntimeWarning, match="damaged"), pytest.raises(CacheMiss):
+        cache.get(KEY)
+
+
+def test_an_entry_out_of_reach_is_a_miss_and_stays(directory, monkeypatch):
+    cache = StageCache(directory)
+    cache.put(KEY, 1)
+
+    def refuse(self, path, **kwargs):
+        raise PermissionError("not yours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fsspec.filesystem("file")), "cat_file", refuse)
+        assert cache.cost(KEY) is None
+        with pytest.warns(RuntimeWarning, match="not yours"), pytest.raises(CacheMiss):
+            cache.get(KEY)
+    assert cache.get(KEY) == 1
+
+
+def test_an_entry_that_cannot_be_marked_as_used_is_still_a_hit(directory, monkeypatch):
+    cache = StageCache(directory)
+    cache.put(KEY, 1)
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.get(KEY) == 1
+
+
+def test_an_entry_that_goes_while_it_is_read_does_not_come_back_empty(directory, monkeypatch):
+    cache = StageCache(directory)
+    cache.put(KEY, 1)
+    path, file_system = entry_of(directory), type(fsspec.filesystem("file"))
+    read = file_system.cat_file
+
+    def read_and_lose(self, *args, **kwargs):
+        content = read(self, *args, **kwargs)
+        path.unlink()
+        return content
+
+    monkeypatch.setattr(file_system, "cat_file", read_and_lose)
+    assert cache.get(KEY) == 1
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("step", ["pipe_file", "mv"])
+def test_a_write_that_fails_leaves_the_old_entry_and_no_litter(directory, monkeypatch, step):
+    cache = StageCache(directory)
+    cache.put(KEY, "old")
+
+    def break_off(self, path, *args, **kwargs):
+        if step == "pipe_file":
+            Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fsspec.filesystem("file")), step, break_off)
+        with pytest.raises(OSError, match="disk full"):
+            cache.put(KEY, "new")
+    assert cache.get(KEY) == "old"
+    assert len([path for path in directory.rglob("*") if path.is_file()]) == 1
+
+
+def test_a_write_that_never_began_leaves_its_own_error(directory, monkeypatch):
+    cache = StageCache(directory)
+
+    def refuse(self, path, content):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(type(fsspec.filesystem("file")), "pipe_file", refuse)
+    with pytest.raises(PermissionError, match="read only"):
+        cache.put(KEY, 1)
+
+
+def test_a_half_written_entry_is_not_there(directory):
+    cache = StageCache(directory)
+    cache.put(KEY, 1)
+    path = entry_of(directory)
+    path.rename(f"{path}.0.partial")
+    assert KEY not in cache
+    assert list(cache) == []
+
+
+# --- locations ------------------------------------------------------------------------------
+
+
+def test_a_file_is_no_location(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("")
+    with pytest.raises(ConfigurationError, match=r"file\.txt.*directory"):
+        StageCache(path)
+
+
+def test_an_unknown_protocol_is_named():
+    with pytest.raises(ConfigurationError, match="nosuch://bucket"):
+        StageCache("nosuch://bucket")
+
+
+def test_a_file_system_that_is_not_installed_is_named():
+    fsspec.register_implementation(
+        "eeiputest", "eeiputest_missing.FileSystem", clobber=True, errtxt="Install eeiputest."
+    )
+    with pytest.raises(MissingExtraError, match=r"eeiputest://bucket.*Install eeiputest"):
+        StageCache("eeiputest://bucket")
+
+
+def test_the_age_of_an_entry_is_known_on_any_file_system(monkeypatch):
+    cache = StageCache(f"memory://{uuid.uuid4().hex}")
+    fill_plain(cache, "a", "b", "c", "d")
+    file_system = type(fsspec.filesystem("memory"))
+    find = file_system.find
+
+    class Stamp:
+        def timestamp(self):
+            return 1.0
+
+    stamps = {"a": {"mtime": 3.0}, "b": {"LastModified": Stamp()}, "c": {"created": 2}, "d": {}}
+
+    def find_with_stamps(self, root, **kwargs):
+        found = find(self, root, **kwargs)
+        return {p: {"size": 1, **stamps[Path(p).name[0]]} for p in found}
+
+    monkeypatch.setattr(file_system, "find", find_with_stamps)
+    assert list(cache) == ["d", "b", "c", "a"]
+
+
+def test_the_header_says_what_the_entry_is(directory):
+    StageCache(directory).put(KEY, "value", cost=2.0)
+    header, _, payload = entry_of(directory).read_bytes().partition(b"\n")
+    described = json.loads(header)
+    assert described.keys() == {"checksum", "size_bytes", "cost"}
+    assert (described["size_bytes"], described["cost"]) == (len(payload), 2.0)
+
+
+# --- threads --------------------------------------------------------------------------------
+
+
+def test_threads_can_share_a_cache(location):
+    cache, errors = StageCache(location), []
+
+    def work(seed):
+        try:
+            for i in range(30):
+                key = f"k{(seed + i) % 4}"
+                cache.put(key, key * 100)
+                with suppress(CacheMiss):  # another thread may have dropped it
+                    assert cache.get(key) == key * 100
+                list(cache)
+                cache.discard([f"k{(seed + i + 2) % 4}"])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert cache.verify() == []

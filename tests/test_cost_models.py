@@ -1,0 +1,133 @@
+"""Log costs: learnt from executed stages, from the right inputs, and not from hiccups."""
+
+import math
+
+import pytest
+import torch
+
+from eeipu.cost_models import StageCostModel
+from eeipu.errors import ConfigurationError
+
+
+def points(n=30, d=3, seed=0):
+    return torch.rand(n, d, dtype=torch.double, generator=torch.Generator().manual_seed(seed))
+
+
+def test_costs_are_learnt_on_the_log_scale():
+    X = points(40)
+    costs = torch.stack([torch.exp(2 * X[:, 0]), 1 + 50 * X[:, 1] ** 2], dim=-1)
+
+    mean, std = StageCostModel(X[:30], costs[:30], [[0], [1, 2]]).log_cost_posterior(X[30:])
+
+    assert mean.shape == std.shape == (10, 2)
+    assert (mean - costs[30:].log()).abs().max() < 0.3
+    assert (std > 0).all()
+
+
+def test_batch_shapes_are_kept():
+    X = points()
+    model = StageCostModel(X, torch.exp(X[:, :2]), [[0], [1]])
+
+    mean, _ = model.log_cost_posterior(X[:24].reshape(2, 3, 4, 3))
+
+    assert mean.shape == (2, 3, 4, 2)
+    torch.testing.assert_close(mean.reshape(24, 2), model.log_cost_posterior(X[:24])[0])
+
+
+def test_a_stage_learns_from_its_executions_only():
+    X = points()
+    costs = torch.exp(torch.stack([X[:, 0], 3 * X[:, 1]], dim=-1))
+    costs[10:, 0] = math.nan
+
+    mean, std = StageCostModel(X, costs, [[0], [1]]).log_cost_posterior(X)
+
+    alone, _ = StageCostModel(X[:10], costs[:10, :1], [[0]]).log_cost_posterior(X)
+    torch.testing.assert_close(mean[:, 0], alone[:, 0], rtol=1e-2, atol=1e-2)
+    assert std.isfinite().all()
+
+
+def test_a_stage_that_never_ran_has_a_prior():
+    X = points(5)
+    costs = torch.full((5, 2), math.nan, dtype=torch.double)
+    costs[:, 0] = 10.0
+
+    mean, std = StageCostModel(X, costs, [[0], [1]]).log_cost_posterior(X)
+
+    torch.testing.assert_close(mean[:, 1], torch.full((5,), math.log(10)).double())
+    torch.testing.assert_close(std[:, 1], torch.ones(5).double())
+
+
+def test_no_observation_at_all_is_a_prior_too():
+    X = points(5)
+
+    mean, std = StageCostModel(X, torch.full((5, 2), math.nan), [[0], [1, 2]]).log_cost_posterior(X)
+
+    assert (mean == 0).all()
+    assert (std == 1).all()
+
+
+def test_a_stage_without_hyperparameters_has_a_constant_cost():
+    X = points()
+    costs = torch.full((30, 1), 2.0)
+
+    mean, std = StageCostModel(X, costs, [[]]).log_cost_posterior(X)
+
+    torch.testing.assert_close(mean, torch.full((30, 1), math.log(2)).double())
+    assert (std < 0.5).all()
+
+
+def test_upstream_columns_are_used_where_they_matter():
+    """A batch size set upstream sets the time of training; the other stage does not care."""
+    X = points(40)
+    costs = torch.stack([1 + X[:, 0], torch.exp(3 * X[:, 0] + X[:, 1]), 1 + X[:, 2]], dim=-1)
+
+    model = StageCostModel(X, costs, [[0], [1], [2]])
+
+    assert model.columns[1] == (0, 1)
+    assert model.columns[2] == (2,)
+
+
+def test_one_hiccup_does_not_wreck_the_model():
+    X = points(30)
+    clean = torch.exp(X[:, :1])
+    costs = clean.clone()
+    costs[7] *= 100
+
+    mean, _ = StageCostModel(X, costs, [[0]]).log_cost_posterior(X)
+
+    assert (mean - clean.log()).abs().max() < 0.1
+
+
+def test_noise_is_not_taken_for_signal():
+    X = points(60)
+    noise = 0.1 * torch.randn(60, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+    costs = torch.exp(X[:, :1] + noise.unsqueeze(-1))
+
+    mean, _ = StageCostModel(X, costs, [[0]]).log_cost_posterior(X)
+
+    assert (mean - X[:, :1]).abs().mean() < 0.06
+
+
+def test_extreme_costs_stay_finite():
+    X = points()
+    costs = torch.stack([1e-6 + 0 * X[:, 0], 1e6 * (1 + X[:, 1]), 0 * X[:, 2]], dim=-1)
+
+    mean, std = StageCostModel(X, costs, [[0], [1], [2]]).log_cost_posterior(X)
+
+    assert mean.isfinite().all()
+    assert std.isfinite().all()
+    torch.testing.assert_close(mean[:, 0], torch.full((30,), math.log(1e-6)).double())
+
+
+@pytest.mark.parametrize("wrong", [-1.0, math.inf])
+def test_impossible_costs_are_refused(wrong):
+    costs = torch.ones(30, 1)
+    costs[3] = wrong
+
+    with pytest.raises(ConfigurationError, match="finite and not negative"):
+        StageCostModel(points(), costs, [[0]])
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigurationError, match="K=2"):
+        StageCostModel(points(), torch.ones(30, 1), [[0], [1]])

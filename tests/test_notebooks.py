@@ -1,0 +1,40 @@
+"""The notebooks run from top to bottom, and their two forms say the same."""
+
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.py"))
+
+
+def sources(notebook):
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_both_forms_say_the_same(script):
+    notebook = jupytext.read(script.with_suffix(".ipynb"))
+
+    assert sources(notebook) == sources(jupytext.read(script))
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+# The kernel's client warns of event loops and ports, which are its own affair.
+@pytest.mark.filterwarnings("default")
+def test_it_runs(script, tmp_path):
+    notebook = jupytext.read(script)
+
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert any("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs)

@@ -1,0 +1,309 @@
+"""The sampler in plain Optuna studies."""
+
+import warnings
+
+import numpy as np
+import optuna
+import pytest
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
+from toys import Toy, config, declared
+
+from eeipu import Categorical, ConfigurationError, EEIPUSampler, Float, Int, Pipeline, StageCache
+from eeipu.pipeline import suggest
+
+ALL_KINDS = Pipeline.declare(
+    {
+        "one": {
+            "float": Float(-1.0, 1.0),
+            "log": Float(1e-7, 1.0, log=True),
+            "step": Float(-10.2, 10.2, step=0.1),
+            "int": Int(-10, 10),
+        },
+        "two": {
+            "log_int": Int(1, 100, log=True),
+            "step_int": Int(3, 9, step=2),
+            "choice": Categorical(["a", 3, None, True, 2.5]),
+            "single": Float(0.5, 0.5),
+            "single_log": Float(1.0, 1.0, log=True),
+            "single_int": Int(4, 4),
+            "single_choice": Categorical(["only"]),
+        },
+    }
+)
+
+
+def sampler_of(pipeline=None, **arguments):
+    pipeline = declared() if pipeline is None else pipeline
+    return EEIPUSampler(pipeline, **{"budget": 60.0, "n_initial": 3, "seed": 0, **arguments})
+
+
+class SamplerCase:
+    @pytest.fixture
+    def sampler(self):
+        return sampler_of
+
+
+# Optuna's test cases suggest parameters of their own: here they say that what is not the
+# pipeline's is sampled as Optuna expects. Its cases for relative sampling need a sampler that
+# adapts to any space, and have counterparts below.
+class TestOptunasBasicContract(SamplerCase, BasicSamplerTestCase):
+    pass
+
+
+class TestOptunasSingleObjectiveContract(SamplerCase, SingleOnlySamplerTestCase):
+    pass
+
+
+def study_of(sampler, direction="maximize"):
+    return optuna.create_study(sampler=sampler, direction=direction)
+
+
+def objective(params):
+    return -sum((value - 0.6) ** 2 for value in params.values())
+
+
+def told(study, pipeline, count, *, value=objective, costs=None):
+    """Ask, and tell a value and stage costs, a few times; the configurations."""
+    asked = []
+    for _ in range(count):
+        trial = study.ask()
+        params = suggest(trial, pipeline.space)
+        keys = [call.key for call in pipeline.calls(params)]
+        stage_costs = [1.0] * len(keys) if costs is None else costs(params)
+        trial.set_user_attr("stage_keys", keys)
+        trial.set_user_attr("stage_costs", stage_costs)
+        trial.set_user_attr("charged", sum(cost or 0.0 for cost in stage_costs))
+        result = value(params)
+        state = optuna.trial.TrialState.COMPLETE if result is not None else None
+        study.tell(trial, result, state=state or optuna.trial.TrialState.FAIL)
+        asked.append(params)
+    return asked
+
+
+# --- what is suggested
+
+
+@pytest.mark.parametrize("method", ["eeipu", "ei", "random"])
+def test_suggestions_of_all_kinds_lie_in_the_space_and_have_its_types(method):
+    sampler = sampler_of(ALL_KINDS, method=method)
+    study = study_of(sampler)
+    for params in told(study, ALL_KINDS, 5, value=lambda p: p["one.float"]):
+        for name, distribution in ALL_KINDS.space.items():
+            value = params[name]
+            assert distribution._contains(distribution.to_internal_repr(value))
+            match distribution:
+                case optuna.distributions.FloatDistribution():
+                    assert type(value) is float
+                case optuna.distributions.IntDistribution():
+                    assert type(value) is int
+                case _:
+                    assert any(value is choice for choice in distribution.choices)
+        assert ALL_KINDS.cube.canonical(params) == params
+
+
+def test_the_whole_space_is_sampled_jointly():
+    study = study_of(sampler_of())
+    trial = study.ask()
+    trial.suggest_float("prep.x", 0.0, 1.0)
+
+    assert trial.relative_params.keys() == declared().space.keys()
+
+
+def test_the_warm_up_covers_every_column_evenly():
+    study = study_of(sampler_of(n_initial=16))
+    points = np.array([list(params.values()) for params in told(study, declared(), 16)])
+
+    # Sixteen Sobol points have one coordinate in each sixteenth of every column ...
+    assert (np.sort((16 * points).astype(int), axis=0) == np.arange(16)[:, None]).all()
+    # ... and do not lie on the diagonal.
+    assert np.abs(points[:, 0] - points[:, 1]).max() > 0.5
+
+
+def test_all_methods_have_the_same_warm_up():
+    warm_ups = [
+        told(study_of(sampler_of(method=method)), declared(), 3)
+        for method in ("eeipu", "eeipu-paper", "ei", "random")
+    ]
+
+    assert all(warm_up == warm_ups[0] for warm_up in warm_ups)
+
+
+def test_the_warm_up_goes_on_until_something_has_succeeded():
+    design = told(study_of(sampler_of(method="random", n_initial=6)), declared(), 6)
+    failing = told(study_of(sampler_of(n_initial=2)), declared(), 6, value=lambda params: None)
+
+    assert failing == design
+
+
+def test_the_same_seed_and_trials_give_the_same_suggestions():
+    def suggestions(seed):
+        return told(study_of(sampler_of(seed=seed)), declared(), 5)
+
+    assert suggestions(1) == suggestions(1)
+    assert suggestions(1)[0] != suggestions(2)[0]
+
+
+def test_without_a_seed_runs_differ():
+    assert told(study_of(sampler_of(seed=None)), declared(), 1) != told(
+        study_of(sampler_of(seed=None)), declared(), 1
+    )
+
+
+def test_reseeding_starts_from_fresh_randomness():
+    sampler = sampler_of()
+    sampler.reseed_rng()
+
+    assert told(study_of(sampler), declared(), 1) != told(study_of(sampler_of()), declared(), 1)
+
+
+def test_the_search_closes_in_on_the_optimum():
+    study = study_of(sampler_of(method="ei"))
+    told(study, declared(), 9)
+
+    assert study.best_value > -0.001
+
+
+def test_minimising_is_maximising_the_negative():
+    down = told(
+        study_of(sampler_of(), "minimize"), declared(), 6, value=lambda params: -objective(params)
+    )
+
+    assert down == told(study_of(sampler_of()), declared(), 6)
+
+
+@pytest.mark.parametrize("method", ["eeipu", "ei", "random"])
+def test_no_configuration_is_suggested_twice(method):
+    pipeline = declared(x=Int(1, 3), y=Categorical(["u", "v", "w"]))
+    study = study_of(sampler_of(pipeline, method=method, n_initial=2))
+    asked = told(study, pipeline, 9, value=lambda params: params["prep.x"])
+
+    assert len({tuple(params.values()) for params in asked}) == 9
+
+
+def test_an_exhausted_space_is_suggested_from_all_the_same():
+    pipeline = declared(x=Int(1, 2), y=Int(1, 1))
+    study = study_of(sampler_of(pipeline))
+
+    assert told(study, pipeline, 3)[2] in told(study, pipeline, 2)
+
+
+def test_running_configurations_are_not_suggested_again():
+    pipeline = declared(x=Int(1, 3), y=Int(1, 1))
+    study = study_of(sampler_of(pipeline))
+
+    assert {suggest(study.ask(), pipeline.space)["prep.x"] for _ in range(3)} == {1, 2, 3}
+
+
+# --- what it learns from
+
+
+def expensive_below(params):
+    return [100.0 if params["prep.x"] < 0.6 else 0.01, 0.01, 0.01]
+
+
+def test_eeipu_learns_stage_costs_from_user_attributes_and_ei_does_not():
+    def next_after_warm_up(method, costs):
+        study = study_of(sampler_of(method=method, budget=1e4))
+        return told(study, declared(), 4, costs=costs)[-1]
+
+    assert next_after_warm_up("eeipu", expensive_below) != next_after_warm_up("eeipu", None)
+    assert next_after_warm_up("ei", expensive_below) == next_after_warm_up("ei", None)
+
+
+def test_prefixes_are_offered_only_while_they_are_kept():
+    def reused(cache_holds):
+        kept = set()
+        study = study_of(sampler_of(cache=kept, budget=1e4, n_initial=4))
+        seen = told(study, declared(), 4, costs=lambda params: [10.0, 1.0, 1.0])
+        if cache_holds:
+            kept.update(key for trial in study.trials for key in trial.user_attrs["stage_keys"])
+        (params,) = told(study, declared(), 1)
+        return params["prep.x"] in [each["prep.x"] for each in seen]
+
+    assert reused(cache_holds=True)
+    assert not reused(cache_holds=False)
+
+
+def test_other_parameters_of_the_objective_do_not_stop_the_search():
+    pipeline = declared()
+    study = study_of(sampler_of())
+
+    def with_another(trial):
+        params = suggest(trial, pipeline.space)
+        return objective(params) - trial.suggest_float("other", 0.0, 0.001)
+
+    study.optimize(with_another, n_trials=8)
+
+    alone = told(study_of(sampler_of(method="random")), pipeline, 8)
+    assert [params["prep.x"] for params in alone[:3]] == [
+        trial.params["prep.x"] for trial in study.trials[:3]
+    ]
+    assert study.best_value > max(map(objective, alone))
+
+
+def test_trials_without_costs_are_learnt_from_as_well():
+    study = study_of(sampler_of())
+    study.optimize(lambda trial: objective(suggest(trial, declared().space)), n_trials=6)
+
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
+
+
+# --- with the rest of Optuna
+
+
+def test_enqueued_configurations_are_taken_as_they_are():
+    pipeline = Toy().pipeline
+    study = study_of(sampler_of(pipeline))
+    study.enqueue_trial(config(k=3))
+
+    assert suggest(study.ask(), pipeline.space) == config(k=3)
+
+
+def test_half_a_configuration_can_be_enqueued():
+    study = study_of(sampler_of())
+    study.enqueue_trial({"prep.x": 0.125})
+    params = suggest(study.ask(), declared().space)
+
+    assert params["prep.x"] == 0.125
+    assert 0.0 <= params["fit.y"] <= 1.0
+
+
+def test_some_parameters_can_be_fixed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.PartialFixedSampler({"prep.x": 0.125}, sampler_of())
+    study = study_of(sampler)
+
+    assert [params["prep.x"] for params in told(study, declared(), 5)] == [0.125] * 5
+
+
+def test_trials_may_run_in_threads():
+    pipeline, cache = Toy().pipeline, StageCache()
+    study = study_of(sampler_of(pipeline, cache=cache))
+    study.optimize(lambda trial: pipeline.run(trial, 1.0, cache=cache).value, n_trials=6, n_jobs=2)
+
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
+
+
+def test_several_objectives_are_refused():
+    study = optuna.create_study(sampler=sampler_of(), directions=["minimize", "maximize"])
+
+    with pytest.raises(ValueError, match="objective"):
+        suggest(study.ask(), declared().space)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"budget": 0.0}, r"budget.*positive.*0\.0"),
+        ({"budget": float("nan")}, r"budget.*positive.*nan"),
+        ({"top_q": 0}, r"top_q.*>= 1.*0"),
+        ({"n_initial": 0}, r"n_initial.*>= 1.*0"),
+        ({"n_initial": 1.5}, r"n_initial.*whole.*1\.5"),
+        ({"method": "bayes"}, r"no method 'bayes'"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_named(arguments, words):
+    with pytest.raises(ConfigurationError, match=words):
+        sampler_of(**arguments)
