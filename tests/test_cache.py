@@ -162,6 +162,23 @@ def test_a_value_put_by_another_is_seen_at_once(directory):
     assert KEY in mine
 
 
+def test_what_a_file_system_remembers_of_a_listing_is_not_trusted(monkeypatch):
+    cache, forgotten = StageCache("memory:///listings"), []
+    file_system = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(file_system, "invalidate_cache", lambda self: forgotten.append(True))
+    assert KEY not in cache
+    assert len(forgotten) == 1
+    assert list(cache) == []
+    assert len(forgotten) == 2
+
+
+def test_the_directory_of_a_new_cache_exists(tmp_path):
+    for location in (tmp_path / "a" / "b", f"memory:///{uuid.uuid4().hex}/b"):
+        StageCache(location)
+        fs, root = fsspec.url_to_fs(str(location))
+        assert fs.isdir(root)
+
+
 def test_a_cache_can_lie_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cache = StageCache("cache/")
@@ -298,6 +315,14 @@ def test_looking_at_the_cost_of_an_entry_is_no_use_of_it(bounded):
     assert sorted(bounded) == ["b", "c", "d"]
 
 
+def test_replacing_an_entry_is_using_it():
+    cache = StageCache(max_bytes=3 * size_of_one())
+    fill(cache, "a", "b", "c")
+    cache.put("a", bytes(1000))
+    cache.put("d", bytes(1000))
+    assert sorted(cache) == ["a", "c", "d"]
+
+
 def test_as_many_entries_go_as_need_be(bounded):
     fill(bounded, "a", "b", "c")
     bounded.put("d", bytes(2000))
@@ -325,6 +350,16 @@ def test_a_value_larger_than_the_cache_is_not_kept(bounded):
         bounded.put("b", bytes(10_000))
     assert caught[0].filename == __file__
     assert list(bounded) == ["a"]
+
+
+def test_a_value_exactly_as_large_as_the_cache_is_kept():
+    cache = StageCache(max_bytes=size_of_one())
+    fill(cache, "a", "b")
+    assert list(cache) == ["b"]
+
+
+def test_any_positive_bound_will_do():
+    assert StageCache(max_bytes=0.5).max_bytes == 0.5
 
 
 def test_the_default_cache_takes_a_quarter_of_the_free_memory(monkeypatch):

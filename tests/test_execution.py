@@ -1,5 +1,6 @@
 """Running one path: what is loaded, what is executed, and what it costs."""
 
+import dataclasses
 import sys
 import threading
 import types
@@ -86,6 +87,11 @@ def test_a_change_changes_all_keys_from_there_on_and_none_before(values, positio
     differ = [one.key != other.key for one, other in zip(before, after, strict=True)]
     is_other = values != changed
     assert differ == [is_other and depth >= position for depth in range(3)]
+
+
+def test_each_stage_needs_its_hyper_parameters():
+    with pytest.raises(ValueError, match="zip"):
+        stage_calls(chain([]), [{}, {}], "inputs")
 
 
 def test_other_inputs_change_all_keys():
@@ -422,27 +428,38 @@ def test_keeping_an_output_is_not_part_of_its_cost():
     assert [each.cost for each in runs] == [1.0, 2.0, 4.0]
 
 
-def fake_torch(clock, *, initialized):
-    """A GPU on which work that was queued takes two seconds."""
-    cuda = types.SimpleNamespace(
-        is_available=lambda: True,
-        is_initialized=lambda: initialized,
-        synchronize=lambda: clock.wait(2.0),
-    )
-    return types.SimpleNamespace(cuda=cuda)
+class Gpu:
+    """Stands in for `torch.cuda`, with work that was queued and is waited for on request."""
+
+    def __init__(self, clock, *, queued_s, is_used=True):
+        self._clock = clock
+        self.queued_s = queued_s
+        self.is_available = lambda: True
+        self.is_initialized = lambda: is_used
+
+    def synchronize(self):
+        self._clock.wait(self.queued_s)
+        self.queued_s = 0.0
 
 
 def test_work_queued_on_a_gpu_is_billed_to_the_stage_that_queued_it(monkeypatch):
     clock = Clock()
-    monkeypatch.setitem(sys.modules, "torch", fake_torch(clock, initialized=True))
-    runs = run(chain([], clock), 0, clock=clock)
-    assert [each.cost for each in runs] == [3.0, 4.0, 6.0]
+    gpu = Gpu(clock, queued_s=50.0)  # by whatever ran before
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=gpu))
+
+    def queue(value):
+        gpu.queued_s += 3.0
+
+    (only,) = run([stage(name="queue", version="1")(queue)], 0, clock=clock)
+    assert only.cost == 3.0
 
 
 def test_a_gpu_that_is_not_in_use_is_not_waited_for(monkeypatch):
     clock = Clock()
-    monkeypatch.setitem(sys.modules, "torch", fake_torch(clock, initialized=False))
-    assert run(chain([], clock), 0, clock=clock)[0].cost == 1.0
+    gpu = Gpu(clock, queued_s=50.0, is_used=False)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=gpu))
+    run(chain([], clock), 0, clock=clock)
+    assert gpu.queued_s == 50.0
 
 
 def test_stages_run_without_torch(monkeypatch):
@@ -471,6 +488,13 @@ def test_a_run_that_reached_nothing_is_empty():
     empty = PipelineRun(("a",), ())
     assert (empty.error, empty.value, empty.metrics) == (None, None, {})
     assert (empty.stage_costs, empty.memoized, empty.charged) == ([None], [False], 0.0)
+
+
+@pytest.mark.parametrize("message", [*REACHED, PipelineRun((), ()), StageCall(None, {}, "k")])
+def test_messages_between_parts_cannot_be_changed(message):
+    (name, *_) = (each.name for each in dataclasses.fields(message))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(message, name, None)
 
 
 def test_outputs_do_not_clutter_a_repr():

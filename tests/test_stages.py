@@ -45,9 +45,9 @@ def test_a_bare_decorator_makes_a_stage_without_hyper_parameters():
 
 
 def test_the_defaults_are_those_of_the_contract():
-    each = stage()(lambda data: data)
-    assert (each.version, each.cost, each.memoize) == (None, None, True)
-    assert (each.num_cpus, each.num_gpus) == (1, 0)
+    for each in (stage()(lambda data: data), Stage(name="train")):
+        assert (each.version, each.cost, each.memoize) == (None, None, True)
+        assert (each.num_cpus, each.num_gpus) == (1, 0)
 
 
 def test_every_option_reaches_the_stage():
@@ -238,6 +238,16 @@ def test_a_builtin_can_be_the_cost():
     # Some do not tell what they take; then only calling it shows.
     each = stage(space={"n": Int(1, 9)}, name="s", cost=max)(lambda data, *, n: n)
     assert each.cost is max
+
+
+def test_a_stage_may_take_no_core_and_cost_nothing():
+    each = stage(name="s", num_cpus=0, cost=lambda: 0)(lambda data: data)
+    assert (each.num_cpus, each.declared_cost({})) == (0, 0.0)
+
+
+def test_stages_are_equal_only_to_themselves():
+    one, other = (Stage(name="train") for _ in range(2))
+    assert one != other
 
 
 def test_without_a_declaration_the_cost_is_measured():

@@ -190,7 +190,7 @@ class ExactGPs:
         for column in self._categories:
             differ = ((A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9).to(A)
             squares = squares + differ * inverse[..., column, None].square()
-        terms = _Matern52.apply(squares.clamp_min(0.0))
+        terms = _Matern52.apply(squares.clamp_min(0.0))  # type: ignore[no-untyped-call]
         total: Tensor = (weights.reshape(*weights.shape, *lead, 1, 1) * terms).sum(1)
         return total
 

@@ -129,7 +129,7 @@ def _bare(tree: ast.AST) -> ast.AST:
     return tree
 
 
-class _ContentHasher(NumpyHasher):  # type: ignore[misc]
+class _ContentHasher(NumpyHasher):
     """joblib's hasher, extended to the kinds of value that it does not hash by content.
 
     Args:

@@ -193,7 +193,10 @@ class EEIPUSampler(BaseSampler):
         rng = np.random.default_rng(self._seed(number))
         cube = self.pipeline.cube
         for _ in range(RANDOM_TRIES):
-            params = cube.decode(rng.random(len(cube)))
+            point = rng.random(len(cube))
+            if self.method.levels is not None:
+                point = (np.floor(point * self.method.levels) + 0.5) / self.method.levels
+            params = cube.decode(point)
             if history.identity(params) not in history.configurations:
                 return params
         return next(

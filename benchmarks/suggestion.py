@@ -1,0 +1,174 @@
+"""How long a suggestion takes, how good its maximum is, and how much memory it needs.
+
+Everything runs on one thread, and times are ratios within one run: a whole EEIPU suggestion
+(GP fits of the objective and all stages, maximisation over all prefixes) over one plain BoTorch
+suggestion on the same data (`SingleTaskGP` fitted from scratch, `optimize_acqf` of log EI with 10
+restarts and 512 raw samples). Medians of five. Run `python benchmarks/suggestion.py [--json]`.
+"""
+
+import os
+
+# Before torch and NumPy start their threads.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+import multiprocessing
+import resource
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from statistics import median
+
+import numpy as np
+import optuna
+import torch
+from botorch.acquisition import LogExpectedImprovement
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.optim import optimize_acqf
+from figures import Figure, at_least, at_most, show
+from gpytorch.mlls import ExactMarginalLogLikelihood
+
+from eeipu import EEIPUSampler, Float, Pipeline
+from eeipu.candidates import maximize, prefix_pool
+from eeipu.history import History
+from eeipu.methods import METHODS, Search
+
+REPEATS = 5
+PROBLEMS = 50
+
+
+class AllKept:
+    """A cache that holds everything."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+def pipeline_of(K: int, d: int) -> Pipeline:
+    """K stages that share d parameters as evenly as can be."""
+    parts = np.array_split(np.arange(d), K)
+    return Pipeline.declare(
+        {f"s{k}": {f"x{i}": Float(0.0, 1.0) for i in part} for k, part in enumerate(parts)}
+    )
+
+
+def history_of(pipeline: Pipeline, n: int, seed: int) -> History:
+    """N random trials of a wavy objective with wavy costs."""
+    rng = np.random.default_rng(seed)
+    d, names = len(pipeline.space), list(pipeline.space)
+    weights, waves = rng.normal(size=d), rng.uniform(1.0, 6.0, size=d)
+    study = optuna.create_study(direction="maximize")
+    for number, x in enumerate(rng.random((n, d))):
+        coupled = np.sin(x.sum()) if d > 1 else 0.0
+        value = float(weights @ np.sin(waves * x) + coupled)
+        costs = [
+            float(np.exp(np.sin(3 * x[list(columns)]).sum())) for columns in pipeline.stage_columns
+        ]
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=value,
+                params=dict(zip(names, x.tolist(), strict=True)),
+                distributions=pipeline.space,
+                user_attrs={
+                    "stage_keys": [f"{number}-{k}" for k in range(len(costs))],
+                    "stage_costs": costs,
+                    "charged": sum(costs),
+                },
+            )
+        )
+    return History.of(study, pipeline)
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def plain_ei(history: History) -> None:
+    """One suggestion by BoTorch's defaults."""
+    X, y = torch.from_numpy(history.X), torch.from_numpy(history.values).unsqueeze(-1)
+    model = SingleTaskGP(X, y)
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    bounds = torch.tensor([[0.0], [1.0]], dtype=torch.double).expand(2, X.shape[-1])
+    optimize_acqf(
+        LogExpectedImprovement(model, y.max()), bounds, q=1, num_restarts=10, raw_samples=512
+    )
+
+
+def ratio(K: int, d: int, q: int, n: int) -> tuple[float, float]:
+    """Suggestion time over plain EI's, and in seconds, fits going on from the last suggestion."""
+    pipeline = pipeline_of(K, d)
+    history = history_of(pipeline, n, seed=0)
+    sampler = EEIPUSampler(
+        pipeline, budget=2 * history.spent, top_q=q, cache=AllKept(), seed=0, n_initial=1
+    )
+    numbers = iter(range(1, 100))
+    ours, plain = [], []
+    seconds(lambda: next(sampler._proposals(history, next(numbers))))
+    for _ in range(REPEATS):
+        ours.append(seconds(lambda: next(sampler._proposals(history, next(numbers)))))
+        plain.append(seconds(lambda: plain_ei(history)))
+    return median(ours) / median(plain), median(ours)
+
+
+def maximum_gap(seed: int) -> float:
+    """By how much a 20 times larger search finds a larger acquisition value, in its logarithm."""
+    rng = np.random.default_rng(seed)
+    K, n = int(rng.integers(2, 5)), int(rng.integers(15, 60))
+    pipeline = pipeline_of(K, d=int(rng.integers(K, 9)))
+    history = history_of(pipeline, n, seed)
+    search = Search(history, float(rng.uniform(0.1, 1.0)), seed)
+    score = METHODS["eeipu"].score
+    assert score is not None
+    top = history.top(5)
+    pool = prefix_pool(pipeline, top, AllKept())
+    incumbents = pipeline.cube.encode([trial.params for trial in top])
+    best = [
+        next(
+            maximize(score(search), pipeline.cube, pool, seed=s, incumbents=incumbents, effort=e)
+        ).score
+        for s, e in ((seed, 1), (seed + 1000, 20))
+    ]
+    return best[1] - best[0]
+
+
+def peak_gib(n: int) -> float:
+    """The peak memory of a process that makes one suggestion after n trials."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_suggest_once, (n,))
+
+
+def _suggest_once(n: int) -> float:
+    warnings.simplefilter("ignore")
+    pipeline = pipeline_of(3, 7)
+    sampler = EEIPUSampler(pipeline, budget=1e9, cache=AllKept(), seed=0)
+    next(sampler._proposals(history_of(pipeline, n, seed=0), n))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def figures() -> Iterator[Figure]:
+    """All figures, the ratios first."""
+    for n, limit in ((20, None), (50, 1.0), (100, None), (200, None), (400, 1.5)):
+        value, suggestion_s = ratio(K=3, d=7, q=5, n=n)
+        name = f"suggestion / plain EI, K=3 d=7 Q=5 n={n}"
+        yield (
+            Figure(name, value, "ratio") if limit is None else at_most(name, value, "ratio", limit)
+        )
+        yield Figure(f"suggestion, K=3 d=7 Q=5 n={n}", suggestion_s, "s")
+    value, suggestion_s = ratio(K=10, d=30, q=10, n=100)
+    yield Figure("suggestion / plain EI, K=10 d=30 Q=10 n=100", value, "ratio")
+    yield Figure("suggestion, K=10 d=30 Q=10 n=100", suggestion_s, "s")
+    gaps = [maximum_gap(seed) for seed in range(PROBLEMS)]
+    close = 100.0 * np.mean(np.array(gaps) <= 1e-2)
+    yield at_least(f"maxima within 1e-2 of a 20x search, {PROBLEMS} problems", close, "%", 95.0)
+    yield Figure("largest gap to a 20x search", max(gaps), "log")
+    yield at_most("peak memory at n=2000", peak_gib(2000), "GiB", 1.0)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    show(figures())
