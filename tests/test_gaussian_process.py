@@ -84,14 +84,14 @@ def test_gps_with_missing_observations_equal_gps_without_those_points():
     torch.testing.assert_close(batch[1][1], alone[1][0], rtol=1e-2, atol=1e-5)
 
 
-def test_rows_pick_gps_of_the_batch():
+def test_some_gps_of_a_batch_can_be_selected():
     X, y = problem()
     gps = ExactGPs(X, torch.stack([y, -y, y**2]), everything(3, B=3))
 
-    both, one = gps.posterior(X), gps.posterior(X, rows=[2])
+    whole, part = gps.posterior(X), gps.select([2, 0]).posterior(X)
 
-    torch.testing.assert_close(one[0][0], both[0][2])
-    torch.testing.assert_close(one[1][0], both[1][2])
+    torch.testing.assert_close(part[0], whole[0][[2, 0]])
+    torch.testing.assert_close(part[1], whole[1][[2, 0]])
 
 
 def test_inactive_columns_do_not_count():

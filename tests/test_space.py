@@ -326,6 +326,11 @@ def test_encode_takes_many_configurations_in_any_order_of_names():
     np.testing.assert_allclose(X, [[1.0, 0.875, 0.75], [0.0, 0.125, 0.25]])
 
 
+def test_a_point_must_have_a_coordinate_for_every_column():
+    with pytest.raises(ValueError, match="zip"):
+        MIXED.decode(np.array([0.5, 0.5]))
+
+
 def test_an_unknown_kind_of_distribution_is_refused():
     class Strange(BaseDistribution):
         def to_internal_repr(self, param_value_in_external_repr):

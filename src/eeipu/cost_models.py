@@ -85,7 +85,7 @@ class StageCostModel:
         self.columns = [tuple(columns) for columns in stage_indices]
         self.hyperparameters: Tensor | None = None
         self._gps: ExactGPs | None = None
-        self._row: list[int | None] = [None] * len(stage_indices)
+        self._executed: list[int] = []
         options = [
             (k, columns)
             for k, columns in _input_options(self.columns)
@@ -115,11 +115,14 @@ class StageCostModel:
             Y = Y.masked_fill(outliers, math.nan)
             gps = ExactGPs(X, Y, active, categorical=categorical, start=gps.hyperparameters)
         density = gps.left_out_density()
+        best: dict[int, int] = {}
         for row, (k, columns) in enumerate(options):
-            chosen = self._row[k]
+            chosen = best.get(k)
             if chosen is None or density[row] > density[chosen]:
-                self._row[k], self.columns[k] = row, columns
-        self._gps, self.hyperparameters = gps, gps.hyperparameters
+                best[k], self.columns[k] = row, columns
+        self._executed = sorted(best)
+        self._gps = gps.select([best[k] for k in self._executed])
+        self.hyperparameters = gps.hyperparameters
 
     def log_cost_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the log costs at `X`.
@@ -130,15 +133,13 @@ class StageCostModel:
         Returns:
             Two tensors, `... x K`.
         """
-        means = [X.new_full(X.shape[:-1], self._prior_mean)] * len(self._row)
-        stds = [X.new_full(X.shape[:-1], PRIOR_STD)] * len(self._row)
+        shape = (*X.shape[:-1], len(self.columns))
+        mean, std = X.new_full(shape, self._prior_mean), X.new_full(shape, PRIOR_STD)
         if self._gps is not None:
-            executed = [(k, row) for k, row in enumerate(self._row) if row is not None]
-            mean, variance = self._gps.posterior(X, rows=[row for _, row in executed])
-            std = variance.sqrt()
-            for position, (k, _) in enumerate(executed):
-                means[k], stds[k] = mean[position], std[position]
-        return torch.stack(means, dim=-1), torch.stack(stds, dim=-1)
+            means, variances = self._gps.posterior(X)
+            at = (..., self._executed)
+            mean[at], std[at] = means.movedim(0, -1), variances.sqrt().movedim(0, -1)
+        return mean, std
 
 
 def _input_options(

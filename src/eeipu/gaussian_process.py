@@ -24,6 +24,7 @@ Hyper-parameters are at the maximum of the posterior under log-normal priors.
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,21 @@ MAX_ITERATIONS = 100
 
 # Covariances of test points are computed in slices of at most so many numbers (64 MB).
 MAX_COVARIANCES = 8_000_000
+
+
+# What a batch holds a row of for each of its GPs.
+_BATCHED = (
+    "_active",
+    "_observed",
+    "_mean",
+    "_std",
+    "_y",
+    "hyperparameters",
+    "_scales",
+    "_weights",
+    "_inverse_factor",
+    "_alpha",
+)
 
 
 class ExactGPs:
@@ -166,14 +182,25 @@ class ExactGPs:
     def _condition(self) -> None:
         """Prepare what every posterior needs: the factor's inverse and the weights of the data."""
         self._scales, self._weights, noise = self._unpack(self.hyperparameters)
-        kernel = self._kernel(self._X, self._X, self._scales, self._weights, self._active)
-        factor = _factor(kernel, noise, self._observed)
-        identity = torch.eye(len(self._X), dtype=factor.dtype)
-        self._inverse_factor = torch.linalg.solve_triangular(
-            factor, identity.expand_as(factor), upper=False
-        )
-        whitened = (self._inverse_factor @ self._y.unsqueeze(-1)).squeeze(-1)
-        self._alpha = (whitened.unsqueeze(-2) @ self._inverse_factor).squeeze(-2)
+        identity = torch.eye(len(self._X), dtype=self._X.dtype)
+        # One GP at a time: of many points, a few matrices for each of them fill the memory.
+        inverses = []
+        for b in torch.arange(len(self._active)).split(1):
+            kernel = self._kernel(
+                self._X, self._X, self._scales[b], self._weights[b], self._active[b]
+            )
+            factor = _factor(kernel, noise[b], self._observed[b])
+            inverses.append(torch.linalg.solve_triangular(factor, identity, upper=False))
+        self._inverse_factor = torch.cat(inverses)
+        whitened = self._inverse_factor @ self._y.unsqueeze(-1)
+        self._alpha = (whitened.transpose(-1, -2) @ self._inverse_factor).squeeze(-2)
+
+    def select(self, rows: Sequence[int]) -> "ExactGPs":
+        """The GPs of the batch at `rows`, as they were fitted."""
+        chosen, b = copy(self), torch.tensor(rows)
+        for name in _BATCHED:
+            setattr(chosen, name, getattr(self, name)[b])
+        return chosen
 
     def _kernel(
         self, A: Tensor, C: Tensor, scales: Tensor, weights: Tensor, active: Tensor
@@ -182,68 +209,64 @@ class ExactGPs:
         lead = (1,) * (A.ndim - 2)
         inverse = (active / scales).reshape(*scales.shape[:2], *lead, 1, scales.shape[-1])
         a, c = (P[..., self._numbers] * inverse[..., self._numbers] for P in (A, C))
-        squares = (
-            a.square().sum(-1).unsqueeze(-1)
-            + c.square().sum(-1).unsqueeze(-2)
-            - 2.0 * a @ c.transpose(-1, -2)
-        )
-        for column in self._categories:
-            differ = ((A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9).to(A)
-            squares = squares + differ * inverse[..., column, None].square()
-        terms = _Matern52.apply(squares.clamp_min(0.0))  # type: ignore[no-untyped-call]
-        total: Tensor = (weights.reshape(*weights.shape, *lead, 1, 1) * terms).sum(1)
+        total = torch.zeros(())
+        for t in range(weights.shape[1]):  # one after another, for the memory's sake
+            at, ct = a[:, t], c[:, t]
+            squares = (
+                at.square().sum(-1).unsqueeze(-1)
+                + ct.square().sum(-1).unsqueeze(-2)
+                - 2.0 * at @ ct.transpose(-1, -2)
+            )
+            for column in self._categories:
+                differ = ((A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9).to(A)
+                squares = squares + differ * inverse[:, t, ..., column, None].square()
+            term = _Matern52.apply(squares.clamp_min(0.0))  # type: ignore[no-untyped-call]
+            total = total + weights[:, t].reshape(-1, *lead, 1, 1) * term
         return total
 
-    def posterior(self, X: Tensor, rows: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances of `f`, in the unit of the observations.
 
         Args:
             X: `* x d`.
-            rows: Which GPs of the batch to ask; `None`: all.
 
         Returns:
             Two tensors, `B x *`.
         """
-        b = torch.arange(len(self._active)) if rows is None else torch.tensor(rows)
         points = X.reshape(-1, X.shape[-1])
-        terms = len(b) * (self._active.shape[1] + 1)
-        step = max(1, MAX_COVARIANCES // (terms * len(self._X)))
-        slices = [self._moments(part, b) for part in points.split(step)]
+        step = max(1, MAX_COVARIANCES // (len(self._active) * len(self._X)))
+        slices = [self._moments(part) for part in points.split(step)]
         mean, variance = (torch.cat(part, dim=-1) for part in zip(*slices, strict=True))
         return mean.unflatten(-1, X.shape[:-1]), variance.unflatten(-1, X.shape[:-1])
 
-    def _moments(self, points: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        cross = self._cross(points, b)
-        explained = (cross @ self._inverse_factor[b].transpose(-1, -2)).square().sum(-1)
-        variance = (self._weights[b].sum(-1, keepdim=True) - explained).clamp_min(MIN_VARIANCE)
-        mean = (cross @ self._alpha[b].unsqueeze(-1)).squeeze(-1)
-        return self._mean[b] + self._std[b] * mean, self._std[b].square() * variance
+    def _moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        cross = self._cross(points)
+        explained = (cross @ self._inverse_factor.transpose(-1, -2)).square().sum(-1)
+        variance = (self._weights.sum(-1, keepdim=True) - explained).clamp_min(MIN_VARIANCE)
+        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1)
+        return self._mean + self._std * mean, self._std.square() * variance
 
-    def _cross(self, points: Tensor, b: Tensor | slice = slice(None)) -> Tensor:
+    def _cross(self, points: Tensor) -> Tensor:
         """Covariances of points (`m x d`) with the observations, `B x m x n`."""
-        kernel = self._kernel(points, self._X, self._scales[b], self._weights[b], self._active[b])
-        return kernel * self._observed[b].unsqueeze(-2)
+        kernel = self._kernel(points, self._X, self._scales, self._weights, self._active)
+        return kernel * self._observed.unsqueeze(-2)
 
-    def joint_posterior(
-        self, X: Tensor, rows: Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def joint_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of `f` over sets of points, in the unit of the observations.
 
         Args:
             X: `* x q x d`.
-            rows: Which GPs of the batch to ask; `None`: all.
 
         Returns:
             `B x * x q` and `B x * x q x q`.
         """
-        b = torch.arange(len(self._active)) if rows is None else torch.tensor(rows)
-        cross = self._cross(X.reshape(-1, X.shape[-1]), b)
-        mean = (cross @ self._alpha[b].unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
-        whitened = (cross @ self._inverse_factor[b].transpose(-1, -2)).unflatten(-2, X.shape[:-1])
-        prior = self._kernel(X, X, self._scales[b], self._weights[b], self._active[b])
+        cross = self._cross(X.reshape(-1, X.shape[-1]))
+        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
+        whitened = (cross @ self._inverse_factor.transpose(-1, -2)).unflatten(-2, X.shape[:-1])
+        prior = self._kernel(X, X, self._scales, self._weights, self._active)
         covariance = prior - whitened @ whitened.transpose(-1, -2)
         lead = (-1,) + (1,) * (X.ndim - 2)
-        shift, scale = self._mean[b].reshape(*lead, 1), self._std[b].reshape(*lead, 1)
+        shift, scale = self._mean.reshape(*lead, 1), self._std.reshape(*lead, 1)
         jitter = MIN_VARIANCE * torch.eye(X.shape[-2], dtype=X.dtype)
         return shift + scale * mean, scale.unsqueeze(-1).square() * (covariance + jitter)
 
@@ -254,7 +277,7 @@ class ExactGPs:
             Residuals and standard deviations, `B x n`, in the unit of the observations; residuals
             are NaN where there is no observation.
         """
-        precision = self._inverse_factor.square().sum(-2)
+        precision = torch.stack([inverse.square().sum(-2) for inverse in self._inverse_factor])
         residual = torch.where(self._observed, self._alpha / precision, math.nan)
         return self._std * residual, self._std * precision.rsqrt()
 

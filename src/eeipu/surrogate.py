@@ -52,16 +52,16 @@ class ObjectiveModel(Model):
         super().__init__()
         y = torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values))
         compressed, log_slope = _compress(y)
-        self._gp = ExactGPs(
+        both = ExactGPs(
             torch.from_numpy(X),
             torch.stack([y, compressed]),
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
             start=start,
         )
-        self.hyperparameters = self._gp.hyperparameters
-        plain, warped = self._gp.left_out_density()
-        self._row = int(warped + log_slope.sum() > plain)
+        self.hyperparameters = both.hyperparameters
+        plain, warped = both.left_out_density()
+        self._gp = both.select([int(warped + log_slope.sum() > plain)])
 
     def posterior(
         self,
@@ -73,10 +73,10 @@ class ObjectiveModel(Model):
         """The posterior of the noise-free objective at `X`, `batch_shape x q x d`."""
         assert observation_noise is False, "the posterior is that of the noise-free objective"
         if X.shape[-2] == 1:
-            mean, covariance = self._gp.posterior(X, rows=[self._row])
+            mean, covariance = self._gp.posterior(X)
             covariance = covariance.unsqueeze(-1)
         else:
-            mean, covariance = self._gp.joint_posterior(X, rows=[self._row])
+            mean, covariance = self._gp.joint_posterior(X)
         normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
         posterior = GPyTorchPosterior(normal)
         return posterior if posterior_transform is None else posterior_transform(posterior)
