@@ -28,6 +28,7 @@ from eeipu.space import Space
 __all__ = ["Candidate", "Prefix", "maximize", "prefix_pool", "quasi_random"]
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 Score = Callable[[Tensor, Tensor], Tensor]
 """`X` (`b x 1 x d`) and `memoized` (`b x K`) -> acquisition values (`b`)."""
 
@@ -38,6 +39,7 @@ LOCAL_SAMPLES = 128
 # Local searches under each prefix, and how many more go to the best points of all.
 RESTARTS_EACH = 2
 RESTARTS_SHARED = 10
+LEAST_SPREAD = 0.15
 MAX_ITERATIONS = 100
 
 # Rounds of "move the continuous columns, then exchange the discrete ones". The second round
@@ -154,6 +156,18 @@ def _raw_points(space: Space, seed: int, incumbents: Array | None, effort: int) 
     return space.snap(np.concatenate(points))
 
 
+def _spread(X: Array, index: Indices, order: Indices, count: int) -> Indices:
+    """The first `count` points of an order that lie apart, so as not to climb one hill twice."""
+    chosen: list[int] = []
+    for i in order[: 20 * count]:
+        same = [j for j in chosen if index[j] == index[i]]
+        if not same or np.abs(X[same] - X[i]).max(axis=1).min() > LEAST_SPREAD:
+            chosen.append(int(i))
+        if len(chosen) == count:
+            break
+    return np.array(chosen, dtype=np.intp)
+
+
 class _Search:
     """The steps of the maximisation, all over batches of (prefix index, point)."""
 
@@ -168,16 +182,16 @@ class _Search:
             self._fixed[row, :end] = axes.encode([prefix.params])[0]
         self._continuous = np.array([cells is None for cells in space.cells])
 
-    def _score_at(self, index: NDArray[np.intp], X: Tensor) -> Tensor:
+    def _score_at(self, index: Indices, X: Tensor) -> Tensor:
         return self._score(X.unsqueeze(-2), self._memoized[torch.from_numpy(index)])
 
-    def values(self, index: NDArray[np.intp], X: Array) -> Array:
+    def values(self, index: Indices, X: Array) -> Array:
         """Scores without gradients; what is not a number is never chosen."""
         with torch.no_grad():
             values: Array = self._score_at(index, torch.from_numpy(X)).numpy()
         return np.nan_to_num(values, nan=-np.inf)
 
-    def starts(self, raw: Array, effort: int) -> tuple[NDArray[np.intp], Array]:
+    def starts(self, raw: Array, effort: int) -> tuple[Indices, Array]:
         """The best raw points under each prefix, and the best of all that are left."""
         count = len(self._fixed)
         fixed = self._fixed[:, None, :]
@@ -187,11 +201,11 @@ class _Search:
         ranked = np.argsort(-values.reshape(count, -1), axis=1, kind="stable")
         each = (ranked + np.arange(count)[:, None] * len(raw))[:, : effort * RESTARTS_EACH].ravel()
         values[each] = -np.inf
-        shared = np.argsort(-values, kind="stable")[: effort * RESTARTS_SHARED]
+        shared = _spread(X, index, np.argsort(-values, kind="stable"), effort * RESTARTS_SHARED)
         chosen = np.concatenate([each, shared])
         return index[chosen], X[chosen]
 
-    def ascend(self, index: NDArray[np.intp], X: Array) -> Array:
+    def ascend(self, index: Indices, X: Array) -> Array:
         """Climb in the continuous columns that no prefix fixes, all starts in one batch."""
         free = np.isnan(self._fixed[index]) & self._continuous
         if not free.any():
@@ -217,7 +231,7 @@ class _Search:
         climbed: Array = np.clip(best, 0.0, 1.0)
         return climbed
 
-    def exchange(self, index: NDArray[np.intp], X: Array) -> tuple[Array, bool]:
+    def exchange(self, index: Indices, X: Array) -> tuple[Array, bool]:
         """Replace each discrete coordinate by its best value, one column after another."""
         X = X.copy()
         before = X.copy()

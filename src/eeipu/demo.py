@@ -73,7 +73,7 @@ SIDE = 28  # large enough for patches of many sizes; that of MNIST
 OVERSAMPLING = 2  # pictures are drawn twice as large and averaged down, for smooth strokes
 KNOTS = SCAN_SIDE  # control points along each axis of a random bend: one a scanned pixel
 
-PATCH_SAMPLE = 4000  # to learn a dictionary from; a patch has at most 196 pixels
+PATCH_SAMPLE = 4000  # to learn whitening from: many times the 196 pixels of the largest patch
 THRESHOLD = 0.5  # how much a patch must look like a filter to count, in whitened units
 BATCH = 50  # pictures embedded at a time: their patches and activations take about 20 MB
 
@@ -221,7 +221,8 @@ def _sample_patches(pictures: Array, patch: int) -> Array:
     rng = np.random.default_rng(0)
     which = rng.integers(len(pictures), size=PATCH_SAMPLE)
     rows, columns = rng.integers(SIDE + 1 - patch, size=(2, PATCH_SAMPLE))
-    return _windows(pictures, patch)[which, rows, columns].reshape(PATCH_SAMPLE, -1)
+    sample: Array = _windows(pictures, patch)[which, rows, columns]
+    return sample.reshape(PATCH_SAMPLE, -1)
 
 
 def _windows(pictures: Array, patch: int) -> Array:
@@ -231,11 +232,11 @@ def _windows(pictures: Array, patch: int) -> Array:
 
 
 def _dictionary(sample: Array, filters: int, whitening: float) -> tuple[Array, Array]:
-    """Filters that compare patches with some of a sample, after whitening.
+    """Filters that compare a patch with some of a sample, by their cosines after whitening.
 
     Args:
-        sample: Patches, `PATCH_SAMPLE x p^2`.
-        filters: How many patches to compare with; those that show more than a flat background.
+        sample: Patches, `PATCH_SAMPLE x p^2`; the first with more than median contrast serve.
+        filters: How many do.
         whitening: Variance added to every direction.
 
     Returns:
@@ -245,10 +246,9 @@ def _dictionary(sample: Array, filters: int, whitening: float) -> tuple[Array, A
     variances, axes = np.linalg.eigh(np.cov(sample, rowvar=False))
     # Directions without variance come out a rounding error below zero.
     whiten = axes / np.sqrt(np.maximum(variances, 0.0) + whitening) @ axes.T
-    white = (sample - mean) @ whiten
-    contrast = np.linalg.norm(white, axis=1)
-    chosen = np.flatnonzero(contrast >= np.median(contrast))[:filters]
-    weights = whiten @ (white[chosen] / contrast[chosen, None]).T
+    contrast = sample.std(axis=1)
+    white = (sample[contrast > np.median(contrast)][:filters] - mean) @ whiten
+    weights = whiten @ (white / np.linalg.norm(white, axis=1, keepdims=True)).T
     return weights.astype(np.float32), (mean @ weights + THRESHOLD).astype(np.float32)
 
 
@@ -285,7 +285,7 @@ def classify(digits: Digits, *, alpha: float, power: float) -> float:
         Accuracy on the held-out digits, from 0 to 1.
     """
     # In double precision: with a small penalty the normal equations are near singular.
-    train, held_out = (np.float64(each) ** power for each in (digits.train, digits.held_out))
+    train, held_out = (each.astype(np.float64) ** power for each in (digits.train, digits.held_out))
     model = RidgeClassifier(alpha=alpha * len(train) * train.var(axis=0).mean())
     with _one_core():
         model.fit(train, digits.train_labels)
@@ -379,19 +379,21 @@ def comparison(summaries: dict[str, Summary], stage_names: Sequence[str]) -> Tab
     for name in summaries:
         table.add_column(name, justify="right")
 
-    def add(label: str, cell: Callable[[Summary], str], *, end_section: bool = False) -> None:
-        table.add_row(label, *map(cell, summaries.values()), end_section=end_section)
-
-    add("candidates evaluated", lambda each: f"{each.candidates}")
-    if any(each.failed for each in summaries.values()):
-        add("trials that failed", lambda each: f"{each.failed}")
-    add("best accuracy", lambda each: f"{each.best:.1%}")
-    add("gain since warm-up", lambda each: f"{100 * each.gain:+.1f} points", end_section=True)
-    for index, name in enumerate(stage_names):
-        add(f"{name}", lambda each, index=index: _seconds(each.stage_s[index]))  # type: ignore[misc]
-    add("loading from the cache", lambda each: _seconds(each.loading_s), end_section=True)
-    add("saved by the cache", lambda each: _seconds(each.saved_s))
-    add("optimiser's own time", lambda each: _seconds(each.optimiser_s))
+    found = summaries.values()
+    table.add_row("candidates evaluated", *(f"{each.candidates}" for each in found))
+    if any(each.failed for each in found):
+        table.add_row("trials that failed", *(f"{each.failed}" for each in found))
+    table.add_row("best accuracy", *(f"{each.best:.1%}" for each in found))
+    table.add_row("gain since warm-up", *(f"{100 * each.gain:+.1f} points" for each in found))
+    table.add_section()
+    for name, amounts in zip(
+        stage_names, zip(*(s.stage_s for s in found), strict=True), strict=True
+    ):
+        table.add_row(f"time in {name}", *map(_seconds, amounts))
+    table.add_row("loading from the cache", *(_seconds(each.loading_s) for each in found))
+    table.add_section()
+    table.add_row("saved by the cache", *(_seconds(each.saved_s) for each in found))
+    table.add_row("optimiser's own time", *(_seconds(each.optimiser_s) for each in found))
     return table
 
 

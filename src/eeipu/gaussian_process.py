@@ -62,8 +62,8 @@ MAX_FITTED = 400
 MAX_ITERATIONS = 100
 
 
-# Covariances of test points are computed in slices of at most so many numbers (64 MB).
-MAX_COVARIANCES = 8_000_000
+# Covariances of test points are computed in slices of at most so many numbers (24 MB).
+MAX_COVARIANCES = 3_000_000
 
 
 # What a batch holds a row of for each of its GPs.

@@ -117,7 +117,7 @@ def _annotate_end(ax: "Axes", curve: _Curve, colour: str, *, is_above: bool) -> 
     end = (curve.spent[-1], curve.best[-1])
     ax.plot(*end, marker="o", markersize=6, color=colour)
     ax.annotate(
-        f"{curve.best[-1]:.4g}",
+        f"{curve.best[-1]:#.4g}",
         end,
         xytext=(0, 7 if is_above else -7),
         textcoords="offset points",
