@@ -91,7 +91,7 @@ INPUTS = [
 ]
 
 
-@pytest.mark.parametrize("value", INPUTS, ids=repr)
+@pytest.mark.parametrize("value", INPUTS, ids=lambda value: type(value).__name__)
 def test_equal_inputs_have_equal_keys(value):
     assert inputs_key((copy.deepcopy(value),)) == inputs_key((value,))
 
