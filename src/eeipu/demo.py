@@ -235,7 +235,7 @@ def _dictionary(sample: Array, filters: int, whitening: float) -> tuple[Array, A
     """Filters that compare a patch with some of a sample, by their cosines after whitening.
 
     Args:
-        sample: Patches, `PATCH_SAMPLE x p^2`; the first with more than median contrast serve.
+        sample: Patches, `PATCH_SAMPLE x p^2`; the first that show more than the median serve.
         filters: How many do.
         whitening: Variance added to every direction.
 
@@ -246,9 +246,10 @@ def _dictionary(sample: Array, filters: int, whitening: float) -> tuple[Array, A
     variances, axes = np.linalg.eigh(np.cov(sample, rowvar=False))
     # Directions without variance come out a rounding error below zero.
     whiten = axes / np.sqrt(np.maximum(variances, 0.0) + whitening) @ axes.T
-    contrast = sample.std(axis=1)
-    white = (sample[contrast > np.median(contrast)][:filters] - mean) @ whiten
-    weights = whiten @ (white / np.linalg.norm(white, axis=1, keepdims=True)).T
+    white = (sample - mean) @ whiten
+    contrast = np.linalg.norm(white, axis=1)
+    chosen = np.flatnonzero(contrast > np.median(contrast))[:filters]
+    weights = whiten @ (white[chosen] / contrast[chosen, None]).T
     return weights.astype(np.float32), (mean @ weights + THRESHOLD).astype(np.float32)
 
 
