@@ -87,6 +87,12 @@ def test_the_final_points_are_annotated():
     assert marks(axes, "o") == [[1.0, 0.95], [2.0, 0.5]]
 
 
+def test_equal_final_values_are_written_one_above_the_other():
+    axes = plot_best_over_budget({"a": study_of((1.0, 1.0)), "b": study_of((1.0, 1.0))})
+
+    assert [text.get_verticalalignment() for text in axes.texts] == ["bottom", "top"]
+
+
 def test_the_end_of_the_warm_up_is_marked_on_each_curve():
     studies = {
         "a": study_of((1.0, 1.0), (3.0, 1.0), (4.0, 1.0)),
@@ -100,8 +106,9 @@ def test_the_end_of_the_warm_up_is_marked_on_each_curve():
     assert labels == ["a", "b", "end of warm-up"]
 
 
-def test_without_a_warm_up_nothing_is_marked():
-    axes = plot_best_over_budget({"a": study_of((1.0, 1.0))})
+@pytest.mark.parametrize("warm_up", [None, 0])
+def test_without_a_warm_up_nothing_is_marked(warm_up):
+    axes = plot_best_over_budget({"a": study_of((1.0, 1.0))}, warm_up=warm_up)
 
     assert marks(axes, "D") == []
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a"]

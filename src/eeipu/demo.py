@@ -433,7 +433,8 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
     warm_up = next(iter(tuners.values())).n_initial
     summaries = {name: summarize(study, warm_up=warm_up) for name, study in studies.items()}
     console.print(comparison(summaries, pipeline.stage_names))
-    console.print(f"A picture of both searches: {_save_picture(studies, warm_up, out)}")
+    picture = _save_picture(studies, warm_up, out)
+    console.print(f"A picture of both searches: {picture}", soft_wrap=True)
     console.print(f"The demo took {time.perf_counter() - start:.0f} seconds.")
 
 

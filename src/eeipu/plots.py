@@ -62,7 +62,7 @@ def plot_best_over_budget(
     curves = {label: _curve(label, study) for label, study in studies.items()}
     if ax is None:
         ax = _new_axes()
-    ends = [curve.best[-1] for curve in curves.values()]
+    topmost = max(curves, key=lambda label: curves[label].best[-1])
     for index, (label, curve) in enumerate(curves.items()):
         colour = _COLOURS[index % len(_COLOURS)]
         ax.step(
@@ -74,10 +74,10 @@ def plot_best_over_budget(
             linewidth=2.0,
             label=label,
         )
-        _annotate_end(ax, curve, colour, is_above=curve.best[-1] == max(ends))
+        _annotate_end(ax, curve, colour, is_above=label == topmost)
         if warm_up is not None:
             _mark_warm_up(ax, curve, colour, warm_up)
-    _finish(ax, has_marks=warm_up is not None)
+    _finish(ax, has_marks=bool(warm_up))
     return ax
 
 
