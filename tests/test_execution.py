@@ -13,6 +13,7 @@ from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
 from eeipu.execution import PipelineRun, StageCall, StageRun, run_path, stage_calls
 from eeipu.keys import stage_key
+from eeipu.pipeline import Pipeline
 from eeipu.space import Int
 from eeipu.stages import stage
 
@@ -499,3 +500,14 @@ def test_messages_between_parts_cannot_be_changed(message):
 
 def test_outputs_do_not_clutter_a_repr():
     assert "secret" not in repr(StageRun("a", "k", output="secret"))
+
+
+def test_a_stage_that_exits_has_failed():
+    @stage(version="1")
+    def leave(x):
+        sys.exit(3)
+
+    run = Pipeline([leave]).run({}, 1.0)
+
+    assert "SystemExit: 3" in run.error
+    assert run.stage_costs[0] >= 0

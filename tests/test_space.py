@@ -400,3 +400,8 @@ def test_a_configuration_must_be_a_mapping(params):
 def test_values_off_the_grid_are_refused():
     with pytest.raises(SpaceError, match=r"p=0\.25 lies outside"):
         Space({"p": Float(0.0, 1.0, step=0.1)}).canonical({"p": 0.25})
+
+
+def test_a_range_wider_than_any_float_is_refused():
+    with pytest.raises(SpaceError, match="too wide"):
+        Float(-1e308, 1e308)

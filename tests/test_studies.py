@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,8 +15,15 @@ from optuna.samplers import RandomSampler
 from toys import declared
 
 from eeipu import Categorical, ConfigurationError, Float, Pipeline, SpaceError, StudyMismatchError
+from eeipu.history import is_interrupted
 from eeipu.pipeline import suggest
-from eeipu.studies import driver_name, open_study, reclaim_dead_trials, same_inputs
+from eeipu.studies import (
+    driver_name,
+    open_study,
+    reclaim_dead_trials,
+    same_code,
+    same_inputs,
+)
 
 
 def opened(pipeline=None, **arguments):
@@ -199,8 +207,8 @@ def test_a_driver_is_named_by_host_process_and_start():
 
 @pytest.mark.parametrize(
     "driver",
-    [dead_driver, driver_name, lambda: f"{HOST}:{os.getppid()}:1.0"],
-    ids=["ended", "this process", "number given to another process"],
+    [dead_driver, lambda: f"{HOST}:{os.getppid()}:1.0"],
+    ids=["ended", "number given to another process"],
 )
 def test_what_a_dead_driver_ran_is_closed_and_enqueued_again(driver):
     study = opened()
@@ -215,8 +223,8 @@ def test_what_a_dead_driver_ran_is_closed_and_enqueued_again(driver):
 
 @pytest.mark.parametrize(
     "driver",
-    [lambda: name_of(os.getppid()), lambda: "elsewhere:1:1.0"],
-    ids=["alive", "on another host"],
+    [lambda: name_of(os.getppid()), driver_name, lambda: "elsewhere:1:1.0"],
+    ids=["alive", "in another thread of this process", "on another host"],
 )
 def test_what_others_run_is_left_alone(driver):
     study = opened()
@@ -262,3 +270,29 @@ def test_a_driver_that_died_with_an_enqueued_configuration_leaves_all_of_it():
 
     assert states(study) == ["FAIL", "WAITING"]
     assert suggest(study.ask(), declared().space) == {"prep.x": 0.125, "fit.y": 0.25}
+
+
+def test_what_kills_its_process_three_times_has_failed():
+    study = opened()
+    study.enqueue_trial({"prep.x": 0.125, "fit.y": 0.25})
+    for _ in range(3):
+        trial = study.ask()
+        trial.set_user_attr("driver", dead_driver())
+        suggest(trial, declared().space)
+        reclaim_dead_trials(study, declared())
+
+    assert states(study) == ["FAIL", "FAIL", "FAIL"]
+    assert [is_interrupted(trial) for trial in study.trials] == [True, True, False]
+    assert "died 3 times in a row" in study.trials[2].user_attrs["error"]
+
+
+def test_changed_code_is_told_once(recwarn):
+    study, pipeline = opened(), declared()
+    same_code(study, pipeline)
+    same_code(study, pipeline)
+    assert not recwarn
+
+    changed = Pipeline([replace(pipeline.stages[0], version="2"), *pipeline.stages[1:]])
+    with pytest.warns(UserWarning, match=r"code of the stages \['prep'\] has changed"):
+        same_code(study, changed)
+    same_code(study, changed)

@@ -189,7 +189,7 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
     try:
         output = call.stage(*args, **call.params)
         synchronize_devices()
-    except Exception:
+    except (Exception, SystemExit):  # a script that calls sys.exit() is a stage that failed
         error = traceback.format_exc()
     measured = clock() - start
     cost = measured if declared is None else declared

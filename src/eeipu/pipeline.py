@@ -48,6 +48,10 @@ class Pipeline:
     Raises:
         PipelineError: Two stages share a name, or a function cannot take what it would get.
 
+    Note:
+        Declare costs for all stages or for none: the budget adds them up, and declared costs have
+        a unit of their own.
+
     >>> from eeipu import Float, Pipeline, stage
     >>> @stage(space={"x": Float(0.0, 1.0)})
     ... def square(*, x):
@@ -62,6 +66,8 @@ class Pipeline:
         objective: str | None = None,
         name: str | None = None,
     ) -> None:
+        if isinstance(stages, Stage):
+            raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
         self.stages = tuple(stages)
         self.objective = objective
         if not self.stages:

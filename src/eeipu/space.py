@@ -52,6 +52,8 @@ def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
     for name, bound in (("low", low), ("high", high), ("step", 1.0 if step is None else step)):
         if not _is_finite(bound):
             raise SpaceError(f"Float needs finite numbers, but got {name}={bound!r}.")
+    if not _is_finite(high - low):
+        raise SpaceError(f"Float({low!r}, {high!r}) is too wide for a float; use log=True.")
     try:
         return FloatDistribution(low, high, log=log, step=step)
     except ValueError as error:

@@ -1,7 +1,6 @@
 """Opening the Optuna study that holds a pipeline's trials, and going on with it after a crash."""
 
 import json
-import os
 import socket
 import warnings
 from typing import Literal
@@ -23,6 +22,7 @@ __all__ = [
     "enqueue_again",
     "open_study",
     "reclaim_dead_trials",
+    "same_code",
     "same_inputs",
 ]
 
@@ -30,6 +30,10 @@ Direction = Literal["maximize", "minimize"]
 
 _SPACE = "eeipu:space"
 _INPUTS = "eeipu:inputs"
+_CODE = "eeipu:code"
+
+# A machine may go down while a configuration runs, even twice; three times points at what runs.
+MAX_DEATHS = 3
 
 
 def open_study(
@@ -152,6 +156,27 @@ def same_inputs(study: optuna.Study, key: str) -> None:
         )
 
 
+def same_code(study: optuna.Study, pipeline: Pipeline) -> None:
+    """Warn where a study goes on with other code than its last run had.
+
+    Args:
+        study: The study.
+        pipeline: What it tunes.
+    """
+    code = {stage.name: stage.fingerprint for stage in pipeline.stages}
+    known = study.user_attrs.get(_CODE, code)
+    changed = [name for name in code if known.get(name) != code[name]]
+    if changed:
+        warnings.warn(
+            f"the code of the stages {changed} has changed since the study "
+            f"{study.study_name!r} last ran; old values are compared with new ones as if they "
+            f"were the same. Choose another study_name if they are not.",
+            UserWarning,
+            stacklevel=3,
+        )
+    study.set_user_attr(_CODE, code)
+
+
 def driver_name() -> str:
     """This process, as trials remember who runs them."""
     process = psutil.Process()
@@ -163,8 +188,6 @@ def _is_dead(driver: str) -> bool:
     host, pid, created = driver.rsplit(":", 2)
     if host != socket.gethostname():
         return False
-    if int(pid) == os.getpid():
-        return True  # this process runs no trial while it looks for dead ones
     try:
         return bool(abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0)
     except psutil.NoSuchProcess:
@@ -174,7 +197,9 @@ def _is_dead(driver: str) -> bool:
 def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
     """Close the trials that a dead driver left running, and enqueue them again.
 
-    What they spent stays on the account, and what they computed is in the cache.
+    What they spent stays on the account, and what they computed is in the cache. A configuration
+    that its process did not survive `MAX_DEATHS` times is a failure like any other: it may be
+    what kills the process (out of memory, say).
 
     Args:
         study: The study.
@@ -182,18 +207,37 @@ def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         driver = trial.user_attrs.get("driver")
-        if driver is not None and _is_dead(driver):
-            study.tell(trial.number, state=TrialState.FAIL)
-            enqueue_again(study, trial, pipeline)
+        if driver is None or not _is_dead(driver):
+            continue
+        deaths = trial.user_attrs.get("deaths", 0) + 1
+        if deaths >= MAX_DEATHS:
+            reached = trial.user_attrs.get("stage_costs") or []
+            handle = optuna.Trial(study, trial._trial_id)
+            handle.set_user_attr(
+                "error",
+                f"the process died {deaths} times in a row while it ran this configuration, the "
+                f"last time after {sum(cost is not None for cost in reached)} stages.",
+            )
+        study.tell(trial.number, state=TrialState.FAIL)
+        if deaths < MAX_DEATHS:
+            enqueue_again(study, trial, pipeline, deaths=deaths)
 
 
-def enqueue_again(study: optuna.Study, trial: FrozenTrial, pipeline: Pipeline) -> None:
+def enqueue_again(
+    study: optuna.Study, trial: FrozenTrial, pipeline: Pipeline, *, deaths: int = 0
+) -> None:
     """Let an interrupted trial's configuration be the next one that runs.
 
     A trial that was cut off before its configuration was whole, unless that was enqueued, has
     computed nothing: the sampler will propose another.
+
+    Args:
+        study: The study.
+        trial: The trial that was cut off.
+        pipeline: What the study tunes.
+        deaths: How often in a row its process has died with it.
     """
     params = trial.system_attrs.get("fixed_params", trial.params)
     if params.keys() == pipeline.space.keys():
-        warm_up = trial.user_attrs.get("warm_up")
-        study.enqueue_trial(params, user_attrs={"warm_up": True} if warm_up else None)
+        attrs = {"warm_up": trial.user_attrs.get("warm_up"), "deaths": deaths}
+        study.enqueue_trial(params, user_attrs={k: v for k, v in attrs.items() if v})

@@ -21,7 +21,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.progress import showing
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget
 from eeipu.space import Params
-from eeipu.studies import Direction, open_study, reclaim_dead_trials, same_inputs
+from eeipu.studies import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
 from eeipu.trials import Callback, Trials
 
 __all__ = ["Suggestion", "Tuner"]
@@ -247,6 +247,7 @@ class Tuner:
         self._check_code()
         upstream = inputs_key(inputs)
         same_inputs(self.study, upstream)
+        same_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
         with (
             showing(progress) as display,
