@@ -8,7 +8,16 @@ import pytest
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from toys import Toy, config, declared
 
-from eeipu import Categorical, ConfigurationError, EEIPUSampler, Float, Int, Pipeline, StageCache
+from eeipu import (
+    Categorical,
+    ConfigurationError,
+    EEIPUSampler,
+    Float,
+    Int,
+    Pipeline,
+    StageCache,
+    Tuner,
+)
 from eeipu.pipeline import suggest
 
 ALL_KINDS = Pipeline.declare(
@@ -307,3 +316,17 @@ def test_several_objectives_are_refused():
 def test_bad_arguments_are_named(arguments, words):
     with pytest.raises(ConfigurationError, match=words):
         sampler_of(**arguments)
+
+
+def test_suggestions_made_while_others_run_lie_apart():
+    pipeline = Pipeline.declare({"prep": {"x": Float(0, 1)}, "fit": {"y": Float(0, 1)}})
+    tuner = Tuner(pipeline, budget=1e3, method="ei", n_initial=6, seed=0)
+    for _ in range(6):
+        suggestion = tuner.ask()
+        x, y = suggestion.params.values()
+        tuner.tell(suggestion, -((x - 0.3) ** 2) - (y - 0.6) ** 2, stage_costs=[1.0, 1.0])
+
+    points = np.array([list(tuner.ask().params.values()) for _ in range(3)])
+
+    apart = np.abs(points[:, None] - points[None]).max(-1)[np.triu_indices(3, 1)]
+    assert apart.min() > 0.02

@@ -53,6 +53,7 @@ class Search:
             self.history.values,
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
+            pending=self.history.running_X,
             start=self.warm_start.get("objective"),
         )
 

@@ -31,6 +31,8 @@ class ObjectiveModel(Model):
             value seen, which keeps the search away from them without inventing a scale.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
+        pending: `m x d`, points whose values are on their way; the model believes its own mean
+            there.
         start: `hyperparameters` of an earlier fit, to go on from.
 
     Attributes:
@@ -47,6 +49,7 @@ class ObjectiveModel(Model):
         stage_columns: Sequence[Sequence[int]],
         *,
         categorical: Sequence[int] = (),
+        pending: NDArray[np.float64] | None = None,
         start: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -62,6 +65,8 @@ class ObjectiveModel(Model):
         self.hyperparameters = both.hyperparameters
         plain, warped = both.left_out_density()
         self._gp = both.select([int(warped + log_slope.sum() > plain)])
+        if pending is not None and len(pending):
+            self._gp = self._gp.believing(torch.from_numpy(pending))
 
     def posterior(
         self,

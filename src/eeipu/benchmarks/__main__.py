@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from typing import Annotated
 
-import optuna
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +46,6 @@ def run(
         contenders = [Contender.parse(text.strip()) for text in methods.split(",")]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     outcomes = compare(
         chosen,
         contenders,

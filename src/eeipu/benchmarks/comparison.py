@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import joblib
 import numpy as np
+import optuna
 
 from eeipu.benchmarks.synthetic import PIPELINES
 from eeipu.cache import StageCache
@@ -78,6 +79,9 @@ def run(
     problem: str, contender: Contender, seed: int, *, n_initial: int, budget_factor: float
 ) -> Outcome:
     """One run of one contender."""
+    optuna.logging.set_verbosity(
+        optuna.logging.WARNING
+    )  # here, since workers start with the default
     synthetic = PIPELINES[problem]
     budget = budget_factor * _warm_up_cost(problem, seed, n_initial)
     tuner = Tuner(
