@@ -37,8 +37,8 @@ RAW_SAMPLES = 256
 LOCAL_SAMPLES = 128
 
 # Local searches under each prefix, and how many more go to the best points of all.
-RESTARTS_EACH = 2
-RESTARTS_SHARED = 10
+RESTARTS_EACH = 4
+RESTARTS_SHARED = 30
 LEAST_SPREAD = 0.15
 MAX_ITERATIONS = 100
 
