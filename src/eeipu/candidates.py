@@ -39,11 +39,15 @@ LOCAL_SAMPLES = 128
 # Local searches under each prefix, and how many more go to the best points of all.
 RESTARTS_EACH = 4
 RESTARTS_SHARED = 30
+
+# Shared starts under one prefix lie at least so far apart in some column; without it most of them
+# climb the same hill, and other maxima are missed.
 LEAST_SPREAD = 0.15
+
 MAX_ITERATIONS = 100
 
-# Rounds of "move the continuous columns, then exchange the discrete ones". The second round
-# still finds something when an exchange has opened a new slope; a third was never seen to.
+# Rounds of "move the continuous columns, then exchange the discrete ones": the second climbs the
+# slope that an exchange has opened.
 ROUNDS = 2
 
 # Discrete columns are exchanged one at a time, for at most so many values of each.

@@ -57,7 +57,7 @@ LOG_NOISE_BOUNDS = (math.log(1e-6), 1.0)
 MIN_VARIANCE = 1e-10
 
 # Hyper-parameters of more points than this are fitted to so many of them, evenly spread over
-# time: their posterior hardly moves any more, and fitting costs the cube of it.
+# time: fitting costs the cube of it. All points count in the posterior.
 MAX_FITTED = 400
 MAX_ITERATIONS = 100
 

@@ -2,7 +2,10 @@
 
 Its kernel has one term over all columns and one over each stage's own. Objectives of pipelines
 are often nearly sums of what the stages contribute, and a term of few columns learns its part
-from few points; where the objective is not of that kind, the weights of those terms vanish.
+from few points; where the objective is not of that kind, the weights of those terms can vanish.
+
+A few very bad values would leave the model no resolution among the good ones, so their tail is
+drawn in wherever left-out values are then predicted better.
 """
 
 from collections.abc import Sequence
