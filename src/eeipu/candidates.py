@@ -25,7 +25,7 @@ from torch import Tensor
 from eeipu.pipeline import Pipeline
 from eeipu.space import Space
 
-__all__ = ["Candidate", "Prefix", "maximize", "prefix_pool", "quasi_random"]
+__all__ = ["Candidate", "Prefix", "Region", "maximize", "prefix_pool", "quasi_random"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -65,6 +65,19 @@ class Prefix:
 
     params: dict[str, Any]
     memoized: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the cube under one prefix.
+
+    Attributes:
+        bounds: `2 x d`, its lower and upper corner.
+        prefix: What is fixed.
+    """
+
+    bounds: Array
+    prefix: Prefix
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,7 @@ def maximize(
     *,
     seed: int,
     incumbents: Array | None = None,
+    bounds: Array | None = None,
     effort: int = 1,
 ) -> Iterator[Candidate]:
     """The maximisers found, best first, at the values that will run.
@@ -123,10 +137,12 @@ def maximize(
         pool: The prefixes to search under, at least one.
         seed: Fixes the quasi-random starting points.
         incumbents: `m x d`, good points to start around as well.
+        bounds: `2 x d`, the corners of the box to search; `None`: the whole cube.
         effort: Multiplies the points scored and the local searches.
     """
-    search = _Search(score, space, pool)
-    raw = _raw_points(space, seed, incumbents, effort)
+    box = np.stack([np.zeros(len(space)), np.ones(len(space))]) if bounds is None else bounds
+    search = _Search(score, space, pool, box)
+    raw = _raw_points(space, seed, incumbents, box, effort)
     index, X = search.starts(raw, effort)
     for _ in range(ROUNDS):
         X = search.ascend(index, X)
@@ -148,15 +164,18 @@ def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
     return points
 
 
-def _raw_points(space: Space, seed: int, incumbents: Array | None, effort: int) -> Array:
-    points = [quasi_random(len(space), effort * RAW_SAMPLES, seed)]
+def _raw_points(
+    space: Space, seed: int, incumbents: Array | None, box: Array, effort: int
+) -> Array:
+    low, high = box
+    points = [low + (high - low) * quasi_random(len(space), effort * RAW_SAMPLES, seed)]
     if incumbents is not None and len(incumbents):
         # At scales from the whole cube down to a late refinement.
         rng = np.random.default_rng(seed)
         count = effort * LOCAL_SAMPLES
         centres = incumbents[rng.integers(len(incumbents), size=count)]
         widths = 10.0 ** rng.uniform(-2.5, -0.5, size=(count, 1))
-        points.append(np.clip(centres + widths * rng.standard_normal(centres.shape), 0.0, 1.0))
+        points.append(np.clip(centres + widths * rng.standard_normal(centres.shape), low, high))
     return space.snap(np.concatenate(points))
 
 
@@ -175,8 +194,9 @@ def _spread(X: Array, index: Indices, order: Indices, count: int) -> Indices:
 class _Search:
     """The steps of the maximisation, all over batches of (prefix index, point)."""
 
-    def __init__(self, score: Score, space: Space, pool: list[Prefix]) -> None:
+    def __init__(self, score: Score, space: Space, pool: list[Prefix], box: Array) -> None:
         self._score = score
+        self._box = box
         self._space = space
         self._memoized = torch.tensor([prefix.memoized for prefix in pool])
         self._fixed = np.full((len(pool), len(space)), np.nan)
@@ -226,13 +246,13 @@ class _Search:
         best, _, _ = fmin_l_bfgs_b_batched(
             negative,
             X,
-            bounds=[(0.0, 1.0)] * X.shape[1],
+            bounds=list(zip(*self._box, strict=True)),
             maxiter=MAX_ITERATIONS,
             factr=None,
             ftol=1e-8,
             pass_batch_indices=True,
         )
-        climbed: Array = np.clip(best, 0.0, 1.0)
+        climbed: Array = np.clip(best, *self._box)
         return climbed
 
     def exchange(self, index: Indices, X: Array) -> tuple[Array, bool]:
@@ -253,7 +273,10 @@ class _Search:
 
     def _options(self, column: int, current: Array) -> Array:
         """Values to try in a discrete column, the current one first: `len(current) x options`."""
+        low, high = self._box[:, column]
         values = self._space.values(column)
+        values = values[(low <= values) & (values <= high)]
+        current = current.clip(values[0], values[-1])
         if len(values) <= MAX_EXCHANGED:
             others = np.broadcast_to(values, (len(current), len(values)))
         else:

@@ -117,7 +117,7 @@ class Driver:
         """Run one trial; `None` if it was interrupted between two stages."""
         trials, cache = self._trials, self._cache
         self._show("choosing a configuration")
-        trial, params = trials.begin(frozenset() if cache is None else cache, self._name)
+        trial, params = trials.begin(cache, self._name)
         try:
             calls = trials.pipeline.calls(params, self._upstream)
             run = self._run_stages(trial, calls)
@@ -127,7 +127,7 @@ class Driver:
         if run is None:
             trials.interrupt(trial)
             return None
-        kept_before = trials.keys_to_keep()
+        kept_before = trials.keys_to_go_on_with()
         record_run(trial, calls, run)
         self._saved += run.saved
         try:
@@ -135,7 +135,7 @@ class Driver:
         finally:  # a callback may raise
             if cache is not None:
                 mine = {call.key for call in calls}
-                cache.discard((kept_before | mine) - trials.keys_to_keep())
+                cache.discard((kept_before | mine) - trials.keys_to_go_on_with())
         self._show("", trial.number, run.stage_runs, run.value, ended=True)
         return run
 

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 from eeipu.cache import StageCache
@@ -45,6 +46,7 @@ class StageRun:
         charged: What the budget pays: the cost, or the seconds that loading took.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
+        value: The output, where it is a number, as which it outlives the output.
     """
 
     name: str
@@ -55,6 +57,7 @@ class StageRun:
     charged: float = 0.0
     saved: float = 0.0
     output: Any = field(default=None, repr=False)
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,12 @@ class PipelineRun:
         """True cost a stage; `None` where the stage was not executed."""
         costs = [run.cost for run in self.stage_runs]
         return costs + [None] * (len(self.stage_names) - len(costs))
+
+    @property
+    def stage_values(self) -> list[float | None]:
+        """Each stage's output where that is a number and the stage was executed or loaded."""
+        values = [run.value for run in self.stage_runs]
+        return values + [None] * (len(self.stage_names) - len(values))
 
     @property
     def memoized(self) -> list[bool]:
@@ -171,7 +180,7 @@ def _load_deepest(
         ]
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(runs[-1], charged=charged, output=output)
+        runs[-1] = replace(runs[-1], charged=charged, output=output, value=_number(output))
         return runs
     return []
 
@@ -193,7 +202,15 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
         error = traceback.format_exc()
     measured = clock() - start
     cost = measured if declared is None else declared
-    return StageRun(name, key, cost=cost, error=error, charged=cost, output=output)
+    return StageRun(
+        name, key, cost=cost, error=error, charged=cost, output=output, value=_number(output)
+    )
+
+
+def _number(output: Any) -> float | None:
+    """An output as a float, where it is a number."""
+    is_number = isinstance(output, Real) and not isinstance(output, bool)
+    return float(output) if is_number else None
 
 
 def synchronize_devices() -> None:

@@ -109,6 +109,38 @@ class History:
         return costs
 
     @cached_property
+    def total_costs(self) -> Array:
+        """What their stages cost together, reused ones as when they were executed, `n`.
+
+        NaN where a stage's cost is not known.
+        """
+        costs = self._known_by_key(self.stage_costs)
+        return np.array([math.fsum(row) for row in costs], dtype=np.float64)
+
+    @cached_property
+    def stage_values(self) -> Array:
+        """What their stages gave, where that is a number, `n x K`; the objective as the last."""
+        names = self.pipeline.stage_names
+        recorded = [t.user_attrs.get("stage_values", [None] * len(names)) for t in self.ended]
+        values = np.array(recorded, dtype=np.float64).reshape(len(self.ended), len(names))
+        values = self._known_by_key(values)
+        values[:, -1] = self.values
+        return values
+
+    def _known_by_key(self, table: Array) -> Array:
+        """An `n x K` table with gaps of reused stages filled from the trial that executed them."""
+        known: dict[str, float] = {}
+        filled = table.copy()
+        for trial, row in zip(self.ended, filled, strict=True):
+            for k, key in enumerate(trial.user_attrs.get("stage_keys", [])):
+                row[k] = (
+                    known.setdefault(key, row[k])
+                    if not math.isnan(row[k])
+                    else known.get(key, row[k])
+                )
+        return filled
+
+    @cached_property
     def running_X(self) -> Array:  # noqa: N802
         """The configurations that are running, `m x d`."""
         return self.pipeline.cube.encode([trial.params for trial in self.running])

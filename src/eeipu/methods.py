@@ -1,95 +1,37 @@
-"""The methods that a tuner knows by name: what each maximises, and under which prefixes."""
+"""The methods that a tuner knows by name: what each maximises, and where.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+Every method can be run with and without a cache; those of other papers do not ask what is in it.
+"""
 
-import numpy as np
-import torch
-from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
-from optuna.trial import TrialState
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
 from torch import Tensor
 
-from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU
-from eeipu.candidates import Score
-from eeipu.cost_models import SMALLEST_COST, StageCostModel
+from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_improvement
+from eeipu.baselines import GittinsIndex, LogEIPerCost
+from eeipu.candidates import Region, Score
+from eeipu.cascade import CascadeEI
+from eeipu.designs import INITIAL_SHARE, Design, cost_effective, independent
 from eeipu.errors import ConfigurationError
-from eeipu.history import History
-from eeipu.surrogate import ObjectiveModel
+from eeipu.lambo import lambo_region
+from eeipu.search import Search
 
-__all__ = ["METHODS", "Method", "Search", "method_named"]
-
-# A reused stage is taken to cost at least so much of an executed one, where loading is charged
-# nothing: 1 / C of a candidate that is all but free must not outweigh everything else.
-LEAST_LOAD_SHARE = 1e-2
+__all__ = ["METHODS", "Method", "method_named"]
 
 # Gridded random search: with five values a parameter, a prefix of one parameter repeats in every
 # fifth trial, and one of two in every twenty-fifth.
 RANDOM_GRID_LEVELS = 5
 
+# LaMBO's upper confidence bound: two standard deviations, the usual choice where the bound of the
+# theory, which grows with the trials, explores too much.
+UCB_BETA = 4.0
 
-@dataclass(frozen=True)
-class Search:
-    """What a method may look at when it scores candidates. Models are fitted on first use.
-
-    Attributes:
-        history: The trials so far.
-        cooling: The share of the budget after warm-up that is left, in `[0, 1]`.
-        seed: Fixes what is random.
-        warm_start: `fitted` of an earlier search, to start the fits of the models from.
-    """
-
-    history: History
-    cooling: float
-    seed: int
-    warm_start: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @cached_property
-    def objective(self) -> ObjectiveModel:
-        """The model of the objective, maximised."""
-        pipeline = self.history.pipeline
-        return ObjectiveModel(
-            self.history.X,
-            self.history.values,
-            pipeline.stage_columns,
-            categorical=pipeline.cube.categorical_columns,
-            pending=self.history.running_X,
-            start=self.warm_start.get("objective"),
-        )
-
-    @cached_property
-    def costs(self) -> StageCostModel:
-        """The stages' log costs."""
-        pipeline = self.history.pipeline
-        return StageCostModel(
-            torch.from_numpy(self.history.X),
-            torch.from_numpy(self.history.stage_costs),
-            pipeline.stage_columns,
-            categorical=pipeline.cube.categorical_columns,
-            start=self.warm_start.get("costs"),
-        )
-
-    @cached_property
-    def total_cost(self) -> StageCostModel:
-        """The log cost of a whole trial, as of one stage, from trials that ran all stages."""
-        return StageCostModel(
-            torch.from_numpy(self.history.X),
-            torch.from_numpy(self.history.stage_costs.sum(axis=1, keepdims=True)),
-            [range(self.history.X.shape[1])],
-            categorical=self.history.pipeline.cube.categorical_columns,
-        )
-
-    @property
-    def fitted(self) -> dict[str, Tensor]:
-        """The hyper-parameters of the models that were used, to start the next fits from."""
-        models = {name: self.__dict__.get(name) for name in ("objective", "costs")}
-        found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
-        return {name: values for name, values in found.items() if values is not None}
-
-    @cached_property
-    def best_f(self) -> float:
-        """The best value so far."""
-        return float(np.nanmax(self.history.values))
+# PBGI's lambda, as in the paper's experiments, for an objective whose observations have a standard
+# deviation of 1 and trials that cost 1 on average.
+PBGI_PRICE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -100,6 +42,9 @@ class Method:
         name: What the user calls it.
         score: From a search to the score of its candidates; `None`: choose at random.
         uses_prefixes: Whether candidates that share kept prefixes are searched for.
+        design: The warm-up; `None`: prefixes are shared where there is a cache, else points are
+            independent.
+        region: Where to search; `None`: everywhere.
         levels: Where it chooses at random: at most so many values of each parameter, so that
             prefixes repeat by themselves. `None`: all values.
     """
@@ -107,55 +52,76 @@ class Method:
     name: str
     score: Callable[[Search], Score] | None
     uses_prefixes: bool = False
+    design: Design | None = None
+    region: Callable[[Search], Region] | None = None
     levels: int | None = None
 
 
-def _eeipu(search: Search, memoized_cost: Callable[[History], float]) -> Score:
+def _eeipu(search: Search, *, is_published: bool = False, is_feasible: bool = False) -> Score:
     return LogEEIPU(
         search.objective,
         search.costs,
         search.best_f,
-        memoized_cost=memoized_cost(search.history),
+        memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.load_cost,
         cooling=search.cooling,
-        seed=search.seed,
+        X_pending=search.X_pending,
+        remaining=search.remaining if is_feasible else None,
+        seed=search.trial_seed,
     ).score
 
 
-def _published_cost(history: History) -> float:  # noqa: ARG001 - a constant
-    return DEFAULT_MEMOIZED_COST
+def _ei(search: Search) -> Score:
+    return _without_memory(_improvement(search))
 
 
-def _load_cost(history: History) -> float:
-    """What a reused stage has been charged on average, and never nothing.
-
-    Loading the deepest output serves all stages above it, so its time is shared among them.
-    """
-    loads, reused = 0.0, 0
-    for trial in history.ended:
-        attrs = trial.user_attrs
-        if trial.state is TrialState.COMPLETE and any(attrs.get("memoized", ())):
-            executed = sum(cost or 0.0 for cost in attrs["stage_costs"])
-            loads += max(0.0, attrs["charged"] - executed)
-            reused += sum(attrs["memoized"])
-    known = history.stage_costs[~np.isnan(history.stage_costs)]
-    typical = float(known.mean()) if len(known) else 1.0
-    return max(loads / max(reused, 1), LEAST_LOAD_SHARE * typical, SMALLEST_COST)
+def _improvement(search: Search) -> AcquisitionFunction:
+    return log_expected_improvement(
+        search.objective, search.best_f, search.X_pending, seed=search.trial_seed
+    )
 
 
-def _cost_blind(search: Search) -> Score:
-    return _without_memory(LogExpectedImprovement(search.objective, search.best_f))
+def _eips(search: Search) -> Score:
+    return _without_memory(LogEIPerCost(_improvement(search), search.total_cost))
 
 
-def _cost_aware(search: Search, *, cooled: bool, one_model: bool) -> Score:
-    """EI times a power of the expected inverse cost, blind to what is memoized."""
+def _carbo(search: Search) -> Score:
+    exponent = search.share_left(INITIAL_SHARE * search.budget)
+    return _without_memory(
+        LogEIPerCost(_improvement(search), search.total_cost, exponent=exponent, expected=False)
+    )
+
+
+def _ms_carbo(search: Search) -> Score:
+    """CArBO with a cost model a stage: `E[1/C]` as in EEIPU, blind to what is memoized."""
     return _without_memory(
         LogEEIPU(
             search.objective,
-            search.total_cost if one_model else search.costs,
+            search.costs,
             search.best_f,
-            cooling=search.cooling if cooled else 1.0,
-            seed=search.seed,
+            cooling=search.share_left(INITIAL_SHARE * search.budget),
+            X_pending=search.X_pending,
+            seed=search.trial_seed,
         )
+    )
+
+
+def _pbgi(search: Search) -> Score:
+    price = PBGI_PRICE * search.objective.scale / search.mean_cost
+    return _without_memory(GittinsIndex(search.objective, search.total_cost, price=price))
+
+
+def _ucb(search: Search) -> Score:
+    return _without_memory(UpperConfidenceBound(search.objective, beta=UCB_BETA))
+
+
+def _cascade(search: Search) -> Score:
+    history, pipeline = search.history, search.history.pipeline
+    return CascadeEI(
+        history.X,
+        history.stage_values,
+        pipeline.stage_columns,
+        categorical=pipeline.cube.categorical_columns,
+        seed=search.trial_seed,
     )
 
 
@@ -170,11 +136,21 @@ def _without_memory(acquisition: AcquisitionFunction) -> Score:
 METHODS = {
     method.name: method
     for method in (
-        Method("eeipu", partial(_eeipu, memoized_cost=_load_cost), uses_prefixes=True),
-        Method("eeipu-paper", partial(_eeipu, memoized_cost=_published_cost), uses_prefixes=True),
-        Method("ei", _cost_blind),
-        Method("eips", partial(_cost_aware, cooled=False, one_model=True)),
-        Method("ms-carbo", partial(_cost_aware, cooled=True, one_model=False)),
+        Method("eeipu", _eeipu, uses_prefixes=True),
+        Method(
+            "eeipu-paper",
+            partial(_eeipu, is_published=True),
+            uses_prefixes=True,
+            design=independent,
+        ),
+        Method("eeipu-feasible", partial(_eeipu, is_feasible=True), uses_prefixes=True),
+        Method("ei", _ei),
+        Method("eips", _eips),
+        Method("carbo", _carbo, design=cost_effective),
+        Method("ms-carbo", _ms_carbo),
+        Method("lambo", _ucb, region=lambo_region),
+        Method("ms-bo", _cascade),
+        Method("pbgi", _pbgi),
         Method("random", None),
         Method("random-grid", None, levels=RANDOM_GRID_LEVELS),
     )

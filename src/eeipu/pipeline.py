@@ -296,6 +296,8 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
     trial.set_user_attr("memoized", run.memoized)
     trial.set_user_attr("charged", run.charged)
     trial.set_user_attr("saved", run.saved)
+    if any(value is not None for value in run.stage_values[:-1]):
+        trial.set_user_attr("stage_values", run.stage_values)
     if run.metrics:
         trial.set_user_attr("metrics", dict(run.metrics))
     if run.error is not None:

@@ -14,10 +14,12 @@ from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
 from eeipu.candidates import maximize, prefix_pool, quasi_random
+from eeipu.designs import independent, prefix_sharing
 from eeipu.errors import ConfigurationError
 from eeipu.history import History
-from eeipu.methods import Search, method_named
+from eeipu.methods import method_named
 from eeipu.pipeline import Pipeline
+from eeipu.search import Search
 
 __all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_budget"]
 
@@ -71,7 +73,7 @@ class EEIPUSampler(BaseSampler):
         budget: What all trials together may cost; sets the pace of cost cooling.
         top_q: From how many of the best trials kept prefixes are offered.
         n_initial: Trials of the warm-up design, before models are fitted.
-        cache: Tells which stage outputs are there now, by content key; `None`: none are.
+        cache: Tells which stage outputs are there now, by content key; `None`: none ever are.
         method: One of `eeipu.methods.METHODS`.
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
@@ -154,39 +156,38 @@ class EEIPUSampler(BaseSampler):
 
     def _proposals(self, history: History, number: int) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference; the caller passes over those that have run."""
-        enough = np.count_nonzero(~np.isnan(history.values)) >= 2
-        begun = len(history) + len(history.running)
-        if begun < self.n_initial or not enough:
-            # Point `number` of a sequence that depends on the seed alone: all methods, and a
-            # study that is resumed, get the same warm-up.
-            cube = self.pipeline.cube
-            yield cube.decode(quasi_random(len(cube), 1, self._seed(), skip=number)[0])
+        warm_start = self._fitted if number % REFIT_EVERY else {}
+        search = Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
+        design = self.method.design or (independent if self.cache is None else prefix_sharing)
+        point = design(search)
+        if point is None and np.count_nonzero(~np.isnan(history.values)) < 2:
+            point = quasi_random(len(self.pipeline.cube), 1, search.seed, skip=number)[0]
+        if point is not None:
+            yield self.pipeline.cube.decode(point)
         elif self.method.score is not None:
-            yield from self._maximizers(history, number)
+            yield from self._maximizers(search)
 
-    def _maximizers(self, history: History, number: int) -> Iterator[dict[str, Any]]:
+    def _maximizers(self, search: Search) -> Iterator[dict[str, Any]]:
         """The maximisers of the method's acquisition, best first."""
         assert self.method.score is not None
-        warm_start = self._fitted if number % REFIT_EVERY else {}
-        search = Search(history, self._cooling(history), self._seed(number), warm_start)
+        history, cube = search.history, self.pipeline.cube
         top = history.top(self.top_q)
         kept = self.cache if self.cache is not None and self.method.uses_prefixes else ()
+        pool, bounds = prefix_pool(self.pipeline, (*top, *history.running), kept), None
+        if self.method.region is not None:
+            region = self.method.region(search)
+            pool, bounds = [region.prefix], region.bounds
         candidates = maximize(
             self.method.score(search),
-            self.pipeline.cube,
-            prefix_pool(self.pipeline, top, kept),
-            seed=search.seed,
-            incumbents=self.pipeline.cube.encode([trial.params for trial in top]),
+            cube,
+            pool,
+            seed=search.trial_seed,
+            incumbents=cube.encode([trial.params for trial in top]),
+            bounds=bounds,
         )
         for candidate in candidates:
             self._fitted = search.fitted
             yield candidate.params
-
-    def _cooling(self, history: History) -> float:
-        """eta: the share of the budget after warm-up that is left."""
-        after_warm_up = self.budget - history.spent_by(self.n_initial)
-        remaining = self.budget - history.spent
-        return min(1.0, max(0.0, remaining / after_warm_up)) if after_warm_up > 0 else 0.0
 
     def _unseen(self, history: History, number: int) -> dict[str, Any]:
         """A random configuration that has not run; any one where all have."""

@@ -25,21 +25,27 @@ from eeipu.gaussian_process import ExactGPs
 __all__ = ["ObjectiveModel"]
 
 
+# GPyTorch takes smaller variances for rounding errors, and warns.
+MIN_VARIANCE = 1.01e-10
+
+
 class ObjectiveModel(Model):
     """The GP of the objective, as a BoTorch model.
 
     Args:
         X: `n x d`, points of the unit cube.
-        values: `n`, to be maximised; NaN where a trial failed. Failures are put at the worst
-            value seen, which keeps the search away from them without inventing a scale.
+        values: `n`, to be maximised, of the order of 1; NaN where a trial failed. Failures are put
+            at the worst value seen, which keeps the search away from them without inventing a
+            scale.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
-        pending: `m x d`, points whose values are on their way; the model believes its own mean
-            there.
         start: `hyperparameters` of an earlier fit, to go on from.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.gaussian_process.ExactGPs`.
+        scale: The standard deviation of the values, as the model takes them.
+        best_f: The best of its means at the configurations that succeeded: what the best value so
+            far is worth without its luck.
     """
 
     num_outputs = 1
@@ -52,7 +58,6 @@ class ObjectiveModel(Model):
         stage_columns: Sequence[Sequence[int]],
         *,
         categorical: Sequence[int] = (),
-        pending: NDArray[np.float64] | None = None,
         start: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -68,8 +73,13 @@ class ObjectiveModel(Model):
         self.hyperparameters = both.hyperparameters
         plain, warped = both.left_out_density()
         self._gp = both.select([int(warped + log_slope.sum() > plain)])
-        if pending is not None and len(pending):
-            self._gp = self._gp.believing(torch.from_numpy(pending))
+        self.scale = self._gp.scale.item()
+        self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
+
+    def _best(self, X: Tensor, values: Tensor) -> float:
+        observed = ~values.isnan()
+        mean, _ = self._gp.posterior(X[observed])
+        return float(mean.max())
 
     def posterior(
         self,
@@ -82,7 +92,7 @@ class ObjectiveModel(Model):
         assert observation_noise is False, "the posterior is that of the noise-free objective"
         if X.shape[-2] == 1:
             mean, covariance = self._gp.posterior(X)
-            covariance = covariance.unsqueeze(-1)
+            covariance = covariance.clamp_min(MIN_VARIANCE).unsqueeze(-1)
         else:
             mean, covariance = self._gp.joint_posterior(X)
         normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))

@@ -1,11 +1,11 @@
 """The trials of a study: how they begin and end, and which stage outputs to keep for them."""
 
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
 from eeipu.history import History, spent
@@ -47,12 +47,12 @@ class Trials:
         return spent(self.study.get_trials(deepcopy=False))
 
     def begin(
-        self, kept: Container[str], driver: str | None = None
+        self, kept: Container[str] | None, driver: str | None = None
     ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Start a trial with the next configuration: one that was enqueued, or the sampler's.
 
         Args:
-            kept: The content keys of the stage outputs that are there now.
+            kept: The content keys of the stage outputs that are there now; `None`: none ever are.
             driver: Who runs the trial, where that is a process that may die.
 
         Raises:
@@ -94,10 +94,24 @@ class Trials:
 
     def keys_to_keep(self) -> set[str]:
         """The content keys of the stage outputs of the best trials."""
+        return self._keys_of(History.of(self.study, self.pipeline).top(self._top_q))
+
+    def keys_to_go_on_with(self) -> set[str]:
+        """Those of the best trials and, while the warm-up lasts, of the last one.
+
+        The trials of a warm-up share prefixes with the one before, however good that was.
+        """
+        history = History.of(self.study, self.pipeline)
+        sampler = self.study.sampler
+        warming_up = isinstance(sampler, EEIPUSampler) and len(history) < sampler.n_initial
+        last = history.ended[-1:] if warming_up else ()
+        return self._keys_of((*history.top(self._top_q), *last))
+
+    def _keys_of(self, trials: Sequence[FrozenTrial]) -> set[str]:
         memoized = [stage.memoize for stage in self.pipeline.stages]
         return {
             key
-            for trial in History.of(self.study, self.pipeline).top(self._top_q)
+            for trial in trials
             for key, memoize in zip(trial.user_attrs.get("stage_keys", []), memoized, strict=False)
             if memoize
         }

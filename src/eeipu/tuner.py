@@ -170,11 +170,11 @@ class Tuner:
             SpaceExhausted: Every configuration has been evaluated or is running.
         """
         self._check_code()
-        kept: set[str] = set() if self.cache is None else self._trials.keys_to_keep()
+        kept = None if self.cache is None else self._trials.keys_to_keep()
         trial, params = self._trials.begin(kept)
         keys = [call.key for call in self.pipeline.calls(params)]
         trial.set_user_attr("stage_keys", keys)
-        depth = max((k + 1 for k, key in enumerate(keys) if key in kept), default=0)
+        depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
         self._asked[trial.number] = trial
         return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
 

@@ -34,6 +34,9 @@ def run(
     budget_factor: Annotated[
         float, typer.Option(help="The budget, in multiples of what the warm-up costs.")
     ] = 3.0,
+    own_warm_up: Annotated[
+        bool, typer.Option(help="Let each method choose its warm-up; otherwise all get the same.")
+    ] = False,
     jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
 ) -> None:
@@ -52,6 +55,7 @@ def run(
         range(seeds),
         n_initial=n_initial,
         budget_factor=budget_factor,
+        own_warm_up=own_warm_up,
         jobs=jobs,
     )
     _show(outcomes, [*chosen, ALL], contenders, as_json=as_json)

@@ -1,7 +1,7 @@
 """Running methods side by side on problems whose costs are declared, and summing up.
 
-Every method gets the same warm-up points for a seed and the same budget: a multiple of what the
-warm-up costs when nothing is reused.
+Every method gets the same budget for a seed, a multiple of what independent warm-up points cost
+when nothing is reused, and those points as its warm-up, unless it is asked to choose its own.
 """
 
 import math
@@ -14,6 +14,7 @@ import optuna
 
 from eeipu.benchmarks.synthetic import PIPELINES
 from eeipu.cache import StageCache
+from eeipu.pipeline import Pipeline
 from eeipu.tuner import Tuner
 
 __all__ = ["Contender", "Outcome", "Summary", "compare", "summarize"]
@@ -45,7 +46,8 @@ class Outcome:
     Attributes:
         problem: The problem's name; `contender`: who ran; `seed`: of warm-up and search.
         candidates: Trials within the budget.
-        share: The share of the possible gain: (best - warm-up's best) / (optimum - warm-up's best).
+        share: The share of the possible gain: (best - start) / (optimum - start), where the start
+            is the best of the independent warm-up points.
         optimiser_s: Seconds that suggestions took.
     """
 
@@ -76,25 +78,33 @@ class Summary:
 
 
 def run(
-    problem: str, contender: Contender, seed: int, *, n_initial: int, budget_factor: float
+    problem: str,
+    contender: Contender,
+    seed: int,
+    *,
+    n_initial: int,
+    budget_factor: float,
+    own_warm_up: bool = False,
 ) -> Outcome:
     """One run of one contender."""
-    optuna.logging.set_verbosity(
-        optuna.logging.WARNING
-    )  # here, since workers start with the default
+    # Here, since workers start with the default.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     synthetic = PIPELINES[problem]
-    budget = budget_factor * _warm_up_cost(problem, seed, n_initial)
+    warm_up = _warm_up(synthetic.pipeline, seed, n_initial)
     tuner = Tuner(
         synthetic.pipeline,
-        budget=budget,
+        budget=budget_factor * warm_up.spent,
         method=contender.method,
         n_initial=n_initial,
         cache=StageCache() if contender.cached else None,
         seed=seed,
     )
+    if not own_warm_up:
+        for trial in warm_up.study.trials:
+            tuner.enqueue(trial.params)
     study = tuner.run(0.0, progress=False)
     values = [trial.value for trial in study.trials if trial.value is not None]
-    start = max(values[:n_initial])
+    start = warm_up.study.best_value
     return Outcome(
         problem,
         contender,
@@ -105,13 +115,13 @@ def run(
     )
 
 
-def _warm_up_cost(problem: str, seed: int, n_initial: int) -> float:
-    pipeline = PIPELINES[problem].pipeline
+def _warm_up(pipeline: Pipeline, seed: int, n_initial: int) -> Tuner:
+    """Independent points, evaluated one by one without a cache."""
     tuner = Tuner(
         pipeline, budget=1e12, method="random", n_initial=n_initial, cache=None, seed=seed
     )
     tuner.run(0.0, max_trials=n_initial, progress=False)
-    return tuner.spent
+    return tuner
 
 
 def compare(
@@ -121,12 +131,18 @@ def compare(
     *,
     n_initial: int = 11,
     budget_factor: float = 3.0,
+    own_warm_up: bool = False,
     jobs: int = 1,
 ) -> list[Outcome]:
     """All contenders on all problems with all seeds, `jobs` processes at a time."""
     tasks = [
         joblib.delayed(run)(
-            problem, contender, seed, n_initial=n_initial, budget_factor=budget_factor
+            problem,
+            contender,
+            seed,
+            n_initial=n_initial,
+            budget_factor=budget_factor,
+            own_warm_up=own_warm_up,
         )
         for seed in seeds
         for problem in problems

@@ -1,0 +1,161 @@
+r"""The acquisition functions of other papers that EEIPU is compared with.
+
+Notation:
+    x: a candidate, `batch_shape x 1 x d`; f*: the best value so far.
+    mu, sigma: mean and standard deviation of the objective at x.
+    m, s: mean and standard deviation of the log cost of a whole trial at x, `log c ~ N(m, s^2)`.
+    c_k, M, eps_k: as in `eeipu.acquisition`.
+
+All are maximised, and all but the index in the log domain.
+"""
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition.analytic import _log_ei_helper
+from botorch.models.model import Model
+from botorch.utils.probability.utils import log_ndtr
+from botorch.utils.transforms import t_batch_mode_transform
+from torch import Tensor
+
+from eeipu.acquisition import DEFAULT_MEMOIZED_COST
+from eeipu.cost_models import StageCostModel
+from eeipu.errors import ConfigurationError
+
+__all__ = ["GittinsIndex", "LogEIPerCost"]
+
+# Bisection halves an interval of this many standard deviations to rounding error; one Newton step
+# follows.
+_BISECTIONS = 50
+
+
+class LogEIPerCost(AcquisitionFunction):
+    r"""`log EI(x)` minus a power of the cost of a whole trial, both modelled by GPs.
+
+    With `expected=True` the power's expectation, `log E[c^-a] = -a m + a^2 s^2 / 2`: expected
+    improvement per second (EIPS; Snoek, Larochelle and Adams 2012, arXiv 1206.2944, section 3.2,
+    with a = 1). With `expected=False` the power of the median, `-a m`: EI-cool of CArBO (Lee et
+    al. 2020, arXiv 2003.10870, section 3.2), where a is the share of the budget that is left.
+
+    Args:
+        log_ei: Log EI, of running evaluations too where there are any.
+        total_cost: The log cost of a whole trial, as a cost model of one stage.
+        exponent: a, not negative; 0 is log EI.
+        expected: Whether the cost's spread counts.
+
+    Raises:
+        ConfigurationError: `exponent` is negative.
+    """
+
+    def __init__(
+        self,
+        log_ei: AcquisitionFunction,
+        total_cost: StageCostModel,
+        *,
+        exponent: float = 1.0,
+        expected: bool = True,
+    ) -> None:
+        super().__init__(log_ei.model)
+        if not exponent >= 0:
+            raise ConfigurationError(f"exponent must not be negative, but got {exponent!r}.")
+        self.total_cost = total_cost
+        self.exponent = exponent
+        self.expected = expected
+        self._log_ei = log_ei
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: Tensor) -> Tensor:
+        """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
+        log_ei: Tensor = self._log_ei(X)
+        mean, std = self.total_cost.log_cost_posterior(X.squeeze(-2))
+        a = self.exponent
+        log_power = -a * mean
+        if self.expected:
+            log_power = log_power + 0.5 * (a * std).square()
+        return log_ei + log_power.squeeze(-1)
+
+
+class GittinsIndex(AcquisitionFunction):
+    r"""The Pandora's box Gittins index (Xie et al. 2024, arXiv 2406.20062).
+
+    The index is the value g at which a candidate's expected improvement is just worth its cost:
+
+        EI(x; g) = E[(f(x) - g)^+] = lambda E[C(x)],  E[C(x)] = sum_k exp(m_k + s_k^2 / 2).
+
+    It is found by bisection, and its gradient, that of the cost included, by the implicit
+    function theorem. No candidate is worth its cost once the largest index is at most f*.
+
+    Args:
+        model: The GP of the objective, maximised.
+        cost_model: The log costs, of the stages or of a whole trial as of one stage.
+        price: lambda, positive: objective per unit of cost.
+        memoized: Which stages' outputs are there already: boolean, `K` or `batch_shape x K`.
+        memoized_cost: What a memoized stage costs: a positive number, or `K`.
+
+    Raises:
+        ConfigurationError: `price` or `memoized_cost` is not positive.
+
+    Note:
+        The paper knows no memoized stages; without any, this is its index.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        cost_model: StageCostModel,
+        *,
+        price: float,
+        memoized: Tensor | None = None,
+        memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
+    ) -> None:
+        super().__init__(model)
+        epsilon = torch.as_tensor(memoized_cost, dtype=torch.double)
+        if not (epsilon > 0).all():
+            raise ConfigurationError(f"memoized_cost must be positive, but got {memoized_cost!r}.")
+        if not price > 0:
+            raise ConfigurationError(f"price must be positive, but got {price!r}.")
+        self.cost_model = cost_model
+        self.memoized = memoized
+        self._log_price = torch.tensor(price, dtype=torch.double).log()
+        self._log_epsilon = epsilon.log()
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: Tensor) -> Tensor:
+        """Indices in the unit of the objective, `batch_shape x 1 x d -> batch_shape`."""
+        return self.score(X, self.memoized)
+
+    def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+        """As `forward`, but with a mask of memoized stages of the call's own."""
+        posterior = self.model.posterior(X)
+        mean = posterior.mean.squeeze(-1).squeeze(-1)
+        std = posterior.variance.sqrt().squeeze(-1).squeeze(-1)
+        return _index(mean, std, self._log_price + self.log_expected_cost(X, memoized))
+
+    def log_expected_cost(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+        """`log E[C]`, `batch_shape x 1 x d -> batch_shape`."""
+        m, s = self.cost_model.log_cost_posterior(X.squeeze(-2))
+        log_costs = m + 0.5 * s.square()
+        if memoized is not None:
+            log_costs = torch.where(memoized, self._log_epsilon.to(m), log_costs)
+        return log_costs.logsumexp(-1)
+
+
+def _index(mean: Tensor, std: Tensor, log_bar: Tensor) -> Tensor:
+    """G with `log E[(f - g)^+] = log_bar` for `f ~ N(mean, std^2)`."""
+    # In standard deviations: h(u) = log(phi(u) + u Phi(u)) grows with u = (mean - g) / std.
+    target = (log_bar - std.log()).detach()
+    # h(u) >= log u, and below zero h(u) <= -u^2 / 2 - log sqrt(2 pi).
+    high = target.clamp(max=600.0).exp()
+    low = -(1.0 + (-2.0 * target).clamp_min(0.0).sqrt())
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        too_low = _log_ei_helper(middle) < target
+        low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
+    u = 0.5 * (low + high)
+    g = mean.detach() - std.detach() * u
+    # One Newton step in g, through which the gradient flows: d log EI / dg = -Phi / (std h).
+    z = (mean - g) / std
+    log_improvement = std.log() + _log_ei_helper(z)
+    with torch.no_grad():
+        slope = std * (_log_ei_helper(u) - log_ndtr(u)).exp()
+    index: Tensor = g + (log_improvement - log_bar) * slope
+    return index

@@ -1,0 +1,86 @@
+r"""Expected improvement while other evaluations are running.
+
+Notation:
+    x: a candidate; P: the `m x d` points that are being evaluated; f*: the best value so far.
+    F: fantasies, joint draws of `f(P)` from the posterior.
+
+What a candidate adds to the running evaluations is its part of the joint expected improvement,
+
+    E[max(f(x), f(P), f*)] - E[max(f(P), f*)] = E_{f(P)}[ EI(x | f(P); max(f*, f(P))) ],
+
+the mean over the values that the running evaluations may have of the expected improvement after
+them. The inner expectation has a closed form, so only `f(P)` is sampled, and the logarithm stays
+safe where no improvement is left to double precision (cf. Ament et al. 2023, arXiv 2310.20708).
+"""
+
+import math
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition.analytic import _log_ei_helper
+from botorch.models.model import Model
+from botorch.utils.sampling import draw_sobol_normal_samples
+from botorch.utils.transforms import t_batch_mode_transform
+from torch import Tensor
+
+__all__ = ["LogPendingEI"]
+
+# Fantasies of the running evaluations; quasi-random ones, so few are enough.
+NUM_FANTASIES = 64
+
+# Added to the covariance of the running points, of which two may be equal, as a share of the
+# largest variance; and the least that is left of a candidate's variance.
+JITTER = 1e-8
+
+
+class LogPendingEI(AcquisitionFunction):
+    """The logarithm of what a candidate adds to the expected improvement of running evaluations.
+
+    Args:
+        model: The GP of the objective, maximised, with one output.
+        best_f: The best value so far.
+        X_pending: P, `m x d`, at least one.
+        num_fantasies: How many joint values of the running evaluations to average over.
+        seed: Fixes them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        best_f: float | Tensor,
+        X_pending: Tensor,
+        *,
+        num_fantasies: int = NUM_FANTASIES,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model)
+        self._pending = X_pending
+        with torch.no_grad():
+            posterior = model.posterior(X_pending)
+            covariance = posterior.mvn.covariance_matrix
+            jitter = JITTER * covariance.diagonal().max()
+            factor = torch.linalg.cholesky(covariance + jitter * torch.eye(len(X_pending)))
+            normal = draw_sobol_normal_samples(
+                d=len(X_pending), n=num_fantasies, seed=seed, dtype=covariance.dtype
+            )
+            drawn = posterior.mean.squeeze(-1) + normal @ factor.T
+            self._best = drawn.amax(-1).clamp_min(best_f)  # F
+            self._factor = factor
+            # By how much each fantasy moves the mean, per covariance with P: `m x F`.
+            self._weights = torch.linalg.solve_triangular(factor.T, normal.T, upper=True)
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: Tensor) -> Tensor:
+        """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
+        pending = self._pending.expand(*X.shape[:-2], *self._pending.shape)
+        normal = self.model.posterior(torch.cat([X, pending], dim=-2)).mvn
+        mean = normal.mean[..., :1]
+        row = normal.covariance_matrix[..., 0, :]
+        variance, shared = row[..., :1], row[..., 1:]
+        explained = torch.linalg.solve_triangular(self._factor, shared.unsqueeze(-1), upper=False)
+        left = variance - explained.square().sum(-2)
+        std = left.clamp_min(JITTER * variance.detach()).sqrt()
+        means = mean + shared @ self._weights
+        log_ei = std.log() + _log_ei_helper((means - self._best) / std)
+        average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
+        return average

@@ -1,0 +1,153 @@
+"""What a method may look at when it chooses: the trials, the budget, and models of both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from optuna.trial import TrialState
+from torch import Tensor
+
+from eeipu.cost_models import SMALLEST_COST, StageCostModel
+from eeipu.history import History
+from eeipu.surrogate import ObjectiveModel
+
+__all__ = ["Search"]
+
+Array = NDArray[np.float64]
+
+# A reused stage is taken to cost at least so much of an executed one, where loading is charged
+# nothing: 1 / C of a candidate that is all but free must not outweigh everything else.
+LEAST_LOAD_SHARE = 1e-2
+
+
+@dataclass(frozen=True)
+class Search:
+    """The state of a search. Models are fitted on first use.
+
+    Attributes:
+        history: The trials so far.
+        budget: What all trials together may cost.
+        n_initial: Trials of the warm-up.
+        number: The trial's that is to begin.
+        seed: Fixes what is random.
+        warm_start: `fitted` of an earlier search, to start the fits of the models from.
+    """
+
+    history: History
+    budget: float
+    n_initial: int
+    number: int
+    seed: int
+    warm_start: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def trial_seed(self) -> int:
+        """A seed for this trial alone, the same in a study that is resumed."""
+        return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0])
+
+    def random(self, number: int) -> np.random.Generator:
+        """The random numbers of a trial, this one or an earlier one."""
+        return np.random.default_rng([self.seed, number])
+
+    @property
+    def remaining(self) -> float:
+        """What is left of the budget; never negative."""
+        return max(0.0, self.budget - self.history.spent)
+
+    @cached_property
+    def cooling(self) -> float:
+        """eta: the share of the budget after warm-up that is left, in `[0, 1]`."""
+        return self.share_left(self.history.spent_by(self.n_initial))
+
+    def share_left(self, spent_at_first: float) -> float:
+        """The share that is left of the budget without what was spent at first, in `[0, 1]`."""
+        rest = self.budget - spent_at_first
+        return min(1.0, self.remaining / rest) if rest > 0 else 0.0
+
+    @cached_property
+    def values(self) -> Array:
+        """The objective values, maximised, with 0 at their median and 1 at the best, `n`."""
+        values = self.history.values
+        middle = np.nanmedian(values)
+        unit = np.nanmax(values) - middle
+        standard: Array = (values - middle) / (unit if unit > 0 else 1.0)
+        return standard
+
+    @cached_property
+    def objective(self) -> ObjectiveModel:
+        """The model of `values`."""
+        pipeline = self.history.pipeline
+        return ObjectiveModel(
+            self.history.X,
+            self.values,
+            pipeline.stage_columns,
+            categorical=pipeline.cube.categorical_columns,
+            start=self.warm_start.get("objective"),
+        )
+
+    @cached_property
+    def costs(self) -> StageCostModel:
+        """The stages' log costs."""
+        pipeline = self.history.pipeline
+        return StageCostModel(
+            torch.from_numpy(self.history.X),
+            torch.from_numpy(self.history.stage_costs),
+            pipeline.stage_columns,
+            categorical=pipeline.cube.categorical_columns,
+            start=self.warm_start.get("costs"),
+        )
+
+    @cached_property
+    def total_cost(self) -> StageCostModel:
+        """The log cost of a whole trial, as of one stage."""
+        return StageCostModel(
+            torch.from_numpy(self.history.X),
+            torch.from_numpy(self.history.total_costs[:, None]),
+            [range(self.history.X.shape[1])],
+            categorical=self.history.pipeline.cube.categorical_columns,
+            start=self.warm_start.get("total_cost"),
+        )
+
+    @property
+    def fitted(self) -> dict[str, Tensor]:
+        """The hyper-parameters of the models that were used, to start the next fits from."""
+        models = {name: self.__dict__.get(name) for name in ("objective", "costs", "total_cost")}
+        found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
+        return {name: values for name, values in found.items() if values is not None}
+
+    @cached_property
+    def best_f(self) -> float:
+        """The best of `values`, without its luck: see `ObjectiveModel`."""
+        return self.objective.best_f
+
+    @cached_property
+    def X_pending(self) -> Tensor | None:  # noqa: N802
+        """The configurations that are running, `m x d`; `None` where there are none."""
+        running = self.history.running_X
+        return torch.from_numpy(running) if len(running) else None
+
+    @property
+    def mean_cost(self) -> float:
+        """What a trial costs on average, where nothing is reused."""
+        known = self.history.total_costs
+        return max(float(np.nanmean(known)), SMALLEST_COST) if np.isfinite(known).any() else 1.0
+
+    @cached_property
+    def load_cost(self) -> float:
+        """What a reused stage has been charged on average, and never nothing.
+
+        Loading the deepest output serves all stages above it, so its time is shared among them.
+        """
+        loads, reused = 0.0, 0
+        for trial in self.history.ended:
+            attrs = trial.user_attrs
+            if trial.state is TrialState.COMPLETE and any(attrs.get("memoized", ())):
+                executed = sum(cost or 0.0 for cost in attrs["stage_costs"])
+                loads += max(0.0, attrs["charged"] - executed)
+                reused += sum(attrs["memoized"])
+        known = self.history.stage_costs[~np.isnan(self.history.stage_costs)]
+        typical = float(known.mean()) if len(known) else 1.0
+        return max(loads / max(reused, 1), LEAST_LOAD_SHARE * typical, SMALLEST_COST)
