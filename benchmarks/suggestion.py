@@ -31,7 +31,8 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from eeipu import EEIPUSampler, Float, Pipeline
 from eeipu.candidates import maximize, prefix_pool
 from eeipu.history import History
-from eeipu.methods import METHODS, Search
+from eeipu.methods import METHODS
+from eeipu.search import Search
 
 REPEATS = 5
 PROBLEMS = 50
@@ -119,7 +120,9 @@ def maximum_gap(seed: int) -> float:
     K, n = int(rng.integers(2, 5)), int(rng.integers(15, 60))
     pipeline = pipeline_of(K, d=int(rng.integers(K, 9)))
     history = history_of(pipeline, n, seed)
-    search = Search(history, float(rng.uniform(0.1, 1.0)), seed)
+    # So much of the budget is spent that a random share of it is left.
+    budget = history.spent / (1.0 - float(rng.uniform(0.1, 1.0)))
+    search = Search(history, budget, n_initial=0, number=n, seed=seed)
     score = METHODS["eeipu"].score
     assert score is not None
     top = history.top(5)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,3 +132,36 @@ def test_impossible_costs_are_refused(wrong):
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ConfigurationError, match="K=2"):
         StageCostModel(points(), torch.ones(30, 1), [[0], [1]])
+
+
+def test_columns_that_are_not_there_are_named():
+    with pytest.raises(ConfigurationError, match="names column 2, but X has the columns 0 to 1"):
+        StageCostModel(torch.rand(3, 2), torch.ones(3, 1), [[0, 2]])
+
+
+def test_arrays_become_tensors():
+    model = StageCostModel(np.random.default_rng(0).random((4, 1)), np.ones((4, 1)), [[0]])
+
+    assert model.log_cost_posterior(torch.rand(2, 1, dtype=torch.double))[0].shape == (2, 1)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-10, 1.0, 1e200])
+def test_the_unit_of_costs_does_not_matter(scale):
+    X = torch.rand(10, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    costs = 1.0 + X
+    costs[3] = 0.0
+
+    mean, std = StageCostModel(X, scale * costs, [[0]]).log_cost_posterior(X)
+
+    expected = StageCostModel(X, costs, [[0]]).log_cost_posterior(X)
+    torch.testing.assert_close(mean - math.log(scale), expected[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(std, expected[1], rtol=1e-3, atol=1e-4)
+
+
+def test_costs_that_are_all_zero_are_all_alike():
+    mean, std = StageCostModel(torch.rand(5, 1), torch.zeros(5, 2), [[0], []]).log_cost_posterior(
+        torch.rand(3, 1, dtype=torch.double)
+    )
+
+    assert mean.abs().max() < 1e-6
+    assert std.isfinite().all()

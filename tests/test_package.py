@@ -14,6 +14,7 @@ import eeipu
 
 PUBLIC = [
     "IN_MEMORY",
+    "BudgetTooSmall",
     "CacheMiss",
     "CacheStats",
     "Categorical",
@@ -23,9 +24,11 @@ PUBLIC = [
     "Float",
     "Int",
     "MissingExtraError",
+    "NothingWorthwhile",
     "Pipeline",
     "PipelineError",
     "PipelineRun",
+    "SearchOver",
     "SpaceError",
     "SpaceExhausted",
     "Stage",

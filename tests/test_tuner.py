@@ -492,3 +492,8 @@ AskAndTell.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestAskAndTell = AskAndTell.TestCase
+
+
+def test_only_a_suggestion_can_be_told():
+    with pytest.raises(ConfigurationError, match="a Suggestion, but got 3"):
+        Tuner(declared(), budget=10.0).tell(3, 1.0)

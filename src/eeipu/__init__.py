@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eeipu.cache import IN_MEMORY, CacheStats, StageCache
     from eeipu.errors import (
+        BudgetTooSmall,
         CacheMiss,
         ConfigurationError,
         EeipuError,
         MissingExtraError,
+        NothingWorthwhile,
         PipelineError,
+        SearchOver,
         SpaceError,
         SpaceExhausted,
         StudyMismatchError,
@@ -35,11 +38,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "cache": ["IN_MEMORY", "CacheStats", "StageCache"],
     "errors": [
+        "BudgetTooSmall",
         "CacheMiss",
         "ConfigurationError",
         "EeipuError",
         "MissingExtraError",
+        "NothingWorthwhile",
         "PipelineError",
+        "SearchOver",
         "SpaceError",
         "SpaceExhausted",
         "StudyMismatchError",
@@ -55,6 +61,7 @@ _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name
 
 __all__ = [
     "IN_MEMORY",
+    "BudgetTooSmall",
     "CacheMiss",
     "CacheStats",
     "Categorical",
@@ -64,9 +71,11 @@ __all__ = [
     "Float",
     "Int",
     "MissingExtraError",
+    "NothingWorthwhile",
     "Pipeline",
     "PipelineError",
     "PipelineRun",
+    "SearchOver",
     "SpaceError",
     "SpaceExhausted",
     "Stage",

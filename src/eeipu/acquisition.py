@@ -160,6 +160,11 @@ class LogEEIPU(AcquisitionFunction):
         """`log E[1 / C]`, `batch_shape x d -> batch_shape`."""
         return _log_mean_inverse(self._log_totals(X, memoized))
 
+    def log_chance_to_pay(self, X: Tensor, memoized: Tensor | None, remaining: float) -> Tensor:
+        """`log P(C <= R)`, `batch_shape x d -> batch_shape`."""
+        log_remaining = math.log(remaining) if remaining > 0 else -math.inf
+        return _log_chance_to_pay(self._log_totals(X, memoized), log_remaining)
+
     def _log_totals(self, X: Tensor, memoized: Tensor | None) -> Tensor:
         """Samples of `log C`, `batch_shape x d -> S x batch_shape`."""
         mean, std = self.cost_model.log_cost_posterior(X)

@@ -40,11 +40,19 @@ LOCAL_SAMPLES = 128
 RESTARTS_EACH = 4
 RESTARTS_SHARED = 30
 
+# The pool of a long pipeline has many prefixes, most of them of no interest: more than this many
+# share the points and local searches of so many.
+FULL_EFFORT_PREFIXES = 48
+
 # Shared starts under one prefix lie at least so far apart in some column; without it most of them
 # climb the same hill, and other maxima are missed.
 LEAST_SPREAD = 0.15
 
 MAX_ITERATIONS = 100
+
+# Points scored in one call: more of them leave the processor's cache, and were measured to take
+# five times as long each.
+SCORED_AT_ONCE = 512
 
 # Rounds of "move the continuous columns, then exchange the discrete ones": the second climbs the
 # slope that an exchange has opened.
@@ -142,8 +150,9 @@ def maximize(
     """
     box = np.stack([np.zeros(len(space)), np.ones(len(space))]) if bounds is None else bounds
     search = _Search(score, space, pool, box)
-    raw = _raw_points(space, seed, incumbents, box, effort)
-    index, X = search.starts(raw, effort)
+    each = effort * min(1.0, FULL_EFFORT_PREFIXES / len(pool))
+    raw = _raw_points(space, seed, incumbents, box, each)
+    index, X = search.starts(raw, max(1, round(each * RESTARTS_EACH)), effort * RESTARTS_SHARED)
     for _ in range(ROUNDS):
         X = search.ascend(index, X)
         X, changed = search.exchange(index, X)
@@ -165,14 +174,15 @@ def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
 
 
 def _raw_points(
-    space: Space, seed: int, incumbents: Array | None, box: Array, effort: int
+    space: Space, seed: int, incumbents: Array | None, box: Array, effort: float
 ) -> Array:
     low, high = box
-    points = [low + (high - low) * quasi_random(len(space), effort * RAW_SAMPLES, seed)]
+    count = max(1, round(effort * RAW_SAMPLES))
+    points = [low + (high - low) * quasi_random(len(space), count, seed)]
     if incumbents is not None and len(incumbents):
         # At scales from the whole cube down to a late refinement.
         rng = np.random.default_rng(seed)
-        count = effort * LOCAL_SAMPLES
+        count = max(1, round(effort * LOCAL_SAMPLES))
         centres = incumbents[rng.integers(len(incumbents), size=count)]
         widths = 10.0 ** rng.uniform(-2.5, -0.5, size=(count, 1))
         points.append(np.clip(centres + widths * rng.standard_normal(centres.shape), low, high))
@@ -211,22 +221,27 @@ class _Search:
 
     def values(self, index: Indices, X: Array) -> Array:
         """Scores without gradients; what is not a number is never chosen."""
+        ends = range(SCORED_AT_ONCE, len(X), SCORED_AT_ONCE)
         with torch.no_grad():
-            values: Array = self._score_at(index, torch.from_numpy(X)).numpy()
-        return np.nan_to_num(values, nan=-np.inf)
+            parts = [
+                self._score_at(i, torch.from_numpy(part)).numpy()
+                for i, part in zip(np.split(index, ends), np.split(X, ends), strict=True)
+            ]
+        values: Array = np.nan_to_num(np.concatenate(parts), nan=-np.inf)
+        return values
 
-    def starts(self, raw: Array, effort: int) -> tuple[Indices, Array]:
-        """The best raw points under each prefix, and the best of all that are left."""
+    def starts(self, raw: Array, each: int, shared: int) -> tuple[Indices, Array]:
+        """The `each` best raw points under every prefix, and the `shared` best of those left."""
         count = len(self._fixed)
         fixed = self._fixed[:, None, :]
         X = np.where(np.isnan(fixed), raw[None], fixed).reshape(-1, raw.shape[1])
         index = np.repeat(np.arange(count), len(raw))
         values = self.values(index, X)
         ranked = np.argsort(-values.reshape(count, -1), axis=1, kind="stable")
-        each = (ranked + np.arange(count)[:, None] * len(raw))[:, : effort * RESTARTS_EACH].ravel()
-        values[each] = -np.inf
-        shared = _spread(X, index, np.argsort(-values, kind="stable"), effort * RESTARTS_SHARED)
-        chosen = np.concatenate([each, shared])
+        best = (ranked + np.arange(count)[:, None] * len(raw))[:, :each].ravel()
+        values[best] = -np.inf
+        rest = _spread(X, index, np.argsort(-values, kind="stable"), shared)
+        chosen = np.concatenate([best, rest])
         return index[chosen], X[chosen]
 
     def ascend(self, index: Indices, X: Array) -> Array:

@@ -22,9 +22,9 @@ from eeipu.gaussian_process import ExactGPs
 
 __all__ = ["StageCostModel"]
 
-# Declared costs may be zero, of which there is no logarithm. One nanosecond, or as little of any
-# other unit, is nothing beside a stage worth memoizing.
-SMALLEST_COST = 1e-9
+# Declared costs may be zero, of which there is no logarithm: they are taken for this share of the
+# largest cost, which is still far below any cost that matters beside it.
+ZERO_SHARE = 1e-15
 
 # The standard deviation of the log cost of a stage that nothing is known about: within a factor
 # of e^2, about seven, of the average stage in 95 % of cases.
@@ -44,7 +44,7 @@ class StageCostModel:
     """The log costs of all stages, learnt from the stages that were executed.
 
     Args:
-        X: `n x d`, the configurations.
+        X: `n x d`, the configurations; a tensor, or an array that becomes one.
         stage_costs: `n x K`, true costs >= 0; NaN where a stage was not executed.
         stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
@@ -55,7 +55,8 @@ class StageCostModel:
         columns: For each stage, the columns that its model was found to depend on.
 
     Raises:
-        ConfigurationError: The shapes do not fit, or a cost is negative or infinite.
+        ConfigurationError: The shapes do not fit, a column is not there, or a cost is negative or
+            infinite.
 
     Note:
         A stage that was never executed has a prior instead of a posterior: the mean of all
@@ -77,9 +78,10 @@ class StageCostModel:
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
     ) -> None:
-        X, stage_costs = X.double(), stage_costs.double()
+        X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
         _check(X, stage_costs, stage_indices)
-        logs = stage_costs.clamp_min(SMALLEST_COST).log()
+        largest = stage_costs.nan_to_num(0.0).amax().item() if stage_costs.numel() else 0.0
+        logs = stage_costs.clamp_min(ZERO_SHARE * largest if largest > 0 else 1.0).log()
         known = logs[~logs.isnan()]
         self._prior_mean = known.mean().item() if len(known) else 0.0
         self.columns = [tuple(columns) for columns in stage_indices]
@@ -171,6 +173,12 @@ def _check(X: Tensor, stage_costs: Tensor, stage_indices: Sequence[Sequence[int]
         raise ConfigurationError(
             f"X must be n x d and stage_costs n x K with K={len(stage_indices)} stages, but got "
             f"{tuple(X.shape)} and {tuple(stage_costs.shape)}."
+        )
+    strangers = [c for columns in stage_indices for c in columns if not 0 <= c < X.shape[1]]
+    if strangers:
+        raise ConfigurationError(
+            f"stage_indices names column {strangers[0]}, but X has the columns 0 to "
+            f"{X.shape[1] - 1}."
         )
     wrong = stage_costs.isinf() | (stage_costs < 0)
     if wrong.any():

@@ -14,7 +14,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from eeipu.cache import StageCache
-from eeipu.errors import SpaceExhausted
+from eeipu.errors import SearchOver
 from eeipu.execution import PipelineRun, StageCall, StageRun, run_path
 from eeipu.history import is_interrupted, spent
 from eeipu.pipeline import record_run
@@ -77,7 +77,7 @@ class Driver:
                 return None
             try:
                 run = None if self._interrupted.is_set() else self._run_trial()
-            except SpaceExhausted as end:
+            except SearchOver as end:
                 return f"stopped: {end}"
             if run is None:
                 return self.how_to_resume()

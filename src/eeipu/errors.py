@@ -7,17 +7,23 @@ EeipuError
 │   └── StudyMismatchError: a storage holds a study of something else
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
 ├── MissingExtraError (also ImportError): an optional library is not installed
-└── SpaceExhausted: every configuration of a finite space has been evaluated
+└── SearchOver: there is nothing left that is worth a trial
+    ├── SpaceExhausted: every configuration of a finite space has been evaluated
+    ├── NothingWorthwhile: no candidate promises enough for what it costs
+    └── BudgetTooSmall: what is left of the budget hardly pays for the next candidate
 
 A stage that fails is not an exception but data: see `eeipu.execution.StageRun.error`.
 """
 
 __all__ = [
+    "BudgetTooSmall",
     "CacheMiss",
     "ConfigurationError",
     "EeipuError",
     "MissingExtraError",
+    "NothingWorthwhile",
     "PipelineError",
+    "SearchOver",
     "SpaceError",
     "SpaceExhausted",
     "StudyMismatchError",
@@ -54,5 +60,17 @@ class MissingExtraError(EeipuError, ImportError):
     """An optional library is needed here. The message names the extra to install."""
 
 
-class SpaceExhausted(EeipuError):  # noqa: N818 - a state of the search, not a mistake
+class SearchOver(EeipuError):  # noqa: N818 - a state of the search, not a mistake
+    """There is nothing left that is worth a trial."""
+
+
+class SpaceExhausted(SearchOver):
     """Every configuration of a finite search space has been evaluated or is running."""
+
+
+class NothingWorthwhile(SearchOver):
+    """No candidate's expected improvement is worth its cost, at the price that was named."""
+
+
+class BudgetTooSmall(SearchOver):
+    """What is left of the budget more likely than not does not pay for the next candidate."""

@@ -25,6 +25,7 @@ Hyper-parameters are at the maximum of the posterior under log-normal priors.
 import math
 from collections.abc import Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,9 @@ _BATCHED = (
     "hyperparameters",
     "_scales",
     "_weights",
-    "_inverse_factor",
+    "_noise",
     "_alpha",
+    "_precision",
 )
 
 
@@ -180,24 +182,37 @@ class ExactGPs:
         return torch.from_numpy(best)
 
     def _condition(self) -> None:
-        """Prepare what every posterior needs: the factor's inverse and the weights of the data."""
-        self._scales, self._weights, noise = self._unpack(self.hyperparameters)
-        identity = torch.eye(len(self._X), dtype=self._X.dtype)
-        # One GP at a time: of many points, a few matrices for each of them fill the memory.
-        inverses = []
-        for b in torch.arange(len(self._active)).split(1):
-            kernel = self._kernel(
-                self._X, self._X, self._scales[b], self._weights[b], self._active[b]
-            )
-            factor = _factor(kernel, noise[b], self._observed[b])
-            inverses.append(torch.linalg.solve_triangular(factor, identity, upper=False))
-        self._inverse_factor = torch.cat(inverses)
-        whitened = self._inverse_factor @ self._y.unsqueeze(-1)
-        self._alpha = (whitened.transpose(-1, -2) @ self._inverse_factor).squeeze(-2)
+        """Prepare the weights of the data, and what leaves an observation out."""
+        self._scales, self._weights, self._noise = self._unpack(self.hyperparameters)
+        # One GP at a time, and without its factor, which only the chosen ones need: of many points,
+        # a few matrices for each GP fill the memory.
+        solved = [self._solved(self._inverse_factor_of(b), b) for b in range(len(self._active))]
+        self._alpha, self._precision = (torch.stack(part) for part in zip(*solved, strict=True))
+
+    def _solved(self, inverse_factor: Tensor, b: int) -> tuple[Tensor, Tensor]:
+        """The weights of the data and the diagonal of the precision matrix, `n` each."""
+        return (inverse_factor @ self._y[b]) @ inverse_factor, inverse_factor.square().sum(-2)
+
+    def _inverse_factor_of(self, b: int) -> Tensor:
+        """The inverse of the Cholesky factor of a GP's observations, `n x n`."""
+        one = slice(b, b + 1)
+        kernel = self._kernel(
+            self._X, self._X, self._scales[one], self._weights[one], self._active[one]
+        )
+        factor = _factor(kernel, self._noise[one], self._observed[one])[0]
+        identity = torch.eye(len(factor), dtype=factor.dtype)
+        inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return inverse
+
+    @cached_property
+    def _inverse_factor(self) -> Tensor:
+        """`B x n x n`."""
+        return torch.stack([self._inverse_factor_of(b) for b in range(len(self._active))])
 
     def select(self, rows: Sequence[int]) -> "ExactGPs":
         """The GPs of the batch at `rows`, as they were fitted."""
         chosen, b = copy(self), torch.tensor(rows)
+        chosen.__dict__.pop("_inverse_factor", None)
         for name in _BATCHED:
             setattr(chosen, name, getattr(self, name)[b])
         return chosen
@@ -282,9 +297,8 @@ class ExactGPs:
             Residuals and standard deviations, `B x n`, in the unit of the observations; residuals
             are NaN where there is no observation.
         """
-        precision = torch.stack([inverse.square().sum(-2) for inverse in self._inverse_factor])
-        residual = torch.where(self._observed, self._alpha / precision, math.nan)
-        return self._std * residual, self._std * precision.rsqrt()
+        residual = torch.where(self._observed, self._alpha / self._precision, math.nan)
+        return self._std * residual, self._std * self._precision.rsqrt()
 
     def left_out_density(self) -> Tensor:
         """The log predictive density of all observations, each left out in turn, `B`.

@@ -19,7 +19,7 @@ from eeipu.errors import ConfigurationError
 from eeipu.lambo import lambo_region
 from eeipu.search import Search
 
-__all__ = ["METHODS", "Method", "method_named"]
+__all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
 
 # Gridded random search: with five values a parameter, a prefix of one parameter repeats in every
 # fifth trial, and one of two in every twenty-fifth.
@@ -45,6 +45,8 @@ class Method:
         design: The warm-up; `None`: prefixes are shared where there is a cache, else points are
             independent.
         region: Where to search; `None`: everywhere.
+        is_careful: Whether it stops before a trial that what is left of the budget more likely than
+            not does not pay for.
         levels: Where it chooses at random: at most so many values of each parameter, so that
             prefixes repeat by themselves. `None`: all values.
     """
@@ -54,10 +56,18 @@ class Method:
     uses_prefixes: bool = False
     design: Design | None = None
     region: Callable[[Search], Region] | None = None
+    is_careful: bool = False
     levels: int | None = None
 
 
-def _eeipu(search: Search, *, is_published: bool = False, is_feasible: bool = False) -> Score:
+def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> LogEEIPU:
+    """The acquisition of EEIPU.
+
+    Args:
+        search: What is known.
+        is_published: Whether a reused stage costs the paper's constant, not its load time.
+        is_careful: Whether the chance that the remaining budget pays counts.
+    """
     return LogEEIPU(
         search.objective,
         search.costs,
@@ -65,8 +75,24 @@ def _eeipu(search: Search, *, is_published: bool = False, is_feasible: bool = Fa
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.load_cost,
         cooling=search.cooling,
         X_pending=search.X_pending,
-        remaining=search.remaining if is_feasible else None,
+        remaining=search.remaining if is_careful and search.remaining > 0 else None,
         seed=search.trial_seed,
+    )
+
+
+def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> Score:
+    return eeipu(search, is_published=is_published, is_careful=is_careful).score
+
+
+def gittins_index(search: Search, price: float) -> Score:
+    """The Gittins index with the memoized stages taken into account.
+
+    Args:
+        search: What is known.
+        price: What a unit of cost is worth, in the unit of the search's values.
+    """
+    return GittinsIndex(
+        search.objective, search.costs, price=price, memoized_cost=search.load_cost
     ).score
 
 
@@ -143,7 +169,12 @@ METHODS = {
             uses_prefixes=True,
             design=independent,
         ),
-        Method("eeipu-feasible", partial(_eeipu, is_feasible=True), uses_prefixes=True),
+        Method(
+            "eeipu-careful",
+            partial(_eeipu, is_careful=True),
+            uses_prefixes=True,
+            is_careful=True,
+        ),
         Method("ei", _ei),
         Method("eips", _eips),
         Method("carbo", _carbo, design=cost_effective),

@@ -1,23 +1,24 @@
 """The Optuna sampler: warm-up design first, then the maximiser of a method's acquisition."""
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import optuna
 import torch
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
-from eeipu.candidates import maximize, prefix_pool, quasi_random
+from eeipu.candidates import Candidate, Score, maximize, prefix_pool, quasi_random
 from eeipu.designs import independent, prefix_sharing
-from eeipu.errors import ConfigurationError
+from eeipu.errors import BudgetTooSmall, ConfigurationError, NothingWorthwhile
 from eeipu.history import History
-from eeipu.methods import method_named
+from eeipu.methods import eeipu, gittins_index, method_named
 from eeipu.pipeline import Pipeline
 from eeipu.search import Search
 
@@ -43,12 +44,26 @@ def check_budget(budget: float) -> float:
     Raises:
         ConfigurationError: It is not a positive, finite number.
     """
-    if not isinstance(budget, float | int | np.number) or not 0 < budget < math.inf:
-        raise ConfigurationError(
-            f"the budget must be a positive, finite number, in seconds or in the unit of the "
-            f"declared costs, but got {budget!r}."
-        )
-    return float(budget)
+    return _positive(budget, "the budget", "in seconds or in the unit of the declared costs")
+
+
+def _positive(value: object, what: str, unit: str) -> float:
+    if isinstance(value, float | int | np.number) and not isinstance(value, bool):
+        number = float(value)
+        if 0 < number < math.inf:
+            return number
+    raise ConfigurationError(
+        f"{what} must be a positive, finite number, {unit}, but got {value!r}."
+    )
+
+
+def _check_counts(counts: Mapping[str, Any], least: int) -> None:
+    for name, count in counts.items():
+        is_whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if not is_whole or count < least:
+            raise ConfigurationError(
+                f"{name} must be a whole number >= {least}, but got {count!r}."
+            )
 
 
 @contextmanager
@@ -75,6 +90,7 @@ class EEIPUSampler(BaseSampler):
         n_initial: Trials of the warm-up design, before models are fitted.
         cache: Tells which stage outputs are there now, by content key; `None`: none ever are.
         method: One of `eeipu.methods.METHODS`.
+        price: See `Tuner`.
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
             one that meets it grown.)
@@ -92,18 +108,20 @@ class EEIPUSampler(BaseSampler):
         n_initial: int | None = None,
         cache: Container[str] | None = None,
         method: str = "eeipu",
+        price: float | None = None,
         seed: int | None = None,
     ) -> None:
         n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
-        for name, count in {"top_q": top_q, "n_initial": n_initial}.items():
-            if not isinstance(count, int) or count < 1:
-                raise ConfigurationError(f"{name} must be a whole number >= 1, but got {count!r}.")
+        _check_counts({"top_q": top_q, "n_initial": n_initial}, 1)
+        _check_counts({} if seed is None else {"seed": seed}, 0)
         self.pipeline = pipeline
         self.budget = check_budget(budget)
         self.top_q = top_q
         self.n_initial = n_initial
         self.cache = cache
         self.method = method_named(method)
+        unit = "in the unit of the objective"
+        self.price = None if price is None else _positive(price, "the price of cost", unit)
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
         self._fitted: dict[str, torch.Tensor] = {}
@@ -156,20 +174,29 @@ class EEIPUSampler(BaseSampler):
 
     def _proposals(self, history: History, number: int) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference; the caller passes over those that have run."""
-        warm_start = self._fitted if number % REFIT_EVERY else {}
-        search = Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
-        design = self.method.design or (independent if self.cache is None else prefix_sharing)
-        point = design(search)
-        if point is None and np.count_nonzero(~np.isnan(history.values)) < 2:
-            point = quasi_random(len(self.pipeline.cube), 1, search.seed, skip=number)[0]
+        search = self._search(history, number)
+        point = self._warm_up(search)
         if point is not None:
             yield self.pipeline.cube.decode(point)
         elif self.method.score is not None:
-            yield from self._maximizers(search)
+            for candidate in self._maximizers(search, self.method.score(search)):
+                self._fitted = search.fitted
+                yield candidate.params
 
-    def _maximizers(self, search: Search) -> Iterator[dict[str, Any]]:
-        """The maximisers of the method's acquisition, best first."""
-        assert self.method.score is not None
+    def _search(self, history: History, number: int) -> Search:
+        warm_start = self._fitted if number % REFIT_EVERY else {}
+        return Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
+
+    def _warm_up(self, search: Search) -> NDArray[np.float64] | None:
+        """The next point of the warm-up; `None` when it is over."""
+        design = self.method.design or (independent if self.cache is None else prefix_sharing)
+        point = design(search)
+        if point is None and np.count_nonzero(~np.isnan(search.history.values)) < 2:
+            point = quasi_random(len(self.pipeline.cube), 1, search.seed, skip=search.number)[0]
+        return point
+
+    def _maximizers(self, search: Search, score: Score) -> Iterator[Candidate]:
+        """The maximisers of a score where the method may search, best first."""
         history, cube = search.history, self.pipeline.cube
         top = history.top(self.top_q)
         kept = self.cache if self.cache is not None and self.method.uses_prefixes else ()
@@ -177,17 +204,56 @@ class EEIPUSampler(BaseSampler):
         if self.method.region is not None:
             region = self.method.region(search)
             pool, bounds = [region.prefix], region.bounds
-        candidates = maximize(
-            self.method.score(search),
+        return maximize(
+            score,
             cube,
             pool,
             seed=search.trial_seed,
             incumbents=cube.encode([trial.params for trial in top]),
             bounds=bounds,
         )
-        for candidate in candidates:
-            self._fitted = search.fitted
-            yield candidate.params
+
+    def check_worth(self, study: optuna.Study) -> None:
+        """Check that another trial is worth its cost, where the user or the method asks for it.
+
+        Raises:
+            NothingWorthwhile: No candidate's expected improvement is worth its expected cost at
+                `price`: the stopping rule of Xie et al. 2025, arXiv 2507.12453.
+            BudgetTooSmall: The method is careful, and what is left of the budget pays for the next
+                candidate with a chance of less than a half.
+        """
+        if self.price is None and not self.method.is_careful:
+            return
+        history = History.of(study, self.pipeline)
+        search = self._search(history, len(study.get_trials(deepcopy=False)))
+        if self._warm_up(search) is not None:
+            return
+        with _threads_for(len(history)):
+            if self.price is not None:
+                self._check_price(search, self.price)
+            if self.method.is_careful:
+                self._check_chance(search)
+
+    def _check_price(self, search: Search, price: float) -> None:
+        score = gittins_index(search, price / search.unit)
+        best = next(self._maximizers(search, score))
+        if best.score <= search.best_f:
+            raise NothingWorthwhile(
+                f"no candidate's expected improvement is worth its expected cost at a price of "
+                f"{price!r} per unit of cost; lower the price to go on."
+            )
+
+    def _check_chance(self, search: Search) -> None:
+        assert self.method.score is not None
+        best = next(self._maximizers(search, self.method.score(search)))
+        X = torch.from_numpy(self.pipeline.cube.encode([best.params]))
+        memoized = torch.tensor(best.prefix.memoized)
+        chance = eeipu(search).log_chance_to_pay(X, memoized, search.remaining).exp().item()
+        if chance < 0.5:
+            raise BudgetTooSmall(
+                f"what is left of the budget, {search.remaining:.4g}, pays for the next candidate "
+                f"with a chance of {chance:.0%}; raise the budget to go on."
+            )
 
     def _unseen(self, history: History, number: int) -> dict[str, Any]:
         """A random configuration that has not run; any one where all have."""

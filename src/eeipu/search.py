@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 from torch import Tensor
 
-from eeipu.cost_models import SMALLEST_COST, StageCostModel
+from eeipu.cost_models import StageCostModel
 from eeipu.history import History
 from eeipu.surrogate import ObjectiveModel
 
@@ -70,11 +70,15 @@ class Search:
     @cached_property
     def values(self) -> Array:
         """The objective values, maximised, with 0 at their median and 1 at the best, `n`."""
-        values = self.history.values
-        middle = np.nanmedian(values)
-        unit = np.nanmax(values) - middle
-        standard: Array = (values - middle) / (unit if unit > 0 else 1.0)
+        standard: Array = (self.history.values - np.nanmedian(self.history.values)) / self.unit
         return standard
+
+    @cached_property
+    def unit(self) -> float:
+        """How much of the objective is 1 in `values`."""
+        values = self.history.values
+        unit = float(np.nanmax(values) - np.nanmedian(values))
+        return unit if unit > 0 else 1.0
 
     @cached_property
     def objective(self) -> ObjectiveModel:
@@ -133,7 +137,8 @@ class Search:
     def mean_cost(self) -> float:
         """What a trial costs on average, where nothing is reused."""
         known = self.history.total_costs
-        return max(float(np.nanmean(known)), SMALLEST_COST) if np.isfinite(known).any() else 1.0
+        mean = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
+        return mean if mean > 0 else 1.0
 
     @cached_property
     def load_cost(self) -> float:
@@ -149,5 +154,5 @@ class Search:
                 loads += max(0.0, attrs["charged"] - executed)
                 reused += sum(attrs["memoized"])
         known = self.history.stage_costs[~np.isnan(self.history.stage_costs)]
-        typical = float(known.mean()) if len(known) else 1.0
-        return max(loads / max(reused, 1), LEAST_LOAD_SHARE * typical, SMALLEST_COST)
+        typical = float(known.mean()) if len(known) and known.any() else 1.0
+        return max(loads / max(reused, 1), LEAST_LOAD_SHARE * typical)

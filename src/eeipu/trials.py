@@ -56,7 +56,8 @@ class Trials:
             driver: Who runs the trial, where that is a process that may die.
 
         Raises:
-            SpaceExhausted: Every configuration has been evaluated or is running.
+            SearchOver: Every configuration has been evaluated or is running, or none is worth its
+                cost.
         """
         if History.of(self.study, self.pipeline).is_exhausted:
             raise SpaceExhausted(
@@ -66,6 +67,8 @@ class Trials:
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
             sampler.cache = kept
+            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                sampler.check_worth(self.study)
         start = time.perf_counter()
         trial = self.study.ask()
         try:

@@ -61,6 +61,9 @@ class Tuner:
             call on the same storage goes on with the study.
         study_name: The study's name in the storage; defaults to the pipeline's.
         seed: Makes the search repeatable.
+        price: What a unit of cost is worth, in the unit of the objective. Once no candidate's
+            expected improvement is worth its expected cost, the search ends. `None`: the budget is
+            to be spent.
         executor: Not available yet; stages run in this process.
         max_parallel: Not available yet; one trial runs at a time.
         callbacks: Called as `callback(study, trial)` after every trial; one that calls
@@ -88,6 +91,7 @@ class Tuner:
         storage: str | BaseStorage | None = None,
         study_name: str | None = None,
         seed: int | None = None,
+        price: float | None = None,
         executor: None = None,
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
@@ -102,6 +106,11 @@ class Tuner:
             raise ConfigurationError(
                 f"parallel tuning is not available yet: leave executor=None and max_parallel=1 "
                 f"(got {executor!r} and {max_parallel!r})."
+            )
+        if price is not None and isinstance(method, BaseSampler):
+            raise ConfigurationError(
+                f"a price needs one of eeipu's methods, which model the objective and its cost; "
+                f"{type(method).__name__} does not."
             )
         self.pipeline = pipeline
         self.budget = check_budget(budget)
@@ -122,6 +131,7 @@ class Tuner:
                     top_q=self.top_q,
                     n_initial=self.n_initial,
                     method=method,
+                    price=price,
                     seed=seed,
                 )
             ),
@@ -167,7 +177,8 @@ class Tuner:
         counted on being kept (all others may be thrown away), unless `cache` is `None`.
 
         Raises:
-            SpaceExhausted: Every configuration has been evaluated or is running.
+            SearchOver: Every configuration has been evaluated or is running, or none is worth its
+                cost (see `price`).
         """
         self._check_code()
         kept = None if self.cache is None else self._trials.keys_to_keep()
@@ -194,7 +205,8 @@ class Tuner:
             stage_costs: The cost of each stage; `None` for a stage that was reused or not
                 reached. Left out: declared costs, where the pipeline has them; else the seconds
                 since `ask` are charged, and nothing is learnt about stages.
-            failed: Whether the evaluation failed, in the last stage that has a cost.
+            failed: Whether the evaluation failed, in the last stage that has a cost; a value beside
+                it does not count.
 
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
@@ -324,6 +336,10 @@ def _told_value(
     suggestion: Suggestion, value: float | None, failed: bool
 ) -> tuple[float | None, str | None]:
     """The value to store, or the reason why there is none."""
+    if not isinstance(suggestion, Suggestion):
+        raise ConfigurationError(
+            f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
+        )
     if failed:
         return None, "told as failed"
     if value is None:
@@ -373,7 +389,7 @@ def _checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral)  # NumPy's integers too
+    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers too
 
 
 def _is_finite(value: object) -> bool:
