@@ -120,15 +120,55 @@ def test_scores_are_those_of_the_values_that_will_run():
         assert candidate.score == pytest.approx(bowl(X, torch.zeros(1, 2)).item(), abs=1e-9)
 
 
-def test_hundreds_of_choices_are_searched():
+@pytest.mark.parametrize("word", ["w0", "w123", "w321", "w399"])
+def test_hundreds_of_choices_are_searched(word):
     space = Space({"word": Categorical([f"w{i}" for i in range(400)]), "x": Float(0, 1)})
-    target = space.encode([{"word": "w321", "x": 0.5}])[0]
+    target = space.encode([{"word": word, "x": 0.5}])[0]
 
     def score(X, memoized):
         hit = (X[:, 0, 0] - float(target[0])).abs() < 1e-9
         return hit * 1.0 - (X[:, 0, 1] - 0.5).square()
 
-    assert next(maximize(score, space, [EMPTY], seed=0)).params["word"] == "w321"
+    assert next(maximize(score, space, [EMPTY], seed=0)).params["word"] == word
+
+
+def test_thousands_of_choices_do_not_explode():
+    space = Space({"word": Categorical(list(range(5000))), "x": Float(0, 1)})
+    scored = []
+
+    def score(X, memoized):
+        scored.append(len(X))
+        return -(X[:, 0, 1] - 0.5).square()
+
+    next(maximize(score, space, [EMPTY], seed=0))
+
+    assert sum(scored) < 50_000
+
+
+def test_a_box_bounds_every_kind_of_column():
+    space = Space({"x": Float(0, 1), "n": Int(1, 4), "c": Categorical(["a", "b", "c", "d"])})
+    bounds = np.array([[0.25, 0.5, 0.0], [0.5, 1.0, 0.5]])
+
+    for candidate in maximize(lambda X, _: X[:, 0].sum(-1), space, [EMPTY], seed=0, bounds=bounds):
+        assert candidate.params["n"] in (3, 4)
+        assert candidate.params["c"] in ("a", "b")
+        assert 0.25 <= candidate.params["x"] <= 0.5
+    best = next(maximize(lambda X, _: X[:, 0].sum(-1), space, [EMPTY], seed=0, bounds=bounds))
+    assert best.params == {"x": 0.5, "n": 4, "c": "b"}
+
+
+def test_long_pools_share_the_effort():
+    scored = []
+
+    def score(X, memoized):
+        scored.append(len(X))
+        return -(X[:, 0, 0] - 0.3).square()
+
+    pool = [Prefix({"x": i / 500}, (True, False)) for i in range(500)]
+    best = next(maximize(score, SPACE, [EMPTY, *pool], seed=0))
+
+    assert best.params["x"] == pytest.approx(0.3, abs=1e-3)
+    assert scored[0] <= 512
 
 
 def test_wide_integers_are_searched():

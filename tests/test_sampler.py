@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from toys import Toy, config, declared
 
@@ -16,6 +18,7 @@ from eeipu import (
     Int,
     NothingWorthwhile,
     Pipeline,
+    SpaceExhausted,
     Stage,
     StageCache,
     Tuner,
@@ -337,6 +340,46 @@ def test_suggestions_made_while_others_run_lie_apart():
 
     apart = np.abs(points[:, None] - points[None]).max(-1)[np.triu_indices(3, 1)]
     assert apart.min() > 0.02
+
+
+DISTRIBUTIONS = st.one_of(
+    st.builds(lambda low, width: Float(low, low + width), st.floats(-5, 5), st.floats(0.1, 9)),
+    st.builds(
+        lambda low, factor: Float(low, low * factor, log=True),
+        st.floats(1e-6, 1),
+        st.floats(2, 1e4),
+    ),
+    st.builds(lambda low, count: Int(low, low + count), st.integers(-9, 9), st.integers(0, 40)),
+    st.builds(lambda count: Categorical([f"c{i}" for i in range(count)]), st.integers(1, 60)),
+)
+STAGES = st.lists(
+    st.dictionaries(st.sampled_from("abc"), DISTRIBUTIONS, max_size=3), min_size=1, max_size=3
+).filter(any)
+
+
+@settings(max_examples=15)
+@given(spaces=STAGES, seed=st.integers(0, 9), method=st.sampled_from(["eeipu", "lambo", "pbgi"]))
+def test_in_any_space_suggestions_are_new_and_what_they_count_on_is_kept(spaces, seed, method):
+    pipeline = Pipeline.declare({f"s{k}": space for k, space in enumerate(spaces)})
+    tuner = Tuner(pipeline, budget=1e3, method=method, n_initial=4, top_q=2, seed=seed)
+    rng = np.random.default_rng(seed)
+    seen, outputs = set(), {}
+    for _ in range(8):
+        try:
+            suggestion = tuner.ask()
+        except SpaceExhausted:
+            assert len(seen) == pipeline.cube.size
+            return
+        configuration = tuple(suggestion.params.values())
+        assert pipeline.cube.canonical(suggestion.params) == suggestion.params
+        assert configuration not in seen
+        seen.add(configuration)
+        for k, reused in enumerate(suggestion.memoized):
+            prefix = configuration[: sum(map(len, spaces[: k + 1]))]
+            assert not reused or (k, prefix) in outputs
+            outputs[k, prefix] = True
+        costs = [None if reused else 1.0 for reused in suggestion.memoized]
+        tuner.tell(suggestion, rng.normal(), stage_costs=costs)
 
 
 # --- when to stop

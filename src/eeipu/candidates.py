@@ -58,8 +58,11 @@ SCORED_AT_ONCE = 512
 # slope that an exchange has opened.
 ROUNDS = 2
 
-# Discrete columns are exchanged one at a time, for at most so many values of each.
+# Discrete columns are exchanged one at a time: each start tries all of at most so many ordered
+# values, and of more than that those at halving distances. Choices have no distance: each start
+# tries all, or as many different ones as keep the trials of all starts at this number.
 MAX_EXCHANGED = 32
+MAX_CHOICES = 10_000
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def maximize(
         effort: Multiplies the points scored and the local searches.
     """
     box = np.stack([np.zeros(len(space)), np.ones(len(space))]) if bounds is None else bounds
-    search = _Search(score, space, pool, box)
+    search = _Search(score, space, pool, box, seed)
     each = effort * min(1.0, FULL_EFFORT_PREFIXES / len(pool))
     raw = _raw_points(space, seed, incumbents, box, each)
     index, X = search.starts(raw, max(1, round(each * RESTARTS_EACH)), effort * RESTARTS_SHARED)
@@ -204,8 +207,11 @@ def _spread(X: Array, index: Indices, order: Indices, count: int) -> Indices:
 class _Search:
     """The steps of the maximisation, all over batches of (prefix index, point)."""
 
-    def __init__(self, score: Score, space: Space, pool: list[Prefix], box: Array) -> None:
+    def __init__(
+        self, score: Score, space: Space, pool: list[Prefix], box: Array, seed: int
+    ) -> None:
         self._score = score
+        self._rng = np.random.default_rng(seed)
         self._box = box
         self._space = space
         self._memoized = torch.tensor([prefix.memoized for prefix in pool])
@@ -292,13 +298,22 @@ class _Search:
         values = self._space.values(column)
         values = values[(low <= values) & (values <= high)]
         current = current.clip(values[0], values[-1])
-        if len(values) <= MAX_EXCHANGED:
+        if column in self._space.categorical_columns:
+            others = self._choices(values, len(current))
+        elif len(values) <= MAX_EXCHANGED:
             others = np.broadcast_to(values, (len(current), len(values)))
         else:
-            # Steps that halve towards a neighbour, to both sides.
             place = np.searchsorted(values, current).clip(0, len(values) - 1)
             reach = len(values) // 2 ** np.arange(1, MAX_EXCHANGED // 2)
             reach = np.unique(reach[reach > 0])
             offsets = np.concatenate([-reach, reach])
             others = values[(place[:, None] + offsets).clip(0, len(values) - 1)]
         return np.concatenate([current[:, None], others], axis=1)
+
+    def _choices(self, values: Array, starts: int) -> Array:
+        """Choices for each start: all, or others for each where they are too many."""
+        count = max(MAX_EXCHANGED, MAX_CHOICES // starts)
+        if len(values) <= count:
+            return np.broadcast_to(values, (starts, len(values)))
+        order = self._rng.random((starts, len(values))).argsort(axis=1)
+        return values[order[:, :count]]
