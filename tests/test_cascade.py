@@ -88,6 +88,48 @@ def test_gaps_and_failures_are_left_out():
     assert CascadeEI(X, outputs, COLUMNS)(POINTS).isfinite().all()
 
 
+def test_failures_are_kept_away_from():
+    X, outputs = data()
+    outputs[X[:, 1] > 0.7, 1] = math.nan
+
+    links = CascadeEI(X, outputs, COLUMNS)._links
+
+    drawn, _ = links[0].posterior(torch.tensor([[0.4, 0.9]], dtype=torch.double), None)
+    mean, _ = links[1].posterior(torch.tensor([[0.4, 0.9]], dtype=torch.double), drawn)
+    assert mean.item() < np.nanmedian(outputs[:, 1])
+
+
+def test_outputs_that_are_never_known_together_are_one_step():
+    X, outputs = data(n=8)
+    three = np.column_stack([outputs[:, 0], outputs[:, 0], outputs[:, 1]])
+    three[3:, 0] = three[:4, 1] = math.nan
+
+    score = CascadeEI(X, three, [[0], [], [1]])
+
+    assert [link.stage for link in score._links] == [0, 2]
+    assert score(POINTS).isfinite().all()
+
+
+def test_a_stage_without_hyper_parameters_is_one_with_the_next():
+    X, outputs = data(n=8)
+    constant = np.column_stack([np.ones(8), outputs])
+
+    score = CascadeEI(X, constant, [[], [0], [1]])
+
+    assert [link.stage for link in score._links] == [1, 2]
+    assert score(POINTS).isfinite().all()
+
+
+def test_what_is_running_no_longer_tempts():
+    X, outputs = data(n=8)
+    best = POINTS[CascadeEI(X, outputs, COLUMNS)(POINTS).argmax()]
+
+    alone = CascadeEI(X, outputs, COLUMNS)(best)
+    beside = CascadeEI(X, outputs, COLUMNS, pending=best.numpy())(best)
+
+    assert beside.item() < alone.item() - 1.0
+
+
 def test_gradients_are_right():
     X, outputs = data()
     points = POINTS.clone().requires_grad_()

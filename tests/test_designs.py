@@ -6,7 +6,14 @@ import pytest
 
 from eeipu import Categorical, Float, Int, Pipeline
 from eeipu.candidates import quasi_random
-from eeipu.designs import INITIAL_SHARE, cost_effective, independent, prefix_sharing
+from eeipu.designs import (
+    INITIAL_SHARE,
+    _cheap_and_far,
+    _distances,
+    cost_effective,
+    independent,
+    prefix_sharing,
+)
 from eeipu.history import History
 from eeipu.search import Search
 
@@ -20,12 +27,14 @@ PIPELINE = Pipeline.declare(
 )
 
 
-def search_of(points=(), *, number=0, n_initial=10, seed=0, cost=lambda x: 1.0, budget=1e3):
+def search_of(
+    points=(), *, number=0, n_initial=10, seed=0, cost=lambda x: 1.0, budget=1e3, free=False
+):
     """A search whose trials so far ran at these points of the cube."""
     study = optuna.create_study()
     for point in points:
         params = PIPELINE.cube.decode(point)
-        costs = [cost(point), 1.0, 1.0, 1.0]
+        costs = [0.0] * 4 if free else [cost(point), 1.0, 1.0, 1.0]
         study.add_trial(
             optuna.trial.create_trial(
                 params=params,
@@ -106,6 +115,28 @@ def test_it_is_over_when_an_eighth_of_the_budget_is_spent():
 
     assert cost_effective(search_of(ended, budget=16 / INITIAL_SHARE + 1)) is not None
     assert cost_effective(search_of(ended, budget=16 / INITIAL_SHARE)) is None
+
+
+def test_the_costliest_and_the_nearest_are_dropped_in_turn():
+    costs = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
+    distance = np.array([0.9, 0.1, 0.5, 0.2, 0.8])
+
+    # 0 is the costliest, 1 the nearest; then 2 the costliest, 3 the nearest; 4 is left.
+    assert _cheap_and_far(costs, distance) == 4
+
+
+def test_categories_are_one_apart():
+    A, B = np.array([[0.1, 0.25]]), np.array([[0.4, 0.75], [0.1, 0.25], [0.1, 0.75]])
+
+    assert _distances(A, B, [1])[0].tolist() == pytest.approx([np.hypot(0.3, 1.0), 0.0, 1.0])
+
+
+def test_trials_that_cost_nothing_end_it_by_their_number():
+    ended = quasi_random(5, 10, seed=0)
+
+    free = search_of(ended, free=True)
+    assert cost_effective(free) is None
+    assert cost_effective(search_of(ended[:9], free=True)) is not None
 
 
 def test_it_prefers_what_is_cheap_and_far_from_what_has_run():

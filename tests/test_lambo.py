@@ -6,7 +6,17 @@ import pytest
 
 from eeipu import Categorical, Float, Int, Pipeline, StageCache, Tuner
 from eeipu.history import History
-from eeipu.lambo import _bounds, _first_descent, _leaves, _losses, _splits, _updated, lambo_region
+from eeipu.lambo import (
+    LEAF,
+    SIGNS,
+    _bounds,
+    _first_descent,
+    _leaves,
+    _losses,
+    _splits,
+    _updated,
+    lambo_region,
+)
 from eeipu.search import Search
 
 PIPELINE = Pipeline.declare(
@@ -143,6 +153,50 @@ def test_a_region_keeps_the_first_stages_and_moves_the_rest_inside_a_leaf():
     # h = 0 half of the time: both early stages stay; h = 1 or 2 three times in eight: the first.
     assert set(kept) == {0, 2, 3}
     assert kept.count(3) > kept.count(2) > kept.count(0)
+
+
+def test_leaves_with_little_loss_gain_probability():
+    p = np.full(4, 0.25)
+    for number in range(300):
+        leaf = number % 4
+        signs = np.random.default_rng(number).choice([-1, 1], size=2)
+        p = _updated(p, leaf, 0.0 if leaf == 2 else 1.0, signs, 0.02)
+
+    assert p.argmax() == 2
+    assert p[2] > 0.5
+
+
+def test_the_next_leaf_agrees_with_the_last_above_the_height():
+    for n in range(2, 40):
+        search = search_of(np.random.default_rng(n).random(n), seed=n)
+        splits = _splits(PIPELINE)
+        last = int(_leaves(splits, search.history.X)[-1])
+        signs = search.random(n - 1, SIGNS).choice([-1, 1], size=len(splits))
+        region = lambo_region(search)
+        inside = region.bounds.mean(axis=0)
+        kept = len(region.prefix.params)
+        inside[:kept] = search.history.X[-1, :kept]
+        chosen = int(_leaves(splits, inside[None])[0])
+        height = _first_descent(signs)
+        assert chosen >> height == last >> height
+
+
+def test_signs_do_not_depend_on_the_leaf_that_was_drawn():
+    search = search_of([1.0, 2.0])
+    draws = [search.random(t, LEAF).random() for t in range(2000)]
+    signs = np.array([search.random(t, SIGNS).choice([-1, 1], size=4) for t in range(2000)])
+
+    assert np.abs(np.corrcoef(draws, signs.T)[0, 1:]).max() < 0.1
+
+
+def test_log_integers_are_split_only_where_every_part_holds_a_value():
+    pipeline = Pipeline.declare({"a": {"n": Int(1, 4, log=True)}, "b": {"x": Float(0, 1)}})
+    tuner = Tuner(pipeline, budget=1e3, method="lambo", n_initial=3, seed=0)
+    for _ in range(10):
+        suggestion = tuner.ask()
+        tuner.tell(suggestion, suggestion.params["b.x"], stage_costs=[1.0, 1.0])
+
+    assert [(split.column, split.level) for split in _splits(pipeline)] == [(0, 0)]
 
 
 def test_a_pipeline_of_one_stage_is_searched_everywhere():

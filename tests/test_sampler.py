@@ -319,7 +319,6 @@ def test_several_objectives_are_refused():
         ({"n_initial": True}, r"n_initial.*whole.*True"),
         ({"seed": "a"}, r"seed.*whole.*'a'"),
         ({"seed": -1}, r"seed.*>= 0.*-1"),
-        ({"price": 0.0}, r"price.*positive.*0\.0"),
     ],
     ids=str,
 )
@@ -443,6 +442,32 @@ def test_ask_says_when_nothing_is_worth_its_price():
 
     with pytest.raises(NothingWorthwhile, match="price of 1000"):
         tuner.ask()
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("inf"), True, "1"])
+def test_a_price_is_a_positive_number(price):
+    with pytest.raises(ConfigurationError, match=f"price.*positive.*{price!r}"):
+        Tuner(declared(), budget=1.0, price=price)
+
+
+def test_what_has_run_is_not_worth_a_price_again():
+    """With a last stage that has nothing to choose, the incumbent itself would be all but free."""
+    noise = np.random.default_rng(0)
+    pipeline = Pipeline(
+        [
+            Stage("fit", {"x": Float(0, 1)}, lambda data, x: x, version="1", cost=lambda x: 1.0),
+            Stage(
+                "score",
+                {},
+                lambda x: -((x - 0.3) ** 2) + 0.1 * noise.normal(),
+                version="1",
+                cost=lambda: 0.01,
+            ),
+        ]
+    )
+    tuner = Tuner(pipeline, budget=100.0, price=0.1, n_initial=5, seed=0)
+
+    assert len(tuner.run(0.0, progress=False).trials) < 30
 
 
 def test_a_price_needs_a_method_that_models_costs():

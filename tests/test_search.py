@@ -78,6 +78,40 @@ def test_values_are_zero_at_the_median_and_one_at_the_best(direction):
     assert search.unit == pytest.approx(4.0)
 
 
+def test_where_most_values_are_the_best_the_unit_is_how_far_the_worst_is():
+    search = search_of([(0.1 * i, 0.5, v, {}) for i, v in enumerate([1e-9, 0.0, 1e-9, 1e-9])])
+
+    assert search.unit == pytest.approx(1e-9)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_infinite_values_are_failures(value):
+    search = search_of([(0.1, 0.1, 1.0, {}), (0.2, 0.2, value, {}), (0.3, 0.3, 2.0, {})])
+
+    assert np.isnan(search.history.values).tolist() == [False, True, False]
+    assert [trial.number for trial in search.history.top(3)] == [2, 0]
+
+
+def test_pruned_trials_have_run():
+    study = study_of([(0.1, 0.1, 1.0, {})])
+    trial = study.ask(PIPELINE.space)
+    study.tell(trial, state=TrialState.PRUNED)
+
+    history = History.of(study, PIPELINE)
+
+    assert len(history) == len(history.configurations) == 2
+    assert math.isnan(history.values[1])
+
+
+def test_what_an_interrupted_trial_finished_is_learnt_from_its_second_run():
+    attrs = account(5.0, None, keys=("p", "pq")) | {"interrupted": True}
+    again = account(None, 2.0, memoized=(True, False), keys=("p", "pq"))
+    search = search_of([(0.4, 0.4, None, attrs), (0.4, 0.4, 1.0, again), (0.4, 0.4, 1.0, again)])
+
+    np.testing.assert_equal(search.history.stage_costs, [[5.0, 2.0], [math.nan, 2.0]])
+    assert search.history.total_costs.tolist() == [7.0, 7.0]
+
+
 def test_equal_values_are_all_zero():
     search = search_of([(0.1 * i, 0.5, 3.0, {}) for i in range(4)])
 
@@ -144,13 +178,15 @@ def test_a_reused_stage_costs_what_loading_was_charged_on_average():
     ]
 
     assert search_of(trials).load_cost == pytest.approx(0.6)
+    assert search_of(trials).memoized_cost == pytest.approx(0.6)
 
 
 def test_loading_for_nothing_still_costs_a_share_of_a_stage():
     trials = [(0.1, 0.1, 0.0, account(4.0, 2.0))]
 
-    assert search_of(trials).load_cost == pytest.approx(LEAST_LOAD_SHARE * 3.0)
-    assert search_of([(0.1, 0.1, 0.0, account(0.0, 0.0))]).load_cost > 0
+    assert search_of(trials).load_cost == 0.0
+    assert search_of(trials).memoized_cost == pytest.approx(LEAST_LOAD_SHARE * 3.0)
+    assert search_of([(0.1, 0.1, 0.0, account(0.0, 0.0))]).memoized_cost > 0
 
 
 def test_without_known_costs_a_mean_trial_costs_one():
@@ -166,13 +202,22 @@ def test_every_trial_has_seeds_of_its_own():
     assert one.trial_seed == again.trial_seed == two.trial_seed
     assert Search(one.history, 1.0, 1, 7, seed=0).trial_seed != one.trial_seed
     assert Search(one.history, 1.0, 1, 0, seed=1).trial_seed != one.trial_seed
-    assert one.random(3).random() == two.random(3).random() != one.random(4).random()
+    assert one.random(3, 0).random() == two.random(3, 0).random()
+    assert len({one.random(*of).random() for of in [(3, 0), (4, 0), (3, 1), (0, 3)]}) == 4
 
 
-def test_running_trials_are_pending():
-    study = study_of([(0.1, 0.1, 0.0, {})])
+def test_running_trials_are_pending_and_what_they_will_cost_is_committed():
+    study = study_of([(0.1 * i, 0.1 * i, 0.0, account(4.0, 2.0)) for i in range(5)])
     trial = study.ask(PIPELINE.space)
-    search = Search(History.of(study, PIPELINE), 1.0, 1, 2, seed=0)
+    trial.set_user_attr("charged", 1.0)
+    search = Search(History.of(study, PIPELINE), 100.0, 1, 6, seed=0)
 
     assert search.X_pending.tolist() == [[trial.params["prep.x"], trial.params["fit.y"]]]
+    assert search.remaining == pytest.approx(69.0)
+    assert search.uncommitted == pytest.approx(64.0, abs=0.1)
+    there = torch.from_numpy(search.history.running_X).unsqueeze(1)
+    before, after = (m.posterior(there) for m in (search.objective, search.believer))
+    torch.testing.assert_close(after.mean, before.mean)
+    assert (after.variance <= before.variance).all()
     assert search_of([]).X_pending is None
+    assert search_of([]).uncommitted == search_of([]).remaining

@@ -44,7 +44,7 @@ DEFAULT_NUM_SAMPLES = 128
 
 # The least standard deviation of a log cost where the chance to pay it is asked for: without any
 # spread the chance would be a step, which has no slope to climb.
-LEAST_SPREAD = 1e-2
+LEAST_LOG_STD = 1e-2
 
 
 def log_expected_inverse_cost(log_costs: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def _log_mean_inverse(log_totals: Tensor) -> Tensor:
 
 def _log_chance_to_pay(log_totals: Tensor, log_remaining: float) -> Tensor:
     """`log P(C <= R)` from samples of `log C`, `S x ... -> ...`."""
-    std = (log_totals.var(dim=0, correction=0) + LEAST_SPREAD**2).sqrt()
+    std = (log_totals.var(dim=0, correction=0) + LEAST_LOG_STD**2).sqrt()
     chance: Tensor = log_ndtr((log_remaining - log_totals.mean(dim=0)) / std)
     return chance
 
@@ -81,7 +81,7 @@ class LogEEIPU(AcquisitionFunction):
         memoized: Which stages' outputs are there already: boolean, `K` or `batch_shape x K`;
             any set of stages, not only a prefix. `None`: no stage's.
         memoized_cost: What a memoized stage costs, in the unit of the costs: a number, or `K`.
-        cooling: eta, in `[0, 1]`; 0 is log EI.
+        cooling: eta, not negative; 0 is log EI, and 1 its start.
         X_pending: `m x d`, points that are being evaluated: expected improvement is then what a
             candidate adds to theirs.
         remaining: R, to count the chance that it pays for the candidate; `None`: do not.
@@ -91,7 +91,7 @@ class LogEEIPU(AcquisitionFunction):
 
     Raises:
         ConfigurationError: `cooling` is negative, `memoized_cost`, `remaining` or `num_samples`
-            is not positive, or `memoized` is not a boolean tensor.
+            is not positive, or `memoized` is not a boolean tensor of K columns.
     """
 
     def __init__(
@@ -171,6 +171,11 @@ class LogEEIPU(AcquisitionFunction):
         normal = self._samples(mean)
         log_costs = mean + std * normal.reshape(-1, *(1,) * (mean.ndim - 1), mean.shape[-1])
         if memoized is not None:
+            if memoized.shape[-1] != mean.shape[-1]:
+                raise ConfigurationError(
+                    f"memoized must end in one entry for each of the {mean.shape[-1]} stages, but "
+                    f"its shape is {tuple(memoized.shape)}."
+                )
             log_costs = torch.where(memoized, self._log_epsilon.to(mean), log_costs)
         return torch.logsumexp(log_costs, dim=-1)
 

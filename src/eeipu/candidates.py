@@ -105,7 +105,7 @@ def prefix_pool(
 ) -> list[Prefix]:
     """All prefixes of these trials whose last output is kept, and the empty prefix.
 
-    Prefixes of all stages are left out: there is nothing left to choose.
+    Prefixes that fix every hyper-parameter are left out: there is nothing left to choose.
 
     Args:
         pipeline: The pipeline that was tuned.
@@ -123,6 +123,8 @@ def prefix_pool(
             if keys[depth - 1] not in kept:
                 continue
             end = sum(len(columns) for columns in pipeline.stage_columns[:depth])
+            if end == len(names):
+                break
             fixed = {name: trial.params[name] for name in names[:end]}
             identity = tuple((type(value), value) for value in fixed.values())
             # Deeper comes later: where two depths fix the same, more is free at the deeper one.

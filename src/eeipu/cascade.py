@@ -16,8 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.analytic import _log_ei_helper
 from botorch.utils.sampling import draw_sobol_normal_samples
+from botorch.utils.transforms import t_batch_mode_transform
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,6 +36,7 @@ class _Link:
     """The GP of one observed output, from the one before it and the hyper-parameters since.
 
     Args:
+        stage: The stage that gives the output.
         X: `n x d`.
         before: `n`, the observed output before this one; `None` for the first.
         output: `n`; NaN where it is not known.
@@ -43,12 +46,14 @@ class _Link:
 
     def __init__(
         self,
+        stage: int,
         X: Array,
         before: Array | None,
         output: Array,
         columns: Sequence[int],
         categorical: Sequence[int],
     ) -> None:
+        self.stage = stage
         known = ~np.isnan(output)
         if before is not None:
             known &= ~np.isnan(before)
@@ -76,15 +81,16 @@ class _Link:
         return mean[0], variance[0].sqrt()
 
 
-class CascadeEI:
+class CascadeEI(AcquisitionFunction):
     """The logarithm of the expected improvement of a chain of GPs.
 
     Args:
         X: `n x d`.
         outputs: `n x K`, what each stage gave; NaN where it is not a number or not known. The last
-            is the objective, maximised.
+            is the objective, maximised; a failure counts as the worst value seen.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns without an order.
+        pending: `m x d`, points that are being evaluated: the chain believes its own means there.
         seed: Fixes the samples.
 
     Note:
@@ -100,26 +106,25 @@ class CascadeEI:
         stage_columns: Sequence[Sequence[int]],
         *,
         categorical: Sequence[int] = (),
+        pending: Array | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(model=None)
         self._best = float(np.nanmax(outputs[:, -1]))
-        self._links: list[_Link] = []
-        before: Array | None = None
-        columns: list[int] = []
-        for k, own in enumerate(stage_columns):
-            columns += own
-            # The next stage learns from trials where both are known: two of them at least.
-            known = ~np.isnan(outputs[:, [k, -1]]).any(axis=1)
-            if k < len(stage_columns) - 1 and known.sum() < 2:
-                continue
-            self._links.append(_Link(X, before, outputs[:, k], columns, categorical))
-            before, columns = outputs[:, k], []
+        outputs = outputs.copy()
+        outputs[:, -1] = np.nan_to_num(outputs[:, -1], nan=np.nanmin(outputs[:, -1]))
+        self._links = _chain(X, outputs, stage_columns, categorical)
+        if pending is not None and len(pending):
+            believed = self._means(pending, outputs.shape[1])
+            both = np.concatenate([X, pending]), np.concatenate([outputs, believed])
+            self._links = _chain(*both, stage_columns, categorical)
         self._normal = draw_sobol_normal_samples(
             d=max(1, len(self._links) - 1), n=NUM_SAMPLES, seed=seed, dtype=torch.double
         )
 
-    def __call__(self, X: Tensor, memoized: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Score candidates, `b x 1 x d -> b`; what is memoized does not count."""
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: Tensor) -> Tensor:
+        """Score candidates, `b x 1 x d -> b`."""
         points = X.squeeze(-2)
         drawn: Tensor | None = None
         for link, normal in zip(self._links[:-1], self._normal.T, strict=False):
@@ -129,3 +134,32 @@ class CascadeEI:
         log_ei = std.log() + _log_ei_helper((mean - self._best) / std)
         average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
         return average
+
+    def _means(self, X: Array, stages: int) -> Array:
+        """The means along the chain, `m x K`; NaN where a stage has no link."""
+        means = np.full((len(X), stages), math.nan)
+        drawn: Tensor | None = None
+        for link in self._links:
+            drawn, _ = link.posterior(torch.from_numpy(X), drawn)
+            means[:, link.stage] = drawn.squeeze(-1).numpy()
+        return means
+
+
+def _chain(
+    X: Array, outputs: Array, stage_columns: Sequence[Sequence[int]], categorical: Sequence[int]
+) -> list[_Link]:
+    """A link for every stage whose output is observed often enough, the last one included."""
+    links: list[_Link] = []
+    columns: list[int] = []
+    known = np.ones(len(X), dtype=bool)  # what the link before gave
+    for k, own in enumerate(stage_columns):
+        columns += own
+        both = known & ~np.isnan(outputs[:, k])
+        is_last = k == len(stage_columns) - 1
+        # A link needs inputs, and two observations, of what goes in and of what comes out.
+        if not is_last and (not columns or both.sum() < 2):
+            continue
+        before = outputs[:, links[-1].stage] if links else None
+        links.append(_Link(k, X, before, outputs[:, k], columns, categorical))
+        known, columns = ~np.isnan(outputs[:, k]), []
+    return links

@@ -135,6 +135,7 @@ class StageCostModel:
         Returns:
             Two tensors, `... x K`.
         """
+        X = X.double()
         shape = (*X.shape[:-1], len(self.columns))
         mean, std = X.new_full(shape, self._prior_mean), X.new_full(shape, PRIOR_STD)
         if self._gps is not None:

@@ -8,7 +8,7 @@ Every design is a sequence that depends on the seed alone, or on the trials so f
 a study that is resumed goes on with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from eeipu.candidates import quasi_random
 from eeipu.search import Search
 
-__all__ = ["Design", "cost_effective", "independent", "prefix_sharing"]
+__all__ = ["Design", "cost_effective", "independent", "no_design", "prefix_sharing"]
 
 Array = NDArray[np.float64]
 Design = Callable[[Search], Array | None]
@@ -59,6 +59,11 @@ def prefix_sharing(search: Search) -> Array | None:
     return point
 
 
+def no_design(search: Search) -> Array | None:  # noqa: ARG001 - it is over at once
+    """No warm-up at all."""
+    return None
+
+
 def _is_over(search: Search) -> bool:
     return len(search.history) + len(search.history.running) >= search.n_initial
 
@@ -85,24 +90,39 @@ def cost_effective(search: Search) -> Array | None:
 
     Note:
         Where no cost is known yet, the point is the first of the quasi-random ones. Running
-        trials count as having run.
+        trials count as having run. Where trials cost nothing, it ends as other designs do.
     """
     history = search.history
-    if history.spent >= INITIAL_SHARE * search.budget:
+    if history.spent >= INITIAL_SHARE * search.budget or (history.spent == 0 and _is_over(search)):
         return None
     cube = history.pipeline.cube
     points = cube.snap(quasi_random(len(cube), COST_EFFECTIVE_POINTS, search.seed))
+    seen = np.concatenate([history.X, history.running_X])
     if not np.isfinite(history.total_costs).any():
         first: Array = points[search.number % len(points)]
         return first
-    mean, _ = search.total_cost.log_cost_posterior(torch.from_numpy(points))
-    design = np.concatenate([history.X, history.running_X])
-    distance = np.linalg.norm(points[:, None] - design[None], axis=-1).min(axis=1)
-    left = np.arange(len(points))
-    costs = mean.squeeze(-1).numpy()
+    distance = _distances(points, seen, cube.categorical_columns).min(axis=1)
+    new = distance > 0
+    if not new.any():
+        return None
+    mean, _ = search.total_cost.log_cost_posterior(torch.from_numpy(points[new]))
+    chosen: Array = points[new][_cheap_and_far(mean.squeeze(-1).numpy(), distance[new])]
+    return chosen
+
+
+def _distances(A: Array, C: Array, categorical: Sequence[int]) -> Array:
+    """Euclidean distances, `a x d` and `c x d -> a x c`; different categories are 1 apart."""
+    difference = A[:, None] - C[None]
+    difference[..., list(categorical)] = difference[..., list(categorical)] != 0
+    distance: Array = np.linalg.norm(difference, axis=-1)
+    return distance
+
+
+def _cheap_and_far(costs: Array, distance: Array) -> int:
+    """What is left when the costliest and the nearest point are dropped in turn."""
+    left = np.arange(len(costs))
     while len(left) > 1:
         left = np.delete(left, costs[left].argmax())
         if len(left) > 1:
             left = np.delete(left, distance[left].argmin())
-    chosen: Array = points[left[0]]
-    return chosen
+    return int(left[0])

@@ -217,6 +217,21 @@ class ExactGPs:
             setattr(chosen, name, getattr(self, name)[b])
         return chosen
 
+    def believing(self, X: Tensor) -> "ExactGPs":
+        """The GPs after observing their own means at `X` (`m x d`), hyper-parameters unchanged.
+
+        This is the kriging believer of Ginsbourger, Le Riche and Carraro (2010): what is being
+        evaluated there no longer tempts, and means elsewhere stay as they are.
+        """
+        believer = copy(self)
+        believer.__dict__.pop("_inverse_factor", None)
+        mean, _ = self.posterior(X)
+        believer._X = torch.cat([self._X, X])
+        believer._y = torch.cat([self._y, (mean - self._mean) / self._std], dim=-1)
+        believer._observed = torch.cat([self._observed, torch.ones_like(mean).bool()], dim=-1)
+        believer._condition()
+        return believer
+
     @property
     def scale(self) -> Tensor:
         """The standard deviation of each GP's observations, `B`."""

@@ -45,8 +45,9 @@ class History:
 
     Attributes:
         pipeline: The pipeline that was tuned.
-        ended: The trials that succeeded or failed, by number.
+        ended: The trials that succeeded, failed or were pruned, by number.
         running: The trials that have a configuration and no result yet.
+        interrupted: The trials that were cut off, and run again under another number.
         spent: What the budget has paid so far, for all trials.
         is_minimized: Whether the study minimises, so that values change sign here.
     """
@@ -54,6 +55,7 @@ class History:
     pipeline: Pipeline
     ended: tuple[FrozenTrial, ...]
     running: tuple[FrozenTrial, ...]
+    interrupted: tuple[FrozenTrial, ...]
     spent: float
     is_minimized: bool
 
@@ -66,11 +68,12 @@ class History:
         trials = study.get_trials(deepcopy=False)
         space = pipeline.space
         whole = [trial for trial in trials if trial.params.keys() >= space.keys()]
-        states = (TrialState.COMPLETE, TrialState.FAIL)
+        states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
         return cls(
             pipeline,
             tuple(t for t in whole if t.state in states and not is_interrupted(t)),
             tuple(t for t in whole if t.state is TrialState.RUNNING),
+            tuple(t for t in whole if is_interrupted(t)),
             spent(trials),
             study.direction is StudyDirection.MINIMIZE,
         )
@@ -85,28 +88,45 @@ class History:
 
     @cached_property
     def values(self) -> Array:
-        """Their objective values, `n`."""
+        """Their objective values, `n`; NaN for failed and pruned trials, and infinite values."""
         sign = -1.0 if self.is_minimized else 1.0
-        return np.array(
+        values = np.array(
             [
                 sign * trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
                 for trial in self.ended
             ],
             dtype=np.float64,
         )
+        return np.where(np.isfinite(values), values, math.nan)
 
     @cached_property
     def stage_costs(self) -> Array:
         """Their stages' true costs, `n x K`."""
+        costs = np.array([self._costs_of(trial) for trial in self.ended], dtype=np.float64)
+        # What a trial finished before it was cut off is reused by the one that runs it again.
+        left = {
+            key: cost
+            for trial in self.interrupted
+            for key, cost in zip(
+                trial.user_attrs.get("stage_keys", []), self._costs_of(trial), strict=False
+            )
+            if not math.isnan(cost)
+        }
+        for trial, row in zip(self.ended, costs, strict=True):
+            for k, key in enumerate(trial.user_attrs.get("stage_keys", [])):
+                if math.isnan(row[k]):
+                    row[k] = left.pop(key, math.nan)
+        return costs.reshape(len(self.ended), len(self.pipeline.stages))
+
+    def _costs_of(self, trial: FrozenTrial) -> list[float]:
         names = self.pipeline.stage_names
-        costs = np.full((len(self.ended), len(names)), math.nan)
-        for row, trial in enumerate(self.ended):
-            recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
-            for column, (name, cost) in enumerate(zip(names, recorded, strict=True)):
-                # A stage that broke off says nothing about what a whole run of it costs.
-                if cost is not None and name != trial.user_attrs.get("failed_stage"):
-                    costs[row, column] = cost
-        return costs
+        recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
+        # A stage that broke off says nothing about what a whole run of it costs.
+        failed = trial.user_attrs.get("failed_stage")
+        return [
+            math.nan if cost is None or name == failed else cost
+            for name, cost in zip(names, recorded, strict=True)
+        ]
 
     @cached_property
     def total_costs(self) -> Array:

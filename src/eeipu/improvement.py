@@ -72,15 +72,17 @@ class LogPendingEI(AcquisitionFunction):
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
         """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
-        pending = self._pending.expand(*X.shape[:-2], *self._pending.shape)
-        normal = self.model.posterior(torch.cat([X, pending], dim=-2)).mvn
-        mean = normal.mean[..., :1]
-        row = normal.covariance_matrix[..., 0, :]
-        variance, shared = row[..., :1], row[..., 1:]
-        explained = torch.linalg.solve_triangular(self._factor, shared.unsqueeze(-1), upper=False)
-        left = variance - explained.square().sum(-2)
+        # One set of all candidates and the running points: what the latter share with the data is
+        # computed once, where a set for each candidate would compute it for each.
+        points = X.reshape(-1, X.shape[-1])
+        normal = self.model.posterior(torch.cat([points, self._pending])).mvn
+        b = len(points)
+        mean, variance = normal.mean[:b, None], normal.variance[:b, None]
+        shared = normal.covariance_matrix[:b, b:]
+        explained = torch.linalg.solve_triangular(self._factor, shared.T, upper=False)
+        left = variance - explained.square().sum(0).unsqueeze(-1)
         std = left.clamp_min(JITTER * variance.detach()).sqrt()
         means = mean + shared @ self._weights
         log_ei = std.log() + _log_ei_helper((means - self._best) / std)
         average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
-        return average
+        return average.reshape(X.shape[:-2])

@@ -38,6 +38,12 @@ MAX_SPLITS = 8
 # No stage's space is split more often: quarters tell where an early stage is good.
 SPLITS_EACH = 2
 
+# What a trial's random numbers are for.
+SIGNS, LEAF = range(2)
+
+# No leaf may become impossible: its subtree may be all that is left to draw from.
+LEAST_PROBABILITY = 1e-12
+
 
 @dataclass(frozen=True)
 class Split:
@@ -61,7 +67,8 @@ def lambo_region(search: Search) -> Region:
         The paper leaves open how variables of a stage that does not move are treated inside their
         cell; here they stay as they were, which is what makes its outputs reusable. A trial's loss
         is its place between the best and the worst value so far; eta is that of the bandit's
-        regret bound for as many trials as there have been.
+        regret bound for as many trials as there have been. Probabilities have a floor, where the
+        bandit's paper leaves out losses of improbable leaves.
     """
     pipeline, history = search.history.pipeline, search.history
     splits = _splits(pipeline)
@@ -71,13 +78,13 @@ def lambo_region(search: Search) -> Region:
     eta = np.sqrt(np.log(max(2, len(p))) / (len(p) * len(leaves)))
     height = len(splits)
     for trial, leaf, loss in zip(history.ended, leaves, losses, strict=True):
-        signs = search.random(trial.number).choice([-1, 1], size=len(splits))
+        signs = search.random(trial.number, SIGNS).choice([-1, 1], size=len(splits))
         height = _first_descent(signs)
         p = _updated(p, int(leaf), float(loss), signs, float(eta))
     leaf = int(leaves[-1])
     near = np.arange(len(p)) >> height == leaf >> height
     weights = np.where(near, p, 0.0)
-    chosen = int(search.random(search.number).choice(len(p), p=weights / weights.sum()))
+    chosen = int(search.random(search.number, LEAF).choice(len(p), p=weights / weights.sum()))
     # A stage stays if all its splits agree with the last trial's by the rule, not by chance.
     moved = [split.stage for split in splits[len(splits) - height :]]
     first = min(moved, default=len(pipeline.stages) - 1)
@@ -95,15 +102,19 @@ def _splits(pipeline: Pipeline) -> list[Split]:
     each = min(SPLITS_EACH, max(1, MAX_SPLITS // max(1, len(early))))
     splits = []
     for k in early:
-        columns, cells = pipeline.stage_columns[k], pipeline.cube.cells
         halvings = [
             Split(k, column, level)
             for level in range(each)
-            for column in columns
-            if (cells[column] or 2**each) >= 2 ** (level + 1)
+            for column in pipeline.stage_columns[k]
+            if _fills(pipeline.cube.values(column), 2 ** (level + 1))
         ]
         splits += halvings[:each]
     return splits[:MAX_SPLITS]
+
+
+def _fills(values: Array, parts: int) -> bool:
+    """Whether every one of so many equal parts holds a value; a continuous column has no list."""
+    return len(values) == 0 or len(np.unique(np.floor(values * parts))) == parts
 
 
 def _leaves(splits: list[Split], X: Array) -> NDArray[np.int64]:
@@ -148,8 +159,7 @@ def _updated(p: Array, leaf: int, loss: float, signs: NDArray[np.int64], eta: fl
             level = _passed_up(p, level, h, (1 + signs[h - 1]) * eta, eta)
         total = total + sign * level
     logs = np.log(p) - eta * total
-    # No leaf may become impossible: its subtree may be all that is left to draw from.
-    updated = np.maximum(np.exp(logs - logs.max()), 1e-12)
+    updated = np.maximum(np.exp(logs - logs.max()), LEAST_PROBABILITY)
     normalised: Array = updated / updated.sum()
     return normalised
 

@@ -14,7 +14,7 @@ from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_impr
 from eeipu.baselines import GittinsIndex, LogEIPerCost
 from eeipu.candidates import Region, Score
 from eeipu.cascade import CascadeEI
-from eeipu.designs import INITIAL_SHARE, Design, cost_effective, independent
+from eeipu.designs import INITIAL_SHARE, Design, cost_effective, independent, no_design
 from eeipu.errors import ConfigurationError
 from eeipu.lambo import lambo_region
 from eeipu.search import Search
@@ -32,6 +32,10 @@ UCB_BETA = 4.0
 # PBGI's lambda, as in the paper's experiments, for an objective whose observations have a standard
 # deviation of 1 and trials that cost 1 on average.
 PBGI_PRICE = 1e-4
+
+
+# What is free counts as so little of a mean trial, where a logarithm of it is taken.
+LEAST_COST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,10 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
         search.objective,
         search.costs,
         search.best_f,
-        memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.load_cost,
+        memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         cooling=search.cooling,
         X_pending=search.X_pending,
-        remaining=search.remaining if is_careful and search.remaining > 0 else None,
+        remaining=search.uncommitted if is_careful and search.uncommitted > 0 else None,
         seed=search.trial_seed,
     )
 
@@ -91,8 +95,9 @@ def gittins_index(search: Search, price: float) -> Score:
         search: What is known.
         price: What a unit of cost is worth, in the unit of the search's values.
     """
+    free = LEAST_COST * search.mean_cost
     return GittinsIndex(
-        search.objective, search.costs, price=price, memoized_cost=search.load_cost
+        search.believer, search.costs, price=price, memoized_cost=max(search.load_cost, free)
     ).score
 
 
@@ -133,21 +138,24 @@ def _ms_carbo(search: Search) -> Score:
 
 def _pbgi(search: Search) -> Score:
     price = PBGI_PRICE * search.objective.scale / search.mean_cost
-    return _without_memory(GittinsIndex(search.objective, search.total_cost, price=price))
+    return _without_memory(GittinsIndex(search.believer, search.total_cost, price=price))
 
 
 def _ucb(search: Search) -> Score:
-    return _without_memory(UpperConfidenceBound(search.objective, beta=UCB_BETA))
+    return _without_memory(UpperConfidenceBound(search.believer, beta=UCB_BETA))
 
 
 def _cascade(search: Search) -> Score:
     history, pipeline = search.history, search.history.pipeline
-    return CascadeEI(
-        history.X,
-        history.stage_values,
-        pipeline.stage_columns,
-        categorical=pipeline.cube.categorical_columns,
-        seed=search.trial_seed,
+    return _without_memory(
+        CascadeEI(
+            history.X,
+            history.stage_values,
+            pipeline.stage_columns,
+            categorical=pipeline.cube.categorical_columns,
+            pending=history.running_X,
+            seed=search.trial_seed,
+        )
     )
 
 
@@ -182,8 +190,8 @@ METHODS = {
         Method("lambo", _ucb, region=lambo_region),
         Method("ms-bo", _cascade),
         Method("pbgi", _pbgi),
-        Method("random", None),
-        Method("random-grid", None, levels=RANDOM_GRID_LEVELS),
+        Method("random", None, design=independent),
+        Method("random-grid", None, design=no_design, levels=RANDOM_GRID_LEVELS),
     )
 }
 

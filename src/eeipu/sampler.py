@@ -22,7 +22,7 @@ from eeipu.methods import eeipu, gittins_index, method_named
 from eeipu.pipeline import Pipeline
 from eeipu.search import Search
 
-__all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_budget"]
+__all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_budget", "check_price"]
 
 # The paper's warm-up.
 DEFAULT_N_INITIAL = 10
@@ -45,6 +45,15 @@ def check_budget(budget: float) -> float:
         ConfigurationError: It is not a positive, finite number.
     """
     return _positive(budget, "the budget", "in seconds or in the unit of the declared costs")
+
+
+def check_price(price: float) -> float:
+    """The price of a unit of cost as a float.
+
+    Raises:
+        ConfigurationError: It is not a positive, finite number.
+    """
+    return _positive(price, "the price of a unit of cost", "in the unit of the objective")
 
 
 def _positive(value: object, what: str, unit: str) -> float:
@@ -90,13 +99,16 @@ class EEIPUSampler(BaseSampler):
         n_initial: Trials of the warm-up design, before models are fitted.
         cache: Tells which stage outputs are there now, by content key; `None`: none ever are.
         method: One of `eeipu.methods.METHODS`.
-        price: See `Tuner`.
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
             one that meets it grown.)
 
     Raises:
         ConfigurationError: An argument is out of range.
+
+    Attributes:
+        keeps_last: Whether the last trial's outputs are in the cache, so that a warm-up can share
+            them.
     """
 
     def __init__(
@@ -108,7 +120,6 @@ class EEIPUSampler(BaseSampler):
         n_initial: int | None = None,
         cache: Container[str] | None = None,
         method: str = "eeipu",
-        price: float | None = None,
         seed: int | None = None,
     ) -> None:
         n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
@@ -120,16 +131,18 @@ class EEIPUSampler(BaseSampler):
         self.n_initial = n_initial
         self.cache = cache
         self.method = method_named(method)
-        unit = "in the unit of the objective"
-        self.price = None if price is None else _positive(price, "the price of cost", unit)
+        self.keeps_last = True
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
         self._fitted: dict[str, torch.Tensor] = {}
+        self._last_search: Search
+        self._last_state: tuple[Any, ...] = ()
 
     def reseed_rng(self) -> None:
         """Start from fresh randomness (Optuna calls this in parallel workers)."""
         self._entropy = np.random.SeedSequence().entropy
         self._independent.reseed_rng()
+        self._last_state = ()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -184,14 +197,31 @@ class EEIPUSampler(BaseSampler):
                 yield candidate.params
 
     def _search(self, history: History, number: int) -> Search:
-        warm_start = self._fitted if number % REFIT_EVERY else {}
-        return Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
+        """The state of the search; where nothing has changed, with the models already fitted."""
+        running = tuple(trial.number for trial in history.running)
+        state = (number, len(history), running)
+        if state != self._last_state:
+            warm_start = self._fitted if number % REFIT_EVERY else {}
+            self._last_state = state
+            self._last_search = Search(
+                history, self.budget, self.n_initial, number, self._seed(), warm_start
+            )
+        return self._last_search
 
     def _warm_up(self, search: Search) -> NDArray[np.float64] | None:
         """The next point of the warm-up; `None` when it is over."""
-        design = self.method.design or (independent if self.cache is None else prefix_sharing)
+        can_share = (
+            self.cache is not None
+            and self.keeps_last
+            and any(stage.memoize for stage in self.pipeline.stages[:-1])
+        )
+        design = self.method.design or (prefix_sharing if can_share else independent)
         point = design(search)
-        if point is None and np.count_nonzero(~np.isnan(search.history.values)) < 2:
+        if (
+            point is None
+            and self.method.score is not None
+            and np.count_nonzero(~np.isnan(search.history.values)) < 2
+        ):
             point = quasi_random(len(self.pipeline.cube), 1, search.seed, skip=search.number)[0]
         return point
 
@@ -213,8 +243,18 @@ class EEIPUSampler(BaseSampler):
             bounds=bounds,
         )
 
-    def check_worth(self, study: optuna.Study) -> None:
+    def _first_new(self, search: Search, score: Score) -> Candidate | None:
+        """The best candidate that has not run."""
+        seen = search.history.configurations
+        candidates = self._maximizers(search, score)
+        return next((c for c in candidates if search.history.identity(c.params) not in seen), None)
+
+    def check_worth(self, study: optuna.Study, price: float | None) -> None:
         """Check that another trial is worth its cost, where the user or the method asks for it.
+
+        Args:
+            study: The study.
+            price: What a unit of cost is worth, in the unit of the objective; `None`: anything.
 
         Raises:
             NothingWorthwhile: No candidate's expected improvement is worth its expected cost at
@@ -222,22 +262,22 @@ class EEIPUSampler(BaseSampler):
             BudgetTooSmall: The method is careful, and what is left of the budget pays for the next
                 candidate with a chance of less than a half.
         """
-        if self.price is None and not self.method.is_careful:
+        if price is None and not self.method.is_careful:
             return
         history = History.of(study, self.pipeline)
         search = self._search(history, len(study.get_trials(deepcopy=False)))
         if self._warm_up(search) is not None:
             return
         with _threads_for(len(history)):
-            if self.price is not None:
-                self._check_price(search, self.price)
+            if price is not None:
+                self._check_price(search, price)
             if self.method.is_careful:
                 self._check_chance(search)
 
     def _check_price(self, search: Search, price: float) -> None:
         score = gittins_index(search, price / search.unit)
-        best = next(self._maximizers(search, score))
-        if best.score <= search.best_f:
+        best = self._first_new(search, score)
+        if best is not None and best.score <= search.best_f:
             raise NothingWorthwhile(
                 f"no candidate's expected improvement is worth its expected cost at a price of "
                 f"{price!r} per unit of cost; lower the price to go on."
@@ -245,23 +285,28 @@ class EEIPUSampler(BaseSampler):
 
     def _check_chance(self, search: Search) -> None:
         assert self.method.score is not None
-        best = next(self._maximizers(search, self.method.score(search)))
+        best = self._first_new(search, self.method.score(search))
+        if best is None:
+            return
         X = torch.from_numpy(self.pipeline.cube.encode([best.params]))
         memoized = torch.tensor(best.prefix.memoized)
-        chance = eeipu(search).log_chance_to_pay(X, memoized, search.remaining).exp().item()
+        chance = eeipu(search).log_chance_to_pay(X, memoized, search.uncommitted).exp().item()
         if chance < 0.5:
             raise BudgetTooSmall(
-                f"what is left of the budget, {search.remaining:.4g}, pays for the next candidate "
-                f"with a chance of {chance:.0%}; raise the budget to go on."
+                f"what is left of the budget, {search.uncommitted:.4g}, pays for the next "
+                f"candidate with a chance of {chance:.0%}; raise the budget to go on."
             )
 
     def _unseen(self, history: History, number: int) -> dict[str, Any]:
-        """A random configuration that has not run; any one where all have."""
+        """A random configuration that has not run; any one where all have.
+
+        Where the method has levels, one of its grid as long as that is not used up.
+        """
         rng = np.random.default_rng(self._seed(number))
         cube = self.pipeline.cube
-        for _ in range(RANDOM_TRIES):
+        for attempt in range(RANDOM_TRIES):
             point = rng.random(len(cube))
-            if self.method.levels is not None:
+            if self.method.levels is not None and 2 * attempt < RANDOM_TRIES:
                 point = (np.floor(point * self.method.levels) + 0.5) / self.method.levels
             params = cube.decode(point)
             if history.identity(params) not in history.configurations:

@@ -18,8 +18,8 @@ __all__ = ["Search"]
 
 Array = NDArray[np.float64]
 
-# A reused stage is taken to cost at least so much of an executed one, where loading is charged
-# nothing: 1 / C of a candidate that is all but free must not outweigh everything else.
+# A reused stage is taken to cost at least so much of a stage's mean cost: 1 / C of a candidate that
+# is all but free must not outweigh everything else.
 LEAST_LOAD_SHARE = 1e-2
 
 
@@ -48,14 +48,24 @@ class Search:
         """A seed for this trial alone, the same in a study that is resumed."""
         return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0])
 
-    def random(self, number: int) -> np.random.Generator:
-        """The random numbers of a trial, this one or an earlier one."""
-        return np.random.default_rng([self.seed, number])
+    def random(self, number: int, purpose: int) -> np.random.Generator:
+        """Random numbers of a trial, this one or an earlier one; purposes are independent."""
+        return np.random.default_rng([self.seed, number, purpose])
 
     @property
     def remaining(self) -> float:
         """What is left of the budget; never negative."""
         return max(0.0, self.budget - self.history.spent)
+
+    @cached_property
+    def uncommitted(self) -> float:
+        """What is left of the budget after running trials, as far as their costs are foreseen."""
+        if self.X_pending is None:
+            return self.remaining
+        mean, _ = self.costs.log_cost_posterior(self.X_pending)
+        charged = [trial.user_attrs.get("charged") or 0.0 for trial in self.history.running]
+        foreseen = mean.exp().sum(-1).numpy() - np.array(charged)
+        return max(0.0, self.remaining - float(foreseen.clip(0.0).sum()))
 
     @cached_property
     def cooling(self) -> float:
@@ -77,8 +87,10 @@ class Search:
     def unit(self) -> float:
         """How much of the objective is 1 in `values`."""
         values = self.history.values
-        unit = float(np.nanmax(values) - np.nanmedian(values))
-        return unit if unit > 0 else 1.0
+        middle = np.nanmedian(values)
+        # More than half of the values may equal the best.
+        spans = [float(np.nanmax(values) - middle), float(middle - np.nanmin(values)), 1.0]
+        return next(span for span in spans if span > 0)
 
     @cached_property
     def objective(self) -> ObjectiveModel:
@@ -91,6 +103,16 @@ class Search:
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
         )
+
+    @cached_property
+    def believer(self) -> ObjectiveModel:
+        """The model of `values` that takes its means for what running trials will give.
+
+        For scores that have no way of their own to count running trials.
+        """
+        if self.X_pending is None:
+            return self.objective
+        return self.objective.believing(self.X_pending)
 
     @cached_property
     def costs(self) -> StageCostModel:
@@ -142,7 +164,7 @@ class Search:
 
     @cached_property
     def load_cost(self) -> float:
-        """What a reused stage has been charged on average, and never nothing.
+        """What a reused stage has been charged on average.
 
         Loading the deepest output serves all stages above it, so its time is shared among them.
         """
@@ -153,6 +175,11 @@ class Search:
                 executed = sum(cost or 0.0 for cost in attrs["stage_costs"])
                 loads += max(0.0, attrs["charged"] - executed)
                 reused += sum(attrs["memoized"])
+        return loads / max(reused, 1)
+
+    @cached_property
+    def memoized_cost(self) -> float:
+        """What a reused stage is taken to cost: the load cost, and never nothing."""
         known = self.history.stage_costs[~np.isnan(self.history.stage_costs)]
         typical = float(known.mean()) if len(known) and known.any() else 1.0
-        return max(loads / max(reused, 1), LEAST_LOAD_SHARE * typical)
+        return max(self.load_cost, LEAST_LOAD_SHARE * typical)

@@ -9,6 +9,7 @@ drawn in wherever left-out values are then predicted better.
 """
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -75,6 +76,12 @@ class ObjectiveModel(Model):
         self._gp = both.select([int(warped + log_slope.sum() > plain)])
         self.scale = self._gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
+
+    def believing(self, X: Tensor) -> "ObjectiveModel":
+        """The model after observing its own means at `X` (`m x d`), for functions of one point."""
+        believer = copy(self)
+        believer._gp = self._gp.believing(X)
+        return believer
 
     def _best(self, X: Tensor, values: Tensor) -> float:
         observed = ~values.isnan()

@@ -25,6 +25,7 @@ class Trials:
         study: Where the trials live.
         pipeline: What they are configurations of.
         top_q: The stage outputs of this many best trials are worth keeping.
+        price: What a unit of cost is worth; see `Tuner`.
         callbacks: Called as `callback(study, trial)` after every trial.
     """
 
@@ -34,11 +35,13 @@ class Trials:
         pipeline: Pipeline,
         *,
         top_q: int,
+        price: float | None = None,
         callbacks: tuple[Callback, ...] = (),
     ) -> None:
         self.study = study
         self.pipeline = pipeline
         self._top_q = top_q
+        self._price = price
         self._callbacks = callbacks
 
     @property
@@ -64,12 +67,14 @@ class Trials:
                 f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
                 f"been evaluated or are running; widen the space to go on."
             )
+        start = time.perf_counter()
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
             sampler.cache = kept
+            # Those who run the stages themselves keep the outputs of the best trials alone.
+            sampler.keeps_last = driver is not None
             if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                sampler.check_worth(self.study)
-        start = time.perf_counter()
+                sampler.check_worth(self.study, self._price)
         trial = self.study.ask()
         try:
             if driver is not None:

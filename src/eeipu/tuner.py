@@ -19,7 +19,7 @@ from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.progress import showing
-from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget
+from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
 from eeipu.space import Params
 from eeipu.studies import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
 from eeipu.trials import Callback, Trials
@@ -131,7 +131,6 @@ class Tuner:
                     top_q=self.top_q,
                     n_initial=self.n_initial,
                     method=method,
-                    price=price,
                     seed=seed,
                 )
             ),
@@ -139,7 +138,11 @@ class Tuner:
             study_name=study_name,
         )
         self._trials = Trials(
-            self.study, pipeline, top_q=self.top_q, callbacks=_checked_callbacks(callbacks)
+            self.study,
+            pipeline,
+            top_q=self.top_q,
+            price=None if price is None else check_price(price),
+            callbacks=_checked_callbacks(callbacks),
         )
         self._asked: dict[int, optuna.Trial] = {}
 
