@@ -28,7 +28,7 @@ def run(
     problems: Annotated[list[str] | None, typer.Argument(help="Names; none: all.")] = None,
     methods: Annotated[
         str, typer.Option(help="Comma-separated; '+cache' behind a method gives it a cache.")
-    ] = "eeipu+cache,eeipu-paper+cache,ei+cache,ei,random+cache",
+    ] = "eeipu+cache,eeipu-paper+cache,carbo,ei+cache,ei",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to this.")] = 10,
     n_initial: Annotated[int, typer.Option(min=2, help="Warm-up trials.")] = 11,
     budget_factor: Annotated[
