@@ -1,0 +1,415 @@
+"""Entries in a directory: one file each, which appears whole or not at all.
+
+entries/ab/<key>.stage      the entries, in 256 folders by a digest of the key
+hits/ab/<digest>            8 bytes for every time an entry was loaded: the seconds it took
+partial/<name>              entries that are being written, each locked by its writer
+quarantine/<key>.<name>     damaged entries
+locks/ uses/ pins/          see `eeipu.holders`
+"""
+
+import fcntl
+import mmap
+import os
+import stat
+import struct
+import time
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from io import FileIO
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from eeipu.entries import (
+    DamagedEntry,
+    Entry,
+    Header,
+    Segment,
+    Use,
+    mapped_payload,
+    read_header,
+    read_payload,
+    write_entry,
+)
+from eeipu.errors import ConfigurationError
+from eeipu.stores import Pending
+
+__all__ = ["DirectoryStore", "check_private"]
+
+_SUFFIX = ".stage"
+
+# A folder that changed so recently may change again without its time stamp showing it.
+_TICK_NS = 2_000_000_000
+
+_HIT = struct.Struct("<d")
+
+
+def check_private(root: Path) -> None:
+    """Refuse a directory that others than this user can write to.
+
+    Raises:
+        ConfigurationError: It belongs to somebody else, or its mode lets others write.
+    """
+    status = root.stat()
+    problem = None
+    if status.st_uid != os.geteuid():
+        problem = f"belongs to the user {status.st_uid}, not to {os.geteuid()}"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        problem = f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    if problem is not None:
+        raise ConfigurationError(
+            f"the cache directory {str(root)!r} {problem}. Loading an entry can run the code of "
+            f"whoever wrote it: choose another directory, chmod it to 0700, or, if you would run "
+            f"their code, say so with StageCache(..., shared=True)."
+        )
+
+
+@dataclass
+class _Folder:
+    """What one of the 256 folders held when it was last listed."""
+
+    changed_ns: int = -1
+    listed_ns: int = 0
+    files: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+
+class DirectoryStore:
+    """One file an entry, on a local or shared file system.
+
+    Args:
+        root: The directory; it is made, for this user alone, where there is none.
+        shared: Whether others may write to it too.
+        mapped: Whether values are mapped from their files instead of read.
+        now: Seconds since 1970.
+
+    Raises:
+        ConfigurationError: Others can write to the directory, and it is not `shared`.
+        OSError: It cannot be made.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        shared: bool = False,
+        mapped: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.root = root
+        self._shared = shared
+        self._mapped = mapped
+        self._now = now
+        self._folders: dict[str, _Folder] = {}
+        self._mkdir(root)
+        if not shared:
+            check_private(root)
+        with suppress(OSError):  # a directory that can only be read is a cache too
+            self.clean()
+
+    def _mkdir(self, path: Path) -> None:
+        path.mkdir(mode=0o777 if self._shared else 0o700, parents=True, exist_ok=True)
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/entries/{_folder(key)}/{quote(key, safe='')}{_SUFFIX}"
+
+    def _hits(self, key: str) -> str:
+        # Not under the key itself: whoever looks for a key's file should find one.
+        return f"{self.root}/hits/{_folder(key)}/{_digest(key)}"
+
+    def read(self, key: str) -> Entry:
+        """See `Store`."""
+        with self._opened(key) as file:
+            header = self._header(file, key)
+            if self._mapped and header.payload_bytes > 0:
+                return Entry(header, _map(file, header))
+            return Entry(header, read_payload(file, header))
+
+    def header(self, key: str) -> Header:
+        """See `Store`."""
+        with self._opened(key) as file:
+            return self._header(file, key)
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[FileIO]:
+        try:
+            file = FileIO(self._path(key))
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        with file:
+            if not self._shared:
+                self._check_owner(file)
+            yield file
+
+    def _check_owner(self, file: FileIO) -> None:
+        status = os.fstat(file.fileno())
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(
+                "it is another user's, or others can write to it; StageCache(..., shared=True) "
+                "takes such entries"
+            )
+
+    def _header(self, file: FileIO, key: str) -> Header:
+        header = read_header(file)
+        if header.key != key:
+            raise DamagedEntry(f"it belongs to the key {header.key!r}")
+        return header
+
+    def contains(self, key: str) -> bool:
+        """See `Store`."""
+        path = self._path(key)
+        if os.path.exists(path):
+            return True
+        # Clients of a shared file system remember for a while that a name was not there; to open
+        # its folder makes them look again.
+        with suppress(FileNotFoundError), os.scandir(os.path.dirname(path)) as listed:
+            next(listed, None)
+            return os.path.exists(path)
+        return False
+
+    def signature(self, key: str) -> Hashable:
+        """See `Store`."""
+        try:
+            status = os.stat(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(key) from None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
+        """See `Store`."""
+        pending = _Partial(self, header.key)
+        try:
+            pending.header = write_entry(pending.file, header, segments)
+            pending.file.flush()
+            os.fsync(pending.file.fileno())
+        except BaseException:
+            pending.discard()
+            raise
+        return pending
+
+    def partial(self) -> tuple[str, int]:
+        """A new file for a writer, locked for as long as the writer lives."""
+        folder = self.root / "partial"
+        self._mkdir(folder)
+        while True:
+            path = f"{folder}/{uuid.uuid4().hex}"
+            mode = 0o666 if self._shared else 0o600
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+            with suppress(OSError):  # file systems without locks: `clean` leaves young files
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # `clean` may have taken it, not yet locked, for what a dead writer left.
+            if os.fstat(descriptor).st_nlink > 0:
+                return path, descriptor
+            os.close(descriptor)
+
+    def place(self, partial: str, key: str) -> None:
+        """Move what a writer has finished to where readers look, for good."""
+        path = self._path(key)
+        folder = os.path.dirname(path)
+        self._mkdir(Path(folder))
+        os.replace(partial, path)
+        _sync(folder)
+
+    def mark(self, key: str, load_s: float) -> None:
+        """See `Store`."""
+        path = self._hits(key)
+        # The entry may have gone since, or belong to someone else who shares it.
+        with suppress(OSError):
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            except FileNotFoundError:
+                self._mkdir(Path(path).parent)
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(descriptor, _HIT.pack(load_s))
+            finally:
+                os.close(descriptor)
+
+    def sizes(self) -> dict[str, int]:
+        """See `Store`."""
+        return {key: size_bytes for key, (size_bytes, _) in self._listed("entries").items()}
+
+    def uses(self) -> dict[str, Use]:
+        """See `Store`."""
+        hits = self._listed("hits")
+        found = []
+        for key, (size_bytes, written_s) in self._listed("entries").items():
+            hit_bytes, hit_s = hits.get(_digest(key), (0, 0.0))
+            used_s = max(written_s, hit_s)
+            count = hit_bytes // _HIT.size
+            found.append((used_s, key, Use(size_bytes, used_s, count)))
+        return {key: use for _, key, use in sorted(found, key=lambda each: each[:2])}
+
+    def load_s(self, key: str) -> float | None:
+        """What loading an entry took, on average; `None` if it never was loaded."""
+        try:
+            marks = Path(self._hits(key)).read_bytes()
+        except OSError:
+            return None
+        whole = marks[: len(marks) // _HIT.size * _HIT.size]
+        times = [load_s for (load_s,) in _HIT.iter_unpack(whole)]
+        return sum(times) / len(times) if times else None
+
+    def _listed(self, kind: str) -> dict[str, tuple[int, float]]:
+        """Name -> bytes and time of change, of all files of a kind."""
+        listed: dict[str, tuple[int, float]] = {}
+        try:
+            folders = os.listdir(f"{self.root}/{kind}")
+        except FileNotFoundError:
+            return listed
+        for name in folders:
+            listed |= self._list_folder(f"{kind}/{name}")
+        return listed
+
+    def _list_folder(self, name: str) -> dict[str, tuple[int, float]]:
+        """The files of one folder, listed again only if it has changed since it last was."""
+        known = self._folders.get(name, _Folder())
+        path = f"{self.root}/{name}"
+        try:
+            changed_ns = os.stat(path).st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        is_settled = known.listed_ns - known.changed_ns > _TICK_NS
+        if name.startswith("hits/") or changed_ns != known.changed_ns or not is_settled:
+            # Appending to a file does not change its folder: hits are always listed.
+            known = _Folder(changed_ns, time.time_ns(), _files(path))
+            self._folders[name] = known
+        return known.files
+
+    def delete(self, key: str) -> None:
+        """See `Store`."""
+        for path in (self._path(key), self._hits(key)):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def quarantine(self, key: str) -> None:
+        """See `Store`."""
+        folder = self.root / "quarantine"
+        self._mkdir(folder)
+        name = f"{quote(key, safe='')}.{uuid.uuid4().hex[:8]}"
+        with suppress(FileNotFoundError):  # another reader was faster
+            os.replace(self._path(key), folder / name)
+            self.delete(key)  # its hits
+
+    def quarantined_bytes(self) -> int:
+        """See `Store`."""
+        return sum(size_bytes for size_bytes, _ in _files(f"{self.root}/quarantine").values())
+
+    def empty_quarantine(self) -> int:
+        """See `Store`."""
+        return _remove(_paths(self.root / "quarantine"))
+
+    def clean(self, *, thoroughly: bool = False) -> int:
+        """See `Store`."""
+        removed = sum(map(_remove_if_dead, _paths(self.root / "partial")))
+        return removed + (_remove(self._orphans()) if thoroughly else 0)
+
+    def _orphans(self) -> list[Path]:
+        """The hits of entries that have gone."""
+        digests = set(map(_digest, self.sizes()))
+        return [path for path in self.root.glob("hits/*/*") if path.name not in digests]
+
+    def tidy(self) -> None:
+        """Remove the folders that are empty."""
+        folders = [path for path, _, _ in os.walk(self.root, topdown=False)]
+        for path in folders[:-1]:
+            with suppress(OSError):  # it holds something, or somebody just put it there
+                os.rmdir(path)
+
+
+class _Partial:
+    """A file that is being written."""
+
+    header: Header
+
+    def __init__(self, store: DirectoryStore, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._path, descriptor = store.partial()
+        self.file = os.fdopen(descriptor, "wb")
+
+    def commit(self) -> None:
+        try:
+            self._store.place(self._path, self._key)
+        except BaseException:
+            self.discard()
+            raise
+        self.file.close()
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            os.unlink(self._path)
+        with suppress(OSError):  # what is buffered may not fit on the disk either
+            self.file.close()
+
+
+def _digest(key: str) -> str:
+    return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _folder(key: str) -> str:
+    return _digest(key)[:2]
+
+
+def _files(path: str) -> dict[str, tuple[int, float]]:
+    """Name -> bytes and time of change."""
+    files: dict[str, tuple[int, float]] = {}
+    try:
+        listed = os.scandir(path)
+    except FileNotFoundError:
+        return files
+    with listed:
+        for each in listed:
+            with suppress(FileNotFoundError):  # dropped since it was listed
+                status = each.stat()
+                name = unquote(each.name.removesuffix(_SUFFIX))
+                files[name] = (status.st_size, status.st_mtime)
+    return files
+
+
+def _paths(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _remove(paths: list[Path]) -> int:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
+
+
+def _remove_if_dead(path: Path) -> bool:
+    """Remove a partial file whose writer has ended."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+        return True
+    except OSError:  # its writer lives, or the file system knows no locks
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: str) -> None:
+    """Make a change of a folder survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _map(file: FileIO, header: Header) -> list[memoryview]:
+    """The segments of an open file, mapped privately: changes never reach the file."""
+    start = file.tell()
+    if os.fstat(file.fileno()).st_size != start + header.payload_bytes:
+        raise DamagedEntry("its size is not what was written")
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return mapped_payload(memoryview(mapped)[start:], header)

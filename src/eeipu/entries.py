@@ -1,0 +1,293 @@
+"""The form of a cache entry: a header that people can read, then the value's bytes, both sealed.
+
+An entry is one file, so that one rename makes it appear whole:
+
+    seal      64 bytes: `eeipu-stage`, the header's length, the header's digest, a newline
+    header    one line of JSON (`Header`), padded with spaces to a multiple of 512 bytes
+    payload   the value's segments, each at a multiple of 64 bytes
+
+The header holds the payload's digest and the entry's key, so a flipped bit anywhere, a missing or
+surplus byte, and two files that changed places are all noticed. Digests are XXH3, 128 bits: they
+detect damage, at the speed at which memory is read, and do not protect against forgery (see
+`eeipu.cache` for who may write to a cache).
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, BinaryIO, Protocol
+
+import fsspec.compression
+import numpy as np
+import xxhash
+
+from eeipu.errors import EeipuError
+
+__all__ = [
+    "DamagedEntry",
+    "Entry",
+    "Header",
+    "Segment",
+    "Use",
+    "described",
+    "mapped_payload",
+    "read_header",
+    "read_payload",
+    "write_entry",
+]
+
+FORMAT = 1
+_MAGIC = "eeipu-stage"
+_SEAL_BYTES = 64
+_HEADER_STEP = 512
+_ALIGNMENT = 64  # a cache line, and more than any dtype asks for
+
+# A header is a few hundred bytes, parameters included; what claims to be larger is damage.
+_MAX_HEADER_BYTES = 2**20
+
+# Small enough to stay in a core's own cache between being read and being hashed.
+_BLOCK_BYTES = 2**20
+
+Segment = bytes | bytearray | memoryview
+
+
+class Readable(Protocol):
+    """A binary file, local or remote."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes."""
+        ...
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill a buffer, or a part of it; how many bytes."""
+        ...
+
+
+class DamagedEntry(EeipuError, ValueError):  # noqa: N818 - a finding about a file
+    """The bytes of an entry are not what was written."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an entry says about itself.
+
+    Attributes:
+        key: The content key that it was put under.
+        kind: How the value is serialised: `pickle`, or `safe` for formats that cannot run code.
+        segments: Bytes of each segment of the payload, before compression.
+        compression: The name of the compression, or `None`.
+        created_s: When it was written, in seconds since 1970 by the writer's clock.
+        cost: What producing the value cost, measured in seconds or declared; `None`: not known.
+        stage: The name of the stage that produced it.
+        params: The stage's hyper-parameters.
+        versions: The versions of Python and the packages that the stage used.
+        checksum: The digest of the payload as stored.
+        payload_bytes: The payload's bytes as stored.
+    """
+
+    key: str
+    kind: str
+    segments: tuple[int, ...]
+    compression: str | None = None
+    created_s: int = 0
+    cost: float | None = None
+    stage: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    checksum: str = "0" * 32
+    payload_bytes: int = 0
+
+    @property
+    def value_bytes(self) -> int:
+        """The payload's bytes before compression, padding included."""
+        return sum(map(_padded, self.segments))
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the whole entry."""
+        return _SEAL_BYTES + _header_bytes(self) + self.payload_bytes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A header and the segments of its value."""
+
+    header: Header
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What is known of an entry without reading it.
+
+    Attributes:
+        size_bytes: What it takes.
+        used_s: When it was last written or loaded, in seconds since 1970.
+        hits: How often it was loaded.
+    """
+
+    size_bytes: int
+    used_s: float
+    hits: int = 0
+
+
+def _padded(size_bytes: int, step: int = _ALIGNMENT) -> int:
+    return -(-size_bytes // step) * step
+
+
+def _line(header: Header) -> bytes:
+    # Parameters are for people to read: what JSON cannot hold is written as it prints.
+    return json.dumps({"format": FORMAT, **asdict(header)}, default=repr).encode()
+
+
+def _header_bytes(header: Header) -> int:
+    # The same before and after the payload is known, whatever its size turns out to be.
+    return _padded(len(_line(replace(header, payload_bytes=10**18))) + 1, _HEADER_STEP)
+
+
+def _sealed(header: Header) -> bytes:
+    line = _line(header).ljust(_header_bytes(header) - 1) + b"\n"
+    seal = f"{_MAGIC} {len(line):08d} {xxhash.xxh3_128_hexdigest(line)}"
+    return seal.ljust(_SEAL_BYTES - 1).encode() + b"\n" + line
+
+
+def described(header: Header, segments: Sequence[Segment]) -> Header:
+    """The header with what can be said of uncompressed segments before they are written."""
+    sizes = tuple(memoryview(segment).nbytes for segment in segments)
+    return replace(header, segments=sizes, payload_bytes=sum(map(_padded, sizes)))
+
+
+class _Sink:
+    """Passes bytes on to a file, and counts and hashes them on their way."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = xxhash.xxh3_128()
+        self.size_bytes = 0
+
+    def write(self, data: Segment) -> int:
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), _BLOCK_BYTES):
+            block = view[start : start + _BLOCK_BYTES]
+            self._digest.update(block)
+            self._stream.write(block)
+        self.size_bytes += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    @property
+    def checksum(self) -> str:
+        return str(self._digest.hexdigest())
+
+
+def write_entry(stream: BinaryIO, header: Header, segments: Sequence[Segment]) -> Header:
+    """Write an entry into a stream that can seek, and return its header as written."""
+    header = described(header, segments)
+    stream.write(bytes(_SEAL_BYTES + _header_bytes(header)))
+    sink = _Sink(stream)
+    if header.compression is None:
+        _write_segments(sink, segments)
+    else:
+        with fsspec.compression.compr[header.compression](sink, mode="wb") as packed:
+            _write_segments(packed, segments)
+    header = replace(header, checksum=sink.checksum, payload_bytes=sink.size_bytes)
+    stream.seek(0)
+    stream.write(_sealed(header))
+    return header
+
+
+def _write_segments(stream: Any, segments: Sequence[Segment]) -> None:
+    for segment in segments:
+        size_bytes = stream.write(segment)
+        stream.write(bytes(_padded(size_bytes) - size_bytes))
+
+
+def read_header(stream: Readable) -> Header:
+    """The header at the start of a stream, which is left at the start of the payload.
+
+    Raises:
+        DamagedEntry: It is not what was written.
+    """
+    try:
+        magic, length, digest = stream.read(_SEAL_BYTES).decode().split()
+        line = stream.read(min(int(length), _MAX_HEADER_BYTES))
+    except (UnicodeDecodeError, ValueError):
+        raise DamagedEntry("its seal cannot be read") from None
+    if magic != _MAGIC or xxhash.xxh3_128_hexdigest(line) != digest:
+        raise DamagedEntry("its header does not match its seal")
+    said = json.loads(line)
+    if said.pop("format") != FORMAT:
+        raise DamagedEntry("it was written by another version of eeipu")
+    return Header(**{**said, "segments": tuple(said["segments"])})
+
+
+def read_payload(stream: Readable, header: Header) -> list[memoryview]:
+    """The segments behind a header that was just read, in memory of their own.
+
+    Raises:
+        DamagedEntry: They are not what was written.
+    """
+    stored = _memory(header.payload_bytes)
+    digest = xxhash.xxh3_128()
+    for block in _blocks(stored):
+        if not _fill(stream, block):
+            raise DamagedEntry("it ends early")
+        digest.update(block)
+    if digest.hexdigest() != header.checksum:
+        raise DamagedEntry("its checksum does not match")
+    if stream.read(1):
+        raise DamagedEntry("something follows its end")
+    return _segments(stored, header)
+
+
+def _memory(size_bytes: int) -> memoryview:
+    # Unlike a bytearray, it is not filled with zeros first.
+    return np.empty(size_bytes, dtype=np.uint8).data
+
+
+def _blocks(view: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(view), _BLOCK_BYTES):
+        yield view[start : start + _BLOCK_BYTES]
+
+
+def _fill(stream: Readable, block: memoryview) -> bool:
+    """Read as much as a block takes, which remote files may give in pieces; whether it came."""
+    filled = 0
+    while filled < len(block):
+        more = stream.readinto(block[filled:])
+        if not more:
+            return False
+        filled += more
+    return True
+
+
+def mapped_payload(stored: memoryview, header: Header) -> list[memoryview]:
+    """The segments in a payload that lies in memory already, such as a mapped file.
+
+    Raises:
+        DamagedEntry: They are not what was written.
+    """
+    if xxhash.xxh3_128_hexdigest(stored) != header.checksum:
+        raise DamagedEntry("its checksum does not match")
+    return _segments(stored, header)
+
+
+def _segments(stored: memoryview, header: Header) -> list[memoryview]:
+    if header.compression is not None:
+        stored = _unpacked(stored, header)
+    segments, start = [], 0
+    for size_bytes in header.segments:
+        segments.append(stored[start : start + size_bytes])
+        start += _padded(size_bytes)
+    return segments
+
+
+def _unpacked(stored: memoryview, header: Header) -> memoryview:
+    value = _memory(header.value_bytes)
+    with fsspec.compression.compr[header.compression](io.BytesIO(stored), mode="rb") as packed:
+        if not _fill(packed, value):
+            raise DamagedEntry("it unpacks to less than was packed")
+    return value

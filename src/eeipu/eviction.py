@@ -1,0 +1,112 @@
+"""Which entries to drop first: those that are cheapest to lose."""
+
+from collections.abc import Callable, Iterable
+
+from eeipu.entries import DamagedEntry, Header, Use
+from eeipu.holders import Holders
+from eeipu.memory_tier import MemoryTier
+from eeipu.stores import Store
+
+__all__ = ["Room", "cheapest_first"]
+
+# What an entry counts as having cost where nobody said: enough for unknown costs to be compared
+# by bytes and age alone, and to give way to a stage that is known to be expensive.
+UNKNOWN_COST = 1.0
+
+# Two uses within a tick of the clock, or before it was set back, are equally recent.
+_LEAST_IDLE_S = 1e-3
+
+
+def cheapest_first(
+    uses: dict[str, Use], cost_of: Callable[[str], float | None], now_s: float
+) -> Iterable[str]:
+    """The keys, in the order in which to drop them.
+
+    An entry is worth the seconds that it takes to compute again, for each byte that it takes and
+    each second that nobody has wanted it: `cost / (size_bytes * idle_s)`.
+
+    Args:
+        uses: Key -> size and last use, of the entries that may be dropped.
+        cost_of: Key -> what producing the value cost; `None`: not known.
+        now_s: Seconds since 1970.
+    """
+
+    def worth(key: str) -> tuple[float, float]:
+        use, cost = uses[key], cost_of(key)
+        idle_s = max(_LEAST_IDLE_S, now_s - use.used_s)
+        density = (UNKNOWN_COST if cost is None else cost) / (max(1, use.size_bytes) * idle_s)
+        return density, use.used_s
+
+    return sorted(uses, key=worth)
+
+
+class Room:
+    """Drops entries of a store, and never those that somebody uses or keeps.
+
+    Args:
+        store: The entries.
+        holders: Who uses and keeps which.
+        tier: Copies of entries, which are dropped with them.
+        now: Seconds since 1970.
+    """
+
+    def __init__(
+        self, store: Store, holders: Holders, tier: MemoryTier, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._holders = holders
+        self._tier = tier
+        self._now = now
+        self._costs: dict[str, float | None] = {}
+
+    def make(self, header: Header, max_bytes: float) -> bool:
+        """Drop what is cheapest to lose until an entry fits; whether it does.
+
+        Call it during `holders.upkeep()`.
+        """
+        sizes = self._store.sizes()
+        sizes.pop(header.key, None)  # it is replaced
+        excess = sum(sizes.values()) + header.file_bytes - max_bytes
+        self._costs[header.key] = header.cost
+        if excess + self._store.quarantined_bytes() > 0:
+            self._store.empty_quarantine()
+        return excess <= 0 or self.free(excess, but=header.key)
+
+    def free(self, excess: float, but: str | None = None) -> bool:
+        """Drop what is cheapest to lose until so many bytes are free, or nothing at all.
+
+        Args:
+            excess: The bytes to free.
+            but: A key to leave alone.
+
+        Returns:
+            Whether they could be freed.
+        """
+        kept = self._holders.kept()
+        uses = {
+            key: use for key, use in self._store.uses().items() if key not in kept and key != but
+        }
+        if sum(use.size_bytes for use in uses.values()) < excess:
+            return False
+        for key in cheapest_first(uses, self._cost, self._now()):
+            if excess <= 0:
+                break
+            self.drop([key])
+            excess -= uses[key].size_bytes
+        return True
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Drop entries without a question."""
+        for key in keys:
+            self._store.delete(key)
+            self._tier.drop(key)
+            self._costs.pop(key, None)
+
+    def _cost(self, key: str) -> float | None:
+        # Read once: entries do not change.
+        if key not in self._costs:
+            try:
+                self._costs[key] = self._store.header(key).cost
+            except (KeyError, DamagedEntry, OSError):
+                return 0.0  # nothing is lost with it
+        return self._costs[key]

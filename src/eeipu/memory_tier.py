@@ -1,0 +1,68 @@
+"""Small entries that were read or written lately, in front of a slower place."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import replace
+
+from eeipu.entries import Entry
+
+__all__ = ["MemoryTier"]
+
+# What reads in well under a millisecond anyway need not be held twice.
+LARGEST_ENTRY_BYTES = 2**20
+
+
+class MemoryTier:
+    """The most recently used small entries, as bytes that nobody can change.
+
+    Args:
+        max_bytes: How much to hold.
+    """
+
+    def __init__(self, max_bytes: float) -> None:
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[str, tuple[Hashable, Entry]] = OrderedDict()
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: str, signature: Hashable) -> Entry | None:
+        """The entry, in memory that is the caller's; `None` if it is not, or no more, held.
+
+        Args:
+            key: Its key.
+            signature: That of what the slower place has under the key now.
+        """
+        with self._lock:
+            known, entry = self._held.get(key, (None, None))
+            if entry is None:
+                return None
+            if known != signature:
+                self._drop(key)
+                return None
+            self._held.move_to_end(key)
+        first, *others = entry.segments
+        return replace(entry, segments=[first, *map(bytearray, others)])
+
+    def put(self, signature: Hashable, entry: Entry) -> None:
+        """Hold an entry, if it is small, in place of the least recently used ones."""
+        key, size_bytes = entry.header.key, entry.header.value_bytes
+        with self._lock:
+            self._drop(key)
+            if size_bytes > min(LARGEST_ENTRY_BYTES, self._max_bytes):
+                return
+            copied = Entry(entry.header, tuple(map(bytes, entry.segments)))
+            self._held[key] = (signature, copied)
+            self._held_bytes += size_bytes
+            while self._held_bytes > self._max_bytes:
+                self._drop(next(iter(self._held)))
+
+    def drop(self, key: str) -> None:
+        """Hold an entry no more."""
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        known = self._held.pop(key, None)
+        if known is not None:
+            self._held_bytes -= known[1].header.value_bytes
