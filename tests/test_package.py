@@ -14,12 +14,14 @@ import eeipu
 
 PUBLIC = [
     "IN_MEMORY",
+    "CacheFormatError",
     "CacheMiss",
     "CacheStats",
     "Categorical",
     "ConfigurationError",
     "EEIPUSampler",
     "EeipuError",
+    "Fingerprinted",
     "Float",
     "Int",
     "MissingExtraError",

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eeipu.cache import IN_MEMORY, CacheStats, StageCache
+    from eeipu.content import Fingerprinted
     from eeipu.errors import (
+        CacheFormatError,
         CacheMiss,
         ConfigurationError,
         EeipuError,
@@ -34,7 +36,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "cache": ["IN_MEMORY", "CacheStats", "StageCache"],
+    "content": ["Fingerprinted"],
     "errors": [
+        "CacheFormatError",
         "CacheMiss",
         "ConfigurationError",
         "EeipuError",
@@ -55,12 +59,14 @@ _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name
 
 __all__ = [
     "IN_MEMORY",
+    "CacheFormatError",
     "CacheMiss",
     "CacheStats",
     "Categorical",
     "ConfigurationError",
     "EEIPUSampler",
     "EeipuError",
+    "Fingerprinted",
     "Float",
     "Int",
     "MissingExtraError",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eeipu.cache import StageCache
+from eeipu.content import plain
 from eeipu.errors import CacheMiss
 from eeipu.keys import stage_key
 from eeipu.stages import Stage
@@ -141,7 +142,8 @@ def run_path(
     with nullcontext() if cache is None else cache.holders.using(keys):
         loaded = [] if cache is None else _load_deepest(calls, cache, clock)
         yield from loaded
-        args, start = ((loaded[-1].output,) if loaded else inputs), len(loaded)
+        args = (loaded[-1].output,) if loaded else tuple(map(plain, inputs))
+        start = len(loaded)
         del loaded  # an output may be large: it lives until the next stage has used it
         for call in calls[start:]:
             run = _run_once(call, args, cache, clock)
@@ -228,6 +230,7 @@ def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
             cost=run.cost,
             stage=call.stage.name,
             params=call.params,
+            versions=call.stage.versions,
         )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
