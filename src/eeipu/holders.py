@@ -26,6 +26,7 @@ __all__ = ["FilePins", "Holders", "LocalPins", "Pins"]
 PIN_LIFETIME_S = 30 * 24 * 3600.0
 
 _UPKEEP = "locks/upkeep"
+_PINS = ".json"
 
 
 class Pins(Protocol):
@@ -37,6 +38,10 @@ class Pins(Protocol):
 
     def read(self) -> dict[str, tuple[list[str], float]]:
         """Owner -> what it keeps, and since when."""
+        ...
+
+    def clean(self, oldest_s: float) -> int:
+        """Remove what killed writers left, and pins from before a time; the number of files."""
         ...
 
 
@@ -54,6 +59,13 @@ class LocalPins:
         """See `Pins`."""
         return dict(self._pins)
 
+    def clean(self, oldest_s: float) -> int:
+        """See `Pins`."""
+        old = [owner for owner, (_, since_s) in self._pins.items() if since_s <= oldest_s]
+        for owner in old:
+            del self._pins[owner]
+        return len(old)
+
 
 class FilePins:
     """A small JSON file an owner, on any file system that fsspec reaches."""
@@ -62,26 +74,36 @@ class FilePins:
         self._fs = fs
         self._folder = folder
 
+    def _path(self, owner: str) -> str:
+        return f"{self._folder}/{blake2b(owner.encode(), digest_size=16).hexdigest()}{_PINS}"
+
     def write(self, owner: str, keys: list[str], now_s: float) -> None:
         """See `Pins`."""
-        name = blake2b(owner.encode(), digest_size=16).hexdigest()
-        path = f"{self._folder}/{name}.json"
         body = json.dumps({"owner": owner, "keys": keys, "since_s": now_s}).encode()
         self._fs.makedirs(self._folder, exist_ok=True)
         # Never half a file: what is not read as pinned may be dropped.
-        partial = f"{path}.{uuid.uuid4().hex}"
+        partial = f"{self._folder}/{uuid.uuid4().hex}"
         self._fs.pipe_file(partial, body)
-        self._fs.mv(partial, path)
+        self._fs.mv(partial, self._path(owner))
 
     def read(self) -> dict[str, tuple[list[str], float]]:
         """See `Pins`."""
+        said = (json.loads(self._fs.cat_file(path)) for path in self._paths(_PINS))
+        return {each["owner"]: (each["keys"], each["since_s"]) for each in said}
+
+    def clean(self, oldest_s: float) -> int:
+        """See `Pins`."""
+        old = [
+            self._path(owner) for owner, (_, since_s) in self.read().items() if since_s <= oldest_s
+        ]
+        unwanted = old + [path for path in self._paths("") if not path.endswith(_PINS)]
+        for path in unwanted:
+            self._fs.rm_file(path)
+        return len(unwanted)
+
+    def _paths(self, suffix: str) -> list[str]:
         self._fs.invalidate_cache()
-        pins = {}
-        for path in self._fs.find(self._folder):
-            if path.endswith(".json"):
-                said = json.loads(self._fs.cat_file(path))
-                pins[said["owner"]] = (said["keys"], said["since_s"])
-        return pins
+        return [path for path in self._fs.find(self._folder) if path.endswith(suffix)]
 
 
 class Holders:
@@ -158,8 +180,14 @@ class Holders:
         """The keys that running trials, and studies in this and other processes' memory, need."""
         return {key for said in self._leases.living("uses") for key in json.loads(said)}
 
+    def clean(self) -> int:
+        """Remove what killed processes left, and pins that count no more. During `upkeep`."""
+        for folder in ("uses", "locks"):
+            self._leases.living(folder)
+        return self._pins.clean(self._now() - PIN_LIFETIME_S)
+
     def kept(self) -> set[str]:
-        """The keys that nobody may drop now. Call it during `upkeep`."""
+        """The keys that nobody may drop now. During `upkeep`, so that there are no more soon."""
         oldest_s = self._now() - PIN_LIFETIME_S
         pinned = (keys for keys, since_s in self._pins.read().values() if since_s > oldest_s)
         return self.used().union(*pinned)
