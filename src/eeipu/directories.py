@@ -14,9 +14,10 @@ import stat
 import struct
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
@@ -112,11 +113,11 @@ class DirectoryStore:
         path.mkdir(mode=0o777 if self._shared else 0o700, parents=True, exist_ok=True)
 
     def _path(self, key: str) -> str:
-        return f"{self.root}/entries/{_folder(key)}/{quote(key, safe='')}{_SUFFIX}"
+        return f"{self.root}/entries/{_names(key)[0]}"
 
     def _hits(self, key: str) -> str:
         # Not under the key itself: whoever looks for a key's file should find one.
-        return f"{self.root}/hits/{_folder(key)}/{_digest(key)}"
+        return f"{self.root}/hits/{_names(key)[1]}"
 
     def read(self, key: str) -> Entry:
         """See `Store`."""
@@ -131,20 +132,19 @@ class DirectoryStore:
         with self._opened(key) as file:
             return self._header(file, key)
 
-    @contextmanager
-    def _opened(self, key: str) -> Iterator[FileIO]:
+    def _opened(self, key: str) -> FileIO:
         try:
             file = FileIO(self._path(key))
         except FileNotFoundError:
             raise KeyError(key) from None
-        with file:
-            if not self._shared:
-                self._check_owner(file)
-            yield file
+        if not self._shared:
+            self._check_owner(file)
+        return file
 
     def _check_owner(self, file: FileIO) -> None:
         status = os.fstat(file.fileno())
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            file.close()
             raise PermissionError(
                 "it is another user's, or others can write to it; StageCache(..., shared=True) "
                 "takes such entries"
@@ -163,8 +163,8 @@ class DirectoryStore:
             return True
         # Clients of a shared file system remember for a while that a name was not there; to open
         # its folder makes them look again.
-        with suppress(FileNotFoundError), os.scandir(os.path.dirname(path)) as listed:
-            next(listed, None)
+        with suppress(FileNotFoundError):
+            os.close(os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY))
             return os.path.exists(path)
         return False
 
@@ -180,9 +180,7 @@ class DirectoryStore:
         """See `Store`."""
         pending = _Partial(self, header.key)
         try:
-            pending.header = write_entry(pending.file, header, segments)
-            pending.file.flush()
-            os.fsync(pending.file.fileno())
+            pending.header = write_entry(pending.file, header, segments, durable=True)
         except BaseException:
             pending.discard()
             raise
@@ -348,8 +346,11 @@ def _digest(key: str) -> str:
     return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def _folder(key: str) -> str:
-    return _digest(key)[:2]
+@lru_cache(maxsize=4096)
+def _names(key: str) -> tuple[str, str]:
+    """The files of a key among the entries and among the hits, in one of 256 folders."""
+    digest = _digest(key)
+    return f"{digest[:2]}/{quote(key, safe='')}{_SUFFIX}", f"{digest[:2]}/{digest}"
 
 
 def _files(path: str) -> dict[str, tuple[int, float]]:

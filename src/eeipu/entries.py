@@ -14,8 +14,12 @@ detect damage, at the speed at which memory is read, and do not protect against 
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from io import FileIO
+from itertools import pairwise
 from typing import Any, BinaryIO, Protocol
 
 import fsspec.compression
@@ -46,8 +50,17 @@ _ALIGNMENT = 64  # a cache line, and more than any dtype asks for
 # A header is a few hundred bytes, parameters included; what claims to be larger is damage.
 _MAX_HEADER_BYTES = 2**20
 
-# Small enough to stay in a core's own cache between being read and being hashed.
-_BLOCK_BYTES = 2**20
+# A large payload is hashed in pieces, by several threads. Part of the format.
+_PIECE_BYTES = 2**24
+
+# Small enough to stay in a core's cache between being read and being hashed.
+_BLOCK_BYTES = 2**22
+
+# One thread hashes what another reads or writes; more would wait for memory.
+_THREADS = 2
+
+# From here on, threads save more time than they take to start. Part of the format.
+_MANY_BYTES = 2 * _PIECE_BYTES
 
 Segment = bytes | bytearray | memoryview
 
@@ -158,8 +171,74 @@ def described(header: Header, segments: Sequence[Segment]) -> Header:
     return replace(header, segments=sizes, payload_bytes=sum(map(_padded, sizes)))
 
 
-class _Sink:
-    """Passes bytes on to a file, and counts and hashes them on their way."""
+def write_entry(
+    stream: BinaryIO, header: Header, segments: Sequence[Segment], *, durable: bool = False
+) -> Header:
+    """Write an entry into a stream that can seek, and return its header as written.
+
+    Args:
+        stream: A file; a local one, if `durable`.
+        header: What the entry says of itself, as far as that is known before it is written.
+        segments: The value.
+        durable: Whether the file must survive a power failure when this returns.
+    """
+    header = described(header, segments)
+    stream.write(bytes(_SEAL_BYTES + _header_bytes(header)))
+    if header.compression is None:
+        header = replace(header, checksum=_write_plain(stream, segments, durable))
+    else:
+        packed = _Packed(stream)
+        with fsspec.compression.compr[header.compression](packed, mode="wb") as unpacked:
+            for block in _padded_pieces(segments):
+                unpacked.write(block)
+        checksum = _joined([packed.digest()])
+        header = replace(header, checksum=checksum, payload_bytes=packed.size_bytes)
+    stream.seek(0)
+    stream.write(_sealed(header))
+    stream.flush()
+    if durable:
+        os.fsync(stream.fileno())
+    return header
+
+
+def _padded_pieces(segments: Sequence[Segment]) -> Iterator[Segment]:
+    """The payload of segments: pieces of them, and what fills each up to its alignment."""
+    for segment in segments:
+        view = memoryview(segment).cast("B")
+        for start in range(0, len(view), _PIECE_BYTES):
+            yield view[start : start + _PIECE_BYTES]
+        yield bytes(_padded(len(view)) - len(view))
+
+
+def _write_plain(stream: BinaryIO, segments: Sequence[Segment], durable: bool) -> str:
+    """Write uncompressed segments; the payload's checksum."""
+    pieces = _padded_pieces(segments)
+    if sum(_padded(memoryview(segment).nbytes) for segment in segments) < _MANY_BYTES:
+        whole = xxhash.xxh3_128()
+        for piece in pieces:
+            whole.update(piece)
+            stream.write(piece)
+        return _joined([whole.digest()])
+    with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as syncing:
+        found, synced = [], []
+        for number, piece in enumerate(pieces):
+            found.append(hashing.submit(xxhash.xxh3_128_digest, piece))
+            stream.write(piece)
+            # The disk begins with what is there, instead of waiting for all of it.
+            if durable and number % 4 == 3:
+                stream.flush()
+                synced.append(syncing.submit(os.fdatasync, stream.fileno()))
+        for each in synced:
+            each.result()  # the system tells of a failure to write once only
+        return _joined(each.result() for each in found)
+
+
+def _joined(digests: Iterable[bytes]) -> str:
+    return xxhash.xxh3_128_hexdigest(b"".join(digests))
+
+
+class _Packed:
+    """Passes compressed bytes on to a file, and counts and hashes them on their way."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -167,42 +246,15 @@ class _Sink:
         self.size_bytes = 0
 
     def write(self, data: Segment) -> int:
-        view = memoryview(data).cast("B")
-        for start in range(0, len(view), _BLOCK_BYTES):
-            block = view[start : start + _BLOCK_BYTES]
-            self._digest.update(block)
-            self._stream.write(block)
-        self.size_bytes += len(view)
-        return len(view)
+        self._digest.update(data)
+        self.size_bytes += len(data)
+        return self._stream.write(data)
 
     def flush(self) -> None:
         """Nothing is held back here."""
 
-    @property
-    def checksum(self) -> str:
-        return str(self._digest.hexdigest())
-
-
-def write_entry(stream: BinaryIO, header: Header, segments: Sequence[Segment]) -> Header:
-    """Write an entry into a stream that can seek, and return its header as written."""
-    header = described(header, segments)
-    stream.write(bytes(_SEAL_BYTES + _header_bytes(header)))
-    sink = _Sink(stream)
-    if header.compression is None:
-        _write_segments(sink, segments)
-    else:
-        with fsspec.compression.compr[header.compression](sink, mode="wb") as packed:
-            _write_segments(packed, segments)
-    header = replace(header, checksum=sink.checksum, payload_bytes=sink.size_bytes)
-    stream.seek(0)
-    stream.write(_sealed(header))
-    return header
-
-
-def _write_segments(stream: Any, segments: Sequence[Segment]) -> None:
-    for segment in segments:
-        size_bytes = stream.write(segment)
-        stream.write(bytes(_padded(size_bytes) - size_bytes))
+    def digest(self) -> bytes:
+        return bytes(self._digest.digest())
 
 
 def read_header(stream: Readable) -> Header:
@@ -211,14 +263,16 @@ def read_header(stream: Readable) -> Header:
     Raises:
         DamagedEntry: It is not what was written.
     """
+    start = stream.read(_SEAL_BYTES + _HEADER_STEP)  # few headers are longer
     try:
-        magic, length, digest = stream.read(_SEAL_BYTES).decode().split()
-        line = stream.read(min(int(length), _MAX_HEADER_BYTES))
+        magic, length, digest = start[:_SEAL_BYTES].decode().split()
+        more_bytes = min(int(length), _MAX_HEADER_BYTES) - _HEADER_STEP
     except (UnicodeDecodeError, ValueError):
         raise DamagedEntry("its seal cannot be read") from None
+    line = start[_SEAL_BYTES:] + (stream.read(more_bytes) if more_bytes > 0 else b"")
     if magic != _MAGIC or xxhash.xxh3_128_hexdigest(line) != digest:
         raise DamagedEntry("its header does not match its seal")
-    said = json.loads(line)
+    said = json.loads(line.decode())  # which is faster told than guessed
     if said.pop("format") != FORMAT:
         raise DamagedEntry("it was written by another version of eeipu")
     return Header(**{**said, "segments": tuple(said["segments"])})
@@ -231,16 +285,78 @@ def read_payload(stream: Readable, header: Header) -> list[memoryview]:
         DamagedEntry: They are not what was written.
     """
     stored = _memory(header.payload_bytes)
-    digest = xxhash.xxh3_128()
-    for block in _blocks(stored):
-        if not _fill(stream, block):
-            raise DamagedEntry("it ends early")
-        digest.update(block)
-    if digest.hexdigest() != header.checksum:
-        raise DamagedEntry("its checksum does not match")
+    if isinstance(stream, FileIO) and len(stored) >= _MANY_BYTES:
+        _check(stored, header, _FromFile(stream.fileno(), stream.tell()))
+        stream.seek(len(stored), os.SEEK_CUR)
+    else:
+        for block in _blocks(stored):
+            if not _fill(stream, block):
+                raise DamagedEntry("it ends early")
+        _check(stored, header)
     if stream.read(1):
         raise DamagedEntry("something follows its end")
     return _segments(stored, header)
+
+
+class _FromFile:
+    """Reads parts of a file, each to where it belongs, in any order."""
+
+    def __init__(self, descriptor: int, start: int) -> None:
+        self._descriptor = descriptor
+        self._start = start
+
+    def __call__(self, block: memoryview, position: int) -> None:
+        while len(block):
+            count = os.preadv(self._descriptor, [block], self._start + position)
+            if not count:
+                raise DamagedEntry("it ends early")
+            block, position = block[count:], position + count
+
+
+def _in_memory(block: memoryview, position: int) -> None:
+    """What is in memory already needs no reading."""
+
+
+def _check(
+    stored: memoryview,
+    header: Header,
+    read: Callable[[memoryview, int], None] = _in_memory,
+) -> None:
+    """Compare a payload with its checksum, reading it piece by piece where that is to be done.
+
+    Raises:
+        DamagedEntry: It is not what was written.
+    """
+
+    def digest(piece: tuple[int, int]) -> bytes:
+        hashed = xxhash.xxh3_128()
+        for start in range(*piece, _BLOCK_BYTES):
+            block = stored[start : min(start + _BLOCK_BYTES, piece[1])]
+            read(block, start)
+            hashed.update(block)
+        return bytes(hashed.digest())
+
+    pieces = _pieces(header)
+    if len(stored) < _MANY_BYTES:
+        found = _joined(map(digest, pieces))
+    else:
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = _joined(threads.map(digest, pieces))
+    if found != header.checksum:
+        raise DamagedEntry("its checksum does not match")
+
+
+def _pieces(header: Header) -> list[tuple[int, int]]:
+    """Where the pieces of a stored payload begin and end that are hashed one by one."""
+    if header.compression is not None or header.payload_bytes < _MANY_BYTES:
+        return [(0, header.payload_bytes)]
+    pieces, start = [], 0
+    for size_bytes in header.segments:
+        ends = [*range(start + _PIECE_BYTES, start + size_bytes, _PIECE_BYTES), start + size_bytes]
+        pieces += list(pairwise([start, *ends] if size_bytes else [start]))
+        start += _padded(size_bytes)
+        pieces.append((ends[-1], start))
+    return pieces
 
 
 def _memory(size_bytes: int) -> memoryview:
@@ -270,8 +386,7 @@ def mapped_payload(stored: memoryview, header: Header) -> list[memoryview]:
     Raises:
         DamagedEntry: They are not what was written.
     """
-    if xxhash.xxh3_128_hexdigest(stored) != header.checksum:
-        raise DamagedEntry("its checksum does not match")
+    _check(stored, header)
     return _segments(stored, header)
 
 

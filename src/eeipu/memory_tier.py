@@ -47,10 +47,11 @@ class MemoryTier:
     def put(self, signature: Hashable, entry: Entry) -> None:
         """Hold an entry, if it is small, in place of the least recently used ones."""
         key, size_bytes = entry.header.key, entry.header.value_bytes
+        if size_bytes > min(LARGEST_ENTRY_BYTES, self._max_bytes):
+            self.drop(key)
+            return
         with self._lock:
             self._drop(key)
-            if size_bytes > min(LARGEST_ENTRY_BYTES, self._max_bytes):
-                return
             copied = Entry(entry.header, tuple(map(bytes, entry.segments)))
             self._held[key] = (signature, copied)
             self._held_bytes += size_bytes
