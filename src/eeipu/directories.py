@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -27,6 +27,7 @@ from eeipu.entries import (
     DamagedEntry,
     Entry,
     Header,
+    Readable,
     Segment,
     Use,
     mapped_payload,
@@ -44,6 +45,11 @@ _SUFFIX = ".stage"
 # A folder that changed so recently may change again without its time stamp showing it.
 _TICK_NS = 2_000_000_000
 
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+# What is read in one piece: the files of small values.
+_SMALL_BYTES = 2**16
+
 _HIT = struct.Struct("<d")
 
 
@@ -57,7 +63,7 @@ def check_private(root: Path) -> None:
     problem = None
     if status.st_uid != os.geteuid():
         problem = f"belongs to the user {status.st_uid}, not to {os.geteuid()}"
-    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    elif status.st_mode & _WRITABLE_BY_OTHERS:
         problem = f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
     if problem is not None:
         raise ConfigurationError(
@@ -122,39 +128,33 @@ class DirectoryStore:
     def read(self, key: str) -> Entry:
         """See `Store`."""
         with self._opened(key) as file:
-            header = self._header(file, key)
-            if self._mapped and header.payload_bytes > 0:
+            header = _header(file, key)
+            if self._mapped and isinstance(file, FileIO):
                 return Entry(header, _map(file, header))
             return Entry(header, read_payload(file, header))
 
     def header(self, key: str) -> Header:
         """See `Store`."""
         with self._opened(key) as file:
-            return self._header(file, key)
+            return _header(file, key)
 
-    def _opened(self, key: str) -> FileIO:
+    def _opened(self, key: str) -> FileIO | BytesIO:
         try:
             file = FileIO(self._path(key))
         except FileNotFoundError:
             raise KeyError(key) from None
-        if not self._shared:
-            self._check_owner(file)
-        return file
-
-    def _check_owner(self, file: FileIO) -> None:
         status = os.fstat(file.fileno())
-        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        is_others = status.st_mode & _WRITABLE_BY_OTHERS or status.st_uid != os.geteuid()
+        if is_others and not self._shared:
             file.close()
             raise PermissionError(
                 "it is another user's, or others can write to it; StageCache(..., shared=True) "
                 "takes such entries"
             )
-
-    def _header(self, file: FileIO, key: str) -> Header:
-        header = read_header(file)
-        if header.key != key:
-            raise DamagedEntry(f"it belongs to the key {header.key!r}")
-        return header
+        if status.st_size > _SMALL_BYTES:
+            return file
+        with file:  # one request to the system is faster than several
+            return BytesIO(file.read(status.st_size + 1))
 
     def contains(self, key: str) -> bool:
         """See `Store`."""
@@ -211,18 +211,19 @@ class DirectoryStore:
 
     def mark(self, key: str, load_s: float) -> None:
         """See `Store`."""
-        path = self._hits(key)
-        # The entry may have gone since, or belong to someone else who shares it.
-        with suppress(OSError):
+        path, flags = self._hits(key), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
             try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                descriptor = os.open(path, flags, 0o600)
             except FileNotFoundError:
                 self._mkdir(Path(path).parent)
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                descriptor = os.open(path, flags, 0o600)
             try:
                 os.write(descriptor, _HIT.pack(load_s))
             finally:
                 os.close(descriptor)
+        except OSError:
+            pass  # the directory may be somebody else's, or the disk full: a hit is a hit
 
     def sizes(self) -> dict[str, int]:
         """See `Store`."""
@@ -340,6 +341,13 @@ class _Partial:
             os.unlink(self._path)
         with suppress(OSError):  # what is buffered may not fit on the disk either
             self.file.close()
+
+
+def _header(file: Readable, key: str) -> Header:
+    header = read_header(file)
+    if header.key != key:
+        raise DamagedEntry(f"it belongs to the key {header.key!r}")
+    return header
 
 
 def _digest(key: str) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "DamagedEntry",
     "Entry",
     "Header",
+    "Readable",
     "Segment",
     "Use",
     "described",
