@@ -274,9 +274,8 @@ class BeatingLeases:
         body = json.dumps(said).encode()
         self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         try:
-            if "file" in self._fs.protocol:  # whose pipe_file looks first and writes then
-                with self._fs.open(path, "xb") as file:
-                    file.write(body)
+            if "file" in self._fs.protocol:
+                _link(path, body)
             else:
                 self._fs.pipe_file(path, body, mode="create")
         except FileExistsError:
@@ -303,7 +302,7 @@ class BeatingLeases:
             holder = {"host": None}
         if holder["host"] == socket.gethostname():
             return not _runs(holder)
-        seen, since = self._seen.get(path, (b"", 0.0))
+        seen, since = self._seen.get(path, (None, 0.0))
         if seen != body:
             self._seen[path] = (body, self._clock())
             return False
@@ -318,6 +317,16 @@ class BeatingLeases:
                 for path, said in self._held.items():
                     with suppress(OSError):  # the next beat may get through
                         self._fs.pipe_file(path, json.dumps({**said, "beats": beats}).encode())
+
+
+def _link(path: str, body: bytes) -> None:
+    """Make a file with all that is in it at once, or fail where there is one, also on NFS."""
+    whole = Path(f"{path}.{uuid.uuid4().hex}")
+    whole.write_bytes(body)
+    try:
+        Path(path).hardlink_to(whole)
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 class _BeatingLease:

@@ -67,7 +67,9 @@ def _segment(value: Any) -> tuple[str, Segment]:
     if name == "torch.Tensor" and is_plain(value) and not value.requires_grad:
         form = "tensor" if value.device.type == "cpu" else "accelerator tensor"
         save = _library("safetensors.torch").save
-        return form, save({"tensor": value.detach().cpu().contiguous()})
+        # Conjugates and negatives may be mere marks, which safetensors does not write.
+        values = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        return form, save({"tensor": values})
     if name in ("pandas.DataFrame", "pandas.core.frame.DataFrame"):
         return "parquet", _table_bytes(value)
     raise CacheFormatError(
