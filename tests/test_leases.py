@@ -86,6 +86,7 @@ def test_a_lease_is_given_back_when_something_is_raised(held):
     assert held.acquire("locks/a") is not None
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["files", "beating"])
 def test_a_killed_holder_is_noticed(tmp_path, kind):
     def leases_here():
