@@ -42,8 +42,10 @@ __all__ = ["DirectoryStore", "check_private"]
 
 _SUFFIX = ".stage"
 
-# A folder that changed so recently may change again without its time stamp showing it.
-_TICK_NS = 2_000_000_000
+# A folder that changed so recently may change again without its time stamp showing it: a few
+# ticks of the kernel's clock, or seconds where the file system keeps whole seconds.
+_TICK_NS = 50_000_000
+_WHOLE_SECOND_NS = 2_000_000_000
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -116,7 +118,11 @@ class DirectoryStore:
             self.clean()
 
     def _mkdir(self, path: Path) -> None:
-        path.mkdir(mode=0o777 if self._shared else 0o700, parents=True, exist_ok=True)
+        mode = 0o777 if self._shared else 0o700
+        # Not with `parents` alone, which gives the mode to the last folder only.
+        if path != self.root:
+            path.parent.mkdir(mode, parents=True, exist_ok=True)
+        path.mkdir(mode, parents=True, exist_ok=True)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/entries/{_names(key)[0]}"
@@ -269,7 +275,8 @@ class DirectoryStore:
             changed_ns = os.stat(path).st_mtime_ns
         except FileNotFoundError:
             return {}
-        is_settled = known.listed_ns - known.changed_ns > _TICK_NS
+        tick_ns = _WHOLE_SECOND_NS if changed_ns % 10**9 == 0 else _TICK_NS
+        is_settled = known.listed_ns - known.changed_ns > tick_ns
         if name.startswith("hits/") or changed_ns != known.changed_ns or not is_settled:
             # Appending to a file does not change its folder: hits are always listed.
             known = _Folder(changed_ns, time.time_ns(), _files(path))

@@ -40,6 +40,12 @@ def cheapest_first(
     return sorted(uses, key=worth)
 
 
+# To weigh many entries takes as long as dropping many: then room is made for more than one. Few
+# entries are each too dear for that.
+MANY_ENTRIES = 1000
+SPARE = 0.01
+
+
 class Room:
     """Drops entries of a store, and never those that somebody uses or keeps.
 
@@ -70,7 +76,10 @@ class Room:
         self._costs[header.key] = header.cost
         if excess + self._store.quarantined_bytes() > 0:
             self._store.empty_quarantine()
-        return excess <= 0 or self.free(excess, but=header.key)
+        if excess <= 0:
+            return True
+        spare = SPARE * max_bytes if len(sizes) > MANY_ENTRIES else 0.0
+        return self.free(excess + spare, but=header.key) or self.free(excess, but=header.key)
 
     def free(self, excess: float, but: str | None = None) -> bool:
         """Drop what is cheapest to lose until so many bytes are free, or nothing at all.
