@@ -85,19 +85,20 @@ def evict_forever(location: Path, _log: int, seed: int) -> None:
 
 
 def killed(
-    work: Callable[[Path, int, int], None], location: Path, delay_s: float, seed: int
+    work: Work, location: Path, delay_s: float, seed: int, *, after_a_word: bool = False
 ) -> str:
-    """What a child logged until it was killed after a delay."""
+    """What a child logged until it was killed, after a delay since it began or first spoke."""
     ours, theirs = os.pipe()
     child = fork.Process(target=work, args=(location, theirs, seed))
     child.start()
     os.close(theirs)
+    word = os.read(ours, 1).decode() if after_a_word else ""
     time.sleep(delay_s)
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     with os.fdopen(ours) as log:
-        return log.read()
+        return word + log.read()
 
 
 def leftovers(location: Path) -> list[Path]:
@@ -415,7 +416,8 @@ def holders_killed(name: str, tries: int) -> tuple[int, float]:
     with directory() as root:
         (root / name).mkdir()
         for number in range(tries):
-            taken += killed(hold_forever, root / name, 0.05, number) == "held\n"
+            said = killed(hold_forever, root / name, 0.01, number, after_a_word=True)
+            taken += said == "held\n"
             start = time.perf_counter()
             with wait_for(leases_in(root / name), "locks/node"):
                 longest_s = max(longest_s, time.perf_counter() - start)

@@ -230,6 +230,21 @@ def test_a_folder_is_listed_again_only_if_it_changed(tmp_path, monkeypatch):
     assert cache.stats().entries == 1
 
 
+def test_a_folder_that_goes_while_it_is_listed_is_empty(tmp_path, monkeypatch):
+    cache = StageCache(tmp_path)
+    cache.put(KEY, 1)
+    monkeypatch.setattr(os, "listdir", lambda path: ["00", entry_of(tmp_path).parent.name])
+    assert list(cache) == [KEY]
+
+
+def test_what_is_damaged_or_gone_is_not_in_the_inventory(tmp_path, monkeypatch):
+    cache = StageCache(tmp_path)
+    for key in "ab":
+        cache.put(key, key)
+    entry_of(tmp_path, "a").write_bytes(b"damaged")
+    assert [entry.key for entry in cache.entries()] == ["b"]
+
+
 def test_quarantine_counts_against_the_bound(tmp_path):
     cache = StageCache(tmp_path, max_bytes=6000)
     cache.put("a", bytes(3000))

@@ -351,3 +351,46 @@ def test_an_input_of_ones_own_class_counts_with_its_code(project):
     source = "class Data:\n    def get(self):\n        return {}\n"
     one, again, other = (value_digest(project(main=source.format(x)).Data()) for x in (1, 1, 2))
     assert one == again != other
+
+
+def test_code_that_belongs_to_no_module_is_ones_own():
+    file_name = "<made by exec>"
+    source = "def f(x):\n    return g(x)\n\ndef g(x):\n    return {}\n"
+
+    def fingerprint(value):
+        text, scope = source.format(value), {}
+        linecache.cache[file_name] = (len(text), None, text.splitlines(keepends=True), file_name)
+        exec(compile(text, file_name, "exec"), scope)
+        scope["f"].__module__ = scope["g"].__module__ = None
+        return code_fingerprint(scope["f"])
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_class_that_its_cell_does_not_show_counts_by_what_it_has():
+    source = "class A:\n    def f(self):\n        return {}\n"
+
+    def fingerprint(value):
+        module = cell(source.format(value))
+        module.A.__name__ = "B"
+
+        def f(data):
+            return module.A
+
+        return code_fingerprint(f)
+
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_name_that_a_module_does_not_have_is_no_obstacle(project):
+    main = "import tools\n\ndef f(data):\n    return tools.missing(data)"
+    assert code_fingerprint(project(main=main, tools="").f)
+
+
+def test_an_error_deep_in_a_table_of_functions_is_told_as_it_is(project):
+    main = "TABLE = {'x': eval('lambda x: x')}\n\ndef f(data):\n    return TABLE"
+    with pytest.raises(PipelineError, match=r"source of <lambda>"):
+        value_digest(project(main=main).TABLE)
+    with pytest.raises(PipelineError, match=r"source of <lambda>"):
+        code_fingerprint(project(main=main).f)

@@ -119,6 +119,11 @@ def test_a_model_comes_back_with_its_ties():
     assert torch.equal(loaded(torch.ones(40)), model(torch.ones(40)))
 
 
+def test_without_torch_there_are_no_tensors(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    assert tensors.reduce_torch(1) is NotImplemented
+
+
 def test_a_tensor_of_another_layout_is_left_to_torch():
     assert torch.equal(round_trip(torch.eye(3).to_sparse()).to_dense(), torch.eye(3))
 

@@ -29,14 +29,15 @@ from typing import Any
 import fsspec
 import psutil
 
-from eeipu.entries import DamagedEntry, Entry, Header, Use, described
+from eeipu.entries import DamagedEntry, Entry, Header, described
 from eeipu.errors import CacheFormatError, CacheMiss, ConfigurationError
 from eeipu.eviction import Room
+from eeipu.inventory import StoredOutput, inventory
 from eeipu.memory_tier import MemoryTier
 from eeipu.places import Place, open_place
 from eeipu.serialization import dumps, loads
 
-__all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache", "StoredOutput"]
+__all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache"]
 
 # The share of the free memory that a cache takes where the user said nothing: enough for the
 # outputs of a few trials, little enough for the pipeline itself to run beside it.
@@ -73,42 +74,6 @@ class CacheStats:
     size_bytes: int
     hits: int
     misses: int
-
-
-@dataclass(frozen=True)
-class StoredOutput:
-    """What is known of one entry.
-
-    Attributes:
-        key: Its content key.
-        stage: The name of the stage that produced it; `None`: not known.
-        params: The stage's hyper-parameters.
-        versions: The versions of Python and the packages that the stage used.
-        size_bytes: What it takes.
-        created_s: When it was written, in seconds since 1970.
-        used_s: When it was last written or loaded.
-        cost: What producing it cost; `None`: not known.
-        hits: How often it was loaded, by any process; not known on remote file systems.
-        load_s: What loading it took, on average; `None`: not known.
-        is_kept: Whether a running trial uses it or a study keeps it.
-    """
-
-    key: str
-    stage: str | None
-    params: Mapping[str, Any]
-    versions: Mapping[str, str]
-    size_bytes: int
-    created_s: int
-    used_s: float
-    cost: float | None
-    hits: int
-    load_s: float | None
-    is_kept: bool
-
-    @property
-    def saved(self) -> float:
-        """What its hits have saved: their cost, less the time to load it."""
-        return self.hits * max(0.0, (self.cost or 0.0) - (self.load_s or 0.0))
 
 
 class StageCache:
@@ -309,12 +274,7 @@ class StageCache:
 
     def entries(self) -> list[StoredOutput]:
         """What is known of every entry that can be read, the least recently used first."""
-        kept = self.holders.kept()
-        found = (
-            _stored(self._place, key, use, is_kept=key in kept)
-            for key, use in self._place.store.uses().items()
-        )
-        return [each for each in found if each is not None]
+        return inventory(self._place.store, self.holders.kept())
 
     def gc(self, *, max_bytes: float | None = None, max_idle_s: float | None = None) -> int:
         """Remove what killed processes left and what is in quarantine, and old entries on request.
@@ -415,26 +375,6 @@ def _is_sound(place: Place, key: str) -> bool:
     except KeyError:  # dropped since it was listed
         pass
     return True
-
-
-def _stored(place: Place, key: str, use: Use, *, is_kept: bool) -> StoredOutput | None:
-    try:
-        header = place.store.header(key)
-    except (KeyError, DamagedEntry, OSError):
-        return None
-    return StoredOutput(
-        key=key,
-        stage=header.stage,
-        params=header.params,
-        versions=header.versions,
-        size_bytes=use.size_bytes,
-        created_s=header.created_s,
-        used_s=use.used_s,
-        cost=header.cost,
-        hits=use.hits,
-        load_s=place.store.load_s(key),
-        is_kept=is_kept,
-    )
 
 
 def _warn_too_large(size_bytes: int, max_bytes: float) -> None:

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from eeipu.cache import StageCache, StoredOutput
+from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, ConfigurationError
+from eeipu.inventory import StoredOutput
 
 __all__ = ["app"]
 

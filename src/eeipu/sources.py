@@ -5,6 +5,7 @@ import inspect
 import linecache
 import sys
 import textwrap
+import tokenize
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -43,7 +44,17 @@ def parsed(part: Any) -> ast.AST:
         return _parsed_function(part, inspect.getsource(part.__code__))
     if isinstance(part, type):
         return _parsed_class(part)
-    return ast.parse(inspect.getsource(part))
+    if isinstance(part, ModuleType):
+        return _parsed_module(part)
+    raise TypeError(f"{type(part).__name__} objects have none")
+
+
+def _parsed_module(module: ModuleType) -> ast.AST:
+    file = getattr(module, "__file__", None) or ""
+    if not file.endswith(".py"):
+        raise OSError(f"{file or 'it'} is not Python source")
+    with tokenize.open(file) as source:  # unlike inspect, it takes empty modules too
+        return ast.parse(source.read())
 
 
 def _parsed_function(function: FunctionType, source: str) -> ast.AST:
