@@ -64,3 +64,12 @@ def test_where_there_are_many_room_is_made_for_more_than_one(monkeypatch):
     cache.max_bytes = cache.stats().size_bytes
     cache.put("new", bytes(100))
     assert cache.stats().entries == 20 - 6 + 1
+
+
+def test_of_many_only_those_are_weighed_that_take_room(monkeypatch):
+    monkeypatch.setattr(eviction, "MANY_ENTRIES", 5)
+    uses = {f"{i}": Use(10 + i, 0.0) for i in range(20)}
+    assert sorted(map(int, eviction._heaviest(uses, 0.0, 100.0))) == [15, 16, 17, 18, 19]
+    assert len(eviction._heaviest(uses, 29.0 + 28.0 + 27.0 + 26.0 + 25.0 + 24.0, 100.0)) == 6
+    assert len(eviction._heaviest(uses, 1e9, 100.0)) == 20
+    assert eviction._heaviest(dict(list(uses.items())[:5]), 0.0, 100.0).keys() == set("01234")

@@ -1,6 +1,8 @@
 """Which entries to drop first: those that are cheapest to lose."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from eeipu.entries import DamagedEntry, Header, Use
 from eeipu.holders import Holders
@@ -44,6 +46,25 @@ def cheapest_first(
 # entries are each too dear for that.
 MANY_ENTRIES = 1000
 SPARE = 0.01
+
+
+def _heaviest(uses: dict[str, Use], least_bytes: float, now_s: float) -> dict[str, Use]:
+    """Those of many entries that are worth a look at what they cost, which takes a read each.
+
+    The cheapest to lose are hardly among those that are small and were just used: what is looked
+    at is the `MANY_ENTRIES` with the most bytes times idle seconds, or more if that is less than
+    `least_bytes`.
+    """
+    if len(uses) <= MANY_ENTRIES:
+        return uses
+
+    def weight(key: str) -> float:
+        return uses[key].size_bytes * max(_LEAST_IDLE_S, now_s - uses[key].used_s)
+
+    ranked = sorted(uses, key=weight, reverse=True)
+    total_bytes = list(accumulate(uses[key].size_bytes for key in ranked))
+    count = max(MANY_ENTRIES, bisect_left(total_bytes, least_bytes) + 1)
+    return {key: uses[key] for key in ranked[:count]}
 
 
 class Room:
@@ -97,7 +118,8 @@ class Room:
         }
         if sum(use.size_bytes for use in uses.values()) < excess:
             return False
-        for key in cheapest_first(uses, self._cost, self._now()):
+        weighed = _heaviest(uses, 2 * excess, self._now())
+        for key in cheapest_first(weighed, self._cost, self._now()):
             if excess <= 0:
                 break
             self.drop([key])
