@@ -506,7 +506,7 @@ def test_an_entry_out_of_reach_is_a_miss_and_stays(directory, monkeypatch):
     cache.put(KEY, 1)
     with monkeypatch.context() as patch:
         error = OSError(errno.ENFILE, "too many open files")
-        patch.setattr("eeipu.directories.FileIO", failing(error))
+        patch.setattr(os, "open", failing(error))
         assert cache.cost(KEY) is None
         with pytest.warns(RuntimeWarning, match="too many"), pytest.raises(CacheMiss):
             cache.get(KEY)
@@ -522,7 +522,7 @@ def test_an_entry_that_cannot_be_read_for_good_is_put_into_quarantine(
     cache = StageCache(directory, memory_bytes=1)
     cache.put(KEY, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("eeipu.directories.FileIO", failing(error))
+        patch.setattr(os, "open", failing(error))
         with (
             pytest.warns(RuntimeWarning, match=f"{KEY} is damaged.*quarantine"),
             pytest.raises(CacheMiss),

@@ -129,7 +129,7 @@ def test_small_and_packed_values_come_from_a_mapping_cache_too(tmp_path):
 def test_a_hit_from_memory_reads_no_file(tmp_path, monkeypatch):
     cache = StageCache(tmp_path)
     cache.put(KEY, [1, np.arange(1000)])
-    monkeypatch.setattr("eeipu.directories.FileIO", None)
+    monkeypatch.setattr(os, "read", None)
     value = cache.get(KEY)
     value.append(2)
     value[1][:] = 0

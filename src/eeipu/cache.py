@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from numbers import Real
 from pathlib import Path
@@ -337,18 +337,17 @@ def _check_compression(name: str | None) -> None:
 
 def _read(place: Place, tier: MemoryTier, key: str) -> Entry:
     """An entry from the memory tier, if that has what the store has, or from the store."""
-    signature = place.store.signature(key)
-    entry = tier.get(key, signature)
+    entry = tier.get(key, place.store.signature)
     if entry is None:
         entry = place.store.read(key)
-        tier.put(signature, entry)
+        tier.put(entry)
     return entry
 
 
 def _remember(place: Place, tier: MemoryTier, entry: Entry) -> None:
     """Have the memory tier hold what was just written."""
     with suppress(KeyError, OSError):  # another may have dropped it
-        tier.put(place.store.signature(entry.header.key), entry)
+        tier.put(replace(entry, signature=place.store.signature(entry.header.key)))
 
 
 def _loaded(entry: Entry, trusted: bool) -> Any:

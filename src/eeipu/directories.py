@@ -52,6 +52,11 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 # What is read in one piece: the files of small values.
 _SMALL_BYTES = 2**16
 
+_NOT_OURS = (
+    "it is another user's, or others can write to it; StageCache(..., shared=True) takes such "
+    "entries"
+)
+
 _HIT = struct.Struct("<d")
 
 
@@ -133,34 +138,36 @@ class DirectoryStore:
 
     def read(self, key: str) -> Entry:
         """See `Store`."""
-        with self._opened(key) as file:
+        file, signature = self._opened(key)
+        with file:
             header = _header(file, key)
             if self._mapped and isinstance(file, FileIO):
-                return Entry(header, _map(file, header))
-            return Entry(header, read_payload(file, header))
+                return Entry(header, _map(file, header), signature)
+            return Entry(header, read_payload(file, header), signature)
 
     def header(self, key: str) -> Header:
         """See `Store`."""
-        with self._opened(key) as file:
+        file, _ = self._opened(key)
+        with file:
             return _header(file, key)
 
-    def _opened(self, key: str) -> FileIO | BytesIO:
+    def _opened(self, key: str) -> tuple[FileIO | BytesIO, Hashable]:
         try:
-            file = FileIO(self._path(key))
+            descriptor = os.open(self._path(key), os.O_RDONLY)
         except FileNotFoundError:
             raise KeyError(key) from None
-        status = os.fstat(file.fileno())
-        is_others = status.st_mode & _WRITABLE_BY_OTHERS or status.st_uid != os.geteuid()
-        if is_others and not self._shared:
-            file.close()
-            raise PermissionError(
-                "it is another user's, or others can write to it; StageCache(..., shared=True) "
-                "takes such entries"
-            )
-        if status.st_size > _SMALL_BYTES:
-            return file
-        with file:  # one request to the system is faster than several
-            return BytesIO(file.read(status.st_size + 1))
+        try:
+            status = os.fstat(descriptor)
+            is_others = status.st_mode & _WRITABLE_BY_OTHERS or status.st_uid != os.geteuid()
+            if is_others and not self._shared:
+                raise PermissionError(_NOT_OURS)
+            if status.st_size <= _SMALL_BYTES:  # one request is faster than several
+                return BytesIO(os.read(descriptor, status.st_size + 1)), _signature(status)
+            file, descriptor = FileIO(descriptor), -1
+            return file, _signature(status)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def contains(self, key: str) -> bool:
         """See `Store`."""
@@ -177,10 +184,9 @@ class DirectoryStore:
     def signature(self, key: str) -> Hashable:
         """See `Store`."""
         try:
-            status = os.stat(self._path(key))
+            return _signature(os.stat(self._path(key)))
         except (FileNotFoundError, NotADirectoryError):
             raise KeyError(key) from None
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
         """See `Store`."""
@@ -348,6 +354,10 @@ class _Partial:
             os.unlink(self._path)
         with suppress(OSError):  # what is buffered may not fit on the disk either
             self.file.close()
+
+
+def _signature(status: os.stat_result) -> Hashable:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _header(file: Readable, key: str) -> Header:

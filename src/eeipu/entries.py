@@ -15,7 +15,7 @@ detect damage, at the speed at which memory is read, and do not protect against 
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from io import FileIO
@@ -125,10 +125,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """A header and the segments of its value."""
+    """A header and the segments of its value.
+
+    Attributes:
+        header: What it says about itself.
+        segments: The value.
+        signature: Tells it from others under its key, before and after it.
+    """
 
     header: Header
     segments: Sequence[Segment]
+    signature: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -336,19 +343,18 @@ def _check(
             hashed.update(block)
         return bytes(hashed.digest())
 
-    pieces = _pieces(header)
     if len(stored) < _MANY_BYTES:
-        found = _joined(map(digest, pieces))
+        found = _joined([xxhash.xxh3_128_digest(stored)])
     else:
         with ThreadPoolExecutor(_THREADS) as threads:
-            found = _joined(threads.map(digest, pieces))
+            found = _joined(threads.map(digest, _pieces(header)))
     if found != header.checksum:
         raise DamagedEntry("its checksum does not match")
 
 
 def _pieces(header: Header) -> list[tuple[int, int]]:
     """Where the pieces of a stored payload begin and end that are hashed one by one."""
-    if header.compression is not None or header.payload_bytes < _MANY_BYTES:
+    if header.compression is not None:
         return [(0, header.payload_bytes)]
     pieces, start = [], 0
     for size_bytes in header.segments:

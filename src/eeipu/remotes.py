@@ -50,7 +50,7 @@ class RemoteStore:
         """See `Store`."""
         with self._opened(key) as file:
             header = _header(file, key)
-            return Entry(header, read_payload(file, header))
+            return Entry(header, read_payload(file, header), key)
 
     def header(self, key: str) -> Header:
         """See `Store`."""

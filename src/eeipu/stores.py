@@ -125,11 +125,12 @@ class MemoryStore:
 
     def signature(self, key: str) -> Hashable:
         """See `Store`."""
-        return id(self._entries[key])
+        return self._entries[key].signature
 
     def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
         """See `Store`."""
-        entry = Entry(described(header, segments), tuple(map(bytes, segments)))
+        # An object of its own is like no other.
+        entry = Entry(described(header, segments), tuple(map(bytes, segments)), object())
         return _InMemory(self, entry)
 
     def keep(self, entry: Entry) -> None:
