@@ -44,7 +44,7 @@ def objects(output):
 
 
 def damage(location):
-    path = next((StageCache(location)._place.store.root / "entries").glob(f"*/{KEYS[1]}*"))
+    path = next((StageCache(location).place.store.root / "entries").glob(f"*/{KEYS[1]}*"))
     path.write_bytes(b"")
 
 

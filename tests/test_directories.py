@@ -3,6 +3,7 @@
 import fcntl
 import multiprocessing
 import os
+import pickle
 import random
 import stat
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eeipu import CacheMiss, ConfigurationError, StageCache
+from eeipu import CacheFormatError, CacheMiss, ConfigurationError, StageCache
 from eeipu.directories import DirectoryStore
+from eeipu.inventory import inventory
 
 KEY = "0123456789abcdef"
 
@@ -170,7 +172,7 @@ def test_hits_and_load_times_are_counted_over_all_processes(tmp_path):
     StageCache(tmp_path).put(KEY, 1, cost=10.0)
     for _ in range(3):
         StageCache(tmp_path).get(KEY)
-    (entry,) = StageCache(tmp_path).entries()
+    (entry,) = inventory(StageCache(tmp_path).place)
     assert entry.hits == 3
     assert 0.0 < entry.load_s < 10.0
     assert entry.saved == pytest.approx(3 * (10.0 - entry.load_s))
@@ -183,9 +185,9 @@ def test_half_a_hit_is_none(tmp_path):
     (hits,) = tmp_path.glob("hits/*/*")
     with hits.open("ab") as file:
         file.write(b"abc")
-    assert cache.entries()[0].hits == 1
+    assert inventory(cache.place)[0].hits == 1
     hits.write_bytes(b"abc")
-    assert (cache.entries()[0].hits, cache.entries()[0].load_s) == (0, None)
+    assert (inventory(cache.place)[0].hits, inventory(cache.place)[0].load_s) == (0, None)
 
 
 def test_gc_removes_the_hits_of_entries_that_have_gone(tmp_path):
@@ -242,7 +244,7 @@ def test_what_is_damaged_or_gone_is_not_in_the_inventory(tmp_path, monkeypatch):
     for key in "ab":
         cache.put(key, key)
     entry_of(tmp_path, "a").write_bytes(b"damaged")
-    assert [entry.key for entry in cache.entries()] == ["b"]
+    assert [entry.key for entry in inventory(cache.place)] == ["b"]
 
 
 def test_quarantine_counts_against_the_bound(tmp_path):
@@ -324,3 +326,18 @@ def test_processes_together_keep_to_a_bound(tmp_path):
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
     assert StageCache(tmp_path).verify() == []
+
+
+def test_a_cache_can_be_handed_to_another_process(tmp_path):
+    cache = StageCache(tmp_path, 10_000, compression="gzip", trusted=False)
+    cache.put(KEY, 21)
+    again = pickle.loads(pickle.dumps(cache))
+    assert repr(again) == repr(cache)
+    assert again.get(KEY) == 21
+    with pytest.raises(CacheFormatError):
+        again.put("other", object())
+
+
+def test_a_cache_in_memory_stays_in_its_process():
+    with pytest.raises(TypeError, match="location"):
+        pickle.dumps(StageCache())

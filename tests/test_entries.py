@@ -86,7 +86,7 @@ def test_a_write_that_fails_in_the_background_is_told(small_pieces, tmp_path, mo
     def fail(descriptor):
         raise OSError("bad sector")
 
-    monkeypatch.setattr(entries.os, "fdatasync", fail)
+    monkeypatch.setattr(entries, "_sync_data", fail)
     with (tmp_path / "entry").open("wb") as file, pytest.raises(OSError, match="bad sector"):
         write_entry(file, Header("key", "pickle", ()), LARGE, durable=True)
 

@@ -82,6 +82,17 @@ def test_gc_removes_pins_that_were_never_finished(tmp_path):
     assert cache.holders.kept() == {"a"}
 
 
+def test_damaged_notes_stop_nobody(tmp_path):
+    cache = StageCache(tmp_path)
+    cache.holders.pin("study", ["a"])
+    (tmp_path / "pins" / "other.json").write_text("{")
+    with cache.holders.using(["b"]):
+        (use,) = (tmp_path / "uses").iterdir()
+        assert cache.holders.kept() == {"a", "b"}
+        use.write_text("[")
+        assert cache.holders.kept() == {"a"}
+
+
 def test_pins_outlive_their_process_only_if_they_should(tmp_path):
     StageCache(tmp_path).holders.pin("study", ["a"])
     cache = StageCache(tmp_path)

@@ -11,8 +11,9 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from eeipu import CacheMiss, ConfigurationError, StageCache, stage
+from eeipu import CacheMiss, ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.execution import run_path, stage_calls
+from eeipu.inventory import inventory
 from eeipu.leases import BeatingLeases
 from eeipu.remotes import RemoteStore
 
@@ -55,7 +56,7 @@ def test_values_survive_in_a_bucket(bucket):
     other = StageCache(bucket)
     assert "key" in other
     np.testing.assert_array_equal(other.get("key")["large"], value["large"])
-    (entry,) = other.entries()
+    (entry,) = inventory(other.place)
     assert (entry.key, entry.stage, entry.cost) == ("key", "train", 2.0)
     assert other.verify() == []
     with pytest.raises(CacheMiss):
@@ -211,6 +212,35 @@ def test_a_place_that_cannot_be_reached_is_named(monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "makedirs", refuse)
     with pytest.raises(ConfigurationError, match=r"memory://far.*no route"):
         StageCache("memory://far")
+
+
+class UnreachableError(Exception):
+    """What the library of a remote file system may raise: no OSError."""
+
+
+def test_a_study_goes_on_when_its_cache_is_out_of_reach(monkeypatch):
+    cache = StageCache(f"memory:///{uuid.uuid4().hex}")
+
+    def refuse(*args, **kwargs):
+        raise UnreachableError("no route")
+
+    for name in ("open", "exists", "find", "pipe_file", "put_file", "cat_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, refuse)
+    with pytest.warns(RuntimeWarning, match="cannot be reached.*no route"):
+        assert "a" not in cache
+    with pytest.warns(RuntimeWarning, match="cannot be read.*no route"), pytest.raises(CacheMiss):
+        cache.get("a")
+    assert cache.cost("a") is None
+
+    @stage(space={"x": Float(0.0, 1.0)}, version="1")
+    def work(*, x):
+        return x
+
+    tuner = Tuner(Pipeline([work]), budget=10.0, method="random", cache=cache)
+    with pytest.warns(RuntimeWarning, match="no route") as caught:
+        study = tuner.run(max_trials=2, progress=False)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
+    assert any("could not be kept" in str(each.message) for each in caught)
 
 
 def test_what_has_been_given_back_is_not_read():

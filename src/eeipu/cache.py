@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ import psutil
 from eeipu.entries import DamagedEntry, Entry, Header, described
 from eeipu.errors import CacheFormatError, CacheMiss, ConfigurationError
 from eeipu.eviction import Room
-from eeipu.inventory import StoredOutput, inventory
 from eeipu.memory_tier import MemoryTier
 from eeipu.places import Place, open_place
 from eeipu.serialization import dumps, loads
@@ -100,7 +100,10 @@ class StageCache:
             directory, or others can write to it.
         MissingExtraError: The file system of `location` needs a library that is not installed.
 
+    A cache with a location can be pickled: it is opened again where it is loaded.
+
     Attributes:
+        place: Where the entries are.
         holders: Who makes, uses and keeps which keys (`eeipu.holders.Holders`).
 
     >>> cache = StageCache()
@@ -125,13 +128,24 @@ class StageCache:
         _check_compression(compression)
         self.location = None if location is None else str(location)
         self.max_bytes = max_bytes
+        self._open_again = partial(
+            StageCache,
+            location,
+            max_bytes,
+            memory_bytes=memory_bytes,
+            compression=compression,
+            mmap=mmap,
+            trusted=trusted,
+            shared=shared,
+            now=now,
+        )
         self._compression = compression
         self._trusted = trusted
         self._now = now
-        self._place = open_place(self.location, shared=shared, mapped=mmap, now=now)
-        self.holders = self._place.holders
-        self._tier = MemoryTier(memory_bytes if self._place.is_slow and not mmap else 0)
-        self._room = Room(self._place.store, self.holders, self._tier, now)
+        self.place = open_place(self.location, shared=shared, mapped=mmap, now=now)
+        self.holders = self.place.holders
+        self._tier = MemoryTier(memory_bytes if self.place.is_slow and not mmap else 0)
+        self._room = Room(self.place.store, self.holders, self._tier, now)
         self._counts = _Counts()
 
     @classmethod
@@ -142,11 +156,23 @@ class StageCache:
     def __repr__(self) -> str:
         return f"StageCache({self.location!r}, max_bytes={self.max_bytes!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.location is None:
+            raise TypeError(
+                "a cache in memory cannot be handed to another process; give it a location."
+            )
+        return self._open_again, ()
+
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._place.store.contains(key)
+        try:
+            return isinstance(key, str) and self.place.store.contains(key)
+        except Exception as error:  # file systems raise errors of their own
+            message = f"{self!r} cannot be reached ({error!r}); stages have to run again"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return False
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._place.store.uses())
+        return iter(self.place.store.uses())
 
     def get(self, key: str) -> Any:
         """A fresh copy of the value under `key`.
@@ -157,32 +183,18 @@ class StageCache:
         """
         start = time.perf_counter()
         try:
-            entry = _read(self._place, self._tier, key)
-            value = _loaded(entry, self._trusted)
+            value = _loaded(_read(self.place, self._tier, key), self._trusted)
         except KeyError:
             self._counts.add(hit=False)
             raise CacheMiss(f"no value under {key!r}") from None
-        except (DamagedEntry, CacheFormatError, OSError, MemoryError) as error:
+        except Exception as error:  # file systems raise errors of their own
             self._counts.add(hit=False)
-            message = f"the cache entry {key} {self._put_aside(key, error)}"
+            message = f"the cache entry {key} {_put_aside(self.place, self._tier, key, error)}"
             warnings.warn(f"{message}; its stage has to run again", RuntimeWarning, stacklevel=2)
             raise CacheMiss(message) from error
-        self._place.store.mark(key, time.perf_counter() - start)
+        self.place.store.mark(key, time.perf_counter() - start)
         self._counts.add(hit=True)
         return value
-
-    def _put_aside(self, key: str, error: Exception) -> str:
-        """Take an entry that cannot be used out of the way, where it is at fault; what became."""
-        if isinstance(error, CacheFormatError):
-            return f"is not loaded: {error}"
-        if not (isinstance(error, DamagedEntry) or _is_lasting(error)):
-            return f"cannot be read ({error!r})"  # it may be in reach again later
-        self._tier.drop(key)
-        try:
-            self._place.store.quarantine(key)
-        except OSError:
-            return f"is damaged ({error!r})"
-        return f"is damaged ({error!r}) and was dropped, into quarantine"
 
     def put(
         self,
@@ -225,7 +237,7 @@ class StageCache:
             if size_bytes > self.max_bytes:
                 _warn_too_large(size_bytes, self.max_bytes)
                 return
-        pending = self._place.store.prepare(header, segments)
+        pending = self.place.store.prepare(header, segments)
         if self.max_bytes is None:
             pending.commit()
         else:
@@ -235,19 +247,21 @@ class StageCache:
             if not fits:
                 _warn_no_room(pending.header.file_bytes, self.max_bytes)
                 return
-        _remember(self._place, self._tier, Entry(pending.header, segments))
+        _remember(self.place, self._tier, Entry(pending.header, segments))
 
     def cost(self, key: str) -> float | None:
         """The cost that produced the value under `key`; `None` if it is not known."""
         try:
-            return self._place.store.header(key).cost
-        except (KeyError, DamagedEntry, OSError):
+            return self.place.store.header(key).cost
+        except Exception:  # it is damaged, or out of reach
             return None
 
     def discard(self, keys: Iterable[str]) -> None:
         """Drop the values under `keys` that no running trial uses and no study keeps."""
-        with self.holders.upkeep():
-            self._room.drop(set(keys) - self.holders.kept())
+        unwanted = set(keys)
+        if unwanted:
+            with self.holders.upkeep():
+                self._room.drop(unwanted - self.holders.kept())
 
     def retain(self, keys: Iterable[str]) -> None:
         """Drop all values but those under `keys`, and those that are used or kept by others.
@@ -255,26 +269,22 @@ class StageCache:
         With the keys of the best trials' stages, this is the paper's rule: only the outputs of
         the top Q stay.
         """
-        self.discard(set(self._place.store.sizes()) - set(keys))
+        self.discard(set(self.place.store.sizes()) - set(keys))
 
     def clear(self) -> None:
         """Drop all values but those that a running trial uses; also what studies keep."""
         with self.holders.upkeep():
-            self._room.drop(set(self._place.store.sizes()) - self.holders.used())
-        self._place.store.tidy()
+            self._room.drop(set(self.place.store.sizes()) - self.holders.used())
+        self.place.store.tidy()
 
     def stats(self) -> CacheStats:
         """What the cache holds, and this process's hits and misses."""
-        sizes = self._place.store.sizes()
+        sizes = self.place.store.sizes()
         return CacheStats(len(sizes), sum(sizes.values()), *self._counts.now())
 
     def verify(self) -> list[str]:
         """The keys of all damaged entries; nothing is unpickled and nothing dropped."""
-        return [key for key in self if not _is_sound(self._place, key)]
-
-    def entries(self) -> list[StoredOutput]:
-        """What is known of every entry that can be read, the least recently used first."""
-        return inventory(self._place.store, self.holders.kept())
+        return [key for key in self if not _is_sound(self.place, key)]
 
     def gc(self, *, max_bytes: float | None = None, max_idle_s: float | None = None) -> int:
         """Remove what killed processes left and what is in quarantine, and old entries on request.
@@ -286,7 +296,7 @@ class StageCache:
         Returns:
             The number of files and entries that were removed.
         """
-        store = self._place.store
+        store = self.place.store
         with self.holders.upkeep():
             removed = store.clean(thoroughly=True) + store.empty_quarantine()
             removed += self.holders.clean()
@@ -357,6 +367,20 @@ def _loaded(entry: Entry, trusted: bool) -> Any:
         raise
     except Exception as error:  # whatever the value's own types raise
         raise DamagedEntry(f"it does not load: {error!r}") from error
+
+
+def _put_aside(place: Place, tier: MemoryTier, key: str, error: Exception) -> str:
+    """Take an entry that cannot be used out of the way, if it is at fault; what became of it."""
+    if isinstance(error, CacheFormatError):
+        return f"is not loaded: {error}"
+    if not (isinstance(error, DamagedEntry) or _is_lasting(error)):
+        return f"cannot be read ({error!r})"  # it may be in reach again later
+    tier.drop(key)
+    try:
+        place.store.quarantine(key)
+    except OSError:
+        return f"is damaged ({error!r})"
+    return f"is damaged ({error!r}) and was dropped, into quarantine"
 
 
 def _is_lasting(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, ConfigurationError
-from eeipu.inventory import StoredOutput
+from eeipu.inventory import StoredOutput, inventory
 
 __all__ = ["app"]
 
@@ -32,7 +32,7 @@ _DAY_S = 24 * 3600.0
 @app.command("ls")
 def list_entries(location: Location, shared: Shared = False, as_json: AsJson = False) -> None:
     """List the entries: the most recently used last."""
-    entries = _open(location, shared).entries()
+    entries = inventory(_open(location, shared).place)
     if as_json:
         _print_json(map(_described, entries))
         return
@@ -56,7 +56,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one entry; the value is not loaded."""
-    entries = _open(location, shared).entries()
+    entries = inventory(_open(location, shared).place)
     found = [each for each in entries if each.key.startswith(key)]
     if len(found) != 1:
         what = "no key begins" if not found else f"{len(found)} keys begin"

@@ -147,7 +147,7 @@ class Driver:
         try:
             cache.holders.pin(study_id(study), best, lasting=is_stored)
             cache.discard(keys - best)
-        except OSError as error:
+        except Exception as error:  # file systems raise errors of their own
             warnings.warn(
                 f"the stage outputs that are not needed any more could not be dropped from "
                 f"{cache!r}: {error!r}",

@@ -63,6 +63,8 @@ _THREADS = 3
 # From here on, threads save more time than they take to start. Part of the format.
 _MANY_BYTES = 2 * _PIECE_BYTES
 
+_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+
 Segment = bytes | bytearray | memoryview
 
 
@@ -235,7 +237,7 @@ def _write_plain(stream: BinaryIO, segments: Sequence[Segment], durable: bool) -
             # The disk begins with what is there, instead of waiting for all of it.
             if durable and number % 4 == 3:
                 stream.flush()
-                synced.append(syncing.submit(os.fdatasync, stream.fileno()))
+                synced.append(syncing.submit(_sync_data, stream.fileno()))
         for each in synced:
             each.result()  # the system tells of a failure to write once only
         return _joined(each.result() for each in found)

@@ -88,8 +88,13 @@ class FilePins:
 
     def read(self) -> dict[str, tuple[list[str], float]]:
         """See `Pins`."""
-        said = (json.loads(self._fs.cat_file(path)) for path in self._paths(_PINS))
-        return {each["owner"]: (each["keys"], each["since_s"]) for each in said}
+        pins = {}
+        for path in self._paths(_PINS):
+            # One that is damaged, or that just went, keeps nothing, and stops nobody.
+            with suppress(ValueError, KeyError, TypeError, FileNotFoundError):
+                said = json.loads(self._fs.cat_file(path))
+                pins[said["owner"]] = (list(said["keys"]), float(said["since_s"]))
+        return pins
 
     def clean(self, oldest_s: float) -> int:
         """See `Pins`."""
@@ -127,8 +132,8 @@ class Holders:
         """Be the only one to make the value under a key; wait while another does."""
         with ExitStack() as held:
             # A place that cannot be written to keeps no value either, and to compute it twice
-            # is better than not at all.
-            with suppress(OSError):
+            # is better than not at all. File systems raise errors of their own.
+            with suppress(Exception):
                 held.enter_context(wait_for(self._leases, f"locks/{_file_name(key)}"))
             yield
 
@@ -142,7 +147,7 @@ class Holders:
     def using(self, keys: Iterable[str]) -> Iterator[None]:
         """Have nobody drop these keys meanwhile."""
         with ExitStack() as held:
-            with suppress(OSError):  # as for a claim
+            with suppress(Exception):  # as for a claim
                 held.callback(self._say_use(keys).release)
             yield
 
@@ -178,7 +183,11 @@ class Holders:
 
     def used(self) -> set[str]:
         """The keys that running trials, and studies in this and other processes' memory, need."""
-        return {key for said in self._leases.living("uses") for key in json.loads(said)}
+        used: set[str] = set()
+        for said in self._leases.living("uses"):
+            with suppress(ValueError, TypeError):  # a damaged file names nothing
+                used.update(json.loads(said))
+        return used
 
     def clean(self) -> int:
         """Remove what killed processes left, and pins that count no more. During `upkeep`."""

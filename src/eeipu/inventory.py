@@ -1,10 +1,11 @@
 """What a cache holds, for people: where each entry came from, what it takes, what it has saved."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from eeipu.entries import DamagedEntry, Use
+from eeipu.places import Place
 from eeipu.stores import Store
 
 __all__ = ["StoredOutput", "inventory"]
@@ -46,14 +47,15 @@ class StoredOutput:
         return self.hits * max(0.0, (self.cost or 0.0) - (self.load_s or 0.0))
 
 
-def inventory(store: Store, kept: Container[str]) -> list[StoredOutput]:
+def inventory(place: Place) -> list[StoredOutput]:
     """What is known of every entry that can be read, the least recently used first.
 
     Args:
-        store: The entries; the header of each is read.
-        kept: The keys that running trials use and studies keep.
+        place: Where a cache is (`StageCache.place`); the header of each entry is read.
     """
-    found = (_stored(store, key, use, is_kept=key in kept) for key, use in store.uses().items())
+    kept = place.holders.kept()
+    uses = place.store.uses().items()
+    found = (_stored(place.store, key, use, is_kept=key in kept) for key, use in uses)
     return [each for each in found if each is not None]
 
 

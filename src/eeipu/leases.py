@@ -315,7 +315,7 @@ class BeatingLeases:
             beats += 1
             with self._lock:  # so that what is given back meanwhile is not written again
                 for path, said in self._held.items():
-                    with suppress(OSError):  # the next beat may get through
+                    with suppress(Exception):  # the next beat may get through
                         self._fs.pipe_file(path, json.dumps({**said, "beats": beats}).encode())
 
 
