@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check faults format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m eeipu demo
@@ -19,6 +19,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term
+
+# Kills, damage, races, a full disk: what the cache survives, counted. About two minutes.
+faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix

@@ -1,5 +1,7 @@
 """The stage-output cache, in memory and in directories."""
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -18,6 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eeipu import entries
 from eeipu.cache import IN_MEMORY, CacheStats, StageCache
 from eeipu.errors import CacheMiss, ConfigurationError, MissingExtraError
 
@@ -489,84 +492,104 @@ def test_damage_that_cannot_be_removed_is_still_a_miss(directory, monkeypatch):
         cache.get(KEY)
 
 
+def failing(error):
+    """Something to call that raises."""
+
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
 def test_an_entry_out_of_reach_is_a_miss_and_stays(directory, monkeypatch):
-    cache = StageCache(directory)
+    cache = StageCache(directory, memory_bytes=1)
     cache.put(KEY, 1)
-
-    def refuse(self, path, **kwargs):
-        raise PermissionError("not yours")
-
     with monkeypatch.context() as patch:
-        patch.setattr(type(fsspec.filesystem("file")), "cat_file", refuse)
+        error = OSError(errno.ENFILE, "too many open files")
+        patch.setattr(os, "open", failing(error))
         assert cache.cost(KEY) is None
-        with pytest.warns(RuntimeWarning, match="not yours"), pytest.raises(CacheMiss):
+        with pytest.warns(RuntimeWarning, match="too many"), pytest.raises(CacheMiss):
             cache.get(KEY)
     assert cache.get(KEY) == 1
 
 
-def test_an_entry_that_cannot_be_marked_as_used_is_still_a_hit(directory, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "not yours"), OSError(errno.EIO, "bad sector")]
+)
+def test_an_entry_that_cannot_be_read_for_good_is_put_into_quarantine(
+    directory, monkeypatch, error
+):
+    cache = StageCache(directory, memory_bytes=1)
+    cache.put(KEY, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", failing(error))
+        with (
+            pytest.warns(RuntimeWarning, match=f"{KEY} is damaged.*quarantine"),
+            pytest.raises(CacheMiss),
+        ):
+            cache.get(KEY)
+    assert KEY not in cache
+    assert entry_of(directory).parent.name == "quarantine"
+
+
+def test_an_entry_that_cannot_be_marked_as_used_is_still_a_hit(directory):
     cache = StageCache(directory)
     cache.put(KEY, 1)
-
-    def refuse(path):
-        raise PermissionError(path)
-
-    monkeypatch.setattr(os, "utime", refuse)
+    (directory / "hits").write_text("in the way")
     assert cache.get(KEY) == 1
 
 
 def test_an_entry_that_goes_while_it_is_read_does_not_come_back_empty(directory, monkeypatch):
-    cache = StageCache(directory)
+    cache = StageCache(directory, memory_bytes=1)
     cache.put(KEY, 1)
-    path, file_system = entry_of(directory), type(fsspec.filesystem("file"))
-    read = file_system.cat_file
+    path = entry_of(directory)
 
-    def read_and_lose(self, *args, **kwargs):
-        content = read(self, *args, **kwargs)
+    def read_and_lose(*args):
         path.unlink()
-        return content
+        return entries.read_payload(*args)
 
-    monkeypatch.setattr(file_system, "cat_file", read_and_lose)
+    monkeypatch.setattr("eeipu.directories.read_payload", read_and_lose)
     assert cache.get(KEY) == 1
-    assert not path.exists()
+    assert KEY not in cache
+    assert list(cache) == []
 
 
-@pytest.mark.parametrize("step", ["pipe_file", "mv"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_old_entry_and_no_litter(directory, monkeypatch, step):
     cache = StageCache(directory)
     cache.put(KEY, "old")
-
-    def break_off(self, path, *args, **kwargs):
-        if step == "pipe_file":
-            Path(path).write_bytes(b"half")
-        raise OSError("disk full")
-
     with monkeypatch.context() as patch:
-        patch.setattr(type(fsspec.filesystem("file")), step, break_off)
+        patch.setattr(os, step, failing(OSError(errno.ENOSPC, "disk full")))
         with pytest.raises(OSError, match="disk full"):
             cache.put(KEY, "new")
     assert cache.get(KEY) == "old"
-    assert len([path for path in directory.rglob("*") if path.is_file()]) == 1
+    assert list(directory.glob("partial/*")) == []
 
 
 def test_a_write_that_never_began_leaves_its_own_error(directory, monkeypatch):
     cache = StageCache(directory)
-
-    def refuse(self, path, content):
-        raise PermissionError("read only")
-
-    monkeypatch.setattr(type(fsspec.filesystem("file")), "pipe_file", refuse)
+    monkeypatch.setattr("eeipu.directories.write_entry", failing(PermissionError("read only")))
     with pytest.raises(PermissionError, match="read only"):
         cache.put(KEY, 1)
 
 
-def test_a_half_written_entry_is_not_there(directory):
+def test_a_half_written_entry_is_not_there_and_is_removed(directory):
+    StageCache(directory).put(KEY, 1)
+    partial = directory / "partial" / "half"
+    partial.write_bytes(entry_of(directory).read_bytes()[:600])
+    cache = StageCache(directory)
+    assert list(cache) == [KEY]
+    assert not partial.exists()
+
+
+def test_what_a_living_writer_writes_is_left_to_it(directory):
     cache = StageCache(directory)
     cache.put(KEY, 1)
-    path = entry_of(directory)
-    path.rename(f"{path}.0.partial")
-    assert KEY not in cache
-    assert list(cache) == []
+    partial = directory / "partial" / "being-written"
+    with partial.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        cache.gc()
+        assert partial.exists()
 
 
 # --- locations ------------------------------------------------------------------------------
@@ -612,12 +635,12 @@ def test_the_age_of_an_entry_is_known_on_any_file_system(monkeypatch):
     assert list(cache) == ["d", "b", "c", "a"]
 
 
-def test_the_header_says_what_the_entry_is(directory):
-    StageCache(directory).put(KEY, "value", cost=2.0)
-    header, _, payload = entry_of(directory).read_bytes().partition(b"\n")
+def test_people_can_read_what_an_entry_is(directory):
+    known = {"cost": 2.0, "stage": "train", "params": {"lr": 0.1}, "versions": {"numpy": "2.0"}}
+    StageCache(directory).put(KEY, "value", **known)
+    _, header, _ = entry_of(directory).read_bytes().split(b"\n", 2)
     described = json.loads(header)
-    assert described.keys() == {"checksum", "size_bytes", "cost"}
-    assert (described["size_bytes"], described["cost"]) == (len(payload), 2.0)
+    assert described.items() >= {"key": KEY, "kind": "pickle", **known}.items()
 
 
 # --- threads --------------------------------------------------------------------------------

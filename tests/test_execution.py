@@ -421,9 +421,9 @@ def test_keeping_an_output_is_not_part_of_its_cost():
     clock = Clock()
 
     class SlowWrites(StageCache):
-        def put(self, key, value, *, cost=None):
+        def put(self, key, value, **known):
             clock.wait(50.0)
-            super().put(key, value, cost=cost)
+            super().put(key, value, **known)
 
     runs = run(chain([], clock), 0, cache=SlowWrites(), clock=clock)
     assert [each.cost for each in runs] == [1.0, 2.0, 4.0]

@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eeipu.errors import PipelineError
-from eeipu.keys import code_fingerprint, inputs_key, stage_key
+from eeipu.fingerprint import code_fingerprint
+from eeipu.keys import inputs_key, stage_key
 
 texts = st.sampled_from(["", "a", "ab", "b", '"', ",", '"a"']) | st.text(max_size=3)
 values = st.sampled_from([None, True, False, 1, 0, 1.0, 0.0, -0.0, "1", "", "None"]) | st.floats(

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eeipu.cache import IN_MEMORY, CacheStats, StageCache
+    from eeipu.content import Fingerprinted
     from eeipu.errors import (
         BudgetTooSmall,
+        CacheFormatError,
         CacheMiss,
         ConfigurationError,
         EeipuError,
@@ -37,8 +39,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "cache": ["IN_MEMORY", "CacheStats", "StageCache"],
+    "content": ["Fingerprinted"],
     "errors": [
         "BudgetTooSmall",
+        "CacheFormatError",
         "CacheMiss",
         "ConfigurationError",
         "EeipuError",
@@ -62,12 +66,14 @@ _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name
 __all__ = [
     "IN_MEMORY",
     "BudgetTooSmall",
+    "CacheFormatError",
     "CacheMiss",
     "CacheStats",
     "Categorical",
     "ConfigurationError",
     "EEIPUSampler",
     "EeipuError",
+    "Fingerprinted",
     "Float",
     "Int",
     "MissingExtraError",

@@ -1,35 +1,41 @@
-"""The stage-output cache: values under content keys, in memory or in a directory.
+"""The stage-output cache: values under content keys, in memory, in a directory, or remote.
 
-One entry is one blob: a line of JSON (`checksum`, `size_bytes`, `cost`) and the value as joblib
-serialises it. Values are stored as bytes in memory too, so that a stage that changes its input
-in place can never change what the cache holds.
+A cache promises that `get` returns what was `put` or nothing: entries are written aside, sealed
+with checksums, synced, and renamed into place (`eeipu.entries`, `eeipu.directories`); what is
+damaged is put into quarantine with a warning. It promises that a stage runs once, that no running
+trial loses what it uses, and that no study drops what another keeps (`eeipu.holders`).
 
 Warning:
-    Loading an entry unpickles it, and unpickling can run code. Point a cache at a directory that
-    only you, and those whose code you would run, can write to.
+    Loading an entry unpickles it, and unpickling runs whatever code the entry names. A cache
+    therefore trusts everyone who can write to its location: a new directory is made for its user
+    alone, and one that others can write to is refused unless `shared=True` says that their code
+    may run. On a remote file system that check is not possible: the bucket's permissions decide.
+    With `trusted=False`, only formats that cannot run code are written and loaded (JSON, npy,
+    safetensors, Parquet); then a stranger can still plant a wrong value, but no code.
 """
 
-import hashlib
-import io
-import json
-import os
+import errno
 import threading
-import uuid
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import quote, unquote
+from typing import Any
 
 import fsspec
-import joblib
 import psutil
 
-from eeipu.errors import CacheMiss, ConfigurationError, MissingExtraError
+from eeipu.entries import DamagedEntry, Entry, Header, described
+from eeipu.errors import CacheFormatError, CacheMiss, ConfigurationError
+from eeipu.eviction import Room
+from eeipu.memory_tier import MemoryTier
+from eeipu.places import Place, open_place
+from eeipu.serialization import dumps, loads
 
 __all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache"]
 
@@ -37,10 +43,8 @@ __all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache"]
 # outputs of a few trials, little enough for the pipeline itself to run beside it.
 MEMORY_SHARE = 0.25
 
-# Enough for a header: a checksum and two numbers.
-_HEADER_BYTES = 512
-
-_SUFFIX = ".stage"
+# Thousands of scores and small tables; nothing beside what a stage of a pipeline takes.
+MEMORY_TIER_BYTES = 64 * 2**20
 
 
 class InMemory(Enum):
@@ -72,136 +76,35 @@ class CacheStats:
     misses: int
 
 
-class _Store(Protocol):
-    """Bytes under keys. `sizes` lists the least recently used key first.
-
-    `read` raises `KeyError` where there is nothing. Reading only the first `size_bytes` is a look
-    at an entry and not a use of it.
-    """
-
-    def read(self, key: str, size_bytes: int | None = None) -> bytes: ...
-    def write(self, key: str, blob: bytes) -> None: ...
-    def delete(self, key: str) -> None: ...
-    def sizes(self) -> dict[str, int]: ...
-    def __contains__(self, key: str) -> bool: ...
-
-
-class _MemoryStore:
-    """A dictionary, in order of use."""
-
-    def __init__(self) -> None:
-        self._blobs: dict[str, bytes] = {}
-        self._lock = threading.Lock()
-
-    def read(self, key: str, size_bytes: int | None = None) -> bytes:
-        with self._lock:
-            if size_bytes is not None:
-                return self._blobs[key][:size_bytes]
-            blob = self._blobs.pop(key)
-            self._blobs[key] = blob
-            return blob
-
-    def write(self, key: str, blob: bytes) -> None:
-        with self._lock:
-            self._blobs.pop(key, None)
-            self._blobs[key] = blob
-
-    def delete(self, key: str) -> None:
-        with self._lock:
-            self._blobs.pop(key, None)
-
-    def sizes(self) -> dict[str, int]:
-        with self._lock:
-            return {key: len(blob) for key, blob in self._blobs.items()}
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._blobs
-
-
-class _FileStore:
-    """One file an entry, in a directory of any file system that fsspec reaches.
-
-    Local files are marked when they are used; elsewhere an entry's last use is when it was
-    written.
-    """
-
-    def __init__(self, location: str) -> None:
-        self._fs, self._root = fsspec.url_to_fs(location)
-        self._is_local = "file" in _protocols(self._fs)
-        if self._is_local:
-            # Entries are pickles: what others can write here, they can run as this user.
-            Path(self._root).mkdir(mode=0o700, parents=True, exist_ok=True)
-        else:
-            self._fs.mkdirs(self._root, exist_ok=True)
-
-    def _path(self, key: str) -> str:
-        return f"{self._root}/{quote(key, safe='')}{_SUFFIX}"
-
-    def read(self, key: str, size_bytes: int | None = None) -> bytes:
-        path = self._path(key)
-        try:
-            blob: bytes = self._fs.cat_file(path, end=size_bytes)
-        except FileNotFoundError:
-            raise KeyError(key) from None
-        if self._is_local and size_bytes is None:
-            # The entry may have gone since, or belong to someone else who shares it.
-            with suppress(OSError):
-                os.utime(path)
-        return blob
-
-    def write(self, key: str, blob: bytes) -> None:
-        # A reader sees the old entry or the new one, never half of one.
-        path = self._path(key)
-        partial = f"{path}.{uuid.uuid4().hex}.partial"
-        self._fs.mkdirs(self._root, exist_ok=True)
-        try:
-            self._fs.pipe_file(partial, blob)
-            self._fs.mv(partial, path)
-        except BaseException:
-            if self._fs.exists(partial):
-                self._fs.rm_file(partial)
-            raise
-
-    def delete(self, key: str) -> None:
-        with suppress(FileNotFoundError):
-            self._fs.rm_file(self._path(key))
-
-    def sizes(self) -> dict[str, int]:
-        self._fs.invalidate_cache()
-        found = [
-            (_changed(info), unquote(Path(path).name.removesuffix(_SUFFIX)), int(info["size"]))
-            for path, info in self._fs.find(self._root, detail=True).items()
-            if path.endswith(_SUFFIX)
-        ]
-        return {key: size for _, key, size in sorted(found)}
-
-    def __contains__(self, key: str) -> bool:
-        self._fs.invalidate_cache()
-        return bool(self._fs.exists(self._path(key)))
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-
-
-def _changed(info: dict[str, Any]) -> float:
-    """When a file was last written or used; file systems differ in what they call it."""
-    stamp = info.get("mtime", info.get("LastModified", info.get("created", 0.0)))
-    return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp or 0.0)
-
-
 class StageCache:
     """Stage outputs under content keys.
 
     Args:
         location: `None` keeps values in this process's memory; a path or an fsspec URL
-            (`s3://...`) keeps them in a directory, which outlives the process and can be shared.
-        max_bytes: The most bytes to hold; the least recently used entries go first. `None`: no
-            bound.
+            (`s3://...`) keeps them in a directory, which outlives the process and can be shared
+            by processes and hosts.
+        max_bytes: The most bytes to hold; entries that are cheapest to compute again, for their
+            bytes and the time nobody wanted them, go first. `None`: no bound.
+        memory_bytes: How much of this process's memory may hold copies of small entries.
+        compression: `"gzip"`, `"bz2"`, `"xz"`, or `"zstd"`, `"lz4"`, `"snappy"` where their
+            libraries are installed; `None` writes values as they lie in memory, which is fastest.
+        mmap: Map values from local files instead of reading them, so that processes share the
+            memory. A value may be changed in place; the file is not. Somebody who truncates the
+            file meanwhile ends this process.
+        trusted: Whether entries may be pickles (see the module's warning).
+        shared: Whether a directory may belong to, or be written to by, others than this user.
+        now: Seconds since 1970.
 
     Raises:
-        ConfigurationError: `max_bytes` is not positive, or `location` is no place for a directory.
+        ConfigurationError: An argument is out of range, or `location` is no place for a
+            directory, or others can write to it.
         MissingExtraError: The file system of `location` needs a library that is not installed.
+
+    A cache with a location can be pickled: it is opened again where it is loaded.
+
+    Attributes:
+        place: Where the entries are.
+        holders: Who makes, uses and keeps which keys (`eeipu.holders.Holders`).
 
     >>> cache = StageCache()
     >>> cache.put("a", [1, 2])
@@ -210,16 +113,40 @@ class StageCache:
     """
 
     def __init__(
-        self, location: str | Path | None = None, max_bytes: int | float | None = None
+        self,
+        location: str | Path | None = None,
+        max_bytes: int | float | None = None,
+        *,
+        memory_bytes: int | float = MEMORY_TIER_BYTES,
+        compression: str | None = None,
+        mmap: bool = False,
+        trusted: bool = True,
+        shared: bool = False,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        if not (max_bytes is None or _is_positive(max_bytes)):
-            raise ConfigurationError(
-                f"max_bytes must be a positive number of bytes, but got {max_bytes!r}."
-            )
+        _check_size("max_bytes", max_bytes)
+        _check_compression(compression)
         self.location = None if location is None else str(location)
         self.max_bytes = max_bytes
-        self._store = _open(self.location)
-        self._hits = self._misses = 0
+        self._open_again = partial(
+            StageCache,
+            location,
+            max_bytes,
+            memory_bytes=memory_bytes,
+            compression=compression,
+            mmap=mmap,
+            trusted=trusted,
+            shared=shared,
+            now=now,
+        )
+        self._compression = compression
+        self._trusted = trusted
+        self._now = now
+        self.place = open_place(self.location, shared=shared, mapped=mmap, now=now)
+        self.holders = self.place.holders
+        self._tier = MemoryTier(memory_bytes if self.place.is_slow and not mmap else 0)
+        self._room = Room(self.place.store, self.holders, self._tier, now)
+        self._counts = _Counts()
 
     @classmethod
     def in_memory(cls) -> "StageCache":
@@ -229,161 +156,263 @@ class StageCache:
     def __repr__(self) -> str:
         return f"StageCache({self.location!r}, max_bytes={self.max_bytes!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.location is None:
+            raise TypeError(
+                "a cache in memory cannot be handed to another process; give it a location."
+            )
+        return self._open_again, ()
+
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and key in self._store
+        try:
+            return isinstance(key, str) and self.place.store.contains(key)
+        except Exception as error:  # file systems raise errors of their own
+            message = f"{self!r} cannot be reached ({error!r}); stages have to run again"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.place.store.uses())
 
     def get(self, key: str) -> Any:
         """A fresh copy of the value under `key`.
 
         Raises:
-            CacheMiss: There is none, or it is damaged; a damaged entry is dropped with a warning.
+            CacheMiss: There is none, or it is damaged; a damaged entry is put into quarantine
+                with a warning.
         """
+        start = time.perf_counter()
         try:
-            blob = self._store.read(key)
+            value = _loaded(_read(self.place, self._tier, key), self._trusted)
         except KeyError:
-            self._misses += 1
+            self._counts.add(hit=False)
             raise CacheMiss(f"no value under {key!r}") from None
-        except OSError as error:  # it may be sound, and in reach again later
-            raise self._unusable(key, f"cannot be read ({error!r})") from error
-        try:
-            value = _loads(blob)
-        except Exception as error:  # damaged bytes make pickle raise anything
-            with suppress(OSError):
-                self._store.delete(key)
-            raise self._unusable(key, f"is damaged ({error!r}) and was dropped") from error
-        self._hits += 1
+        except Exception as error:  # file systems raise errors of their own
+            self._counts.add(hit=False)
+            message = f"the cache entry {key} {_put_aside(self.place, self._tier, key, error)}"
+            warnings.warn(f"{message}; its stage has to run again", RuntimeWarning, stacklevel=2)
+            raise CacheMiss(message) from error
+        self.place.store.mark(key, time.perf_counter() - start)
+        self._counts.add(hit=True)
         return value
 
-    def _unusable(self, key: str, reason: str) -> CacheMiss:
-        self._misses += 1
-        message = f"the cache entry {key} {reason}; its stage has to run again"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-        return CacheMiss(message)
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        cost: float | None = None,
+        stage: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep `value` under `key`, and beside it what is known of how it came about.
 
-    def put(self, key: str, value: Any, *, cost: float | None = None) -> None:
-        """Keep `value` under `key`, and the `cost` that produced it beside it.
+        Args:
+            key: The content key.
+            value: What to keep; it is copied.
+            cost: What producing it cost, in seconds or declared.
+            stage: The name of the stage that produced it.
+            params: The stage's hyper-parameters.
+            versions: The versions of the packages that the stage used.
 
         Raises:
+            CacheFormatError: The value has no format that cannot run code, and `trusted=False`.
             Exception: Whatever the serialiser or the file system raises; nothing is kept then.
         """
-        blob = _dumps(value, cost)
-        if self.max_bytes is not None:
-            if len(blob) > self.max_bytes:
-                warnings.warn(
-                    f"a value of {len(blob):,} bytes is larger than the whole cache "
-                    f"(max_bytes={self.max_bytes:,.0f}) and was not kept",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+        kind, segments = dumps(value, trusted=self._trusted)
+        header = Header(
+            key,
+            kind,
+            (),
+            compression=self._compression,
+            created_s=int(self._now()),
+            cost=cost,
+            stage=stage,
+            params={} if params is None else dict(params),
+            versions={} if versions is None else dict(versions),
+        )
+        if self.max_bytes is not None and self._compression is None:
+            size_bytes = described(header, segments).file_bytes
+            if size_bytes > self.max_bytes:
+                _warn_too_large(size_bytes, self.max_bytes)
                 return
-            self._make_room(key, len(blob), self.max_bytes)
-        self._store.write(key, blob)
-
-    def _make_room(self, new_key: str, needed_bytes: int, max_bytes: float) -> None:
-        sizes = self._store.sizes()
-        sizes.pop(new_key, None)  # it is replaced
-        held_bytes = sum(sizes.values())
-        for key, size_bytes in sizes.items():
-            if held_bytes + needed_bytes <= max_bytes:
+        pending = self.place.store.prepare(header, segments)
+        if self.max_bytes is None:
+            pending.commit()
+        else:
+            with self.holders.upkeep():
+                fits = self._room.make(pending.header, self.max_bytes)
+                (pending.commit if fits else pending.discard)()
+            if not fits:
+                _warn_no_room(pending.header.file_bytes, self.max_bytes)
                 return
-            self._store.delete(key)
-            held_bytes -= size_bytes
+        _remember(self.place, self._tier, Entry(pending.header, segments))
 
     def cost(self, key: str) -> float | None:
         """The cost that produced the value under `key`; `None` if it is not known."""
         try:
-            cost = _header(self._store.read(key, _HEADER_BYTES))["cost"]
-        except (KeyError, ValueError, OSError):
+            return self.place.store.header(key).cost
+        except Exception:  # it is damaged, or out of reach
             return None
-        return None if cost is None else float(cost)
 
     def discard(self, keys: Iterable[str]) -> None:
-        """Drop the values under `keys`, where there are any."""
-        for key in keys:
-            self._store.delete(key)
+        """Drop the values under `keys` that no running trial uses and no study keeps."""
+        unwanted = set(keys)
+        if unwanted:
+            with self.holders.upkeep():
+                self._room.drop(unwanted - self.holders.kept())
 
     def retain(self, keys: Iterable[str]) -> None:
-        """Drop all values but those under `keys`."""
-        self.discard(set(self._store.sizes()) - set(keys))
+        """Drop all values but those under `keys`, and those that are used or kept by others.
+
+        With the keys of the best trials' stages, this is the paper's rule: only the outputs of
+        the top Q stay.
+        """
+        self.discard(set(self.place.store.sizes()) - set(keys))
 
     def clear(self) -> None:
-        """Drop all values."""
-        self.retain(())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._store.sizes())
+        """Drop all values but those that a running trial uses; also what studies keep."""
+        with self.holders.upkeep():
+            self._room.drop(set(self.place.store.sizes()) - self.holders.used())
+        self.place.store.tidy()
 
     def stats(self) -> CacheStats:
         """What the cache holds, and this process's hits and misses."""
-        sizes = self._store.sizes()
-        return CacheStats(len(sizes), sum(sizes.values()), self._hits, self._misses)
+        sizes = self.place.store.sizes()
+        return CacheStats(len(sizes), sum(sizes.values()), *self._counts.now())
 
     def verify(self) -> list[str]:
         """The keys of all damaged entries; nothing is unpickled and nothing dropped."""
-        return [key for key in self if not self._is_sound(key)]
+        return [key for key in self if not _is_sound(self.place, key)]
 
-    def _is_sound(self, key: str) -> bool:
-        try:
-            _payload(self._store.read(key))
-        except ValueError:
-            return False
-        except KeyError:  # dropped since it was listed
-            pass
-        return True
+    def gc(self, *, max_bytes: float | None = None, max_idle_s: float | None = None) -> int:
+        """Remove what killed processes left and what is in quarantine, and old entries on request.
+
+        Args:
+            max_bytes: Drop what is cheapest to lose until at most so many bytes are held.
+            max_idle_s: Drop what nobody has used for so many seconds.
+
+        Returns:
+            The number of files and entries that were removed.
+        """
+        store = self.place.store
+        with self.holders.upkeep():
+            removed = store.clean(thoroughly=True) + store.empty_quarantine()
+            removed += self.holders.clean()
+            before = store.uses()
+            if max_idle_s is not None:
+                kept, oldest_s = self.holders.kept(), self._now() - max_idle_s
+                idle = [key for key, use in before.items() if use.used_s < oldest_s]
+                self._room.drop(set(idle) - kept)
+            if max_bytes is not None:
+                self._room.free(sum(store.sizes().values()) - max_bytes)
+            removed += len(before) - len(store.sizes())
+        store.tidy()
+        return removed
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, Real) and float(value) > 0
+class _Counts:
+    """Hits and misses, counted by several threads."""
+
+    def __init__(self) -> None:
+        self._hits = self._misses = 0
+        self._lock = threading.Lock()
+
+    def add(self, *, hit: bool) -> None:
+        with self._lock:
+            self._hits += hit
+            self._misses += not hit
+
+    def now(self) -> tuple[int, int]:
+        with self._lock:
+            return self._hits, self._misses
 
 
-def _open(location: str | None) -> _Store:
-    if location is None:
-        return _MemoryStore()
-    try:
-        return _FileStore(location)
-    except ImportError as error:
-        raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
-    except (OSError, ValueError) as error:
+def _check_size(name: str, size_bytes: Any) -> None:
+    if not (size_bytes is None or (isinstance(size_bytes, Real) and float(size_bytes) > 0)):
         raise ConfigurationError(
-            f"the cache location {location!r} cannot be used as a directory: {error}"
-        ) from error
+            f"{name} must be a positive number of bytes, but got {size_bytes!r}."
+        )
 
 
-def _dumps(value: Any, cost: float | None) -> bytes:
-    buffer = io.BytesIO()
-    joblib.dump(value, buffer)
-    payload = buffer.getvalue()
-    header = {
-        "checksum": hashlib.blake2b(payload, digest_size=20).hexdigest(),
-        "size_bytes": len(payload),
-        "cost": cost,
-    }
-    return json.dumps(header).encode() + b"\n" + payload
+def _check_compression(name: str | None) -> None:
+    known = set(fsspec.available_compressions()) - {None, "zip", "lzma"}
+    if name is not None and name not in known:
+        raise ConfigurationError(
+            f"compression must be one of {sorted(known)} or None, but got {name!r}; "
+            f"others need their library installed."
+        )
 
 
-def _header(blob: bytes) -> dict[str, Any]:
-    """What the first line of a blob says.
-
-    Raises:
-        ValueError: It is not what was written.
-    """
-    header = json.loads(blob.partition(b"\n")[0])
-    if not isinstance(header, dict):
-        raise ValueError("its header is not readable")  # noqa: TRY004 - all damage is alike
-    return header
+def _read(place: Place, tier: MemoryTier, key: str) -> Entry:
+    """An entry from the memory tier, if that has what the store has, or from the store."""
+    entry = tier.get(key, place.store.signature)
+    if entry is None:
+        entry = place.store.read(key)
+        tier.put(entry)
+    return entry
 
 
-def _payload(blob: bytes) -> bytes:
-    """The serialised value in a blob.
-
-    Raises:
-        ValueError: The blob is not what was written.
-    """
-    payload = blob.partition(b"\n")[2]
-    if hashlib.blake2b(payload, digest_size=20).hexdigest() != _header(blob).get("checksum"):
-        raise ValueError("its checksum does not match")
-    return payload
+def _remember(place: Place, tier: MemoryTier, entry: Entry) -> None:
+    """Have the memory tier hold what was just written."""
+    with suppress(KeyError, OSError):  # another may have dropped it
+        tier.put(replace(entry, signature=place.store.signature(entry.header.key)))
 
 
-def _loads(blob: bytes) -> Any:
-    return joblib.load(io.BytesIO(_payload(blob)))
+def _loaded(entry: Entry, trusted: bool) -> Any:
+    try:
+        return loads(entry.header.kind, entry.segments, trusted=trusted)
+    except (CacheFormatError, MemoryError):
+        raise
+    except Exception as error:  # whatever the value's own types raise
+        raise DamagedEntry(f"it does not load: {error!r}") from error
+
+
+def _put_aside(place: Place, tier: MemoryTier, key: str, error: Exception) -> str:
+    """Take an entry that cannot be used out of the way, if it is at fault; what became of it."""
+    if isinstance(error, CacheFormatError):
+        return f"is not loaded: {error}"
+    if not (isinstance(error, DamagedEntry) or _is_lasting(error)):
+        return f"cannot be read ({error!r})"  # it may be in reach again later
+    tier.drop(key)
+    try:
+        place.store.quarantine(key)
+    except OSError:
+        return f"is damaged ({error!r})"
+    return f"is damaged ({error!r}) and was dropped, into quarantine"
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether an error of the file system is the file's own, and not that of the moment."""
+    return isinstance(error, PermissionError | IsADirectoryError) or (
+        isinstance(error, OSError) and error.errno == errno.EIO
+    )
+
+
+def _is_sound(place: Place, key: str) -> bool:
+    try:
+        place.store.read(key)
+    except (DamagedEntry, OSError):
+        return False
+    except KeyError:  # dropped since it was listed
+        pass
+    return True
+
+
+def _warn_too_large(size_bytes: int, max_bytes: float) -> None:
+    warnings.warn(
+        f"a value of {size_bytes:,} bytes is larger than the whole cache "
+        f"(max_bytes={max_bytes:,.0f}) and was not kept",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def _warn_no_room(size_bytes: int, max_bytes: float) -> None:
+    warnings.warn(
+        f"a value of {size_bytes:,} bytes was not kept: what running trials use and studies keep "
+        f"leaves no room for it within max_bytes={max_bytes:,.0f}",
+        RuntimeWarning,
+        stacklevel=3,
+    )

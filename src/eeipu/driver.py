@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from eeipu.execution import PipelineRun, StageCall, StageRun, run_path
 from eeipu.history import is_interrupted, spent
 from eeipu.pipeline import record_run
 from eeipu.progress import Display, Snapshot
-from eeipu.studies import driver_name
+from eeipu.studies import driver_name, study_id
 from eeipu.trials import Trials
 
 __all__ = ["Driver", "interruptible", "stoppable"]
@@ -134,10 +135,25 @@ class Driver:
             trials.end(trial, run.value)
         finally:  # a callback may raise
             if cache is not None:
-                mine = {call.key for call in calls}
-                cache.discard((kept_before | mine) - trials.keys_to_go_on_with())
+                self._keep_best(cache, kept_before | {call.key for call in calls})
         self._show("", trial.number, run.stage_runs, run.value, ended=True)
         return run
+
+    def _keep_best(self, cache: StageCache, keys: set[str]) -> None:
+        """Drop those of the keys that do not belong to the best trials, and pin those that do."""
+        best = self._trials.keys_to_go_on_with()
+        study = self._trials.study
+        is_stored = not isinstance(study._storage, InMemoryStorage)
+        try:
+            cache.holders.pin(study_id(study), best, lasting=is_stored)
+            cache.discard(keys - best)
+        except Exception as error:  # file systems raise errors of their own
+            warnings.warn(
+                f"the stage outputs that are not needed any more could not be dropped from "
+                f"{cache!r}: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _run_stages(self, trial: optuna.Trial, calls: Sequence[StageCall]) -> PipelineRun | None:
         """Run the stages one by one, with the account up to date after each."""

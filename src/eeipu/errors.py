@@ -6,6 +6,7 @@ EeipuError
 │   ├── PipelineError: stages that cannot be declared or joined as they were
 │   └── StudyMismatchError: a storage holds a study of something else
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
+├── CacheFormatError (also ValueError): a value or an entry in a form that the cache does not take
 ├── MissingExtraError (also ImportError): an optional library is not installed
 └── SearchOver: there is nothing left that is worth a trial
     ├── SpaceExhausted: every configuration of a finite space has been evaluated
@@ -17,6 +18,7 @@ A stage that fails is not an exception but data: see `eeipu.execution.StageRun.e
 
 __all__ = [
     "BudgetTooSmall",
+    "CacheFormatError",
     "CacheMiss",
     "ConfigurationError",
     "EeipuError",
@@ -54,6 +56,10 @@ class CacheMiss(EeipuError, KeyError):  # noqa: N818 - an answer of the cache, n
     """The cache has no usable value under this key."""
 
     __str__ = Exception.__str__  # a KeyError shows its message in quotes
+
+
+class CacheFormatError(EeipuError, ValueError):
+    """A value, or an entry, has a form that this cache neither writes nor loads."""
 
 
 class MissingExtraError(EeipuError, ImportError):

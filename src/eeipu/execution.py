@@ -10,11 +10,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
 from eeipu.cache import StageCache
+from eeipu.content import plain
 from eeipu.errors import CacheMiss
 from eeipu.keys import stage_key
 from eeipu.stages import Stage
@@ -145,25 +147,39 @@ def run_path(
         cache: Where outputs are looked up and kept; `None` executes everything.
         clock: Seconds that only grow; injected in tests and simulations.
     """
-    loaded = _load_deepest(calls, cache, clock)
-    yield from loaded
-    args, start = ((loaded[-1].output,) if loaded else inputs), len(loaded)
-    del loaded  # an output may be large: it lives until the next stage has used it
-    for call in calls[start:]:
+    keys = [call.key for call in calls if call.stage.memoize]
+    with nullcontext() if cache is None else cache.holders.using(keys):
+        loaded = [] if cache is None else _load_deepest(calls, cache, clock)
+        yield from loaded
+        args = (loaded[-1].output,) if loaded else tuple(map(plain, inputs))
+        start = len(loaded)
+        del loaded  # an output may be large: it lives until the next stage has used it
+        for call in calls[start:]:
+            run = _run_once(call, args, cache, clock)
+            yield run
+            if run.error is not None:
+                return
+            args = (run.output,)
+
+
+def _run_once(
+    call: StageCall, args: tuple[Any, ...], cache: StageCache | None, clock: Clock
+) -> StageRun:
+    """Execute one call, unless somebody else does so now: then wait, and load what they made."""
+    if cache is None or not call.stage.memoize:
+        return call_stage(call, args, clock)
+    with cache.holders.claim(call.key):
+        # Whoever had the claim before may have finished since we last looked.
+        loaded = _load_deepest([call], cache, clock)
+        if loaded:
+            return loaded[0]
         run = call_stage(call, args, clock)
-        if run.error is None and call.stage.memoize and cache is not None:
+        if run.error is None:
             _keep(cache, call, run)
-        yield run
-        if run.error is not None:
-            return
-        args = (run.output,)
+    return run
 
 
-def _load_deepest(
-    calls: Sequence[StageCall], cache: StageCache | None, clock: Clock
-) -> list[StageRun]:
-    if cache is None:
-        return []
+def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -> list[StageRun]:
     for depth in range(len(calls), 0, -1):
         call = calls[depth - 1]
         if not call.stage.memoize or call.key not in cache:
@@ -225,7 +241,14 @@ def synchronize_devices() -> None:
 
 def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
     try:
-        cache.put(call.key, run.output, cost=run.cost)
+        cache.put(
+            call.key,
+            run.output,
+            cost=run.cost,
+            stage=call.stage.name,
+            params=call.params,
+            versions=call.stage.versions,
+        )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
             f"the output of stage {call.stage.name!r} could not be kept and may have to be "

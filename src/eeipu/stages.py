@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 
 from eeipu.errors import PipelineError
-from eeipu.keys import code_fingerprint
+from eeipu.fingerprint import OwnCode, code_of, versions_of
 from eeipu.space import Distribution
 
 __all__ = ["Stage", "stage"]
@@ -155,7 +155,20 @@ class Stage:
         """What stands for the stage's code in content keys."""
         if self.version is not None:
             return f"version {self.version}"
-        return "" if self.function is None else code_fingerprint(self.function)
+        return "" if self.function is None else self._code.fingerprint
+
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """The versions of Python, and of the packages that the stage's code uses.
+
+        Where a `version` stands in for the code, nobody has looked into it.
+        """
+        is_known = self.version is None and self.function is not None
+        return versions_of(self._code.packages if is_known else ())
+
+    @cached_property
+    def _code(self) -> OwnCode:
+        return code_of(self._callable)
 
     def declared_cost(self, params: Mapping[str, Any]) -> float | None:
         """The cost of a call with these hyper-parameters; `None` if it has to be measured.
@@ -218,8 +231,8 @@ def stage(
         space: Hyper-parameter name -> `Float`, `Int` or `Categorical`. A stage without
             hyper-parameters may be decorated by a bare `@stage`.
         name: Defaults to the function's name.
-        version: Replaces the code fingerprint in content keys. Declare one where results depend
-            on code outside of the function, and change it when that code changes.
+        version: Replaces the code fingerprint in content keys. Declare one where the code cannot
+            be fingerprinted, and change it when the code changes.
         cost: Takes the stage's own hyper-parameters as keywords and returns its declared cost,
             in any unit. `None`: the cost is measured in wall-clock seconds.
         memoize: Whether the stage's output may be kept and reused. Switch it off for outputs

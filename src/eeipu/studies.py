@@ -2,6 +2,7 @@
 
 import json
 import socket
+import uuid
 import warnings
 from typing import Literal
 
@@ -24,6 +25,7 @@ __all__ = [
     "reclaim_dead_trials",
     "same_code",
     "same_inputs",
+    "study_id",
 ]
 
 Direction = Literal["maximize", "minimize"]
@@ -31,6 +33,7 @@ Direction = Literal["maximize", "minimize"]
 _SPACE = "eeipu:space"
 _INPUTS = "eeipu:inputs"
 _CODE = "eeipu:code"
+_ID = "eeipu:id"
 
 # A machine may go down while a configuration runs, even twice; three times points at what runs.
 MAX_DEATHS = 3
@@ -175,6 +178,15 @@ def same_code(study: optuna.Study, pipeline: Pipeline) -> None:
             stacklevel=3,
         )
     study.set_user_attr(_CODE, code)
+
+
+def study_id(study: optuna.Study) -> str:
+    """A name that no other study has, in whatever storage."""
+    name = study.user_attrs.get(_ID)
+    if name is None:
+        name = f"{study.study_name} {uuid.uuid4().hex}"
+        study.set_user_attr(_ID, name)
+    return str(name)
 
 
 def driver_name() -> str:

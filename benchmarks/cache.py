@@ -1,0 +1,216 @@
+"""The speed of the cache: large values, small ones, a memoized trial, and 100,000 entries.
+
+Run `python benchmarks/cache.py [--json]`; it takes two minutes and 3 GB of disk. What is compared
+is measured in turn, and each ratio is one of the best times: others may be busy on the machine.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from figures import Figure, at_least, at_most, show
+
+from eeipu import Pipeline, StageCache, stage
+from eeipu.keys import inputs_key
+
+LARGE = 50_000_000  # float64: 400 MB
+ROUNDS = 7
+SMALL_CALLS = 1000
+ENTRIES = 100_000
+STAGES = 10
+MEMORY_FILES = Path("/dev/shm")
+
+
+def best(
+    *works: Callable[[], Any], rounds: int = ROUNDS, between: Callable[[], Any] = lambda: None
+) -> list[float]:
+    """The least seconds that each piece of work took, all of them in turn."""
+    times = []
+    for _ in range(rounds):
+        times.append([seconds(work) for work in works])
+        between()
+    return [min(each) for each in zip(*times, strict=True)]
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long a piece of work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def directory(parent: Path | None = None) -> Iterator[Path]:
+    """A directory that goes afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="eeipu-benchmark-", dir=parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """`numpy.save`, made durable."""
+    with path.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def array_of(seed: int) -> np.ndarray:
+    """What `joblib.Memory` is asked to remember; made before, so that only keeping it counts."""
+    return MADE[0 * seed]
+
+
+def text_of(seed: int) -> bytes:
+    """A value of 1 kB."""
+    return bytes(1000) + str(seed).encode()
+
+
+MADE: list[np.ndarray] = []
+
+
+def sync_files(root: Path) -> None:
+    """Make all files below a directory durable."""
+    for path in root.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def large() -> Iterator[Figure]:
+    """An array of 400 MB against NumPy and against `joblib.Memory`."""
+    MADE.append(np.random.default_rng(0).random(LARGE))
+    with directory() as root:
+        cache, path, calls = StageCache(root / "cache"), root / "array.npy", itertools.count(1)
+        remembered = joblib.Memory(root / "joblib", verbose=0).cache(array_of)
+        durable = joblib.Memory(root / "durable", verbose=0).cache(array_of)
+
+        def durable_joblib_put() -> None:
+            durable(next(calls))
+            sync_files(root / "durable")
+
+        def drop() -> None:  # so that every put makes a new file
+            cache.clear()
+            path.unlink()
+            remembered.clear(warn=False)
+            durable.clear(warn=False)
+
+        save_s, put_s, joblib_s, durable_s = best(
+            lambda: save(path, MADE[0]),
+            lambda: cache.put("array", MADE[0]),
+            lambda: remembered(next(calls)),
+            durable_joblib_put,
+            between=drop,
+        )
+        cache.put("array", MADE[0])
+        save(path, MADE[0])
+        yield at_most("put 400 MB / numpy.save with fsync", put_s / save_s, "ratio", 1.3)
+        yield at_most("put 400 MB / joblib.Memory with fsync", put_s / durable_s, "ratio", 1.0)
+        yield at_most("put 400 MB / joblib.Memory, not durable", put_s / joblib_s, "ratio", 1.0)
+        yield Figure("put 400 MB", put_s, "s")
+        remembered(0)
+        load_s, get_s, joblib_s = best(
+            lambda: np.load(path), lambda: cache.get("array"), lambda: remembered(0), rounds=20
+        )
+        yield at_most("get 400 MB / numpy.load", get_s / load_s, "ratio", 1.2)
+        yield at_most("get 400 MB / joblib.Memory", get_s / joblib_s, "ratio", 1.0)
+        yield Figure("get 400 MB", get_s, "s")
+        mapped = StageCache(root / "cache", mmap=True)
+        (mapped_s,) = best(lambda: mapped.get("array"))
+        yield Figure("get 400 MB, mapped", mapped_s, "s")
+    MADE.clear()
+
+
+def small() -> Iterator[Figure]:
+    """A hit on a value of 1 kB, from memory and from disk, against `joblib.Memory`."""
+    with directory() as root:
+        remembered = joblib.Memory(root / "joblib", verbose=0).cache(text_of)
+        from_memory = StageCache(root / "cache")
+        from_disk = StageCache(root / "cache", memory_bytes=1)
+        from_memory.put("text", text_of(0))
+        remembered(0)
+
+        def many(call: Callable[[], Any]) -> Callable[[], None]:
+            return lambda: [call() for _ in range(SMALL_CALLS)] and None
+
+        joblib_s, memory_s, disk_s = best(
+            many(lambda: remembered(0)),
+            many(lambda: from_memory.get("text")),
+            many(lambda: from_disk.get("text")),
+            rounds=5,
+        )
+        for name, call_s in (("memory", memory_s), ("disk", disk_s)):
+            yield at_least(
+                f"joblib.Memory / hit on 1 kB, {name} tier", joblib_s / call_s, "ratio", 3.0
+            )
+            yield Figure(f"hit on 1 kB, {name} tier", call_s / SMALL_CALLS * 1e6, "us")
+        (put_s,) = best(lambda: from_disk.put("text", text_of(0)), rounds=50)
+        yield Figure("put 1 kB, durable", put_s * 1e3, "ms")
+
+
+def plus_one(value: float) -> float:
+    """A stage that takes no time."""
+    return value + 1.0
+
+
+def trial() -> Iterator[Figure]:
+    """A trial of ten stages of which all, or all but the last, are memoized."""
+    with directory() as root:
+        stages = [stage(name=f"s{i}")(plus_one) for i in range(STAGES)]
+        last = stage(name="last", memoize=False)(plus_one)
+        for name, each in (("all", stages), ("all but the last", [*stages[:-1], last])):
+            pipeline, cache = Pipeline(each), StageCache(root / "cache")
+            pipeline.run({}, 0.0, cache=cache)
+            (run_s,) = best(lambda p=pipeline, c=cache: p.run({}, 0.0, cache=c), rounds=200)
+            yield at_most(f"a trial of {STAGES} stages, {name} memoized", run_s * 1e3, "ms", 5.0)
+
+
+def many_entries() -> Iterator[Figure]:
+    """A cache of 100,000 entries, on a file system in memory where there is one.
+
+    What is measured is the cache's own work; to remove so many files from a disk takes minutes.
+    """
+    with directory(MEMORY_FILES if MEMORY_FILES.is_dir() else None) as root:
+        keys = [inputs_key((i,)) for i in range(ENTRIES)]
+        cache = StageCache(root / "cache", memory_bytes=1)
+        for key in keys:
+            cache.put(key, key, cost=1.0)
+        name, sample = f"{ENTRIES:,} entries", keys[:: ENTRIES // 1000]
+        opened: list[StageCache] = []
+        open_s = seconds(lambda: opened.append(StageCache(root / "cache")))
+        yield at_most(f"{name}: opening the cache", open_s * 1e3, "ms", 50.0)
+        cache = opened[0]
+        for what, asked in (("there", sample), ("not there", [key[::-1] for key in sample])):
+            took_s = seconds(lambda asked=asked: [key in cache for key in asked])
+            yield Figure(f"{name}: key in cache, {what}", took_s / len(sample) * 1e6, "us")
+        yield Figure(f"{name}: stats, the first time", seconds(cache.stats), "s")
+        time.sleep(0.1)  # folders that changed just now are listed again
+        cache.stats()
+        yield Figure(f"{name}: stats, again", seconds(cache.stats) * 1e3, "ms")
+        yield Figure(f"{name}: retain all", seconds(lambda: cache.retain(keys)) * 1e3, "ms")
+        took_s = seconds(lambda: cache.retain(keys[1000:]))
+        yield Figure(f"{name}: retain all but 1,000", took_s * 1e3, "ms")
+        bounded = StageCache(root / "cache", max_bytes=cache.stats().size_bytes)
+        for which in ("first", "second"):
+            took_s = seconds(lambda which=which: bounded.put(which, which, cost=1.0))
+            yield Figure(f"{name}: the {which} put beyond the bound", took_s, "s")
+        yield Figure(f"{name}: retain 10", seconds(lambda: cache.retain(keys[-10:])), "s")
+
+
+def figures() -> Iterator[Figure]:
+    """All figures."""
+    for part in (small, trial, large, many_entries):
+        yield from part()
+
+
+if __name__ == "__main__":
+    show(figures())

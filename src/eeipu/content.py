@@ -1,0 +1,185 @@
+"""Digests of values by content: equal values have equal digests, in every process.
+
+joblib's hasher, extended to what it does not hash by content: tensors, tables, sets, files, and
+functions and classes, whose code is for the caller to name.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import blake2b, file_digest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib.hashing import Hasher, NumpyHasher
+
+from eeipu.errors import ConfigurationError
+from eeipu.tensors import is_plain, tensor_bytes
+
+__all__ = ["Code", "Fingerprinted", "digest", "plain", "reason"]
+
+# What stands for a function or a class (as a tuple of one); `None` for anything else, and for
+# what is known well enough by its name.
+Code = Callable[[Any], tuple[Any] | None]
+
+
+@dataclass(frozen=True)
+class Fingerprinted:
+    """An input under a fingerprint of its user's choice, for data too large to hash.
+
+    The first stage gets the value alone. Whoever names a fingerprint promises that it changes
+    when the value does.
+
+    Attributes:
+        value: The input.
+        fingerprint: What stands for its content.
+
+    Raises:
+        ConfigurationError: The fingerprint is not a string with something in it.
+    """
+
+    value: Any
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.fingerprint, str) and self.fingerprint):
+            raise ConfigurationError(
+                f"the fingerprint of an input must be a string such as a version or a checksum, "
+                f"but got {self.fingerprint!r}."
+            )
+
+    @classmethod
+    def by_stat(cls, path: str | Path) -> "Fingerprinted":
+        """A file or directory, known by names, sizes and times of change instead of content.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        path = Path(path)
+        files = [path] if path.is_file() else _files_below(path)
+        seen = [(str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or directory {str(path)!r}.")
+        return cls(path, f"{path.resolve()} {digest(seen)}")
+
+
+def plain(value: Any) -> Any:
+    """What a stage gets for an input."""
+    return value.value if isinstance(value, Fingerprinted) else value
+
+
+def digest(value: Any, code: Code = lambda _: None, *, reads_paths: bool = False) -> str:
+    """A digest of any value that can be pickled.
+
+    Args:
+        value: The value.
+        code: Names the code of functions and classes in it.
+        reads_paths: Whether a path stands for the content of its file or directory.
+
+    Raises:
+        Exception: Whatever pickle raises for the user's own types.
+    """
+    return str(_ContentHasher(code, reads_paths).hash(value))
+
+
+class _ContentHasher(NumpyHasher):
+    def __init__(self, code: Code, reads_paths: bool) -> None:
+        super().__init__(hash_name="sha1")
+        self._code = code
+        self._reads_paths = reads_paths
+
+    def save(self, obj: Any) -> None:
+        """Write one value, or what stands for it, into the stream that is hashed."""
+        super().save(self._stand_in(obj))
+
+    def _stand_in(self, obj: Any) -> Any:
+        named = self._code(obj)
+        if named is not None:
+            return ("code", *named)
+        torch, pandas = sys.modules.get("torch"), sys.modules.get("pandas")
+        if torch is not None and isinstance(obj, torch.Tensor) and is_plain(obj):
+            return _tensor_content(obj)  # pickled tensors hold the address of their memory
+        if pandas is not None and isinstance(obj, pandas.DataFrame | pandas.Series | pandas.Index):
+            return _table_content(obj)
+        if isinstance(obj, set | frozenset):
+            # Not all elements have an order, and their hashes differ from process to process.
+            return (type(obj), sorted(obj, key=_by_name))
+        if isinstance(obj, Fingerprinted):
+            return ("fingerprinted", obj.fingerprint)
+        if self._reads_paths and isinstance(obj, Path):
+            return _path_content(obj)
+        return obj
+
+    def _batch_setitems(self, items: Iterable[tuple[Any, Any]], *args: Any) -> None:
+        # Keys as elements above. Moreover, joblib takes a TypeError from anywhere inside a value
+        # for keys without an order, and then leaves out the value.
+        items = list(items)
+        if all(isinstance(key, str) for key, _ in items):
+            items.sort(key=lambda item: item[0])
+        else:
+            items.sort(key=lambda item: _by_name(item[0]))
+        super(Hasher, self)._batch_setitems(iter(items), *args)
+
+
+def _by_name(value: Any) -> str:
+    """A digest to sort by, in which functions and classes count by their names."""
+
+    def name(part: Any) -> tuple[Any] | None:
+        is_code = isinstance(part, type) or hasattr(part, "__code__")
+        return (f"{part.__module__}.{part.__qualname__}",) if is_code else None
+
+    return digest(value, name)
+
+
+def _tensor_content(tensor: Any) -> tuple[Any, ...]:
+    return (
+        type(tensor),
+        vars(tensor),
+        str(tensor.dtype),
+        tuple(tensor.shape),
+        tensor.device.type,
+        tensor.requires_grad,
+        tensor_bytes(tensor),
+    )
+
+
+def _table_content(table: Any) -> tuple[Any, ...]:
+    """The columns one by one: how pandas lays them out in memory is not their content."""
+    pandas = sys.modules["pandas"]
+    if isinstance(table, pandas.MultiIndex):
+        return (type(table), _table_content(table.to_frame(index=False, allow_duplicates=True)))
+    if isinstance(table, pandas.Index):
+        return (type(table), list(table.names), *_column_content(table))
+    if isinstance(table, pandas.Series):
+        return (type(table), table.attrs, table.name, table.index, *_column_content(table))
+    columns = [_column_content(table.iloc[:, i]) for i in range(table.shape[1])]
+    return (type(table), table.attrs, table.index, table.columns, columns)
+
+
+def _column_content(column: Any) -> tuple[Any, Any]:
+    if isinstance(column.dtype, np.dtype):
+        return str(column.dtype), np.ascontiguousarray(column.to_numpy())
+    return column.dtype, column.to_numpy(dtype=object)
+
+
+def _path_content(path: Path) -> tuple[str, ...]:
+    """The name, which a stage may go by, and what is in the file or below the directory."""
+    if path.is_dir():
+        files = _files_below(path)
+        return (path.name, *(f"{p.relative_to(path)} {_file_content(p)}" for p in files))
+    return (path.name, _file_content(path)) if path.is_file() else ("no file", str(path))
+
+
+def _file_content(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, lambda: blake2b(digest_size=20)).hexdigest()
+
+
+def _files_below(path: Path) -> list[Path]:
+    return sorted(each for each in path.rglob("*") if each.is_file())
+
+
+def reason(error: Exception) -> str:
+    """The first thing that an error says; joblib appends the whole value to it."""
+    return f"{type(error).__name__}: {next(iter(error.args), '')}"

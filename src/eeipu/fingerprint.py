@@ -1,0 +1,250 @@
+"""Code fingerprints: what a stage's function does, followed into the user's own code.
+
+The fingerprint covers a function's source, its defaults and closure values, and, through as many
+steps as there are, the functions, classes and module-level constants that it uses from the user's
+own modules. Comments, formatting, docstrings, type hints of signatures and the decorators of
+plain functions (which show in what they return) do not count.
+
+Code in installed packages and in Python itself is not followed: it counts by name, and its
+versions are recorded with what a stage produces (`versions_of`).
+
+Note:
+    Source is read from its file when a fingerprint is first asked for, and stands for the code
+    that was imported: restart after an edit. Not seen is what is found only while running: a
+    function looked up by a string, a method added to a class from outside, a plug-in.
+"""
+
+import ast
+import hashlib
+import inspect
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from eeipu.content import digest, reason
+from eeipu.errors import PipelineError
+from eeipu.names import Names, names_in
+from eeipu.sources import bare, is_own, parsed
+
+__all__ = ["OwnCode", "code_fingerprint", "code_of", "value_digest", "versions_of"]
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What a function does, as far as its author wrote it.
+
+    Attributes:
+        fingerprint: The digest of it.
+        packages: The installed packages that it uses.
+    """
+
+    fingerprint: str
+    packages: tuple[str, ...]
+
+
+def code_of(function: Callable[..., Any]) -> OwnCode:
+    """The code that a function reaches.
+
+    Raises:
+        PipelineError: Some of the code has no source (a builtin, a C function, code typed at a
+            bare prompt), or a value that it uses cannot be hashed.
+    """
+    walk = _Walk(function)
+    return OwnCode(walk.fingerprint, tuple(sorted(walk.packages)))
+
+
+def code_fingerprint(function: Callable[..., Any]) -> str:
+    """A digest of what a function does; raises as `code_of`."""
+    return code_of(function).fingerprint
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of Python, eeipu and these packages, as far as they are imported and say."""
+    versions = {"python": platform.python_version()}
+    for name in ("eeipu", *packages):
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str) and name not in sys.stdlib_module_names:
+            versions[name] = version
+    return versions
+
+
+def value_digest(value: Any, *, reads_paths: bool = False) -> str:
+    """A digest of a value by content, and of the code of the user's functions and classes in it.
+
+    Args:
+        value: Anything that can be pickled.
+        reads_paths: Whether a path stands for the content of its file or directory.
+
+    Raises:
+        Exception: Whatever pickle raises for the user's own types.
+    """
+
+    def code(part: Any) -> tuple[str] | None:
+        return (code_fingerprint(part),) if _is_followed(part) else None
+
+    return digest(value, code, reads_paths=reads_paths)
+
+
+class _Walk:
+    """The graph of code that one function reaches, in the order in which it is reached.
+
+    Functions, classes and modules are numbered as they are found, and each description names
+    others by number, so that neither cycles nor the names of modules matter.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self.packages: set[str] = set()
+        self._numbers: dict[int, int] = {}
+        self._found: list[Any] = []
+        self._number(root)
+        described = list(map(self._describe, self._found))  # a list that grows meanwhile
+        content = json.dumps(described)
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+
+    def _number(self, part: Any) -> str:
+        # Kept in a list, so that no two live at one address in turn.
+        if id(part) not in self._numbers:
+            self._numbers[id(part)] = len(self._found)
+            self._found.append(part)
+        return f"#{self._numbers[id(part)]}"
+
+    def _describe(self, part: Any) -> list[Any]:
+        if isinstance(part, MethodType):
+            return [self._digest(part, "self", part.__self__), self._name_of(part.__func__)]
+        name = getattr(part, "__qualname__", None) or getattr(part, "__name__", repr(part))
+        try:
+            tree = bare(parsed(part))
+        except (OSError, TypeError, SyntaxError) as error:
+            if isinstance(part, type) and part is not self._found[0]:
+                return self._without_source(part)
+            if isinstance(part, ModuleType) and getattr(part, "__file__", None) is None:
+                return [part.__name__]  # a folder without code of its own
+            raise PipelineError(
+                f"the source of {name} cannot be read ({error}), so a change of it would go "
+                f"unseen; {_REMEDY}"
+            ) from error
+        captured = self._captured(part)
+        values = self._digest(part, "defaults or closure values", captured)
+        return [ast.dump(tree), values, self._names(part, names_in(tree), captured)]
+
+    def _captured(self, part: Any) -> dict[str, Any]:
+        """The values that a part carries with it besides its source."""
+        functions = [part] if isinstance(part, FunctionType) else _methods(part)
+        closures: dict[str, Any] = {}
+        defaults = []
+        try:
+            for each in functions:
+                closures |= inspect.getclosurevars(each).nonlocals
+                defaults.append([each.__defaults__, each.__kwdefaults__])
+        except ValueError as error:
+            raise _unhashable(part, "defaults or closure values", error) from error
+        closures.pop("__class__", None)  # what `super()` needs
+        return {"closure": closures, "defaults": defaults}
+
+    def _names(self, part: Any, names: Names, captured: dict[str, Any]) -> dict[str, str]:
+        """What each name in a source stands for, where that is not Python's own."""
+        module = part if isinstance(part, ModuleType) else sys.modules.get(part.__module__)
+        scope = getattr(part, "__globals__", None) or getattr(module, "__dict__", {})
+        scope = {**scope, **captured["closure"], **names.imported(scope)}
+        found = {}
+        for chain in sorted(names.chains):
+            if chain[0] in scope:
+                path, value = _resolve(scope[chain[0]], chain)
+                found[path] = self._name_of(value, part, path)
+        return found
+
+    def _name_of(self, value: Any, user: Any = None, path: str = "") -> str:
+        """What stands for a value that code uses under a name."""
+        named = self._code(value)
+        return named[0] if named is not None else self._digest(user, f"the global {path}", value)
+
+    def _code(self, value: Any) -> tuple[str] | None:
+        """What stands for code; `None` for other values."""
+        value = _unwrapped(value)
+        if _is_followed(value) or (isinstance(value, ModuleType) and is_own(value)):
+            return (self._number(value),)
+        self._record_package(value)
+        if isinstance(value, ModuleType):
+            return (value.__name__,)
+        if isinstance(value, type | FunctionType | BuiltinFunctionType):
+            return (f"{value.__module__}.{value.__qualname__}",)
+        return None
+
+    def _record_package(self, value: Any) -> None:
+        is_named = isinstance(value, ModuleType | type | FunctionType | BuiltinFunctionType)
+        named = value if is_named else type(value)
+        module = named.__name__ if isinstance(named, ModuleType) else named.__module__
+        if module is not None and not is_own(named):
+            self.packages.add(module.partition(".")[0])
+
+    def _digest(self, part: Any, what: str, value: Any) -> str:
+        try:
+            return digest(value, self._code)
+        except PipelineError:
+            raise
+        except Exception as error:  # whatever pickle raises for the user's own types
+            raise _unhashable(part, what, error) from error
+
+    def _without_source(self, part: type) -> list[Any]:
+        """A class that was made by a call (`namedtuple`, `make_dataclass`): what it has."""
+        return [part.__qualname__, sorted(vars(part)), list(map(self._name_of, _methods(part)))]
+
+
+_REMEDY = 'name the code yourself with stage(version="1") and change it with the code.'
+
+
+def _unhashable(part: Any, what: str, error: Exception) -> PipelineError:
+    return PipelineError(
+        f"{getattr(part, '__qualname__', part)} has {what} that cannot be hashed "
+        f"({reason(error)}), so a change of them would go unseen; {_REMEDY}"
+    )
+
+
+def _is_followed(value: Any) -> bool:
+    """Whether a value is code whose source counts."""
+    if isinstance(value, FunctionType):
+        # Lambdas and functions inside functions have no name that could stand for them.
+        return is_own(value) or "<" in value.__qualname__
+    return isinstance(value, type) and is_own(value)
+
+
+def _unwrapped(value: Any) -> Any:
+    """The function inside a callable object that only wraps it, such as a cache or a stage."""
+    while not isinstance(value, FunctionType | MethodType | type | partial):
+        inner = inspect.getattr_static(value, "__wrapped__", None)
+        if inner is None or not callable(value):
+            break
+        value = value.__wrapped__
+    return value
+
+
+def _methods(part: Any) -> list[FunctionType]:
+    """The functions that are written in a class, as they were before they became its methods."""
+    if not isinstance(part, type):
+        return []
+    inner = [getattr(each, "__func__", each) for each in vars(part).values()]
+    inner += [each.fget for each in inner if isinstance(each, property)]
+    return [each for each in inner if isinstance(each, FunctionType) and _is_written(each, part)]
+
+
+def _is_written(method: FunctionType, part: type) -> bool:
+    """Whether a method has source; those that `dataclass` and its like make have none."""
+    module = sys.modules.get(part.__module__)
+    is_at_home = module is None or method.__globals__ is vars(module)
+    return is_at_home and method.__code__.co_filename != "<string>"
+
+
+def _resolve(value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
+    """The value that a dotted name leads to, as far as it leads through the user's modules."""
+    depth = 1
+    while depth < len(chain) and isinstance(value, ModuleType) and is_own(value):
+        if not hasattr(value, chain[depth]):
+            break
+        value = getattr(value, chain[depth])
+        depth += 1
+    return ".".join(chain[:depth]), value

@@ -1,0 +1,355 @@
+"""Leases: names that one holder has at a time, and that are free again when the holder dies.
+
+Three kinds, for three kinds of place:
+
+- `LocalLeases`: a dictionary, for a cache in memory;
+- `FileLeases`: files under a kernel lock (`flock`), for directories. The kernel drops the lock
+  when the last process that has the file open ends, however it ends. NFS version 4 and Linux's
+  version 3 with a lock daemon carry such locks between hosts.
+- `BeatingLeases`: objects created on the condition that there is none, which their holder
+  rewrites every `BEAT_S` seconds, for file systems without locks. A holder on this host is dead
+  when its process is; one on another host when its object has not changed for `EXPIRY_S` seconds
+  of the *observer's* monotonic clock, so that no two clocks are ever compared.
+
+A holder that was declared dead and is not (a process stopped for a minute) goes on without
+knowing. Leases save work; nothing relies on them for a right value.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+__all__ = [
+    "BeatingLeases",
+    "FileLeases",
+    "Lease",
+    "Leases",
+    "LocalLeases",
+    "has_locks",
+    "wait_for",
+]
+
+# How file systems say that they have no locks, or no lock server.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+# A tenth of what a stage that is worth caching takes, and a request every so often.
+BEAT_S = 10.0
+# Five missed beats: a process that swaps or waits for a slow server is not dead yet.
+EXPIRY_S = 60.0
+
+# Between two looks at a lease that somebody else has: short at first, for work of milliseconds.
+_FIRST_WAIT_S = 0.001
+_LONGEST_WAIT_S = 0.25
+
+
+class Lease(Protocol):
+    """A name that is held."""
+
+    def release(self) -> None:
+        """Give the name back."""
+        ...
+
+
+class Leases(Protocol):
+    """Names in one place. Names are paths below that place, such as `uses/abc`."""
+
+    def acquire(self, name: str, content: bytes = b"") -> Lease | None:
+        """Hold a name and say something about it; `None` while another holder lives.
+
+        Raises:
+            OSError: The place does not let us.
+        """
+        ...
+
+    def living(self, folder: str) -> list[bytes]:
+        """What the living holders of names in a folder say; names of dead ones are removed."""
+        ...
+
+
+@contextmanager
+def wait_for(leases: Leases, name: str) -> Iterator[None]:
+    """Hold a name, waiting for it if need be."""
+    wait_s = _FIRST_WAIT_S
+    while (lease := leases.acquire(name)) is None:
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+class LocalLeases:
+    """Leases among the threads of one process."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def acquire(self, name: str, content: bytes = b"") -> Lease | None:
+        """See `Leases`."""
+        with self._lock:
+            if name in self._held:
+                return None
+            self._held[name] = content
+        return _LocalLease(self._held, name)
+
+    def living(self, folder: str) -> list[bytes]:
+        """See `Leases`."""
+        with self._lock:
+            return [said for name, said in self._held.items() if name.startswith(f"{folder}/")]
+
+
+class _LocalLease:
+    def __init__(self, held: dict[str, bytes], name: str) -> None:
+        self._held = held
+        self._name = name
+
+    def release(self) -> None:
+        self._held.pop(self._name, None)
+
+
+class FileLeases:
+    """Leases in a directory whose file system has locks."""
+
+    def __init__(self, root: Path, *, private: bool = True) -> None:
+        self._root = root
+        self._mode = 0o600 if private else 0o666
+
+    def acquire(self, name: str, content: bytes = b"") -> Lease | None:
+        """See `Leases`."""
+        path = self._root / name
+        path.parent.mkdir(mode=0o700 if self._mode == 0o600 else 0o777, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, self._mode)
+        try:
+            if _is_ours(descriptor):
+                os.write(descriptor, content)
+                return _FileLease(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
+
+    def living(self, folder: str) -> list[bytes]:
+        """See `Leases`."""
+        try:
+            paths = sorted((self._root / folder).iterdir())
+        except FileNotFoundError:
+            return []
+        return [said for path in paths if (said := _said(path)) is not None]
+
+
+def has_locks(root: Path) -> bool:
+    """Whether the file system of a directory has locks, as far as this user can tell."""
+    try:
+        with tempfile.TemporaryFile(dir=root) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True
+
+
+class _FileLease:
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        with suppress(OSError):
+            self._path.unlink()  # while it is still held, so that it is certainly ours
+        # Not by closing alone: a child process may have inherited the open file.
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Lock an open file; whether nobody else has it locked, and it still has its name."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # Its last holder may have removed the file since it was opened: then this lock is on a file
+    # without a name, and somebody else may hold the name.
+    return os.fstat(descriptor).st_nlink > 0
+
+
+def _said(path: Path) -> bytes | None:
+    """What a lease file's holder says; `None` if the holder is dead, and then it is removed."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)  # NFS locks only what is open for writing
+    except OSError:  # released since it was listed
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError):
+            path.unlink()
+        return None
+    except BlockingIOError:
+        return os.read(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+class BeatingLeases:
+    """Leases as objects of a file system without locks, kept alive by rewriting them.
+
+    Args:
+        fs: The fsspec file system.
+        root: The cache's place in it.
+        beat_s: Seconds between two signs of life.
+        expiry_s: Seconds without one after which a holder on another host is dead.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        fs: Any,
+        root: str,
+        *,
+        beat_s: float = BEAT_S,
+        expiry_s: float = EXPIRY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fs = fs
+        self._root = root
+        self._beat_s = beat_s
+        self._expiry_s = expiry_s
+        self._clock = clock
+        self._held: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._lock = threading.Lock()
+        self._heart: threading.Thread | None = None
+
+    def acquire(self, name: str, content: bytes = b"") -> Lease | None:
+        """See `Leases`."""
+        path = f"{self._root}/{name}"
+        said = {"token": uuid.uuid4().hex, **_this_process(), "content": content.decode()}
+        if not self._create(path, said):
+            if not self._is_dead(path, self._read(path)):
+                return None
+            # Between the look and the removal another may do the same, and both may believe to
+            # hold the name: then work is done twice, which is why values never rely on a lease.
+            self._remove(path)
+            if not self._create(path, said):
+                return None
+        with self._lock:
+            self._held[path] = said
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._beat, daemon=True)
+                self._heart.start()
+        return _BeatingLease(self, path)
+
+    def release(self, path: str) -> None:
+        """Give back what `acquire` held."""
+        with self._lock:
+            self._held.pop(path, None)
+            self._remove(path)
+
+    def living(self, folder: str) -> list[bytes]:
+        """See `Leases`."""
+        self._fs.invalidate_cache()
+        found = []
+        for path in self._fs.find(f"{self._root}/{folder}"):
+            body = self._read(path)
+            if self._is_dead(path, body):
+                self._remove(path)
+            elif body is not None:
+                found.append(str(json.loads(body)["content"]).encode())
+        return found
+
+    def _create(self, path: str, said: dict[str, Any]) -> bool:
+        body = json.dumps(said).encode()
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            if "file" in self._fs.protocol:
+                _link(path, body)
+            else:
+                self._fs.pipe_file(path, body, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._fs.cat_file(path))
+        except FileNotFoundError:
+            return None
+
+    def _remove(self, path: str) -> None:
+        self._seen.pop(path, None)
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(path)
+
+    def _is_dead(self, path: str, body: bytes | None) -> bool:
+        if body is None:  # given back since it was listed
+            return False
+        try:
+            holder = json.loads(body)
+        except ValueError:  # a file system that shows half-written objects
+            holder = {"host": None}
+        if holder["host"] == socket.gethostname():
+            return not _runs(holder)
+        seen, since = self._seen.get(path, (None, 0.0))
+        if seen != body:
+            self._seen[path] = (body, self._clock())
+            return False
+        return self._clock() - since > self._expiry_s
+
+    def _beat(self) -> None:
+        beats = 0
+        while True:
+            time.sleep(self._beat_s)
+            beats += 1
+            with self._lock:  # so that what is given back meanwhile is not written again
+                for path, said in self._held.items():
+                    with suppress(Exception):  # the next beat may get through
+                        self._fs.pipe_file(path, json.dumps({**said, "beats": beats}).encode())
+
+
+def _link(path: str, body: bytes) -> None:
+    """Make a file with all that is in it at once, or fail where there is one, also on NFS."""
+    whole = Path(f"{path}.{uuid.uuid4().hex}")
+    whole.write_bytes(body)
+    try:
+        Path(path).hardlink_to(whole)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+class _BeatingLease:
+    def __init__(self, leases: BeatingLeases, path: str) -> None:
+        self._leases = leases
+        self._path = path
+
+    def release(self) -> None:
+        self._leases.release(self._path)
+
+
+def _this_process() -> dict[str, Any]:
+    process = psutil.Process()
+    return {
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "started": process.create_time(),
+    }
+
+
+def _runs(holder: dict[str, Any]) -> bool:
+    """Whether the process of a holder on this host is still the one that wrote the lease."""
+    try:
+        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1.0)
+    except psutil.NoSuchProcess:
+        return False

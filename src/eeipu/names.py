@@ -1,0 +1,98 @@
+"""The names that a piece of source takes from outside of itself."""
+
+import ast
+import importlib
+import symtable
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Names", "names_in"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names that source uses and does not define.
+
+    Attributes:
+        chains: Dotted names, as tuples of their parts.
+        imports: The imports inside the source: name in the source, module, and the attribute of
+            the module that the name is for. Without one it is for the module itself, or where
+            the name is the first part of the module's, for the package of that name.
+    """
+
+    chains: frozenset[tuple[str, ...]]
+    imports: tuple[tuple[str, str, str | None], ...]
+
+    def imported(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        """Name -> what the imports inside the source give it, where they can be imported.
+
+        Args:
+            scope: The globals of the source, for relative imports.
+        """
+        found = {}
+        for name, module_name, attribute in self.imports:
+            try:
+                module = importlib.import_module(module_name, scope.get("__package__"))
+                is_package = attribute is None and module_name.startswith(f"{name}.")
+                found[name] = sys.modules[name] if is_package else _taken(module, attribute)
+            except (ImportError, AttributeError, TypeError):
+                continue  # the source can live without it, or fails when it runs
+        return found
+
+
+def _taken(module: Any, attribute: str | None) -> Any:
+    if attribute is None:
+        return module
+    if not hasattr(module, attribute):
+        return importlib.import_module(f"{module.__name__}.{attribute}")
+    return getattr(module, attribute)
+
+
+def names_in(tree: ast.AST) -> Names:
+    """The names that a definition, a lambda or a module uses from outside of itself."""
+    imports = tuple(_imports(tree))
+    outside = _outside(symtable.symtable(ast.unparse(tree), "source", "exec"))
+    outside |= {name for name, _, _ in imports}
+    finder = _Chains()
+    finder.visit(tree)
+    return Names(frozenset(c for c in finder.chains if c[0] in outside), imports)
+
+
+def _outside(table: symtable.SymbolTable) -> set[str]:
+    is_top = table.get_type() == "module"
+    names = {s.get_name() for s in table.get_symbols() if is_top or s.is_global()}
+    return names.union(*map(_outside, table.get_children()))
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str | None]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.asname or alias.name.partition(".")[0], alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            for alias in node.names:
+                yield alias.asname or alias.name, module, alias.name
+
+
+class _Chains(ast.NodeVisitor):
+    """Collects `a`, `a.b` and `a.b.c`, each at its full length."""
+
+    def __init__(self) -> None:
+        self.chains: set[tuple[str, ...]] = set()
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.chains.add((node.id,))
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        parts: list[str] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Attribute):
+            parts.append(base.attr)
+            base = base.value
+        if isinstance(base, ast.Name):
+            self.chains.add((base.id, *reversed(parts)))
+        else:
+            self.visit(base)

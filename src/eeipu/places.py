@@ -1,0 +1,76 @@
+"""Opening the place that a cache is in: memory, a directory, or a remote file system."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from eeipu.directories import DirectoryStore
+from eeipu.errors import ConfigurationError, MissingExtraError
+from eeipu.holders import FilePins, Holders, LocalPins
+from eeipu.leases import BeatingLeases, FileLeases, LocalLeases, has_locks
+from eeipu.remotes import RemoteStore
+from eeipu.stores import MemoryStore, Store
+
+__all__ = ["Place", "open_place"]
+
+Now = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where entries are, and who needs which of them.
+
+    Attributes:
+        store: The entries.
+        holders: Claims, uses and pins.
+        is_slow: Whether reading takes longer than reading memory.
+    """
+
+    store: Store
+    holders: Holders
+    is_slow: bool = True
+
+
+def open_place(
+    location: str | None, *, shared: bool = False, mapped: bool = False, now: Now = time.time
+) -> Place:
+    """Open a location.
+
+    Args:
+        location: `None` for memory, a path, or an fsspec URL.
+        shared: Whether a directory may be written to by others than this user.
+        mapped: Whether values are mapped from their files, where those are local.
+        now: Seconds since 1970.
+
+    Raises:
+        ConfigurationError: It is no place for a directory, or not a private one.
+        MissingExtraError: Its file system needs a library that is not installed.
+    """
+    if location is None:
+        return Place(MemoryStore(now), Holders(LocalLeases(), LocalPins(), now), is_slow=False)
+    try:
+        fs, root = fsspec.url_to_fs(location)
+        if "file" in fs.protocol:
+            return _directory(fs, Path(root), shared=shared, mapped=mapped, now=now)
+        pins = FilePins(fs, f"{root}/pins")
+        return Place(RemoteStore(fs, root), Holders(BeatingLeases(fs, root), pins, now))
+    except ImportError as error:
+        raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
+    except ConfigurationError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the cache location {location!r} cannot be used as a directory: {error}"
+        ) from error
+
+
+def _directory(fs: Any, root: Path, *, shared: bool, mapped: bool, now: Now) -> Place:
+    store = DirectoryStore(root, shared=shared, mapped=mapped, now=now)
+    leases = (
+        FileLeases(root, private=not shared) if has_locks(root) else BeatingLeases(fs, str(root))
+    )
+    return Place(store, Holders(leases, FilePins(fs, f"{root}/pins"), now))

@@ -1,0 +1,108 @@
+"""The source of functions, classes and modules, and whose it is."""
+
+import ast
+import inspect
+import linecache
+import sys
+import textwrap
+import tokenize
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+__all__ = ["bare", "is_own", "parsed"]
+
+_DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+
+
+def is_own(part: Any) -> bool:
+    """Whether code is the user's own, not Python's or an installed package's.
+
+    A package installed in editable mode is its author's own.
+    """
+    name = part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None)
+    if not isinstance(name, str):
+        return True  # made by exec, without a module
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == "eeipu":
+        return top == "__main__"
+    file = getattr(sys.modules.get(name), "__file__", None)
+    installed = {"site-packages", "dist-packages"}
+    return file is None or installed.isdisjoint(Path(file).parts)
+
+
+def parsed(part: Any) -> ast.AST:
+    """A definition, without the lines around it; or a whole module.
+
+    Raises:
+        OSError: There is no source.
+        TypeError: It is nothing that has source.
+        SyntaxError: Its source cannot be told from its neighbours'.
+    """
+    if isinstance(part, FunctionType):
+        # Not of the function: that would look through it at what it wraps.
+        return _parsed_function(part, inspect.getsource(part.__code__))
+    if isinstance(part, type):
+        return _parsed_class(part)
+    if isinstance(part, ModuleType):
+        return _parsed_module(part)
+    raise TypeError(f"{type(part).__name__} objects have none")
+
+
+def _parsed_module(module: ModuleType) -> ast.AST:
+    file = getattr(module, "__file__", None) or ""
+    if not file.endswith(".py"):
+        raise OSError(f"{file or 'it'} is not Python source")
+    with tokenize.open(file) as source:  # unlike inspect, it takes empty modules too
+        return ast.parse(source.read())
+
+
+def _parsed_function(function: FunctionType, source: str) -> ast.AST:
+    tree = ast.parse(textwrap.dedent(source))
+    if function.__name__ != "<lambda>":
+        return tree
+    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    if len(lambdas) != 1:
+        raise SyntaxError("its line has several lambdas")
+    return lambdas[0]
+
+
+def _parsed_class(part: type) -> ast.AST:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(part)))
+    except (OSError, TypeError):
+        # The module of a notebook has no file, but the methods' code knows its cell.
+        for each in vars(part).values():
+            if isinstance(each, FunctionType):
+                return _class_around(each, part.__name__)
+        raise
+
+
+def _class_around(method: FunctionType, name: str) -> ast.AST:
+    """The class of a method, found in the text that the method was compiled from."""
+    code = method.__code__
+    text = "".join(linecache.getlines(code.co_filename))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            assert node.end_lineno is not None
+            if node.lineno <= code.co_firstlineno <= node.end_lineno:
+                return ast.Module([node], [])
+    raise OSError("could not find the class in its source")
+
+
+def bare(tree: ast.AST) -> ast.AST:
+    """The tree without the parts that cannot change a result."""
+    if isinstance(tree, ast.Module) and len(tree.body) == 1:
+        # What decorates a function shows in the object that the name stands for; a class is
+        # changed in place, and what is inside a definition is part of it.
+        definition = tree.body[0]
+        if isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
+            definition.decorator_list = []
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return tree

@@ -1,0 +1,396 @@
+"""Code fingerprints: an edit anywhere in what a stage uses is seen, and nothing else."""
+
+import functools
+import importlib
+import linecache
+import os
+import sys
+import textwrap
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from eeipu import Float, PipelineError, StageCache, stage
+from eeipu.execution import run_path, stage_calls
+from eeipu.fingerprint import code_fingerprint, code_of, value_digest, versions_of
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Write modules of a project and import them anew; call it with `name=source`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    written = set()
+
+    def write(**sources):
+        for name, source in sources.items():
+            path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(textwrap.dedent(source))
+            written.add(name.partition("__")[0])
+        for name in [n for n in sys.modules if n.partition(".")[0] in written]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        linecache.checkcache()
+        return importlib.import_module("main")
+
+    yield write
+    for name in [n for n in sys.modules if n.partition(".")[0] in written]:
+        del sys.modules[name]
+
+
+MAIN = """
+    import tools
+    from tools import scale
+
+    def f(data):
+        return tools.shift(scale(data))
+"""
+TOOLS = """
+    import math
+    import constants
+
+    def scale(data):
+        return data * constants.FACTOR
+
+    def shift(data):
+        return _inner(data) + 1
+
+    def _inner(data):
+        return math.floor(data)
+"""
+CONSTANTS = """
+    FACTOR = 2
+    UNUSED = 3
+"""
+
+
+def versions(project, **changed):
+    """The fingerprint of `main.f` in the project above, with some of its modules changed."""
+    sources = {"main": MAIN, "tools": TOOLS, "constants": CONSTANTS}
+    return code_fingerprint(project(**{**sources, **changed}).f)
+
+
+def test_an_edited_helper_module_is_a_miss(project, tmp_path):
+    cache = StageCache(tmp_path / "cache")
+
+    def run():
+        each = stage(project(main=MAIN, tools=tools, constants=CONSTANTS).f)
+        (done,) = run_path(stage_calls([each], [{}], "inputs"), (1.5,), cache)
+        return done.memoized, done.output
+
+    tools = TOOLS
+    assert [run(), run()] == [(False, 4), (True, 4)]
+    tools = TOOLS.replace("+ 1", "+ 2")
+    assert [run(), run()] == [(False, 5), (True, 5)]
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("tools", "data * constants", "data / constants"),
+        ("tools", "math.floor", "math.ceil"),
+        ("constants", "FACTOR = 2", "FACTOR = 2.0"),
+        ("main", "tools.shift(scale(data))", "scale(tools.shift(data))"),
+        ("tools", "def _inner(data)", "def _inner(data, up=False)"),
+    ],
+)
+def test_an_edit_of_what_is_used_changes_the_fingerprint(project, module, old, new):
+    source = {"main": MAIN, "tools": TOOLS, "constants": CONSTANTS}[module]
+    assert old in source
+    assert versions(project) != versions(project, **{module: source.replace(old, new)})
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("constants", "UNUSED = 3", "UNUSED = 4"),
+        ("tools", "def shift(data):", 'def shift(data: float) -> float:\n        """Shift."""'),
+        ("tools", "return _inner(data) + 1", "return (  # one up\n            _inner(data) + 1)"),
+        ("tools", "import math", "import math\n\n    def other():\n        return 1\n"),
+    ],
+)
+def test_an_edit_of_nothing_that_is_used_changes_nothing(project, module, old, new):
+    source = {"main": MAIN, "tools": TOOLS, "constants": CONSTANTS}[module]
+    assert old in source
+    assert versions(project) == versions(project, **{module: source.replace(old, new)})
+
+
+# Each pair differs in one place that `f` reaches in its own way.
+REACHED = {
+    "a class": (
+        "class Model:\n    def fit(self):\n        return {}\n\n"
+        "def f(data):\n    return Model().fit()",
+        ("1", "2"),
+    ),
+    "a base class": (
+        "class Base:\n    def fit(self):\n        return {}\n\n"
+        "class Model(Base):\n    pass\n\ndef f(data):\n    return Model().fit()",
+        ("1", "2"),
+    ),
+    "an instance": (
+        "class Model:\n    def fit(self):\n        return {}\n\n"
+        "model = Model()\n\ndef f(data):\n    return model.fit()",
+        ("1", "2"),
+    ),
+    "a table of functions": (
+        "def one(x):\n    return x + {}\n\nTABLE = {{'one': one}}\n\n"
+        "def f(data):\n    return TABLE['one'](data)",
+        ("1", "2"),
+    ),
+    "a decorator": (
+        "import functools\n\ndef twice(g):\n    @functools.wraps(g)\n    def wrapper(x):\n"
+        "        return {} * g(x)\n    return wrapper\n\n@twice\ndef one(x):\n    return x\n\n"
+        "def f(data):\n    return one(data)",
+        ("2", "3"),
+    ),
+    "what a decorator wraps": (
+        "import functools\n\n@functools.cache\ndef one(x):\n    return x + {}\n\n"
+        "def f(data):\n    return one(data)",
+        ("1", "2"),
+    ),
+    "another stage": (
+        "from eeipu import stage\n\n@stage\ndef one(x):\n    return x + {}\n\n"
+        "def f(data):\n    return one(data)",
+        ("1", "2"),
+    ),
+    "a partial": (
+        "import functools\n\ndef one(x, y):\n    return x + y\n\nplus = functools.partial(one, {})"
+        "\n\ndef f(data):\n    return plus(data)",
+        ("1", "2"),
+    ),
+    "a function in a default": (
+        "def one(x):\n    return x + {}\n\ndef f(data, g=one):\n    return g(data)",
+        ("1", "2"),
+    ),
+    "a nested function": (
+        "LIMIT = {}\n\ndef f(data):\n    def inner(x):\n        return min(x, LIMIT)\n"
+        "    return inner(data)",
+        ("1", "2"),
+    ),
+    "a comprehension": (
+        "LIMIT = {}\n\ndef f(data):\n    return [x for x in data if x < LIMIT]",
+        ("1", "2"),
+    ),
+    "a property": (
+        "LIMIT = {}\n\nclass Model:\n    @property\n    def top(self):\n        return LIMIT\n\n"
+        "def f(data):\n    return Model().top",
+        ("1", "2"),
+    ),
+    "a named tuple": (
+        "from collections import namedtuple\n\nPoint = namedtuple('Point', '{}')\n\n"
+        "def f(data):\n    return Point(1, 2)",
+        ("x y", "x z"),
+    ),
+    "an array": (
+        "import numpy\n\nWEIGHTS = numpy.arange({})\n\ndef f(data):\n    return data @ WEIGHTS",
+        ("3", "4"),
+    ),
+    "a class attribute that is decorated": (
+        "import dataclasses\n\n@dataclasses.dataclass(order={})\nclass Model:\n    x: int = 0\n\n"
+        "def f(data):\n    return Model() < Model()",
+        ("True", "False"),
+    ),
+    "another library under one name": (
+        "import {} as library\n\ndef f(data):\n    return library.dumps(data)",
+        ("json", "pickle"),
+    ),
+    "another function under one name": (
+        "from math import {} as round_it\n\ndef f(data):\n    return round_it(data)",
+        ("ceil", "floor"),
+    ),
+}
+
+
+@pytest.mark.parametrize("reached", REACHED)
+def test_what_a_function_reaches_counts(project, reached):
+    template, fillings = REACHED[reached]
+    one, other = (code_fingerprint(project(main=template.format(x)).f) for x in fillings)
+    again = code_fingerprint(project(main=template.format(fillings[0])).f)
+    assert one == again
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import tools",
+        "from tools import g",
+        "import tools as t",
+        "from package import tools",
+        "from package.tools import g",
+        "import package.tools",
+    ],
+)
+def test_imports_inside_a_function_are_followed(project, line):
+    call = {"import tools as t": "t.g", "import package.tools": "package.tools.g"}.get(
+        line, "g" if line.endswith("g") else "tools.g"
+    )
+    main = f"def f(data):\n    {line}\n    return {call}(data)\n"
+    found = {
+        code_fingerprint(project(main=main, tools=tools, package__tools=tools).f)
+        for tools in ("def g(x):\n    return 1", "def g(x):\n    return 2")
+    }
+    assert len(found) == 2
+
+
+def test_relative_imports_inside_a_function_are_followed(project):
+    def fingerprint(value):
+        project(
+            main="from package.inner import f",
+            package__inner="def f(data):\n    from .tools import g\n    return g(data)",
+            package__tools=f"def g(x):\n    return {value}",
+        )
+        return code_fingerprint(sys.modules["main"].f)
+
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_an_import_that_fails_does_not_prevent_a_fingerprint(project):
+    main = "def f(data):\n    import no_such_module\n    from math import no_such_name\n"
+    assert code_fingerprint(project(main=main).f)
+
+
+def test_a_module_used_as_a_whole_counts_as_a_whole(project):
+    main = "import tools\n\ndef f(data):\n    return getattr(tools, data)()"
+
+    def fingerprint(source):
+        return code_fingerprint(project(main=main, tools=source).f)
+
+    assert fingerprint("def g():\n    return 1") != fingerprint("def g():\n    return 2")
+    assert fingerprint("X = 1") == fingerprint("X = 1  # one")
+
+
+def test_functions_that_call_each_other_across_modules_have_a_fingerprint(project):
+    def fingerprint(value):
+        main = "import other\n\ndef f(n):\n    return other.g(n - 1) if n else 0"
+        return code_fingerprint(
+            project(main=main, other=f"import main\n\ndef g(n):\n    return main.f(n - {value})").f
+        )
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_the_name_of_a_module_does_not_count(project):
+    source = "LIMIT = 1\n\ndef g(x):\n    return min(x, LIMIT)\n\ndef f(data):\n    return g(data)"
+    project(main="", one=source, other=source)
+    one, other = importlib.import_module("one"), importlib.import_module("other")
+    assert code_fingerprint(one.f) == code_fingerprint(other.f)
+
+
+def test_the_order_of_a_set_of_functions_does_not_count(project):
+    main = (
+        "def a(x):\n    return 1\n\ndef b(x):\n    return 2\n\ndef c(x):\n    return 3\n\n"
+        "ALL = {a, b, c}\nNAMES = {a: 1, b: 2, c: 3}\n\ndef f(data):\n    return ALL, NAMES"
+    )
+    assert len({code_fingerprint(project(main=main).f) for _ in range(5)}) == 1
+
+
+def test_code_of_installed_packages_is_named_and_not_followed():
+    def f(data):
+        return np.linalg.norm(data), functools.reduce(max, data), textwrap.dedent("")
+
+    code = code_of(f)
+    assert {"numpy"} <= set(code.packages)
+    assert versions_of(code.packages).keys() == {"python", "eeipu", "numpy"}
+
+
+def test_a_global_that_cannot_be_hashed_asks_for_a_version(project):
+    main = (
+        "import threading\n\nLOCK = threading.Lock()\n\ndef f(data):\n    with LOCK:\n        pass"
+    )
+    with pytest.raises(PipelineError, match=r"f has the global LOCK.*cannot be hashed.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_a_helper_without_source_asks_for_a_version(project):
+    main = "g = eval('lambda x: x')\n\ndef f(data):\n    return g(data)"
+    with pytest.raises(PipelineError, match=r"source of <lambda> cannot be read.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_a_stage_with_a_version_is_not_looked_into():
+    lock = eval("lambda: 1")
+    each = stage(space={"x": Float(0.0, 1.0)}, version="1")(lambda *, x: lock())
+    assert each.fingerprint == "version 1"
+    assert each.versions.keys() == {"python", "eeipu"}
+
+
+def cell(source, name="cell"):
+    """What running a notebook's cell leaves: its names, in a module that has no file."""
+    source = textwrap.dedent(source)
+    file_name = f"<{name} of a notebook {os.urandom(4).hex()}>"
+    linecache.cache[file_name] = (len(source), None, source.splitlines(keepends=True), file_name)
+    module = ModuleType("notebook")
+    sys.modules["notebook"] = module
+    exec(compile(source, file_name, "exec"), vars(module))
+    return module
+
+
+def test_notebook_cells_have_fingerprints():
+    source = """
+        LIMIT = {}
+
+        class Model:
+            def fit(self, data):
+                return data * {}
+
+        def helper(data):
+            return min(data, LIMIT)
+
+        def f(data):
+            return helper(Model().fit(data))
+    """
+    prints = {code_fingerprint(cell(source.format(*x)).f) for x in [(1, 1), (1, 1), (2, 1), (1, 2)]}
+    assert len(prints) == 3
+
+
+def test_an_input_of_ones_own_class_counts_with_its_code(project):
+    source = "class Data:\n    def get(self):\n        return {}\n"
+    one, again, other = (value_digest(project(main=source.format(x)).Data()) for x in (1, 1, 2))
+    assert one == again != other
+
+
+def test_code_that_belongs_to_no_module_is_ones_own():
+    file_name = "<made by exec>"
+    source = "def f(x):\n    return g(x)\n\ndef g(x):\n    return {}\n"
+
+    def fingerprint(value):
+        text, scope = source.format(value), {}
+        linecache.cache[file_name] = (len(text), None, text.splitlines(keepends=True), file_name)
+        exec(compile(text, file_name, "exec"), scope)
+        scope["f"].__module__ = scope["g"].__module__ = None
+        return code_fingerprint(scope["f"])
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_class_that_its_cell_does_not_show_counts_by_what_it_has():
+    source = "class A:\n    def f(self):\n        return {}\n"
+
+    def fingerprint(value):
+        module = cell(source.format(value))
+        module.A.__name__ = "B"
+
+        def f(data):
+            return module.A
+
+        return code_fingerprint(f)
+
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_name_that_a_module_does_not_have_is_no_obstacle(project):
+    main = "import tools\n\ndef f(data):\n    return tools.missing(data)"
+    assert code_fingerprint(project(main=main, tools="").f)
+
+
+def test_an_error_deep_in_a_table_of_functions_is_told_as_it_is(project):
+    main = "TABLE = {'x': eval('lambda x: x')}\n\ndef f(data):\n    return TABLE"
+    with pytest.raises(PipelineError, match=r"source of <lambda>"):
+        value_digest(project(main=main).TABLE)
+    with pytest.raises(PipelineError, match=r"source of <lambda>"):
+        code_fingerprint(project(main=main).f)
