@@ -31,6 +31,7 @@ PUBLIC = [
     "Stage",
     "StageCache",
     "StageRun",
+    "StageTree",
     "StudyMismatchError",
     "Suggestion",
     "Tuner",
@@ -78,7 +79,7 @@ def test_public_names_are_public_where_they_come_from(module):
     assert set(eeipu._HOMES[module]) <= set(importlib.import_module(f"eeipu.{module}").__all__)
 
 
-LIGHT = ["eeipu", "eeipu.pipeline", "eeipu.cache", "eeipu.execution"]
+LIGHT = ["eeipu", "eeipu.pipeline", "eeipu.cache", "eeipu.execution", "eeipu.stage_tree"]
 
 
 @pytest.fixture(scope="module")
