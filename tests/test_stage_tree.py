@@ -22,7 +22,7 @@ def train(lr, steps=90, **schedules):
 
 @st.composite
 def paths(draw):
-    """A plain stage, some training, and an evaluation or not; few values, so that much is shared."""
+    """A plain stage, some training, perhaps an evaluation; few values, so that much is shared."""
     values = draw(st.lists(st.sampled_from([0.1, 0.2]), min_size=1, max_size=LENGTH))
     path = Path().call("prep", "v", {"dims": draw(st.sampled_from([8, 9]))})
     path = path.train("fit", "v", {"lr": Function(values.__getitem__)}, len(values))

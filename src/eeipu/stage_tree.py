@@ -109,8 +109,8 @@ class StageTree:
     """
 
     def __init__(self) -> None:
-        self.root = Node("", None, Path(), 0, 0)
         self._nodes: dict[str, Node] = {}
+        self.root = self._make(Path(), None, 0, 0)
         self._ends: dict[Hashable, tuple[Path, int]] = {}
 
     @classmethod
@@ -176,8 +176,7 @@ class StageTree:
         label = path.label(start)
         child = node.children.get(label)
         if child is None:
-            child = node.children[label] = Node(path.key(end), node, path, start, end)
-            self._nodes[child.key] = child
+            child = node.children[label] = self._make(path, node, start, end)
             return child
         end = common_length(path, child.path, start, min(end, child.stop))
         return child if end == child.stop else self.split(child, end)
@@ -197,12 +196,18 @@ class StageTree:
                 f"position {position!r} does not lie inside {node!r}, "
                 f"which has the positions {node.start}..{node.stop}."
             )
-        upper = Node(node.path.key(position), node.parent, node.path, node.start, position)
+        upper = self._make(node.path, node.parent, node.start, position)
         node.parent.children[node.path.label(node.start)] = upper
         upper.children[node.path.label(position)] = node
         node.parent, node.start, node._steps = upper, position, None
-        self._nodes[upper.key] = upper
         return upper
+
+    def _make(self, path: Path, parent: Node | None, start: int, stop: int) -> Node:
+        """A new node, which is not yet among its parent's children; here for subclasses."""
+        node = Node(path.key(stop), parent, path, start, stop)
+        if parent is not None:
+            self._nodes[node.key] = node
+        return node
 
     def __iter__(self) -> Iterator[Node]:
         """All nodes but the root, each after its parent."""
