@@ -167,6 +167,7 @@ class PlanTree(StageTree):
         if node.cost_s is not None:
             upper.cost_s, node.cost_s = share * node.cost_s, (1.0 - share) * node.cost_s
         upper.needs = int(node.must_run)
+        node.remaining = 0.0  # it is shorter now
         self.splits.append((upper, node))
         return upper
 

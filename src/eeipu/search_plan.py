@@ -250,6 +250,7 @@ class SearchPlan:
                 each.cost_s = self.cache.cost(each.key)
                 self._set_state(each, True)
         for upper, lower in splits:
+            self._changed += [lower, upper]
             if lower.cost_s is not None:
                 self._save(upper)
                 self._save(lower)
