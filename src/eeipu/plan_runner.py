@@ -113,6 +113,7 @@ class StudyRun:
             self.configs[move.trial] = move.config
             self._open[move.trial, path.key(len(path))] = move.step
             plan.request(self.name, move.trial, path)
+            scheduler.follow()
 
     def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> None:
         """Take an answer to the algorithm, and do what it says."""

@@ -164,7 +164,7 @@ class Scheduler:
         Returns:
             `None` where nothing is ready, or nothing that is fits.
         """
-        self._follow_changes()
+        self.follow()
         heads = [
             (queue[0], resources)
             for resources, queue in self._queues.items()
@@ -189,7 +189,7 @@ class Scheduler:
 
     def waiting(self) -> PlanNode | None:
         """A node that is ready, if one is; where no worker is large enough, it waits for ever."""
-        self._follow_changes()
+        self.follow()
         for queue in self._queues.values():
             if self._clean(queue):
                 return queue[0][2]
@@ -249,9 +249,10 @@ class Scheduler:
 
     # --- remaining times ----------------------------------------------------------------------
 
-    def _follow_changes(self) -> None:
+    def follow(self) -> None:
+        """Take in what has changed in the plan. `next` does; after each request it is less."""
         changed = self.plan.take_changed()
-        for node in changed:
+        for node in changed:  # which grows on the way, by nodes that need no more than a push
             if node.must_run and node.remaining == 0.0:
                 self._rise(node, self._remaining(node), changed)
             elif not node.must_run and node.remaining > 0.0:
