@@ -28,7 +28,7 @@ def optuna_study(direction, pruner):
 def test_pruned_trials_stop_and_the_study_says_so(direction):
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
     study = optuna_study(direction, pruner)
-    client = OptunaPruning(study, SPACE, trials=6, max_steps=8, every=2, concurrency=2)
+    client = OptunaPruning(study, SPACE, trials=99, max_steps=8, every=2, concurrency=2)
     run = StudyRun("optuna", client, path_of, minimize=direction == "minimize")
     plan = SearchPlan()
     cluster = SimulatedCluster(
@@ -37,11 +37,12 @@ def test_pruned_trials_stop_and_the_study_says_so(direction):
     run_studies([run], Scheduler(plan), cluster)
     states = [trial.state for trial in study.trials]
     assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
-    assert len(states) == 6
+    # The sampler ends the study when its grid is through; who was running then may repeat some.
+    assert 6 <= len(states) <= 8
     assert study.best_value == (0.6 if direction == "maximize" else 0.1)
     for trial in study.trials:
         assert set(trial.intermediate_values.values()) == {trial.params["lr"]}
-    assert plan.spent_s < 6 * 8
+    assert plan.spent_s < 8 * len(states)
     assert run.configs[0] == study.trials[0].params
 
 

@@ -1,6 +1,7 @@
 """Optuna's pruners and samplers as clients of a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -21,7 +22,7 @@ class OptunaPruning:
         study: The study, which maximises or minimises as its direction says; run it with
             `StudyRun(minimize=...)` to match.
         space: What to suggest.
-        trials: How many trials.
+        trials: How many trials, unless the sampler stops the study before.
         max_steps: How far the best are trained.
         every: How many steps lie between two reports to the pruner.
         concurrency: How many trials to have waiting or running.
@@ -43,6 +44,7 @@ class OptunaPruning:
         self._concurrency = concurrency
         self._trials: dict[int, optuna.Trial] = {}
         self._configs: dict[int, dict[str, Any]] = {}
+        study._stop_flag = False
         minimizes = study.direction is optuna.study.StudyDirection.MINIMIZE
         self._sign = -1.0 if minimizes else 1.0
 
@@ -63,14 +65,25 @@ class OptunaPruning:
         return [Ask(trial, self._configs[trial], min(step + self._every, self._max_steps))]
 
     def _end(self, trial: int, state: TrialState, value: float | None = None) -> list[Move]:
-        self._study.tell(self._trials.pop(trial), value, state=state)
+        with _stoppable(self._study):
+            self._study.tell(self._trials.pop(trial), value, state=state)
         return [Stop(trial), *self._new()]
 
     def _new(self) -> list[Move]:
-        if self._left <= 0:
+        if self._left <= 0 or self._study._stop_flag:
             return []
         self._left -= 1
         trial = self._study.ask()
         config = suggest(trial, self._space)
         self._trials[trial.number], self._configs[trial.number] = trial, config
         return [Ask(trial.number, config, self._every)]
+
+
+@contextmanager
+def _stoppable(study: optuna.Study) -> Iterator[None]:
+    """Let samplers call `study.stop()`, which Optuna allows in its own loop only."""
+    study._thread_local.in_optimize_loop = True
+    try:
+        yield
+    finally:
+        study._thread_local.in_optimize_loop = False

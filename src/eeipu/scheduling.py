@@ -151,6 +151,7 @@ class Scheduler:
         self._resources = resources if resources is not None else lambda call: Resources()  # noqa: ARG005
         self._orders: dict[str, int] = {}
         self._pushes = count()
+        self._queued: dict[str, tuple[float, ...]] = {}
         self._queues: dict[Resources, list[tuple[tuple[float, ...], int, PlanNode]]] = {}
         plan.take_changed()
         for request in plan.requests():
@@ -207,6 +208,7 @@ class Scheduler:
             assert isinstance(node, PlanNode)
             node.remaining = self._remaining(node)
         self._queues.clear()
+        self._queued.clear()
         for node in nodes:
             assert isinstance(node, PlanNode)
             self._push(node)
@@ -225,7 +227,8 @@ class Scheduler:
     def _push(self, node: PlanNode) -> None:
         if node.must_run:
             priority = self._priority(node)  # also notes that it is needed now
-            if node.is_ready:
+            if self._queued.get(node.key) != priority and node.is_ready:
+                self._queued[node.key] = priority
                 queue = self._queues.setdefault(self.resources_of(node), [])
                 heapq.heappush(queue, (priority, next(self._pushes), node))
 
@@ -236,6 +239,8 @@ class Scheduler:
             if node.is_ready and priority == self._priority(node):
                 return True
             heapq.heappop(queue)
+            if self._queued.get(node.key) == priority:
+                del self._queued[node.key]
         return False
 
     def _first_child(self, node: PlanNode, resources: Resources) -> PlanNode | None:
