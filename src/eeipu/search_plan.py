@@ -12,6 +12,7 @@ the first to go when the cache is full.
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -245,10 +246,7 @@ class SearchPlan:
         assert isinstance(node, PlanNode)
         made, self.tree.made = self.tree.made, []
         splits, self.tree.splits = self.tree.splits, []
-        for each in made:
-            if self.cache is not None and each.key in self.cache:
-                each.cost_s = self.cache.cost(each.key)
-                self._set_state(each, True)
+        self._look_for(made)
         for upper, lower in splits:
             self._changed += [lower, upper]
             if lower.cost_s is not None:
@@ -256,6 +254,13 @@ class SearchPlan:
                 self._save(lower)
         self._splits.extend(splits)
         return node
+
+    def _look_for(self, nodes: Iterable[PlanNode]) -> None:
+        """Take over the states of nodes that others have left in the cache."""
+        for node in nodes:
+            if self.cache is not None and node.key in self.cache:
+                node.cost_s = self.cache.cost(node.key)
+                self._set_state(node, True)
 
     def _open(self, request: Request) -> None:
         """Answer a request where that can be done at once, and else let it wait."""
@@ -358,10 +363,15 @@ class SearchPlan:
         """Make the tree again from what is stored."""
         self.paid_s = dict(self._store.payments())
         paths = {key: Path.from_json(text) for key, text in self._store.paths()}
-        ends = {key: self._add(path) for key, path in paths.items()}
-        for row in self._store.nodes():
-            if row.key in self.tree:  # else the process died before it stored the request
-                self._restore_node(row)
+        ends: dict[str, PlanNode] = {}
+        for key, path in paths.items():
+            node = self.tree.add(path)
+            assert isinstance(node, PlanNode)
+            ends[key] = node
+        # What is stored comes before what is found in the cache, which knows less of it.
+        known = {row.key for row in self._store.nodes() if self._restore_node(row)}
+        made, self.tree.made, self.tree.splits = self.tree.made, [], []
+        self._look_for(node for node in made if node.key not in known)
         for asked in self._store.requests():
             path = paths[asked.path]
             request = Request(
@@ -380,14 +390,17 @@ class SearchPlan:
                 self._hold(request)
         self._answers.clear()  # who asks again is answered then
 
-    def _restore_node(self, row: NodeRow) -> None:
+    def _restore_node(self, row: NodeRow) -> bool:
+        if row.key not in self.tree:  # the process died before it stored the request
+            return False
         node = self.tree[row.key]
         assert isinstance(node, PlanNode)
         node.cost_s, node.payer, node.value = row.cost_s, row.payer, row.value
         node.error, node.losses = row.error, row.losses
         is_kept = self.cache is None or node.key in self.cache or node.value is not None
-        node.has_state = node.has_state or (row.has_state and is_kept)
+        node.has_state = row.has_state and is_kept
         self._note_references(node)
+        return row.has_state
 
 
 def _cached_value(cache: StageCache, key: str) -> Any:
