@@ -91,7 +91,8 @@ class SearchPlan:
                 self._answer(asked, error_of(asked.node))
             return asked
         text = path.to_json() if self._store.location is not None else ""
-        request = Request(self._next_id(), study, trial, self._add(path), path.steps(0, len(path)))
+        node = self._add(path, (study, trial))
+        request = Request(self._next_id(), study, trial, node, path.steps(0, len(path)))
         row = RequestRow(request.id, study, trial, key, request.state)
         self._store.add_request(row, text)
         self._requests.setdefault((study, trial), {})[key] = request
@@ -240,9 +241,9 @@ class SearchPlan:
 
     # --- the counts ---------------------------------------------------------------------------
 
-    def _add(self, path: Path) -> PlanNode:
+    def _add(self, path: Path, owner: tuple[str, int]) -> PlanNode:
         """The node that ends a path; new nodes have a state where the cache has it."""
-        node = self.tree.add(path)
+        node = self.tree.add(path, trial=owner)
         assert isinstance(node, PlanNode)
         made, self.tree.made = self.tree.made, []
         splits, self.tree.splits = self.tree.splits, []
@@ -374,6 +375,7 @@ class SearchPlan:
         self._look_for(node for node in made if node.key not in known)
         for asked in self._store.requests():
             path = paths[asked.path]
+            self.tree.add(path, trial=(asked.study, asked.trial))
             request = Request(
                 asked.id,
                 asked.study,
