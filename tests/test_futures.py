@@ -1,6 +1,9 @@
 """Real executors: threads and processes run what the simulation runs."""
 
 import multiprocessing
+import signal
+import subprocess
+import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import cloudpickle
@@ -224,3 +227,54 @@ def test_a_missing_state_is_made_again():
         longer = study(FullTraining([config(0.5, 2), config(0.5, 3)], 4), "longer")
         run([longer], executor, cache, plan)
     assert longer.values == expected([config(0.5, 2), config(0.5, 3)])
+
+
+KILLED = """
+import os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from eeipu import StageCache
+from eeipu.algorithms import FullTraining
+from eeipu.executors.futures import FuturesCluster
+from eeipu.iterative import Training, iterative, stage_path
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.schedule import MultiStep
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+
+folder, dies = Path(sys.argv[1]), int(sys.argv[2])
+
+def advance(state, start, stop, hyper_parameters):
+    with (folder / "log").open("a") as log:
+        log.write(f"{start} {stop} {hyper_parameters['lr'](stop - 1)}\\n")
+    if len((folder / "log").read_text().splitlines()) == dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return state + sum(hyper_parameters["lr"](step) for step in range(start, stop))
+
+training = Training(lambda: 0.0, advance, lambda state: state)
+stage = iterative(training, {"lr": 1.0}, steps=8, name="fit", version="1")
+configs = [{"fit.lr": MultiStep(1.0, [drop], 0.5)} for drop in (2, 4, 6)]
+cache = StageCache(folder / "cache")
+plan = SearchPlan(folder / "plan.db", cache)
+path_of = lambda config, step: stage_path([stage], config, "", step)
+study = StudyRun("study", FullTraining(configs, 8), path_of)
+with ThreadPoolExecutor(1) as executor:
+    run_studies([study], Scheduler(plan), FuturesCluster(executor, [stage], (), cache))
+print([study.values[trial, 8] for trial in range(3)])
+"""
+
+
+def test_a_run_that_is_killed_goes_on_and_runs_nothing_finished_again(tmp_path):
+    def run_script(dies):
+        arguments = [sys.executable, "-c", KILLED, str(tmp_path), str(dies)]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    assert run_script(3).returncode == -signal.SIGKILL
+    assert run_script(6).returncode == -signal.SIGKILL
+    done = run_script(0)
+    assert done.stdout.strip() == "[5.0, 6.0, 7.0]", done.stderr
+    stretches = (tmp_path / "log").read_text().splitlines()
+    # Six stretches: four up to step 8 by 2, and three tails, of which one is the fourth; the two
+    # that were cut off ran twice.
+    assert len(set(stretches)) == 6
+    assert len(stretches) == 8

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu.paths import Kind, Path
+from eeipu import stage
+from eeipu.paths import Call, Kind, Path
 from eeipu.schedule import Function, MultiStep
 from eeipu.scheduling import (
     BREADTH_FIRST,
@@ -17,6 +18,7 @@ from eeipu.scheduling import (
     CostEstimates,
     Resources,
     Scheduler,
+    stage_resources,
 )
 from eeipu.search_plan import SearchPlan
 
@@ -173,6 +175,14 @@ def test_a_batch_ends_where_more_is_needed_than_it_has():
     batch = scheduler.next(Resources(8.0, 8.0))
     assert batch == Batch(batch.nodes, Resources(1.0, 1.0))
     assert spans(batch) == [(0, 90)]
+
+
+def test_stages_declare_what_they_take():
+    @stage(version="1", num_gpus=2)
+    def fit(data): ...
+
+    resources = stage_resources([fit])
+    assert resources(Call("fit", "v", {})) == Resources(1.0, 2.0)
 
 
 # --- costs ----------------------------------------------------------------------------------

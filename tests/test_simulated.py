@@ -79,29 +79,42 @@ def test_no_schedule_beats_the_bounds(configs, workers):
     assert cluster.now() <= plan.tree.distinct_steps / workers + critical + 1e-9
 
 
-@given(st.integers(0, 30))
-def test_with_random_deaths_everything_completes_and_nothing_runs_again(seed):
-    plan = SearchPlan()
-    completed = []
+@given(st.integers(0, 10_000), st.sampled_from([CRITICAL_PATH, FIFO, BREADTH_FIRST]))
+def test_with_random_deaths_everything_completes_and_nothing_runs_again(seed, policy):
+    plan = SearchPlan(max_losses=1000)
     study = StudyRun("study", FullTraining(CONFIGS, 90), path_of)
     cluster = SimulatedCluster(
-        3, steps, final_lr, time_between_failures_s=200.0, repair_s=20.0, seed=seed
+        3, steps, final_lr, time_between_failures_s=100.0, repair_s=20.0, seed=seed
     )
-    wait = cluster.wait
+    completed = note_completed(cluster)
+    run_studies([study], Scheduler(plan, policy), cluster)
+    assert len(completed) == len(set(completed)) == len(plan.tree)
+    assert study.values == separately()
+    assert plan.spent_s == pytest.approx(cluster.busy_s)
 
-    def noted():
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_node_under_which_workers_die_too_often_fails_and_takes_no_other_with_it(seed):
+    plan = SearchPlan()
+    study = StudyRun("study", FullTraining(CONFIGS, 90), path_of)
+    cluster = SimulatedCluster(3, steps, final_lr, time_between_failures_s=60.0, seed=seed)
+    run_studies([study], Scheduler(plan), cluster)
+    assert len(study.values) + len(study.errors) == len(CONFIGS)
+    assert all("its worker died 3 times" in error for error in study.errors.values())
+    assert study.values.items() <= separately().items()
+
+
+def note_completed(cluster):
+    """The keys of nodes as they complete."""
+    completed, wait = [], cluster.wait
+
+    def noting():
         reports = wait()
         completed.extend(r.node.key for r in reports or () if r.outcome is Outcome.COMPLETED)
         return reports
 
-    cluster.wait = noted
-    run_studies([study], Scheduler(plan), cluster)
-    failed = {node.key for node in plan.tree if node.error is not None}
-    assert len(completed) == len(set(completed)) <= len(plan.tree)
-    assert len(study.values) + len(study.errors) == len(CONFIGS)
-    assert study.values == {k: v for k, v in separately().items() if k in study.values}
-    assert failed or not study.errors
-    assert plan.spent_s == pytest.approx(cluster.busy_s)
+    cluster.wait = noting
+    return completed
 
 
 # --- the clock ------------------------------------------------------------------------------
@@ -165,6 +178,28 @@ class LateBrother:
 
     def tell(self, trial, step, value):
         return [Ask(2, {"lr": 0.1, "drop": self.drop}, 90)] if trial == 0 else []
+
+
+class Fickle(LateBrother):
+    """Gives up a trial that is running once another has ended."""
+
+    def __init__(self, plan):
+        self.plan = plan
+
+    def start(self):
+        return [Ask(0, {"lr": 0.2, "drop": 99}, 20), Ask(1, {"lr": 0.1, "drop": 30}, 90)]
+
+    def tell(self, trial, step, value):
+        self.plan.cancel("study", 1)
+        return []
+
+
+def test_a_batch_that_nobody_wants_any_more_ends_with_its_node():
+    plan = SearchPlan()
+    cluster = SimulatedCluster(2, steps, final_lr)
+    run_studies([StudyRun("study", Fickle(plan), path_of)], Scheduler(plan), cluster)
+    assert cluster.busy_s == 20 + 30
+    assert cluster.offers() == [Resources(1.0, 1.0)]
 
 
 @pytest.mark.parametrize(("drop", "work"), [(40, 20 + 90 + 50), (10, 20 + 90 + 10 + 80)])

@@ -202,9 +202,11 @@ def _submit(scheduler: Scheduler, cluster: Cluster) -> int:
 
 
 def _reconsider(report: Report, scheduler: Scheduler, cluster: Cluster) -> None:
-    """Between two nodes of a batch: give the worker to who needs it more, if someone waits."""
+    """Between two nodes of a batch: go on only if somebody wants it, and nobody needs it more."""
     following = report.following
-    if following is not None and following.is_running and scheduler.is_behind(following):
+    if following is None or not following.is_running:
+        return
+    if not following.must_run or scheduler.is_behind(following):
         for node in cluster.recall(following):
             scheduler.plan.stop(node)
         _submit(scheduler, cluster)

@@ -9,13 +9,14 @@ by much.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 
 from eeipu.paths import Call
 from eeipu.plan_nodes import PlanNode
 from eeipu.search_plan import SearchPlan
+from eeipu.stages import Stage
 
 __all__ = [
     "BREADTH_FIRST",
@@ -27,6 +28,7 @@ __all__ = [
     "Policy",
     "Resources",
     "Scheduler",
+    "stage_resources",
 ]
 
 # Remaining times are computed anew when a stage turns out this much dearer or cheaper.
@@ -82,6 +84,12 @@ BREADTH_FIRST = Policy("breadth first", lambda node, order: (node.start, order),
 DEPTH_FIRST = Policy("depth first", lambda node, order: (-node.start, order))
 
 
+def stage_resources(stages: Iterable[Stage]) -> Callable[[Call], Resources]:
+    """What the calls of these stages take, as the stages declare it."""
+    declared = {stage.name: Resources(stage.num_cpus, stage.num_gpus) for stage in stages}
+    return lambda call: declared[call.stage]
+
+
 class CostEstimates:
     """What a node will take, in seconds.
 
@@ -135,7 +143,7 @@ class Scheduler:
         plan: The plan.
         policy: Which node first.
         costs: What nodes will take.
-        resources: What a call takes; one CPU core by default.
+        resources: What a call takes, such as `stage_resources`; one CPU core by default.
     """
 
     def __init__(
@@ -214,9 +222,8 @@ class Scheduler:
             self._push(node)
 
     def resources_of(self, node: PlanNode) -> Resources:
-        """What a node takes: the most that any of its calls does."""
-        needs = [self._resources(part.call) for part in node.stretches]
-        return Resources(max(r.num_cpus for r in needs), max(r.num_gpus for r in needs))
+        """What a node takes: what the stage does that it lies in."""
+        return self._resources(node.path.stretches[node.path.index(node.start)].call)
 
     # --- queues -------------------------------------------------------------------------------
 

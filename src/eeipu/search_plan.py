@@ -49,6 +49,7 @@ class SearchPlan:
     Args:
         location: A file that keeps the plan; `None`: it ends with the process.
         cache: Where states are kept; `None`: nodes have a state once they ran, as in simulations.
+        max_losses: A node under which so many workers have died has failed.
 
     Raises:
         ConfigurationError: The file cannot be opened, or another process has it.
@@ -59,9 +60,13 @@ class SearchPlan:
     """
 
     def __init__(
-        self, location: str | FilePath | None = None, cache: StageCache | None = None
+        self,
+        location: str | FilePath | None = None,
+        cache: StageCache | None = None,
+        max_losses: int = MAX_LOSSES,
     ) -> None:
         self.cache = cache
+        self._max_losses = max_losses
         self.tree = PlanTree()
         self.paid_s: dict[str, float] = {}
         self._store = PlanStore(location)
@@ -195,13 +200,13 @@ class SearchPlan:
         """A worker has died while it ran a node, which becomes ready again.
 
         Args:
-            node: The node; after the third time it has failed.
+            node: The node; after `max_losses` times it has failed.
             cost_s: Seconds that were spent in vain.
         """
         self.stop(node)
         self._charge(node, cost_s)
         node.losses += 1
-        if node.losses >= MAX_LOSSES:
+        if node.losses >= self._max_losses:
             self.fail(node, 0.0, f"its worker died {node.losses} times: {node.describe()}")
         else:
             self._save(node)
