@@ -281,8 +281,9 @@ class StageTree:
         branches = {self.root.key: drawing}
         for node in self:
             assert node.parent is not None
-            count = shared.get(node.key, 0)
-            line = Text(f"{node.describe()}  x{count}", style="bold" if count > 1 else "")
+            count = shared.get(node.key, 0)  # none at the early rungs of trials that went on
+            line = Text(node.describe(), style="bold" if count > 1 else "")
+            line.append(f"  x{count}" if count else "")
             branches[node.key] = branches[node.parent.key].add(line)
         return drawing
 
