@@ -232,3 +232,11 @@ def test_cancelling_the_longest_path_lets_another_go_first():
     assert plan.tree[prep.key(1)].remaining == 6
     assert scheduler.waiting().describe() == "other [0, 20)"
     assert plan.tree[prep.key(1)].remaining == 0
+
+
+def test_cancelling_a_shorter_path_changes_nothing_above():
+    prep = Path().call("prep", "v", {})
+    plan = planned(prep.train("fit", "v", {"lr": 0.1}, 5), prep.train("fit", "v", {"lr": 0.2}, 50))
+    scheduler = Scheduler(plan)
+    plan.cancel("study", 0)
+    assert scheduler.waiting().remaining == 51

@@ -261,6 +261,17 @@ def test_a_failure_answers_all_who_wait_for_it_and_nobody_else():
     assert errors == {("study", 0): "boom", ("other", 0): "boom", ("study", 1): None}
 
 
+def test_what_fails_after_its_trial_was_cancelled_is_nobodys_failure():
+    plan = SearchPlan()
+    plan.request("study", 0, train(0.1))
+    (node,) = ready(plan)
+    plan.start(node)
+    plan.cancel("study", 0)
+    plan.fail(node, 1.0, "boom")
+    check_counts(plan)
+    assert plan.take_answers() == []
+
+
 def test_what_failed_once_is_answered_at_once_later():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))

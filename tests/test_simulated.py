@@ -244,6 +244,22 @@ def test_a_worker_that_dies_idle_is_away_for_a_while():
     assert "its worker died 3 times" in study.errors[0, 30]
 
 
+def test_what_has_begun_cannot_be_taken_back_but_what_follows_can():
+    plan = SearchPlan()
+    for trial, step in enumerate((90, 30)):
+        plan.request("study", trial, path_of({"lr": 0.1 + trial, "drop": 50}, step))
+    cluster, scheduler = SimulatedCluster(2, steps, final_lr), Scheduler(plan)
+    first = scheduler.next(Resources())
+    cluster.submit(first)
+    cluster.submit(scheduler.next(Resources()))
+    cluster.wait()  # until the shorter trial has trained
+    assert cluster.recall(first.nodes[0]) == []
+    assert cluster.recall(first.nodes[1]) == list(first.nodes[1:])
+    ended = {report.node for _ in range(2) for report in cluster.wait()}
+    assert first.nodes[0] in ended
+    assert cluster.wait() is None
+
+
 # --- resources ------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
-from eeipu.schedule import Constant, Exponential, Piecewise
+from eeipu import StageCache
+from eeipu.algorithms import FullTraining
+from eeipu.executors.futures import FuturesCluster
+from eeipu.iterative import iterative, stage_path
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.schedule import Constant, Exponential, MultiStep, Piecewise
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
 from eeipu.torch_training import torch_training
 
 STEPS = 9
@@ -212,3 +220,26 @@ def test_regression_has_a_loss_and_no_accuracy():
     state = kind.advance(kind.init(data()), 0, 20, {"lr": Constant(0.1)})
     assert kind.evaluate(state).keys() == {"loss"}
     assert kind.evaluate(state)["loss"] < kind.evaluate(kind.init(data()))["loss"]
+
+
+def test_trials_merged_in_a_plan_score_what_they_score_alone():
+    stage = iterative(training("epoch"), {"lr": 0.1}, steps=6, name="fit", version="1")
+    configs = [{"fit.lr": MultiStep(0.1, [drop], gamma=0.5)} for drop in (2, 4)]
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    study = StudyRun(
+        "study",
+        FullTraining(configs, 6),
+        lambda config, step: stage_path([stage], config, "data", step),
+        objective="loss",
+    )
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, [stage], (data(),), cache)
+        run_studies([study], Scheduler(plan), cluster)
+    kind = training("epoch")
+    alone = [
+        kind.evaluate(kind.advance(kind.init(data()), 0, 6, {"lr": config["fit.lr"]}))["loss"]
+        for config in configs
+    ]
+    assert [study.values[trial, 6] for trial in range(2)] == alone
+    assert plan.tree.merge_rate == 1.2

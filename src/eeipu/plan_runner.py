@@ -158,7 +158,7 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
     reports: Sequence[Report] | None = ()
     while True:
         _deliver(by_name, scheduler, cluster)
-        submitted = _submit(scheduler, cluster)
+        _submit(scheduler, cluster)
         for report in reports or ():
             _reconsider(report, scheduler, cluster)
         reports = cluster.wait()
@@ -166,13 +166,12 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
             node = scheduler.waiting()
             if node is None:
                 return
-            if not submitted:
-                raise ConfigurationError(
-                    f"no worker has room for {node!r}, which takes {scheduler.resources_of(node)}; "
-                    f"the workers have {list(cluster.offers())}."
-                )
+            raise ConfigurationError(
+                f"no worker has room for {node!r}, which takes {scheduler.resources_of(node)}; "
+                f"the workers have {list(cluster.offers())}."
+            )
         # Nodes that were not begun first: a failure answers only those whom nobody else serves.
-        for report in sorted(reports or (), key=lambda r: r.outcome is not Outcome.STOPPED):
+        for report in sorted(reports, key=lambda r: r.outcome is not Outcome.STOPPED):
             _record(report, scheduler)
         scheduler.plan.trim()
 
@@ -188,17 +187,15 @@ def _deliver(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Clu
             plan.stop(upper)
 
 
-def _submit(scheduler: Scheduler, cluster: Cluster) -> int:
-    """Hand out batches until nothing more fits; how many."""
-    submitted, refused = 0, set[Resources]()
+def _submit(scheduler: Scheduler, cluster: Cluster) -> None:
+    """Hand out batches until nothing more fits."""
+    refused = set[Resources]()
     while free := next((offer for offer in cluster.offers() if offer not in refused), None):
         batch = scheduler.next(free)
         if batch is None:
             refused.add(free)
         else:
             cluster.submit(batch)
-            submitted += 1
-    return submitted
 
 
 def _reconsider(report: Report, scheduler: Scheduler, cluster: Cluster) -> None:
@@ -226,5 +223,5 @@ def _record(report: Report, scheduler: Scheduler) -> None:
             plan.stop(node)
         case Outcome.MISSING:
             plan.stop(node)
-            if node.parent is not None:
-                plan.forget(node.parent)
+            assert node.parent is not None
+            plan.forget(node.parent)
