@@ -148,6 +148,10 @@ class Path:
 
         Raises:
             PipelineError: The path has a stage of this name, or `steps` is below 1.
+
+        Note:
+            A schedule that moves with every step takes about 15 microseconds and 50 bytes of a
+            stored plan a step. Where there are millions, count steps in epochs, or in hundreds.
         """
         if steps < 1:
             raise PipelineError(f"stage {stage!r} must train for at least 1 step, got {steps!r}.")

@@ -82,6 +82,8 @@ class PlanNode(Node):
         error: Why it failed.
         losses: How often a worker died under it.
         remaining: Kept by a scheduler: the longest remaining time through it.
+        order: Kept by a scheduler: how many nodes were needed before it; negative: not yet.
+        queued: Kept by a scheduler: the priority under which it waits, if it does.
     """
 
     __slots__ = (
@@ -92,7 +94,9 @@ class PlanNode(Node):
         "is_running",
         "losses",
         "needs",
+        "order",
         "payer",
+        "queued",
         "remaining",
         "requests",
         "value",
@@ -111,6 +115,8 @@ class PlanNode(Node):
         self.value: Any = None
         self.error: str | None = None
         self.remaining = 0.0
+        self.order = -1
+        self.queued: tuple[float, ...] | None = None
 
     def ancestry(self) -> Iterator["PlanNode"]:
         """This node and those above it, without the root."""

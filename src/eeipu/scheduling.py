@@ -157,14 +157,14 @@ class Scheduler:
         self.policy = policy
         self.costs = costs if costs is not None else CostEstimates()
         self._resources = resources if resources is not None else lambda call: Resources()  # noqa: ARG005
-        self._orders: dict[str, int] = {}
-        self._pushes = count()
-        self._queued: dict[str, tuple[float, ...]] = {}
+        self._orders, self._pushes = count(), count()
         self._queues: dict[Resources, list[tuple[tuple[float, ...], int, PlanNode]]] = {}
         plan.take_changed()
+        for node in self._nodes():
+            node.order = -1
         for request in plan.requests():
             for node in request.node.ancestry():
-                self._orders.setdefault(node.key, len(self._orders))
+                self._note_order(node)
         self.refresh()
 
     def next(self, free: Resources) -> Batch | None:
@@ -211,14 +211,11 @@ class Scheduler:
 
     def refresh(self) -> None:
         """Compute all remaining times and queues anew."""
-        nodes = list(self.plan.tree)
+        nodes = self._nodes()
         for node in reversed(nodes):  # children first
-            assert isinstance(node, PlanNode)
-            node.remaining = self._remaining(node)
+            node.remaining, node.queued = self._remaining(node), None
         self._queues.clear()
-        self._queued.clear()
         for node in nodes:
-            assert isinstance(node, PlanNode)
             self._push(node)
 
     def resources_of(self, node: PlanNode) -> Resources:
@@ -227,15 +224,23 @@ class Scheduler:
 
     # --- queues -------------------------------------------------------------------------------
 
+    def _nodes(self) -> list[PlanNode]:
+        """All nodes of the plan, each after its parent."""
+        return [node for node in self.plan.tree if isinstance(node, PlanNode)]
+
+    def _note_order(self, node: PlanNode) -> None:
+        if node.order < 0:
+            node.order = next(self._orders)
+
     def _priority(self, node: PlanNode) -> tuple[float, ...]:
-        order = self._orders.setdefault(node.key, len(self._orders))
-        return self.policy.priority(node, order)
+        self._note_order(node)
+        return self.policy.priority(node, node.order)
 
     def _push(self, node: PlanNode) -> None:
         if node.must_run:
             priority = self._priority(node)  # also notes that it is needed now
-            if self._queued.get(node.key) != priority and node.is_ready:
-                self._queued[node.key] = priority
+            if node.queued != priority and node.is_ready:
+                node.queued = priority
                 queue = self._queues.setdefault(self.resources_of(node), [])
                 heapq.heappush(queue, (priority, next(self._pushes), node))
 
@@ -246,8 +251,8 @@ class Scheduler:
             if node.is_ready and priority == self._priority(node):
                 return True
             heapq.heappop(queue)
-            if self._queued.get(node.key) == priority:
-                del self._queued[node.key]
+            if node.queued == priority:
+                node.queued = None
         return False
 
     def _first_child(self, node: PlanNode, resources: Resources) -> PlanNode | None:
