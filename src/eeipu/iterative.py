@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.keys import code_fingerprint
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
 from eeipu.schedule_space import schedule_of, space_of
@@ -58,7 +57,7 @@ class Training:
             PipelineError: One of them has no source, or holds what cannot be hashed.
         """
         functions = (self.init, self.advance, self.evaluate, self.save, self.load)
-        codes = [code_fingerprint(function) for function in functions]
+        codes = [Stage("training", function=function).fingerprint for function in functions]
         return hashlib.sha256("\n".join(codes).encode()).hexdigest()
 
 
