@@ -67,8 +67,8 @@ class FuturesCluster:
             )
         by_name = {stage.name: stage for stage in stages}
         self._job: Any = (by_name, inputs, cache)
-        if not self._is_local:
-            self._job = cloudpickle.dumps(self._job)
+        if not self._is_local:  # a cache has locks, which do not travel
+            self._job = cloudpickle.dumps((by_name, inputs, cache.location, cache.max_bytes))
         self._cache = cache
         self._free = [Resources(1.0, 1.0)] * workers if isinstance(workers, int) else list(workers)
         self._whole = list(self._free)
@@ -182,4 +182,5 @@ def _run_here(
 
 
 def _run_elsewhere(job: bytes, works: Sequence[Work], upstream: str | None) -> list[WorkResult]:
-    return _run_here(cloudpickle.loads(job), works, upstream)
+    stages, inputs, location, max_bytes = cloudpickle.loads(job)
+    return run_works(works, stages, inputs, upstream, StageCache(location, max_bytes))
