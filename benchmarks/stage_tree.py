@@ -186,6 +186,8 @@ def simulated() -> Iterator[Figure]:
         bound_s = max(critical_s, ours.busy_s / WORKERS)
         yield Figure(f"{name}: merge rate, in time", rate, "ratio")
         yield Figure(f"{name}: merge rate, in steps", plan.tree.merge_rate, "ratio")
+        over_rate = hours / plan.tree.merge_rate
+        yield at_least(f"{name}: GPU-hours ratio over merge rate in steps", over_rate, "", 0.99)
         yield at_least(f"{name}: GPU-hours ratio over merge rate in time", hours / rate, "", 0.99)
         yield Figure(f"{name}: GPU-hours, trial-based", trials.busy_s / 3600, "h")
         yield Figure(f"{name}: GPU-hours, trial- over stage-based", hours, "ratio")
