@@ -9,6 +9,7 @@ from eeipu.iterative import IterativeStage, Training, iterative, stage_path
 from eeipu.keys import inputs_key
 from eeipu.paths import Kind
 from eeipu.schedule import Constant, MultiStep
+from eeipu.search_plan import SearchPlan
 
 PARAMS = {"prep.dims": 8, "train.lr": "drop", "train.lr_flat": 0.3, "train.lr_drop_initial": 0.5}
 SEGMENTS = {2: {"lr": Float(0.1, 1.0)}, 4: {"lr": Float(0.1, 1.0)}}
@@ -83,6 +84,21 @@ def test_segments_have_the_keys_of_the_plan():
     calls = segmented.calls({"prep.dims": 8, "train@2.lr": 0.5, "train@4.lr": 0.25}, upstream)
     planned = stage_path(pipeline().stages, PARAMS, upstream, 4)
     assert [call.key for call in calls] == [planned.key(position) for position in (1, 3, 5, 6)]
+
+
+def test_what_a_tuner_has_computed_answers_a_plan_on_the_same_cache():
+    cache, upstream = StageCache(), inputs_key(("data",))
+    segmented = Pipeline([prep, *train(version="1").segments(SEGMENTS)], objective="sum")
+    run = segmented.run(
+        {"prep.dims": 8, "train@2.lr": 0.5, "train@4.lr": 0.25}, "data", cache=cache
+    )
+    plan = SearchPlan(cache=cache)
+    plan.request("study", 0, stage_path(pipeline().stages, PARAMS, upstream, 4))
+    (answer,) = plan.take_answers()
+    assert answer.value == run.metrics
+    other = stage_path(pipeline().stages, PARAMS, upstream, 2)  # shares the first segment
+    plan.request("study", 1, other)
+    assert [node.describe() for node in plan.tree if node.is_ready] == ["train evaluation"]
 
 
 def test_a_tuner_reuses_segments_and_models_their_costs():
