@@ -335,6 +335,18 @@ def test_nothing_is_forgotten_twice_and_inputs_never():
     assert spans(ready(plan)) == [(0, 90)]
 
 
+def test_a_value_is_known_for_good():
+    plan = SearchPlan()
+    plan.request("study", 0, train(0.1))
+    run_all(plan)
+    for node in plan.tree:
+        plan.forget(node)
+    plan.take_answers()
+    plan.request("study", 1, train(0.1))
+    assert [answer.value for answer in plan.take_answers()] == [90]
+    assert ready(plan) == []
+
+
 def test_a_state_that_went_is_made_again_from_the_one_above():
     plan = SearchPlan()
     plan.request("study", 0, train(MultiStep(0.1, [30, 60]), 60))

@@ -93,7 +93,7 @@ class SearchPlan:
         asked = self._requests.get((study, trial), {}).get(key)
         if asked is not None and asked.state is not RequestState.CANCELLED:
             if asked.state is RequestState.ANSWERED:
-                self._answer(asked, error_of(asked.node))
+                self._answer(asked, None if asked.node.value is not None else error_of(asked.node))
             return asked
         text = path.to_json() if self._store.location is not None else ""
         node = self._add(path, (study, trial))
@@ -271,13 +271,14 @@ class SearchPlan:
     def _open(self, request: Request) -> None:
         """Answer a request where that can be done at once, and else let it wait."""
         node = request.node
-        if self.cache is not None and node.has_state and not node.is_training:
-            if node.value is None:  # it ran elsewhere, such as in a tuner on the same cache
-                node.value = _cached_value(self.cache, node.key)
+        is_value_in_cache = node.has_state and not node.is_training and node.value is None
+        if self.cache is not None and is_value_in_cache:
+            # It ran elsewhere, such as in a tuner on the same cache.
+            node.value = _cached_value(self.cache, node.key)
             if node.value is None:
                 self.forget(node)
-        error = error_of(node)
-        if node.has_state or error is not None:
+        error = None if node.value is not None else error_of(node)  # a value needs no state
+        if node.value is not None or node.has_state or error is not None:
             self._answer(request, error)
         else:
             node.requests = (*node.requests, request)
@@ -308,7 +309,8 @@ class SearchPlan:
 
     def _answer(self, request: Request, error: str | None = None) -> None:
         self._close(request, RequestState.ANSWERED)
-        self._answers.append(Answer(request, request.node.value, error))
+        value = request.node.value if error is None else None
+        self._answers.append(Answer(request, value, error))
         if error is None:
             self._hold(request)
 
