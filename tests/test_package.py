@@ -36,6 +36,7 @@ PUBLIC = [
     "Stage",
     "StageCache",
     "StageRun",
+    "StageTree",
     "StudyMismatchError",
     "Suggestion",
     "Tuner",
@@ -83,7 +84,15 @@ def test_public_names_are_public_where_they_come_from(module):
     assert set(eeipu._HOMES[module]) <= set(importlib.import_module(f"eeipu.{module}").__all__)
 
 
-LIGHT = ["eeipu", "eeipu.pipeline", "eeipu.cache", "eeipu.execution"]
+LIGHT = [
+    "eeipu",
+    "eeipu.pipeline",
+    "eeipu.cache",
+    "eeipu.execution",
+    "eeipu.stage_tree",
+    "eeipu.executors.futures",
+    "eeipu.plan_runner",
+]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from eeipu.pipeline import Pipeline
     from eeipu.sampler import EEIPUSampler
     from eeipu.space import Categorical, Float, Int
+    from eeipu.stage_tree import StageTree
     from eeipu.stages import Stage, stage
     from eeipu.tuner import Suggestion, Tuner
 
@@ -58,6 +59,7 @@ _HOMES = {
     "pipeline": ["Pipeline"],
     "sampler": ["EEIPUSampler"],
     "space": ["Categorical", "Float", "Int"],
+    "stage_tree": ["StageTree"],
     "stages": ["Stage", "stage"],
     "tuner": ["Suggestion", "Tuner"],
 }
@@ -87,6 +89,7 @@ __all__ = [
     "Stage",
     "StageCache",
     "StageRun",
+    "StageTree",
     "StudyMismatchError",
     "Suggestion",
     "Tuner",

@@ -1,0 +1,1 @@
+"""Where batches run: on a simulated cluster, or on any `concurrent.futures.Executor`."""

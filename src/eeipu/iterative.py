@@ -1,0 +1,256 @@
+"""Stages that train in steps, and can stop and go on at any of them.
+
+An iterative stage is a `Stage`, and a pipeline may treat it as one: calling it trains to the end
+and evaluates. What knows of steps sees more: a search plan runs it segment by segment
+(`stage_path`), and `segments` makes the stretches between given steps stages of their own,
+which a `Tuner` then models, caches and chooses like any others.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from eeipu.errors import PipelineError
+from eeipu.paths import Path
+from eeipu.schedule import Schedule, as_schedule
+from eeipu.schedule_space import schedule_of, space_of
+from eeipu.space import Distribution, Params
+from eeipu.stages import Stage
+
+__all__ = ["IterativeStage", "Training", "iterative", "stage_path"]
+
+
+def _same(state: Any) -> Any:
+    return state
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a user says of training in steps.
+
+    Resuming must not change anything: `load(save(state))` trains on as `state` would have, with
+    random generators, optimiser and position in the data as they were.
+
+    Attributes:
+        init: What the stage gets -> the state before the first step.
+        advance: `(state, start, stop, hyper_parameters)` -> the state after steps
+            `[start, stop)`; `hyper_parameters` maps names to functions of the step.
+        evaluate: State -> the objective, a dict of metrics, or what the next stage gets. It must
+            leave the state as it is.
+        save: State -> what can be pickled; the state itself by default.
+        load: What `save` returned -> state.
+    """
+
+    init: Callable[..., Any]
+    advance: Callable[[Any, int, int, Mapping[str, Schedule]], Any]
+    evaluate: Callable[[Any], Any]
+    save: Callable[[Any], Any] = _same
+    load: Callable[[Any], Any] = _same
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the code of all five functions.
+
+        Raises:
+            PipelineError: One of them has no source, or holds what cannot be hashed.
+        """
+        functions = (self.init, self.advance, self.evaluate, self.save, self.load)
+        codes = [Stage("training", function=function).fingerprint for function in functions]
+        return hashlib.sha256("\n".join(codes).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class IterativeStage(Stage):
+    """A stage that trains in steps. Made by `iterative`.
+
+    Attributes:
+        training: How it trains.
+        templates: Hyper-parameter -> schedule, template of one, distribution, or value.
+        steps: How many steps a whole training has.
+    """
+
+    training: Training | None = None
+    templates: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 1
+
+    def schedules(self, params: Params) -> dict[str, Schedule]:
+        """The hyper-parameters as functions of the step.
+
+        Args:
+            params: Values of the stage's space, or schedules in the place of hyper-parameters.
+        """
+        return {
+            name: params[name]
+            if isinstance(params.get(name), Schedule)
+            else schedule_of(name, template, params)
+            for name, template in self.templates.items()
+        }
+
+    def extend(
+        self, path: Path, params: Params, steps: int, checkpoint_every: int | None = None
+    ) -> Path:
+        """A path followed by so many steps of this stage, and by its evaluation."""
+        schedules = self.schedules(params)
+        trained = path.train(self.name, self.fingerprint, schedules, steps, checkpoint_every)
+        return trained.evaluate(self.name, self.fingerprint)
+
+    def segments(self, spaces: Mapping[int, Mapping[str, Distribution]]) -> list[Stage]:
+        """Its stretches as stages of their own, and its evaluation as the last.
+
+        Their keys are those that a search plan has for the same steps, as long as all
+        hyper-parameters are in the spaces and change from each stretch to the next.
+
+        Args:
+            spaces: The step at which a stretch ends -> hyper-parameter -> distribution.
+                Hyper-parameters that a space leaves out are as the stage's templates say, which
+                then must not have parameters.
+
+        Raises:
+            PipelineError: The steps do not ascend, or a hyper-parameter is left without a value.
+
+        >>> train = iterative(Training(int, max, float), {"lr": 0.1}, steps=90, version="1")
+        >>> [stage.name for stage in train.segments({30: {}, 90: {}})]
+        ['iterative@30', 'iterative@90', 'iterative@evaluation']
+        """
+        ends = [0, *spaces]
+        if any(start >= stop for start, stop in pairwise(ends)):
+            raise PipelineError(f"segments must end at ascending steps, but got {ends[1:]}.")
+        assert self.training is not None
+        stages = [
+            self._stage(str(stop), _Segment(self.training, start, stop, self._fixed(space)), space)
+            for (start, stop), space in zip(pairwise(ends), spaces.values(), strict=True)
+        ]
+        return [*stages, self._stage("evaluation", _Evaluation(self.training), {})]
+
+    def _stage(
+        self, suffix: str, function: Callable[..., Any], space: Mapping[str, Distribution]
+    ) -> Stage:
+        return Stage(
+            f"{self.name}@{suffix}",
+            space,
+            function,
+            version=self.version,
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus,
+        )
+
+    def _fixed(self, space: Mapping[str, Distribution]) -> dict[str, Schedule]:
+        """The hyper-parameters that a segment's space leaves as they are."""
+        fixed = {name: t for name, t in self.templates.items() if name not in space}
+        searched = [name for name, template in fixed.items() if space_of(name, template)]
+        if searched:
+            raise PipelineError(
+                f"stage {self.name!r}: the segments have no space for {searched[0]!r}, which is "
+                f"searched over; give every segment one."
+            )
+        return {name: schedule_of(name, template, {}) for name, template in fixed.items()}
+
+
+def iterative(
+    training: Training,
+    space: Mapping[str, Any],
+    steps: int,
+    name: str = "iterative",
+    version: str | None = None,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> IterativeStage:
+    """Make training in steps a stage.
+
+    Args:
+        training: How to train.
+        space: Hyper-parameter -> value, distribution, schedule, or template of schedules
+            (`eeipu.schedule_space`).
+        steps: How many steps a whole training has.
+        name: The stage's name.
+        version: Replaces the code fingerprint in content keys.
+        num_cpus: CPU cores that it takes.
+        num_gpus: GPUs that it takes; a fraction shares one.
+
+    Raises:
+        PipelineError: The code cannot be fingerprinted and there is no version, or `steps` is
+            below 1.
+    """
+    if steps < 1:
+        raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
+    flat = {key: d for hyper, t in space.items() for key, d in space_of(hyper, t).items()}
+    return IterativeStage(
+        name,
+        flat,
+        _Whole(training, dict(space), steps),
+        version=version if version is not None else training.fingerprint,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+        training=training,
+        templates=dict(space),
+        steps=steps,
+    )
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Training from the beginning to the end, and the evaluation there."""
+
+    training: Training
+    templates: Mapping[str, Any]
+    steps: int
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        schedules = {n: schedule_of(n, template, params) for n, template in self.templates.items()}
+        state = self.training.init(*inputs)
+        return self.training.evaluate(self.training.advance(state, 0, self.steps, schedules))
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Training from one step to another, from a saved state to a saved state."""
+
+    training: Training
+    start: int
+    stop: int
+    fixed: Mapping[str, Schedule]
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        schedules = {**self.fixed, **{name: as_schedule(value) for name, value in params.items()}}
+        training = self.training
+        state = training.load(*inputs) if self.start else training.init(*inputs)
+        return training.save(training.advance(state, self.start, self.stop, schedules))
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """The evaluation of a saved state."""
+
+    training: Training
+
+    def __call__(self, saved: Any) -> Any:
+        return self.training.evaluate(self.training.load(saved))
+
+
+def stage_path(
+    stages: Sequence[Stage],
+    params: Params,
+    upstream: str,
+    steps: int,
+    checkpoint_every: int | None = None,
+) -> Path:
+    """The path of a configuration through these stages.
+
+    Args:
+        stages: Plain and iterative stages, first to last.
+        params: `"stage.param"` -> value; for iterative stages also schedules.
+        upstream: The key of the run's inputs.
+        steps: How far to train iterative stages.
+        checkpoint_every: Save iterative stages also at every multiple of so many steps.
+    """
+    path = Path(upstream)
+    for stage in stages:
+        prefix = f"{stage.name}."
+        own = {key.removeprefix(prefix): v for key, v in params.items() if key.startswith(prefix)}
+        if isinstance(stage, IterativeStage):
+            path = stage.extend(path, own, steps, checkpoint_every)
+        else:
+            path = path.call(stage.name, stage.fingerprint, own)
+    return path

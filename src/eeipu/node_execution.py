@@ -1,0 +1,174 @@
+"""Running a batch of nodes in a worker: from a state in the cache, one node after another."""
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eeipu.cache import StageCache
+from eeipu.errors import CacheMiss, PipelineError
+from eeipu.execution import Clock, synchronize_devices
+from eeipu.iterative import IterativeStage, Training
+from eeipu.paths import Kind
+from eeipu.plan_nodes import PlanNode
+from eeipu.schedule import Schedule
+from eeipu.stages import Stage
+
+__all__ = ["Work", "WorkResult", "run_works", "work_of"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A node as a worker sees it; it lies within one stage.
+
+    Attributes:
+        key: The node's content key.
+        kind: What is to be done; `stage`: of which stage.
+        params: The hyper-parameters of a plain stage; of training, as functions of its step.
+        start: The first step of training; `stop`: the first that is not its.
+    """
+
+    key: str
+    kind: Kind
+    stage: str
+    params: Mapping[str, Any]
+    start: int = 0
+    stop: int = 1
+
+
+@dataclass(frozen=True)
+class WorkResult:
+    """What a worker made of a node.
+
+    Attributes:
+        key: The node's content key.
+        cost_s: Seconds that it took.
+        value: What an evaluation or a plain stage returned, if it is a number or a dict of them.
+        error: The traceback, where it failed.
+        is_missing: Whether the state to begin from could not be loaded.
+    """
+
+    key: str
+    cost_s: float = 0.0
+    value: Any = None
+    error: str | None = None
+    is_missing: bool = False
+
+
+def work_of(node: PlanNode) -> Work:
+    """The work that a node is."""
+    first = node.stretches[0]
+    call, origin = first.call, first.origin
+    if call.kind is not Kind.TRAINING:
+        return Work(node.key, call.kind, call.stage, dict(call.params))
+    schedules = node.path.schedules(node.start)
+    return Work(node.key, call.kind, call.stage, schedules, node.start - origin, node.stop - origin)
+
+
+@dataclass
+class _Held:
+    """What a worker has in hand: what the last stage returned, or the state of one in training."""
+
+    inputs: tuple[Any, ...] = ()
+    state: Any = None
+
+
+def run_works(
+    works: Sequence[Work],
+    stages: Mapping[str, Stage],
+    inputs: tuple[Any, ...],
+    upstream: str | None,
+    cache: StageCache,
+    *,
+    clock: Clock = time.perf_counter,
+) -> list[WorkResult]:
+    """Run nodes one after another, the state staying here, each one's state going to the cache.
+
+    Args:
+        works: The nodes; each begins where the one before ends.
+        stages: By name.
+        inputs: The run's inputs.
+        upstream: The key of the state to begin from; `None`: the inputs.
+        cache: Where states are.
+        clock: Seconds that only grow.
+
+    Returns:
+        A result for each node that was begun: the last may have failed.
+    """
+    try:
+        held = _begin(works[0], stages, inputs, upstream, cache)
+    except CacheMiss:
+        return [WorkResult(works[0].key, is_missing=True)]
+    except Exception:  # the user's own `load`
+        return [WorkResult(works[0].key, error=traceback.format_exc())]
+    results: list[WorkResult] = []
+    for work in works:
+        synchronize_devices()
+        began = clock()
+        try:
+            output, value = _run(work, stages[work.stage], held)
+            synchronize_devices()
+            cost_s = clock() - began
+            cache.put(work.key, output, cost=cost_s)
+        except (Exception, SystemExit):
+            results.append(WorkResult(work.key, clock() - began, error=traceback.format_exc()))
+            return results
+        results.append(WorkResult(work.key, cost_s, value))
+    return results
+
+
+def _begin(
+    first: Work,
+    stages: Mapping[str, Stage],
+    inputs: tuple[Any, ...],
+    upstream: str | None,
+    cache: StageCache,
+) -> _Held:
+    """What the first node begins from."""
+    if upstream is None:
+        return _Held(inputs)
+    saved = cache.get(upstream)
+    if first.kind is Kind.EVALUATION or (first.kind is Kind.TRAINING and first.start > 0):
+        return _Held(state=_training(stages[first.stage]).load(saved))
+    return _Held((saved,))
+
+
+def _run(work: Work, stage: Stage, held: _Held) -> tuple[Any, Any]:
+    """Run one node; what to keep of it, and its value if that is one."""
+    if work.kind is Kind.TRAINING:
+        training = _training(stage)
+        schedules: dict[str, Schedule] = dict(work.params)
+        if work.start == 0:
+            held.state = training.init(*held.inputs)
+        held.state = training.advance(held.state, work.start, work.stop, schedules)
+        return training.save(held.state), None
+    if work.kind is Kind.EVALUATION:
+        output = _training(stage).evaluate(held.state)
+    else:
+        output = stage(*held.inputs, **work.params)
+    held.inputs = (output,)
+    return output, _number_or_metrics(output)
+
+
+def _training(stage: Stage) -> Training:
+    if not isinstance(stage, IterativeStage) or stage.training is None:
+        raise PipelineError(
+            f"stage {stage.name!r} is no iterative stage, but the plan has training of it; make "
+            f"it one with eeipu.iterative, or choose another plan."
+        )
+    return stage.training
+
+
+def _number_or_metrics(output: Any) -> Any:
+    """A number or a dict of numbers as plain Python; `None` for anything else."""
+    if isinstance(output, Mapping):
+        metrics = {str(name): _number(each) for name, each in output.items()}
+        return None if None in metrics.values() else metrics
+    return _number(output)
+
+
+def _number(output: Any) -> float | None:
+    if getattr(output, "shape", None) == ():  # a scalar of NumPy or torch
+        output = output.item()
+    return float(output) if isinstance(output, bool | int | float) else None

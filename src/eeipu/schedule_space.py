@@ -1,0 +1,117 @@
+"""Searchable schedules: their parameters are ordinary parameters of the space.
+
+A template stands where a schedule would, with distributions in the place of some arguments. The
+space gets one flat parameter for each, named after the hyper-parameter and the argument, and a
+configuration of the space makes the template a schedule again.
+
+>>> from eeipu.schedule import Constant, Cosine
+>>> from eeipu.space import Float
+>>> lr = OneOf(flat=Constant(0.1), cosine=Searchable(Cosine, Float(0.1, 1.0), 0.0, steps=90))
+>>> list(space_of("lr", lr))
+['lr', 'lr_cosine_initial']
+>>> schedule_of("lr", lr, {"lr": "flat", "lr_cosine_initial": 0.5})
+Constant(value=0.1)
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+
+from eeipu.errors import SpaceError
+from eeipu.schedule import Schedule, as_schedule
+from eeipu.space import Categorical, Distribution, Params
+
+__all__ = ["OneOf", "Searchable", "schedule_of", "space_of"]
+
+
+@dataclass(frozen=True, init=False)
+class Searchable:
+    """A schedule with distributions, or other templates, among its arguments.
+
+    Args:
+        kind: A class of `eeipu.schedule`, or any function that returns a schedule.
+        arguments: Its arguments, by position and keyword; lists may hold distributions too.
+    """
+
+    kind: Callable[..., Schedule]
+    arguments: Mapping[str, Any]
+
+    def __init__(self, kind: Callable[..., Schedule], *args: Any, **kwargs: Any) -> None:
+        try:
+            bound = inspect.signature(kind).bind(*args, **kwargs)
+        except TypeError as error:
+            raise SpaceError(f"{kind.__name__} does not take these arguments: {error}.") from error
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "arguments", dict(bound.arguments))
+
+
+@dataclass(frozen=True, init=False)
+class OneOf:
+    """One of several schedules or templates, each under a name."""
+
+    choices: Mapping[str, Any]
+
+    def __init__(self, **choices: Any) -> None:
+        if not choices:
+            raise SpaceError("OneOf needs at least one schedule: OneOf(flat=Constant(0.1)).")
+        object.__setattr__(self, "choices", choices)
+
+
+def space_of(name: str, template: Any) -> dict[str, Distribution]:
+    """The parameters of a template, flat, for a hyper-parameter called `name`.
+
+    A template is a distribution, a `Searchable`, a `OneOf`, a list of templates, a schedule, or
+    a value; the last two have no parameters.
+    """
+    match template:
+        case BaseDistribution():
+            return {name: template}
+        case Searchable(arguments=arguments):
+            parts = {f"{name}_{argument}": part for argument, part in arguments.items()}
+        case OneOf(choices=choices):
+            own = {name: Categorical(list(choices))}
+            parts = {f"{name}_{choice}": part for choice, part in choices.items()}
+            return own | _joined(parts)
+        case list() | tuple():
+            parts = {f"{name}_{place}": part for place, part in enumerate(template)}
+        case _:
+            return {}
+    return _joined(parts)
+
+
+def _joined(parts: Mapping[str, Any]) -> dict[str, Distribution]:
+    return {key: d for name, part in parts.items() for key, d in space_of(name, part).items()}
+
+
+def schedule_of(name: str, template: Any, params: Params) -> Schedule:
+    """The schedule that a configuration makes of a template.
+
+    Args:
+        name: The hyper-parameter, as given to `space_of`.
+        template: The template, as given to `space_of`.
+        params: The configuration; it may hold other parameters too.
+
+    Raises:
+        SpaceError: The schedule does not take the values chosen for it.
+    """
+    return as_schedule(_filled(name, template, params))
+
+
+def _filled(name: str, template: Any, params: Params) -> Any:
+    match template:
+        case BaseDistribution():
+            return params[name]
+        case Searchable(kind=kind, arguments=arguments):
+            return kind(
+                **{k: _filled(f"{name}_{k}", part, params) for k, part in arguments.items()}
+            )
+        case OneOf(choices=choices):
+            choice = params[name]
+            return as_schedule(_filled(f"{name}_{choice}", choices[choice], params))
+        case list() | tuple():
+            return tuple(_filled(f"{name}_{k}", part, params) for k, part in enumerate(template))
+        case _:
+            return template

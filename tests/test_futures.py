@@ -1,0 +1,280 @@
+"""Real executors: threads and processes run what the simulation runs."""
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import cloudpickle
+import pytest
+from counting import pipeline
+
+from eeipu import StageCache
+from eeipu.algorithms import FullTraining
+from eeipu.clusters import Outcome
+from eeipu.early_stopping import ASHA
+from eeipu.errors import ConfigurationError
+from eeipu.executors.futures import FuturesCluster, _run_elsewhere
+from eeipu.iterative import stage_path
+from eeipu.node_execution import Work, run_works, work_of
+from eeipu.paths import Kind
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.schedule import Constant, Piecewise
+from eeipu.scheduling import Resources, Scheduler
+from eeipu.search_plan import SearchPlan
+
+
+def path_of(config, step):
+    return stage_path(pipeline().stages, config, "up", step)
+
+
+def config(lr, drop=2, dims=8, **others):
+    schedule = Piecewise([lr, 0.25], [drop])
+    return {"prep.dims": dims, "train.lr": schedule, **others}
+
+
+CONFIGS = [config(lr, drop, dims) for lr in (0.5, 1.0) for drop in (2, 3) for dims in (8, 9)]
+
+
+def study(algorithm, name="study"):
+    return StudyRun(name, algorithm, path_of, objective="sum")
+
+
+def processes():
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
+
+
+def run(studies, executor, cache, plan=None, **options):
+    plan = SearchPlan(cache=cache) if plan is None else plan
+    cluster = FuturesCluster(executor, pipeline().stages, ("data",), cache, 2, **options)
+    run_studies(studies, Scheduler(plan), cluster)
+    return plan, cluster
+
+
+def expected(configs):
+    return {
+        (trial, 4): pytest.approx(sum(each["train.lr"](step) for step in range(4)))
+        for trial, each in enumerate(configs)
+    }
+
+
+def test_threads_answer_every_trial():
+    mine = study(FullTraining(CONFIGS, 4))
+    with ThreadPoolExecutor(2) as executor:
+        plan, cluster = run([mine], executor, StageCache())
+    assert mine.values == expected(CONFIGS)
+    assert sum(node.steps for node in plan.tree if node.cost_s is not None) == (
+        plan.tree.distinct_steps
+    )
+    assert cluster.now() > 0
+    assert cluster.offers() == [Resources(1.0, 1.0)]
+
+
+def test_processes_share_states_through_a_directory(tmp_path):
+    mine = study(ASHA(CONFIGS, [1, 4], eta=2, concurrency=2))
+    with processes() as executor:
+        plan, _ = run([mine], executor, StageCache(tmp_path))
+    assert {trial for trial, step in mine.values if step == 1} == set(range(len(CONFIGS)))
+    assert sum(step == 4 for _, step in mine.values) >= len(CONFIGS) // 2
+    assert all(node.has_state for node in plan.tree if node.cost_s is not None)
+
+
+def test_processes_cannot_share_memory():
+    with processes() as executor, pytest.raises(ConfigurationError, match="StageCache"):
+        FuturesCluster(executor, pipeline().stages, ("data",), StageCache())
+
+
+def test_a_plan_goes_on_in_another_process_pool(tmp_path):
+    cache = StageCache(tmp_path / "cache")
+    with processes() as executor:
+        plan, _ = run(
+            [study(FullTraining(CONFIGS[:2], 4))],
+            executor,
+            cache,
+            SearchPlan(tmp_path / "plan.db", cache),
+        )
+        before = plan.spent_s
+        plan.close()
+        mine = study(FullTraining(CONFIGS[:2], 4))
+        plan, _ = run([mine], executor, cache, SearchPlan(tmp_path / "plan.db", cache))
+    assert mine.values == expected(CONFIGS[:2])
+    assert plan.spent_s == before
+
+
+def test_a_stage_that_fails_is_data():
+    mine = study(FullTraining([config("fails"), config(0.5)], 4))
+    with ThreadPoolExecutor(2) as executor:
+        run([mine], executor, StageCache())
+    assert mine.values.keys() == {(1, 4)}
+    assert "diverged" in mine.errors[0, 4]
+
+
+def dying_pipeline(marker):
+    return lambda c, step: stage_path(pipeline(DYING).stages, c, str(marker), step)
+
+
+DYING = {"lr": 0.1, "marker": ""}
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_a_worker_that_dies_is_replaced_and_its_node_run_again(tmp_path, renews):
+    marker = Constant(str(tmp_path / "marker"))
+    configs = [
+        {"prep.dims": 8, "train.lr": Piecewise([0.5, lr], [2]), "train.marker": marker}
+        for lr in ("dies", 0.25)
+    ]
+    cache = StageCache(tmp_path / "cache")
+    mine = StudyRun("study", FullTraining(configs, 4), dying_pipeline(marker), objective="sum")
+    plan = SearchPlan(cache=cache)
+    executor = processes if renews else processes()
+    with FuturesCluster(executor, pipeline(DYING).stages, ("data",), cache, 2) as cluster:
+        if not renews:
+            with pytest.raises(BrokenExecutor):
+                run_studies([mine], Scheduler(plan), cluster)
+            return
+        run_studies([mine], Scheduler(plan), cluster)
+    assert mine.values == {(0, 4): 1.0, (1, 4): 1.5}
+    assert max(node.losses for node in plan.tree) == 1
+
+
+def test_what_a_dead_worker_left_in_the_cache_is_not_lost(tmp_path):
+    marker = Constant(str(tmp_path / "marker"))
+    configs = [{"prep.dims": 8, "train.lr": Piecewise([0.5, "dies"], [2]), "train.marker": marker}]
+    cache = StageCache(tmp_path / "cache")
+    mine = StudyRun("study", FullTraining(configs, 4), dying_pipeline(marker), objective="sum")
+    plan = SearchPlan(cache=cache)
+    with FuturesCluster(processes, pipeline(DYING).stages, ("data",), cache, 2) as cluster:
+        run_studies([mine], Scheduler(plan), cluster)
+    assert mine.values == {(0, 4): 1.0}
+    assert {node.describe().split()[0]: node.losses for node in plan.tree if node.losses} == {
+        "train": 1
+    }
+    assert plan.tree[path_prefix(configs[0], marker)].losses == 0
+
+
+def path_prefix(config, marker):
+    """The key after the first two steps."""
+    return dying_pipeline(marker)(config, 4).key(3)
+
+
+def test_a_job_travels_as_bytes(tmp_path):
+    stages = {each.name: each for each in pipeline().stages}
+    job = cloudpickle.dumps((stages, ("data",), str(tmp_path), None))
+    (result,) = _run_elsewhere(job, [Work("key", Kind.PLAIN, "prep", {"dims": 8})], None)
+    assert StageCache(tmp_path).get(result.key) == [("prep", "data", 8)]
+
+
+class Waiting(ThreadPoolExecutor):
+    """An executor that never begins."""
+
+    def submit(self, function, *args):
+        return Future()
+
+
+def test_states_that_others_wait_for_are_reported_while_the_batch_goes_on():
+    cache, stages = StageCache(), pipeline().stages
+    plan = SearchPlan(cache=cache)
+    for trial, drop in enumerate((2, 3)):
+        plan.request("study", trial, path_of(config(0.5, drop), 4))
+    cluster = FuturesCluster(Waiting(), stages, ("data",), cache, 2)
+    batch = Scheduler(plan).next(Resources())
+    cluster.submit(batch)
+    assert cluster.recall(batch.nodes[-1]) == []
+    assert not cluster.split(batch.nodes[0], batch.nodes[1])
+    by_name = {each.name: each for each in stages}
+    works = [work_of(node) for node in batch.nodes]
+    run_works(works[:3], by_name, ("data",), None, cache)
+    reports = cluster.wait()
+    # The others part after two steps; the third node is nobody's but the batch's own.
+    assert [(r.node, r.outcome) for r in reports] == [
+        (node, Outcome.COMPLETED) for node in batch.nodes[:2]
+    ]
+    assert all(report.cost_s > 0 for report in reports)
+
+
+def test_values_come_with_their_batch():
+    cache, stages = StageCache(), pipeline().stages
+    plan = SearchPlan(cache=cache)
+    path = path_of(config(0.5), 4)
+    plan.request("study", 0, path)
+    plan.request("study", 1, path.call("after", "v", {}))
+    plan.request("study", 2, path.call("other", "v", {}))
+    batch = Scheduler(plan).next(Resources())
+    cluster = FuturesCluster(Waiting(), stages, ("data",), cache, 2)
+    cluster.submit(batch)
+    for node in batch.nodes:
+        cache.put(node.key, 0.0)
+    (task,) = cluster._tasks.values()
+    assert cluster._look(task) == []
+
+
+def test_an_error_of_the_machinery_is_raised():
+    class Refusing(ThreadPoolExecutor):
+        def submit(self, function, *args):
+            return super().submit(lambda: 1 / 0)
+
+    with Refusing(1) as executor, pytest.raises(ZeroDivisionError):
+        run([study(FullTraining(CONFIGS[:1], 4))], executor, StageCache())
+
+
+def test_a_missing_state_is_made_again():
+    cache = StageCache()
+    mine = study(FullTraining(CONFIGS[:1], 4))
+    with ThreadPoolExecutor(1) as executor:
+        plan, _ = run([mine], executor, cache)
+        cache.clear()  # behind the plan's back
+        longer = study(FullTraining([config(0.5, 2), config(0.5, 3)], 4), "longer")
+        run([longer], executor, cache, plan)
+    assert longer.values == expected([config(0.5, 2), config(0.5, 3)])
+
+
+KILLED = """
+import os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from eeipu import StageCache
+from eeipu.algorithms import FullTraining
+from eeipu.executors.futures import FuturesCluster
+from eeipu.iterative import Training, iterative, stage_path
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.schedule import MultiStep
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+
+folder, dies = Path(sys.argv[1]), int(sys.argv[2])
+
+def advance(state, start, stop, hyper_parameters):
+    with (folder / "log").open("a") as log:
+        log.write(f"{start} {stop} {hyper_parameters['lr'](stop - 1)}\\n")
+    if len((folder / "log").read_text().splitlines()) == dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return state + sum(hyper_parameters["lr"](step) for step in range(start, stop))
+
+training = Training(lambda: 0.0, advance, lambda state: state)
+stage = iterative(training, {"lr": 1.0}, steps=8, name="fit", version="1")
+configs = [{"fit.lr": MultiStep(1.0, [drop], 0.5)} for drop in (2, 4, 6)]
+cache = StageCache(folder / "cache")
+plan = SearchPlan(folder / "plan.db", cache)
+path_of = lambda config, step: stage_path([stage], config, "", step)
+study = StudyRun("study", FullTraining(configs, 8), path_of)
+with ThreadPoolExecutor(1) as executor:
+    run_studies([study], Scheduler(plan), FuturesCluster(executor, [stage], (), cache))
+print([study.values[trial, 8] for trial in range(3)])
+"""
+
+
+def test_a_run_that_is_killed_goes_on_and_runs_nothing_finished_again(tmp_path):
+    def run_script(dies):
+        arguments = [sys.executable, "-c", KILLED, str(tmp_path), str(dies)]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    assert run_script(3).returncode == -signal.SIGKILL
+    assert run_script(6).returncode == -signal.SIGKILL
+    done = run_script(0)
+    assert done.stdout.strip() == "[5.0, 6.0, 7.0]", done.stderr
+    stretches = (tmp_path / "log").read_text().splitlines()
+    # Six stretches: four up to step 8 by 2, and three tails, of which one is the fourth; the two
+    # that were cut off ran twice.
+    assert len(set(stretches)) == 6
+    assert len(stretches) == 8

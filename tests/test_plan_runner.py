@@ -1,0 +1,159 @@
+"""Studies on a plan: what algorithms are told, and what comes back."""
+
+import pytest
+
+from eeipu.accounts import account
+from eeipu.algorithms import FullTraining
+from eeipu.clusters import Outcome, Report
+from eeipu.errors import ConfigurationError
+from eeipu.executors.simulated import SimulatedCluster
+from eeipu.paths import Path
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+
+
+def path_of(config, step):
+    return Path().train("fit", "v", config, step).evaluate("fit", "v")
+
+
+class Noting(FullTraining):
+    """Full training that notes what it is told."""
+
+    def __init__(self, configs, steps):
+        super().__init__(configs, steps)
+        self.told = []
+
+    def tell(self, trial, step, value):
+        self.told.append((trial, step, value))
+        return super().tell(trial, step, value)
+
+
+def cluster(value, workers=2):
+    return SimulatedCluster(workers, lambda node: float(node.steps), value)
+
+
+def lr_of(node):
+    return node.path.stretches[0].call.params["lr"]
+
+
+def run(algorithm, value, plan=None, name="study", **options):
+    study = StudyRun(name, algorithm, path_of, **options)
+    run_studies([study], Scheduler(SearchPlan() if plan is None else plan), cluster(value))
+    return study
+
+
+def test_values_are_maximised_inside_and_come_back_as_they_are():
+    algorithm = Noting([{"lr": 0.1}, {"lr": 0.3}], 9)
+    study = run(algorithm, lr_of, minimize=True)
+    assert sorted(algorithm.told) == [(0, 9, -0.1), (1, 9, -0.3)]
+    assert study.values == {(0, 9): 0.1, (1, 9): 0.3}
+    assert study.best == (0, 9)
+    assert run(Noting([{"lr": 0.1}, {"lr": 0.3}], 9), lr_of).best == (1, 9)
+
+
+def test_one_of_several_metrics_is_the_objective():
+    study = run(Noting([{"lr": 0.1}], 9), lambda n: {"f1": 0.7, "loss": 3.0}, objective="f1")
+    assert study.values == {(0, 9): 0.7}
+
+
+@pytest.mark.parametrize("value", [{"loss": 3.0}, None, "good"])
+def test_what_is_no_objective_is_a_failure_of_the_trial(value):
+    algorithm = Noting([{"lr": 0.1}], 9)
+    study = run(algorithm, lambda node: value, objective="f1")
+    assert algorithm.told == [(0, 9, None)]
+    assert "is no objective" in study.errors[0, 9]
+    with pytest.raises(ConfigurationError, match="has no value yet"):
+        _ = study.best
+
+
+def test_the_same_study_again_is_answered_from_the_plan(tmp_path):
+    plan = SearchPlan(tmp_path / "plan.db")
+    first = run(Noting([{"lr": 0.1}], 9), lr_of, plan)
+    plan.close()
+    plan = SearchPlan(tmp_path / "plan.db")
+    again = run(Noting([{"lr": 0.1}, {"lr": 0.2}], 9), lr_of, plan)
+    assert first.values.items() <= again.values.items()
+    assert len(again.values) == 2
+    assert plan.spent_s == 18
+
+
+def test_what_another_process_asked_for_is_run_and_kept_for_it():
+    plan = SearchPlan()
+    plan.request("gone", 7, path_of({"lr": 0.5}, 9))
+    run(Noting([{"lr": 0.1}], 9), lr_of, plan)
+    assert account(plan, "gone").trials == 1
+    back = run(Noting([{"lr": 0.5}], 9), lr_of, plan, name="gone")
+    assert back.values == {(0, 9): 0.5}
+    assert plan.spent_s == 18
+
+
+def test_an_answer_to_an_earlier_process_is_not_told_to_this_one():
+    plan = SearchPlan()
+    plan.request("study", 7, path_of({"lr": 0.5}, 9))
+    algorithm = Noting([{"lr": 0.1}], 9)
+    run(algorithm, lr_of, plan)
+    assert [trial for trial, _, _ in algorithm.told] == [0]
+
+
+def test_studies_share_what_they_have_in_common_and_get_their_own_results():
+    plan = SearchPlan()
+    studies = [
+        StudyRun("one", Noting([{"lr": 0.1}, {"lr": 0.2}], 9), path_of),
+        StudyRun("two", Noting([{"lr": 0.2}, {"lr": 0.3}], 9), path_of, minimize=True),
+    ]
+    run_studies(studies, Scheduler(plan), cluster(lr_of))
+    assert studies[0].values == {(0, 9): 0.1, (1, 9): 0.2}
+    assert studies[1].values == {(0, 9): 0.2, (1, 9): 0.3}
+    assert plan.spent_s == 27
+    one, two = (account(plan, name) for name in ("one", "two"))
+    assert (one.paid, two.paid, two.from_others) == (18, 9, 9)
+    assert all(study.ended_s > 0 for study in studies)
+
+
+def test_studies_need_names_of_their_own():
+    studies = [StudyRun("one", Noting([], 9), path_of) for _ in range(2)]
+    with pytest.raises(ConfigurationError, match="two studies have one name"):
+        run_studies(studies, Scheduler(SearchPlan()), cluster(lr_of))
+
+
+class Unreliable:
+    """A cluster whose first two reports are of another kind."""
+
+    def __init__(self, inner, outcome):
+        self.inner, self.outcome, self.left = inner, outcome, 1
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def wait(self):
+        reports = self.inner.wait()
+        if self.left and reports and not reports[0].node.is_training:
+            self.left -= 1
+            return [Report(reports[0].node, self.outcome, 1.0, error="boom")]
+        return reports
+
+
+def test_a_stage_that_fails_is_told_as_a_failure():
+    algorithm = Noting([{"lr": 0.1}], 9)
+    study = StudyRun("study", algorithm, path_of)
+    unreliable = Unreliable(cluster(lr_of), Outcome.FAILED)
+    run_studies([study], Scheduler(SearchPlan()), unreliable)
+    assert algorithm.told == [(0, 9, None)]
+    assert study.errors == {(0, 9): "boom"}
+
+
+def test_a_state_that_is_missing_is_made_again():
+    plan = SearchPlan()
+    study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    unreliable = Unreliable(cluster(lr_of), Outcome.MISSING)
+    run_studies([study], Scheduler(plan), unreliable)
+    assert study.values == {(0, 9): 0.1}
+    assert plan.spent_s == 18
+
+
+def test_missing_inputs_are_only_tried_again():
+    plan = SearchPlan()
+    study = StudyRun("study", Noting([{"lr": 0.1}], 1), lambda c, step: Path().call("s", "v", c))
+    run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), Outcome.MISSING))
+    assert study.values == {(0, 1): 0.1}

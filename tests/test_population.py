@@ -1,0 +1,86 @@
+"""Population-based training: copies share the path of their model."""
+
+import pytest
+
+from eeipu.errors import ConfigurationError
+from eeipu.executors.simulated import SimulatedCluster
+from eeipu.paths import Path
+from eeipu.plan_runner import Ask, Stop, StudyRun, run_studies
+from eeipu.population import PopulationBasedTraining
+from eeipu.schedule import Constant, MultiStep
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+
+CONFIGS = [{"lr": lr, "loss": "a"} for lr in (0.1, 0.2, 0.3, 0.4)]
+
+
+def path_of(config, step):
+    return Path().train("fit", "v", config, step).evaluate("fit", "v")
+
+
+def finished_round(population, step, values):
+    moves = [
+        move for member, value in enumerate(values) for move in population.tell(member, step, value)
+    ]
+    return {move.trial: move for move in moves}
+
+
+def test_the_worst_go_on_from_the_best_with_another_value():
+    population = PopulationBasedTraining(CONFIGS, 20, every=10, seed=0)
+    assert [move.step for move in population.start()] == [10] * 4
+    moves = finished_round(population, 10, [1.0, 4.0, 3.0, 2.0])
+    copy, model = moves[0].config, moves[1].config
+    assert [copy["lr"](step) for step in (0, 9)] == [0.2, 0.2] == [model["lr"](9)] * 2
+    assert copy["lr"](10) in (0.2 * 0.8, 0.2 * 1.2)
+    assert copy["loss"] == model["loss"] == Constant("a")
+    assert moves[3].config["lr"] == Constant(0.4)
+    assert all(move.step == 20 for move in moves.values())
+
+
+def test_a_copy_is_a_shared_prefix():
+    plan = SearchPlan()
+    population = PopulationBasedTraining(CONFIGS, 30, every=10, seed=0)
+    study = StudyRun("pbt", population, path_of)
+    cluster = SimulatedCluster(
+        2, lambda node: float(node.steps), lambda node: node.path.schedules(0)["lr"](node.stop - 2)
+    )
+    run_studies([study], Scheduler(plan), cluster)
+    assert plan.spent_s == 4 * 30  # a copy goes on from its model's state, and costs no more
+    assert len(study.values) == 12
+
+
+def test_schedules_can_be_copied_too():
+    configs = [{"lr": MultiStep(1.0, [5])}, {"lr": Constant(0.5)}]
+    population = PopulationBasedTraining(configs, 20, every=10, factors=[2.0], seed=0)
+    population.start()
+    moves = finished_round(population, 10, [2.0, 1.0])
+    copy = moves[1].config["lr"]
+    assert [copy(step) for step in (0, 5, 10)] == [1.0, 0.1, 0.2]
+
+
+def test_the_end_stops_everyone():
+    population = PopulationBasedTraining(CONFIGS, 10, every=10)
+    population.start()
+    moves = finished_round(population, 10, [1.0, None, 3.0, 2.0])
+    assert moves == {member: Stop(member) for member in range(4)}
+
+
+def test_nobody_copies_a_failure():
+    population = PopulationBasedTraining(CONFIGS[:2], 20, every=10, seed=0)
+    population.start()
+    assert all(isinstance(m, Ask) for m in finished_round(population, 10, [None, 1.0]).values())
+    moves = finished_round(population, 20, [None, None])
+    assert moves == {0: Stop(0), 1: Stop(1)}
+
+
+def test_a_population_of_failures_ends():
+    population = PopulationBasedTraining(CONFIGS, 20, every=10)
+    population.start()
+    moves = finished_round(population, 10, [None] * 4)
+    assert moves == {member: Stop(member) for member in range(4)}
+
+
+@pytest.mark.parametrize(("configs", "share"), [(CONFIGS[:1], 0.25), (CONFIGS, 0.6), (CONFIGS, 0)])
+def test_a_population_that_makes_no_sense_is_refused(configs, share):
+    with pytest.raises(ConfigurationError, match="a population needs"):
+        PopulationBasedTraining(configs, 20, every=10, share=share)

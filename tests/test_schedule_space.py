@@ -1,0 +1,58 @@
+"""Templates of schedules, and the flat spaces that they stand for."""
+
+import pytest
+
+from eeipu import Categorical, Float, Int
+from eeipu.errors import SpaceError
+from eeipu.schedule import Constant, Cosine, MultiStep, WarmUp
+from eeipu.schedule_space import OneOf, Searchable, schedule_of, space_of
+
+RATE = Float(0.01, 1.0, log=True)
+
+
+def test_a_distribution_is_a_constant_to_search():
+    assert space_of("lr", RATE) == {"lr": RATE}
+    assert schedule_of("lr", RATE, {"lr": 0.1}) == Constant(0.1)
+
+
+def test_arguments_become_parameters_under_their_names():
+    template = Searchable(MultiStep, RATE, milestones=[30, Int(40, 80)], gamma=0.1)
+    space = space_of("lr", template)
+    assert list(space) == ["lr_initial", "lr_milestones_1"]
+    params = {"lr_initial": 0.5, "lr_milestones_1": 60}
+    assert schedule_of("lr", template, params) == MultiStep(0.5, [30, 60])
+
+
+def test_templates_nest():
+    template = Searchable(WarmUp, Searchable(Cosine, RATE, 0.0, 90), steps=Int(0, 10))
+    params = {"lr_schedule_initial": 0.2, "lr_steps": 5}
+    assert space_of("lr", template).keys() == params.keys()
+    assert schedule_of("lr", template, params) == WarmUp(Cosine(0.2, 0.0, 90), 5)
+
+
+def test_a_categorical_over_schedules_takes_only_what_its_choice_needs():
+    template = OneOf(flat=RATE, drop=Searchable(MultiStep, RATE, [30]), fixed=Constant(1.0))
+    assert space_of("lr", template) == {
+        "lr": Categorical(["flat", "drop", "fixed"]),
+        "lr_flat": RATE,
+        "lr_drop_initial": RATE,
+    }
+    params = {"lr": "drop", "lr_flat": 0.3, "lr_drop_initial": 0.4}
+    assert schedule_of("lr", template, params) == MultiStep(0.4, [30])
+    assert schedule_of("lr", template, params | {"lr": "flat"}) == Constant(0.3)
+    assert schedule_of("lr", template, params | {"lr": "fixed"}) == Constant(1.0)
+
+
+def test_schedules_and_values_have_no_parameters():
+    assert space_of("lr", Constant(0.1)) == space_of("lr", 0.1) == {}
+    assert schedule_of("lr", 0.1, {}) == Constant(0.1)
+
+
+def test_wrong_arguments_are_told_when_the_template_is_made():
+    with pytest.raises(SpaceError, match="Cosine does not take these arguments"):
+        Searchable(Cosine, rate=RATE)
+
+
+def test_one_of_nothing_is_refused():
+    with pytest.raises(SpaceError, match="at least one schedule"):
+        OneOf()

@@ -1,0 +1,245 @@
+"""The adapter for PyTorch: resumed training equals uninterrupted training, bit for bit."""
+
+import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+
+from eeipu import StageCache
+from eeipu.algorithms import FullTraining
+from eeipu.executors.futures import FuturesCluster
+from eeipu.iterative import iterative, stage_path
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.schedule import Constant, Exponential, MultiStep, Piecewise
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+from eeipu.torch_training import torch_training
+
+STEPS = 9
+
+
+class Noisy(Dataset):
+    """Data with an augmentation that draws from all three global generators."""
+
+    def __init__(self, data, noise):
+        self.data, self.noise = data, noise
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        x, y = self.data[index]
+        shift = torch.rand(()) + np.random.rand() + random.random()  # noqa: NPY002
+        return x + self.noise * shift, y
+
+
+def model():
+    return nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3)
+    )
+
+
+def loaders(inputs, *, batch_size=8, noise=0.1, own_generator=False):
+    x, y = inputs
+    train, test = random_split(TensorDataset(x, y), [40, 8])
+    generator = torch.Generator().manual_seed(7) if own_generator else None
+    train = DataLoader(Noisy(train, noise), batch_size, shuffle=True, generator=generator)
+    return train, DataLoader(test, 4)
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(48, 4, generator=generator)
+    return x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+SCHEDULES = {
+    "lr": Exponential(0.1, 0.9),
+    "weight_decay": Constant(0.01),
+    "batch_size": Piecewise([8, 10], [4]),
+    "noise": Constant(0.1),
+}
+
+
+def training(step, optimizer=adam):
+    return torch_training(model, optimizer, nn.functional.cross_entropy, loaders, step=step)
+
+
+def state_after(kind, stops, schedules=SCHEDULES):
+    """Train to each of these steps in turn, with a new process's memory after each."""
+    state = kind.init(data())
+    start = 0
+    for stop in stops:
+        state = kind.advance(state, start, stop, schedules)
+        kind.evaluate(state)
+        saved = pickle.dumps(kind.save(state))
+        torch.manual_seed(stop + 99)
+        state, start = kind.load(pickle.loads(saved)), stop
+    return state
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- bit for bit ----------------------------------------------------------------------------
+
+
+@settings(max_examples=10)
+@given(
+    st.sampled_from(["epoch", "batch"]),
+    st.booleans(),
+    st.sets(st.integers(1, STEPS - 1), max_size=3).map(sorted),
+)
+def test_resumed_training_equals_uninterrupted_training(step, own_generator, stops):
+    kind = training(step)
+    schedules = SCHEDULES | {"own_generator": Constant(own_generator)}
+    whole = kind.advance(kind.init(data()), 0, STEPS, schedules)
+    resumed = state_after(kind, [*stops, STEPS], schedules)
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+    assert kind.evaluate(whole) == kind.evaluate(resumed)
+    moments = [s.optimizer.state_dict()["state"] for s in (whole, resumed)]
+    assert all(same(moments[0][key], moments[1][key]) for key in moments[0])
+    assert torch.equal(whole.rng["torch"], resumed.rng["torch"])
+
+
+def test_resuming_in_the_last_batch_of_an_epoch_and_just_after_it():
+    kind = training("batch")
+    schedules = {"lr": Constant(0.1)}  # 40 rows in batches of 8: epochs of 5 steps
+    whole = kind.advance(kind.init(data()), 0, 11, schedules)
+    for stops in ([4, 11], [5, 11], [6, 11], [10, 11]):
+        resumed = state_after(kind, stops, schedules)
+        assert same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+class Noting(Dataset):
+    """Data that notes which rows are read."""
+
+    def __init__(self, data):
+        self.data, self.read = data, []
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.data[index]
+
+
+def test_an_epoch_sees_every_row_once_also_after_a_checkpoint():
+    rows = Noting(TensorDataset(*data()))
+
+    def noted(inputs):
+        return DataLoader(rows, 8, shuffle=True), DataLoader(rows, 8)
+
+    kind = torch_training(model, adam, nn.functional.cross_entropy, noted, step="batch")
+    state = kind.advance(kind.init(data()), 0, 2, {"lr": Constant(0.1)})
+    before, saved = list(rows.read), kind.save(state)
+    state = kind.load(saved)
+    rows.read.clear()
+    kind.advance(state, 2, 6, {"lr": Constant(0.1)})
+    assert sorted(before + rows.read) == list(range(48))
+
+
+# --- what else it promises ------------------------------------------------------------------
+
+
+def test_training_leaves_the_generators_of_the_process_alone():
+    kind = training("epoch")
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    random.seed(1)
+    before = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+    state_after(kind, [1])
+    torch.manual_seed(1)
+    state = kind.advance(kind.init(data()), 0, 2, SCHEDULES)
+    kind.evaluate(state)
+    after = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def test_evaluating_changes_nothing():
+    kind = training("epoch")
+    state = kind.advance(kind.init(data()), 0, 1, SCHEDULES)
+    first = kind.evaluate(state)
+    assert kind.evaluate(state) == first
+    assert set(first) == {"loss", "accuracy"}
+    assert 0.0 <= first["accuracy"] <= 1.0
+
+
+def test_the_seed_makes_the_model():
+    kinds = [
+        torch_training(model, adam, nn.functional.cross_entropy, loaders, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    one, same_seed, other = (kind.init(data()).model.state_dict() for kind in kinds)
+    assert same(one, same_seed)
+    assert not same(one, other)
+
+
+def test_hyper_parameters_of_the_optimiser_are_set_at_every_step():
+    kind = training("batch", lambda parameters: torch.optim.SGD(parameters, 1.0, momentum=0.1))
+    schedules = {"lr": Piecewise([0.5, 0.25], [2]), "momentum": Constant(0.9)}
+    state = kind.advance(kind.init(data()), 0, 3, schedules)
+    (group,) = state.optimizer.param_groups
+    assert (group["lr"], group["momentum"]) == (0.25, 0.9)
+
+
+@pytest.mark.parametrize("step", ["epoch", "batch"])
+def test_a_change_of_what_loaders_take_begins_a_new_epoch(step):
+    kind = training(step)
+    state = kind.advance(kind.init(data()), 0, 4, SCHEDULES)
+    assert state.loader.batch_size == 8
+    state = kind.advance(state, 4, 5, SCHEDULES)
+    assert state.loader.batch_size == 10
+    assert state.position == (1 if step == "batch" else 0)
+
+
+def test_regression_has_a_loss_and_no_accuracy():
+    def numbers(inputs):
+        x, y = inputs
+        rows = TensorDataset(x, y.float().unsqueeze(-1))
+        return DataLoader(rows, 8), DataLoader(rows, 8)
+
+    kind = torch_training(
+        lambda: nn.Linear(4, 1), adam, nn.functional.mse_loss, numbers, step="epoch"
+    )
+    state = kind.advance(kind.init(data()), 0, 20, {"lr": Constant(0.1)})
+    assert kind.evaluate(state).keys() == {"loss"}
+    assert kind.evaluate(state)["loss"] < kind.evaluate(kind.init(data()))["loss"]
+
+
+def test_trials_merged_in_a_plan_score_what_they_score_alone():
+    stage = iterative(training("epoch"), {"lr": 0.1}, steps=6, name="fit", version="1")
+    configs = [{"fit.lr": MultiStep(0.1, [drop], gamma=0.5)} for drop in (2, 4)]
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    study = StudyRun(
+        "study",
+        FullTraining(configs, 6),
+        lambda config, step: stage_path([stage], config, "data", step),
+        objective="loss",
+    )
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, [stage], (data(),), cache)
+        run_studies([study], Scheduler(plan), cluster)
+    kind = training("epoch")
+    alone = [
+        kind.evaluate(kind.advance(kind.init(data()), 0, 6, {"lr": config["fit.lr"]}))["loss"]
+        for config in configs
+    ]
+    assert [study.values[trial, 6] for trial in range(2)] == alone
+    assert plan.tree.merge_rate == 1.2
