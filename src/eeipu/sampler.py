@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
 from eeipu.candidates import Candidate, Score, maximize, prefix_pool, quasi_random
-from eeipu.designs import independent, prefix_sharing
+from eeipu.designs import Design, independent, prefix_sharing
 from eeipu.errors import BudgetTooSmall, ConfigurationError, NothingWorthwhile
 from eeipu.history import History
 from eeipu.methods import eeipu, gittins_index, method_named
@@ -208,15 +208,19 @@ class EEIPUSampler(BaseSampler):
             )
         return self._last_search
 
-    def _warm_up(self, search: Search) -> NDArray[np.float64] | None:
-        """The next point of the warm-up; `None` when it is over."""
+    @property
+    def design(self) -> Design:
+        """The warm-up: the method's, or one that shares prefixes where that saves something."""
         can_share = (
             self.cache is not None
             and self.keeps_last
             and any(stage.memoize for stage in self.pipeline.stages[:-1])
         )
-        design = self.method.design or (prefix_sharing if can_share else independent)
-        point = design(search)
+        return self.method.design or (prefix_sharing if can_share else independent)
+
+    def _warm_up(self, search: Search) -> NDArray[np.float64] | None:
+        """The next point of the warm-up; `None` when it is over."""
+        point = self.design(search)
         if (
             point is None
             and self.method.score is not None

@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.designs import prefix_sharing
 from eeipu.errors import SpaceExhausted
 from eeipu.history import History, spent
 from eeipu.pipeline import Pipeline, suggest
@@ -105,13 +106,14 @@ class Trials:
         return self._keys_of(History.of(self.study, self.pipeline).top(self._top_q))
 
     def keys_to_go_on_with(self) -> set[str]:
-        """Those of the best trials and, while the warm-up lasts, of the last one.
+        """Those of the best trials and, while a warm-up that shares prefixes lasts, of the last one.
 
-        The trials of a warm-up share prefixes with the one before, however good that was.
+        Its trials share them with the one before, however good that was.
         """
         history = History.of(self.study, self.pipeline)
         sampler = self.study.sampler
-        warming_up = isinstance(sampler, EEIPUSampler) and len(history) < sampler.n_initial
+        is_shared = isinstance(sampler, EEIPUSampler) and sampler.design is prefix_sharing
+        warming_up = is_shared and len(history) < sampler.n_initial
         last = history.ended[-1:] if warming_up else ()
         return self._keys_of((*history.top(self._top_q), *last))
 
