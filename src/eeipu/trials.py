@@ -106,14 +106,17 @@ class Trials:
         return self._keys_of(History.of(self.study, self.pipeline).top(self._top_q))
 
     def keys_to_go_on_with(self) -> set[str]:
-        """Those of the best trials and, while a warm-up that shares prefixes lasts, of the last one.
+        """Those of the best trials and, in a warm-up that shares prefixes, of the last one.
 
         Its trials share them with the one before, however good that was.
         """
         history = History.of(self.study, self.pipeline)
         sampler = self.study.sampler
-        is_shared = isinstance(sampler, EEIPUSampler) and sampler.design is prefix_sharing
-        warming_up = is_shared and len(history) < sampler.n_initial
+        warming_up = (
+            isinstance(sampler, EEIPUSampler)
+            and sampler.design is prefix_sharing
+            and len(history) < sampler.n_initial
+        )
         last = history.ended[-1:] if warming_up else ()
         return self._keys_of((*history.top(self._top_q), *last))
 
