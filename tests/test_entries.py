@@ -41,10 +41,11 @@ def test_what_is_written_is_read(segments, compression):
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
+def small_pieces(monkeypatch):
     """Have kilobytes treated as if they were large."""
+    monkeypatch.setattr(entries, "_PIECE_BYTES", 2**12)
     monkeypatch.setattr(entries, "_BLOCK_BYTES", 2**10)
-    monkeypatch.setattr(entries, "_BLOCKS_A_SYNC", 4)
+    monkeypatch.setattr(entries, "_MANY_BYTES", 2**13)
 
 
 LARGE = [
@@ -55,7 +56,7 @@ LARGE = [
 ]
 
 
-def test_large_payloads_are_written_and_read_block_by_block(small_blocks, tmp_path):
+def test_large_payloads_are_hashed_in_pieces_and_read_by_threads(small_pieces, tmp_path):
     path = tmp_path / "entry"
     with path.open("wb") as file:
         header = write_entry(file, Header("key", "pickle", ()), LARGE, durable=True)
@@ -69,7 +70,7 @@ def test_large_payloads_are_written_and_read_block_by_block(small_blocks, tmp_pa
 
 @pytest.mark.parametrize("position", [-1, -5000, -50_000])
 @pytest.mark.parametrize("kind", ["flip", "truncate", "extend"])
-def test_damage_to_large_payloads_is_noticed(small_blocks, tmp_path, kind, position):
+def test_damage_to_large_payloads_is_noticed(small_pieces, tmp_path, kind, position):
     path = tmp_path / "entry"
     with path.open("wb") as file:
         write_entry(file, Header("key", "pickle", ()), LARGE)
@@ -81,7 +82,7 @@ def test_damage_to_large_payloads_is_noticed(small_blocks, tmp_path, kind, posit
         read_payload(file, read_header(file))
 
 
-def test_a_write_that_fails_in_the_background_is_told(small_blocks, tmp_path, monkeypatch):
+def test_a_write_that_fails_in_the_background_is_told(small_pieces, tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError("bad sector")
 
