@@ -119,7 +119,7 @@ def large() -> Iterator[Figure]:
         yield Figure("put 400 MB", put_s, "s")
         remembered(0)
         load_s, get_s, joblib_s = best(
-            lambda: np.load(path), lambda: cache.get("array"), lambda: remembered(0), rounds=20
+            lambda: np.load(path), lambda: cache.get("array"), lambda: remembered(0), rounds=40
         )
         yield at_most("get 400 MB / numpy.load", get_s / load_s, "ratio", 1.2)
         yield at_most("get 400 MB / joblib.Memory", get_s / joblib_s, "ratio", 1.0)
