@@ -27,12 +27,13 @@ class Figure:
 
 def at_most(figure: str, value: float, unit: str, limit: float) -> Figure:
     """A figure that should not be larger than `limit`."""
-    return Figure(figure, value, unit, f"<= {limit:g}", value <= limit)
+    # NumPy's truth values are not JSON's.
+    return Figure(figure, value, unit, f"<= {limit:g}", bool(value <= limit))
 
 
 def at_least(figure: str, value: float, unit: str, limit: float) -> Figure:
     """A figure that should not be smaller than `limit`."""
-    return Figure(figure, value, unit, f">= {limit:g}", value >= limit)
+    return Figure(figure, value, unit, f">= {limit:g}", bool(value >= limit))
 
 
 def show(figures: Iterable[Figure]) -> None:
