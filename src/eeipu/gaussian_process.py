@@ -196,10 +196,13 @@ class ExactGPs:
     def _inverse_factor_of(self, b: int) -> Tensor:
         """The inverse of the Cholesky factor of a GP's observations, `n x n`."""
         one = slice(b, b + 1)
-        kernel = self._kernel(
-            self._X, self._X, self._scales[one], self._weights[one], self._active[one]
-        )
-        factor = _factor(kernel, self._noise[one], self._observed[one])[0]
+        factor = _factor(
+            self._kernel(
+                self._X, self._X, self._scales[one], self._weights[one], self._active[one]
+            ),
+            self._noise[one],
+            self._observed[one],
+        )[0]
         identity = torch.eye(len(factor), dtype=factor.dtype)
         inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
         return inverse
@@ -247,16 +250,14 @@ class ExactGPs:
         total = torch.zeros(())
         for t in range(weights.shape[1]):  # one after another, for the memory's sake
             at, ct = a[:, t], c[:, t]
-            squares = (
-                at.square().sum(-1).unsqueeze(-1)
-                + ct.square().sum(-1).unsqueeze(-2)
-                - 2.0 * at @ ct.transpose(-1, -2)
-            )
+            # In place, for the memory's sake too: of thousands of points, a few copies are a lot.
+            squares = (at @ ct.transpose(-1, -2)).mul_(-2.0)
+            squares.add_(at.square().sum(-1).unsqueeze(-1)).add_(ct.square().sum(-1).unsqueeze(-2))
             for column in self._categories:
                 differ = ((A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9).to(A)
                 squares = squares + differ * inverse[:, t, ..., column, None].square()
-            term = _Matern52.apply(squares.clamp_min(0.0))  # type: ignore[no-untyped-call]
-            total = total + weights[:, t].reshape(-1, *lead, 1, 1) * term
+            term = _Matern52.apply(squares)  # type: ignore[no-untyped-call]
+            total = torch.addcmul(total, weights[:, t].reshape(-1, *lead, 1, 1), term)
         return total
 
     def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
@@ -367,10 +368,11 @@ class _Matern52(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, squares: Tensor) -> Tensor:
-        root = (5.0 * squares).sqrt()
-        decay = torch.exp(-root)
+        # Rounding may have made a square negative.
+        root = (5.0 * squares).clamp_min_(0.0).sqrt_()
+        decay = root.neg().exp_()
         ctx.save_for_backward(root, decay)
-        return (1.0 + root + 5.0 / 3.0 * squares) * decay
+        return (1.0 + root).addcmul_(root, root, value=1.0 / 3.0).mul_(decay)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
