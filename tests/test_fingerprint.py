@@ -145,6 +145,21 @@ REACHED = {
         "def f(data):\n    return one(data)",
         ("2", "3"),
     ),
+    "a decorator that is a class": (
+        "import functools\n\nclass Times:\n    def __init__(self, g, k):\n"
+        "        functools.update_wrapper(self, g)\n        self.g, self.k = g, k\n\n"
+        "    def __call__(self, x):\n        return self.k * self.g(x)\n\n"
+        "def times(k):\n    return lambda g: Times(g, k)\n\n"
+        "@times({})\ndef one(x):\n    return x\n\ndef f(data):\n    return one(data)",
+        ("2", "3"),
+    ),
+    "what a decorator that is a class does": (
+        "import functools\n\nclass Times:\n    def __init__(self, g):\n"
+        "        functools.update_wrapper(self, g)\n        self.g = g\n\n"
+        "    def __call__(self, x):\n        return {} * self.g(x)\n\n"
+        "@Times\ndef one(x):\n    return x\n\ndef f(data):\n    return one(data)",
+        ("2", "3"),
+    ),
     "what a decorator wraps": (
         "import functools\n\n@functools.cache\ndef one(x):\n    return x + {}\n\n"
         "def f(data):\n    return one(data)",

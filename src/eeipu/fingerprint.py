@@ -15,6 +15,7 @@ Note:
 """
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
@@ -22,7 +23,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -195,6 +195,8 @@ class _Walk:
         return [part.__qualname__, sorted(vars(part)), list(map(self._name_of, _methods(part)))]
 
 
+_CACHED = type(functools.cache(len))  # no public name leads to it
+
 _REMEDY = 'name the code yourself with stage(version="1") and change it with the code.'
 
 
@@ -214,11 +216,13 @@ def _is_followed(value: Any) -> bool:
 
 
 def _unwrapped(value: Any) -> Any:
-    """The function inside a callable object that only wraps it, such as a cache or a stage."""
-    while not isinstance(value, FunctionType | MethodType | type | partial):
-        inner = inspect.getattr_static(value, "__wrapped__", None)
-        if inner is None or not callable(value):
-            break
+    """The function inside functools' caches and eeipu's stages, which do not change its results.
+
+    Other callable objects may: theirs are a state and a class that count.
+    """
+    while isinstance(value, _CACHED) or type(value).__module__ == "eeipu.stages":
+        if not hasattr(value, "__wrapped__"):
+            break  # a stage without a function
         value = value.__wrapped__
     return value
 
