@@ -198,6 +198,41 @@ REACHED = {
         "def f(data):\n    return Point(1, 2)",
         ("x y", "x z"),
     ),
+    "the order of a named tuple": (
+        "from collections import namedtuple\n\nPoint = namedtuple('Point', '{}')\n\n"
+        "def f(data):\n    return Point(1, 2)",
+        ("x y", "y x"),
+    ),
+    "a default of a named tuple": (
+        "from collections import namedtuple\n\nPoint = namedtuple('Point', 'x', defaults=[{}])\n"
+        "\ndef f(data):\n    return Point()",
+        ("1", "2"),
+    ),
+    "an enumeration made by a call": (
+        "import enum\n\nLevel = enum.Enum('Level', {{'LOW': {}}})\n\n"
+        "def f(data):\n    return Level.LOW.value",
+        ("1", "2"),
+    ),
+    "a data class made by a call": (
+        "import dataclasses\n\nPoint = dataclasses.make_dataclass('Point', "
+        "[('x', int, dataclasses.field(default={}))])\n\ndef f(data):\n    return Point()",
+        ("1", "2"),
+    ),
+    "an option of a data class made by a call": (
+        "import dataclasses\n\nPoint = dataclasses.make_dataclass('Point', ['x'], order={})\n\n"
+        "def f(data):\n    return Point(1) < Point(2)",
+        ("True", "False"),
+    ),
+    "a base of a class made by a call": (
+        "class A:\n    x = 1\n\nclass B:\n    x = 2\n\nMade = type('Made', ({},), {{}})\n\n"
+        "def f(data):\n    return Made.x",
+        ("A", "B"),
+    ),
+    "a method that a class was made with": (
+        "def one(self):\n    return {}\n\nMade = type('Made', (), {{'g': one}})"
+        "\n\ndef f(data):\n    return Made().g()",
+        ("1", "2"),
+    ),
     "an array": (
         "import numpy\n\nWEIGHTS = numpy.arange({})\n\ndef f(data):\n    return data @ WEIGHTS",
         ("3", "4"),
@@ -317,6 +352,13 @@ def test_a_global_that_cannot_be_hashed_asks_for_a_version(project):
         "import threading\n\nLOCK = threading.Lock()\n\ndef f(data):\n    with LOCK:\n        pass"
     )
     with pytest.raises(PipelineError, match=r"f has the global LOCK.*cannot be hashed.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_a_member_that_cannot_be_hashed_asks_for_a_version(project):
+    main = "import threading\n\nMade = type('Made', (), {'lock': threading.Lock()})\n\n"
+    main += "def f(data):\n    return Made.lock"
+    with pytest.raises(PipelineError, match=r"Made has members that cannot be hashed.*version="):
         code_fingerprint(project(main=main).f)
 
 

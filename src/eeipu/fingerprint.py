@@ -21,9 +21,19 @@ import inspect
 import json
 import platform
 import sys
+import types
+from collections import namedtuple
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from enum import Enum
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from eeipu.content import digest, reason
@@ -192,10 +202,15 @@ class _Walk:
 
     def _without_source(self, part: type) -> list[Any]:
         """A class that was made by a call (`namedtuple`, `make_dataclass`): what it has."""
-        return [part.__qualname__, sorted(vars(part)), list(map(self._name_of, _methods(part)))]
+        members = self._digest(part, "members", _members(part))
+        bases = list(map(self._name_of, part.__bases__))
+        return [part.__qualname__, bases, members, list(map(self._name_of, _methods(part)))]
 
 
 _CACHED = type(functools.cache(len))  # no public name leads to it
+
+_METHOD = (FunctionType, classmethod, staticmethod, property)
+_SLOT = (MemberDescriptorType, GetSetDescriptorType, type(vars(namedtuple("_", "x"))["x"]))
 
 _REMEDY = 'name the code yourself with stage(version="1") and change it with the code.'
 
@@ -212,7 +227,11 @@ def _is_followed(value: Any) -> bool:
     if isinstance(value, FunctionType):
         # Lambdas and functions inside functions have no name that could stand for them.
         return is_own(value) or "<" in value.__qualname__
-    return isinstance(value, type) and is_own(value)
+    # Before Python 3.12, `make_dataclass` says that its classes are from `types`.
+    return isinstance(value, type) and (
+        is_own(value)
+        or (value.__module__ == "types" and vars(types).get(value.__name__) is not value)
+    )
 
 
 def _unwrapped(value: Any) -> Any:
@@ -240,7 +259,31 @@ def _is_written(method: FunctionType, part: type) -> bool:
     """Whether a method has source; those that `dataclass` and its like make have none."""
     module = sys.modules.get(part.__module__)
     is_at_home = module is None or method.__globals__ is vars(module)
-    return is_at_home and method.__code__.co_filename != "<string>"
+    origin = sys.modules.get(method.__globals__.get("__name__", ""))
+    is_lent = origin is not None and is_own(origin)
+    return (is_at_home or is_lent) and method.__code__.co_filename != "<string>"
+
+
+def _members(part: type) -> list[Any]:
+    """What a class without source was made of, besides its methods, in order."""
+    if issubclass(part, Enum):
+        return [(name, member.value) for name, member in part.__members__.items()]
+    fields = [
+        (each.name, each.default, each.default_factory, each.init, each.compare, each.kw_only)
+        for each in vars(part).get("__dataclass_fields__", {}).values()
+    ]
+    options = repr(vars(part).get("__dataclass_params__"))
+    rest = [
+        (name, value)
+        for name, value in vars(part).items()
+        if not _is_internal(name) and not isinstance(value, _METHOD + _SLOT)
+    ]
+    return [fields, options, rest]
+
+
+def _is_internal(name: str) -> bool:
+    """Whether Python gives a class this attribute."""
+    return name == "_abc_impl" or (name.startswith("__") and name.endswith("__"))
 
 
 def _resolve(value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
