@@ -312,6 +312,16 @@ def test_a_module_used_as_a_whole_counts_as_a_whole(project):
     assert fingerprint("X = 1") == fingerprint("X = 1  # one")
 
 
+def test_a_module_of_ones_own_may_be_named_as_one_of_pythons(project):
+    main = "import statistics\n\ndef f(data):\n    return statistics.g(data)"
+
+    def fingerprint(value):
+        own = f"def g(x):\n    return {value}"
+        return code_fingerprint(project(main=main, statistics=own).f)
+
+    assert fingerprint(1) != fingerprint(2)
+
+
 def test_functions_that_call_each_other_across_modules_have_a_fingerprint(project):
     def fingerprint(value):
         main = "import other\n\ndef f(n):\n    return other.g(n - 1) if n else 0"

@@ -3,7 +3,9 @@
 import ast
 import inspect
 import linecache
+import os
 import sys
+import sysconfig
 import textwrap
 import tokenize
 from pathlib import Path
@@ -11,6 +13,15 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 __all__ = ["bare", "is_own", "parsed"]
+
+_NOT_OWN = [
+    Path(os.path.realpath(folder))
+    for folder in (
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        Path(__file__).parent,
+    )
+]
 
 _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
@@ -23,12 +34,13 @@ def is_own(part: Any) -> bool:
     name = part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None)
     if not isinstance(name, str):
         return True  # made by exec, without a module
-    top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == "eeipu":
-        return top == "__main__"
     file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None or name == "__main__":
+        return name == "__main__" or name.partition(".")[0] not in sys.stdlib_module_names
+    # By its file: the user's own module may be named as one of Python's.
+    path = Path(os.path.realpath(file))
     installed = {"site-packages", "dist-packages"}
-    return file is None or installed.isdisjoint(Path(file).parts)
+    return installed.isdisjoint(Path(file).parts) and not any(map(path.is_relative_to, _NOT_OWN))
 
 
 def parsed(part: Any) -> ast.AST:
