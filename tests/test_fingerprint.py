@@ -184,6 +184,12 @@ REACHED = {
         "    return inner(data)",
         ("1", "2"),
     ),
+    "a function that counts its calls": (
+        "def one():\n    calls = 0\n\n    def inner(x):\n        nonlocal calls\n"
+        "        calls += 1\n        return other(x)\n    return inner\n\n"
+        "def other(x):\n    return {}\n\nf = one()",
+        ("1", "2"),
+    ),
     "a comprehension": (
         "LIMIT = {}\n\ndef f(data):\n    return [x for x in data if x < LIMIT]",
         ("1", "2"),
@@ -369,6 +375,12 @@ def test_a_member_that_cannot_be_hashed_asks_for_a_version(project):
     main = "import threading\n\nMade = type('Made', (), {'lock': threading.Lock()})\n\n"
     main += "def f(data):\n    return Made.lock"
     with pytest.raises(PipelineError, match=r"Made has members that cannot be hashed.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_a_function_that_dispatches_by_type_asks_for_a_version(project):
+    main = "import functools\n\n@functools.singledispatch\ndef f(data):\n    return data"
+    with pytest.raises(PipelineError, match="version="):
         code_fingerprint(project(main=main).f)
 
 

@@ -129,6 +129,7 @@ class _Walk:
         name = getattr(part, "__qualname__", None) or getattr(part, "__name__", repr(part))
         try:
             tree = bare(parsed(part))
+            names = names_in(tree, _free(part))
         except (OSError, TypeError, SyntaxError) as error:
             if isinstance(part, type) and part is not self._found[0]:
                 return self._without_source(part)
@@ -140,7 +141,7 @@ class _Walk:
             ) from error
         captured = self._captured(part)
         values = self._digest(part, "defaults or closure values", captured)
-        return [ast.dump(tree), values, self._names(part, names_in(tree), captured)]
+        return [ast.dump(tree), values, self._names(part, names, captured)]
 
     def _captured(self, part: Any) -> dict[str, Any]:
         """The values that a part carries with it besides its source."""
@@ -244,6 +245,12 @@ def _unwrapped(value: Any) -> Any:
             break  # a stage without a function
         value = value.__wrapped__
     return value
+
+
+def _free(part: Any) -> list[str]:
+    """The variables of functions around a part that it uses."""
+    functions = [part] if isinstance(part, FunctionType) else _methods(part)
+    return sorted({name for each in functions for name in each.__code__.co_freevars})
 
 
 def _methods(part: Any) -> list[FunctionType]:
