@@ -190,6 +190,25 @@ REACHED = {
         "def other(x):\n    return {}\n\nf = one()",
         ("1", "2"),
     ),
+    "a global that another method imports under its name": (
+        "LIMIT = {}\n\nclass Model:\n    def fit(self):\n        return LIMIT\n\n"
+        "    def other(self):\n        from math import pi as LIMIT\n        return LIMIT\n\n"
+        "def f(data):\n    return Model().fit()",
+        ("1", "2"),
+    ),
+    "a closure whose name is another's": (
+        "def around(k):\n    def method(self):\n        return k\n    return method\n\n"
+        "K = [{}]\n\ndef made(k):\n    class Model:\n        one = around(k)\n"
+        "        two = around(3)\n    return Model\n\nmodel = made(*K)\n\n"
+        "def f(data):\n    return model().one()",
+        ("1", "2"),
+    ),
+    "a setter": (
+        "LIMIT = {}\n\nclass Model:\n    @property\n    def x(self):\n        return 1\n\n"
+        "    @x.setter\n    def x(self, value):\n        from math import pi\n"
+        "        self.y = pi + LIMIT\n\ndef f(data):\n    return Model()",
+        ("1", "2"),
+    ),
     "a comprehension": (
         "LIMIT = {}\n\ndef f(data):\n    return [x for x in data if x < LIMIT]",
         ("1", "2"),

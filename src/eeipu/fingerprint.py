@@ -139,29 +139,28 @@ class _Walk:
                 f"the source of {name} cannot be read ({error}), so a change of it would go "
                 f"unseen; {_REMEDY}"
             ) from error
-        captured = self._captured(part)
+        captured = self._captured(part) if isinstance(part, FunctionType) else {}
+        # Each method is a part of its own: its closure and imports are no other method's.
+        inner = [self._name_of(each) for each in (*_bases(part), *_methods(part))]
         values = self._digest(part, "defaults or closure values", captured)
-        return [ast.dump(tree), values, self._names(part, names, captured)]
+        return [ast.dump(tree), values, self._names(part, names, captured), inner]
 
-    def _captured(self, part: Any) -> dict[str, Any]:
-        """The values that a part carries with it besides its source."""
-        functions = [part] if isinstance(part, FunctionType) else _methods(part)
-        closures: dict[str, Any] = {}
-        defaults = []
+    def _captured(self, function: FunctionType) -> dict[str, Any]:
+        """The values that a function carries with it besides its source."""
         try:
-            for each in functions:
-                closures |= inspect.getclosurevars(each).nonlocals
-                defaults.append([each.__defaults__, each.__kwdefaults__])
+            closure = dict(inspect.getclosurevars(function).nonlocals)
         except ValueError as error:
-            raise _unhashable(part, "defaults or closure values", error) from error
-        closures.pop("__class__", None)  # what `super()` needs
-        return {"closure": closures, "defaults": defaults}
+            raise _unhashable(function, "defaults or closure values", error) from error
+        closure.pop("__class__", None)  # what `super()` needs
+        return {"closure": closure, "defaults": [function.__defaults__, function.__kwdefaults__]}
 
     def _names(self, part: Any, names: Names, captured: dict[str, Any]) -> dict[str, str]:
         """What each name in a source stands for, where that is not Python's own."""
         module = part if isinstance(part, ModuleType) else sys.modules.get(part.__module__)
         scope = getattr(part, "__globals__", None) or getattr(module, "__dict__", {})
-        scope = {**scope, **captured["closure"], **names.imported(scope)}
+        scope = {**scope, **captured.get("closure", {})}
+        if not isinstance(part, type):
+            scope |= names.imported(scope)
         found = {}
         for chain in sorted(names.chains):
             if chain[0] in scope:
@@ -204,8 +203,8 @@ class _Walk:
     def _without_source(self, part: type) -> list[Any]:
         """A class that was made by a call (`namedtuple`, `make_dataclass`): what it has."""
         members = self._digest(part, "members", _members(part))
-        bases = list(map(self._name_of, part.__bases__))
-        return [part.__qualname__, bases, members, list(map(self._name_of, _methods(part)))]
+        inner = [self._name_of(each) for each in (*_bases(part), *_methods(part))]
+        return [part.__qualname__, members, inner]
 
 
 _CACHED = type(functools.cache(len))  # no public name leads to it
@@ -253,12 +252,18 @@ def _free(part: Any) -> list[str]:
     return sorted({name for each in functions for name in each.__code__.co_freevars})
 
 
+def _bases(part: Any) -> tuple[type, ...]:
+    return part.__bases__ if isinstance(part, type) else ()
+
+
 def _methods(part: Any) -> list[FunctionType]:
     """The functions that are written in a class, as they were before they became its methods."""
     if not isinstance(part, type):
         return []
     inner = [getattr(each, "__func__", each) for each in vars(part).values()]
-    inner += [each.fget for each in inner if isinstance(each, property)]
+    inner = [getattr(each, "func", each) for each in inner]  # of a cached property
+    inner += [inspect.unwrap(each) for each in inner if callable(each)]
+    inner += [f for p in inner if isinstance(p, property) for f in (p.fget, p.fset, p.fdel)]
     return [each for each in inner if isinstance(each, FunctionType) and _is_written(each, part)]
 
 

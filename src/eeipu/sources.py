@@ -70,13 +70,21 @@ def _parsed_module(module: ModuleType) -> ast.AST:
 
 
 def _parsed_function(function: FunctionType, source: str) -> ast.AST:
-    tree = ast.parse(textwrap.dedent(source))
+    # Not dedented: a string of several lines would not be the same.
+    tree = ast.Module([_first_of(source)], []) if source[:1].isspace() else ast.parse(source)
     if function.__name__ != "<lambda>":
         return tree
     lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
     if len(lambdas) != 1:
         raise SyntaxError("its line has several lambdas")
     return lambdas[0]
+
+
+def _first_of(source: str) -> ast.stmt:
+    """The statement in an indented piece of source."""
+    (block,) = ast.parse(f"if True:\n{source}").body
+    assert isinstance(block, ast.If)
+    return block.body[0]
 
 
 def _parsed_class(part: type) -> ast.AST:
