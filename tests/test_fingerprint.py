@@ -209,6 +209,25 @@ REACHED = {
         "        self.y = pi + LIMIT\n\ndef f(data):\n    return Model()",
         ("1", "2"),
     ),
+    "an attribute of a class, set afterwards": (
+        "class Model:\n    x = 1\n\nModel.x = {}\n\ndef f(data):\n    return Model.x",
+        ("2", "3"),
+    ),
+    "an attribute of a function": (
+        "def f(data):\n    return f.x\n\nf.x = {}",
+        ("1", "2"),
+    ),
+    "an attribute of a class that is computed": (
+        "K = [{}]\n\ndef made(k):\n    class Model:\n        x = k\n    return Model\n\n"
+        "Model = made(*K)\n\ndef f(data):\n    return Model.x",
+        ("1", "2"),
+    ),
+    "a computed member of an enumeration": (
+        "import enum\n\nK = [{}]\n\ndef made(k):\n    class Level(enum.Enum):\n"
+        "        LOW = k\n    return Level\n\nLevel = made(*K)\n\n"
+        "def f(data):\n    return Level.LOW.value",
+        ("1", "2"),
+    ),
     "a comprehension": (
         "LIMIT = {}\n\ndef f(data):\n    return [x for x in data if x < LIMIT]",
         ("1", "2"),

@@ -140,10 +140,11 @@ class _Walk:
                 f"unseen; {_REMEDY}"
             ) from error
         captured = self._captured(part) if isinstance(part, FunctionType) else {}
+        attributes = self._digest(part, "attributes", _attributes(part))
         # Each method is a part of its own: its closure and imports are no other method's.
         inner = [self._name_of(each) for each in (*_bases(part), *_methods(part))]
         values = self._digest(part, "defaults or closure values", captured)
-        return [ast.dump(tree), values, self._names(part, names, captured), inner]
+        return [ast.dump(tree), values, attributes, self._names(part, names, captured), inner]
 
     def _captured(self, function: FunctionType) -> dict[str, Any]:
         """The values that a function carries with it besides its source."""
@@ -291,6 +292,19 @@ def _members(part: type) -> list[Any]:
         if not _is_internal(name) and not isinstance(value, _METHOD + _SLOT)
     ]
     return [fields, options, rest]
+
+
+def _attributes(part: Any) -> list[tuple[str, Any]]:
+    """The values that a function or a class has, which may be set after its definition."""
+    if isinstance(part, ModuleType):
+        return []  # too many that are nobody's concern; those used by name count by themselves
+    if isinstance(part, type) and issubclass(part, Enum):
+        return _members(part)
+    return [
+        (name, value)
+        for name, value in sorted(vars(part).items())
+        if not (_is_internal(name) or callable(value) or hasattr(type(value), "__get__"))
+    ]
 
 
 def _is_internal(name: str) -> bool:
