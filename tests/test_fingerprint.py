@@ -422,6 +422,25 @@ def test_a_function_that_dispatches_by_type_asks_for_a_version(project):
         code_fingerprint(project(main=main).f)
 
 
+@pytest.mark.parametrize(
+    "edited",
+    ["def f(data):\n    return data + 2", "\ndef f(data):\n    return data + 1", "x = 1", "def f("],
+)
+def test_code_edited_after_its_import_asks_for_a_restart(project, tmp_path, edited):
+    function = project(main="def f(data):\n    return data + 1").f
+    assert code_fingerprint(function)
+    (tmp_path / "main.py").write_text(edited)
+    with pytest.raises(PipelineError, match="source of f cannot be read"):
+        code_fingerprint(function)
+
+
+def test_a_comment_written_after_the_import_does_not_matter(project, tmp_path):
+    function = project(main="def f(data):\n    return data + 1").f
+    before = code_fingerprint(function)
+    (tmp_path / "main.py").write_text("def f(data):\n    # one up\n    return data + 1")
+    assert code_fingerprint(function) == before
+
+
 def test_a_helper_without_source_asks_for_a_version(project):
     main = "g = eval('lambda x: x')\n\ndef f(data):\n    return g(data)"
     with pytest.raises(PipelineError, match=r"source of <lambda> cannot be read.*version="):

@@ -9,9 +9,10 @@ Code in installed packages and in Python itself is not followed: it counts by na
 versions are recorded with what a stage produces (`versions_of`).
 
 Note:
-    Source is read from its file when a fingerprint is first asked for, and stands for the code
-    that was imported: restart after an edit. Not seen is what is found only while running: a
-    function looked up by a string, a method added to a class from outside, a plug-in.
+    Source is read from its file when a fingerprint is first asked for. A function that is no
+    longer what was imported is an error that asks for a restart; an edit of the rest of a module,
+    such as a class's decorators, goes unseen until then. Not seen is what is found only while
+    running: a function looked up by a string, a plug-in.
 """
 
 import ast

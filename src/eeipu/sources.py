@@ -8,8 +8,10 @@ import sys
 import sysconfig
 import textwrap
 import tokenize
+from functools import lru_cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 __all__ = ["bare", "is_own", "parsed"]
@@ -47,12 +49,13 @@ def parsed(part: Any) -> ast.AST:
     """A definition, without the lines around it; or a whole module.
 
     Raises:
-        OSError: There is no source.
+        OSError: There is no source, or a function's is not what was imported.
         TypeError: It is nothing that has source.
         SyntaxError: Its source cannot be told from its neighbours'.
     """
     if isinstance(part, FunctionType):
         # Not of the function: that would look through it at what it wraps.
+        _check_unchanged(part)
         return _parsed_function(part, inspect.getsource(part.__code__))
     if isinstance(part, type):
         return _parsed_class(part)
@@ -78,6 +81,33 @@ def _parsed_function(function: FunctionType, source: str) -> ast.AST:
     if len(lambdas) != 1:
         raise SyntaxError("its line has several lambdas")
     return lambdas[0]
+
+
+def _check_unchanged(function: FunctionType) -> None:
+    """Raise where the old code of an edited module would go under the name of the new."""
+    # Others, such as pytest's and beartype's, import something else than what is in the file.
+    if type(function.__globals__.get("__loader__")) is not SourceFileLoader:
+        return
+    code = function.__code__
+    linecache.checkcache(code.co_filename)
+    text = "".join(linecache.getlines(code.co_filename))
+    if (code.co_firstlineno, _unplaced(code)) not in _codes_in(text, code.co_filename):
+        raise OSError(f"{code.co_filename} changed since it was imported: restart")
+
+
+@lru_cache(maxsize=16)  # a project's files, each read for all of its functions
+def _codes_in(text: str, file: str) -> frozenset[tuple[int, CodeType]]:
+    """Line and content of every piece of code in a file."""
+    found = [compile(text, file, "exec", dont_inherit=True)]
+    for code in found:  # a list that grows meanwhile
+        found += [each for each in code.co_consts if isinstance(each, CodeType)]
+    return frozenset((code.co_firstlineno, _unplaced(code)) for code in found)
+
+
+def _unplaced(code: CodeType) -> CodeType:
+    """Code without where it is, which also moves when a comment does."""
+    consts = tuple(_unplaced(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=consts, co_filename="", co_firstlineno=1, co_linetable=b"")
 
 
 def _first_of(source: str) -> ast.stmt:
