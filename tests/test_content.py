@@ -86,6 +86,39 @@ def test_a_directory_counts_by_all_that_is_below_it(tmp_path):
     assert len(set(keys)) == 4
 
 
+def test_a_folder_that_is_a_link_counts_by_what_is_in_it(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "circle").symlink_to(tmp_path / "data")
+    before = inputs_key((tmp_path / "data",))
+    (tmp_path / "elsewhere" / "x").write_text("1")
+    assert inputs_key((tmp_path / "data",)) != before
+
+
+class Measured(np.ndarray):
+    unit = "m"
+
+
+def measured(unit):
+    array = np.arange(3.0).view(Measured)
+    array.unit = unit
+    return array
+
+
+def test_what_a_subclass_adds_to_an_array_counts():
+    assert digest(measured("m")) == digest(measured("m")) != digest(measured("cm"))
+
+
+def test_masked_arrays_count_by_data_mask_and_fill_value():
+    def masked(data=2.0, mask=True, fill=0.0):
+        return np.ma.array([1.0, data], mask=[False, mask], fill_value=fill)
+
+    digests = {digest(m) for m in (masked(), masked(3.0), masked(mask=False), masked(fill=1.0))}
+    assert len(digests) == 4
+    assert digest(masked()) in digests
+
+
 def test_a_path_to_nothing_counts_by_its_name(tmp_path):
     assert inputs_key((tmp_path / "a",)) != inputs_key((tmp_path / "b",))
 

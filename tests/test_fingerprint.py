@@ -145,6 +145,21 @@ REACHED = {
         "def f(data):\n    return one(data)",
         ("2", "3"),
     ),
+    "a decorator that is a class": (
+        "import functools\n\nclass Times:\n    def __init__(self, g, k):\n"
+        "        functools.update_wrapper(self, g)\n        self.g, self.k = g, k\n\n"
+        "    def __call__(self, x):\n        return self.k * self.g(x)\n\n"
+        "def times(k):\n    return lambda g: Times(g, k)\n\n"
+        "@times({})\ndef one(x):\n    return x\n\ndef f(data):\n    return one(data)",
+        ("2", "3"),
+    ),
+    "what a decorator that is a class does": (
+        "import functools\n\nclass Times:\n    def __init__(self, g):\n"
+        "        functools.update_wrapper(self, g)\n        self.g = g\n\n"
+        "    def __call__(self, x):\n        return {} * self.g(x)\n\n"
+        "@Times\ndef one(x):\n    return x\n\ndef f(data):\n    return one(data)",
+        ("2", "3"),
+    ),
     "what a decorator wraps": (
         "import functools\n\n@functools.cache\ndef one(x):\n    return x + {}\n\n"
         "def f(data):\n    return one(data)",
@@ -169,6 +184,50 @@ REACHED = {
         "    return inner(data)",
         ("1", "2"),
     ),
+    "a function that counts its calls": (
+        "def one():\n    calls = 0\n\n    def inner(x):\n        nonlocal calls\n"
+        "        calls += 1\n        return other(x)\n    return inner\n\n"
+        "def other(x):\n    return {}\n\nf = one()",
+        ("1", "2"),
+    ),
+    "a global that another method imports under its name": (
+        "LIMIT = {}\n\nclass Model:\n    def fit(self):\n        return LIMIT\n\n"
+        "    def other(self):\n        from math import pi as LIMIT\n        return LIMIT\n\n"
+        "def f(data):\n    return Model().fit()",
+        ("1", "2"),
+    ),
+    "a closure whose name is another's": (
+        "def around(k):\n    def method(self):\n        return k\n    return method\n\n"
+        "K = [{}]\n\ndef made(k):\n    class Model:\n        one = around(k)\n"
+        "        two = around(3)\n    return Model\n\nmodel = made(*K)\n\n"
+        "def f(data):\n    return model().one()",
+        ("1", "2"),
+    ),
+    "a setter": (
+        "LIMIT = {}\n\nclass Model:\n    @property\n    def x(self):\n        return 1\n\n"
+        "    @x.setter\n    def x(self, value):\n        from math import pi\n"
+        "        self.y = pi + LIMIT\n\ndef f(data):\n    return Model()",
+        ("1", "2"),
+    ),
+    "an attribute of a class, set afterwards": (
+        "class Model:\n    x = 1\n\nModel.x = {}\n\ndef f(data):\n    return Model.x",
+        ("2", "3"),
+    ),
+    "an attribute of a function": (
+        "def f(data):\n    return f.x\n\nf.x = {}",
+        ("1", "2"),
+    ),
+    "an attribute of a class that is computed": (
+        "K = [{}]\n\ndef made(k):\n    class Model:\n        x = k\n    return Model\n\n"
+        "Model = made(*K)\n\ndef f(data):\n    return Model.x",
+        ("1", "2"),
+    ),
+    "a computed member of an enumeration": (
+        "import enum\n\nK = [{}]\n\ndef made(k):\n    class Level(enum.Enum):\n"
+        "        LOW = k\n    return Level\n\nLevel = made(*K)\n\n"
+        "def f(data):\n    return Level.LOW.value",
+        ("1", "2"),
+    ),
     "a comprehension": (
         "LIMIT = {}\n\ndef f(data):\n    return [x for x in data if x < LIMIT]",
         ("1", "2"),
@@ -182,6 +241,41 @@ REACHED = {
         "from collections import namedtuple\n\nPoint = namedtuple('Point', '{}')\n\n"
         "def f(data):\n    return Point(1, 2)",
         ("x y", "x z"),
+    ),
+    "the order of a named tuple": (
+        "from collections import namedtuple\n\nPoint = namedtuple('Point', '{}')\n\n"
+        "def f(data):\n    return Point(1, 2)",
+        ("x y", "y x"),
+    ),
+    "a default of a named tuple": (
+        "from collections import namedtuple\n\nPoint = namedtuple('Point', 'x', defaults=[{}])\n"
+        "\ndef f(data):\n    return Point()",
+        ("1", "2"),
+    ),
+    "an enumeration made by a call": (
+        "import enum\n\nLevel = enum.Enum('Level', {{'LOW': {}}})\n\n"
+        "def f(data):\n    return Level.LOW.value",
+        ("1", "2"),
+    ),
+    "a data class made by a call": (
+        "import dataclasses\n\nPoint = dataclasses.make_dataclass('Point', "
+        "[('x', int, dataclasses.field(default={}))])\n\ndef f(data):\n    return Point()",
+        ("1", "2"),
+    ),
+    "an option of a data class made by a call": (
+        "import dataclasses\n\nPoint = dataclasses.make_dataclass('Point', ['x'], order={})\n\n"
+        "def f(data):\n    return Point(1) < Point(2)",
+        ("True", "False"),
+    ),
+    "a base of a class made by a call": (
+        "class A:\n    x = 1\n\nclass B:\n    x = 2\n\nMade = type('Made', ({},), {{}})\n\n"
+        "def f(data):\n    return Made.x",
+        ("A", "B"),
+    ),
+    "a method that a class was made with": (
+        "def one(self):\n    return {}\n\nMade = type('Made', (), {{'g': one}})"
+        "\n\ndef f(data):\n    return Made().g()",
+        ("1", "2"),
     ),
     "an array": (
         "import numpy\n\nWEIGHTS = numpy.arange({})\n\ndef f(data):\n    return data @ WEIGHTS",
@@ -262,6 +356,16 @@ def test_a_module_used_as_a_whole_counts_as_a_whole(project):
     assert fingerprint("X = 1") == fingerprint("X = 1  # one")
 
 
+def test_a_module_of_ones_own_may_be_named_as_one_of_pythons(project):
+    main = "import statistics\n\ndef f(data):\n    return statistics.g(data)"
+
+    def fingerprint(value):
+        own = f"def g(x):\n    return {value}"
+        return code_fingerprint(project(main=main, statistics=own).f)
+
+    assert fingerprint(1) != fingerprint(2)
+
+
 def test_functions_that_call_each_other_across_modules_have_a_fingerprint(project):
     def fingerprint(value):
         main = "import other\n\ndef f(n):\n    return other.g(n - 1) if n else 0"
@@ -303,6 +407,38 @@ def test_a_global_that_cannot_be_hashed_asks_for_a_version(project):
     )
     with pytest.raises(PipelineError, match=r"f has the global LOCK.*cannot be hashed.*version="):
         code_fingerprint(project(main=main).f)
+
+
+def test_a_member_that_cannot_be_hashed_asks_for_a_version(project):
+    main = "import threading\n\nMade = type('Made', (), {'lock': threading.Lock()})\n\n"
+    main += "def f(data):\n    return Made.lock"
+    with pytest.raises(PipelineError, match=r"Made has members that cannot be hashed.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_a_function_that_dispatches_by_type_asks_for_a_version(project):
+    main = "import functools\n\n@functools.singledispatch\ndef f(data):\n    return data"
+    with pytest.raises(PipelineError, match="version="):
+        code_fingerprint(project(main=main).f)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    ["def f(data):\n    return data + 2", "\ndef f(data):\n    return data + 1", "x = 1", "def f("],
+)
+def test_code_edited_after_its_import_asks_for_a_restart(project, tmp_path, edited):
+    function = project(main="def f(data):\n    return data + 1").f
+    assert code_fingerprint(function)
+    (tmp_path / "main.py").write_text(edited)
+    with pytest.raises(PipelineError, match="source of f cannot be read"):
+        code_fingerprint(function)
+
+
+def test_a_comment_written_after_the_import_does_not_matter(project, tmp_path):
+    function = project(main="def f(data):\n    return data + 1").f
+    before = code_fingerprint(function)
+    (tmp_path / "main.py").write_text("def f(data):\n    # one up\n    return data + 1")
+    assert code_fingerprint(function) == before
 
 
 def test_a_helper_without_source_asks_for_a_version(project):

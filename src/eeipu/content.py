@@ -4,6 +4,7 @@ joblib's hasher, extended to what it does not hash by content: tensors, tables, 
 functions and classes, whose code is for the caller to name.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ class _ContentHasher(NumpyHasher):
             return _tensor_content(obj)  # pickled tensors hold the address of their memory
         if pandas is not None and isinstance(obj, pandas.DataFrame | pandas.Series | pandas.Index):
             return _table_content(obj)
+        if isinstance(obj, np.ma.MaskedArray):
+            return (type(obj), vars(obj).get("_optinfo"), obj.data, obj.mask, obj.fill_value)
+        if isinstance(obj, np.ndarray) and type(obj) not in (np.ndarray, np.memmap):
+            # joblib hashes an array's memory, and not what a subclass adds to it.
+            return (type(obj), vars(obj), np.asarray(obj))
         if isinstance(obj, set | frozenset):
             # Not all elements have an order, and their hashes differ from process to process.
             return (type(obj), sorted(obj, key=_by_name))
@@ -112,14 +118,9 @@ class _ContentHasher(NumpyHasher):
         return obj
 
     def _batch_setitems(self, items: Iterable[tuple[Any, Any]], *args: Any) -> None:
-        # Keys as elements above. Moreover, joblib takes a TypeError from anywhere inside a value
-        # for keys without an order, and then leaves out the value.
-        items = list(items)
-        if all(isinstance(key, str) for key, _ in items):
-            items.sort(key=lambda item: item[0])
-        else:
-            items.sort(key=lambda item: _by_name(item[0]))
-        super(Hasher, self)._batch_setitems(iter(items), *args)
+        # In their order, which a stage may go by. joblib sorts, and takes a TypeError from
+        # anywhere inside a value for keys without an order, and then leaves out the value.
+        super(Hasher, self)._batch_setitems(iter(list(items)), *args)
 
 
 def _by_name(value: Any) -> str:
@@ -177,7 +178,18 @@ def _file_content(path: Path) -> str:
 
 
 def _files_below(path: Path) -> list[Path]:
-    return sorted(each for each in path.rglob("*") if each.is_file())
+    """All files, also those in folders that are links; no folder twice on one way down."""
+    files = []
+    for folder, folders, names in os.walk(path, followlinks=True):
+        here = os.path.realpath(folder)
+        folders[:] = [f for f in folders if not _leads_up(Path(folder, f), here)]
+        files += [Path(folder, name) for name in names]
+    return sorted(each for each in files if each.is_file())
+
+
+def _leads_up(folder: Path, here: str) -> bool:
+    """Whether a folder is the one that it is in, or around that."""
+    return Path(here).is_relative_to(os.path.realpath(folder))
 
 
 def reason(error: Exception) -> str:

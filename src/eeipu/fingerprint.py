@@ -9,21 +9,32 @@ Code in installed packages and in Python itself is not followed: it counts by na
 versions are recorded with what a stage produces (`versions_of`).
 
 Note:
-    Source is read from its file when a fingerprint is first asked for, and stands for the code
-    that was imported: restart after an edit. Not seen is what is found only while running: a
-    function looked up by a string, a method added to a class from outside, a plug-in.
+    Source is read from its file when a fingerprint is first asked for. A function that is no
+    longer what was imported is an error that asks for a restart; an edit of the rest of a module,
+    such as a class's decorators, goes unseen until then. Not seen is what is found only while
+    running: a function looked up by a string, a plug-in.
 """
 
 import ast
+import functools
 import hashlib
 import inspect
 import json
 import platform
 import sys
+import types
+from collections import namedtuple
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from enum import Enum
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from eeipu.content import digest, reason
@@ -119,6 +130,7 @@ class _Walk:
         name = getattr(part, "__qualname__", None) or getattr(part, "__name__", repr(part))
         try:
             tree = bare(parsed(part))
+            names = names_in(tree, _free(part))
         except (OSError, TypeError, SyntaxError) as error:
             if isinstance(part, type) and part is not self._found[0]:
                 return self._without_source(part)
@@ -128,29 +140,29 @@ class _Walk:
                 f"the source of {name} cannot be read ({error}), so a change of it would go "
                 f"unseen; {_REMEDY}"
             ) from error
-        captured = self._captured(part)
+        captured = self._captured(part) if isinstance(part, FunctionType) else {}
+        attributes = self._digest(part, "attributes", _attributes(part))
+        # Each method is a part of its own: its closure and imports are no other method's.
+        inner = [self._name_of(each) for each in (*_bases(part), *_methods(part))]
         values = self._digest(part, "defaults or closure values", captured)
-        return [ast.dump(tree), values, self._names(part, names_in(tree), captured)]
+        return [ast.dump(tree), values, attributes, self._names(part, names, captured), inner]
 
-    def _captured(self, part: Any) -> dict[str, Any]:
-        """The values that a part carries with it besides its source."""
-        functions = [part] if isinstance(part, FunctionType) else _methods(part)
-        closures: dict[str, Any] = {}
-        defaults = []
+    def _captured(self, function: FunctionType) -> dict[str, Any]:
+        """The values that a function carries with it besides its source."""
         try:
-            for each in functions:
-                closures |= inspect.getclosurevars(each).nonlocals
-                defaults.append([each.__defaults__, each.__kwdefaults__])
+            closure = dict(inspect.getclosurevars(function).nonlocals)
         except ValueError as error:
-            raise _unhashable(part, "defaults or closure values", error) from error
-        closures.pop("__class__", None)  # what `super()` needs
-        return {"closure": closures, "defaults": defaults}
+            raise _unhashable(function, "defaults or closure values", error) from error
+        closure.pop("__class__", None)  # what `super()` needs
+        return {"closure": closure, "defaults": [function.__defaults__, function.__kwdefaults__]}
 
     def _names(self, part: Any, names: Names, captured: dict[str, Any]) -> dict[str, str]:
         """What each name in a source stands for, where that is not Python's own."""
         module = part if isinstance(part, ModuleType) else sys.modules.get(part.__module__)
         scope = getattr(part, "__globals__", None) or getattr(module, "__dict__", {})
-        scope = {**scope, **captured["closure"], **names.imported(scope)}
+        scope = {**scope, **captured.get("closure", {})}
+        if not isinstance(part, type):
+            scope |= names.imported(scope)
         found = {}
         for chain in sorted(names.chains):
             if chain[0] in scope:
@@ -192,8 +204,15 @@ class _Walk:
 
     def _without_source(self, part: type) -> list[Any]:
         """A class that was made by a call (`namedtuple`, `make_dataclass`): what it has."""
-        return [part.__qualname__, sorted(vars(part)), list(map(self._name_of, _methods(part)))]
+        members = self._digest(part, "members", _members(part))
+        inner = [self._name_of(each) for each in (*_bases(part), *_methods(part))]
+        return [part.__qualname__, members, inner]
 
+
+_CACHED = type(functools.cache(len))  # no public name leads to it
+
+_METHOD = (FunctionType, classmethod, staticmethod, property)
+_SLOT = (MemberDescriptorType, GetSetDescriptorType, type(vars(namedtuple("_", "x"))["x"]))
 
 _REMEDY = 'name the code yourself with stage(version="1") and change it with the code.'
 
@@ -210,17 +229,33 @@ def _is_followed(value: Any) -> bool:
     if isinstance(value, FunctionType):
         # Lambdas and functions inside functions have no name that could stand for them.
         return is_own(value) or "<" in value.__qualname__
-    return isinstance(value, type) and is_own(value)
+    # Before Python 3.12, `make_dataclass` says that its classes are from `types`.
+    return isinstance(value, type) and (
+        is_own(value)
+        or (value.__module__ == "types" and vars(types).get(value.__name__) is not value)
+    )
 
 
 def _unwrapped(value: Any) -> Any:
-    """The function inside a callable object that only wraps it, such as a cache or a stage."""
-    while not isinstance(value, FunctionType | MethodType | type | partial):
-        inner = inspect.getattr_static(value, "__wrapped__", None)
-        if inner is None or not callable(value):
-            break
+    """The function inside functools' caches and eeipu's stages, which do not change its results.
+
+    Other callable objects may: theirs are a state and a class that count.
+    """
+    while isinstance(value, _CACHED) or type(value).__module__ == "eeipu.stages":
+        if not hasattr(value, "__wrapped__"):
+            break  # a stage without a function
         value = value.__wrapped__
     return value
+
+
+def _free(part: Any) -> list[str]:
+    """The variables of functions around a part that it uses."""
+    functions = [part] if isinstance(part, FunctionType) else _methods(part)
+    return sorted({name for each in functions for name in each.__code__.co_freevars})
+
+
+def _bases(part: Any) -> tuple[type, ...]:
+    return part.__bases__ if isinstance(part, type) else ()
 
 
 def _methods(part: Any) -> list[FunctionType]:
@@ -228,7 +263,9 @@ def _methods(part: Any) -> list[FunctionType]:
     if not isinstance(part, type):
         return []
     inner = [getattr(each, "__func__", each) for each in vars(part).values()]
-    inner += [each.fget for each in inner if isinstance(each, property)]
+    inner = [getattr(each, "func", each) for each in inner]  # of a cached property
+    inner += [inspect.unwrap(each) for each in inner if callable(each)]
+    inner += [f for p in inner if isinstance(p, property) for f in (p.fget, p.fset, p.fdel)]
     return [each for each in inner if isinstance(each, FunctionType) and _is_written(each, part)]
 
 
@@ -236,7 +273,44 @@ def _is_written(method: FunctionType, part: type) -> bool:
     """Whether a method has source; those that `dataclass` and its like make have none."""
     module = sys.modules.get(part.__module__)
     is_at_home = module is None or method.__globals__ is vars(module)
-    return is_at_home and method.__code__.co_filename != "<string>"
+    origin = sys.modules.get(method.__globals__.get("__name__", ""))
+    is_lent = origin is not None and is_own(origin)
+    return (is_at_home or is_lent) and method.__code__.co_filename != "<string>"
+
+
+def _members(part: type) -> list[Any]:
+    """What a class without source was made of, besides its methods, in order."""
+    if issubclass(part, Enum):
+        return [(name, member.value) for name, member in part.__members__.items()]
+    fields = [
+        (each.name, each.default, each.default_factory, each.init, each.compare, each.kw_only)
+        for each in vars(part).get("__dataclass_fields__", {}).values()
+    ]
+    options = repr(vars(part).get("__dataclass_params__"))
+    rest = [
+        (name, value)
+        for name, value in vars(part).items()
+        if not _is_internal(name) and not isinstance(value, _METHOD + _SLOT)
+    ]
+    return [fields, options, rest]
+
+
+def _attributes(part: Any) -> list[tuple[str, Any]]:
+    """The values that a function or a class has, which may be set after its definition."""
+    if isinstance(part, ModuleType):
+        return []  # too many that are nobody's concern; those used by name count by themselves
+    if isinstance(part, type) and issubclass(part, Enum):
+        return _members(part)
+    return [
+        (name, value)
+        for name, value in sorted(vars(part).items())
+        if not (_is_internal(name) or callable(value) or hasattr(type(value), "__get__"))
+    ]
+
+
+def _is_internal(name: str) -> bool:
+    """Whether Python gives a class this attribute."""
+    return name == "_abc_impl" or (name.startswith("__") and name.endswith("__"))
 
 
 def _resolve(value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:

@@ -4,7 +4,8 @@ import ast
 import importlib
 import symtable
 import sys
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +51,31 @@ def _taken(module: Any, attribute: str | None) -> Any:
     return getattr(module, attribute)
 
 
-def names_in(tree: ast.AST) -> Names:
-    """The names that a definition, a lambda or a module uses from outside of itself."""
+def names_in(tree: ast.AST, free: Collection[str] = ()) -> Names:
+    """The names that a definition, a lambda or a module uses from outside of itself.
+
+    Args:
+        tree: The source.
+        free: The variables of functions around it that it uses.
+
+    Raises:
+        SyntaxError: It is not whole without what is around it.
+    """
     imports = tuple(_imports(tree))
-    outside = _outside(symtable.symtable(ast.unparse(tree), "source", "exec"))
-    outside |= {name for name, _, _ in imports}
+    source = ast.unparse(tree)
+    if free:  # `nonlocal` needs a function around it that has the variables
+        source = f"def around({', '.join(free)}):\n{textwrap.indent(source, ' ')}"
+    outside = _outside(symtable.symtable(source, "source", "exec"))
+    outside |= {name for name, _, _ in imports} | _defined(tree) | set(free)
     finder = _Chains()
     finder.visit(tree)
     return Names(frozenset(c for c in finder.chains if c[0] in outside), imports)
+
+
+def _defined(tree: ast.AST) -> set[str]:
+    """The name of a definition, by which it may call itself."""
+    body = tree.body if isinstance(tree, ast.Module) else []
+    return {getattr(each, "name", "") for each in body}
 
 
 def _outside(table: symtable.SymbolTable) -> set[str]:

@@ -3,14 +3,27 @@
 import ast
 import inspect
 import linecache
+import os
 import sys
+import sysconfig
 import textwrap
 import tokenize
+from functools import lru_cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 __all__ = ["bare", "is_own", "parsed"]
+
+_NOT_OWN = [
+    Path(os.path.realpath(folder))
+    for folder in (
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        Path(__file__).parent,
+    )
+]
 
 _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
@@ -23,24 +36,26 @@ def is_own(part: Any) -> bool:
     name = part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None)
     if not isinstance(name, str):
         return True  # made by exec, without a module
-    top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == "eeipu":
-        return top == "__main__"
     file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None or name == "__main__":
+        return name == "__main__" or name.partition(".")[0] not in sys.stdlib_module_names
+    # By its file: the user's own module may be named as one of Python's.
+    path = Path(os.path.realpath(file))
     installed = {"site-packages", "dist-packages"}
-    return file is None or installed.isdisjoint(Path(file).parts)
+    return installed.isdisjoint(Path(file).parts) and not any(map(path.is_relative_to, _NOT_OWN))
 
 
 def parsed(part: Any) -> ast.AST:
     """A definition, without the lines around it; or a whole module.
 
     Raises:
-        OSError: There is no source.
+        OSError: There is no source, or a function's is not what was imported.
         TypeError: It is nothing that has source.
         SyntaxError: Its source cannot be told from its neighbours'.
     """
     if isinstance(part, FunctionType):
         # Not of the function: that would look through it at what it wraps.
+        _check_unchanged(part)
         return _parsed_function(part, inspect.getsource(part.__code__))
     if isinstance(part, type):
         return _parsed_class(part)
@@ -58,13 +73,48 @@ def _parsed_module(module: ModuleType) -> ast.AST:
 
 
 def _parsed_function(function: FunctionType, source: str) -> ast.AST:
-    tree = ast.parse(textwrap.dedent(source))
+    # Not dedented: a string of several lines would not be the same.
+    tree = ast.Module([_first_of(source)], []) if source[:1].isspace() else ast.parse(source)
     if function.__name__ != "<lambda>":
         return tree
     lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
     if len(lambdas) != 1:
         raise SyntaxError("its line has several lambdas")
     return lambdas[0]
+
+
+def _check_unchanged(function: FunctionType) -> None:
+    """Raise where the old code of an edited module would go under the name of the new."""
+    # Others, such as pytest's and beartype's, import something else than what is in the file.
+    if type(function.__globals__.get("__loader__")) is not SourceFileLoader:
+        return
+    code = function.__code__
+    linecache.checkcache(code.co_filename)
+    text = "".join(linecache.getlines(code.co_filename))
+    if (code.co_firstlineno, _unplaced(code)) not in _codes_in(text, code.co_filename):
+        raise OSError(f"{code.co_filename} changed since it was imported: restart")
+
+
+@lru_cache(maxsize=16)  # a project's files, each read for all of its functions
+def _codes_in(text: str, file: str) -> frozenset[tuple[int, CodeType]]:
+    """Line and content of every piece of code in a file."""
+    found = [compile(text, file, "exec", dont_inherit=True)]
+    for code in found:  # a list that grows meanwhile
+        found += [each for each in code.co_consts if isinstance(each, CodeType)]
+    return frozenset((code.co_firstlineno, _unplaced(code)) for code in found)
+
+
+def _unplaced(code: CodeType) -> CodeType:
+    """Code without where it is, which also moves when a comment does."""
+    consts = tuple(_unplaced(c) if isinstance(c, CodeType) else c for c in code.co_consts)
+    return code.replace(co_consts=consts, co_filename="", co_firstlineno=1, co_linetable=b"")
+
+
+def _first_of(source: str) -> ast.stmt:
+    """The statement in an indented piece of source."""
+    (block,) = ast.parse(f"if True:\n{source}").body
+    assert isinstance(block, ast.If)
+    return block.body[0]
 
 
 def _parsed_class(part: type) -> ast.AST:
