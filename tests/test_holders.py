@@ -77,7 +77,7 @@ def test_pins_of_a_study_that_is_not_run_again_come_to_an_end(location):
 def test_gc_removes_pins_that_were_never_finished(tmp_path):
     cache = StageCache(tmp_path)
     cache.holders.pin("study", ["a"])
-    (tmp_path / "pins" / "half").write_text("{")
+    (tmp_path / "pins" / ("ab" * 16)).write_text("{")
     assert cache.gc() == 1
     assert cache.holders.kept() == {"a"}
 

@@ -10,6 +10,7 @@ storage outlive it, as the study does.
 """
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -27,6 +28,7 @@ PIN_LIFETIME_S = 30 * 24 * 3600.0
 
 _UPKEEP = "locks/upkeep"
 _PINS = ".json"
+_PARTIAL = re.compile("[0-9a-f]{32}")
 
 
 class Pins(Protocol):
@@ -101,7 +103,10 @@ class FilePins:
         old = [
             self._path(owner) for owner, (_, since_s) in self.read().items() if since_s <= oldest_s
         ]
-        unwanted = old + [path for path in self._paths("") if not path.endswith(_PINS)]
+        # Half-written ones have names of their own; what has neither name is somebody else's.
+        unwanted = old + [
+            path for path in self._paths("") if _PARTIAL.fullmatch(path.rpartition("/")[2])
+        ]
         for path in unwanted:
             self._fs.rm_file(path)
         return len(unwanted)

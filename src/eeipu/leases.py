@@ -19,6 +19,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -43,6 +44,9 @@ __all__ = [
 
 # How file systems say that they have no locks, or no lock server.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+# The names that `eeipu.holders` gives, also while `_link` makes them: no other file is a lease.
+_NAME = re.compile(r"(upkeep|[0-9a-f]+)(\.[0-9a-f]{32})?")
 
 # A tenth of what a stage that is worth caching takes, and a request every so often.
 BEAT_S = 10.0
@@ -146,9 +150,10 @@ class FileLeases:
     def living(self, folder: str) -> list[bytes]:
         """See `Leases`."""
         try:
-            paths = sorted((self._root / folder).iterdir())
+            listed = sorted((self._root / folder).iterdir())
         except FileNotFoundError:
             return []
+        paths = [path for path in listed if _NAME.fullmatch(path.name)]
         return [said for path in paths if (said := _said(path)) is not None]
 
 
@@ -262,7 +267,8 @@ class BeatingLeases:
         """See `Leases`."""
         self._fs.invalidate_cache()
         found = []
-        for path in self._fs.find(f"{self._root}/{folder}"):
+        listed = self._fs.find(f"{self._root}/{folder}", maxdepth=1)
+        for path in (each for each in listed if _NAME.fullmatch(each.rpartition("/")[2])):
             body = self._read(path)
             if self._is_dead(path, body):
                 self._remove(path)
