@@ -5,6 +5,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import stat
 import threading
 import uuid
@@ -528,20 +529,17 @@ def test_an_entry_out_of_reach_is_a_miss_and_stays(directory, monkeypatch):
 @pytest.mark.parametrize(
     "error", [PermissionError(errno.EACCES, "not yours"), OSError(errno.EIO, "bad sector")]
 )
-def test_an_entry_that_cannot_be_read_for_good_is_put_into_quarantine(
-    directory, monkeypatch, error
-):
+def test_an_entry_that_cannot_be_read_is_not_moved(directory, monkeypatch, error):
     cache = StageCache(directory, memory_bytes=1)
     cache.put(KEY, 1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", failing(error))
         with (
-            pytest.warns(RuntimeWarning, match=f"{KEY} is damaged.*quarantine"),
+            pytest.warns(RuntimeWarning, match=error.strerror),
             pytest.raises(CacheMiss),
         ):
             cache.get(KEY)
-    assert KEY not in cache
-    assert entry_of(directory).parent.name == "quarantine"
+    assert cache.get(KEY) == 1
 
 
 def test_an_entry_that_cannot_be_marked_as_used_is_still_a_hit(directory):

@@ -300,10 +300,6 @@ class DirectoryStore:
             os.replace(self._path(key), folder / name)
             self.delete(key)  # its hits
 
-    def quarantined_bytes(self) -> int:
-        """See `Store`."""
-        return sum(size_bytes for size_bytes, _ in _files(f"{self.root}/quarantine").values())
-
     def empty_quarantine(self) -> int:
         """See `Store`."""
         return _remove(_paths(self.root / "quarantine", _QUARANTINED))

@@ -137,12 +137,6 @@ class RemoteStore:
         with suppress(FileNotFoundError):  # another reader was faster
             self.fs.mv(self._path(key), f"{self.root}/quarantine/{name}")
 
-    def quarantined_bytes(self) -> int:
-        """See `Store`."""
-        self.fs.invalidate_cache()
-        found = self.fs.find(f"{self.root}/quarantine", detail=True)
-        return sum(int(info["size"]) for info in found.values())
-
     def empty_quarantine(self) -> int:
         """See `Store`."""
         return self._remove("quarantine", _QUARANTINED)
