@@ -315,6 +315,51 @@ def test_files_that_cannot_be_opened_are_not_cleaned(tmp_path):
     assert cache.gc() == 0
 
 
+def test_a_folder_that_is_tidied_away_before_an_entry_is_in_it_is_made_again(tmp_path, monkeypatch):
+    cache, replace, tidied = StageCache(tmp_path), os.replace, []
+
+    def replace_late(source, target):
+        if not tidied:
+            tidied.append(source)
+            StageCache(tmp_path).gc()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_late)
+    cache.put(KEY, 1)
+    assert tidied
+    assert cache.get(KEY) == 1
+
+
+def test_an_entry_whose_file_was_taken_away_is_not_put(tmp_path):
+    store = DirectoryStore(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        store.place(str(tmp_path / "gone"), KEY)
+
+
+def test_folders_that_others_work_in_are_not_removed(tmp_path):
+    cache = StageCache(tmp_path)
+    cache.put(KEY, 1)
+    with cache.holders.using([KEY]):
+        pass
+    cache.clear()
+    cache.gc()
+    assert {path.name for path in tmp_path.iterdir()} >= {"partial", "locks", "uses"}
+
+
+def test_a_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def noted(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    StageCache(tmp_path / "new" / "cache").put(KEY, 1)
+    folder = entry_of(tmp_path / "new" / "cache").parent
+    wanted = {folder, folder.parent, tmp_path / "new" / "cache", tmp_path / "new", tmp_path}
+    assert set(map(str, wanted)) <= set(synced)
+
+
 # --- many processes ---------------------------------------------------------------------------
 
 

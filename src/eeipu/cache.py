@@ -274,7 +274,7 @@ class StageCache:
         """Drop all values but those that a running trial uses; also what studies keep."""
         with self.holders.upkeep():
             self._room.drop(set(self.place.store.sizes()) - self.holders.used())
-        self.place.store.tidy()
+            self.place.store.tidy()
 
     def stats(self) -> CacheStats:
         """What the cache holds, and this process's hits and misses."""
@@ -307,7 +307,7 @@ class StageCache:
             if max_bytes is not None:
                 self._room.free(sum(store.sizes().values()) - max_bytes)
             removed += len(before) - len(store.sizes())
-        store.tidy()
+            store.tidy()
         return removed
 
 

@@ -116,9 +116,11 @@ class DirectoryStore:
     def _mkdir(self, path: Path) -> None:
         if path.is_dir():
             return
-        if path != self.root:
-            self._mkdir(path.parent)
-        path.mkdir(0o777 if self._shared else 0o700, parents=path == self.root, exist_ok=True)
+        self._mkdir(path.parent)
+        is_private = not self._shared and path.is_relative_to(self.root)
+        path.mkdir(0o700 if is_private else 0o777, exist_ok=True)
+        with suppress(PermissionError):  # a parent in which we may make folders, and not look
+            _sync(str(path.parent))
         if path == self.root:  # anew, when somebody removed it
             mark_as_cache(path)
 
@@ -213,8 +215,14 @@ class DirectoryStore:
         """Move what a writer has finished to where readers look, for good."""
         path = self._path(key)
         folder = os.path.dirname(path)
-        self._mkdir(Path(folder))
-        os.replace(partial, path)
+        while True:
+            try:
+                self._mkdir(Path(folder))
+                os.replace(partial, path)
+                break
+            except FileNotFoundError:  # `tidy` may have removed the folder, still empty, again
+                if not os.path.exists(partial):
+                    raise
         _sync(folder)
 
     def mark(self, key: str, load_s: float) -> None:
@@ -317,7 +325,7 @@ class DirectoryStore:
         return [path for path in hits if path.name not in digests]
 
     def tidy(self) -> None:
-        """Remove the folders that are empty."""
+        """Remove empty folders of entries and hits; `partial/`, `locks/` and `uses/` stay."""
         for kind in ("entries", "hits"):
             folders = _paths(self.root / kind, _FOLDER)
             for path in (*folders, self.root / kind):

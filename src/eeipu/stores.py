@@ -90,7 +90,7 @@ class Store(Protocol):
         ...
 
     def tidy(self) -> None:
-        """Remove empty folders."""
+        """Remove empty folders. During `Holders.upkeep`."""
         ...
 
 
