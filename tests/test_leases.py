@@ -113,6 +113,8 @@ def test_a_killed_holder_is_noticed(tmp_path, kind):
     child.join()
     assert ours.acquire("locks/a") is not None
     assert ours.living("uses") == []
+    assert (tmp_path / "uses" / "1").exists()  # who only looks changes nothing
+    assert ours.living("uses", clean=True) == []
     assert not (tmp_path / "uses" / "1").exists()
 
 
@@ -149,7 +151,7 @@ def test_a_lease_that_cannot_be_written_is_given_back(tmp_path, monkeypatch):
 
 
 def test_a_lease_given_back_while_it_is_listed_is_not_living(tmp_path):
-    assert leases._said(tmp_path / "gone") is None
+    assert leases._said(tmp_path / "gone", True) is None
 
 
 def test_file_systems_without_locks_are_known(tmp_path, monkeypatch):
@@ -199,6 +201,8 @@ def test_what_a_silent_holder_said_counts_no_more(place):
     assert ours.living("uses") == [b"x"]
     clock.now_s = 1e3
     assert ours.living("uses") == []
+    assert place[0].exists(f"{place[1]}/uses/1")
+    assert ours.living("uses", clean=True) == []
     assert not place[0].exists(f"{place[1]}/uses/1")
 
 

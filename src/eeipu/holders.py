@@ -14,6 +14,7 @@ import re
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
@@ -152,15 +153,23 @@ class Holders:
     def using(self, keys: Iterable[str]) -> Iterator[None]:
         """Have nobody drop these keys meanwhile."""
         with ExitStack() as held:
-            with suppress(Exception):  # as for a claim
+            try:
                 held.callback(self._say_use(keys).release)
+            except Exception as error:  # as for a claim
+                warnings.warn(
+                    f"others may drop cache entries that a running trial needs ({error!r}); its "
+                    f"stages may have to run again",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
             yield
 
     def _say_use(self, keys: Iterable[str]) -> Lease:
         with self.upkeep():
-            lease = self._leases.acquire(f"uses/{uuid.uuid4().hex}", _listed(keys))
-        assert lease is not None  # nobody else has this name
-        return lease
+            while True:
+                lease = self._leases.acquire(f"uses/{uuid.uuid4().hex}", _listed(keys))
+                if lease is not None:  # else somebody looked at it, new as it was
+                    return lease
 
     def pin(self, owner: str, keys: Iterable[str], *, lasting: bool = True) -> None:
         """Have nobody drop these keys, and let go of what the owner pinned before.
@@ -197,11 +206,14 @@ class Holders:
     def clean(self) -> int:
         """Remove what killed processes left, and pins that count no more. During `upkeep`."""
         for folder in ("uses", "locks"):
-            self._leases.living(folder)
+            self._leases.living(folder, clean=True)
         return self._pins.clean(self._now() - PIN_LIFETIME_S)
 
     def kept(self) -> set[str]:
-        """The keys that nobody may drop now. During `upkeep`, so that there are no more soon."""
+        """The keys that nobody may drop now; nothing is changed.
+
+        During `upkeep`, so that there are no more soon; a list for people needs no such care.
+        """
         oldest_s = self._now() - PIN_LIFETIME_S
         pinned = (keys for keys, since_s in self._pins.read().values() if since_s > oldest_s)
         return self.used().union(*pinned)

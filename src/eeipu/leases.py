@@ -77,8 +77,13 @@ class Leases(Protocol):
         """
         ...
 
-    def living(self, folder: str) -> list[bytes]:
-        """What the living holders of names in a folder say; names of dead ones are removed."""
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
+        """What the living holders of names in a folder say.
+
+        Args:
+            folder: The beginning of the names.
+            clean: Whether the names of dead holders are removed; else nothing is changed.
+        """
         ...
 
 
@@ -110,8 +115,8 @@ class LocalLeases:
             self._held[name] = content
         return _LocalLease(self._held, name)
 
-    def living(self, folder: str) -> list[bytes]:
-        """See `Leases`."""
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:  # noqa: ARG002
+        """See `Leases`; a holder here dies with its place."""
         with self._lock:
             return [said for name, said in self._held.items() if name.startswith(f"{folder}/")]
 
@@ -147,14 +152,14 @@ class FileLeases:
         os.close(descriptor)
         return None
 
-    def living(self, folder: str) -> list[bytes]:
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
         """See `Leases`."""
         try:
             listed = sorted((self._root / folder).iterdir())
         except FileNotFoundError:
             return []
         paths = [path for path in listed if _NAME.fullmatch(path.name)]
-        return [said for path in paths if (said := _said(path)) is not None]
+        return [said for path in paths if (said := _said(path, clean)) is not None]
 
 
 def has_locks(root: Path) -> bool:
@@ -191,16 +196,17 @@ def _is_ours(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink > 0
 
 
-def _said(path: Path) -> bytes | None:
-    """What a lease file's holder says; `None` if the holder is dead, and then it is removed."""
+def _said(path: Path, clean: bool) -> bytes | None:
+    """What a lease file's holder says; `None` if the holder is dead: then `clean` removes it."""
     try:
         descriptor = os.open(path, os.O_RDWR)  # NFS locks only what is open for writing
     except OSError:  # released since it was listed
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with suppress(OSError):
-            path.unlink()
+        if clean:
+            with suppress(OSError):
+                path.unlink()
         return None
     except BlockingIOError:
         return os.read(descriptor, os.fstat(descriptor).st_size)
@@ -263,7 +269,7 @@ class BeatingLeases:
             self._held.pop(path, None)
             self._remove(path)
 
-    def living(self, folder: str) -> list[bytes]:
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
         """See `Leases`."""
         self._fs.invalidate_cache()
         found = []
@@ -271,7 +277,8 @@ class BeatingLeases:
         for path in (each for each in listed if _NAME.fullmatch(each.rpartition("/")[2])):
             body = self._read(path)
             if self._is_dead(path, body):
-                self._remove(path)
+                if clean:
+                    self._remove(path)
             elif body is not None:
                 found.append(str(json.loads(body)["content"]).encode())
         return found
