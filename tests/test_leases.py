@@ -118,6 +118,46 @@ def test_a_killed_holder_is_noticed(tmp_path, kind):
     assert not (tmp_path / "uses" / "1").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_no_holder(tmp_path):
+    ours = FileLeases(tmp_path)
+    lease = ours.acquire("locks/a")
+    ready, tell = os.pipe()
+
+    def outlive():
+        lease.release()  # it is not the child's
+        os.write(tell, b"x")
+        time.sleep(60)
+
+    child = fork.Process(target=outlive)
+    child.start()
+    os.read(ready, 1)
+    other = FileLeases(tmp_path)
+    assert other.acquire("locks/a") is None
+    lease.forget()  # as the kernel does when the holder is killed
+    assert other.acquire("locks/a") is not None
+    child.kill()
+    child.join()
+
+
+def test_a_long_wait_is_told(monkeypatch):
+    ours, clock = LocalLeases(), Clock()
+    lease = ours.acquire("locks/a")
+    sleeps = []
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        clock.now_s += 40.0
+        if len(sleeps) == 4:
+            lease.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with pytest.warns(RuntimeWarning, match="'locks/a' after 60 s") as told:  # noqa: SIM117
+        with wait_for(ours, "locks/a", clock):
+            pass
+    assert len(told) == 1
+
+
 def test_no_file_is_left_behind(tmp_path):
     with wait_for(FileLeases(tmp_path), "locks/a"):
         assert (tmp_path / "locks" / "a").exists()

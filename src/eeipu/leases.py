@@ -18,6 +18,7 @@ knowing. Leases save work; nothing relies on them for a right value.
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import socket
@@ -25,6 +26,8 @@ import tempfile
 import threading
 import time
 import uuid
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +59,8 @@ EXPIRY_S = 60.0
 # Between two looks at a lease that somebody else has: short at first, for work of milliseconds.
 _FIRST_WAIT_S = 0.001
 _LONGEST_WAIT_S = 0.25
+# Who waits longer wants to know for what.
+_SILENT_WAIT_S = 60.0
 
 
 class Lease(Protocol):
@@ -88,16 +93,41 @@ class Leases(Protocol):
 
 
 @contextmanager
-def wait_for(leases: Leases, name: str) -> Iterator[None]:
-    """Hold a name, waiting for it if need be."""
-    wait_s = _FIRST_WAIT_S
+def wait_for(
+    leases: Leases, name: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
+    """Hold a name, waiting for it if need be; a wait of a minute is told in a warning."""
+    wait_s, warn_s = _FIRST_WAIT_S, clock() + _SILENT_WAIT_S
     while (lease := leases.acquire(name)) is None:
+        if clock() >= warn_s:
+            _warn_of_wait(name)
+            warn_s = math.inf
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
     try:
         yield
     finally:
         lease.release()
+
+
+def _warn_of_wait(name: str) -> None:
+    warnings.warn(
+        f"still waiting for the cache's {name!r} after {_SILENT_WAIT_S:.0f} s: another process or "
+        f"thread holds it, at work on the same stage or stuck; the place is free when it ends.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _call_in_children(forget: Callable[[], None]) -> None:
+    """Have a method called in every process forked from this one while its object lives."""
+    method = weakref.WeakMethod(forget)
+
+    def call() -> None:
+        if (living := method()) is not None:
+            living()
+
+    os.register_at_fork(after_in_child=call)
 
 
 class LocalLeases:
@@ -136,6 +166,15 @@ class FileLeases:
     def __init__(self, root: Path, *, private: bool = True) -> None:
         self._root = root
         self._mode = 0o600 if private else 0o666
+        self._held: set[_FileLease] = set()
+        _call_in_children(self._forget)
+
+    def _forget(self) -> None:
+        # The kernel keeps a lock until the last process that has the file open ends: a forked
+        # child that outlives the holder must not be one.
+        for lease in self._held:
+            lease.forget()
+        self._held.clear()
 
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
@@ -145,7 +184,9 @@ class FileLeases:
         try:
             if _is_ours(descriptor):
                 os.write(descriptor, content)
-                return _FileLease(path, descriptor)
+                lease = _FileLease(path, descriptor, self._held.discard)
+                self._held.add(lease)
+                return lease
         except BaseException:
             os.close(descriptor)
             raise
@@ -173,16 +214,28 @@ def has_locks(root: Path) -> bool:
 
 
 class _FileLease:
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, released: Callable[["_FileLease"], None]
+    ) -> None:
         self._path = path
-        self._descriptor = descriptor
+        self._descriptor: int | None = descriptor
+        self._released = released
 
     def release(self) -> None:
+        if self._descriptor is None:  # its holder is the process that this one was forked from
+            return
         with suppress(OSError):
             self._path.unlink()  # while it is still held, so that it is certainly ours
-        # Not by closing alone: a child process may have inherited the open file.
+        # Not by closing alone: a process that was forked just now may have the file open.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)
+        self._released(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the file; the lock stays with the other processes that have it open."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _is_ours(descriptor: int) -> bool:
