@@ -270,6 +270,47 @@ def test_a_holder_shows_that_it_lives(place):
     assert not fs.exists(f"{root}/locks/a")
 
 
+def test_who_was_taken_for_dead_leaves_the_new_holder_alone(place):
+    fs, root = place
+    lease = BeatingLeases(*place, beat_s=0.01).acquire("locks/a")
+    elsewhere(place)
+    theirs = fs.cat_file(f"{root}/locks/a")
+    time.sleep(0.1)
+    assert fs.cat_file(f"{root}/locks/a") == theirs
+    lease.release()
+    assert fs.cat_file(f"{root}/locks/a") == theirs
+
+
+def test_who_releases_before_a_beat_leaves_the_new_holder_alone(place):
+    lease = BeatingLeases(*place).acquire("locks/a")
+    elsewhere(place)
+    lease.release()
+    assert place[0].exists(f"{place[1]}/locks/a")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_beats_for_itself_alone(tmp_path):
+    ours = BeatingLeases(fsspec.filesystem("file"), str(tmp_path), beat_s=0.01)
+    lease = ours.acquire("locks/a")
+
+    def work():
+        lease.release()  # it is not the child's
+        ours.acquire("locks/b")
+        first = (tmp_path / "locks" / "b").read_bytes()
+        for _ in range(300):
+            time.sleep(0.01)
+            if (tmp_path / "locks" / "b").read_bytes() not in (first, b""):
+                os._exit(0)
+        os._exit(1)
+
+    child = fork.Process(target=work)
+    child.start()
+    child.join(10)
+    assert child.exitcode == 0
+    assert (tmp_path / "locks" / "a").exists()
+    lease.release()
+
+
 def test_another_may_be_faster_in_taking_a_dead_holders_place(place, monkeypatch):
     clock = Clock()
     ours = BeatingLeases(*place, clock=clock)

@@ -296,6 +296,7 @@ class BeatingLeases:
         self._seen: dict[str, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
         self._heart: threading.Thread | None = None
+        _call_in_children(self._forget)
 
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
@@ -314,13 +315,26 @@ class BeatingLeases:
             if self._heart is None:
                 self._heart = threading.Thread(target=self._beat, daemon=True)
                 self._heart.start()
-        return _BeatingLease(self, path)
+        return _BeatingLease(self, path, said["token"])
 
-    def release(self, path: str) -> None:
-        """Give back what `acquire` held."""
+    def release(self, path: str, token: str) -> None:
+        """Give back what `acquire` held, unless it was taken for dead and another holds it."""
         with self._lock:
-            self._held.pop(path, None)
-            self._remove(path)
+            if self._held.get(path, {}).get("token") != token:
+                return
+            del self._held[path]
+            if self._is_still(path, token):
+                self._remove(path)
+
+    def _is_still(self, path: str, token: str) -> bool:
+        body = self._read(path)
+        return body is not None and bool(json.loads(body)["token"] == token)
+
+    def _forget(self) -> None:
+        # Called in a forked child: the leases are its parent's, and so are the thread and the lock.
+        self._held = {}
+        self._heart = None
+        self._lock = threading.Lock()
 
     def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
         """See `Leases`."""
@@ -380,8 +394,11 @@ class BeatingLeases:
             time.sleep(self._beat_s)
             beats += 1
             with self._lock:  # so that what is given back meanwhile is not written again
-                for path, said in self._held.items():
+                for path, said in list(self._held.items()):
                     with suppress(Exception):  # the next beat may get through
+                        if not self._is_still(path, said["token"]):
+                            del self._held[path]  # taken for dead: another may hold it
+                            continue
                         self._fs.pipe_file(path, json.dumps({**said, "beats": beats}).encode())
 
 
@@ -396,12 +413,13 @@ def _link(path: str, body: bytes) -> None:
 
 
 class _BeatingLease:
-    def __init__(self, leases: BeatingLeases, path: str) -> None:
+    def __init__(self, leases: BeatingLeases, path: str, token: str) -> None:
         self._leases = leases
         self._path = path
+        self._token = token
 
     def release(self) -> None:
-        self._leases.release(self._path)
+        self._leases.release(self._path, self._token)
 
 
 def _this_process() -> dict[str, Any]:
