@@ -29,6 +29,7 @@ from figures import Figure, at_most, show
 
 from eeipu import CacheMiss, Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.execution import run_path, stage_calls
+from eeipu.folders import MARKER
 from eeipu.leases import BeatingLeases, FileLeases, wait_for
 
 # Children start in milliseconds, and what they load is loaded already.
@@ -102,8 +103,8 @@ def killed(
 
 
 def leftovers(location: Path) -> list[Path]:
-    """Files that are neither entries nor counts of their hits, nor pins."""
-    kinds = {"entries": ".stage", "hits": "", "pins": ".json"}
+    """Files that are neither entries nor counts of their hits, nor pins, nor the marker."""
+    kinds = {"entries": ".stage", "hits": "", "pins": ".json", MARKER: ""}
     files = [path for path in location.rglob("*") if path.is_file()]
     found = [(path, kinds.get(path.relative_to(location).parts[0])) for path in files]
     return [path for path, suffix in found if suffix is None or path.suffix != suffix]

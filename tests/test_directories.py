@@ -14,6 +14,7 @@ import pytest
 
 from eeipu import CacheFormatError, CacheMiss, ConfigurationError, StageCache
 from eeipu.directories import DirectoryStore
+from eeipu.folders import MARKER
 from eeipu.inventory import inventory
 
 KEY = "0123456789abcdef"
@@ -58,13 +59,18 @@ def test_an_entry_that_others_can_write_is_refused(tmp_path, monkeypatch, whose)
     cache = StageCache(tmp_path, memory_bytes=1)
     cache.put(KEY, 1)
     if whose == "mode":
-        entry_of(tmp_path).chmod(0o666)
+        entry_of(tmp_path).chmod(0o664)
     else:
         mine = os.geteuid()
         monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-    with pytest.warns(RuntimeWarning, match="another user's"), pytest.raises(CacheMiss):
+    with (
+        pytest.warns(RuntimeWarning, match=r"another user's.*chmod it to 0600"),
+        pytest.raises(CacheMiss),
+    ):
         cache.get(KEY)
-    assert KEY not in cache
+    monkeypatch.undo()
+    entry_of(tmp_path).chmod(0o600)
+    assert cache.get(KEY) == 1  # it was left where it is
 
 
 def test_nobody_else_can_read_or_write_what_is_new(tmp_path):
@@ -196,7 +202,7 @@ def test_gc_removes_the_hits_of_entries_that_have_gone(tmp_path):
     cache.get(KEY)
     entry_of(tmp_path).unlink()
     assert cache.gc() == 1
-    assert list(tmp_path.rglob("*")) == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [MARKER]
 
 
 def test_gc_drops_what_was_not_used_for_long(tmp_path):
@@ -247,15 +253,17 @@ def test_what_is_damaged_or_gone_is_not_in_the_inventory(tmp_path, monkeypatch):
     assert [entry.key for entry in inventory(cache.place)] == ["b"]
 
 
-def test_quarantine_counts_against_the_bound(tmp_path):
+def test_quarantine_is_emptied_by_gc_alone(tmp_path):
     cache = StageCache(tmp_path, max_bytes=6000)
     cache.put("a", bytes(3000))
     content = entry_of(tmp_path, "a").read_bytes()
     entry_of(tmp_path, "a").write_bytes(content[:-1])
     with pytest.warns(RuntimeWarning, match="quarantine"), pytest.raises(CacheMiss):
         cache.get("a")
+    for key in "bcd":
+        cache.put(key, bytes(3000))
     assert len(list(tmp_path.glob("quarantine/*"))) == 1
-    cache.put("b", bytes(3000))
+    cache.gc()
     assert list(tmp_path.glob("quarantine/*")) == []
 
 
@@ -297,13 +305,59 @@ def test_a_cache_that_can_only_be_read_can_be_read(tmp_path, monkeypatch):
     def refuse(self, **options):
         raise PermissionError("read only")
 
-    monkeypatch.setattr(DirectoryStore, "clean", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
     assert StageCache(tmp_path).get(KEY) == 1
 
 
 def test_files_that_cannot_be_opened_are_not_cleaned(tmp_path):
-    (tmp_path / "partial" / "folder").mkdir(parents=True)
-    assert StageCache(tmp_path).gc() == 0
+    cache = StageCache(tmp_path)
+    (tmp_path / "partial" / ("ab" * 16)).mkdir(parents=True)
+    assert cache.gc() == 0
+
+
+def test_a_folder_that_is_tidied_away_before_an_entry_is_in_it_is_made_again(tmp_path, monkeypatch):
+    cache, replace, tidied = StageCache(tmp_path), os.replace, []
+
+    def replace_late(source, target):
+        if not tidied:
+            tidied.append(source)
+            StageCache(tmp_path).gc()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_late)
+    cache.put(KEY, 1)
+    assert tidied
+    assert cache.get(KEY) == 1
+
+
+def test_an_entry_whose_file_was_taken_away_is_not_put(tmp_path):
+    store = DirectoryStore(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        store.place(str(tmp_path / "gone"), KEY)
+
+
+def test_folders_that_others_work_in_are_not_removed(tmp_path):
+    cache = StageCache(tmp_path)
+    cache.put(KEY, 1)
+    with cache.holders.using([KEY]):
+        pass
+    cache.clear()
+    cache.gc()
+    assert {path.name for path in tmp_path.iterdir()} >= {"partial", "locks", "uses"}
+
+
+def test_a_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def noted(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    StageCache(tmp_path / "new" / "cache").put(KEY, 1)
+    folder = entry_of(tmp_path / "new" / "cache").parent
+    wanted = {folder, folder.parent, tmp_path / "new" / "cache", tmp_path / "new", tmp_path}
+    assert set(map(str, wanted)) <= set(synced)
 
 
 # --- many processes ---------------------------------------------------------------------------

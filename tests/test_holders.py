@@ -1,7 +1,10 @@
 """Claims, uses and pins: nobody drops what somebody needs."""
 
+import fcntl
+import os
 import threading
 import uuid
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -77,7 +80,7 @@ def test_pins_of_a_study_that_is_not_run_again_come_to_an_end(location):
 def test_gc_removes_pins_that_were_never_finished(tmp_path):
     cache = StageCache(tmp_path)
     cache.holders.pin("study", ["a"])
-    (tmp_path / "pins" / "half").write_text("{")
+    (tmp_path / "pins" / ("ab" * 16)).write_text("{")
     assert cache.gc() == 1
     assert cache.holders.kept() == {"a"}
 
@@ -106,8 +109,29 @@ def test_a_claim_in_a_place_that_cannot_be_written_to_is_no_obstacle(cache, monk
         raise PermissionError(name)
 
     monkeypatch.setattr(cache.holders._leases, "acquire", refuse)
-    with cache.holders.claim("a"), cache.holders.using(["a"]):
+    with (
+        pytest.warns(RuntimeWarning, match="others may drop"),
+        cache.holders.claim("a"),
+        cache.holders.using(["a"]),
+    ):
         assert cache.get("a") == "a"
+
+
+def test_a_use_that_somebody_looks_at_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    cache, other = StageCache(tmp_path), StageCache(tmp_path)
+    lock, looked = fcntl.flock, []
+
+    def look_first(descriptor, operation):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.parent.name == "uses" and not looked:
+            looked.append(os.open(path, os.O_RDWR))
+            lock(looked[0], fcntl.LOCK_EX)
+        return lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", look_first)
+    with cache.holders.using(["a"]):
+        os.close(looked[0])
+        assert other.holders.kept() == {"a"}
 
 
 def slow_stage(started, go_on, counts, fails=False):

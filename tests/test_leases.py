@@ -113,7 +113,49 @@ def test_a_killed_holder_is_noticed(tmp_path, kind):
     child.join()
     assert ours.acquire("locks/a") is not None
     assert ours.living("uses") == []
+    assert (tmp_path / "uses" / "1").exists()  # who only looks changes nothing
+    assert ours.living("uses", clean=True) == []
     assert not (tmp_path / "uses" / "1").exists()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_no_holder(tmp_path):
+    ours = FileLeases(tmp_path)
+    lease = ours.acquire("locks/a")
+    ready, tell = os.pipe()
+
+    def outlive():
+        lease.release()  # it is not the child's
+        os.write(tell, b"x")
+        time.sleep(60)
+
+    child = fork.Process(target=outlive)
+    child.start()
+    os.read(ready, 1)
+    other = FileLeases(tmp_path)
+    assert other.acquire("locks/a") is None
+    lease.forget()  # as the kernel does when the holder is killed
+    assert other.acquire("locks/a") is not None
+    child.kill()
+    child.join()
+
+
+def test_a_long_wait_is_told(monkeypatch):
+    ours, clock = LocalLeases(), Clock()
+    lease = ours.acquire("locks/a")
+    sleeps = []
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        clock.now_s += 40.0
+        if len(sleeps) == 4:
+            lease.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with pytest.warns(RuntimeWarning, match="'locks/a' after 60 s") as told:  # noqa: SIM117
+        with wait_for(ours, "locks/a", clock):
+            pass
+    assert len(told) == 1
 
 
 def test_no_file_is_left_behind(tmp_path):
@@ -149,7 +191,7 @@ def test_a_lease_that_cannot_be_written_is_given_back(tmp_path, monkeypatch):
 
 
 def test_a_lease_given_back_while_it_is_listed_is_not_living(tmp_path):
-    assert leases._said(tmp_path / "gone") is None
+    assert leases._said(tmp_path / "gone", True) is None
 
 
 def test_file_systems_without_locks_are_known(tmp_path, monkeypatch):
@@ -199,6 +241,8 @@ def test_what_a_silent_holder_said_counts_no_more(place):
     assert ours.living("uses") == [b"x"]
     clock.now_s = 1e3
     assert ours.living("uses") == []
+    assert place[0].exists(f"{place[1]}/uses/1")
+    assert ours.living("uses", clean=True) == []
     assert not place[0].exists(f"{place[1]}/uses/1")
 
 
@@ -224,6 +268,47 @@ def test_a_holder_shows_that_it_lives(place):
     lease.release()
     time.sleep(0.05)
     assert not fs.exists(f"{root}/locks/a")
+
+
+def test_who_was_taken_for_dead_leaves_the_new_holder_alone(place):
+    fs, root = place
+    lease = BeatingLeases(*place, beat_s=0.01).acquire("locks/a")
+    elsewhere(place)
+    theirs = fs.cat_file(f"{root}/locks/a")
+    time.sleep(0.1)
+    assert fs.cat_file(f"{root}/locks/a") == theirs
+    lease.release()
+    assert fs.cat_file(f"{root}/locks/a") == theirs
+
+
+def test_who_releases_before_a_beat_leaves_the_new_holder_alone(place):
+    lease = BeatingLeases(*place).acquire("locks/a")
+    elsewhere(place)
+    lease.release()
+    assert place[0].exists(f"{place[1]}/locks/a")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_beats_for_itself_alone(tmp_path):
+    ours = BeatingLeases(fsspec.filesystem("file"), str(tmp_path), beat_s=0.01)
+    lease = ours.acquire("locks/a")
+
+    def work():
+        lease.release()  # it is not the child's
+        ours.acquire("locks/b")
+        first = (tmp_path / "locks" / "b").read_bytes()
+        for _ in range(300):
+            time.sleep(0.01)
+            if (tmp_path / "locks" / "b").read_bytes() not in (first, b""):
+                os._exit(0)
+        os._exit(1)
+
+    child = fork.Process(target=work)
+    child.start()
+    child.join(10)
+    assert child.exitcode == 0
+    assert (tmp_path / "locks" / "a").exists()
+    lease.release()
 
 
 def test_another_may_be_faster_in_taking_a_dead_holders_place(place, monkeypatch):

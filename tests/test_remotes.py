@@ -168,7 +168,8 @@ def test_an_upload_that_fails_leaves_nothing(store, tmp_path, monkeypatch):
         store.prepare(header(), [b"value"]).commit()
     assert store.sizes() == {}
     assert store.clean(thoroughly=True) == 0
-    store.fs.pipe_file("root/partial/left", b"half")
+    store.fs.pipe_file(f"root/partial/{'ab' * 16}", b"half")
+    store.fs.pipe_file("root/partial/thesis", b"a stranger's")
     assert store.clean() == 0
     assert store.clean(thoroughly=True) == 1
 

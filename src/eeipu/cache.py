@@ -14,7 +14,6 @@ Warning:
     safetensors, Parquet); then a stranger can still plant a wrong value, but no code.
 """
 
-import errno
 import threading
 import time
 import warnings
@@ -275,7 +274,7 @@ class StageCache:
         """Drop all values but those that a running trial uses; also what studies keep."""
         with self.holders.upkeep():
             self._room.drop(set(self.place.store.sizes()) - self.holders.used())
-        self.place.store.tidy()
+            self.place.store.tidy()
 
     def stats(self) -> CacheStats:
         """What the cache holds, and this process's hits and misses."""
@@ -308,7 +307,7 @@ class StageCache:
             if max_bytes is not None:
                 self._room.free(sum(store.sizes().values()) - max_bytes)
             removed += len(before) - len(store.sizes())
-        store.tidy()
+            store.tidy()
         return removed
 
 
@@ -373,7 +372,9 @@ def _put_aside(place: Place, tier: MemoryTier, key: str, error: Exception) -> st
     """Take an entry that cannot be used out of the way, if it is at fault; what became of it."""
     if isinstance(error, CacheFormatError):
         return f"is not loaded: {error}"
-    if not (isinstance(error, DamagedEntry) or _is_lasting(error)):
+    if isinstance(error, PermissionError):  # the value may well be sound
+        return f"may not be read ({error}); chmod it to 0600 if it is yours"
+    if not isinstance(error, DamagedEntry | IsADirectoryError):
         return f"cannot be read ({error!r})"  # it may be in reach again later
     tier.drop(key)
     try:
@@ -381,13 +382,6 @@ def _put_aside(place: Place, tier: MemoryTier, key: str, error: Exception) -> st
     except OSError:
         return f"is damaged ({error!r})"
     return f"is damaged ({error!r}) and was dropped, into quarantine"
-
-
-def _is_lasting(error: Exception) -> bool:
-    """Whether an error of the file system is the file's own, and not that of the moment."""
-    return isinstance(error, PermissionError | IsADirectoryError) or (
-        isinstance(error, OSError) and error.errno == errno.EIO
-    )
 
 
 def _is_sound(place: Place, key: str) -> bool:

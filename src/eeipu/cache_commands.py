@@ -129,7 +129,7 @@ def clear(
 def _open(location: str, shared: bool) -> StageCache:
     """The cache at a location, where there is one: a look should not make a directory."""
     fs, root = fsspec.url_to_fs(location)
-    if not fs.exists(root):
+    if not fs.exists(root) or not fs.ls(root):
         raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
     return StageCache(location, shared=shared)
 

@@ -1,15 +1,19 @@
 """Entries in a directory: one file each, which appears whole or not at all.
 
+eeipu-cache                 says that this is a cache's (`eeipu.folders`)
 entries/ab/<key>.stage      the entries, in 256 folders by a digest of the key
 hits/ab/<digest>            8 bytes for every time an entry was loaded: the seconds it took
 partial/<name>              entries that are being written, each locked by its writer
 quarantine/<key>.<name>     damaged entries
 locks/ uses/ pins/          see `eeipu.holders`
+
+Whatever else somebody put there is left alone: only files with such names are removed.
 """
 
 import fcntl
 import mmap
 import os
+import re
 import stat
 import struct
 import time
@@ -35,10 +39,10 @@ from eeipu.entries import (
     read_payload,
     write_entry,
 )
-from eeipu.errors import ConfigurationError
+from eeipu.folders import check_private, mark_as_cache
 from eeipu.stores import Pending
 
-__all__ = ["DirectoryStore", "check_private"]
+__all__ = ["DirectoryStore"]
 
 _SUFFIX = ".stage"
 
@@ -57,27 +61,13 @@ _NOT_OURS = (
     "entries"
 )
 
+# What this module calls its own files, and nothing else is removed.
+_PARTIAL = re.compile("[0-9a-f]{32}")
+_DIGEST = re.compile("[0-9a-f]{32}")
+_QUARANTINED = re.compile(r".+\.[0-9a-f]{8}")
+_FOLDER = re.compile("[0-9a-f]{2}")
+
 _HIT = struct.Struct("<d")
-
-
-def check_private(root: Path) -> None:
-    """Refuse a directory that others than this user can write to.
-
-    Raises:
-        ConfigurationError: It belongs to somebody else, or its mode lets others write.
-    """
-    status = root.stat()
-    problem = None
-    if status.st_uid != os.geteuid():
-        problem = f"belongs to the user {status.st_uid}, not to {os.geteuid()}"
-    elif status.st_mode & _WRITABLE_BY_OTHERS:
-        problem = f"can be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    if problem is not None:
-        raise ConfigurationError(
-            f"the cache directory {str(root)!r} {problem}. Loading an entry can run the code of "
-            f"whoever wrote it: choose another directory, chmod it to 0700, or, if you would run "
-            f"their code, say so with StageCache(..., shared=True)."
-        )
 
 
 @dataclass
@@ -99,7 +89,8 @@ class DirectoryStore:
         now: Seconds since 1970.
 
     Raises:
-        ConfigurationError: Others can write to the directory, and it is not `shared`.
+        ConfigurationError: Others can write to the directory, and it is not `shared`; or it holds
+            something, and that is not a cache.
         OSError: It cannot be made.
     """
 
@@ -119,15 +110,19 @@ class DirectoryStore:
         self._mkdir(root)
         if not shared:
             check_private(root)
-        with suppress(OSError):  # a directory that can only be read is a cache too
-            self.clean()
+        mark_as_cache(root)
+        self._is_clean = False
 
     def _mkdir(self, path: Path) -> None:
-        mode = 0o777 if self._shared else 0o700
-        # Not with `parents` alone, which gives the mode to the last folder only.
-        if path != self.root:
-            path.parent.mkdir(mode, parents=True, exist_ok=True)
-        path.mkdir(mode, parents=True, exist_ok=True)
+        if path.is_dir():
+            return
+        self._mkdir(path.parent)
+        is_private = not self._shared and path.is_relative_to(self.root)
+        path.mkdir(0o700 if is_private else 0o777, exist_ok=True)
+        with suppress(PermissionError):  # a parent in which we may make folders, and not look
+            _sync(str(path.parent))
+        if path == self.root:  # anew, when somebody removed it
+            mark_as_cache(path)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/entries/{_names(key)[0]}"
@@ -190,6 +185,9 @@ class DirectoryStore:
 
     def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
         """See `Store`."""
+        if not self._is_clean:  # not when it is opened: who only looks changes nothing
+            self._is_clean = True
+            self.clean()
         pending = _Partial(self, header.key)
         try:
             pending.header = write_entry(pending.file, header, segments, durable=True)
@@ -217,8 +215,14 @@ class DirectoryStore:
         """Move what a writer has finished to where readers look, for good."""
         path = self._path(key)
         folder = os.path.dirname(path)
-        self._mkdir(Path(folder))
-        os.replace(partial, path)
+        while True:
+            try:
+                self._mkdir(Path(folder))
+                os.replace(partial, path)
+                break
+            except FileNotFoundError:  # `tidy` may have removed the folder, still empty, again
+                if not os.path.exists(partial):
+                    raise
         _sync(folder)
 
     def mark(self, key: str, load_s: float) -> None:
@@ -304,30 +308,29 @@ class DirectoryStore:
             os.replace(self._path(key), folder / name)
             self.delete(key)  # its hits
 
-    def quarantined_bytes(self) -> int:
-        """See `Store`."""
-        return sum(size_bytes for size_bytes, _ in _files(f"{self.root}/quarantine").values())
-
     def empty_quarantine(self) -> int:
         """See `Store`."""
-        return _remove(_paths(self.root / "quarantine"))
+        return _remove(_paths(self.root / "quarantine", _QUARANTINED))
 
     def clean(self, *, thoroughly: bool = False) -> int:
         """See `Store`."""
-        removed = sum(map(_remove_if_dead, _paths(self.root / "partial")))
+        removed = sum(map(_remove_if_dead, _paths(self.root / "partial", _PARTIAL)))
         return removed + (_remove(self._orphans()) if thoroughly else 0)
 
     def _orphans(self) -> list[Path]:
         """The hits of entries that have gone."""
         digests = set(map(_digest, self.sizes()))
-        return [path for path in self.root.glob("hits/*/*") if path.name not in digests]
+        folders = _paths(self.root / "hits", _FOLDER)
+        hits = [path for folder in folders for path in _paths(folder, _DIGEST)]
+        return [path for path in hits if path.name not in digests]
 
     def tidy(self) -> None:
-        """Remove the folders that are empty."""
-        folders = [path for path, _, _ in os.walk(self.root, topdown=False)]
-        for path in folders[:-1]:
-            with suppress(OSError):  # it holds something, or somebody just put it there
-                os.rmdir(path)
+        """Remove empty folders of entries and hits; `partial/`, `locks/` and `uses/` stay."""
+        for kind in ("entries", "hits"):
+            folders = _paths(self.root / kind, _FOLDER)
+            for path in (*folders, self.root / kind):
+                with suppress(OSError):  # it holds something, or somebody just put it there
+                    path.rmdir()
 
 
 class _Partial:
@@ -383,7 +386,7 @@ def _files(path: str) -> dict[str, tuple[int, float]]:
     files: dict[str, tuple[int, float]] = {}
     try:
         listed = os.scandir(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return files
     with listed:
         for each in listed:
@@ -394,10 +397,11 @@ def _files(path: str) -> dict[str, tuple[int, float]]:
     return files
 
 
-def _paths(folder: Path) -> list[Path]:
+def _paths(folder: Path, named: re.Pattern[str]) -> list[Path]:
+    """What is in a folder under names of ours."""
     try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
+        return [path for path in folder.iterdir() if named.fullmatch(path.name)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

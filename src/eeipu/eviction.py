@@ -95,8 +95,6 @@ class Room:
         sizes.pop(header.key, None)  # it is replaced
         excess = sum(sizes.values()) + header.file_bytes - max_bytes
         self._costs[header.key] = header.cost
-        if excess + self._store.quarantined_bytes() > 0:
-            self._store.empty_quarantine()
         if excess <= 0:
             return True
         spare = SPARE * max_bytes if len(sizes) > MANY_ENTRIES else 0.0

@@ -10,9 +10,11 @@ storage outlive it, as the study does.
 """
 
 import json
+import re
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
@@ -27,6 +29,7 @@ PIN_LIFETIME_S = 30 * 24 * 3600.0
 
 _UPKEEP = "locks/upkeep"
 _PINS = ".json"
+_PARTIAL = re.compile("[0-9a-f]{32}")
 
 
 class Pins(Protocol):
@@ -101,7 +104,10 @@ class FilePins:
         old = [
             self._path(owner) for owner, (_, since_s) in self.read().items() if since_s <= oldest_s
         ]
-        unwanted = old + [path for path in self._paths("") if not path.endswith(_PINS)]
+        # Half-written ones have names of their own; what has neither name is somebody else's.
+        unwanted = old + [
+            path for path in self._paths("") if _PARTIAL.fullmatch(path.rpartition("/")[2])
+        ]
         for path in unwanted:
             self._fs.rm_file(path)
         return len(unwanted)
@@ -147,15 +153,23 @@ class Holders:
     def using(self, keys: Iterable[str]) -> Iterator[None]:
         """Have nobody drop these keys meanwhile."""
         with ExitStack() as held:
-            with suppress(Exception):  # as for a claim
+            try:
                 held.callback(self._say_use(keys).release)
+            except Exception as error:  # as for a claim
+                warnings.warn(
+                    f"others may drop cache entries that a running trial needs ({error!r}); its "
+                    f"stages may have to run again",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
             yield
 
     def _say_use(self, keys: Iterable[str]) -> Lease:
         with self.upkeep():
-            lease = self._leases.acquire(f"uses/{uuid.uuid4().hex}", _listed(keys))
-        assert lease is not None  # nobody else has this name
-        return lease
+            while True:
+                lease = self._leases.acquire(f"uses/{uuid.uuid4().hex}", _listed(keys))
+                if lease is not None:  # else somebody looked at it, new as it was
+                    return lease
 
     def pin(self, owner: str, keys: Iterable[str], *, lasting: bool = True) -> None:
         """Have nobody drop these keys, and let go of what the owner pinned before.
@@ -192,11 +206,14 @@ class Holders:
     def clean(self) -> int:
         """Remove what killed processes left, and pins that count no more. During `upkeep`."""
         for folder in ("uses", "locks"):
-            self._leases.living(folder)
+            self._leases.living(folder, clean=True)
         return self._pins.clean(self._now() - PIN_LIFETIME_S)
 
     def kept(self) -> set[str]:
-        """The keys that nobody may drop now. During `upkeep`, so that there are no more soon."""
+        """The keys that nobody may drop now; nothing is changed.
+
+        During `upkeep`, so that there are no more soon; a list for people needs no such care.
+        """
         oldest_s = self._now() - PIN_LIFETIME_S
         pinned = (keys for keys, since_s in self._pins.read().values() if since_s > oldest_s)
         return self.used().union(*pinned)

@@ -18,12 +18,16 @@ knowing. Leases save work; nothing relies on them for a right value.
 import errno
 import fcntl
 import json
+import math
 import os
+import re
 import socket
 import tempfile
 import threading
 import time
 import uuid
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +48,9 @@ __all__ = [
 # How file systems say that they have no locks, or no lock server.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
+# The names that `eeipu.holders` gives, also while `_link` makes them: no other file is a lease.
+_NAME = re.compile(r"(upkeep|[0-9a-f]+)(\.[0-9a-f]{32})?")
+
 # A tenth of what a stage that is worth caching takes, and a request every so often.
 BEAT_S = 10.0
 # Five missed beats: a process that swaps or waits for a slow server is not dead yet.
@@ -52,6 +59,8 @@ EXPIRY_S = 60.0
 # Between two looks at a lease that somebody else has: short at first, for work of milliseconds.
 _FIRST_WAIT_S = 0.001
 _LONGEST_WAIT_S = 0.25
+# Who waits longer wants to know for what.
+_SILENT_WAIT_S = 60.0
 
 
 class Lease(Protocol):
@@ -73,22 +82,52 @@ class Leases(Protocol):
         """
         ...
 
-    def living(self, folder: str) -> list[bytes]:
-        """What the living holders of names in a folder say; names of dead ones are removed."""
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
+        """What the living holders of names in a folder say.
+
+        Args:
+            folder: The beginning of the names.
+            clean: Whether the names of dead holders are removed; else nothing is changed.
+        """
         ...
 
 
 @contextmanager
-def wait_for(leases: Leases, name: str) -> Iterator[None]:
-    """Hold a name, waiting for it if need be."""
-    wait_s = _FIRST_WAIT_S
+def wait_for(
+    leases: Leases, name: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
+    """Hold a name, waiting for it if need be; a wait of a minute is told in a warning."""
+    wait_s, warn_s = _FIRST_WAIT_S, clock() + _SILENT_WAIT_S
     while (lease := leases.acquire(name)) is None:
+        if clock() >= warn_s:
+            _warn_of_wait(name)
+            warn_s = math.inf
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
     try:
         yield
     finally:
         lease.release()
+
+
+def _warn_of_wait(name: str) -> None:
+    warnings.warn(
+        f"still waiting for the cache's {name!r} after {_SILENT_WAIT_S:.0f} s: another process or "
+        f"thread holds it, at work on the same stage or stuck; the place is free when it ends.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _call_in_children(forget: Callable[[], None]) -> None:
+    """Have a method called in every process forked from this one while its object lives."""
+    method = weakref.WeakMethod(forget)
+
+    def call() -> None:
+        if (living := method()) is not None:
+            living()
+
+    os.register_at_fork(after_in_child=call)
 
 
 class LocalLeases:
@@ -106,8 +145,8 @@ class LocalLeases:
             self._held[name] = content
         return _LocalLease(self._held, name)
 
-    def living(self, folder: str) -> list[bytes]:
-        """See `Leases`."""
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:  # noqa: ARG002
+        """See `Leases`; a holder here dies with its place."""
         with self._lock:
             return [said for name, said in self._held.items() if name.startswith(f"{folder}/")]
 
@@ -127,6 +166,15 @@ class FileLeases:
     def __init__(self, root: Path, *, private: bool = True) -> None:
         self._root = root
         self._mode = 0o600 if private else 0o666
+        self._held: set[_FileLease] = set()
+        _call_in_children(self._forget)
+
+    def _forget(self) -> None:
+        # The kernel keeps a lock until the last process that has the file open ends: a forked
+        # child that outlives the holder must not be one.
+        for lease in self._held:
+            lease.forget()
+        self._held.clear()
 
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
@@ -136,20 +184,23 @@ class FileLeases:
         try:
             if _is_ours(descriptor):
                 os.write(descriptor, content)
-                return _FileLease(path, descriptor)
+                lease = _FileLease(path, descriptor, self._held.discard)
+                self._held.add(lease)
+                return lease
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
         return None
 
-    def living(self, folder: str) -> list[bytes]:
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
         """See `Leases`."""
         try:
-            paths = sorted((self._root / folder).iterdir())
+            listed = sorted((self._root / folder).iterdir())
         except FileNotFoundError:
             return []
-        return [said for path in paths if (said := _said(path)) is not None]
+        paths = [path for path in listed if _NAME.fullmatch(path.name)]
+        return [said for path in paths if (said := _said(path, clean)) is not None]
 
 
 def has_locks(root: Path) -> bool:
@@ -163,16 +214,28 @@ def has_locks(root: Path) -> bool:
 
 
 class _FileLease:
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(
+        self, path: Path, descriptor: int, released: Callable[["_FileLease"], None]
+    ) -> None:
         self._path = path
-        self._descriptor = descriptor
+        self._descriptor: int | None = descriptor
+        self._released = released
 
     def release(self) -> None:
+        if self._descriptor is None:  # its holder is the process that this one was forked from
+            return
         with suppress(OSError):
             self._path.unlink()  # while it is still held, so that it is certainly ours
-        # Not by closing alone: a child process may have inherited the open file.
+        # Not by closing alone: a process that was forked just now may have the file open.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)
+        self._released(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the file; the lock stays with the other processes that have it open."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def _is_ours(descriptor: int) -> bool:
@@ -186,16 +249,17 @@ def _is_ours(descriptor: int) -> bool:
     return os.fstat(descriptor).st_nlink > 0
 
 
-def _said(path: Path) -> bytes | None:
-    """What a lease file's holder says; `None` if the holder is dead, and then it is removed."""
+def _said(path: Path, clean: bool) -> bytes | None:
+    """What a lease file's holder says; `None` if the holder is dead: then `clean` removes it."""
     try:
         descriptor = os.open(path, os.O_RDWR)  # NFS locks only what is open for writing
     except OSError:  # released since it was listed
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with suppress(OSError):
-            path.unlink()
+        if clean:
+            with suppress(OSError):
+                path.unlink()
         return None
     except BlockingIOError:
         return os.read(descriptor, os.fstat(descriptor).st_size)
@@ -232,6 +296,7 @@ class BeatingLeases:
         self._seen: dict[str, tuple[bytes, float]] = {}
         self._lock = threading.Lock()
         self._heart: threading.Thread | None = None
+        _call_in_children(self._forget)
 
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
@@ -250,22 +315,37 @@ class BeatingLeases:
             if self._heart is None:
                 self._heart = threading.Thread(target=self._beat, daemon=True)
                 self._heart.start()
-        return _BeatingLease(self, path)
+        return _BeatingLease(self, path, said["token"])
 
-    def release(self, path: str) -> None:
-        """Give back what `acquire` held."""
+    def release(self, path: str, token: str) -> None:
+        """Give back what `acquire` held, unless it was taken for dead and another holds it."""
         with self._lock:
-            self._held.pop(path, None)
-            self._remove(path)
+            if self._held.get(path, {}).get("token") != token:
+                return
+            del self._held[path]
+            if self._is_still(path, token):
+                self._remove(path)
 
-    def living(self, folder: str) -> list[bytes]:
+    def _is_still(self, path: str, token: str) -> bool:
+        body = self._read(path)
+        return body is not None and bool(json.loads(body)["token"] == token)
+
+    def _forget(self) -> None:
+        # Called in a forked child: the leases are its parent's, and so are the thread and the lock.
+        self._held = {}
+        self._heart = None
+        self._lock = threading.Lock()
+
+    def living(self, folder: str, *, clean: bool = False) -> list[bytes]:
         """See `Leases`."""
         self._fs.invalidate_cache()
         found = []
-        for path in self._fs.find(f"{self._root}/{folder}"):
+        listed = self._fs.find(f"{self._root}/{folder}", maxdepth=1)
+        for path in (each for each in listed if _NAME.fullmatch(each.rpartition("/")[2])):
             body = self._read(path)
             if self._is_dead(path, body):
-                self._remove(path)
+                if clean:
+                    self._remove(path)
             elif body is not None:
                 found.append(str(json.loads(body)["content"]).encode())
         return found
@@ -314,8 +394,11 @@ class BeatingLeases:
             time.sleep(self._beat_s)
             beats += 1
             with self._lock:  # so that what is given back meanwhile is not written again
-                for path, said in self._held.items():
+                for path, said in list(self._held.items()):
                     with suppress(Exception):  # the next beat may get through
+                        if not self._is_still(path, said["token"]):
+                            del self._held[path]  # taken for dead: another may hold it
+                            continue
                         self._fs.pipe_file(path, json.dumps({**said, "beats": beats}).encode())
 
 
@@ -330,12 +413,13 @@ def _link(path: str, body: bytes) -> None:
 
 
 class _BeatingLease:
-    def __init__(self, leases: BeatingLeases, path: str) -> None:
+    def __init__(self, leases: BeatingLeases, path: str, token: str) -> None:
         self._leases = leases
         self._path = path
+        self._token = token
 
     def release(self) -> None:
-        self._leases.release(self._path)
+        self._leases.release(self._path, self._token)
 
 
 def _this_process() -> dict[str, Any]:

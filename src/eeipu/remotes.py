@@ -1,5 +1,6 @@
 """Entries as objects of a remote file system: whatever fsspec reaches."""
 
+import re
 import tempfile
 import uuid
 from collections.abc import Hashable, Sequence
@@ -23,6 +24,10 @@ from eeipu.stores import Pending
 __all__ = ["RemoteStore"]
 
 _SUFFIX = ".stage"
+
+# What this module calls its own objects, and nothing else is removed.
+_PARTIAL = re.compile("[0-9a-f]{32}")
+_QUARANTINED = re.compile(r".+\.[0-9a-f]{8}")
 
 # Here an upload appears whole, when it ends; elsewhere it is given another name until then.
 _UPLOADS_APPEAR_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"}
@@ -132,23 +137,18 @@ class RemoteStore:
         with suppress(FileNotFoundError):  # another reader was faster
             self.fs.mv(self._path(key), f"{self.root}/quarantine/{name}")
 
-    def quarantined_bytes(self) -> int:
-        """See `Store`."""
-        self.fs.invalidate_cache()
-        found = self.fs.find(f"{self.root}/quarantine", detail=True)
-        return sum(int(info["size"]) for info in found.values())
-
     def empty_quarantine(self) -> int:
         """See `Store`."""
-        return self._remove("quarantine")
+        return self._remove("quarantine", _QUARANTINED)
 
     def clean(self, *, thoroughly: bool = False) -> int:
         """See `Store`; nothing tells a dead writer's upload from a slow one's but patience."""
-        return self._remove("partial") if thoroughly else 0
+        return self._remove("partial", _PARTIAL) if thoroughly else 0
 
-    def _remove(self, folder: str) -> int:
+    def _remove(self, folder: str, named: re.Pattern[str]) -> int:
         self.fs.invalidate_cache()
-        paths = self.fs.find(f"{self.root}/{folder}")
+        listed = self.fs.find(f"{self.root}/{folder}")
+        paths = [path for path in listed if named.fullmatch(path.rpartition("/")[2])]
         for path in paths:
             with suppress(FileNotFoundError):
                 self.fs.rm_file(path)

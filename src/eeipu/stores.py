@@ -77,10 +77,6 @@ class Store(Protocol):
         """Put a damaged entry aside, where nobody takes it for sound."""
         ...
 
-    def quarantined_bytes(self) -> int:
-        """What damaged entries take that were put aside."""
-        ...
-
     def empty_quarantine(self) -> int:
         """Remove damaged entries that were put aside; their number."""
         ...
@@ -94,7 +90,7 @@ class Store(Protocol):
         ...
 
     def tidy(self) -> None:
-        """Remove empty folders."""
+        """Remove empty folders. During `Holders.upkeep`."""
         ...
 
 
@@ -179,10 +175,6 @@ class MemoryStore:
     def quarantine(self, key: str) -> None:
         """See `Store`; what memory holds cannot be looked at later."""
         self.delete(key)
-
-    def quarantined_bytes(self) -> int:
-        """See `Store`."""
-        return 0
 
     def empty_quarantine(self) -> int:
         """See `Store`."""
