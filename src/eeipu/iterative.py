@@ -7,15 +7,17 @@ which a `Tuner` then models, caches and chooses like any others.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from eeipu.errors import PipelineError
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
-from eeipu.schedule_space import schedule_of, space_of
+from eeipu.schedule_space import described, schedule_of, space_of
 from eeipu.space import Distribution, Params
 from eeipu.stages import Stage
 
@@ -75,6 +77,20 @@ class IterativeStage(Stage):
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
 
+    @property
+    def code(self) -> str:
+        """What stands for the training's code in the keys of its segments."""
+        return f"version {self.version}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What stands for a whole training: its code, its steps, and what is not searched over."""
+        fixed = {
+            name: described(t if space_of(name, t) else as_schedule(t), self.steps)
+            for name, t in self.templates.items()
+        }
+        return f"{self.code}, {self.steps} steps of {_digest(fixed)}"
+
     def schedules(self, params: Params) -> dict[str, Schedule]:
         """The hyper-parameters as functions of the step.
 
@@ -93,8 +109,8 @@ class IterativeStage(Stage):
     ) -> Path:
         """A path followed by so many steps of this stage, and by its evaluation."""
         schedules = self.schedules(params)
-        trained = path.train(self.name, self.fingerprint, schedules, steps, checkpoint_every)
-        return trained.evaluate(self.name, self.fingerprint)
+        trained = path.train(self.name, self.code, schedules, steps, checkpoint_every)
+        return trained.evaluate(self.name, self.code)
 
     def segments(self, spaces: Mapping[int, Mapping[str, Distribution]]) -> list[Stage]:
         """Its stretches as stages of their own, and its evaluation as the last.
@@ -118,20 +134,28 @@ class IterativeStage(Stage):
         if any(start >= stop for start, stop in pairwise(ends)):
             raise PipelineError(f"segments must end at ascending steps, but got {ends[1:]}.")
         assert self.training is not None
-        stages = [
-            self._stage(str(stop), _Segment(self.training, start, stop, self._fixed(space)), space)
+        segments = [
+            (_Segment(self.training, start, stop, self._fixed(space)), space)
             for (start, stop), space in zip(pairwise(ends), spaces.values(), strict=True)
         ]
-        return [*stages, self._stage("evaluation", _Evaluation(self.training), {})]
+        stages = [
+            self._stage(str(segment.stop), segment, space, segment.values)
+            for segment, space in segments
+        ]
+        return [*stages, self._stage("evaluation", _Evaluation(self.training), {}, {})]
 
     def _stage(
-        self, suffix: str, function: Callable[..., Any], space: Mapping[str, Distribution]
+        self,
+        suffix: str,
+        function: Callable[..., Any],
+        space: Mapping[str, Distribution],
+        fixed: Mapping[str, Any],
     ) -> Stage:
         return Stage(
             f"{self.name}@{suffix}",
             space,
             function,
-            version=self.version,
+            version=f"{self.version}, {_digest(fixed)}" if fixed else self.version,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
         )
@@ -212,6 +236,11 @@ class _Segment:
     stop: int
     fixed: Mapping[str, Schedule]
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values that no space has, over these steps."""
+        return {name: described(s, self.stop, self.start) for name, s in self.fixed.items()}
+
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         schedules = {**self.fixed, **{name: as_schedule(value) for name, value in params.items()}}
         training = self.training
@@ -227,6 +256,10 @@ class _Evaluation:
 
     def __call__(self, saved: Any) -> Any:
         return self.training.evaluate(self.training.load(saved))
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def stage_path(

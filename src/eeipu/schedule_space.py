@@ -21,10 +21,11 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from eeipu.errors import SpaceError
+from eeipu.fingerprint import value_digest
 from eeipu.schedule import Schedule, as_schedule
 from eeipu.space import Categorical, Distribution, Params
 
-__all__ = ["OneOf", "Searchable", "schedule_of", "space_of"]
+__all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of"]
 
 
 @dataclass(frozen=True, init=False)
@@ -115,3 +116,27 @@ def _filled(name: str, template: Any, params: Params) -> Any:
             return tuple(_filled(f"{name}_{k}", part, params) for k, part in enumerate(template))
         case _:
             return template
+
+
+def described(template: Any, stop: int, start: int = 0) -> Any:
+    """What a template is apart from its parameters' ranges, as JSON: equal for equal training.
+
+    Args:
+        template: The template, as given to `space_of`.
+        stop: Schedules count by their values over steps `[start, stop)`.
+        start: The first of them.
+    """
+    match template:
+        case BaseDistribution():
+            return "searched"  # its value is a hyper-parameter of the call
+        case Searchable(kind=kind, arguments=arguments):
+            parts = {name: described(part, stop) for name, part in arguments.items()}
+            return [value_digest(kind), parts]
+        case OneOf(choices=choices):
+            return {name: described(part, stop, start) for name, part in choices.items()}
+        case list() | tuple():
+            return [described(part, stop) for part in template]
+        case Schedule():
+            return [(run.start, run.stop, run.value) for run in template.runs(stop, start)]
+        case _:
+            return value_digest(template)
