@@ -161,7 +161,9 @@ def path_prefix(config, marker):
 def test_a_job_travels_as_bytes(tmp_path):
     stages = {each.name: each for each in pipeline().stages}
     job = cloudpickle.dumps((stages, ("data",), str(tmp_path), None))
-    (result,) = _run_elsewhere(job, [Work("key", Kind.PLAIN, "prep", {"dims": 8})], None)
+    (result,) = _run_elsewhere(
+        job, [Work("key", Kind.PLAIN, "prep", "version 1", {"dims": 8})], None
+    )
     assert StageCache(tmp_path).get(result.key) == [("prep", "data", 8)]
 
 

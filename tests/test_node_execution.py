@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from counting import TRAINING, pipeline, prep
+from counting import TRAINING, pipeline, prep, train
 
 from eeipu import StageCache, stage
 from eeipu.iterative import Training, iterative, stage_path
@@ -105,6 +105,15 @@ def test_values_are_numbers_or_metrics(output, value):
     def score():
         return output
 
-    work = Work("key", Kind.PLAIN, "score", {})
+    work = Work("key", Kind.PLAIN, "score", "version 1", {})
     (result,) = run_works([work], {"score": score}, (), None, StageCache())
     assert result.value == value
+
+
+def test_other_code_is_refused():
+    cache = StageCache()
+    (result,) = run_works(works(), by_name([prep, train(version="2")]), ("data",), None, cache)
+    assert "as 'version 1', and the worker has 'version 2'" in result.error
+    (result,) = run_works(works(), by_name([prep]), ("data",), None, cache)
+    assert "the worker has none of that name" in result.error
+    assert works()[0].key not in cache

@@ -8,6 +8,7 @@ from eeipu.clusters import Outcome, Report
 from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated import SimulatedCluster
 from eeipu.paths import Path
+from eeipu.plan_nodes import RequestState
 from eeipu.plan_runner import StudyRun, run_studies
 from eeipu.scheduling import Scheduler
 from eeipu.search_plan import SearchPlan
@@ -157,3 +158,32 @@ def test_missing_inputs_are_only_tried_again():
     study = StudyRun("study", Noting([{"lr": 0.1}], 1), lambda c, step: Path().call("s", "v", c))
     run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), Outcome.MISSING))
     assert study.values == {(0, 1): 0.1}
+
+
+@pytest.mark.parametrize("other", [Path("other inputs"), Path()])
+def test_what_was_asked_of_other_inputs_or_code_stays_open(other, tmp_path):
+    old = other.train("fit", "v" if other.upstream else "old", {"lr": 0.1}, 9)
+    plan = SearchPlan(tmp_path / "plan.db")
+    plan.request("gone", 0, old)
+    plan.close()
+    plan = SearchPlan(tmp_path / "plan.db")
+    with pytest.warns(RuntimeWarning, match="1 open requests of earlier runs are on other inputs"):
+        study = run(Noting([{"lr": 0.1}], 9), lr_of, plan)
+    assert study.values == {(0, 9): 0.1}
+    assert plan.spent_s == 9
+    (request,) = plan.requests("gone")
+    assert request.state is RequestState.OPEN
+    plan.request("new", 0, old)  # its code is back
+    assert [node.key for node in plan.tree if node.is_ready] == [old.key(9)]
+
+
+def test_what_stays_open_can_be_cancelled(tmp_path):
+    plan = SearchPlan(tmp_path / "plan.db")
+    plan.request("gone", 0, Path("other").train("fit", "v", {"lr": 0.1}, 9))
+    plan.close()
+    plan = SearchPlan(tmp_path / "plan.db")
+    with pytest.warns(RuntimeWarning):
+        run(Noting([{"lr": 0.1}], 9), lr_of, plan)
+    plan.cancel("gone", 0)
+    assert plan.suspend() == []
+    assert all(node.needs == 0 for node in plan.tree)

@@ -285,5 +285,5 @@ def stage_path(
         if isinstance(stage, IterativeStage):
             path = stage.extend(path, own, steps, checkpoint_every)
         else:
-            path = path.call(stage.name, stage.fingerprint, own)
+            path = path.call(stage.name, stage.code, own)
     return path

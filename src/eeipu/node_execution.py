@@ -25,6 +25,7 @@ class Work:
     Attributes:
         key: The node's content key.
         kind: What is to be done; `stage`: of which stage.
+        fingerprint: What stood for the stage's code when the node was asked for.
         params: The hyper-parameters of a plain stage; of training, as functions of its step.
         start: The first step of training; `stop`: the first that is not its.
     """
@@ -32,6 +33,7 @@ class Work:
     key: str
     kind: Kind
     stage: str
+    fingerprint: str
     params: Mapping[str, Any]
     start: int = 0
     stop: int = 1
@@ -61,9 +63,10 @@ def work_of(node: PlanNode) -> Work:
     first = node.stretches[0]
     call, origin = first.call, first.origin
     if call.kind is not Kind.TRAINING:
-        return Work(node.key, call.kind, call.stage, dict(call.params))
+        return Work(node.key, call.kind, call.stage, call.fingerprint, dict(call.params))
     schedules = node.path.schedules(node.start)
-    return Work(node.key, call.kind, call.stage, schedules, node.start - origin, node.stop - origin)
+    start, stop = node.start - origin, node.stop - origin
+    return Work(node.key, call.kind, call.stage, call.fingerprint, schedules, start, stop)
 
 
 @dataclass
@@ -97,10 +100,12 @@ def run_works(
         A result for each node that was begun: the last may have failed.
     """
     try:
+        for work in works:
+            _check_code(work, stages)
         held = _begin(works[0], stages, inputs, upstream, cache)
     except CacheMiss:
         return [WorkResult(works[0].key, is_missing=True)]
-    except Exception:  # the user's own `load`
+    except Exception:  # other code, or the user's own `load`
         return [WorkResult(works[0].key, error=traceback.format_exc())]
     results: list[WorkResult] = []
     for work in works:
@@ -132,6 +137,17 @@ def _begin(
     if first.kind is Kind.EVALUATION or (first.kind is Kind.TRAINING and first.start > 0):
         return _Held(state=_training(stages[first.stage]).load(saved))
     return _Held((saved,))
+
+
+def _check_code(work: Work, stages: Mapping[str, Stage]) -> None:
+    """Other code must not leave its output under this key."""
+    stage = stages.get(work.stage)
+    if stage is None or stage.code != work.fingerprint:
+        raise PipelineError(
+            f"the plan has stage {work.stage!r} as {work.fingerprint!r}, and the worker has "
+            f"{'none of that name' if stage is None else repr(stage.code)}; give path_of and the "
+            f"cluster the same stages."
+        )
 
 
 def _run(work: Work, stage: Stage, held: _Held) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 The clock is the cluster's: the same code runs on real executors and in virtual time.
 """
 
+import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from eeipu.errors import ConfigurationError
 from eeipu.paths import Path
 from eeipu.plan_nodes import Answer
 from eeipu.scheduling import Resources, Scheduler
+from eeipu.search_plan import SearchPlan
 
 __all__ = ["Algorithm", "Ask", "Move", "PathOf", "Stop", "StudyRun", "run_studies"]
 
@@ -142,7 +144,7 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
 
     Args:
         studies: Studies with different names. What another process has asked the plan for and
-            was not answered is run too.
+            was not answered is run too, where inputs and code are the same.
         scheduler: Of the plan that they share.
         cluster: Where nodes run.
 
@@ -155,6 +157,7 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         raise ConfigurationError("two studies have one name; each needs a name of its own.")
     for study in studies:
         study.act(study.algorithm.start(), scheduler)
+    _suspend(scheduler.plan)
     reports: Sequence[Report] | None = ()
     while True:
         _deliver(by_name, scheduler, cluster)
@@ -174,6 +177,19 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         for report in sorted(reports, key=lambda r: r.outcome is not Outcome.STOPPED):
             _record(report, scheduler)
         scheduler.plan.trim()
+
+
+def _suspend(plan: SearchPlan) -> None:
+    """Say what is left open, as these stages and inputs would give other values for it."""
+    dormant = plan.suspend()
+    if dormant:
+        warnings.warn(
+            f"{len(dormant)} open requests of earlier runs are on other inputs or code, such as "
+            f"{dormant[0].node.describe()!r} of study {dormant[0].study!r}; they stay open, and "
+            f"are run together with studies on the same inputs and code.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _deliver(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:

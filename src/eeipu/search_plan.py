@@ -75,6 +75,8 @@ class SearchPlan:
         self._unreferenced: dict[str, PlanNode] = {}
         self._changed: list[PlanNode] = []
         self._splits: list[tuple[PlanNode, PlanNode]] = []
+        self._asked: set[str | tuple[str, str]] = set()
+        self._dormant: dict[int, Request] = {}
         self._last_id = 0
         self._answers: list[Answer] = []
         self._restore()
@@ -89,6 +91,7 @@ class SearchPlan:
         Raises:
             PipelineError: The path cannot be stored.
         """
+        self._wake(path)
         key = path.key(len(path))
         asked = self._requests.get((study, trial), {}).get(key)
         if asked is not None and asked.state is not RequestState.CANCELLED:
@@ -108,10 +111,27 @@ class SearchPlan:
         """Give up a trial: its open requests, and its hold on states. Others keep theirs."""
         for request in self._requests.get((study, trial), {}).values():
             if request.state is RequestState.OPEN:
-                node = request.node
                 self._close(request, RequestState.CANCELLED)
-                self._need(node, -1)
+                if self._dormant.pop(request.id, None) is None:
+                    self._need(request.node, -1)
         self.release(study, trial)
+
+    def suspend(self) -> list[Request]:
+        """Leave for later what earlier processes asked for on other inputs, or of other code.
+
+        Call it when this process has asked for something. What is suspended stays open, and is
+        wanted again when somebody asks for a path on the same inputs and code.
+
+        Returns:
+            All requests that are suspended.
+        """
+        for request in self.requests():
+            is_waiting = request.state is RequestState.OPEN and request.id not in self._dormant
+            if is_waiting and not self._is_asked(request.node):
+                request.node.requests = tuple(r for r in request.node.requests if r is not request)
+                self._dormant[request.id] = request
+                self._need(request.node, -1)
+        return list(self._dormant.values())
 
     def release(self, study: str, trial: int) -> None:
         """Say that a trial will not go on, so that its last state may go when room is needed."""
@@ -245,6 +265,18 @@ class SearchPlan:
         self._store.close()
 
     # --- the counts ---------------------------------------------------------------------------
+
+    def _wake(self, path: Path) -> None:
+        """Note whose inputs and code are asked for, and open what was suspended and is theirs."""
+        before = len(self._asked)
+        self._asked |= _origins(path, len(path))
+        if self._dormant and len(self._asked) > before:
+            awake = [r for r in self._dormant.values() if self._is_asked(r.node)]
+            for request in awake:
+                self._open(self._dormant.pop(request.id))
+
+    def _is_asked(self, node: PlanNode) -> bool:
+        return _origins(node.path, node.stop) <= self._asked
 
     def _add(self, path: Path, owner: tuple[str, int]) -> PlanNode:
         """The node that ends a path; new nodes have a state where the cache has it."""
@@ -410,6 +442,12 @@ class SearchPlan:
         node.has_state = row.has_state and is_kept
         self._note_references(node)
         return row.has_state
+
+
+def _origins(path: Path, stop: int) -> set[str | tuple[str, str]]:
+    """The inputs' key and the code of a path up to a position."""
+    calls = (stretch.call for stretch in path.between(0, stop))
+    return {path.upstream, *((call.stage, call.fingerprint) for call in calls)}
 
 
 def _cached_value(cache: StageCache, key: str) -> Any:

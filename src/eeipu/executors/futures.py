@@ -68,6 +68,8 @@ class FuturesCluster:
         by_name = {stage.name: stage for stage in stages}
         self._job: Any = (by_name, inputs, cache)
         if not self._is_local:  # a cache has locks, which do not travel
+            for stage in stages:
+                stage.code  # noqa: B018 - kept for workers, where it may not be readable
             self._job = cloudpickle.dumps((by_name, inputs, cache.location, cache.max_bytes))
         self._cache = cache
         self._free = [Resources(1.0, 1.0)] * workers if isinstance(workers, int) else list(workers)
