@@ -138,6 +138,24 @@ def test_a_worker_that_dies_is_replaced_and_its_node_run_again(tmp_path, renews)
     assert max(node.losses for node in plan.tree) == 1
 
 
+def test_a_worker_that_always_dies_fails_nobody_else(tmp_path):
+    mine = study(FullTraining([config("kills", 3), *(config("naps", n) for n in (1, 2, 3))], 4))
+    plan = SearchPlan(cache=StageCache(tmp_path))
+    with FuturesCluster(
+        lambda: ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")),
+        pipeline().stages,
+        ("data",),
+        plan.cache,
+        4,
+    ) as cluster:
+        run_studies([mine], Scheduler(plan), cluster)
+    assert mine.values == {(1, 4): 0.75, (2, 4): 0.5, (3, 4): 0.25}
+    assert mine.errors.keys() == {(0, 4)}
+    assert sorted(node.losses for node in plan.tree)[-2:] == [0, 3]
+    worked_s = sum(node.cost_s for node in plan.tree if node.has_state and node.cost_s is not None)
+    assert plan.spent_s > worked_s  # what was lost is paid for
+
+
 def test_what_a_dead_worker_left_in_the_cache_is_not_lost(tmp_path):
     marker = Constant(str(tmp_path / "marker"))
     configs = [{"prep.dims": 8, "train.lr": Piecewise([0.5, "dies"], [2]), "train.marker": marker}]

@@ -236,7 +236,7 @@ def _record(report: Report, scheduler: Scheduler) -> None:
         case Outcome.LOST:
             plan.lose(node, report.cost_s)
         case Outcome.STOPPED:
-            plan.stop(node)
+            plan.stop(node, report.cost_s)
         case Outcome.MISSING:
             plan.stop(node)
             assert node.parent is not None

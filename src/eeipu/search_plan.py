@@ -181,10 +181,17 @@ class SearchPlan:
         """A worker has taken a node."""
         node.is_running = True
 
-    def stop(self, node: PlanNode) -> None:
-        """A worker will not run a node that it has taken."""
+    def stop(self, node: PlanNode, cost_s: float = 0.0) -> None:
+        """A worker will not run a node that it has taken, or not to the end.
+
+        Args:
+            node: The node, which becomes ready again.
+            cost_s: Seconds that were spent in vain.
+        """
         node.is_running = False
         self._changed.append(node)
+        if cost_s > 0.0:
+            self._charge(node, cost_s)
 
     def complete(self, node: PlanNode, cost_s: float, value: Any = None) -> None:
         """A node has run.
@@ -223,8 +230,7 @@ class SearchPlan:
             node: The node; after `max_losses` times it has failed.
             cost_s: Seconds that were spent in vain.
         """
-        self.stop(node)
-        self._charge(node, cost_s)
+        self.stop(node, cost_s)
         node.losses += 1
         if node.losses >= self._max_losses:
             self.fail(node, 0.0, f"its worker died {node.losses} times: {node.describe()}")
