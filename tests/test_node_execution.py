@@ -117,3 +117,21 @@ def test_other_code_is_refused():
     (result,) = run_works(works(), by_name([prep]), ("data",), None, cache)
     assert "the worker has none of that name" in result.error
     assert works()[0].key not in cache
+
+
+def test_an_output_that_does_not_fit_the_cache_is_a_failure():
+    cache = StageCache(max_bytes=10)
+    with pytest.warns(RuntimeWarning, match="was not kept"):
+        (result,) = run_works(works(), by_name(), ("data",), None, cache)
+    assert "'prep' made does not fit the cache" in result.error
+
+
+def test_a_value_need_not_fit_the_cache():
+    @stage(version="1")
+    def score():
+        return 0.5
+
+    work = Work("key", Kind.PLAIN, "score", "version 1", {})
+    with pytest.warns(RuntimeWarning, match="was not kept"):
+        (result,) = run_works([work], {"score": score}, (), None, StageCache(max_bytes=1))
+    assert result.value == 0.5

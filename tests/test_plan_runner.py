@@ -119,10 +119,10 @@ def test_studies_need_names_of_their_own():
 
 
 class Unreliable:
-    """A cluster whose first two reports are of another kind."""
+    """A cluster whose first reports are of another kind."""
 
-    def __init__(self, inner, outcome):
-        self.inner, self.outcome, self.left = inner, outcome, 1
+    def __init__(self, inner, outcome, left=1):
+        self.inner, self.outcome, self.left = inner, outcome, left
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
@@ -151,6 +151,13 @@ def test_a_state_that_is_missing_is_made_again():
     run_studies([study], Scheduler(plan), unreliable)
     assert study.values == {(0, 9): 0.1}
     assert plan.spent_s == 18
+
+
+def test_a_state_that_is_missing_for_ever_is_a_failure():
+    study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    unreliable = Unreliable(cluster(lr_of), Outcome.MISSING, 99)
+    run_studies([study], Scheduler(SearchPlan()), unreliable)
+    assert "was not in the cache 3 times" in study.errors[0, 9]
 
 
 def test_missing_inputs_are_only_tried_again():

@@ -116,6 +116,11 @@ def run_works(
             synchronize_devices()
             cost_s = clock() - began
             cache.put(work.key, output, cost=cost_s)
+            if value is None and work.key not in cache:
+                raise PipelineError(
+                    f"what stage {work.stage!r} made does not fit the cache, so nothing could go "
+                    f"on from it; give the StageCache more than max_bytes={cache.max_bytes!r}."
+                )
         except (Exception, SystemExit):
             results.append(WorkResult(work.key, clock() - began, error=traceback.format_exc()))
             return results

@@ -238,6 +238,6 @@ def _record(report: Report, scheduler: Scheduler) -> None:
         case Outcome.STOPPED:
             plan.stop(node, report.cost_s)
         case Outcome.MISSING:
-            plan.stop(node)
             assert node.parent is not None
             plan.forget(node.parent)
+            plan.lose(node, why="the state that it begins from was not in the cache")

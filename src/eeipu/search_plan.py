@@ -223,17 +223,18 @@ class SearchPlan:
             self._answer(request, error)
             self._need(request.node, -1)
 
-    def lose(self, node: PlanNode, cost_s: float = 0.0) -> None:
-        """A worker has died while it ran a node, which becomes ready again.
+    def lose(self, node: PlanNode, cost_s: float = 0.0, why: str = "its worker died") -> None:
+        """A worker has died while it ran a node, or could not begin it; it becomes ready again.
 
         Args:
             node: The node; after `max_losses` times it has failed.
             cost_s: Seconds that were spent in vain.
+            why: What has happened.
         """
         self.stop(node, cost_s)
         node.losses += 1
         if node.losses >= self._max_losses:
-            self.fail(node, 0.0, f"its worker died {node.losses} times: {node.describe()}")
+            self.fail(node, 0.0, f"{why} {node.losses} times: {node.describe()}")
         else:
             self._save(node)
 
