@@ -5,7 +5,7 @@ import pytest
 from eeipu.accounts import account
 from eeipu.algorithms import FullTraining
 from eeipu.clusters import Outcome, Report
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.executors.simulated import SimulatedCluster
 from eeipu.paths import Path
 from eeipu.plan_nodes import RequestState
@@ -194,3 +194,37 @@ def test_what_stays_open_can_be_cancelled(tmp_path):
     plan.cancel("gone", 0)
     assert plan.suspend() == []
     assert all(node.needs == 0 for node in plan.tree)
+
+
+class Interrupted(SimulatedCluster):
+    def wait(self):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_plan_can_be_run_again():
+    plan = SearchPlan()
+    study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    with pytest.raises(KeyboardInterrupt):
+        run_studies([study], Scheduler(plan), Interrupted(1, lambda node: 1.0, lr_of))
+    assert not any(node.is_running for node in plan.tree)
+    assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}
+
+
+class Forgetful(SimulatedCluster):
+    """A cluster whose workers never report."""
+
+    def wait(self):
+        return None
+
+
+def test_requests_that_nobody_answers_are_no_good_end():
+    study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    with pytest.raises(PipelineError, match="1 requests are open"):
+        run_studies([study], Scheduler(SearchPlan()), Forgetful(1, lambda node: 1.0, lr_of))
+
+
+def test_a_plan_is_closed_as_a_context(tmp_path):
+    refused = pytest.raises(ConfigurationError, match="close it if it is in this process")
+    with SearchPlan(tmp_path / "plan.db"), refused:
+        SearchPlan(tmp_path / "plan.db")
+    SearchPlan(tmp_path / "plan.db").close()

@@ -116,11 +116,8 @@ def run_works(
             synchronize_devices()
             cost_s = clock() - began
             cache.put(work.key, output, cost=cost_s)
-            if value is None and work.key not in cache:
-                raise PipelineError(
-                    f"what stage {work.stage!r} made does not fit the cache, so nothing could go "
-                    f"on from it; give the StageCache more than max_bytes={cache.max_bytes!r}."
-                )
+            if value is None:
+                _check_kept(work, cache)
         except (Exception, SystemExit):
             results.append(WorkResult(work.key, clock() - began, error=traceback.format_exc()))
             return results
@@ -152,6 +149,15 @@ def _check_code(work: Work, stages: Mapping[str, Stage]) -> None:
             f"the plan has stage {work.stage!r} as {work.fingerprint!r}, and the worker has "
             f"{'none of that name' if stage is None else repr(stage.code)}; give path_of and the "
             f"cluster the same stages."
+        )
+
+
+def _check_kept(work: Work, cache: StageCache) -> None:
+    """What cannot be kept would be computed again for ever."""
+    if work.key not in cache:
+        raise PipelineError(
+            f"what stage {work.stage!r} made does not fit the cache, so nothing could go on from "
+            f"it; give the StageCache more than max_bytes={cache.max_bytes!r}."
         )
 
 

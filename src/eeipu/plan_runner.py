@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eeipu.clusters import Cluster, Outcome, Report
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.paths import Path
 from eeipu.plan_nodes import Answer
 from eeipu.scheduling import Resources, Scheduler
@@ -150,14 +150,28 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
 
     Raises:
         ConfigurationError: Two studies share a name, or a node fits no worker.
+        PipelineError: The cluster has nothing to do any more, and there are open requests.
     """
     studies = list(studies)
     by_name = {study.name: study for study in studies}
     if len(by_name) < len(studies):
         raise ConfigurationError("two studies have one name; each needs a name of its own.")
-    for study in studies:
-        study.act(study.algorithm.start(), scheduler)
-    _suspend(scheduler.plan)
+    try:
+        for study in studies:
+            study.act(study.algorithm.start(), scheduler)
+        _suspend(scheduler.plan)
+        _run(by_name, scheduler, cluster)
+    finally:  # also after an interrupt: the same plan can be run again
+        scheduler.plan.stop_all()
+    if scheduler.plan.waiting:
+        raise PipelineError(
+            f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
+            f"make a new Scheduler and run the studies again."
+        )
+
+
+def _run(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
+    """Deliver, submit and wait until nothing runs."""
     reports: Sequence[Report] | None = ()
     while True:
         _deliver(by_name, scheduler, cluster)

@@ -44,7 +44,7 @@ class SearchPlan:
     """What is wanted, what is running, and what is there.
 
     A plan is for one thread. Its clients request and cancel; a scheduler starts nodes; whoever
-    runs them reports.
+    runs them reports. As a context it is closed at the end.
 
     Args:
         location: A file that keeps the plan; `None`: it ends with the process.
@@ -52,7 +52,7 @@ class SearchPlan:
         max_losses: A node under which so many workers have died has failed.
 
     Raises:
-        ConfigurationError: The file cannot be opened, or another process has it.
+        ConfigurationError: The file cannot be opened, or another plan has it.
 
     Attributes:
         tree: The stage tree of all requests, whatever has become of them.
@@ -80,6 +80,12 @@ class SearchPlan:
         self._last_id = 0
         self._answers: list[Answer] = []
         self._restore()
+
+    def __enter__(self) -> "SearchPlan":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- clients ------------------------------------------------------------------------------
 
@@ -125,9 +131,8 @@ class SearchPlan:
         Returns:
             All requests that are suspended.
         """
-        for request in self.requests():
-            is_waiting = request.state is RequestState.OPEN and request.id not in self._dormant
-            if is_waiting and not self._is_asked(request.node):
+        for request in self.waiting:
+            if not self._is_asked(request.node):
                 request.node.requests = tuple(r for r in request.node.requests if r is not request)
                 self._dormant[request.id] = request
                 self._need(request.node, -1)
@@ -154,6 +159,15 @@ class SearchPlan:
             for request in each.values()
         ]
         return sorted(found, key=lambda request: request.id)
+
+    @property
+    def waiting(self) -> list[Request]:
+        """The open requests, without those that are suspended."""
+        return [
+            request
+            for request in self.requests()
+            if request.state is RequestState.OPEN and request.id not in self._dormant
+        ]
 
     @property
     def studies(self) -> list[str]:
@@ -192,6 +206,13 @@ class SearchPlan:
         self._changed.append(node)
         if cost_s > 0.0:
             self._charge(node, cost_s)
+
+    def stop_all(self) -> None:
+        """No worker will report any more."""
+        for node in self.tree:
+            assert isinstance(node, PlanNode)
+            if node.is_running:
+                self.stop(node)
 
     def complete(self, node: PlanNode, cost_s: float, value: Any = None) -> None:
         """A node has run.
