@@ -1,5 +1,7 @@
 """Studies on a plan: what algorithms are told, and what comes back."""
 
+import math
+
 import pytest
 
 from eeipu.accounts import account
@@ -58,7 +60,7 @@ def test_one_of_several_metrics_is_the_objective():
     assert study.values == {(0, 9): 0.7}
 
 
-@pytest.mark.parametrize("value", [{"loss": 3.0}, None, "good"])
+@pytest.mark.parametrize("value", [{"loss": 3.0}, None, "good", {"f1": math.nan}])
 def test_what_is_no_objective_is_a_failure_of_the_trial(value):
     algorithm = Noting([{"lr": 0.1}], 9)
     study = run(algorithm, lambda node: value, objective="f1")

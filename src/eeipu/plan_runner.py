@@ -3,6 +3,7 @@
 The clock is the cluster's: the same code runs on real executors and in virtual time.
 """
 
+import math
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,10 @@ class StudyRun:
         self.act(self.algorithm.tell(request.trial, step, told), scheduler)
 
     def _number(self, value: Any) -> float:
-        return float(value if self.objective is None else value[self.objective])
+        number = float(value if self.objective is None else value[self.objective])
+        if math.isnan(number):
+            raise ValueError("NaN is neither good nor bad")
+        return number
 
 
 def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
