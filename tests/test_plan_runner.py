@@ -12,6 +12,7 @@ from eeipu.executors.simulated import SimulatedCluster
 from eeipu.paths import Path
 from eeipu.plan_nodes import RequestState
 from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.schedule import MultiStep
 from eeipu.scheduling import Scheduler
 from eeipu.search_plan import SearchPlan
 
@@ -196,6 +197,18 @@ def test_what_stays_open_can_be_cancelled(tmp_path):
     plan.cancel("gone", 0)
     assert plan.suspend() == []
     assert all(node.needs == 0 for node in plan.tree)
+
+
+def test_an_invalid_configuration_is_a_failure_of_its_trial():
+    def milestones(config, step):
+        return path_of({"lr": MultiStep(0.1, config["milestones"])}, step)
+
+    algorithm = Noting([{"milestones": each} for each in ([2, 4], [6, 4], [6, 8])], 9)
+    study = StudyRun("study", algorithm, milestones)
+    run_studies([study], Scheduler(SearchPlan()), cluster(lambda node: 0.5))
+    assert study.values.keys() == {(0, 9), (2, 9)}
+    assert "must ascend" in study.errors[1, 9]
+    assert (1, 9, None) in algorithm.told
 
 
 class Interrupted(SimulatedCluster):

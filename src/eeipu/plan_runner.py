@@ -5,12 +5,13 @@ The clock is the cluster's: the same code runs on real executors and in virtual 
 
 import math
 import warnings
+from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eeipu.clusters import Cluster, Outcome, Report
-from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.errors import ConfigurationError, PipelineError, SpaceError
 from eeipu.paths import Path
 from eeipu.plan_nodes import Answer
 from eeipu.scheduling import Resources, Scheduler
@@ -57,7 +58,10 @@ class Algorithm(Protocol):
 
 
 class PathOf(Protocol):
-    """Makes a path of a configuration, trained up to a step and evaluated there."""
+    """Makes a path of a configuration, trained up to a step and evaluated there.
+
+    A `SpaceError` says that the configuration is none, such as milestones that do not ascend.
+    """
 
     def __call__(self, config: Mapping[str, Any], step: int) -> Path:
         """The path."""
@@ -106,17 +110,27 @@ class StudyRun:
         return max(self.values, key=lambda place: sign * self.values[place])
 
     def act(self, moves: Iterable[Move], scheduler: Scheduler) -> None:
-        """Turn an algorithm's moves into requests."""
-        plan = scheduler.plan
-        for move in moves:
-            if isinstance(move, Stop):
-                plan.release(self.name, move.trial)
-                continue
-            path = self.path_of(move.config, move.step)
-            self.configs[move.trial] = move.config
-            self._open[move.trial, path.key(len(path))] = move.step
-            plan.request(self.name, move.trial, path)
-            scheduler.follow()
+        """Turn an algorithm's moves into requests; a configuration that is none has failed."""
+        pending = deque([moves])
+        while pending:
+            invalid = []
+            for move in pending.popleft():
+                if isinstance(move, Stop):
+                    scheduler.plan.release(self.name, move.trial)
+                    continue
+                try:
+                    self._request(move, scheduler)
+                except SpaceError as error:
+                    self.errors[move.trial, move.step] = str(error)
+                    invalid.append(move)
+            pending.extend(self.algorithm.tell(m.trial, m.step, None) for m in invalid)
+
+    def _request(self, ask: Ask, scheduler: Scheduler) -> None:
+        path = self.path_of(ask.config, ask.step)
+        self.configs[ask.trial] = ask.config
+        self._open[ask.trial, path.key(len(path))] = ask.step
+        scheduler.plan.request(self.name, ask.trial, path)
+        scheduler.follow()
 
     def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> None:
         """Take an answer to the algorithm, and do what it says."""
