@@ -273,7 +273,7 @@ def stage_path(
 
     Args:
         stages: Plain and iterative stages, first to last.
-        params: `"stage.param"` -> value; for iterative stages also schedules.
+        params: `"stage.param"` -> value or schedule; plain stages get its value at step 0.
         upstream: The key of the run's inputs.
         steps: How far to train iterative stages.
         checkpoint_every: Save iterative stages also at every multiple of so many steps.
@@ -285,5 +285,6 @@ def stage_path(
         if isinstance(stage, IterativeStage):
             path = stage.extend(path, own, steps, checkpoint_every)
         else:
-            path = path.call(stage.name, stage.code, own)
+            values = {k: v(0) if isinstance(v, Schedule) else v for k, v in own.items()}
+            path = path.call(stage.name, stage.code, values)
     return path

@@ -22,7 +22,7 @@ from optuna.distributions import BaseDistribution
 
 from eeipu.errors import SpaceError
 from eeipu.fingerprint import value_digest
-from eeipu.schedule import Schedule, as_schedule
+from eeipu.schedule import Function, Schedule, as_schedule
 from eeipu.space import Categorical, Distribution, Params
 
 __all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of"]
@@ -93,12 +93,25 @@ def schedule_of(name: str, template: Any, params: Params) -> Schedule:
     Args:
         name: The hyper-parameter, as given to `space_of`.
         template: The template, as given to `space_of`.
-        params: The configuration; it may hold other parameters too.
+        params: The configuration; it may hold other parameters too. A parameter may be a schedule
+            itself: then the template counts at each step as it is with the values there.
 
     Raises:
         SpaceError: The schedule does not take the values chosen for it.
     """
-    return as_schedule(_filled(name, template, params))
+    moving = {k: params[k] for k in space_of(name, template) if _is_moving(params.get(k))}
+    if not moving or isinstance(template, BaseDistribution):
+        return as_schedule(_filled(name, template, params))
+
+    def value(step: int) -> Any:
+        now = {key: schedule(step) for key, schedule in moving.items()}
+        return schedule_of(name, template, {**params, **now})(step)
+
+    return Function(value)
+
+
+def _is_moving(value: Any) -> bool:
+    return isinstance(value, Schedule)
 
 
 def _filled(name: str, template: Any, params: Params) -> Any:
