@@ -243,3 +243,27 @@ def test_a_plan_is_closed_as_a_context(tmp_path):
     with SearchPlan(tmp_path / "plan.db"), refused:
         SearchPlan(tmp_path / "plan.db")
     SearchPlan(tmp_path / "plan.db").close()
+
+
+def failing(plan, outcome=Outcome.FAILED, left=1):
+    study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), outcome, left))
+    return study
+
+
+def test_a_failure_is_kept_until_it_is_to_be_tried_again():
+    plan = SearchPlan()
+    assert failing(plan).errors
+    assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).errors == {(0, 9): "boom"}
+    plan.retry("other")
+    assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).errors
+    plan.retry("study")
+    assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}
+    assert all(node.needs == 0 for node in plan.tree)
+
+
+def test_dead_workers_are_forgotten_when_a_plan_is_opened_anew(tmp_path):
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert "its worker died 3 times" in failing(plan, Outcome.LOST, 3).errors[0, 9]
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}

@@ -101,7 +101,11 @@ class SearchPlan:
         key = path.key(len(path))
         asked = self._requests.get((study, trial), {}).get(key)
         if asked is not None and asked.state is not RequestState.CANCELLED:
-            if asked.state is RequestState.ANSWERED:
+            if asked.state is RequestState.ANSWERED and _was_cleared(asked.node):
+                asked.state = RequestState.OPEN
+                self._store.set_state(asked.id, asked.state)
+                self._open(asked)
+            elif asked.state is RequestState.ANSWERED:
                 self._answer(asked, None if asked.node.value is not None else error_of(asked.node))
             return asked
         text = path.to_json() if self._store.location is not None else ""
@@ -144,6 +148,17 @@ class SearchPlan:
         if node is not None:
             node.holds -= 1
             self._note_references(node)
+
+    def retry(self, study: str | None = None) -> None:
+        """Clear failures: whoever asks again has them tried again, when their causes are gone.
+
+        Args:
+            study: Only those on paths that this study has asked for; all by default.
+        """
+        for request in self.requests(study):
+            for node in request.node.ancestry():
+                if node.error is not None or node.losses:
+                    self._clear(node)
 
     def take_answers(self) -> list[Answer]:
         """The answers since the last call."""
@@ -355,6 +370,15 @@ class SearchPlan:
         self._changed.append(node)
         self._changed.extend(child for child in node.children.values() if child.must_run)
 
+    def _clear(self, node: PlanNode) -> None:
+        """Let a node that has failed run again, for whom it is needed."""
+        before = node.must_run
+        node.error, node.losses = None, 0
+        self._save(node)
+        if node.must_run != before and node.parent is not None:
+            self._need(node.parent, 1)
+        self._changed.append(node)
+
     def _need(self, node: PlanNode, by: int) -> None:
         """Add to what a node is needed for, and up the tree as far as that changes anything."""
         each: PlanNode | None = node
@@ -465,11 +489,18 @@ class SearchPlan:
         node = self.tree[row.key]
         assert isinstance(node, PlanNode)
         node.cost_s, node.payer, node.value = row.cost_s, row.payer, row.value
-        node.error, node.losses = row.error, row.losses
+        if row.losses < self._max_losses:  # workers may have died of what is over now
+            node.error, node.losses = row.error, row.losses
         is_kept = self.cache is None or node.key in self.cache or node.value is not None
         node.has_state = row.has_state and is_kept
         self._note_references(node)
         return row.has_state
+
+
+def _was_cleared(node: PlanNode) -> bool:
+    """Whether a node that was asked for never ran, and no failure says why."""
+    never_ran = not node.has_state and node.value is None and node.cost_s is None
+    return never_ran and error_of(node) is None
 
 
 def _origins(path: Path, stop: int) -> set[str | tuple[str, str]]:
