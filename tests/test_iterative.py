@@ -4,7 +4,7 @@ import pytest
 from counting import LR, TRAINING, pipeline, prep, train
 
 from eeipu import Float, Pipeline, StageCache, Tuner
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, SpaceError
 from eeipu.iterative import IterativeStage, Training, iterative, stage_path
 from eeipu.keys import inputs_key
 from eeipu.paths import Kind
@@ -177,3 +177,10 @@ def test_templates_become_schedules():
         "lr": Constant(0.2),
         "decay": Constant(0.1),
     }
+
+
+@pytest.mark.parametrize("name", ["lr", "rate"])
+def test_values_that_would_not_count_are_refused(name):
+    stage = train({"lr": 0.1}, version="1")
+    with pytest.raises(SpaceError, match=f"does not search over '{name}'"):
+        stage.schedules({name: 0.5})

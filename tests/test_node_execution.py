@@ -96,6 +96,7 @@ def test_training_of_a_stage_that_is_plain_now_is_told():
         (3, 3.0),
         ({"a": np.array(1.0)}, {"a": 1.0}),
         ({"a": "b"}, None),
+        ({"a": 1.0, "confusion": [[1, 2]]}, {"a": 1.0}),
         ([1.0], None),
         (np.zeros(2), None),
     ],

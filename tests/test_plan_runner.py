@@ -67,7 +67,9 @@ def test_what_is_no_objective_is_a_failure_of_the_trial(value):
     study = run(algorithm, lambda node: value, objective="f1")
     assert algorithm.told == [(0, 9, None)]
     assert "is no objective" in study.errors[0, 9]
-    with pytest.raises(ConfigurationError, match="has no value yet"):
+    with pytest.raises(
+        ConfigurationError, match=r"has no value yet; its first failure was: .* is no objective"
+    ):
         _ = study.best
 
 

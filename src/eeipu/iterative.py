@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, SpaceError
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
 from eeipu.schedule_space import described, schedule_of, space_of
@@ -96,7 +96,21 @@ class IterativeStage(Stage):
 
         Args:
             params: Values of the stage's space, or schedules in the place of hyper-parameters.
+
+        Raises:
+            SpaceError: A parameter is neither, so that its value would not count.
         """
+        unknown = [
+            name
+            for name, value in params.items()
+            if name not in self.space
+            and not (name in self.templates and isinstance(value, Schedule))
+        ]
+        if unknown:
+            raise SpaceError(
+                f"stage {self.name!r} does not search over {unknown[0]!r}, but over "
+                f"{list(self.space)}; give it a distribution, or pass a schedule."
+            )
         return {
             name: params[name]
             if isinstance(params.get(name), Schedule)

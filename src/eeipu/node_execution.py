@@ -46,7 +46,7 @@ class WorkResult:
     Attributes:
         key: The node's content key.
         cost_s: Seconds that it took.
-        value: What an evaluation or a plain stage returned, if it is a number or a dict of them.
+        value: What an evaluation or a plain stage returned: a number, or the numbers of a dict.
         error: The traceback, where it failed.
         is_missing: Whether the state to begin from could not be loaded.
     """
@@ -188,10 +188,10 @@ def _training(stage: Stage) -> Training:
 
 
 def _number_or_metrics(output: Any) -> Any:
-    """A number or a dict of numbers as plain Python; `None` for anything else."""
+    """A number, or the numbers of a dict, as plain Python; `None` where there is none."""
     if isinstance(output, Mapping):
         metrics = {str(name): _number(each) for name, each in output.items()}
-        return None if None in metrics.values() else metrics
+        return {name: each for name, each in metrics.items() if each is not None} or None
     return _number(output)
 
 

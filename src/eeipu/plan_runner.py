@@ -105,7 +105,9 @@ class StudyRun:
             ConfigurationError: There is no value yet.
         """
         if not self.values:
-            raise ConfigurationError(f"study {self.name!r} has no value yet; run it first.")
+            first = next(iter(self.errors.values()), None)
+            remedy = "run it first." if first is None else f"its first failure was: {first}"
+            raise ConfigurationError(f"study {self.name!r} has no value yet; {remedy}")
         sign = -1.0 if self.minimize else 1.0
         return max(self.values, key=lambda place: sign * self.values[place])
 
