@@ -11,9 +11,9 @@ from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.executors.simulated import SimulatedCluster
 from eeipu.paths import Path
 from eeipu.plan_nodes import RequestState
-from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.plan_runner import Ask, Stop, StudyRun, run_studies
 from eeipu.schedule import MultiStep
-from eeipu.scheduling import Scheduler
+from eeipu.scheduling import FIFO, Scheduler
 from eeipu.search_plan import SearchPlan
 
 
@@ -269,3 +269,20 @@ def test_dead_workers_are_forgotten_when_a_plan_is_opened_anew(tmp_path):
         assert "its worker died 3 times" in failing(plan, Outcome.LOST, 3).errors[0, 9]
     with SearchPlan(tmp_path / "plan.db") as plan:
         assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}
+
+
+def test_a_trial_that_is_stopped_is_not_run_on():
+    class Impatient(Noting):
+        def start(self):
+            return [Ask(0, {"lr": 0.1}, 100), Ask(1, {"lr": 0.2}, 1), Ask(2, {"lr": 0.3}, 200)]
+
+        def tell(self, trial, step, value):
+            super().tell(trial, step, value)
+            return [Stop(trial), Stop(2)]
+
+    plan, clock = SearchPlan(), cluster(lr_of)
+    algorithm = Impatient([], 9)
+    run_studies([StudyRun("study", algorithm, path_of)], Scheduler(plan, FIFO), clock)
+    assert algorithm.told == [(1, 1, 0.2), (0, 100, 0.1)]
+    assert plan.requests()[2].state is RequestState.CANCELLED
+    assert clock.now() == 100

@@ -37,7 +37,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Stop:
-    """A trial will not go on."""
+    """A trial will not go on; what it has asked for and nobody else wants is not run."""
 
     trial: int
 
@@ -118,7 +118,7 @@ class StudyRun:
             invalid = []
             for move in pending.popleft():
                 if isinstance(move, Stop):
-                    scheduler.plan.release(self.name, move.trial)
+                    scheduler.plan.cancel(self.name, move.trial)
                     continue
                 try:
                     self._request(move, scheduler)
