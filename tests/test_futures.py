@@ -68,7 +68,13 @@ def test_threads_answer_every_trial():
         plan.tree.distinct_steps
     )
     assert cluster.now() > 0
-    assert cluster.offers() == [Resources(1.0, 1.0)]
+    assert cluster.offers() == [Resources(1.0, 0.0)]
+
+
+def test_workers_have_the_gpus_that_they_are_given():
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, [], (), StageCache(), 2, gpus=0.5)
+    assert cluster.offers() == [Resources(1.0, 0.5)]
 
 
 def test_processes_share_states_through_a_directory(tmp_path):

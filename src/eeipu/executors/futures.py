@@ -45,8 +45,8 @@ class FuturesCluster:
         stages: The pipeline's stages.
         inputs: The run's inputs.
         cache: The plan's cache. It must be a directory unless all workers are threads.
-        workers: How many batches run at once, with one CPU core and one GPU each; or what each
-            worker has.
+        workers: How many batches run at once, with one CPU core each; or what each worker has.
+        gpus: How many GPUs each worker has, where `workers` is a number.
         clock: Seconds that only grow.
 
     Raises:
@@ -61,6 +61,7 @@ class FuturesCluster:
         cache: StageCache,
         workers: int | Sequence[Resources] = 1,
         clock: Clock = time.perf_counter,
+        gpus: float = 0.0,
     ) -> None:
         self._renew = executor if not isinstance(executor, Executor) else None
         self._executor = executor if isinstance(executor, Executor) else executor()
@@ -77,7 +78,8 @@ class FuturesCluster:
                 stage.code  # noqa: B018 - kept for workers, where it may not be readable
             self._job = cloudpickle.dumps((by_name, inputs, cache.location, cache.max_bytes))
         self._cache = cache
-        self._free = [Resources(1.0, 1.0)] * workers if isinstance(workers, int) else list(workers)
+        each = Resources(1.0, gpus)
+        self._free = [each] * workers if isinstance(workers, int) else list(workers)
         self._whole = list(self._free)
         self._clock, self._began = clock, clock()
         self._tasks: dict[Future[list[WorkResult]], _Task] = {}
