@@ -1,6 +1,7 @@
 """A pipeline that trains in steps, whose state says what was done to it, for worker processes."""
 
 import os
+import time
 from pathlib import Path
 
 from eeipu import Categorical, Float, Pipeline, stage
@@ -26,6 +27,10 @@ def advance(state, start, stop, hyper_parameters):
         lr = hyper_parameters["lr"](step)
         if lr == "fails":
             raise ValueError("diverged")
+        if lr == "kills":
+            os._exit(1)
+        if lr == "naps":
+            time.sleep(0.1)
         if lr == "dies" and not Path(hyper_parameters["marker"](step)).exists():
             Path(hyper_parameters["marker"](step)).touch()
             os._exit(1)

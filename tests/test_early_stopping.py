@@ -201,3 +201,10 @@ def test_a_failed_trial_makes_room_for_a_new_one():
 @pytest.mark.parametrize("value", [math.inf, 0.0])
 def test_without_others_nobody_is_poor(value):
     assert len(play(MedianStopping(CONFIGS[:1], max_steps=4, every=2), lambda c, s: value)) == 1
+
+
+@pytest.mark.parametrize("algorithm", [SuccessiveHalving, ASHA])
+@pytest.mark.parametrize("rungs", [[], [1, 9, 3, 20]])
+def test_rungs_must_ascend(algorithm, rungs):
+    with pytest.raises(ConfigurationError, match="rungs must be steps in ascending order"):
+        algorithm([], rungs)

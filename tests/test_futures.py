@@ -68,7 +68,13 @@ def test_threads_answer_every_trial():
         plan.tree.distinct_steps
     )
     assert cluster.now() > 0
-    assert cluster.offers() == [Resources(1.0, 1.0)]
+    assert cluster.offers() == [Resources(1.0, 0.0)]
+
+
+def test_workers_have_the_gpus_that_they_are_given():
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, [], (), StageCache(), 2, gpus=0.5)
+    assert cluster.offers() == [Resources(1.0, 0.5)]
 
 
 def test_processes_share_states_through_a_directory(tmp_path):
@@ -138,6 +144,24 @@ def test_a_worker_that_dies_is_replaced_and_its_node_run_again(tmp_path, renews)
     assert max(node.losses for node in plan.tree) == 1
 
 
+def test_a_worker_that_always_dies_fails_nobody_else(tmp_path):
+    mine = study(FullTraining([config("kills", 3), *(config("naps", n) for n in (1, 2, 3))], 4))
+    plan = SearchPlan(cache=StageCache(tmp_path))
+    with FuturesCluster(
+        lambda: ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")),
+        pipeline().stages,
+        ("data",),
+        plan.cache,
+        4,
+    ) as cluster:
+        run_studies([mine], Scheduler(plan), cluster)
+    assert mine.values == {(1, 4): 0.75, (2, 4): 0.5, (3, 4): 0.25}
+    assert mine.errors.keys() == {(0, 4)}
+    assert sorted(node.losses for node in plan.tree)[-2:] == [0, 3]
+    worked_s = sum(node.cost_s for node in plan.tree if node.has_state and node.cost_s is not None)
+    assert plan.spent_s > worked_s  # what was lost is paid for
+
+
 def test_what_a_dead_worker_left_in_the_cache_is_not_lost(tmp_path):
     marker = Constant(str(tmp_path / "marker"))
     configs = [{"prep.dims": 8, "train.lr": Piecewise([0.5, "dies"], [2]), "train.marker": marker}]
@@ -161,7 +185,9 @@ def path_prefix(config, marker):
 def test_a_job_travels_as_bytes(tmp_path):
     stages = {each.name: each for each in pipeline().stages}
     job = cloudpickle.dumps((stages, ("data",), str(tmp_path), None))
-    (result,) = _run_elsewhere(job, [Work("key", Kind.PLAIN, "prep", {"dims": 8})], None)
+    (result,) = _run_elsewhere(
+        job, [Work("key", Kind.PLAIN, "prep", "version 1", {"dims": 8})], None
+    )
     assert StageCache(tmp_path).get(result.key) == [("prep", "data", 8)]
 
 

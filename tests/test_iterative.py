@@ -4,11 +4,12 @@ import pytest
 from counting import LR, TRAINING, pipeline, prep, train
 
 from eeipu import Float, Pipeline, StageCache, Tuner
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, SpaceError
 from eeipu.iterative import IterativeStage, Training, iterative, stage_path
 from eeipu.keys import inputs_key
 from eeipu.paths import Kind
 from eeipu.schedule import Constant, MultiStep
+from eeipu.schedule_space import OneOf, Searchable
 from eeipu.search_plan import SearchPlan
 
 PARAMS = {"prep.dims": 8, "train.lr": "drop", "train.lr_flat": 0.3, "train.lr_drop_initial": 0.5}
@@ -33,7 +34,47 @@ def test_its_code_is_in_its_fingerprint():
     other = Training(TRAINING.init, TRAINING.advance, evaluate=TRAINING.init)
     stages = [iterative(t, {"lr": 0.1}, steps=4) for t in (TRAINING, TRAINING, other)]
     assert stages[0].fingerprint == stages[1].fingerprint != stages[2].fingerprint
-    assert train(version="7").fingerprint == "version 7"
+    assert train(version="7").code == "version 7"
+
+
+def test_steps_and_constants_are_in_its_fingerprint():
+    def value(space, steps):
+        stage = iterative(TRAINING, space, steps, "train", version="1")
+        run = Pipeline([stage], objective="sum").run({}, [0], cache=cache)
+        return run.value
+
+    cache = StageCache()
+    assert value({"lr": 0.1}, 1) == 0.1
+    assert value({"lr": 0.5}, 1) == 0.5
+    assert value({"lr": 0.5}, 5) == 2.5
+    assert value({"lr": MultiStep(0.5, [3])}, 5) == pytest.approx(1.6)
+
+
+def test_what_templates_hold_beside_their_parameters_is_in_its_fingerprint():
+    def fingerprint(milestones, high=1.0):
+        template = OneOf(drop=Searchable(MultiStep, Float(0.1, high), milestones))
+        return iterative(TRAINING, {"lr": template}, 9, version="1").fingerprint
+
+    assert fingerprint([2]) == fingerprint([2], high=0.5) != fingerprint([3])
+
+
+def test_a_schedule_counts_by_its_values_up_to_the_last_step():
+    stages = [
+        iterative(TRAINING, {"lr": lr}, 4, version="1")
+        for lr in (0.1, Constant(0.1), MultiStep(0.1, [4]), lambda step: 0.1, MultiStep(0.1, [3]))
+    ]
+    assert len({stage.fingerprint for stage in stages[:4]}) == 1
+    assert stages[3].fingerprint != stages[4].fingerprint
+
+
+def test_constants_are_in_the_keys_of_segments():
+    cache = StageCache()
+    values = []
+    for lr in (0.1, 0.5):
+        stages = iterative(TRAINING, {"lr": lr}, 4, version="1").segments({2: {}, 4: {}})
+        run = Pipeline(stages, objective="sum").run({}, [0], cache=cache)
+        values.append(run.value)
+    assert values == pytest.approx([0.4, 2.0])
 
 
 def test_code_without_a_source_needs_a_version():
@@ -136,3 +177,10 @@ def test_templates_become_schedules():
         "lr": Constant(0.2),
         "decay": Constant(0.1),
     }
+
+
+@pytest.mark.parametrize("name", ["lr", "rate"])
+def test_values_that_would_not_count_are_refused(name):
+    stage = train({"lr": 0.1}, version="1")
+    with pytest.raises(SpaceError, match=f"does not search over '{name}'"):
+        stage.schedules({name: 0.5})

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from counting import TRAINING, pipeline, prep
+from counting import TRAINING, pipeline, prep, train
 
 from eeipu import StageCache, stage
 from eeipu.iterative import Training, iterative, stage_path
@@ -96,6 +96,7 @@ def test_training_of_a_stage_that_is_plain_now_is_told():
         (3, 3.0),
         ({"a": np.array(1.0)}, {"a": 1.0}),
         ({"a": "b"}, None),
+        ({"a": 1.0, "confusion": [[1, 2]]}, {"a": 1.0}),
         ([1.0], None),
         (np.zeros(2), None),
     ],
@@ -105,6 +106,33 @@ def test_values_are_numbers_or_metrics(output, value):
     def score():
         return output
 
-    work = Work("key", Kind.PLAIN, "score", {})
+    work = Work("key", Kind.PLAIN, "score", "version 1", {})
     (result,) = run_works([work], {"score": score}, (), None, StageCache())
     assert result.value == value
+
+
+def test_other_code_is_refused():
+    cache = StageCache()
+    (result,) = run_works(works(), by_name([prep, train(version="2")]), ("data",), None, cache)
+    assert "as 'version 1', and the worker has 'version 2'" in result.error
+    (result,) = run_works(works(), by_name([prep]), ("data",), None, cache)
+    assert "the worker has none of that name" in result.error
+    assert works()[0].key not in cache
+
+
+def test_an_output_that_does_not_fit_the_cache_is_a_failure():
+    cache = StageCache(max_bytes=10)
+    with pytest.warns(RuntimeWarning, match="was not kept"):
+        (result,) = run_works(works(), by_name(), ("data",), None, cache)
+    assert "'prep' made does not fit the cache" in result.error
+
+
+def test_a_value_need_not_fit_the_cache():
+    @stage(version="1")
+    def score():
+        return 0.5
+
+    work = Work("key", Kind.PLAIN, "score", "version 1", {})
+    with pytest.warns(RuntimeWarning, match="was not kept"):
+        (result,) = run_works([work], {"score": score}, (), None, StageCache(max_bytes=1))
+    assert result.value == 0.5

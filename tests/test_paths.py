@@ -154,3 +154,9 @@ def test_training_takes_at_least_a_step():
 def test_what_json_does_not_have_cannot_be_stored():
     with pytest.raises(PipelineError, match="cannot be stored"):
         Path().call("prep", "v", {"kernel": frozenset("ab")}).to_json()
+
+
+@pytest.mark.parametrize("options", [{"steps": 2.5}, {"steps": 5, "checkpoint_every": 0}])
+def test_steps_are_whole_and_checkpoints_apart(options):
+    with pytest.raises(PipelineError, match=r"got (2\.5; steps are whole|0)\."):
+        Path().train("fit", "v", {"lr": 0.1}, **options)

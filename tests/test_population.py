@@ -2,12 +2,15 @@
 
 import pytest
 
+from eeipu import Float, Pipeline, stage
 from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated import SimulatedCluster
+from eeipu.iterative import Training, iterative, stage_path
 from eeipu.paths import Path
 from eeipu.plan_runner import Ask, Stop, StudyRun, run_studies
 from eeipu.population import PopulationBasedTraining
 from eeipu.schedule import Constant, MultiStep
+from eeipu.schedule_space import OneOf, Searchable
 from eeipu.scheduling import Scheduler
 from eeipu.search_plan import SearchPlan
 
@@ -32,7 +35,7 @@ def test_the_worst_go_on_from_the_best_with_another_value():
     copy, model = moves[0].config, moves[1].config
     assert [copy["lr"](step) for step in (0, 9)] == [0.2, 0.2] == [model["lr"](9)] * 2
     assert copy["lr"](10) in (0.2 * 0.8, 0.2 * 1.2)
-    assert copy["loss"] == model["loss"] == Constant("a")
+    assert copy["loss"] == model["loss"] == "a"
     assert moves[3].config["lr"] == Constant(0.4)
     assert all(move.step == 20 for move in moves.values())
 
@@ -84,3 +87,34 @@ def test_a_population_of_failures_ends():
 def test_a_population_that_makes_no_sense_is_refused(configs, share):
     with pytest.raises(ConfigurationError, match="a population needs"):
         PopulationBasedTraining(configs, 20, every=10, share=share)
+
+
+def test_parameters_of_templates_and_of_plain_stages_can_be_explored():
+    @stage(space={"alpha": Float(0.0, 1.0)}, version="1")
+    def prep(data, *, alpha):
+        return data
+
+    drop = Searchable(MultiStep, Float(0.1, 1.0), [3], 0.5)
+    template = OneOf(flat=Float(0.1, 1.0), drop=drop)
+    train = iterative(Training(int, max, float), {"lr": template}, 9, "train", version="1")
+    pipeline = Pipeline([prep, train])
+    names = {"prep.alpha": 0.5, "train.lr": "drop", "train.lr_flat": 0.3}
+    configs = [names | {"train.lr_drop_initial": value} for value in (0.2, 0.4, 0.6, 0.8)]
+    paths = {}
+
+    def noted(config, step):
+        paths[step] = stage_path(pipeline.stages, config, "", step)
+        return paths[step]
+
+    plan = SearchPlan()
+    algorithm = PopulationBasedTraining(configs, 9, every=3, factors=[2.0], seed=0)
+    study = StudyRun("pbt", algorithm, noted)
+    cluster = SimulatedCluster(2, lambda node: float(node.steps), lambda node: node.cost_s or 1.0)
+    run_studies([study], Scheduler(plan), cluster)
+    assert len(study.values) == 12
+    assert study.errors == {}
+    lr = study.configs[3]["train.lr_drop_initial"]
+    rate = train.schedules({"lr": "drop", "lr_flat": 0.3, "lr_drop_initial": lr})
+    assert rate["lr"](0) == lr(0)
+    assert rate["lr"](6) == 0.5 * lr(6) == 0.5 * 2.0 * lr(0)
+    assert all(path.stretches[0].call.params == {"alpha": 0.5} for path in paths.values())

@@ -240,3 +240,8 @@ def test_cancelling_a_shorter_path_changes_nothing_above():
     scheduler = Scheduler(plan)
     plan.cancel("study", 0)
     assert scheduler.waiting().remaining == 51
+
+
+def test_a_stage_that_is_gone_takes_one_core():
+    resources = stage_resources([])(Path().call("gone", "v", {}).stretches[0].call)
+    assert resources == Resources(1.0, 0.0)

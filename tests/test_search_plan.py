@@ -508,7 +508,7 @@ def test_a_killed_process_loses_nothing_that_was_reported(tmp_path):
 
 def test_one_process_at_a_time_has_a_plan(tmp_path):
     plan = SearchPlan(tmp_path / "plan.db")
-    with pytest.raises(ConfigurationError, match="one process at a time"):
+    with pytest.raises(ConfigurationError, match="one SearchPlan at a time"):
         SearchPlan(tmp_path / "plan.db")
     plan.close()
     plan.close()

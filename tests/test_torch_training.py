@@ -10,10 +10,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    random_split,
+)
 
 from eeipu import StageCache
 from eeipu.algorithms import FullTraining
+from eeipu.errors import ConfigurationError
 from eeipu.executors.futures import FuturesCluster
 from eeipu.iterative import iterative, stage_path
 from eeipu.plan_runner import StudyRun, run_studies
@@ -122,6 +132,80 @@ def test_resuming_in_the_last_batch_of_an_epoch_and_just_after_it():
     for stops in ([4, 11], [5, 11], [6, 11], [10, 11]):
         resumed = state_after(kind, stops, schedules)
         assert same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def seeded():
+    return torch.Generator().manual_seed(1)
+
+
+class Turning(Sampler):
+    """Begins one row later in every epoch; says so where `is_saved`."""
+
+    def __init__(self, rows, is_saved):
+        self.rows, self.turn = rows, 0
+        if is_saved:
+            self.state_dict = lambda: {"turn": self.turn}
+            self.load_state_dict = lambda saved: setattr(self, "turn", saved["turn"])
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __iter__(self):
+        self.turn += 1
+        return ((row + self.turn) % len(self) for row in range(len(self)))
+
+
+SAMPLERS = {
+    "random": lambda rows: {
+        "sampler": RandomSampler(rows, generator=seeded()),
+        "batch_size": 8,
+    },
+    "weighted": lambda rows: {
+        "sampler": WeightedRandomSampler(torch.ones(48), 48, generator=seeded()),
+        "batch_size": 8,
+    },
+    "batches": lambda rows: {
+        "batch_sampler": BatchSampler(RandomSampler(rows, generator=seeded()), 8, False)
+    },
+    "own": lambda rows: {"sampler": Turning(rows, True), "batch_size": 8},
+}
+
+
+@pytest.mark.parametrize("step", ["epoch", "batch"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_resumed_training_equals_uninterrupted_training_with_any_sampler(step, sampler):
+    def sampled(inputs):
+        rows = TensorDataset(*inputs)
+        return DataLoader(rows, **SAMPLERS[sampler](rows)), DataLoader(rows, 8)
+
+    kind = torch_training(model, adam, nn.functional.cross_entropy, sampled, step=step)
+    whole = kind.advance(kind.init(data()), 0, 15, {})
+    resumed = state_after(kind, [4, 10, 15], {})
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+class Shuffled(Turning):
+    def __init__(self, rows):
+        super().__init__(rows, False)
+        self.rng = random.Random(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda rows: {"persistent_workers": True, "num_workers": 1}, "persistent_workers=False"),
+        (lambda rows: {"sampler": Turning(rows, False)}, "Turning has state in 'turn'"),
+        (lambda rows: {"sampler": Shuffled(rows)}, "Shuffled has state in 'rng'"),
+    ],
+)
+def test_loaders_whose_state_no_checkpoint_has_are_refused(options, message):
+    def refused(inputs):
+        rows = TensorDataset(*inputs)
+        return DataLoader(rows, 8, **options(rows)), DataLoader(rows, 8)
+
+    kind = torch_training(model, adam, nn.functional.cross_entropy, refused)
+    with pytest.raises(ConfigurationError, match=message):
+        kind.save(kind.advance(kind.init(data()), 0, 1, {}))
 
 
 class Noting(Dataset):

@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     LOST = "lost"  # its worker died under it
-    STOPPED = "stopped"  # it was not begun
+    STOPPED = "stopped"  # it was not begun, or was ended by what may be no fault of its own
     MISSING = "missing"  # its state, which was needed to begin, is gone
 
 

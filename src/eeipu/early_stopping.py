@@ -6,10 +6,11 @@ maximised, and a trial that failed is worse than any other.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from statistics import fmean, median
 
 from eeipu.algorithms import Config, check_steps
+from eeipu.errors import ConfigurationError
 from eeipu.plan_runner import Ask, Move, Stop
 
 __all__ = ["ASHA", "Hyperband", "MedianStopping", "SuccessiveHalving", "geometric_rungs"]
@@ -31,6 +32,12 @@ def geometric_rungs(min_steps: int, max_steps: int, eta: float = 3.0) -> list[in
     return sorted(set(rungs))
 
 
+def _check_rungs(rungs: Sequence[int], eta: float) -> None:
+    if not rungs or any(before >= after for before, after in pairwise(rungs)):
+        raise ConfigurationError(f"rungs must be steps in ascending order, but got {list(rungs)}.")
+    check_steps(rungs[0], rungs[-1], eta)
+
+
 class SuccessiveHalving:
     """The best `1 / eta` of all trials go on, once all have come to a rung.
 
@@ -50,7 +57,7 @@ class SuccessiveHalving:
         eta: float = 3.0,
         first_trial: int = 0,
     ) -> None:
-        check_steps(rungs[0], rungs[-1], eta)
+        _check_rungs(rungs, eta)
         self._rungs = list(rungs)
         self._configs = dict(enumerate(configs, first_trial))
         self._eta = eta
@@ -135,7 +142,7 @@ class ASHA:
         eta: float = 3.0,
         concurrency: int = 1,
     ) -> None:
-        check_steps(rungs[0], rungs[-1], eta)
+        _check_rungs(rungs, eta)
         self._steps = list(rungs)
         self._source = enumerate(configs)
         self._eta = eta

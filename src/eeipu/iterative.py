@@ -7,15 +7,17 @@ which a `Tuner` then models, caches and chooses like any others.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, SpaceError
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
-from eeipu.schedule_space import schedule_of, space_of
+from eeipu.schedule_space import described, schedule_of, space_of
 from eeipu.space import Distribution, Params
 from eeipu.stages import Stage
 
@@ -75,12 +77,40 @@ class IterativeStage(Stage):
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
 
+    @property
+    def code(self) -> str:
+        """What stands for the training's code in the keys of its segments."""
+        return f"version {self.version}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What stands for a whole training: its code, its steps, and what is not searched over."""
+        fixed = {
+            name: described(t if space_of(name, t) else as_schedule(t), self.steps)
+            for name, t in self.templates.items()
+        }
+        return f"{self.code}, {self.steps} steps of {_digest(fixed)}"
+
     def schedules(self, params: Params) -> dict[str, Schedule]:
         """The hyper-parameters as functions of the step.
 
         Args:
             params: Values of the stage's space, or schedules in the place of hyper-parameters.
+
+        Raises:
+            SpaceError: A parameter is neither, so that its value would not count.
         """
+        unknown = [
+            name
+            for name, value in params.items()
+            if name not in self.space
+            and not (name in self.templates and isinstance(value, Schedule))
+        ]
+        if unknown:
+            raise SpaceError(
+                f"stage {self.name!r} does not search over {unknown[0]!r}, but over "
+                f"{list(self.space)}; give it a distribution, or pass a schedule."
+            )
         return {
             name: params[name]
             if isinstance(params.get(name), Schedule)
@@ -93,8 +123,8 @@ class IterativeStage(Stage):
     ) -> Path:
         """A path followed by so many steps of this stage, and by its evaluation."""
         schedules = self.schedules(params)
-        trained = path.train(self.name, self.fingerprint, schedules, steps, checkpoint_every)
-        return trained.evaluate(self.name, self.fingerprint)
+        trained = path.train(self.name, self.code, schedules, steps, checkpoint_every)
+        return trained.evaluate(self.name, self.code)
 
     def segments(self, spaces: Mapping[int, Mapping[str, Distribution]]) -> list[Stage]:
         """Its stretches as stages of their own, and its evaluation as the last.
@@ -118,20 +148,28 @@ class IterativeStage(Stage):
         if any(start >= stop for start, stop in pairwise(ends)):
             raise PipelineError(f"segments must end at ascending steps, but got {ends[1:]}.")
         assert self.training is not None
-        stages = [
-            self._stage(str(stop), _Segment(self.training, start, stop, self._fixed(space)), space)
+        segments = [
+            (_Segment(self.training, start, stop, self._fixed(space)), space)
             for (start, stop), space in zip(pairwise(ends), spaces.values(), strict=True)
         ]
-        return [*stages, self._stage("evaluation", _Evaluation(self.training), {})]
+        stages = [
+            self._stage(str(segment.stop), segment, space, segment.values)
+            for segment, space in segments
+        ]
+        return [*stages, self._stage("evaluation", _Evaluation(self.training), {}, {})]
 
     def _stage(
-        self, suffix: str, function: Callable[..., Any], space: Mapping[str, Distribution]
+        self,
+        suffix: str,
+        function: Callable[..., Any],
+        space: Mapping[str, Distribution],
+        fixed: Mapping[str, Any],
     ) -> Stage:
         return Stage(
             f"{self.name}@{suffix}",
             space,
             function,
-            version=self.version,
+            version=f"{self.version}, {_digest(fixed)}" if fixed else self.version,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
         )
@@ -212,6 +250,11 @@ class _Segment:
     stop: int
     fixed: Mapping[str, Schedule]
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values that no space has, over these steps."""
+        return {name: described(s, self.stop, self.start) for name, s in self.fixed.items()}
+
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         schedules = {**self.fixed, **{name: as_schedule(value) for name, value in params.items()}}
         training = self.training
@@ -229,6 +272,10 @@ class _Evaluation:
         return self.training.evaluate(self.training.load(saved))
 
 
+def _digest(description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
 def stage_path(
     stages: Sequence[Stage],
     params: Params,
@@ -240,7 +287,7 @@ def stage_path(
 
     Args:
         stages: Plain and iterative stages, first to last.
-        params: `"stage.param"` -> value; for iterative stages also schedules.
+        params: `"stage.param"` -> value or schedule; plain stages get its value at step 0.
         upstream: The key of the run's inputs.
         steps: How far to train iterative stages.
         checkpoint_every: Save iterative stages also at every multiple of so many steps.
@@ -252,5 +299,6 @@ def stage_path(
         if isinstance(stage, IterativeStage):
             path = stage.extend(path, own, steps, checkpoint_every)
         else:
-            path = path.call(stage.name, stage.fingerprint, own)
+            values = {k: v(0) if isinstance(v, Schedule) else v for k, v in own.items()}
+            path = path.call(stage.name, stage.code, values)
     return path

@@ -25,6 +25,7 @@ class Work:
     Attributes:
         key: The node's content key.
         kind: What is to be done; `stage`: of which stage.
+        fingerprint: What stood for the stage's code when the node was asked for.
         params: The hyper-parameters of a plain stage; of training, as functions of its step.
         start: The first step of training; `stop`: the first that is not its.
     """
@@ -32,6 +33,7 @@ class Work:
     key: str
     kind: Kind
     stage: str
+    fingerprint: str
     params: Mapping[str, Any]
     start: int = 0
     stop: int = 1
@@ -44,7 +46,7 @@ class WorkResult:
     Attributes:
         key: The node's content key.
         cost_s: Seconds that it took.
-        value: What an evaluation or a plain stage returned, if it is a number or a dict of them.
+        value: What an evaluation or a plain stage returned: a number, or the numbers of a dict.
         error: The traceback, where it failed.
         is_missing: Whether the state to begin from could not be loaded.
     """
@@ -61,9 +63,10 @@ def work_of(node: PlanNode) -> Work:
     first = node.stretches[0]
     call, origin = first.call, first.origin
     if call.kind is not Kind.TRAINING:
-        return Work(node.key, call.kind, call.stage, dict(call.params))
+        return Work(node.key, call.kind, call.stage, call.fingerprint, dict(call.params))
     schedules = node.path.schedules(node.start)
-    return Work(node.key, call.kind, call.stage, schedules, node.start - origin, node.stop - origin)
+    start, stop = node.start - origin, node.stop - origin
+    return Work(node.key, call.kind, call.stage, call.fingerprint, schedules, start, stop)
 
 
 @dataclass
@@ -97,10 +100,12 @@ def run_works(
         A result for each node that was begun: the last may have failed.
     """
     try:
+        for work in works:
+            _check_code(work, stages)
         held = _begin(works[0], stages, inputs, upstream, cache)
     except CacheMiss:
         return [WorkResult(works[0].key, is_missing=True)]
-    except Exception:  # the user's own `load`
+    except Exception:  # other code, or the user's own `load`
         return [WorkResult(works[0].key, error=traceback.format_exc())]
     results: list[WorkResult] = []
     for work in works:
@@ -111,6 +116,8 @@ def run_works(
             synchronize_devices()
             cost_s = clock() - began
             cache.put(work.key, output, cost=cost_s)
+            if value is None:
+                _check_kept(work, cache)
         except (Exception, SystemExit):
             results.append(WorkResult(work.key, clock() - began, error=traceback.format_exc()))
             return results
@@ -132,6 +139,26 @@ def _begin(
     if first.kind is Kind.EVALUATION or (first.kind is Kind.TRAINING and first.start > 0):
         return _Held(state=_training(stages[first.stage]).load(saved))
     return _Held((saved,))
+
+
+def _check_code(work: Work, stages: Mapping[str, Stage]) -> None:
+    """Other code must not leave its output under this key."""
+    stage = stages.get(work.stage)
+    if stage is None or stage.code != work.fingerprint:
+        raise PipelineError(
+            f"the plan has stage {work.stage!r} as {work.fingerprint!r}, and the worker has "
+            f"{'none of that name' if stage is None else repr(stage.code)}; give path_of and the "
+            f"cluster the same stages."
+        )
+
+
+def _check_kept(work: Work, cache: StageCache) -> None:
+    """What cannot be kept would be computed again for ever."""
+    if work.key not in cache:
+        raise PipelineError(
+            f"what stage {work.stage!r} made does not fit the cache, so nothing could go on from "
+            f"it; give the StageCache more than max_bytes={cache.max_bytes!r}."
+        )
 
 
 def _run(work: Work, stage: Stage, held: _Held) -> tuple[Any, Any]:
@@ -161,10 +188,10 @@ def _training(stage: Stage) -> Training:
 
 
 def _number_or_metrics(output: Any) -> Any:
-    """A number or a dict of numbers as plain Python; `None` for anything else."""
+    """A number, or the numbers of a dict, as plain Python; `None` where there is none."""
     if isinstance(output, Mapping):
         metrics = {str(name): _number(each) for name, each in output.items()}
-        return None if None in metrics.values() else metrics
+        return {name: each for name, each in metrics.items() if each is not None} or None
     return _number(output)
 
 

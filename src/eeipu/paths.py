@@ -147,14 +147,21 @@ class Path:
             checkpoint_every: Cut also at every multiple of so many steps.
 
         Raises:
-            PipelineError: The path has a stage of this name, or `steps` is below 1.
+            PipelineError: The path has a stage of this name, or `steps` or `checkpoint_every` is no
+                whole number of at least 1.
 
         Note:
             A schedule that moves with every step takes about 15 microseconds and 50 bytes of a
             stored plan a step. Where there are millions, count steps in epochs, or in hundreds.
         """
-        if steps < 1:
-            raise PipelineError(f"stage {stage!r} must train for at least 1 step, got {steps!r}.")
+        if steps < 1 or steps != int(steps):
+            raise PipelineError(
+                f"stage {stage!r} must train for at least 1 step, got {steps!r}; steps are whole."
+            )
+        if checkpoint_every is not None and checkpoint_every < 1:
+            raise PipelineError(
+                f"stage {stage!r}: checkpoint_every must be at least 1, got {checkpoint_every!r}."
+            )
         runs = {name: as_schedule(value).runs(steps) for name, value in schedules.items()}
         changes = sorted({0, steps, *(run.start for each in runs.values() for run in each)})
         values = {name: iter(each) for name, each in runs.items()}

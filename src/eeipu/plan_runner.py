@@ -3,15 +3,19 @@
 The clock is the cluster's: the same code runs on real executors and in virtual time.
 """
 
+import math
+import warnings
+from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eeipu.clusters import Cluster, Outcome, Report
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, PipelineError, SpaceError
 from eeipu.paths import Path
 from eeipu.plan_nodes import Answer
 from eeipu.scheduling import Resources, Scheduler
+from eeipu.search_plan import SearchPlan
 
 __all__ = ["Algorithm", "Ask", "Move", "PathOf", "Stop", "StudyRun", "run_studies"]
 
@@ -33,7 +37,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Stop:
-    """A trial will not go on."""
+    """A trial will not go on; what it has asked for and nobody else wants is not run."""
 
     trial: int
 
@@ -54,7 +58,10 @@ class Algorithm(Protocol):
 
 
 class PathOf(Protocol):
-    """Makes a path of a configuration, trained up to a step and evaluated there."""
+    """Makes a path of a configuration, trained up to a step and evaluated there.
+
+    A `SpaceError` says that the configuration is none, such as milestones that do not ascend.
+    """
 
     def __call__(self, config: Mapping[str, Any], step: int) -> Path:
         """The path."""
@@ -98,22 +105,34 @@ class StudyRun:
             ConfigurationError: There is no value yet.
         """
         if not self.values:
-            raise ConfigurationError(f"study {self.name!r} has no value yet; run it first.")
+            first = next(iter(self.errors.values()), None)
+            remedy = "run it first." if first is None else f"its first failure was: {first}"
+            raise ConfigurationError(f"study {self.name!r} has no value yet; {remedy}")
         sign = -1.0 if self.minimize else 1.0
         return max(self.values, key=lambda place: sign * self.values[place])
 
     def act(self, moves: Iterable[Move], scheduler: Scheduler) -> None:
-        """Turn an algorithm's moves into requests."""
-        plan = scheduler.plan
-        for move in moves:
-            if isinstance(move, Stop):
-                plan.release(self.name, move.trial)
-                continue
-            path = self.path_of(move.config, move.step)
-            self.configs[move.trial] = move.config
-            self._open[move.trial, path.key(len(path))] = move.step
-            plan.request(self.name, move.trial, path)
-            scheduler.follow()
+        """Turn an algorithm's moves into requests; a configuration that is none has failed."""
+        pending = deque([moves])
+        while pending:
+            invalid = []
+            for move in pending.popleft():
+                if isinstance(move, Stop):
+                    scheduler.plan.cancel(self.name, move.trial)
+                    continue
+                try:
+                    self._request(move, scheduler)
+                except SpaceError as error:
+                    self.errors[move.trial, move.step] = str(error)
+                    invalid.append(move)
+            pending.extend(self.algorithm.tell(m.trial, m.step, None) for m in invalid)
+
+    def _request(self, ask: Ask, scheduler: Scheduler) -> None:
+        path = self.path_of(ask.config, ask.step)
+        self.configs[ask.trial] = ask.config
+        self._open[ask.trial, path.key(len(path))] = ask.step
+        scheduler.plan.request(self.name, ask.trial, path)
+        scheduler.follow()
 
     def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> None:
         """Take an answer to the algorithm, and do what it says."""
@@ -134,7 +153,10 @@ class StudyRun:
         self.act(self.algorithm.tell(request.trial, step, told), scheduler)
 
     def _number(self, value: Any) -> float:
-        return float(value if self.objective is None else value[self.objective])
+        number = float(value if self.objective is None else value[self.objective])
+        if math.isnan(number):
+            raise ValueError("NaN is neither good nor bad")
+        return number
 
 
 def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
@@ -142,19 +164,34 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
 
     Args:
         studies: Studies with different names. What another process has asked the plan for and
-            was not answered is run too.
+            was not answered is run too, where inputs and code are the same.
         scheduler: Of the plan that they share.
         cluster: Where nodes run.
 
     Raises:
         ConfigurationError: Two studies share a name, or a node fits no worker.
+        PipelineError: The cluster has nothing to do any more, and there are open requests.
     """
     studies = list(studies)
     by_name = {study.name: study for study in studies}
     if len(by_name) < len(studies):
         raise ConfigurationError("two studies have one name; each needs a name of its own.")
-    for study in studies:
-        study.act(study.algorithm.start(), scheduler)
+    try:
+        for study in studies:
+            study.act(study.algorithm.start(), scheduler)
+        _suspend(scheduler.plan)
+        _run(by_name, scheduler, cluster)
+    finally:  # also after an interrupt: the same plan can be run again
+        scheduler.plan.stop_all()
+    if scheduler.plan.waiting:
+        raise PipelineError(
+            f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
+            f"make a new Scheduler and run the studies again."
+        )
+
+
+def _run(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
+    """Deliver, submit and wait until nothing runs."""
     reports: Sequence[Report] | None = ()
     while True:
         _deliver(by_name, scheduler, cluster)
@@ -174,6 +211,19 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         for report in sorted(reports, key=lambda r: r.outcome is not Outcome.STOPPED):
             _record(report, scheduler)
         scheduler.plan.trim()
+
+
+def _suspend(plan: SearchPlan) -> None:
+    """Say what is left open, as these stages and inputs would give other values for it."""
+    dormant = plan.suspend()
+    if dormant:
+        warnings.warn(
+            f"{len(dormant)} open requests of earlier runs are on other inputs or code, such as "
+            f"{dormant[0].node.describe()!r} of study {dormant[0].study!r}; they stay open, and "
+            f"are run together with studies on the same inputs and code.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _deliver(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
@@ -220,8 +270,8 @@ def _record(report: Report, scheduler: Scheduler) -> None:
         case Outcome.LOST:
             plan.lose(node, report.cost_s)
         case Outcome.STOPPED:
-            plan.stop(node)
+            plan.stop(node, report.cost_s)
         case Outcome.MISSING:
-            plan.stop(node)
             assert node.parent is not None
             plan.forget(node.parent)
+            plan.lose(node, why="the state that it begins from was not in the cache")

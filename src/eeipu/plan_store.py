@@ -71,8 +71,9 @@ class PlanStore:
                 self._db = self._open(FilePath(location))
             except sqlite3.Error as error:
                 raise ConfigurationError(
-                    f"the search plan {str(location)!r} cannot be opened ({error}); one process "
-                    f"at a time can have it: end the other one, or choose another file."
+                    f"the search plan {str(location)!r} cannot be opened ({error}); one SearchPlan "
+                    f"at a time can have it: close it if it is in this process (use it as a "
+                    f"context), end the other process, or choose another file."
                 ) from error
 
     def _open(self, location: FilePath) -> sqlite3.Connection:

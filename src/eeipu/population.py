@@ -22,7 +22,8 @@ class PopulationBasedTraining:
     """Trains a population in rounds; after each, the worst copy the best and explore from there.
 
     Args:
-        configs: A member's hyper-parameters each: values or schedules, by name.
+        configs: A member's hyper-parameters each: values or schedules, by name. Floats become
+            schedules that change when they are explored; what is neither stays as it is.
         max_steps: How far to train.
         every: How many steps a round has.
         share: Which share of the population copies, and which share is copied, up to a half.
@@ -49,7 +50,10 @@ class PopulationBasedTraining:
                 f"{len(configs)} and {share!r}."
             )
         self._configs: dict[int, Config] = {
-            member: {name: as_schedule(value) for name, value in config.items()}
+            member: {
+                name: as_schedule(value) if isinstance(value, float) else value
+                for name, value in config.items()
+            }
             for member, config in enumerate(configs)
         }
         self._max_steps, self._every = max_steps, every
@@ -85,9 +89,9 @@ class PopulationBasedTraining:
     def _ask(self, step: int) -> list[Move]:
         return [Ask(member, config, step) for member, config in self._configs.items()]
 
-    def _explore(self, schedule: Schedule, step: int) -> Schedule:
+    def _explore(self, schedule: Any, step: int) -> Any:
         """The same up to now, and another value from here on; what is no float stays."""
-        value = schedule(step)
+        value = schedule(step) if isinstance(schedule, Schedule) else None
         if not isinstance(value, float):
             return schedule
         factor = self._factors[int(self._rng.integers(len(self._factors)))]

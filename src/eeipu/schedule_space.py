@@ -21,10 +21,11 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from eeipu.errors import SpaceError
-from eeipu.schedule import Schedule, as_schedule
+from eeipu.fingerprint import value_digest
+from eeipu.schedule import Function, Schedule, as_schedule
 from eeipu.space import Categorical, Distribution, Params
 
-__all__ = ["OneOf", "Searchable", "schedule_of", "space_of"]
+__all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of"]
 
 
 @dataclass(frozen=True, init=False)
@@ -92,12 +93,25 @@ def schedule_of(name: str, template: Any, params: Params) -> Schedule:
     Args:
         name: The hyper-parameter, as given to `space_of`.
         template: The template, as given to `space_of`.
-        params: The configuration; it may hold other parameters too.
+        params: The configuration; it may hold other parameters too. A parameter may be a schedule
+            itself: then the template counts at each step as it is with the values there.
 
     Raises:
         SpaceError: The schedule does not take the values chosen for it.
     """
-    return as_schedule(_filled(name, template, params))
+    moving = {k: params[k] for k in space_of(name, template) if _is_moving(params.get(k))}
+    if not moving or isinstance(template, BaseDistribution):
+        return as_schedule(_filled(name, template, params))
+
+    def value(step: int) -> Any:
+        now = {key: schedule(step) for key, schedule in moving.items()}
+        return schedule_of(name, template, {**params, **now})(step)
+
+    return Function(value)
+
+
+def _is_moving(value: Any) -> bool:
+    return isinstance(value, Schedule)
 
 
 def _filled(name: str, template: Any, params: Params) -> Any:
@@ -115,3 +129,27 @@ def _filled(name: str, template: Any, params: Params) -> Any:
             return tuple(_filled(f"{name}_{k}", part, params) for k, part in enumerate(template))
         case _:
             return template
+
+
+def described(template: Any, stop: int, start: int = 0) -> Any:
+    """What a template is apart from its parameters' ranges, as JSON: equal for equal training.
+
+    Args:
+        template: The template, as given to `space_of`.
+        stop: Schedules count by their values over steps `[start, stop)`.
+        start: The first of them.
+    """
+    match template:
+        case BaseDistribution():
+            return "searched"  # its value is a hyper-parameter of the call
+        case Searchable(kind=kind, arguments=arguments):
+            parts = {name: described(part, stop) for name, part in arguments.items()}
+            return [value_digest(kind), parts]
+        case OneOf(choices=choices):
+            return {name: described(part, stop, start) for name, part in choices.items()}
+        case list() | tuple():
+            return [described(part, stop) for part in template]
+        case Schedule():
+            return [(run.start, run.stop, run.value) for run in template.runs(stop, start)]
+        case _:
+            return value_digest(template)

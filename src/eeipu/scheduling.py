@@ -85,9 +85,10 @@ DEPTH_FIRST = Policy("depth first", lambda node, order: (-node.start, order))
 
 
 def stage_resources(stages: Iterable[Stage]) -> Callable[[Call], Resources]:
-    """What the calls of these stages take, as the stages declare it."""
+    """What the calls of these stages take, as the stages declare it; others take one CPU core."""
     declared = {stage.name: Resources(stage.num_cpus, stage.num_gpus) for stage in stages}
-    return lambda call: declared[call.stage]
+    # What an earlier process asked for may be of stages that are gone, which nobody runs.
+    return lambda call: declared.get(call.stage, Resources())
 
 
 class CostEstimates:

@@ -44,7 +44,7 @@ class SearchPlan:
     """What is wanted, what is running, and what is there.
 
     A plan is for one thread. Its clients request and cancel; a scheduler starts nodes; whoever
-    runs them reports.
+    runs them reports. As a context it is closed at the end.
 
     Args:
         location: A file that keeps the plan; `None`: it ends with the process.
@@ -52,7 +52,7 @@ class SearchPlan:
         max_losses: A node under which so many workers have died has failed.
 
     Raises:
-        ConfigurationError: The file cannot be opened, or another process has it.
+        ConfigurationError: The file cannot be opened, or another plan has it.
 
     Attributes:
         tree: The stage tree of all requests, whatever has become of them.
@@ -75,9 +75,17 @@ class SearchPlan:
         self._unreferenced: dict[str, PlanNode] = {}
         self._changed: list[PlanNode] = []
         self._splits: list[tuple[PlanNode, PlanNode]] = []
+        self._asked: set[str | tuple[str, str]] = set()
+        self._dormant: dict[int, Request] = {}
         self._last_id = 0
         self._answers: list[Answer] = []
         self._restore()
+
+    def __enter__(self) -> "SearchPlan":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # --- clients ------------------------------------------------------------------------------
 
@@ -89,10 +97,15 @@ class SearchPlan:
         Raises:
             PipelineError: The path cannot be stored.
         """
+        self._wake(path)
         key = path.key(len(path))
         asked = self._requests.get((study, trial), {}).get(key)
         if asked is not None and asked.state is not RequestState.CANCELLED:
-            if asked.state is RequestState.ANSWERED:
+            if asked.state is RequestState.ANSWERED and _was_cleared(asked.node):
+                asked.state = RequestState.OPEN
+                self._store.set_state(asked.id, asked.state)
+                self._open(asked)
+            elif asked.state is RequestState.ANSWERED:
                 self._answer(asked, None if asked.node.value is not None else error_of(asked.node))
             return asked
         text = path.to_json() if self._store.location is not None else ""
@@ -108,10 +121,26 @@ class SearchPlan:
         """Give up a trial: its open requests, and its hold on states. Others keep theirs."""
         for request in self._requests.get((study, trial), {}).values():
             if request.state is RequestState.OPEN:
-                node = request.node
                 self._close(request, RequestState.CANCELLED)
-                self._need(node, -1)
+                if self._dormant.pop(request.id, None) is None:
+                    self._need(request.node, -1)
         self.release(study, trial)
+
+    def suspend(self) -> list[Request]:
+        """Leave for later what earlier processes asked for on other inputs, or of other code.
+
+        Call it when this process has asked for something. What is suspended stays open, and is
+        wanted again when somebody asks for a path on the same inputs and code.
+
+        Returns:
+            All requests that are suspended.
+        """
+        for request in self.waiting:
+            if not self._is_asked(request.node):
+                request.node.requests = tuple(r for r in request.node.requests if r is not request)
+                self._dormant[request.id] = request
+                self._need(request.node, -1)
+        return list(self._dormant.values())
 
     def release(self, study: str, trial: int) -> None:
         """Say that a trial will not go on, so that its last state may go when room is needed."""
@@ -119,6 +148,17 @@ class SearchPlan:
         if node is not None:
             node.holds -= 1
             self._note_references(node)
+
+    def retry(self, study: str | None = None) -> None:
+        """Clear failures: whoever asks again has them tried again, when their causes are gone.
+
+        Args:
+            study: Only those on paths that this study has asked for; all by default.
+        """
+        for request in self.requests(study):
+            for node in request.node.ancestry():
+                if node.error is not None or node.losses:
+                    self._clear(node)
 
     def take_answers(self) -> list[Answer]:
         """The answers since the last call."""
@@ -134,6 +174,15 @@ class SearchPlan:
             for request in each.values()
         ]
         return sorted(found, key=lambda request: request.id)
+
+    @property
+    def waiting(self) -> list[Request]:
+        """The open requests, without those that are suspended."""
+        return [
+            request
+            for request in self.requests()
+            if request.state is RequestState.OPEN and request.id not in self._dormant
+        ]
 
     @property
     def studies(self) -> list[str]:
@@ -161,10 +210,24 @@ class SearchPlan:
         """A worker has taken a node."""
         node.is_running = True
 
-    def stop(self, node: PlanNode) -> None:
-        """A worker will not run a node that it has taken."""
+    def stop(self, node: PlanNode, cost_s: float = 0.0) -> None:
+        """A worker will not run a node that it has taken, or not to the end.
+
+        Args:
+            node: The node, which becomes ready again.
+            cost_s: Seconds that were spent in vain.
+        """
         node.is_running = False
         self._changed.append(node)
+        if cost_s > 0.0:
+            self._charge(node, cost_s)
+
+    def stop_all(self) -> None:
+        """No worker will report any more."""
+        for node in self.tree:
+            assert isinstance(node, PlanNode)
+            if node.is_running:
+                self.stop(node)
 
     def complete(self, node: PlanNode, cost_s: float, value: Any = None) -> None:
         """A node has run.
@@ -196,18 +259,18 @@ class SearchPlan:
             self._answer(request, error)
             self._need(request.node, -1)
 
-    def lose(self, node: PlanNode, cost_s: float = 0.0) -> None:
-        """A worker has died while it ran a node, which becomes ready again.
+    def lose(self, node: PlanNode, cost_s: float = 0.0, why: str = "its worker died") -> None:
+        """A worker has died while it ran a node, or could not begin it; it becomes ready again.
 
         Args:
             node: The node; after `max_losses` times it has failed.
             cost_s: Seconds that were spent in vain.
+            why: What has happened.
         """
-        self.stop(node)
-        self._charge(node, cost_s)
+        self.stop(node, cost_s)
         node.losses += 1
         if node.losses >= self._max_losses:
-            self.fail(node, 0.0, f"its worker died {node.losses} times: {node.describe()}")
+            self.fail(node, 0.0, f"{why} {node.losses} times: {node.describe()}")
         else:
             self._save(node)
 
@@ -245,6 +308,18 @@ class SearchPlan:
         self._store.close()
 
     # --- the counts ---------------------------------------------------------------------------
+
+    def _wake(self, path: Path) -> None:
+        """Note whose inputs and code are asked for, and open what was suspended and is theirs."""
+        before = len(self._asked)
+        self._asked |= _origins(path, len(path))
+        if self._dormant and len(self._asked) > before:
+            awake = [r for r in self._dormant.values() if self._is_asked(r.node)]
+            for request in awake:
+                self._open(self._dormant.pop(request.id))
+
+    def _is_asked(self, node: PlanNode) -> bool:
+        return _origins(node.path, node.stop) <= self._asked
 
     def _add(self, path: Path, owner: tuple[str, int]) -> PlanNode:
         """The node that ends a path; new nodes have a state where the cache has it."""
@@ -294,6 +369,15 @@ class SearchPlan:
             self._need(node.parent, 1 if node.must_run else -1)
         self._changed.append(node)
         self._changed.extend(child for child in node.children.values() if child.must_run)
+
+    def _clear(self, node: PlanNode) -> None:
+        """Let a node that has failed run again, for whom it is needed."""
+        before = node.must_run
+        node.error, node.losses = None, 0
+        self._save(node)
+        if node.must_run != before and node.parent is not None:
+            self._need(node.parent, 1)
+        self._changed.append(node)
 
     def _need(self, node: PlanNode, by: int) -> None:
         """Add to what a node is needed for, and up the tree as far as that changes anything."""
@@ -405,11 +489,24 @@ class SearchPlan:
         node = self.tree[row.key]
         assert isinstance(node, PlanNode)
         node.cost_s, node.payer, node.value = row.cost_s, row.payer, row.value
-        node.error, node.losses = row.error, row.losses
+        if row.losses < self._max_losses:  # workers may have died of what is over now
+            node.error, node.losses = row.error, row.losses
         is_kept = self.cache is None or node.key in self.cache or node.value is not None
         node.has_state = row.has_state and is_kept
         self._note_references(node)
         return row.has_state
+
+
+def _was_cleared(node: PlanNode) -> bool:
+    """Whether a node that was asked for never ran, and no failure says why."""
+    never_ran = not node.has_state and node.value is None and node.cost_s is None
+    return never_ran and error_of(node) is None
+
+
+def _origins(path: Path, stop: int) -> set[str | tuple[str, str]]:
+    """The inputs' key and the code of a path up to a position."""
+    calls = (stretch.call for stretch in path.between(0, stop))
+    return {path.upstream, *((call.stage, call.fingerprint) for call in calls)}
 
 
 def _cached_value(cache: StageCache, key: str) -> Any:

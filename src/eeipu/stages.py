@@ -157,6 +157,11 @@ class Stage:
             return f"version {self.version}"
         return "" if self.function is None else self._code.fingerprint
 
+    @property
+    def code(self) -> str:
+        """What stands for the stage's code in the paths of a search plan."""
+        return self.fingerprint
+
     @cached_property
     def versions(self) -> Mapping[str, str]:
         """The versions of Python, and of the packages that the stage's code uses.

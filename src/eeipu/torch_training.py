@@ -1,15 +1,17 @@
 """A plain PyTorch training loop in steps, which goes on after a checkpoint as if never stopped.
 
 What counts as state: the model, the optimiser, the random generators of torch (on all devices),
-NumPy and Python, the loader's own generator, and the position in the data. Random generators are
-the state's own: they are set when training goes on and put back afterwards. They are shared by
-all threads of a process, so train in processes of one thread each.
+NumPy and Python, those of the loader and its samplers, and the position in the data. Other
+samplers must have `state_dict` and `load_state_dict`, or no state; workers must not persist.
+Random generators are the state's own: they are set when training goes on and put back afterwards.
+They are shared by all threads of a process, so train in processes of one thread each.
 """
 
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import islice
 from typing import Any, Literal
 
@@ -18,10 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from eeipu.errors import ConfigurationError
 from eeipu.iterative import Training
 from eeipu.schedule import Schedule
 
 __all__ = ["torch_training"]
+
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
 @dataclass
@@ -32,6 +37,7 @@ class _State:
         inputs: What the stage got.
         model: The model; `optimizer`: its optimiser.
         options: What the loaders were made with; `loader`: the training data, made when needed.
+        counts: Attributes of its samplers, as it was made.
         rng: The random generators as they are.
         epoch_rng: The random generators as they were when the epoch began.
         position: Batches of this epoch that are done.
@@ -44,6 +50,7 @@ class _State:
     rng: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
     loader: Any = None
+    counts: dict[tuple[str, str], Any] = field(default_factory=dict)
     epoch_rng: dict[str, Any] | None = None
     position: int = 0
     batches: Iterator[Any] | None = None
@@ -134,7 +141,12 @@ class _Loop:
         return metrics | {"accuracy": correct / count} if is_classification else metrics
 
     def save(self, state: _State) -> dict[str, Any]:
-        """All that training depends on; the data as the stage got it."""
+        """All that training depends on; the data as the stage got it.
+
+        Raises:
+            ConfigurationError: A sampler has state that cannot be saved.
+        """
+        _check_counts(state.loader, state.counts)
         return {
             "inputs": state.inputs,
             "model": state.model.state_dict(),
@@ -143,7 +155,7 @@ class _Loop:
             "rng": state.rng,
             "epoch_rng": state.epoch_rng,
             "position": state.position,
-            "generator": _generator_state(state.loader),
+            "generators": _states(state.loader),
         }
 
     def load(self, saved: dict[str, Any]) -> _State:
@@ -152,17 +164,16 @@ class _Loop:
         state.model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.rng, state.options = saved["rng"], saved["options"]
-        if saved["position"] == 0 and saved["generator"] is None:
+        if saved["position"] == 0 and not saved["generators"]:
             return state
-        state.loader = self._loaders(state.inputs, state.options)[0]
+        self._make_loader(state, state.options)
         with _own_rng(None):
             if saved["position"]:
                 # Skipping draws from the generators, which are set to what they were afterwards.
                 self._begin_epoch(state, saved["epoch_rng"])
                 for _ in islice(state.batches or (), saved["position"]):
                     state.position += 1
-        if saved["generator"] is not None:
-            state.loader.generator.set_state(saved["generator"])
+        _restore(state.loader, saved["generators"])
         return state
 
     def _loaders(self, inputs: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -171,13 +182,18 @@ class _Loop:
             _seed(self.seed)
             return self.loaders(*inputs, **options)
 
+    def _make_loader(self, state: _State, options: Mapping[str, Any]) -> None:
+        state.loader = self._loaders(state.inputs, options)[0]
+        _check_loader(state.loader)
+        state.counts = _counts(state.loader)
+
     def _configure(self, state: _State, values: Mapping[str, Any]) -> None:
         groups = state.optimizer.param_groups
         for group in groups:
             group.update({name: value for name, value in values.items() if name in group})
         options = {n: v for n, v in values.items() if not any(n in group for group in groups)}
         if state.loader is None or options != state.options:
-            state.loader = self._loaders(state.inputs, options)[0]
+            self._make_loader(state, options)
             state.options, state.position, state.batches = options, 0, None
 
     def _train_an_epoch(self, state: _State) -> None:
@@ -197,7 +213,7 @@ class _Loop:
         """Begin to go through the data, in the order that the generators' state makes."""
         if rng is not None:
             _set_rng(rng, state.loader)
-        state.epoch_rng = _get_rng() | {"loader": _generator_state(state.loader)}
+        state.epoch_rng = _get_rng() | {"loader": _states(state.loader)}
         state.batches, state.position = iter(state.loader), 0
 
     def _update(self, state: _State, batch: Any) -> None:
@@ -246,11 +262,91 @@ def _set_rng(state: dict[str, Any], loader: Any = None) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     random.setstate(state["python"])
-    if state.get("loader") is not None:
-        loader.generator.set_state(state["loader"])
+    _restore(loader, state.get("loader", {}))
 
 
-def _generator_state(loader: Any) -> Tensor | None:
-    """The state of a loader's own random generator, if it has one."""
-    generator = getattr(loader, "generator", None)
-    return None if generator is None else generator.get_state()
+def _parts(loader: Any) -> dict[str, Any]:
+    """The loader and its samplers, by where they are."""
+    places = ("sampler", "batch_sampler", "batch_sampler.sampler")
+    parts = {place: reduce(_attribute, place.split("."), loader) for place in places}
+    return {"": loader} | {place: part for place, part in parts.items() if part is not None}
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    return getattr(owner, name, None)
+
+
+def _states(loader: Any) -> dict[str, Any]:
+    """The states of the random generators of a loader and its samplers, and of samplers."""
+    states = {}
+    for place, part in _parts(loader).items():
+        if isinstance(getattr(part, "generator", None), torch.Generator):
+            states[f"{place} generator"] = part.generator.get_state()
+        if place and hasattr(part, "state_dict"):
+            states[place] = part.state_dict()
+    return states
+
+
+def _restore(loader: Any, states: Mapping[str, Any]) -> None:
+    for place, part in _parts(loader).items():
+        if f"{place} generator" in states:
+            part.generator.set_state(states[f"{place} generator"])
+        if place in states:
+            part.load_state_dict(states[place])
+
+
+def _check_loader(loader: Any) -> None:
+    """Refuse what could not go on after a checkpoint as if never stopped.
+
+    Raises:
+        ConfigurationError: Workers persist, or a sampler has random generators of its own.
+    """
+    if getattr(loader, "persistent_workers", False):
+        raise ConfigurationError(
+            "workers of a DataLoader that persist keep random generators that no checkpoint "
+            "reaches; make it with persistent_workers=False."
+        )
+    for sampler in _own_samplers(loader).values():
+        for name, value in vars(sampler).items():
+            is_known = name == "generator" and isinstance(value, torch.Generator)
+            if isinstance(value, _GENERATORS) and not is_known:
+                raise _stateful(sampler, name)
+
+
+def _own_samplers(loader: Any) -> dict[str, Any]:
+    """The samplers that are not torch's, and do not say what their state is."""
+    return {
+        place: part
+        for place, part in _parts(loader).items()
+        if place
+        and not hasattr(part, "state_dict")
+        and not type(part).__module__.startswith("torch.")
+    }
+
+
+def _counts(loader: Any) -> dict[tuple[str, str], Any]:
+    """Numbers and strings among the attributes of the user's own samplers."""
+    return {
+        (place, name): value
+        for place, sampler in _own_samplers(loader).items()
+        for name, value in vars(sampler).items()
+        if isinstance(value, int | float | str)
+    }
+
+
+def _check_counts(loader: Any, before: Mapping[tuple[str, str], Any]) -> None:
+    """Refuse a sampler whose attributes have changed since it was made.
+
+    Raises:
+        ConfigurationError: They have, such as a count of epochs.
+    """
+    for (place, name), value in _counts(loader).items():
+        if before.get((place, name)) != value:
+            raise _stateful(_own_samplers(loader)[place], name)
+
+
+def _stateful(sampler: Any, name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the sampler {type(sampler).__name__} has state in {name!r} that no checkpoint would "
+        f"have; give it state_dict and load_state_dict."
+    )

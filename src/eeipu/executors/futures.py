@@ -29,10 +29,15 @@ class _Task:
     executor: Executor
     worker: int
     nodes: list[PlanNode]  # those that were not reported yet
+    paid_until: float  # on the cluster's clock: what was spent before is reported
+    is_suspect: bool = False  # its executor broke, under this batch or another
 
 
 class FuturesCluster:
     """Workers of an executor. A batch is one call; its states go to a cache that all share.
+
+    Where a worker's death breaks an executor under several batches, nobody knows whose it was:
+    none counts as lost, and until they are done batches run one at a time.
 
     Args:
         executor: The executor; or a function that makes one, called again when it breaks, whose
@@ -40,8 +45,8 @@ class FuturesCluster:
         stages: The pipeline's stages.
         inputs: The run's inputs.
         cache: The plan's cache. It must be a directory unless all workers are threads.
-        workers: How many batches run at once, with one CPU core and one GPU each; or what each
-            worker has.
+        workers: How many batches run at once, with one CPU core each; or what each worker has.
+        gpus: How many GPUs each worker has, where `workers` is a number.
         clock: Seconds that only grow.
 
     Raises:
@@ -56,6 +61,7 @@ class FuturesCluster:
         cache: StageCache,
         workers: int | Sequence[Resources] = 1,
         clock: Clock = time.perf_counter,
+        gpus: float = 0.0,
     ) -> None:
         self._renew = executor if not isinstance(executor, Executor) else None
         self._executor = executor if isinstance(executor, Executor) else executor()
@@ -68,12 +74,16 @@ class FuturesCluster:
         by_name = {stage.name: stage for stage in stages}
         self._job: Any = (by_name, inputs, cache)
         if not self._is_local:  # a cache has locks, which do not travel
+            for stage in stages:
+                stage.code  # noqa: B018 - kept for workers, where it may not be readable
             self._job = cloudpickle.dumps((by_name, inputs, cache.location, cache.max_bytes))
         self._cache = cache
-        self._free = [Resources(1.0, 1.0)] * workers if isinstance(workers, int) else list(workers)
+        each = Resources(1.0, gpus)
+        self._free = [each] * workers if isinstance(workers, int) else list(workers)
         self._whole = list(self._free)
         self._clock, self._began = clock, clock()
         self._tasks: dict[Future[list[WorkResult]], _Task] = {}
+        self._suspects: set[PlanNode] = set()
 
     def __enter__(self) -> "FuturesCluster":
         return self
@@ -89,6 +99,9 @@ class FuturesCluster:
 
     def offers(self) -> list[Resources]:
         """What single workers have free, the largest first; a worker has one batch at a time."""
+        self._suspects = {node for node in self._suspects if node.must_run}
+        if self._suspects and self._tasks:
+            return []
         return sorted({free for free in self._free if free > Resources(0.0, 0.0)}, reverse=True)
 
     def submit(self, batch: Batch) -> None:
@@ -101,7 +114,7 @@ class FuturesCluster:
         run = _run_here if self._is_local else _run_elsewhere
         future = self._executor.submit(run, self._job, works, upstream)
         self._free[worker] = Resources(0.0, 0.0)
-        self._tasks[future] = _Task(self._executor, worker, list(batch.nodes))
+        self._tasks[future] = _Task(self._executor, worker, list(batch.nodes), self.now())
 
     def split(self, upper: PlanNode, lower: PlanNode) -> bool:  # noqa: ARG002
         """A worker that has begun knows nothing of splits."""
@@ -133,13 +146,16 @@ class FuturesCluster:
 
     def _found(self, task: _Task) -> Report:
         node = task.nodes.pop(0)
-        return Report(node, Outcome.COMPLETED, self._cache.cost(node.key) or 0.0)
+        cost_s = self._cache.cost(node.key) or 0.0
+        task.paid_until += cost_s
+        return Report(node, Outcome.COMPLETED, cost_s)
 
     def _end(self, future: Future[list[WorkResult]]) -> list[Report]:
         task = self._tasks.pop(future)
         self._free[task.worker] = self._whole[task.worker]
         error = future.exception()
         if isinstance(error, BrokenExecutor):
+            self._suspect(task)
             if self._renew is not None and task.executor is self._executor:
                 self._executor.shutdown(wait=False)
                 self._executor = self._renew()
@@ -149,13 +165,29 @@ class FuturesCluster:
         results = {result.key: result for result in future.result()}
         return [_report(node, results.get(node.key)) for node in task.nodes]
 
+    def _suspect(self, task: _Task) -> None:
+        """Where several batches share a broken executor, each may have been what broke it."""
+        others = [each for each in self._tasks.values() if each.executor is task.executor]
+        for each in (task, *others) if others else ():
+            each.is_suspect = True
+
     def _lost(self, task: _Task) -> list[Report]:
         """What a worker that died has left in the cache is not lost."""
         reports = []
         while task.nodes and not task.nodes[0].requests and task.nodes[0].key in self._cache:
             reports.append(self._found(task))
-        outcomes = [Outcome.LOST, *[Outcome.STOPPED] * len(task.nodes)]
-        return reports + [Report(n, o) for n, o in zip(task.nodes, outcomes, strict=False)]
+        if not task.nodes:
+            return reports
+        first, *rest = task.nodes
+        if task.is_suspect:
+            self._suspects.add(first)
+        outcome = Outcome.STOPPED if task.is_suspect else Outcome.LOST
+        lost_s = max(0.0, self.now() - task.paid_until)
+        return [
+            *reports,
+            Report(first, outcome, lost_s),
+            *[Report(n, Outcome.STOPPED) for n in rest],
+        ]
 
 
 def _is_awaited(node: PlanNode) -> bool:
