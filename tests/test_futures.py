@@ -141,7 +141,8 @@ def test_a_worker_that_dies_is_replaced_and_its_node_run_again(tmp_path, renews)
             return
         run_studies([mine], Scheduler(plan), cluster)
     assert mine.values == {(0, 4): 1.0, (1, 4): 1.5}
-    assert max(node.losses for node in plan.tree) == 1
+    # No loss where another batch shared the pool when it broke: then it may have been the culprit.
+    assert max(node.losses for node in plan.tree) <= 1
 
 
 def test_a_worker_that_always_dies_fails_nobody_else(tmp_path):
