@@ -482,3 +482,17 @@ def test_a_careful_search_stays_within_its_budget(caplog):
     assert careful.spent == 96.0
     assert careless.spent == 104.0
     assert "pays for the next candidate with a chance of 0%" in caplog.text
+
+
+def test_a_sampler_serves_several_studies_one_after_another():
+    """What it knows of one is not taken for what it knows of the next."""
+    sampler = sampler_of(method="ei", n_initial=3)
+    suggestions = []
+    for sign in (1.0, -1.0):
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        for x in (0.1, 0.5, 0.9):
+            study.enqueue_trial(config(x=x, y=x))
+            study.tell(study.ask(declared().space), sign * x)
+        suggestions.append(study.ask(declared().space).params)
+
+    assert suggestions[0] != suggestions[1]

@@ -135,14 +135,12 @@ class EEIPUSampler(BaseSampler):
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
         self._fitted: dict[str, torch.Tensor] = {}
-        self._last_search: Search
-        self._last_state: tuple[Any, ...] = ()
+        self._checked: Search | None = None
 
     def reseed_rng(self) -> None:
         """Start from fresh randomness (Optuna calls this in parallel workers)."""
         self._entropy = np.random.SeedSequence().entropy
         self._independent.reseed_rng()
-        self._last_state = ()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -197,16 +195,12 @@ class EEIPUSampler(BaseSampler):
                 yield candidate.params
 
     def _search(self, history: History, number: int) -> Search:
-        """The state of the search; where nothing has changed, with the models already fitted."""
-        running = tuple(trial.number for trial in history.running)
-        state = (number, len(history), running)
-        if state != self._last_state:
-            warm_start = self._fitted if number % REFIT_EVERY else {}
-            self._last_state = state
-            self._last_search = Search(
-                history, self.budget, self.n_initial, number, self._seed(), warm_start
-            )
-        return self._last_search
+        """The state of the search: that which was just checked for this trial, or a new one."""
+        checked, self._checked = self._checked, None
+        if checked is not None and checked.number == number:
+            return checked
+        warm_start = self._fitted if number % REFIT_EVERY else {}
+        return Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
 
     @property
     def design(self) -> Design:
@@ -277,6 +271,7 @@ class EEIPUSampler(BaseSampler):
                 self._check_price(search, price)
             if self.method.is_careful:
                 self._check_chance(search)
+        self._checked = search  # with its models, for the suggestion that follows at once
 
     def _check_price(self, search: Search, price: float) -> None:
         score = gittins_index(search, price / search.unit)
