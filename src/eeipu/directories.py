@@ -31,11 +31,10 @@ from eeipu.entries import (
     DamagedEntry,
     Entry,
     Header,
-    Readable,
     Segment,
     Use,
     mapped_payload,
-    read_header,
+    read_header_of,
     read_payload,
     write_entry,
 )
@@ -135,7 +134,7 @@ class DirectoryStore:
         """See `Store`."""
         file, signature = self._opened(key)
         with file:
-            header = _header(file, key)
+            header = read_header_of(file, key)
             if self._mapped and isinstance(file, FileIO):
                 return Entry(header, _map(file, header), signature)
             return Entry(header, read_payload(file, header), signature)
@@ -144,7 +143,7 @@ class DirectoryStore:
         """See `Store`."""
         file, _ = self._opened(key)
         with file:
-            return _header(file, key)
+            return read_header_of(file, key)
 
     def _opened(self, key: str) -> tuple[FileIO | BytesIO, Hashable]:
         try:
@@ -361,13 +360,6 @@ class _Partial:
 
 def _signature(status: os.stat_result) -> Hashable:
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _header(file: Readable, key: str) -> Header:
-    header = read_header(file)
-    if header.key != key:
-        raise DamagedEntry(f"it belongs to the key {header.key!r}")
-    return header
 
 
 def _digest(key: str) -> str:

@@ -38,6 +38,7 @@ __all__ = [
     "described",
     "mapped_payload",
     "read_header",
+    "read_header_of",
     "read_payload",
     "write_entry",
 ]
@@ -286,6 +287,18 @@ def read_header(stream: Readable) -> Header:
     if said.pop("format") != FORMAT:
         raise DamagedEntry("it was written by another version of eeipu")
     return Header(**{**said, "segments": tuple(said["segments"])})
+
+
+def read_header_of(stream: Readable, key: str) -> Header:
+    """The header of the entry under a key.
+
+    Raises:
+        DamagedEntry: It is not what was written, or belongs to another key.
+    """
+    header = read_header(stream)
+    if header.key != key:
+        raise DamagedEntry(f"it belongs to the key {header.key!r}")
+    return header
 
 
 def read_payload(stream: Readable, header: Header) -> list[memoryview]:

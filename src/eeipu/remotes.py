@@ -10,12 +10,11 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from eeipu.entries import (
-    DamagedEntry,
     Entry,
     Header,
     Segment,
     Use,
-    read_header,
+    read_header_of,
     read_payload,
     write_entry,
 )
@@ -54,13 +53,13 @@ class RemoteStore:
     def read(self, key: str) -> Entry:
         """See `Store`."""
         with self._opened(key) as file:
-            header = _header(file, key)
+            header = read_header_of(file, key)
             return Entry(header, read_payload(file, header), key)
 
     def header(self, key: str) -> Header:
         """See `Store`."""
         with self._opened(key, block_size=2**14) as file:
-            return _header(file, key)
+            return read_header_of(file, key)
 
     def _opened(self, key: str, **options: Any) -> Any:
         self.fs.invalidate_cache()
@@ -174,13 +173,6 @@ class _Upload:
 
     def discard(self) -> None:
         Path(self._local).unlink(missing_ok=True)
-
-
-def _header(file: Any, key: str) -> Header:
-    header = read_header(file)
-    if header.key != key:
-        raise DamagedEntry(f"it belongs to the key {header.key!r}")
-    return header
 
 
 def _changed_s(info: dict[str, Any]) -> float:
