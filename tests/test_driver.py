@@ -9,7 +9,7 @@ import pytest
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
-import eeipu.driver
+import eeipu.ledger
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.driver import interruptible
 
@@ -280,7 +280,7 @@ def constant(*, a):
 
 
 def test_a_sampler_that_only_repeats_itself_is_stopped(caplog, monkeypatch):
-    monkeypatch.setattr(eeipu.driver, "MAX_REPEATS", 5)
+    monkeypatch.setattr(eeipu.ledger, "MAX_REPEATS", 5)
     tuner = Tuner(Pipeline([constant]), budget=10.0, method=Stubborn())
     study = tuner.run()
 

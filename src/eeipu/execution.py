@@ -17,11 +17,20 @@ from typing import Any
 
 from eeipu.cache import StageCache
 from eeipu.content import plain
-from eeipu.errors import CacheMiss
+from eeipu.errors import CacheMiss, TransientError
 from eeipu.keys import stage_key
 from eeipu.stages import Stage
 
-__all__ = ["PipelineRun", "StageCall", "StageRun", "run_path", "stage_calls"]
+__all__ = [
+    "PipelineRun",
+    "StageCall",
+    "StageRun",
+    "as_number",
+    "call_patiently",
+    "keep_output",
+    "run_path",
+    "stage_calls",
+]
 
 Clock = Callable[[], float]
 
@@ -49,6 +58,7 @@ class StageRun:
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.
+        is_transient: Whether the error is one that may not come again.
     """
 
     name: str
@@ -60,6 +70,7 @@ class StageRun:
     saved: float = 0.0
     output: Any = field(default=None, repr=False)
     value: float | None = None
+    is_transient: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,15 +178,15 @@ def _run_once(
 ) -> StageRun:
     """Execute one call, unless somebody else does so now: then wait, and load what they made."""
     if cache is None or not call.stage.memoize:
-        return call_stage(call, args, clock)
+        return call_patiently(call, args, clock)
     with cache.holders.claim(call.key):
         # Whoever had the claim before may have finished since we last looked.
         loaded = _load_deepest([call], cache, clock)
         if loaded:
             return loaded[0]
-        run = call_stage(call, args, clock)
+        run = call_patiently(call, args, clock)
         if run.error is None:
-            _keep(cache, call, run)
+            keep_output(cache, call, run)
     return run
 
 
@@ -196,9 +207,22 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
         ]
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(runs[-1], charged=charged, output=output, value=_number(output))
+        runs[-1] = replace(runs[-1], charged=charged, output=output, value=as_number(output))
         return runs
     return []
+
+
+def call_patiently(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun:
+    """Execute one call, again where it raises `TransientError`; all attempts are charged."""
+    lost = 0.0
+    for _ in range(call.stage.retries + 1):
+        run = call_stage(call, args, clock)
+        if not run.is_transient:
+            break
+        lost += run.charged
+    else:
+        lost -= run.charged
+    return replace(run, charged=lost + run.charged)
 
 
 def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun:
@@ -209,21 +233,30 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
     except Exception:
         return StageRun(name, key, error=traceback.format_exc())
     error = output = None
+    is_transient = False
     synchronize_devices()
     start = clock()
     try:
         output = call.stage(*args, **call.params)
         synchronize_devices()
-    except (Exception, SystemExit):  # a script that calls sys.exit() is a stage that failed
+    except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
         error = traceback.format_exc()
+        is_transient = isinstance(raised, TransientError)
     measured = clock() - start
     cost = measured if declared is None else declared
     return StageRun(
-        name, key, cost=cost, error=error, charged=cost, output=output, value=_number(output)
+        name,
+        key,
+        cost=cost,
+        error=error,
+        charged=cost,
+        output=output,
+        value=as_number(output),
+        is_transient=is_transient,
     )
 
 
-def _number(output: Any) -> float | None:
+def as_number(output: Any) -> float | None:
     """An output as a float, where it is a number."""
     is_number = isinstance(output, Real) and not isinstance(output, bool)
     return float(output) if is_number else None
@@ -239,7 +272,8 @@ def synchronize_devices() -> None:
         torch.cuda.synchronize()
 
 
-def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
+def keep_output(cache: StageCache, call: StageCall, run: StageRun) -> None:
+    """Put what a call returned into the cache; where that fails, only warn."""
     try:
         cache.put(
             call.key,

@@ -20,6 +20,9 @@ from eeipu.space import Distribution
 
 __all__ = ["Stage", "stage"]
 
+# A machine may go down under a call, even twice; three times points at what runs.
+DEFAULT_RETRIES = 2
+
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -37,6 +40,8 @@ class Stage:
         memoize: Whether the output may be kept and reused.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
+        timeout: Seconds after which a call counts as hanging; `None`: never.
+        retries: How often a call is tried again.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Stage:
     memoize: bool = True
     num_cpus: float = 1
     num_gpus: float = 0
+    timeout: float | None = None
+    retries: int = DEFAULT_RETRIES
 
     def __post_init__(self) -> None:
         if not self.name or "." in self.name:
@@ -72,6 +79,16 @@ class Stage:
             raise PipelineError(
                 f"stage {self.name!r}: num_cpus and num_gpus must not be negative, "
                 f"but got {self.num_cpus!r} and {self.num_gpus!r}."
+            )
+        if self.timeout is not None and not self.timeout > 0:
+            raise PipelineError(
+                f"stage {self.name!r}: timeout must be a positive number of seconds or None, but "
+                f"got {self.timeout!r}."
+            )
+        if not (isinstance(self.retries, int) and self.retries >= 0):
+            raise PipelineError(
+                f"stage {self.name!r}: retries must be a whole number >= 0, but got "
+                f"{self.retries!r}."
             )
         if self.cost is not None:
             self._check_cost(self.cost)
@@ -216,6 +233,8 @@ def stage(
     memoize: bool = True,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> Callable[[Callable[..., Any]], Stage]: ...
 def stage(
     space: Mapping[str, Distribution] | Callable[..., Any] | None = None,
@@ -225,6 +244,8 @@ def stage(
     memoize: bool = True,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> Stage | Callable[[Callable[..., Any]], Stage]:
     """Make a function a stage of a pipeline.
 
@@ -244,6 +265,10 @@ def stage(
             that are cheap to make or differ from call to call.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
+        timeout: Seconds after which a call counts as hanging: its worker, where that is a process
+            of its own, is ended, and the call is tried again.
+        retries: How often a call is tried again where its worker dies or hangs, or it raises
+            `eeipu.TransientError`. Any other exception fails the trial at once.
 
     Returns:
         A `Stage`, which can still be called like the function.
@@ -271,6 +296,8 @@ def stage(
             memoize=memoize,
             num_cpus=num_cpus,
             num_gpus=num_gpus,
+            timeout=timeout,
+            retries=retries,
         )
 
     return decorate
