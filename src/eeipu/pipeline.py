@@ -199,6 +199,8 @@ class Pipeline:
                 f"a directory is given as StageCache(location)."
             )
         self.check_inputs(inputs)
+        for each in self.stages:
+            each.look_again()
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)
