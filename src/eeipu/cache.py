@@ -297,8 +297,7 @@ class StageCache:
         """
         store = self.place.store
         with self.holders.upkeep():
-            removed = store.clean(thoroughly=True) + store.empty_quarantine()
-            removed += self.holders.clean()
+            removed = store.clean(thoroughly=True) + self.holders.clean()
             before = store.uses()
             if max_idle_s is not None:
                 kept, oldest_s = self.holders.kept(), self._now() - max_idle_s

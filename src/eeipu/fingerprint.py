@@ -224,7 +224,8 @@ _BUILTIN_LOOKUPS = {each.__name__: each for each in (eval, exec, globals, __impo
 _LOOKUPS = (*_BUILTIN_LOOKUPS.values(), importlib.import_module, sys.modules)
 
 # `from random import shuffle` takes a method of an object, whose state is the process's.
-_SHARED_GENERATORS = (random.random.__self__, np.random.rand.__self__)
+_SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
+_SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
 
 _CACHED = type(functools.cache(len))  # no public name leads to it
 

@@ -155,8 +155,9 @@ def _class_around(method: FunctionType, name: str) -> ast.AST:
 def bare(tree: ast.AST) -> ast.AST:
     """The tree without the parts that cannot change a result."""
     for node in ast.walk(tree):
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_function and all(map(_ignores_hints, node.decorator_list)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and all(
+            map(_ignores_hints, node.decorator_list)
+        ):
             _remove_hints(node)
     if isinstance(tree, ast.Module) and len(tree.body) == 1:
         # What decorates a function shows in the object that the name stands for; a class is
