@@ -1,5 +1,6 @@
 """Caches in directories: whose they are, what is mapped, and what many processes do to them."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import pickle
 import random
 import stat
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,7 @@ import pytest
 from eeipu import CacheFormatError, CacheMiss, ConfigurationError, StageCache
 from eeipu.directories import DirectoryStore
 from eeipu.entries import Header
-from eeipu.folders import PRIVATE
-from eeipu.folders import MARKER
+from eeipu.folders import MARKER, PRIVATE
 from eeipu.inventory import inventory
 from eeipu.partials import ABANDONED_S, Partials
 

@@ -142,8 +142,8 @@ NOW = [0.0]
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setitem(NOW, 0, time.time())
+def store(tmp_path):
+    NOW[0] = time.time()
     return RemoteStore(Renaming(str(tmp_path), LocalFileSystem()), "root", lambda: NOW[0])
 
 
