@@ -2,17 +2,19 @@
 
 The fingerprint covers a function's source, its defaults and closure values, and, through as many
 steps as there are, the functions, classes and module-level constants that it uses from the user's
-own modules. Comments, formatting, docstrings, type hints of signatures and the decorators of
-plain functions (which show in what they return) do not count.
+own modules. Comments, formatting, docstrings, type hints of signatures and the decorators of plain functions
+(which show in what they return) do not count. Hints count where a decorator may go by them.
 
 Code in installed packages and in Python itself is not followed: it counts by name, and its
 versions are recorded with what a stage produces (`versions_of`).
 
 Note:
-    Source is read from its file when a fingerprint is first asked for. A function that is no
-    longer what was imported is an error that asks for a restart; an edit of the rest of a module,
-    such as a class's decorators, goes unseen until then. Not seen is what is found only while
-    running: a function looked up by a string, a plug-in.
+    Source is read from its file when a fingerprint is first asked for, and values when they are
+    (`Stage.look_again`). A function that is no longer what was imported is an error that asks for
+    a restart; an edit of the rest of a module, such as a class's decorators, goes unseen until
+    then. Code that is looked up by a string is an error that asks for a version. Not seen are the
+    environment, files, the state of random generators, what an object leaves out of its pickle,
+    the classes registered with an abstract one, and code that reads other code's type hints.
 """
 
 import ast
