@@ -2,8 +2,9 @@
 
 The fingerprint covers a function's source, its defaults and closure values, and, through as many
 steps as there are, the functions, classes and module-level constants that it uses from the user's
-own modules. Comments, formatting, docstrings, type hints of signatures and the decorators of plain functions
-(which show in what they return) do not count. Hints count where a decorator may go by them.
+own modules. Comments, formatting, docstrings, type hints of signatures and the decorators of
+plain functions (which show in what they return) do not count; hints of functions under a decorator
+that may go by them do.
 
 Code in installed packages and in Python itself is not followed: it counts by name, and its
 versions are recorded with what a stage produces (`versions_of`).
