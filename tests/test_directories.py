@@ -170,6 +170,19 @@ def test_where_there_are_no_locks_age_tells_what_was_abandoned(tmp_path, monkeyp
     assert not Path(path).exists()
 
 
+def test_what_cannot_be_removed_is_not_counted(tmp_path, monkeypatch):
+    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
+    path, descriptor = partials.new()
+    os.close(descriptor)
+
+    def refuse(self, **options):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert partials.clean() == 0
+    assert Path(path).exists()
+
+
 # --- mapping ----------------------------------------------------------------------------------
 
 
