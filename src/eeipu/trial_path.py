@@ -10,7 +10,7 @@ import optuna
 
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
-from eeipu.execution import Clock, StageCall, StageRun, as_number
+from eeipu.execution import Clock, StageCall, StageRun, number_of
 from eeipu.pools import Ended
 from eeipu.stage_tasks import StageTask
 
@@ -103,7 +103,7 @@ class TrialPath:
                 except CacheMiss:
                     continue
                 last = _charged(found[-1], call, clock() - start)
-                found[-1] = replace(last, output=output, value=as_number(output))
+                found[-1] = replace(last, output=output, value=number_of(output))
             self.runs += found
             self.args = None
             return
