@@ -113,11 +113,11 @@ CLASSES = (
     SceneClass(11, _triangle, (0.10, 0.20), (0.8, 1.0)),
 )
 
-RARITY = 0.82  # objects of a class, for one of the class before: the last is 7 times rarer
+RARITY = 0.86  # objects of a class, for one of the class before: the last is 4.5 times rarer
 OBJECTS = (6, 12)  # a scene, least and most: about as much is hidden as is ground
 ZOOM = (0.8, 1.25)  # of a pattern from object to object
-SLOPE = 0.35  # of the light, at most, from the centre to an edge
-CAST = 0.12  # of a colour channel, at most
+SLOPE = 0.3  # of the light, at most, from the centre to an edge
+CAST = 0.08  # of a colour channel, at most
 BLUR = 0.7  # pixels; the standard deviation of what a lens spreads
 NOISE = (0.03, 0.07)  # standard deviations of a scene's noise, of a brightness from 0 to 1
 

@@ -52,7 +52,7 @@ class Architecture:
         model = self._shape(classes).to_empty(device="cpu")
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", generator=generator)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
