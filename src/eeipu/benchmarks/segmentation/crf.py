@@ -7,8 +7,8 @@ being that of convolutional fields (Teichmann and Cipolla 2018, arXiv 1805.04777
     Q_i(l) ~ exp(-U_i(l) + compat * sum_{j != i} k_ij Q_j(l))
     k_ij = exp(-|p_i - p_j|^2 / (2 sdims^2) - |c_i - c_j|^2 / (2 COLOUR^2)) / sqrt(d_i d_j)
 
-d_i is the sum of row i of the kernel before that division, so that compat has the same meaning for
-every sdims. U is the negative logarithm of what a mask says: probability gt_prob for its label,
+d_i is the sum of row i of the kernel before that division, its diagonal of 1 included, so that
+compat has the same meaning for every sdims, and a pixel like no other divides by 1. U is the negative logarithm of what a mask says: probability gt_prob for its label,
 and the rest evenly for the others.
 
 Notation:
@@ -18,12 +18,11 @@ Notation:
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-__all__ = ["smooth", "window_radius"]
+__all__ = ["posterior", "smooth", "window_radius"]
 
 COLOUR = 0.1  # standard deviation; twice the noise of a scene, a third of its contrasts
 ITERATIONS = 5  # by which the paper's field has converged (its figure 5)
@@ -36,6 +35,14 @@ def window_radius(sdims: float) -> int:
 
 
 def smooth(
+    image: Tensor, mask: Tensor, *, labels: int, sdims: float, compat: float, gt_prob: float
+) -> Tensor:
+    """The most probable labels, `h x w`; arguments as for `posterior`."""
+    q = posterior(image, mask, labels=labels, sdims=sdims, compat=compat, gt_prob=gt_prob)
+    return q.argmax(0)
+
+
+def posterior(
     image: Tensor,
     mask: Tensor,
     *,
@@ -46,7 +53,7 @@ def smooth(
     radius: int | None = None,
     iterations: int = ITERATIONS,
 ) -> Tensor:
-    """The most probable labels after some mean-field iterations.
+    """How probable every label is after some mean-field iterations.
 
     Args:
         image: `h x w x 3`, from 0 to 1.
@@ -59,31 +66,29 @@ def smooth(
         iterations: How many.
 
     Returns:
-        `h x w`, labels.
+        `L x h x w`, of the image's type.
     """
     offsets = _offsets(window_radius(sdims) if radius is None else radius, *mask.shape)
     kernel = _kernel(image, offsets, sdims)
-    unary = _log_unary(mask, labels, gt_prob)
+    unary = _log_unary(mask, labels, gt_prob).to(image)
     q = unary.softmax(0)
     for _ in range(iterations):
         q = (unary + compat * _message(q, offsets, kernel)).softmax(0)
-    return q.argmax(0)
+    return q
 
 
 def _log_unary(mask: Tensor, labels: int, gt_prob: float) -> Tensor:
     """The logarithm of what a mask says, `L x h x w`."""
-    unary = torch.full((labels, *mask.shape), math.log((1.0 - gt_prob) / (labels - 1)))
-    return unary.to(mask.device).scatter_(0, mask[None].long(), math.log(gt_prob))
+    others = math.log((1.0 - gt_prob) / (labels - 1))
+    unary = torch.full((labels, *mask.shape), others, dtype=torch.float64, device=mask.device)
+    return unary.scatter_(0, mask[None].long(), math.log(gt_prob))
 
 
 def _offsets(radius: int, height: int, width: int) -> list[tuple[int, int]]:
     """Half of a window's offsets: those down, and those to the right on the same row."""
     down, right = min(radius, height - 1), min(radius, width - 1)
     return [
-        (dy, dx)
-        for dy in range(down + 1)
-        for dx in range(-right, right + 1)
-        if (dy, dx) > (0, 0)
+        (dy, dx) for dy in range(down + 1) for dx in range(-right, right + 1) if (dy, dx) > (0, 0)
     ]
 
 
@@ -99,7 +104,7 @@ def _kernel(image: Tensor, offsets: list[tuple[int, int]], sdims: float) -> list
     """The kernel between pixels an offset apart, for every offset, `h - |dy| x w - |dx|`."""
     channels = image.permute(2, 0, 1).contiguous()
     kernel = []
-    row_sums = torch.zeros_like(channels[0])
+    row_sums = torch.ones_like(channels[0])
     for dy, dx in offsets:
         one, other = _pairs(channels, dy, dx)
         distance = (one - other).square().sum(0) / (2.0 * COLOUR**2)
@@ -107,14 +112,11 @@ def _kernel(image: Tensor, offsets: list[tuple[int, int]], sdims: float) -> list
         kernel.append(weights)
         for end in _pairs(row_sums, dy, dx):
             end += weights
+    ends = [_pairs(row_sums, dy, dx) for dy, dx in offsets]
     return [
         weights / torch.sqrt(one * other)
-        for weights, (one, other) in zip(kernel, _each(row_sums, offsets), strict=True)
+        for weights, (one, other) in zip(kernel, ends, strict=True)
     ]
-
-
-def _each(x: Tensor, offsets: list[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    return (_pairs(x, dy, dx) for dy, dx in offsets)
 
 
 def _message(q: Tensor, offsets: list[tuple[int, int]], kernel: list[Tensor]) -> Tensor:

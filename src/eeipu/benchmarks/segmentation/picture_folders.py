@@ -125,6 +125,6 @@ def _pillow() -> ModuleType:
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError(
-            f"pictures from folders need Pillow ({error}); pip install \"eeipu[benchmarks]\""
+            f'pictures from folders need Pillow ({error}); pip install "eeipu[benchmarks]"'
         ) from error
     return Image

@@ -72,9 +72,8 @@ class Size:
 
 
 SIZES: dict[Preset, Size] = {
-    "smoke": Size(30, 64, 64, Architecture(0.25, 3, 1), epochs=3, n_initial=3),
+    "smoke": Size(36, 64, 64, Architecture(0.25, 3, 1), epochs=5, n_initial=3),
     "cpu": Size(192, 96, 96, Architecture(0.25, 4, 1), epochs=6),
-    # As many pictures as the paper's data set; a seventh of the resolution usual for it.
     "paper": Size(400, 384, 576, Architecture(), 3, "cuda", n_initial=10, budget=20_000.0),
 }
 
@@ -261,7 +260,7 @@ def _train(size: Size, classes: int, seed: int, cost: Cost) -> Stage:
 def _check_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError(
-            "the paper preset of the segmentation problem trains on a GPU, and torch sees none; "
+            "the paper preset of the segmentation problem runs on a GPU, and torch sees none; "
             "run it where there is one, or take the preset 'cpu'."
         )
 
@@ -277,10 +276,10 @@ def _smooth(size: Size, classes: int, cost: Cost) -> Stage:
             "gt_prob": Float(0.01, 0.99),
         },
         cost=cost,
+        num_gpus=int(size.device == "cuda"),
     )
-    def smooth_masks(
-        predicted: Predicted, *, sdims: float, compat: float, gt_prob: float
-    ) -> float:
+    def smooth_masks(predicted: Predicted, *, sdims: float, compat: float, gt_prob: float) -> float:
+        _check_device(size.device)
         pictures = torch.from_numpy(predicted["pictures"])
         smoothed = [
             smooth(

@@ -151,7 +151,9 @@ class GeneratedScenes:
         """
         swatches = [swatch(material, self.height) for material in MATERIALS]
         drawn = [self._draw(number, swatches) for number in range(self.count)]
-        return Scenes(np.stack([image for image, _ in drawn]), np.stack([mask for _, mask in drawn]))
+        return Scenes(
+            np.stack([image for image, _ in drawn]), np.stack([mask for _, mask in drawn])
+        )
 
     def _draw(self, number: int, swatches: Sequence[Array]) -> tuple[Labels, Labels]:
         rng = np.random.default_rng([self.seed, number])
