@@ -168,12 +168,12 @@ def test_every_picture_needs_a_mask(folders):
     images, masks = folders
     (masks / "2.png").unlink()
 
-    with pytest.raises(ConfigurationError, match="'2'.*mask of the same name"):
+    with pytest.raises(ConfigurationError, match=r"'2'.*mask of the same name"):
         open_folders(images, masks, 10, 10)
 
 
 def test_a_missing_folder_is_named(folders):
-    with pytest.raises(ConfigurationError, match="no folder .*elsewhere"):
+    with pytest.raises(ConfigurationError, match=r"no folder .*elsewhere"):
         open_folders(folders[0], folders[0] / "elsewhere", 10, 10)
 
 

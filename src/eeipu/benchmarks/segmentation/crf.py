@@ -8,8 +8,9 @@ being that of convolutional fields (Teichmann and Cipolla 2018, arXiv 1805.04777
     k_ij = exp(-|p_i - p_j|^2 / (2 sdims^2) - |c_i - c_j|^2 / (2 COLOUR^2)) / sqrt(d_i d_j)
 
 d_i is the sum of row i of the kernel before that division, its diagonal of 1 included, so that
-compat has the same meaning for every sdims, and a pixel like no other divides by 1. U is the negative logarithm of what a mask says: probability gt_prob for its label,
-and the rest evenly for the others.
+compat has the same meaning for every sdims, and a pixel like no other divides by 1. U is the
+negative logarithm of what a mask says: probability gt_prob for its label, and the rest evenly for
+the others.
 
 Notation:
     h, w: height and width of a picture; L: number of labels.
