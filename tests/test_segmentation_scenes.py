@@ -144,7 +144,7 @@ def test_folders_are_read_and_scaled(folders):
 
 def test_masks_with_a_palette_are_read_by_number(folders):
     images, masks = folders
-    labels = Image.fromarray(np.full((20, 30), 4, np.uint8), mode=None)
+    labels = Image.fromarray(np.full((20, 30), 4, np.uint8))
     coloured = labels.convert("P")
     coloured.putpalette([7 * i % 256 for i in range(768)])
     coloured.save(masks / "0.png")

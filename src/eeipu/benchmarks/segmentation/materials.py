@@ -79,7 +79,7 @@ def swatch(material: Material, height: int) -> Array:
     crop = photograph(material.source)[slice(*material.rows), slice(*material.columns)]
     scale = height / REFERENCE_SIDE / material.reduction
     reduced: Array = rescale(crop, scale, anti_aliasing=scale < 1.0, channel_axis=2)
-    return np.float32(material.tint) * reduced
+    return np.array(material.tint, np.float32) * reduced
 
 
 def _libraries() -> tuple[ModuleType, Callable[[str], NDArray[np.uint8]]]:

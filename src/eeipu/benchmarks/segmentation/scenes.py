@@ -26,7 +26,8 @@ __all__ = ["CLASSES", "VOID", "GeneratedScenes", "SceneSource", "Scenes"]
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.uint8]
-Shape = Callable[[Array, Array], NDArray[np.bool_]]
+Inside = NDArray[np.bool_]
+Shape = Callable[[Array, Array], Inside]
 
 VOID = 255  # of a mask: nobody knows, so that it neither trains nor counts
 
@@ -76,24 +77,26 @@ class SceneClass:
     proportion: tuple[float, float]
 
 
-def _rectangle(u: Array, v: Array) -> NDArray[np.bool_]:
+def _rectangle(u: Array, v: Array) -> Inside:
     return np.maximum(np.abs(u), np.abs(v)) <= 1.0
 
 
-def _ellipse(u: Array, v: Array) -> NDArray[np.bool_]:
+def _ellipse(u: Array, v: Array) -> Inside:
     return u**2 + v**2 <= 1.0
 
 
-def _blob(u: Array, v: Array) -> NDArray[np.bool_]:
+def _blob(u: Array, v: Array) -> Inside:
     angle = np.arctan2(v, u)
-    return np.hypot(u, v) <= 0.8 + 0.2 * np.cos(3 * angle) * np.cos(2 * angle + 1.0)
+    inside: Inside = np.hypot(u, v) <= 0.8 + 0.2 * np.cos(3 * angle) * np.cos(2 * angle + 1.0)
+    return inside
 
 
-def _star(u: Array, v: Array) -> NDArray[np.bool_]:
-    return np.hypot(u, v) <= 0.75 + 0.25 * np.cos(5 * np.arctan2(v, u))
+def _star(u: Array, v: Array) -> Inside:
+    inside: Inside = np.hypot(u, v) <= 0.75 + 0.25 * np.cos(5 * np.arctan2(v, u))
+    return inside
 
 
-def _triangle(u: Array, v: Array) -> NDArray[np.bool_]:
+def _triangle(u: Array, v: Array) -> Inside:
     return (v >= -0.6) & (1.7 * np.abs(u) + v <= 1.0)
 
 
@@ -205,4 +208,5 @@ def _exposed(image: Array, rng: Generator) -> Labels:
     cast = 1.0 + rng.uniform(-CAST, CAST, 3)
     seen = ndimage.gaussian_filter(image * light[..., None] * cast, (BLUR, BLUR, 0.0))
     noisy = seen + rng.uniform(*NOISE) * rng.standard_normal(image.shape)
-    return np.round(255.0 * np.clip(noisy, 0.0, 1.0)).astype(np.uint8)
+    levels: Labels = np.round(255.0 * np.clip(noisy, 0.0, 1.0)).astype(np.uint8)
+    return levels

@@ -64,7 +64,7 @@ class Architecture:
         model = self._shape(classes)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.empty(1, 3, height, width, device="meta"))
-        return counter.get_total_flops()
+        return int(counter.get_total_flops())
 
     def _shape(self, classes: int) -> "UNet":
         with torch.device("meta"):  # so that nothing is drawn from the global generator
