@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eeipu.benchmarks.segmentation.crf import COLOUR, posterior, smooth, window_radius
@@ -150,11 +150,11 @@ def test_smoothing_is_mean_field_over_all_pairs(sdims, compat, gt_prob):
     image = 0.5 + 0.05 * rng.standard_normal((6, 5, 3))
     image[:, 3:] += 0.15
     mask = rng.integers(0, 3, (6, 5))
-    settings = {"labels": 3, "sdims": sdims, "compat": compat, "gt_prob": gt_prob, "iterations": 3}
+    arguments = {"labels": 3, "sdims": sdims, "compat": compat, "gt_prob": gt_prob, "iterations": 3}
 
-    q = posterior(torch.from_numpy(image), torch.from_numpy(mask), radius=6, **settings)
+    q = posterior(torch.from_numpy(image), torch.from_numpy(mask), radius=6, **arguments)
 
-    expected = brute_force(image, mask, **settings)
+    expected = brute_force(image, mask, **arguments)
     np.testing.assert_allclose(q.numpy(), expected, rtol=1e-9)
     assert (expected.argmax(axis=0) != mask).any()
 
@@ -165,10 +165,10 @@ def test_a_lone_pixel_takes_its_neighbours_label_unless_its_colour_differs():
     even = torch.full((9, 9, 3), 0.5)
     spotted = even.clone()
     spotted[4, 4] = 1.0
-    settings = {"labels": 2, "sdims": 2.0, "compat": 5.0, "gt_prob": 0.7}
+    arguments = {"labels": 2, "sdims": 2.0, "compat": 5.0, "gt_prob": 0.7}
 
-    assert smooth(even, mask, **settings).sum() == 0
-    assert smooth(spotted, mask, **settings).sum() == 1
+    assert smooth(even, mask, **arguments).sum() == 0
+    assert smooth(spotted, mask, **arguments).sum() == 1
 
 
 def test_colours_like_no_other_leave_the_mask_as_it_is():
@@ -181,6 +181,7 @@ def test_colours_like_no_other_leave_the_mask_as_it_is():
     assert smoothed.tolist() == mask.tolist()
 
 
+@settings(max_examples=30)
 @given(st.floats(1.0, 8.0), st.floats(1.0, 50.0), st.integers(0, 9))
 def test_labels_that_all_agree_stay(sdims, compat, label):
     image = torch.rand(6, 6, 3, generator=seeded())
