@@ -110,6 +110,15 @@ def test_training_is_its_seed_and_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_picture_of_which_nothing_is_known_does_no_harm():
+    images, masks = easy_scenes(6)
+    masks[2] = VOID
+
+    model = train(images, masks, 2, TINY, OneCycle(1, 1, 0.02, 1e-4, seed=0))
+
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
 def test_training_leaves_its_data_alone():
     images, masks = easy_scenes(6)
     copies = images.clone(), masks.clone()

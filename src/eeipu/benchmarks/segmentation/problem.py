@@ -7,9 +7,8 @@ preset's network, epochs and budget. The score is the mean intersection over uni
 Note:
     Where this differs from the paper. Its drone pictures are replaced by generated scenes of 12
     classes, or the user's own folders. The network starts from drawn weights, not from those of
-    ImageNet. Standard deviations begin at `LEAST_STD`, since nothing can be divided by the
-    published range's zero, and below it float16 and the first steps lose what a picture
-    shows; gt_prob keeps clear of 0 and 1, whose logarithms are infinite.
+    ImageNet. Standard deviations begin at `LEAST_STD` and not at 0, by which nothing can be
+    divided; gt_prob keeps clear of 0 and 1, whose logarithms are infinite.
 
 Notation:
     n: number of scenes to learn from; m: of held-out ones; h, w: height and width in pixels.
@@ -42,7 +41,7 @@ __all__ = ["problem"]
 Labels = NDArray[np.uint8]
 Cost = Callable[..., float] | None
 
-LEAST_STD = 0.05
+LEAST_STD = 0.05  # the noise of a scene, which is then as large as 1
 HELD_OUT = 6  # one scene in so many
 
 

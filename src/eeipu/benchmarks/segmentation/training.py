@@ -112,9 +112,13 @@ def _batches(
 
 
 def _loss(scores: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy, pixel by pixel: over rows, where it is deterministic on a GPU too."""
+    """The mean cross-entropy of the pixels that are known; 0 where none is.
+
+    Pixels are rows, for which it is deterministic on a GPU too.
+    """
     rows = scores.movedim(1, -1).flatten(0, -2)
-    return functional.cross_entropy(rows, masks.flatten(), ignore_index=VOID)
+    total = functional.cross_entropy(rows, masks.flatten(), ignore_index=VOID, reduction="sum")
+    return total / (masks != VOID).sum().clamp(min=1)
 
 
 def _deterministic() -> AbstractContextManager[Any]:
