@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
@@ -27,7 +28,9 @@ __all__ = ["Driver", "interruptible", "stoppable"]
 
 logger = logging.getLogger("eeipu")
 
-# So many failures in a row, without a success between them, are a bug and not bad luck.
+# So many failures in a row, without a success between them, are a bug and not bad luck. Running out
+# of memory is no exception: the search leaves a region that fails, so ten in a row mean that next to
+# everything does, because the model is too large or another program holds the GPU.
 MAX_FAILURES = 10
 
 # A sampler of the user's own may propose what has run already, which costs nothing where outputs
@@ -80,6 +83,9 @@ class Driver:
                 run = None if self._interrupted.is_set() else self._run_trial()
             except SearchOver as end:
                 return f"stopped: {end}"
+            except UpdateFinishedTrialError as error:
+                logger.warning("a trial was taken over by another driver: %s", error)
+                continue
             if run is None:
                 return self.how_to_resume()
             failures = failures + 1 if run.error is not None else 0
