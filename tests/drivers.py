@@ -7,7 +7,7 @@ from pathlib import Path
 from eeipu import Int, Pipeline, StageCache, Tuner, stage
 
 N_INITIAL = 6
-BUDGET = 40.0
+BUDGET = 30.0
 PREP_COST, FIT_COST = 2.0, 1.0
 FIRST = {"prep.a": 3, "fit.b": 3}
 

@@ -45,7 +45,7 @@ def storage(request, tmp_path):
 def drivers(folder, storage, roles):
     """Processes that begin at the same moment. One server imports eeipu for all of them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["drivers", "eeipu"])
+    context.set_forkserver_preload(["eeipu.tuner"])
     start = context.Barrier(len(roles))
     processes = [
         context.Process(target=drive, args=(str(folder), storage, start, role)) for role in roles
