@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import optuna
+import torch
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -64,6 +65,7 @@ class Tuner:
         price: What a unit of cost is worth, in the unit of the objective. Once no candidate's
             expected improvement is worth its expected cost, the search ends. `None`: the budget is
             to be spent.
+        device: Where the models are fitted, `"cpu"` or a GPU such as `"cuda"`; see `EEIPUSampler`.
         executor: Not available yet; stages run in this process.
         max_parallel: Not available yet; one trial runs at a time.
         callbacks: Called as `callback(study, trial)` after every trial; one that calls
@@ -92,6 +94,7 @@ class Tuner:
         study_name: str | None = None,
         seed: int | None = None,
         price: float | None = None,
+        device: str | torch.device | None = None,
         executor: None = None,
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
@@ -111,6 +114,11 @@ class Tuner:
             raise ConfigurationError(
                 f"a price needs one of eeipu's methods, which model the objective and its cost; "
                 f"{type(method).__name__} does not."
+            )
+        if device is not None and isinstance(method, BaseSampler):
+            raise ConfigurationError(
+                f"a device needs one of eeipu's methods, whose models are fitted there; "
+                f"{type(method).__name__} fits its own, but got device={device!r}."
             )
         self.pipeline = pipeline
         self.budget = check_budget(budget)
@@ -132,6 +140,7 @@ class Tuner:
                     n_initial=self.n_initial,
                     method=method,
                     seed=seed,
+                    device=device,
                 )
             ),
             storage=storage,
