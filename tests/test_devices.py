@@ -10,10 +10,7 @@ from eeipu.devices import CPU, GPU_FROM, checked_device, fitting_device
 from eeipu.gaussian_process import ExactGPs
 
 GPU = torch.device("cuda")
-NEEDS_GPU = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-]
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
 def see_gpus(monkeypatch, count, *, is_in_use=True):
@@ -130,8 +127,9 @@ def test_a_processor_without_memory_says_so(monkeypatch):
         fitted(device=CPU)
 
 
-@pytest.mark.parametrize("case", [pytest.param(None, marks=NEEDS_GPU)])
-def test_a_gpu_fits_what_the_processor_fits(case):
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_fits_what_the_processor_fits():
     X, on_cpu = fitted()
     _, on_gpu = fitted(device=GPU)
     for moments in zip(on_cpu.posterior(X), on_gpu.posterior(X), strict=True):
@@ -141,7 +139,8 @@ def test_a_gpu_fits_what_the_processor_fits(case):
     assert on_gpu.hyperparameters.device == CPU
 
 
-@pytest.mark.parametrize("case", [pytest.param(None, marks=NEEDS_GPU)])
-def test_a_study_is_tuned_with_its_models_on_a_gpu(case):
+@pytest.mark.gpu
+@needs_gpu
+def test_a_study_is_tuned_with_its_models_on_a_gpu():
     study = Tuner(Toy().pipeline, budget=60.0, n_initial=3, seed=0, device="cuda").run(1.0)
     assert study.best_value > -0.3

@@ -95,6 +95,7 @@ class CascadeEI(AcquisitionFunction):
         categorical: The columns without an order.
         pending: `m x d`, points that are being evaluated: the chain believes its own means there.
         seed: Fixes the samples.
+        device: Where to fit; `None`: what is faster.
 
     Note:
         A stage whose output is not a number is one with the next whose output is: where none is
