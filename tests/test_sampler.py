@@ -22,6 +22,7 @@ from eeipu import (
     Stage,
     StageCache,
     Tuner,
+    stage,
 )
 from eeipu.pipeline import suggest
 
