@@ -77,6 +77,7 @@ def costs_of(trial):
     return trial.user_attrs.get("stage_costs", [None, None])
 
 
+@pytest.mark.slow
 def test_drivers_finish_a_study_together_also_what_a_killed_one_ran(tmp_path, storage):
     roles = [{"is_victim": True}] + [{"awaits_kill": True}] * (N - 1)
     with drivers(tmp_path, storage, roles) as processes:
