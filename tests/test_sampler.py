@@ -22,6 +22,7 @@ from eeipu import (
     Stage,
     StageCache,
     Tuner,
+    stage,
 )
 from eeipu.pipeline import suggest
 
@@ -496,3 +497,21 @@ def test_a_sampler_serves_several_studies_one_after_another():
         suggestions.append(study.ask(declared().space).params)
 
     assert suggestions[0] != suggestions[1]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_region_that_runs_out_of_memory_is_left(fails):
+    @stage(
+        space={"size": Float(0.0, 1.0), "rate": Float(0.0, 1.0)}, version="1", cost=lambda **_: 1
+    )
+    def train(data, *, size, rate):
+        if fails and size > 0.5:
+            raise MemoryError
+        return size - (rate - 0.5) ** 2  # the larger the better, up to where memory ends
+
+    tuner = Tuner(Pipeline([train]), budget=100.0, n_initial=8, seed=0, cache=None)
+    study = tuner.run(0, max_trials=20, progress=False)
+    large = [trial.params["train.size"] > 0.5 for trial in study.trials]
+
+    assert sum(large[:8]) == 4
+    assert (sum(large[8:]) <= 3) if fails else (sum(large[8:]) >= 9)

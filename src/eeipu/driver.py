@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 
 from eeipu.cache import StageCache
 from eeipu.content import plain
@@ -211,8 +212,12 @@ class Driver:
         path, _ = self._running.pop(event.task)
         self._making.discard(event.task.call.key)
         path.take(event, self._pool.now)
-        self._ledger.record(path.trial, path.runs, path.lost)
-        self._go_on(path)
+        try:
+            self._ledger.record(path.trial, path.runs, path.lost)
+            self._go_on(path)
+        except UpdateFinishedTrialError as error:
+            logger.warning("a trial was taken over by another driver: %s", error)
+            self._drop(path)
         for waiting in self._waiting.pop(event.task.call.key, []):
             waiting.pass_over_kept(self._pool.now)
             self._go_on(waiting)
@@ -247,9 +252,16 @@ class Driver:
         else:
             self._ready.append(path)
 
-    def _end(self, path: TrialPath) -> None:
-        self._paths.remove(path)
+    def _drop(self, path: TrialPath) -> None:
+        """Have no more to do with a trial."""
+        if path in self._paths:
+            self._paths.remove(path)
+        if path in self._ready:
+            self._ready.remove(path)
         path.held.close()
+
+    def _end(self, path: TrialPath) -> None:
+        self._drop(path)
         keys = {call.key for call in path.calls}
         # Those that the best trials needed so far may be needed no more.
         self._unwanted |= keys | self._trials.keys_to_go_on_with()
@@ -268,10 +280,7 @@ class Driver:
     def _cut(self, path: TrialPath) -> None:
         """Close a trial before its end, and have it run again first."""
         self._has_cut = True
-        self._paths.remove(path)
-        if path in self._ready:
-            self._ready.remove(path)
-        path.held.close()
+        self._drop(path)
         self._trials.interrupt(path.trial)
 
 

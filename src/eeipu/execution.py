@@ -5,7 +5,6 @@ there, and nothing after it runs.
 """
 
 import math
-import sys
 import time
 import traceback
 import warnings
@@ -15,6 +14,12 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
+from eeipu.accelerators import (
+    failure_of,
+    peak_gpu_bytes,
+    restart_gpu_peaks,
+    synchronize_devices,
+)
 from eeipu.cache import StageCache
 from eeipu.content import plain
 from eeipu.errors import CacheMiss, TransientError
@@ -53,12 +58,14 @@ class StageRun:
         key: The content key of the call.
         cost: What executing it cost, measured in seconds or declared; `None` if not executed.
         memoized: Whether its output was reused.
-        error: The traceback, where the stage failed.
+        error: The traceback, where the stage failed; a line, where it ran out of memory.
         charged: What the budget pays: the cost, or the seconds that loading took.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.
         is_transient: Whether the error is one that may not come again.
+        peak_gpu_bytes: The most memory that torch had in use on GPUs meanwhile; `None` where the
+            stage was not executed, or nothing was there.
     """
 
     name: str
@@ -71,6 +78,7 @@ class StageRun:
     output: Any = field(default=None, repr=False)
     value: float | None = None
     is_transient: bool = False
+    peak_gpu_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,12 @@ class PipelineRun:
         """Each stage's output where that is a number and the stage was executed or loaded."""
         values = [run.value for run in self.stage_runs]
         return values + [None] * (len(self.stage_names) - len(values))
+
+    @property
+    def peak_gpu_bytes(self) -> list[int | None]:
+        """The most memory that was in use on GPUs during each stage; see `StageRun`."""
+        peaks = [run.peak_gpu_bytes for run in self.stage_runs]
+        return peaks + [None] * (len(self.stage_names) - len(peaks))
 
     @property
     def memoized(self) -> list[bool]:
@@ -235,14 +249,16 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
     error = output = None
     is_transient = False
     synchronize_devices()
+    restart_gpu_peaks()
     start = clock()
     try:
         output = call.stage(*args, **call.params)
         synchronize_devices()
+        measured, peak = clock() - start, peak_gpu_bytes()
     except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
-        error = traceback.format_exc()
+        measured, peak = clock() - start, peak_gpu_bytes()
         is_transient = isinstance(raised, TransientError)
-    measured = clock() - start
+        error = failure_of(raised, name)
     cost = measured if declared is None else declared
     return StageRun(
         name,
@@ -253,6 +269,7 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
         output=output,
         value=number_of(output),
         is_transient=is_transient,
+        peak_gpu_bytes=peak,
     )
 
 
@@ -264,16 +281,6 @@ def number_of(output: Any) -> float | None:
         return float(output) if isinstance(output, Real) else None
     except Exception:  # whatever an output of the user's own type raises, or one beyond floats
         return None
-
-
-def synchronize_devices() -> None:
-    """Wait for work queued on GPUs, which would otherwise be billed to whoever waits next.
-
-    Stages that never load torch never pay for it here.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 def keep_output(cache: StageCache, call: StageCall, run: StageRun) -> None:

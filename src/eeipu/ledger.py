@@ -18,7 +18,9 @@ from eeipu.trials import Trials
 
 __all__ = ["Ledger"]
 
-# So many failures in a row, without a success between them, are a bug and not bad luck.
+# So many failures in a row, without a success between them, are a bug and not bad luck. Running
+# out of memory is no exception: the search leaves a region that fails, so ten in a row mean that
+# nearly everything does, because the model is too large or another program holds the GPU.
 MAX_FAILURES = 10
 
 # A sampler of the user's own may propose what has run already, which costs nothing where outputs

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eeipu.accelerators import failure_of, synchronize_devices
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, PipelineError
-from eeipu.execution import Clock, number_of, synchronize_devices
+from eeipu.execution import Clock, number_of
 from eeipu.iterative import IterativeStage, Training
 from eeipu.paths import Kind
 from eeipu.plan_nodes import PlanNode
@@ -118,8 +119,9 @@ def run_works(
             cache.put(work.key, output, cost=cost_s)
             if value is None:
                 _check_kept(work, cache)
-        except (Exception, SystemExit):
-            results.append(WorkResult(work.key, clock() - began, error=traceback.format_exc()))
+        except (Exception, SystemExit) as error:
+            cost_s = clock() - began
+            results.append(WorkResult(work.key, cost_s, error=failure_of(error, work.stage)))
             return results
         results.append(WorkResult(work.key, cost_s, value))
     return results

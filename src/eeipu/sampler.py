@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from eeipu.candidates import Candidate, Score, maximize, prefix_pool, quasi_random
 from eeipu.designs import Design, independent, prefix_sharing
+from eeipu.devices import checked_device
 from eeipu.errors import BudgetTooSmall, ConfigurationError, NothingWorthwhile
 from eeipu.history import History
 from eeipu.methods import eeipu, gittins_index, method_named
@@ -102,6 +103,8 @@ class EEIPUSampler(BaseSampler):
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
             one that meets it grown.)
+        device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`; `None`: a GPU where this
+            process uses one anyway and there are enough trials for it to be faster, else the CPU.
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -121,6 +124,7 @@ class EEIPUSampler(BaseSampler):
         cache: Container[str] | None = None,
         method: str = "eeipu",
         seed: int | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
         _check_counts({"top_q": top_q, "n_initial": n_initial}, 1)
@@ -131,6 +135,7 @@ class EEIPUSampler(BaseSampler):
         self.n_initial = n_initial
         self.cache = cache
         self.method = method_named(method)
+        self.device = checked_device(device)
         self.keeps_last = True
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
@@ -200,7 +205,15 @@ class EEIPUSampler(BaseSampler):
         if checked is not None and checked.number == number:
             return checked
         warm_start = self._fitted if number % REFIT_EVERY else {}
-        return Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
+        return Search(
+            history,
+            self.budget,
+            self.n_initial,
+            number,
+            self._seed(),
+            warm_start,
+            device=self.device,
+        )
 
     @property
     def design(self) -> Design:

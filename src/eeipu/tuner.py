@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import optuna
+import torch
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -68,6 +69,7 @@ class Tuner:
         price: What a unit of cost is worth, in the unit of the objective. Once no candidate's
             expected improvement is worth its expected cost, the search ends. `None`: the budget is
             to be spent.
+        device: Where the models are fitted, `"cpu"` or a GPU such as `"cuda"`; see `EEIPUSampler`.
         executor: Where stages run: `"processes"` on this machine, `"threads"` of this process, any
             `concurrent.futures.Executor`, or a function that makes one, which is called again when
             a worker's death has broken it. `None` is this thread, or processes where
@@ -99,6 +101,7 @@ class Tuner:
         study_name: str | None = None,
         seed: int | None = None,
         price: float | None = None,
+        device: str | torch.device | None = None,
         executor: ExecutorLike | None = None,
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
@@ -114,6 +117,11 @@ class Tuner:
             raise ConfigurationError(
                 f"a price needs one of eeipu's methods, which model the objective and its cost; "
                 f"{type(method).__name__} does not."
+            )
+        if device is not None and isinstance(method, BaseSampler):
+            raise ConfigurationError(
+                f"a device needs one of eeipu's methods, whose models are fitted there; "
+                f"{type(method).__name__} fits its own, but got device={device!r}."
             )
         self.pipeline = pipeline
         self.budget = check_budget(budget)
@@ -140,6 +148,7 @@ class Tuner:
                     n_initial=self.n_initial,
                     method=method,
                     seed=seed,
+                    device=device,
                 )
             ),
             storage=storage,
