@@ -8,8 +8,8 @@ first row. What is kept:
 
 - files under their package's own licence: no vendored code, and no notice of another licence;
 - first lines of 3 to 20 words, descriptions of at least 15, in ASCII;
-- one of those that say nearly the same, by word triples of the whole or by words of the first
-  line, so that nothing in the validation part has a near twin in the training part;
+- one of those that say nearly the same, by word triples of the description or of the whole, or by
+  words of the first line, so that nothing in the validation part has a near twin in the training part;
 - `PAIRS` of them, chosen by digest. Whole files go to one part or the other.
 """
 
@@ -143,11 +143,13 @@ def _plain(text: str) -> str:
 
 def without_twins(pairs: list[Pair]) -> list[Pair]:
     """The pairs that say something new, the first of those that say the same."""
-    texts = [f"{pair['summary']} {pair['description']}" for pair in pairs]
+    descriptions = [pair["description"] for pair in pairs]
+    texts = [f"{pair['description']} {pair['summary']}" for pair in pairs]
     triples = CountVectorizer(ngram_range=(3, 3), binary=True, token_pattern=r"\w+")
     words = CountVectorizer(binary=True, token_pattern=r"\w+")
     twins = [set[int]() for _ in pairs]
     for features, least in (
+        (triples.fit_transform(descriptions), SAME_TEXT),
         (triples.fit_transform(texts), SAME_TEXT),
         (words.fit_transform([pair["summary"] for pair in pairs]), SAME_SUMMARY),
     ):

@@ -40,8 +40,8 @@ def docstrings(train: int, validation: int) -> Corpus:
     """Descriptions in docstrings, and the first lines above them.
 
     Args:
-        train: Pairs to learn from, the same first ones always; at most 6,245.
-        validation: Pairs to score on, likewise; at most 755.
+        train: Pairs to learn from, the same first ones always; at most 6,250.
+        validation: Pairs to score on, likewise; at most 750.
 
     Raises:
         ConfigurationError: There are not so many.

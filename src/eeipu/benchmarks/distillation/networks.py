@@ -12,8 +12,13 @@ from eeipu.errors import ConfigurationError
 
 __all__ = ["Network", "device", "tokenizer"]
 
+# T5's new embeddings have a standard deviation of 1, for Adafactor, whose steps grow with weights;
+# Adam's do not, and learn sooner from smaller ones.
+INITIAL_SCALE = 0.3
+
 # T5's own numbers of the tokens that pad and that end a text; a summary begins with padding.
 PADDING, END = 0, 1
+SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Network:
             d_ff=self.inner,
             num_layers=self.layers,
             num_heads=self.heads,
+            initializer_factor=INITIAL_SCALE,
             pad_token_id=PADDING,
             eos_token_id=END,
             decoder_start_token_id=PADDING,
@@ -97,9 +103,7 @@ def tokenizer(pretrained: str | None = None) -> Any:
     if pretrained is not None:
         return _load(transformers.AutoTokenizer, pretrained)
     with as_file(DATA / "tokenizer.json") as file:
-        return transformers.PreTrainedTokenizerFast(
-            tokenizer_file=str(file), pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-        )
+        return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), **SPECIAL_TOKENS)
 
 
 def _load(kind: Any, name: str) -> Any:

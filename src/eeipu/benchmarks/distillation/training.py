@@ -3,7 +3,7 @@
 A checkpoint has the weights, the optimiser's state, and the state of the random generators that
 order the batches and drop units. Both optimisers are AdamW (Loshchilov and Hutter 2019, arXiv
 1711.05101). A student's loss is that of Hinton, Vinyals and Dean (2015, arXiv 1503.02531, section
-2), for the logits `u` of the student and `v` of the teacher, the labels `y` and the temperature `T`:
+2), for logits `u` of the student and `v` of the teacher, labels `y` and a temperature `T`:
 
     (1 - WEIGHT) * CE(softmax(u), y) + WEIGHT * T^2 * KL(softmax(v / T) || softmax(u / T))
 
@@ -97,7 +97,7 @@ def go_on(
     with torch.random.fork_rng(_gpus()):
         _set_rng(checkpoint.rng)
         optimizer = torch.optim.AdamW(model.parameters())
-        optimizer.load_state_dict(dict(checkpoint.optimizer))
+        optimizer.load_state_dict(_on_cpu(checkpoint.optimizer))  # it may keep what it is given
         for group in optimizer.param_groups:
             group.update(lr=lr, weight_decay=weight_decay)
         for _ in range(epochs):
