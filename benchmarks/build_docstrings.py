@@ -9,7 +9,7 @@ first row. What is kept:
 - files under their package's own licence: no vendored code, and no notice of another licence;
 - first lines of 3 to 20 words, descriptions of at least 15, in ASCII;
 - one of those that say nearly the same, by word triples of the description or of the whole, or by
-  words of the first line, so that nothing in the validation part has a near twin in the training part;
+  words of the first line, so that nothing to validate on has a near twin to learn from;
 - `PAIRS` of them, chosen by digest. Whole files go to one part or the other.
 """
 

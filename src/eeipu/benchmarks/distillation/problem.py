@@ -52,6 +52,7 @@ class Size:
         lr: The range of learning rates, of the teacher and of the student.
         rate: Floating-point operations a unit of declared cost.
         num_gpus: That a stage of training takes.
+        n_initial: Warm-up trials.
     """
 
     corpus: Corpus
@@ -59,6 +60,7 @@ class Size:
     lr: tuple[float, float]
     rate: float = CPU_RATE
     num_gpus: float = 0
+    n_initial: int = 11
 
 
 def problem(preset: Preset = "cpu", *, cost: CostKind = "measured", seed: int = 0) -> Problem:
@@ -93,6 +95,7 @@ def problem_of(size: Size, *, cost: CostKind = "measured") -> Problem:
         pipeline=_pipeline(size, is_declared=cost == "declared"),
         inputs=(size.corpus, size.settings),
         direction="minimize",
+        n_initial=size.n_initial,
     )
 
 
@@ -160,7 +163,7 @@ def _smoke(seed: int) -> Size:
         summarised=8,
         seed=seed,
     )
-    return Size(docstrings(120, 40), settings, NEW_LR)
+    return Size(docstrings(120, 40), settings, NEW_LR, n_initial=3)
 
 
 def _cpu(seed: int) -> Size:

@@ -108,7 +108,7 @@ def go_on(
 
 def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, loss: Loss) -> None:
     optimizer.zero_grad()
-    loss(batch, model(**batch.inputs).logits).backward()  # type: ignore[no-untyped-call]
+    loss(batch, model(**batch.inputs).logits).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
     optimizer.step()
 
