@@ -151,7 +151,7 @@ def _new(width: int, layers: int) -> Network:
 
 
 def _smoke(seed: int) -> Size:
-    """A trial in about a second."""
+    """A trial in about two seconds of one core."""
     settings = Settings(
         teacher=_new(96, 1),
         student=_new(64, 1),
@@ -167,7 +167,7 @@ def _smoke(seed: int) -> Size:
 
 
 def _cpu(seed: int) -> Size:
-    """A trial in about twenty seconds; a student of 0.9 million weights, a teacher of 2.3."""
+    """A trial in about 30 s of one core; a student of 0.9 million weights, a teacher of 2.3."""
     settings = Settings(
         teacher=_new(192, 2),
         student=_new(128, 1),
