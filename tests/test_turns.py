@@ -54,7 +54,7 @@ def test_the_first_trial_waits_for_nobody(study):
     assert waited(study, mine.number) == 0.0
 
 
-@pytest.mark.parametrize("driver", [driver_name(), "elsewhere:1:1.0"])
+@pytest.mark.parametrize("driver", [driver_name(), "elsewhere:1:1.0"], ids=["here", "elsewhere"])
 def test_a_trial_waits_until_those_before_it_have_chosen(study, driver):
     before, mine = choosing(study, driver), choosing(study, driver_name())
     clock = Clock({3.0: lambda: before.suggest_float("x", 0.0, 1.0)})
