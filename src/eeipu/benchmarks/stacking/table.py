@@ -99,7 +99,7 @@ def credit_table(path: Path, rows: int | None, seed: int) -> Table:
             f"rename the column to predict."
         )
     target = frame.pop(TARGET)
-    strange = set(target.unique()) - {0, 1}
+    strange = set(target.unique().tolist()) - {0, 1}
     if strange:
         raise ConfigurationError(
             f"the column {TARGET!r} of {str(path)!r} must hold 0 and 1, but holds also "
@@ -107,7 +107,9 @@ def credit_table(path: Path, rows: int | None, seed: int) -> Table:
         )
     features = frame.drop(columns=IDENTIFIER, errors="ignore")
     if features.shape[1] == 0:
-        raise ConfigurationError()
+        raise ConfigurationError(
+            f"{str(path)!r} has no features beside {[*frame, TARGET]}; add columns to learn from."
+        )
     numbers = features.apply(_as_numbers)
     return _split(numbers.to_numpy(np.float64), target.to_numpy(np.int64), rows, seed)
 

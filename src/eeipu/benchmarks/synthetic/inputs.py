@@ -2,9 +2,6 @@
 
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from eeipu.benchmarks.synthetic.functions import TestFunction
 from eeipu.space import Categorical, Distribution, Float, Int
 
@@ -47,8 +44,7 @@ def levels(kind: Kind, function: TestFunction) -> tuple[float, ...] | None:
     count = {"float": None, "int": MAX_INT + 1, "choice": len(CHOICES)}[kind]
     if count is None:
         return None
-    units: NDArray[np.float64] = np.linspace(0.0, 1.0, count)
-    return tuple(_at(function, float(unit)) for unit in units)
+    return tuple(_at(function, i / (count - 1)) for i in range(count))
 
 
 def _at(function: TestFunction, unit: float) -> float:
