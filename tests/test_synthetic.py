@@ -100,9 +100,7 @@ def test_where_costs_depend_on_upstream_the_first_input_scales_all_later_ones():
     base = decoded(pipeline, 0.4)
     low, high = pipeline.space["levy2-0.x0"].low, pipeline.space["levy2-0.x0"].high
 
-    cheap, dear = (
-        pipeline.run(base | {"levy2-0.x0": x}, 0.0).stage_costs[1:] for x in (low, high)
-    )
+    cheap, dear = (pipeline.run(base | {"levy2-0.x0": x}, 0.0).stage_costs[1:] for x in (low, high))
 
     assert np.divide(dear, cheap) == pytest.approx([16.0, 16.0])
     assert base["levy2-0.x1"] is not None

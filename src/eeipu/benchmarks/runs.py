@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
+from eeipu.benchmarks.checkpoints import Checkpoint
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.files import Result, noise_free, write
 from eeipu.benchmarks.machine import hardware, versions
@@ -148,12 +149,10 @@ def _tuner(
     seed: int,
     unfinished: Path | None,
 ) -> Tuner:
-    cache = storage = None
-    if unfinished is not None:
-        unfinished.mkdir(parents=True, exist_ok=True)
-        storage = f"sqlite:///{unfinished / 'study.db'}"
+    checkpoint = None if unfinished is None else Checkpoint(unfinished)
+    cache = None
     if contender.cached:
-        cache = StageCache(None if unfinished is None else unfinished / "cache")
+        cache = StageCache() if checkpoint is None else checkpoint.cache(problem)
     return Tuner(
         problem.pipeline,
         budget=budget,
@@ -162,9 +161,10 @@ def _tuner(
         top_q=contender.top_q,
         n_initial=n_initial,
         cache=cache,
-        storage=storage,
+        storage=None if checkpoint is None else checkpoint.storage(problem),
         study_name=problem.name,
         seed=seed,
+        callbacks=() if checkpoint is None else (checkpoint,),
     )
 
 

@@ -1,0 +1,105 @@
+"""The benchmarks' command line."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from eeipu.benchmarks.__main__ import app, main
+from eeipu.benchmarks.registry import REGISTRY
+
+SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Results of two methods on two problems."""
+    folder = tmp_path_factory.mktemp("results")
+    invoke("run", SMALL, "noisy", "--methods", "random,random+cache", *RUN, "--out", str(folder))
+    return folder
+
+
+RUN = ("--seeds", "1", "--preset", "smoke", "--n-initial", "2")
+
+
+def rows_of(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_all_problems_are_listed():
+    listed = invoke("list").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == list(REGISTRY)
+
+
+def test_a_run_prints_a_row_for_each_method_and_one_for_all(out):
+    arguments = (SMALL, "noisy", "--methods", "random,random+cache", *RUN, "--out", str(out))
+
+    rows = rows_of(invoke("run", *arguments, "--json"))
+
+    assert [(row["problem"].split(",")[0], row["method"]) for row in rows] == [
+        (SMALL, "random"),
+        (SMALL, "random+cache"),
+        ("noisy", "random"),
+        ("noisy", "random+cache"),
+        ("all problems", "random"),
+        ("all problems", "random+cache"),
+    ]
+    assert rows[0]["runs"] == 1
+    assert "share" in invoke("run", *arguments).stdout
+
+
+def test_tables_need_nothing_but_the_files(out):
+    rows = rows_of(invoke("table", "--out", str(out), "--json", "--against", "random"))
+    assert len(rows) == 6
+    assert rows[1]["more_candidates"] == 0.0
+    assert "+0%" in invoke("table", "--out", str(out), "--against", "random").stdout
+
+
+def test_tables_of_some_problems(out):
+    rows = rows_of(invoke("table", "noisy", "--out", str(out), "--json"))
+    assert {row["problem"].split(",")[0] for row in rows} == {"noisy"}
+
+
+def test_tables_of_stage_costs(out):
+    rows = rows_of(invoke("table", SMALL, "--out", str(out), "--stages", "--json"))
+    assert len(rows) == 6
+    assert sum(row["share"] for row in rows[:3]) == pytest.approx(1.0)
+    assert "executed" in invoke("table", "--out", str(out), "--stages").stdout
+
+
+def test_pictures_go_where_they_are_wanted(out, tmp_path):
+    told = invoke("plot", "noisy", "--out", str(out), "--figures", str(tmp_path)).stdout
+    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert str(tmp_path) in told
+
+
+def said(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["eeipu.benchmarks", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "rastrigin"), "'rastrigin' is no problem"),
+        (("run", SMALL, "--methods", "ei+x"), "ei+x"),
+        (("table", "stacking"), "no results of ['stacking']"),
+    ],
+)
+def test_expected_errors_are_a_line(out, monkeypatch, capsys, arguments, message):
+    code, error = said(monkeypatch, capsys, *arguments, "--out", str(out))
+    assert code == 1
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_without_an_error_it_ends_well(monkeypatch, capsys):
+    code, _ = said(monkeypatch, capsys, "list")
+    assert code == 0
