@@ -98,10 +98,10 @@ def test_without_a_reference_or_an_optimum_nothing_is_compared():
 
 def test_runs_with_other_options_are_not_averaged():
     rows = summaries([result([0.0, 1.0]), result([0.0, 2.0], n_initial=5)])
-    assert [row.problem for row in rows] == [
-        "toy, smoke, declared cost",
-        "toy, smoke, declared cost, n_initial=5",
-        ALL,
+    assert [(row.problem, row.setting) for row in rows] == [
+        ("toy", "toy, smoke, declared cost"),
+        ("toy", "toy, smoke, declared cost, n_initial=5"),
+        (ALL, ""),
     ]
 
 

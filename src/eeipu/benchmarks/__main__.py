@@ -170,12 +170,12 @@ def _print(rows: list[Summary], *, as_json: bool, against: str) -> None:
         shown.add_column(heading, justify="right", no_wrap=True)
     before = None
     for row in rows:
-        is_new = row.problem != before
-        before = row.problem
+        is_new = row.setting != before
+        before = row.setting
         if is_new:
             shown.add_section()
         shown.add_row(
-            row.problem if is_new else "",
+            (row.setting or row.problem) if is_new else "",
             row.method,
             str(row.runs),
             _interval(row.candidates, row.candidates_half_width, ".1f"),
@@ -201,7 +201,7 @@ def _print_stages(rows: list[StageCost], *, as_json: bool) -> None:
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         shown.add_row(
-            row.problem,
+            row.setting,
             row.method,
             row.stage,
             f"{row.spent:.4g}",

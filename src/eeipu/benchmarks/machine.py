@@ -15,14 +15,17 @@ PACKAGES = (
     "eeipu",
     "botorch",
     "catboost",
+    "datasets",
     "gpytorch",
     "numpy",
     "optuna",
+    "scikit-image",
     "scikit-learn",
     "scipy",
     "statsmodels",
     "torch",
     "transformers",
+    "xgboost",
     "xgboost-cpu",
 )
 

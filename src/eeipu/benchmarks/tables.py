@@ -28,7 +28,8 @@ class Summary:
     """What a contender reached, in means over its runs.
 
     Attributes:
-        problem: The problem's title, or `ALL`.
+        problem: The problem's name, or `ALL`.
+        setting: The problem with its options in words; empty for all problems.
         method: The contender.
         runs: How many runs.
         candidates: Configurations evaluated within the budget.
@@ -47,6 +48,7 @@ class Summary:
     """
 
     problem: str
+    setting: str
     method: str
     runs: int
     candidates: float
@@ -67,7 +69,8 @@ class StageCost:
     """What a stage cost a contender, in means over its runs.
 
     Attributes:
-        problem: The problem's title.
+        problem: The problem's name.
+        setting: The problem with its options in words.
         method: The contender.
         stage: The stage's name.
         spent: What executing it cost in a run.
@@ -78,6 +81,7 @@ class StageCost:
     """
 
     problem: str
+    setting: str
     method: str
     stage: str
     spent: float
@@ -134,6 +138,7 @@ def _summary(
     improvements = [run.improvement for run in runs]
     share, share_half_width, missed = _shares(runs)
     return Summary(
+        runs[0].options.problem,
         title,
         method,
         len(runs),
@@ -158,6 +163,7 @@ def _over_all(
     share, share_half_width, missed = _shares(runs)
     return Summary(
         ALL,
+        "",
         method,
         len(runs),
         float(np.mean(candidates)),
@@ -216,6 +222,7 @@ def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageC
     total = spent.sum() or 1.0
     return [
         StageCost(
+            runs[0].options.problem,
             title,
             method,
             stage,

@@ -28,7 +28,7 @@ FULL_DEPTH = 25
 ROW_S = 1e-7
 
 # Every fit takes this, however small.
-FIT_S = 5e-3
+FIT_S = 1e-2
 
 
 def _fits(stacked: Stacked, a_row: float, a_fit: float) -> float:
