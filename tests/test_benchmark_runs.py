@@ -1,6 +1,7 @@
 """Runs of the benchmarks, and the files that they leave."""
 
 import json
+import signal
 
 import pytest
 from benchmark_toys import CALLS, TOY, options, problem, result
@@ -273,6 +274,26 @@ def test_a_run_that_was_killed_twice_goes_on_after_the_second_time(tmp_path, mon
             file.write('{"sta')
 
     assert read(run_to_file(options("random"), tmp_path)).candidates == 10
+
+
+@pytest.mark.parametrize("stage", ["fit", "score"])
+def test_a_run_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch, stage):
+    def press(name, params):
+        if name == stage:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(runs, "load", load_toy(press))
+    with pytest.raises(KeyboardInterrupt):
+        run_to_file(options(), tmp_path)
+    assert not options().path(tmp_path).exists()
+
+    monkeypatch.setattr(runs, "load", load_toy(None))
+    assert read(run_to_file(options(), tmp_path)).candidates == 10
+
+
+def test_a_budget_that_ends_within_the_warm_up_ends_the_run():
+    each = run(options(budget=10.0))
+    assert [trial["warm_up"] for trial in each.trials] == [True, True]
 
 
 # --- many runs

@@ -6,6 +6,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from eeipu.benchmarks.options import Options
+from eeipu.benchmarks.runs import run
 from eeipu.benchmarks.stacking import work
 from eeipu.benchmarks.stacking.models import Stacked, catboost_depth, with_extra_trees
 from eeipu.benchmarks.stacking.problem import problem, problem_by_model
@@ -213,3 +215,13 @@ def test_what_is_missing_is_told_with_its_extra(missing, module, monkeypatch):
     monkeypatch.delitem(sys.modules, f"eeipu.benchmarks.stacking.{module}")
     with pytest.raises(MissingExtraError, match=r'pip install "eeipu\[benchmarks\]"'):
         import_module(f"eeipu.benchmarks.stacking.{module}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stacking", "stacking-by-model"])
+@pytest.mark.parametrize("cost", ["measured", "declared"])
+def test_a_smoke_run(name, cost):
+    result = run(Options(name, "smoke", cost, "eeipu+cache", 0, budget=1.0))
+    assert result.candidates >= 1
+    assert all(trial["state"] == "complete" for trial in result.trials)
+    assert result.trials[-1]["spent"] >= 1.0

@@ -65,7 +65,8 @@ def run(options: Options, unfinished: Path | None = None) -> Result:
         unfinished: A directory for what an interrupted run goes on from; `None`: memory.
 
     Raises:
-        PipelineError: No trial succeeded.
+        KeyboardInterrupt: Ctrl-C was pressed; a long run goes on when it is called again.
+        PipelineError: No trial of the warm-up succeeded.
     """
     # Here, since worker processes start with the default.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -86,6 +87,8 @@ def run(options: Options, unfinished: Path | None = None) -> Result:
         for params in _warm_up_points(problem, options.seed, n_initial):
             tuner.enqueue(params)
     study = tuner.run(*problem.inputs, progress=False)
+    if tuner.was_interrupted:  # it has stopped between two stages, with a part of its trials
+        raise KeyboardInterrupt
     if start is None:
         start = _best(problem, study.trials[:n_initial])
     return Result(
