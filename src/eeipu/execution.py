@@ -21,7 +21,7 @@ from eeipu.errors import CacheMiss
 from eeipu.keys import stage_key
 from eeipu.stages import Stage
 
-__all__ = ["PipelineRun", "StageCall", "StageRun", "run_path", "stage_calls"]
+__all__ = ["PipelineRun", "StageCall", "StageRun", "number_of", "run_path", "stage_calls"]
 
 Clock = Callable[[], float]
 
@@ -196,7 +196,7 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
         ]
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(runs[-1], charged=charged, output=output, value=_number(output))
+        runs[-1] = replace(runs[-1], charged=charged, output=output, value=number_of(output))
         return runs
     return []
 
@@ -219,14 +219,18 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
     measured = clock() - start
     cost = measured if declared is None else declared
     return StageRun(
-        name, key, cost=cost, error=error, charged=cost, output=output, value=_number(output)
+        name, key, cost=cost, error=error, charged=cost, output=output, value=number_of(output)
     )
 
 
-def _number(output: Any) -> float | None:
-    """An output as a float, where it is a number."""
-    is_number = isinstance(output, Real) and not isinstance(output, bool)
-    return float(output) if is_number else None
+def number_of(output: Any) -> float | None:
+    """An output as a float, where it is a number of Python, NumPy or torch; else `None`."""
+    try:
+        if not isinstance(output, Real) and getattr(output, "shape", None) == ():
+            output = output.item()
+        return float(output) if isinstance(output, Real) else None
+    except Exception:  # whatever an output of the user's own type raises, or one beyond floats
+        return None
 
 
 def synchronize_devices() -> None:

@@ -57,7 +57,7 @@ def open_place(
         if "file" in fs.protocol:
             return _directory(fs, Path(root), shared=shared, mapped=mapped, now=now)
         pins = FilePins(fs, f"{root}/pins")
-        return Place(RemoteStore(fs, root), Holders(BeatingLeases(fs, root), pins, now))
+        return Place(RemoteStore(fs, root, now), Holders(BeatingLeases(fs, root), pins, now))
     except ImportError as error:
         raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
     except ConfigurationError:
@@ -70,7 +70,10 @@ def open_place(
 
 def _directory(fs: Any, root: Path, *, shared: bool, mapped: bool, now: Now) -> Place:
     store = DirectoryStore(root, shared=shared, mapped=mapped, now=now)
+    settle = store.modes.settle
     leases = (
-        FileLeases(root, private=not shared) if has_locks(root) else BeatingLeases(fs, str(root))
+        FileLeases(root, store.modes)
+        if has_locks(root)
+        else BeatingLeases(fs, str(root), settle=settle)
     )
-    return Place(store, Holders(leases, FilePins(fs, f"{root}/pins"), now))
+    return Place(store, Holders(leases, FilePins(fs, f"{root}/pins", settle), now))

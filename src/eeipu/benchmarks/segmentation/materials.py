@@ -1,0 +1,94 @@
+"""Materials: crops of real textures and photographs, which scenes are painted with.
+
+All of them lie inside the wheels of scikit-image and scikit-learn; nothing is downloaded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eeipu.errors import MissingExtraError
+
+__all__ = ["MATERIALS", "Material", "photograph", "swatch"]
+
+Array = NDArray[np.float32]
+Photographs = Mapping[str, Callable[[], NDArray[np.uint8]]]
+
+REFERENCE_SIDE = 96  # pixels; a swatch is reduced for scenes of this height, and others follow
+
+
+@dataclass(frozen=True)
+class Material:
+    """A part of a photograph that looks much the same all over.
+
+    Attributes:
+        name: What it shows.
+        source: The photograph's name in scikit-image, or a file of scikit-learn's (`*.jpg`).
+        rows: First row and end of the crop, in pixels of the photograph.
+        columns: Likewise.
+        reduction: Pixels of the photograph to a pixel of a scene of the reference height, so
+            that what is typical of it, a brick or a blade of grass, fits into an object.
+        tint: What its red, green and blue are multiplied by: some photographs are grey.
+    """
+
+    name: str
+    source: str
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    reduction: float
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+# The first is the ground. Gravel, print and moon stay grey, and differ in texture and brightness.
+MATERIALS = (
+    Material("grass", "grass", (0, 512), (0, 512), 2.5, (0.85, 1.0, 0.7)),
+    Material("gravel", "gravel", (0, 512), (0, 512), 2.5),
+    Material("brick", "brick", (0, 512), (0, 512), 4.0, (1.1, 0.85, 0.8)),
+    Material("foliage", "china.jpg", (330, 427), (230, 640), 1.5),
+    Material("dusk", "rocket", (0, 260), (0, 640), 3.0, (1.0, 1.2, 1.5)),
+    Material("print", "page", (40, 150), (0, 384), 2.0),
+    Material("wood", "coffee", (0, 400), (0, 75), 1.5, (0.7, 0.7, 0.7)),
+    Material("fur", "chelsea", (0, 90), (60, 330), 1.5),
+    Material("moon", "moon", (0, 512), (0, 512), 4.0, (1.5, 1.5, 1.6)),
+    Material("petals", "flower.jpg", (130, 320), (215, 400), 2.0, (1.0, 1.1, 0.8)),
+    Material("retina", "retina", (350, 1050), (350, 1050), 8.0),
+    Material("stars", "hubble_deep_field", (0, 872), (0, 1000), 4.0),
+)
+
+
+def photograph(source: str) -> Array:
+    """A photograph by name, `height x width x 3`, from 0 to 1; grey ones in three equal channels.
+
+    Raises:
+        MissingExtraError: scikit-image or scikit-learn is not installed.
+    """
+    skimage_data, load_sample_image = _libraries()
+    is_sample = source.endswith(".jpg")
+    pixels = load_sample_image(source) if is_sample else getattr(skimage_data, source)()
+    channels = np.atleast_3d(pixels).astype(np.float32) / 255.0
+    return np.broadcast_to(channels, (*channels.shape[:2], 3))
+
+
+def swatch(material: Material, height: int) -> Array:
+    """A material as it looks in scenes so many pixels high, `rows x columns x 3`, from 0 to 1."""
+    from skimage.transform import rescale
+
+    crop = photograph(material.source)[slice(*material.rows), slice(*material.columns)]
+    scale = height / REFERENCE_SIDE / material.reduction
+    reduced: Array = rescale(crop, scale, anti_aliasing=scale < 1.0, channel_axis=2)
+    return np.array(material.tint, np.float32) * reduced
+
+
+def _libraries() -> tuple[ModuleType, Callable[[str], NDArray[np.uint8]]]:
+    try:
+        from skimage import data
+        from sklearn.datasets import load_sample_image
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the scenes of the segmentation benchmark need scikit-image and scikit-learn "
+            f'({error}); pip install "eeipu[benchmarks]"'
+        ) from error
+    return data, load_sample_image
