@@ -291,6 +291,16 @@ def test_a_run_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch, stage):
     assert read(run_to_file(options(), tmp_path)).candidates == 10
 
 
+def test_a_warm_up_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch):
+    def press(name, params):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(runs, "load", load_toy(press))
+    with pytest.raises(KeyboardInterrupt):
+        run_to_file(options(budget_factor=2.0), tmp_path)
+    assert not list(tmp_path.rglob("warm-up*"))
+
+
 def test_a_budget_that_ends_within_the_warm_up_ends_the_run():
     each = run(options(budget=10.0))
     assert [trial["warm_up"] for trial in each.trials] == [True, True]
@@ -308,6 +318,17 @@ def test_a_campaign_makes_what_is_missing(tmp_path):
 
     assert set(done) == {each.path(tmp_path) for each in wanted}
     assert len(read_all(tmp_path)) == 4
+    assert not list(tmp_path.rglob("warm-up*"))  # the problem has a budget
+
+
+def test_contenders_share_a_budget_that_is_measured(tmp_path):
+    wanted = [options(text, cost="measured", budget_factor=2.0) for text in ("random", "tpe")]
+
+    run_all(wanted, tmp_path)
+
+    budgets = {each.problem["budget"] for each in read_all(tmp_path)}
+    (warm_up,) = tmp_path.rglob("warm-up-0-*.json")
+    assert budgets == {2.0 * json.loads(warm_up.read_text())["spent"]}
 
 
 def test_a_campaign_looks_at_all_contenders_first(tmp_path):

@@ -8,7 +8,7 @@ from joblib import Parallel, delayed, parallel_config
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.registry import REGISTRY
-from eeipu.benchmarks.runs import run_to_file
+from eeipu.benchmarks.runs import prepare, run_to_file
 
 __all__ = ["run_all"]
 
@@ -39,7 +39,16 @@ def run_all(
     for options in all_options:  # before anything runs for hours
         Contender.parse(options.contender)
         REGISTRY[options.problem].builder()
+    # All contenders of a seed have one budget, also where the warm-up's cost is measured.
+    waiting = {
+        options.warm_up_path(out): options
+        for options in all_options
+        if REGISTRY[options.problem].is_long and (again or not options.path(out).exists())
+    }
     with parallel_config("loky", inner_max_num_threads=threads):
+        Parallel(n_jobs=jobs)(
+            delayed(prepare)(options, out, threads=threads) for options in waiting.values()
+        )
         paths = Parallel(n_jobs=jobs, return_as="generator_unordered")(
             delayed(run_to_file)(options, out, threads=threads, again=again)
             for options in all_options

@@ -16,7 +16,7 @@ from typing import Any
 from eeipu.benchmarks.options import Options
 from eeipu.errors import ConfigurationError
 
-__all__ = ["FORMAT", "Result", "read", "read_all", "write"]
+__all__ = ["FORMAT", "Result", "noise_free", "read", "read_all", "write", "write_whole"]
 
 # A later format writes another number.
 FORMAT = 1
@@ -98,14 +98,19 @@ def noise_free(trial: Mapping[str, Any]) -> float:
 
 
 def write(path: Path, result: Result) -> None:
-    """Write a run's file, whole or not at all."""
+    """Write a run's file."""
     head = {"format": FORMAT} | {f.name: _plain(getattr(result, f.name)) for f in fields(result)}
     del head["trials"]
     lines = ",\n".join("  " + json.dumps(t, allow_nan=False) for t in result.trials)
     text = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
+    write_whole(path, f'{text},\n "trials": [\n{lines}\n ]\n}}\n')
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under another name first, so that there is all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    aside.write_text(f'{text},\n "trials": [\n{lines}\n ]\n}}\n')
+    aside.write_text(text)
     aside.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,7 +53,18 @@ class Options:
 
     def path(self, out: Path) -> Path:
         """The file of the run: options that a name does not show are in its digest."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        folder = out / self.problem / f"{self.preset}-{self.cost}"
-        return folder / f"{self.contender}-seed{self.seed}-{digest}.json"
+        name = f"{self.contender}-seed{self.seed}-{_digest(asdict(self))}.json"
+        return self._folder(out) / name
+
+    def warm_up_path(self, out: Path) -> Path:
+        """The file for what the warm-up cost, which all contenders share."""
+        name = f"warm-up-{self.seed}-{_digest({'n': self.n_initial, 'data': self.data})}.json"
+        return self._folder(out) / name
+
+    def _folder(self, out: Path) -> Path:
+        return out / self.problem / f"{self.preset}-{self.cost}"
+
+
+def _digest(options: Mapping[str, object]) -> str:
+    text = json.dumps(options, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

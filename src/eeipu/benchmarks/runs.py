@@ -4,6 +4,7 @@ All contenders begin from the same warm-up points, one set for each seed, unless
 own; either way the warm-up is paid from the budget.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from eeipu.benchmarks.checkpoints import Checkpoint
 from eeipu.benchmarks.contenders import Contender
-from eeipu.benchmarks.files import Result, noise_free, write
+from eeipu.benchmarks.files import Result, noise_free, write, write_whole
 from eeipu.benchmarks.machine import hardware, versions
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
@@ -26,7 +27,7 @@ from eeipu.errors import PipelineError
 from eeipu.history import is_interrupted
 from eeipu.tuner import Tuner
 
-__all__ = ["run", "run_to_file"]
+__all__ = ["prepare", "run", "run_to_file"]
 
 # The budget, in multiples of what the warm-up costs, where neither the problem nor the user says.
 BUDGET_FACTOR = 3.0
@@ -51,18 +52,33 @@ def run_to_file(options: Options, out: Path, *, threads: int = 1, again: bool = 
         return path
     unfinished = path.with_suffix(".unfinished")
     with threadpool_limits(threads):
-        result = run(options, unfinished if REGISTRY[options.problem].is_long else None)
+        is_long = REGISTRY[options.problem].is_long
+        result = run(options, unfinished if is_long else None, out if is_long else None)
     write(path, result)
     shutil.rmtree(unfinished, ignore_errors=True)
     return path
 
 
-def run(options: Options, unfinished: Path | None = None) -> Result:
+def prepare(options: Options, out: Path, *, threads: int = 1) -> None:
+    """Evaluate the warm-up that a run's budget is a multiple of, once for all contenders.
+
+    Args:
+        options: The run; one that needs no such warm-up has nothing to prepare.
+        out: Where results go.
+        threads: How many threads a stage may use.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with threadpool_limits(threads):
+        _terms(options, _problem(options), _chooses(options), out)
+
+
+def run(options: Options, unfinished: Path | None = None, out: Path | None = None) -> Result:
     """Run.
 
     Args:
         options: What to run.
         unfinished: A directory for what an interrupted run goes on from; `None`: memory.
+        out: Where what the warm-up cost is kept for other contenders; `None`: nowhere.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; a long run goes on when it is called again.
@@ -72,16 +88,10 @@ def run(options: Options, unfinished: Path | None = None) -> Result:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     began = time.perf_counter()
     contender = Contender.parse(options.contender)
-    problem = load(
-        options.problem,
-        options.preset,
-        cost=options.cost,
-        seed=options.seed,
-        data=options.data,
-    )
+    problem = _problem(options)
     n_initial = options.n_initial or problem.n_initial
-    chooses = options.own_warm_up or contender.ablation.design is not None
-    budget, start = _terms(options, problem, n_initial, chooses)
+    chooses = _chooses(options)
+    budget, start = _terms(options, problem, chooses, out)
     tuner = _tuner(contender, problem, budget, n_initial, options.seed, unfinished)
     if not chooses:
         for params in _warm_up_points(problem, options.seed, n_initial):
@@ -109,8 +119,23 @@ def run(options: Options, unfinished: Path | None = None) -> Result:
     )
 
 
+def _problem(options: Options) -> Problem:
+    return load(
+        options.problem,
+        options.preset,
+        cost=options.cost,
+        seed=options.seed,
+        data=options.data,
+    )
+
+
+def _chooses(options: Options) -> bool:
+    """Whether the contender chooses its warm-up."""
+    return options.own_warm_up or Contender.parse(options.contender).ablation.design is not None
+
+
 def _terms(
-    options: Options, problem: Problem, n_initial: int, chooses: bool
+    options: Options, problem: Problem, chooses: bool, out: Path | None
 ) -> tuple[float, float | None]:
     """The budget, and the value to improve on where it is not that of the run's own warm-up."""
     budget = options.budget
@@ -118,12 +143,30 @@ def _terms(
         budget = problem.budget
     if budget is not None and not chooses:
         return budget, None
-    # Independent points, evaluated one by one without a cache.
+    warm_up = _warm_up(options, problem, out)
+    if budget is None:
+        budget = (options.budget_factor or BUDGET_FACTOR) * warm_up["spent"]
+    return budget, warm_up["start"]
+
+
+def _warm_up(options: Options, problem: Problem, out: Path | None) -> dict[str, float]:
+    """What independent points cost, evaluated one by one without a cache, and the best of them.
+
+    Where costs are measured, they differ from time to time: what was written first holds for all.
+    """
+    path = None if out is None else options.warm_up_path(out)
+    if path is not None and path.exists():
+        known: dict[str, float] = json.loads(path.read_text())
+        return known
+    n_initial = options.n_initial or problem.n_initial
     tuner = _warm_up_tuner(problem, options.seed, n_initial)
     study = tuner.run(*problem.inputs, max_trials=n_initial, progress=False)
-    if budget is None:
-        budget = (options.budget_factor or BUDGET_FACTOR) * tuner.spent
-    return budget, _best(problem, study.trials)
+    if tuner.was_interrupted:
+        raise KeyboardInterrupt
+    found = {"spent": tuner.spent, "start": _best(problem, study.trials)}
+    if path is not None:
+        write_whole(path, json.dumps(found))
+    return found
 
 
 def _warm_up_tuner(problem: Problem, seed: int, n_initial: int) -> Tuner:
