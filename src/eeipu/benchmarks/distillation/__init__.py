@@ -1,0 +1,1 @@
+"""T5 distillation: a teacher is fine-tuned, and a small student learns from it in three stages."""

@@ -1,0 +1,79 @@
+"""Texts as batches of numbered tokens.
+
+Notation:
+    b: pairs in a batch.
+    s: tokens of its longest text; t: of its longest summary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eeipu.benchmarks.distillation.corpus import Pair
+
+__all__ = ["IGNORED", "Batch", "batches"]
+
+IGNORED = -100  # transformers' label of tokens that do not count
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs that are computed together.
+
+    Attributes:
+        text: Token numbers, `b x s`.
+        mask: 1 for a token and 0 for padding, `b x s`.
+        labels: Token numbers of the summaries, `b x t`; `IGNORED` for padding.
+    """
+
+    text: Tensor
+    mask: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(self.text.to(device), self.mask.to(device), self.labels.to(device))
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """As `transformers` calls them."""
+        return {"input_ids": self.text, "attention_mask": self.mask, "labels": self.labels}
+
+
+def batches(
+    pairs: tuple[Pair, ...], tokenizer: Any, batch_size: int, text_tokens: int, summary_tokens: int
+) -> tuple[Batch, ...]:
+    """Pairs of similar length together, so that little is padding; the last batch has the rest.
+
+    Args:
+        pairs: Texts and summaries.
+        tokenizer: Of `transformers`.
+        batch_size: Pairs in a batch.
+        text_tokens: Texts are cut there.
+        summary_tokens: And summaries there.
+    """
+    texts = _numbered([text for text, _ in pairs], tokenizer, text_tokens)
+    summaries = _numbered([summary for _, summary in pairs], tokenizer, summary_tokens)
+    order = np.lexsort([[len(s) for s in summaries], [len(t) for t in texts]])
+    found = []
+    for start in range(0, len(pairs), batch_size):
+        chosen = order[start : start + batch_size]
+        padding = tokenizer.pad_token_id
+        text = _padded([texts[i] for i in chosen], padding)
+        labels = _padded([summaries[i] for i in chosen], IGNORED)
+        found.append(Batch(text, (text != padding).long(), labels))
+    return tuple(found)
+
+
+def _numbered(texts: list[str], tokenizer: Any, most: int) -> list[list[int]]:
+    # The end of a text that is cut is its last token all the same.
+    numbers: list[list[int]] = tokenizer(texts, max_length=most, truncation=True)["input_ids"]
+    return numbers
+
+
+def _padded(rows: list[list[int]], filler: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])

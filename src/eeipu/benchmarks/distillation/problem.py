@@ -1,0 +1,214 @@
+"""The problem: which networks learn from what, and what is tuned over which range.
+
+The paper (Essofi et al. 2024, arXiv 2411.03731) tunes a batch size in [10, 40], the teacher's
+learning rate in [1e-5, 1e-3] and weight decay in [1e-4, 0.8], both on a log scale, and learning
+rate, temperature in [0, 1] and weight decay of each stage of distillation, for the ROUGE of
+CNN/DailyMail. Preset `paper` has these ranges. The others train new networks of a few million
+weights, which need learning rates some ten times as high, on docstrings.
+
+Note:
+    The objective is the validation loss in all presets: ROUGE of few short summaries is noise. It
+    is reported as the metric `rouge_l`. No temperature is 0, which nothing can be divided by.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from eeipu.benchmarks.distillation import work
+from eeipu.benchmarks.distillation.corpus import Corpus, cnn_dailymail, docstrings
+from eeipu.benchmarks.distillation.networks import Network
+from eeipu.benchmarks.distillation.stages import (
+    Settings,
+    distil,
+    distil_and_score,
+    fine_tune,
+    preprocess,
+)
+from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.errors import ConfigurationError
+from eeipu.pipeline import Pipeline
+from eeipu.space import Distribution, Float, Int
+from eeipu.stages import stage
+
+__all__ = ["Size", "paper", "problem", "problem_of"]
+
+VERSION = "1"  # of the stages' code, in content keys: to be raised with every change of a result
+
+LEAST_TEMPERATURE = 0.01  # the teacher's first choice alone, nearly
+
+# Operations a second: of one core of a CPU and of a large GPU, both in float32 and rounded.
+CPU_RATE, GPU_RATE = 4e10, 3e13
+
+
+@dataclass(frozen=True)
+class Size:
+    """A problem of some size.
+
+    Attributes:
+        corpus: The pairs.
+        settings: What is not tuned.
+        lr: The range of learning rates, of the teacher and of the student.
+        rate: Floating-point operations a unit of declared cost.
+        num_gpus: That a stage of training takes.
+        n_initial: Warm-up trials.
+    """
+
+    corpus: Corpus
+    settings: Settings
+    lr: tuple[float, float]
+    rate: float = CPU_RATE
+    num_gpus: float = 0
+    n_initial: int = 11
+
+
+def problem(preset: Preset = "cpu", *, cost: CostKind = "measured", seed: int = 0) -> Problem:
+    """T5 distillation of one size; its value is a loss, to be minimised.
+
+    Args:
+        preset: `smoke` and `cpu` distil docstrings; `paper` pretrained T5 networks on
+            CNN/DailyMail, which have to be downloaded.
+        cost: Measured seconds, or what `work` declares.
+        seed: Of first weights, of the order of batches and of dropout.
+
+    Raises:
+        MissingExtraError: `transformers`, or `datasets` for `paper`, is not installed.
+        ConfigurationError: There is no such preset or cost, or the articles cannot be had.
+    """
+    sizes: dict[str, Callable[[int], Size]] = {"smoke": _smoke, "cpu": _cpu, "paper": paper}
+    if preset not in sizes:
+        raise ConfigurationError(f"preset must be one of {list(sizes)}, but got {preset!r}.")
+    return problem_of(sizes[preset](seed), cost=cost)
+
+
+def problem_of(size: Size, *, cost: CostKind = "measured") -> Problem:
+    """The problem of a size of one's own.
+
+    Raises:
+        ConfigurationError: `cost` is neither `measured` nor `declared`.
+    """
+    if cost not in ("measured", "declared"):
+        raise ConfigurationError(f"cost must be 'measured' or 'declared', but got {cost!r}.")
+    return Problem(
+        name="distillation",
+        pipeline=_pipeline(size, is_declared=cost == "declared"),
+        inputs=(size.corpus, size.settings),
+        direction="minimize",
+        n_initial=size.n_initial,
+    )
+
+
+def _pipeline(size: Size, *, is_declared: bool) -> Pipeline:
+    made = partial(_stage, size, is_declared)
+    corpus, settings, rate = size.corpus, size.settings, size.rate
+    teaching = work.teacher_cost(corpus, settings, rate)
+    learning = work.distillation_cost(corpus, settings, rate)
+    scoring = work.scoring_cost(corpus, settings, rate)
+    batching = partial(work.preprocessing_cost, corpus, settings)
+    student = _training_space(size) | {"temperature": Float(LEAST_TEMPERATURE, 1.0)}
+    stages = [
+        stage(
+            name="preprocess",
+            space={"batch_size": Int(10, 40)},
+            version=VERSION,
+            cost=batching if is_declared else None,
+        )(preprocess),
+        made("teacher", _training_space(size), fine_tune, teaching),
+        made("distil_1", student, distil, learning),
+        made("distil_2", student, distil, learning),
+        made("distil_3", student, distil_and_score, learning + scoring),
+    ]
+    return Pipeline(stages, objective="validation_loss", name="distillation")
+
+
+def _stage(
+    size: Size,
+    is_declared: bool,
+    name: str,
+    space: dict[str, Distribution],
+    function: Callable[..., Any],
+    cost: float,
+) -> Any:
+    """A stage of training, of the same work whatever its hyper-parameters."""
+    declared = (lambda **_: cost) if is_declared else None
+    return stage(name=name, space=space, version=VERSION, cost=declared, num_gpus=size.num_gpus)(
+        function
+    )
+
+
+def _training_space(size: Size) -> dict[str, Distribution]:
+    return {"lr": Float(*size.lr, log=True), "weight_decay": Float(1e-4, 0.8, log=True)}
+
+
+# A learning rate for new weights: thirty times the paper's, whose networks are pretrained.
+NEW_LR = (3e-4, 3e-2)
+
+
+def _new(width: int, layers: int) -> Network:
+    """A new network of a shape like T5's, for the tokenizer of the docstrings."""
+    return Network(width=width, inner=2 * width, layers=layers, heads=4, vocabulary=4096)
+
+
+def _smoke(seed: int) -> Size:
+    """A trial in about two seconds of one core."""
+    settings = Settings(
+        teacher=_new(96, 1),
+        student=_new(64, 1),
+        tokenizer=None,
+        text_tokens=24,
+        summary_tokens=12,
+        teacher_epochs=1,
+        epochs=1,
+        summarised=8,
+        seed=seed,
+    )
+    return Size(docstrings(120, 40), settings, NEW_LR, n_initial=3)
+
+
+def _cpu(seed: int) -> Size:
+    """A trial in about 30 s of one core; a student of 0.9 million weights, a teacher of 2.3."""
+    settings = Settings(
+        teacher=_new(192, 2),
+        student=_new(128, 1),
+        tokenizer=None,
+        text_tokens=32,  # of a docstring's 91 at the median: its first sentence or two
+        summary_tokens=16,  # of 13
+        teacher_epochs=1,
+        epochs=1,
+        summarised=32,
+        seed=seed,
+    )
+    return Size(docstrings(1200, 300), settings, NEW_LR)
+
+
+def paper(
+    seed: int = 0,
+    *,
+    teacher: str = "google-t5/t5-base",
+    student: str = "google-t5/t5-small",
+    corpus: Callable[[int, int], Corpus] = cnn_dailymail,
+    pairs: tuple[int, int] = (2000, 500),
+) -> Size:
+    """Pretrained networks on news, for a GPU.
+
+    Args:
+        seed: Of the order of batches and of dropout.
+        teacher: Its name on the Hugging Face hub or a folder that `save_pretrained` has written.
+        student: The student's, likewise; its tokenizer serves both.
+        corpus: Numbers of pairs to learn from and to score on -> the pairs.
+        pairs: These numbers; the paper has 2,500 samples in all.
+    """
+    settings = Settings(
+        # The shapes and the vocabulary of T5 base and T5 small, to declare costs by.
+        teacher=Network(768, 3072, 12, 12, 32128, pretrained=teacher),
+        student=Network(512, 2048, 6, 8, 32128, pretrained=student),
+        tokenizer=student,
+        text_tokens=512,
+        summary_tokens=128,
+        teacher_epochs=1,
+        epochs=1,
+        summarised=100,
+        seed=seed,
+    )
+    return Size(corpus(*pairs), settings, lr=(1e-5, 1e-3), rate=GPU_RATE, num_gpus=1)
