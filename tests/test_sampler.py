@@ -23,6 +23,8 @@ from eeipu import (
     StageCache,
     Tuner,
 )
+from eeipu.designs import no_design
+from eeipu.methods import Method
 from eeipu.pipeline import suggest
 
 ALL_KINDS = Pipeline.declare(
@@ -496,3 +498,13 @@ def test_a_sampler_serves_several_studies_one_after_another():
         suggestions.append(study.ask(declared().space).params)
 
     assert suggestions[0] != suggestions[1]
+
+
+def test_a_method_of_ones_own_can_be_the_sampler_s():
+    method = Method("two levels", None, design=no_design, levels=2)
+    sampler = EEIPUSampler(Toy().pipeline, budget=100.0, method=method, seed=0)
+
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: suggest(trial, Toy().pipeline.space)["fit.y"], n_trials=6)
+
+    assert {trial.params["fit.y"] for trial in study.trials} <= {0.25, 0.75}
