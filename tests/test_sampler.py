@@ -24,6 +24,8 @@ from eeipu import (
     Tuner,
     stage,
 )
+from eeipu.designs import no_design
+from eeipu.methods import Method
 from eeipu.pipeline import suggest
 
 ALL_KINDS = Pipeline.declare(
@@ -515,3 +517,13 @@ def test_a_region_that_runs_out_of_memory_is_left(fails):
 
     assert sum(large[:8]) == 4
     assert (sum(large[8:]) <= 3) if fails else (sum(large[8:]) >= 9)
+
+
+def test_a_method_of_ones_own_can_be_the_sampler_s():
+    method = Method("two levels", None, design=no_design, levels=2)
+    sampler = EEIPUSampler(Toy().pipeline, budget=100.0, method=method, seed=0)
+
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: suggest(trial, Toy().pipeline.space)["fit.y"], n_trials=6)
+
+    assert {trial.params["fit.y"] for trial in study.trials} <= {0.25, 0.75}

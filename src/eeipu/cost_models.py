@@ -14,6 +14,7 @@ A single cost far off what its neighbours foretell (a machine that hung) is left
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +22,9 @@ from torch import Tensor
 from eeipu.errors import ConfigurationError
 from eeipu.gaussian_process import ExactGPs
 
-__all__ = ["StageCostModel"]
+__all__ = ["Inputs", "StageCostModel"]
+
+Inputs = Literal["chosen", "own", "upstream"]
 
 # Declared costs may be zero, of which there is no logarithm: they are taken for this share of the
 # largest cost, which is still far below any cost that matters beside it.
@@ -51,6 +54,8 @@ class StageCostModel:
         categorical: The columns of `X` whose values have no order.
         start: `hyperparameters` of an earlier fit, to go on from.
         device: Where to fit; `None`: what is faster.
+        inputs: Whether a stage's model sees its `"own"` columns, those and all `"upstream"` ones,
+            or is `"chosen"` between the two.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.gaussian_process.ExactGPs`.
@@ -80,6 +85,7 @@ class StageCostModel:
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
         device: torch.device | None = None,
+        inputs: Inputs = "chosen",
     ) -> None:
         X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
         _check(X, stage_costs, stage_indices)
@@ -93,7 +99,7 @@ class StageCostModel:
         self._executed: list[int] = []
         options = [
             (k, columns)
-            for k, columns in _input_options(self.columns)
+            for k, columns in _input_options(self.columns, inputs)
             if not logs[:, k].isnan().all()
         ]
         if options:
@@ -151,14 +157,15 @@ class StageCostModel:
 
 
 def _input_options(
-    stage_indices: Sequence[tuple[int, ...]],
+    stage_indices: Sequence[tuple[int, ...]], inputs: Inputs
 ) -> list[tuple[int, tuple[int, ...]]]:
     """What each stage's cost may depend on: its own columns, or all columns up to its own."""
     options = []
     upstream: tuple[int, ...] = ()
     for k, own in enumerate(stage_indices):
-        options.append((k, own))
-        if upstream:
+        if inputs != "upstream" or not upstream:
+            options.append((k, own))
+        if inputs != "own" and upstream:
             options.append((k, upstream + own))
         upstream += own
     return options

@@ -243,7 +243,7 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
     """Execute one call and account for it, whether it succeeds or fails."""
     name, key = call.stage.name, call.key
     try:
-        declared = call.stage.declared_cost(call.params)
+        declared = call.stage.declared_cost(call.params, args)
     except Exception:
         return StageRun(name, key, error=traceback.format_exc())
     error = output = None

@@ -3,7 +3,7 @@
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +38,8 @@ class Stage:
         space: Hyper-parameter name -> distribution.
         function: The user's function; `None` where the caller runs the stage (ask/tell).
         version: Stands in for the code fingerprint in content keys.
-        cost: Hyper-parameters as keywords -> declared cost; `None` to measure seconds.
+        cost: Hyper-parameters as keywords, behind the inputs where it takes them -> declared cost;
+            `None` to measure seconds.
         memoize: Whether the output may be kept and reused.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
@@ -107,14 +108,17 @@ class Stage:
                 f"{cost!r}; for a constant write cost=lambda **_: {cost!r}."
             )
         try:
-            inspect.signature(cost).bind(**self.space)
-        except TypeError as error:
-            raise PipelineError(
-                f"stage {self.name!r}: cost is called with the keywords {list(self.space)}, "
-                f"which it does not take: {error}."
-            ) from error
+            signature = inspect.signature(cost)
         except ValueError:  # a builtin that does not tell what it takes
-            pass
+            return
+        try:
+            signature.bind(**self.space)
+        except TypeError as error:
+            if not self.cost_takes_inputs:
+                raise PipelineError(
+                    f"stage {self.name!r}: cost is called with the keywords {list(self.space)}, "
+                    f"which it does not take, not even behind the stage's inputs: {error}."
+                ) from error
 
     def _check_signature(self) -> None:
         parameters = self._parameters
@@ -170,6 +174,18 @@ class Stage:
         )
 
     @cached_property
+    def cost_takes_inputs(self) -> bool:
+        """Whether the declared cost depends on what the stage gets, so that it is asked with it."""
+        if self.cost is None or self.function is None:
+            return False
+        try:
+            signature = inspect.signature(self.cost)
+        except ValueError:  # a builtin that does not tell what it takes
+            return False
+        alone, behind = (), self.inputs
+        return not _binds(signature, alone, self.space) and _binds(signature, behind, self.space)
+
+    @cached_property
     def fingerprint(self) -> str:
         """What stands for the stage's code in content keys."""
         if self.version is not None:
@@ -209,15 +225,27 @@ class Stage:
     def _code(self) -> OwnCode:
         return code_of(self._callable)
 
-    def declared_cost(self, params: Mapping[str, Any]) -> float | None:
+    def declared_cost(
+        self, params: Mapping[str, Any], inputs: Sequence[Any] | None = None
+    ) -> float | None:
         """The cost of a call with these hyper-parameters; `None` if it has to be measured.
 
+        Args:
+            params: The hyper-parameters.
+            inputs: What the stage gets; `None` where that is not known.
+
         Raises:
-            PipelineError: `cost` returned something other than a finite number >= 0.
+            PipelineError: `cost` returned something other than a finite number >= 0, or depends on
+                inputs that are not known.
         """
         if self.cost is None:
             return None
-        cost = float(self.cost(**params))
+        if self.cost_takes_inputs and inputs is None:
+            raise PipelineError(
+                f"the declared cost of stage {self.name!r} depends on what the stage gets, which "
+                f"only those know who run it; pass stage_costs to Tuner.tell."
+            )
+        cost = float(self.cost(*(inputs or () if self.cost_takes_inputs else ()), **params))
         if not (math.isfinite(cost) and cost >= 0.0):
             raise PipelineError(
                 f"stage {self.name!r}: the declared cost must be finite and not negative, "
@@ -237,6 +265,16 @@ class Stage:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the user's function."""
         return self._callable(*args, **kwargs)
+
+
+def _binds(
+    signature: inspect.Signature, args: Sequence[object], keywords: Mapping[str, object]
+) -> bool:
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError:
+        return False
+    return True
 
 
 def _warn_of_change(name: str) -> None:
@@ -287,7 +325,8 @@ def stage(
         version: Replaces the code fingerprint in content keys. Declare one where the code cannot
             be fingerprinted, and change it when the code changes.
         cost: Takes the stage's own hyper-parameters as keywords and returns its declared cost,
-            in any unit. `None`: the cost is measured in wall-clock seconds.
+            in any unit. One that needs them takes the stage's inputs in front, like the
+            function. `None`: the cost is measured in wall-clock seconds.
         memoize: Whether the stage's output may be kept and reused. Switch it off for outputs
             that are cheap to make or differ from call to call.
         num_cpus: CPU cores that a call takes.

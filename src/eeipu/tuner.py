@@ -85,6 +85,7 @@ class Tuner:
     Attributes:
         study: The Optuna study.
         n_initial: Trials of the warm-up design.
+        was_interrupted: Whether Ctrl-C ended the last `run`.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Tuner:
             callbacks=_checked_callbacks(callbacks),
         )
         self._asked: dict[int, optuna.Trial] = {}
+        self.was_interrupted = False
 
     def __repr__(self) -> str:
         return (
@@ -303,6 +305,8 @@ class Tuner:
             except KeyboardInterrupt:
                 logger.warning("%s", driver.how_to_resume())
                 raise
+            finally:
+                self.was_interrupted = interrupted.is_set()
         if reason is not None:
             logger.warning("%s", reason)
         return self.study
