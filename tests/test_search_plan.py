@@ -419,6 +419,34 @@ def test_an_account_counts_answered_trials_only():
     assert (mine.trials, mine.separately, mine.paid, mine.free) == (0, 0, 1, -1)
 
 
+def test_what_a_killed_process_left_is_paid_by_whom_it_was_run_for(tmp_path):
+    cache = StageCache(tmp_path / "cache")
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("study", 0, train(0.1))
+        (node,) = ready(plan)
+        plan.start(node)
+    cache.put(node.key, "state", cost=7.0)  # its worker went on
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("other", 0, train(0.1))
+        assert plan.tree[node.key].payer == "study"
+        assert plan.paid_s == {"study": 7.0}
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        assert plan.paid_s == {"study": 7.0}  # once
+
+
+def test_whoever_waits_when_a_node_begins_anew_pays():
+    plan = SearchPlan()
+    plan.request("one", 0, train(0.1))
+    (node,) = ready(plan)
+    plan.start(node)
+    plan.cancel("one", 0)
+    plan.stop(node)
+    plan.request("two", 0, train(0.1))
+    plan.start(node)
+    plan.complete(node, 5.0)
+    assert (node.payer, plan.paid_s) == ("two", {"two": 5.0})
+
+
 # --- storage --------------------------------------------------------------------------------
 
 

@@ -95,7 +95,7 @@ def state_after(kind, stops, schedules=SCHEDULES):
         kind.evaluate(state)
         saved = pickle.dumps(kind.save(state))
         torch.manual_seed(stop + 99)
-        state, start = kind.load(pickle.loads(saved)), stop
+        state, start = kind.load(pickle.loads(saved), data()), stop
     return state
 
 
@@ -231,13 +231,20 @@ def test_an_epoch_sees_every_row_once_also_after_a_checkpoint():
     kind = torch_training(model, adam, nn.functional.cross_entropy, noted, step="batch")
     state = kind.advance(kind.init(data()), 0, 2, {"lr": Constant(0.1)})
     before, saved = list(rows.read), kind.save(state)
-    state = kind.load(saved)
+    state = kind.load(saved, data())
     rows.read.clear()
     kind.advance(state, 2, 6, {"lr": Constant(0.1)})
     assert sorted(before + rows.read) == list(range(48))
 
 
 # --- what else it promises ------------------------------------------------------------------
+
+
+def test_checkpoints_do_not_hold_the_data():
+    kind, (rows, _) = training("batch"), data()
+    state = kind.advance(kind.init(data()), 0, 1, {"lr": Constant(0.1)})
+    assert rows.numpy().tobytes() in pickle.dumps(data())
+    assert rows.numpy().tobytes() not in pickle.dumps(kind.save(state))
 
 
 def test_training_leaves_the_generators_of_the_process_alone():

@@ -207,8 +207,11 @@ class SearchPlan:
         return [(upper, lower) for upper, lower in splits if lower.is_running]
 
     def start(self, node: PlanNode) -> None:
-        """A worker has taken a node."""
+        """A worker has taken a node, for the study that waits for it, whoever reads of its end."""
         node.is_running = True
+        if node.cost_s is None:
+            node.payer = first_waiting(node)
+            self._save(node)
 
     def stop(self, node: PlanNode, cost_s: float = 0.0) -> None:
         """A worker will not run a node that it has taken, or not to the end.
@@ -342,6 +345,8 @@ class SearchPlan:
             if self.cache is not None and node.key in self.cache:
                 node.cost_s = self.cache.cost(node.key)
                 self._set_state(node, True)
+                if node.payer is not None:  # it ended after the process that had begun it
+                    self._charge(node, node.cost_s or 0.0)
 
     def _open(self, request: Request) -> None:
         """Answer a request where that can be done at once, and else let it wait."""

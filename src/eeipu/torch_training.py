@@ -141,14 +141,13 @@ class _Loop:
         return metrics | {"accuracy": correct / count} if is_classification else metrics
 
     def save(self, state: _State) -> dict[str, Any]:
-        """All that training depends on; the data as the stage got it.
+        """All that training depends on, but the data.
 
         Raises:
             ConfigurationError: A sampler has state that cannot be saved.
         """
         _check_counts(state.loader, state.counts)
         return {
-            "inputs": state.inputs,
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "options": state.options,
@@ -158,9 +157,9 @@ class _Loop:
             "generators": _states(state.loader),
         }
 
-    def load(self, saved: dict[str, Any]) -> _State:
+    def load(self, saved: dict[str, Any], *inputs: Any) -> _State:
         """The state that was saved, at the same place in the data."""
-        state = self.init(*saved["inputs"])
+        state = self.init(*inputs)
         state.model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.rng, state.options = saved["rng"], saved["options"]
