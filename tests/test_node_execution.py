@@ -9,7 +9,7 @@ from counting import TRAINING, pipeline, prep, train
 from eeipu import StageCache, stage
 from eeipu.iterative import Training, iterative, stage_path
 from eeipu.node_execution import Job, Work, run_works, work_of, works_above
-from eeipu.paths import Kind
+from eeipu.paths import Kind, Path
 from eeipu.schedule import Constant, MultiStep
 from eeipu.search_plan import SearchPlan
 
@@ -204,3 +204,23 @@ def test_what_training_began_from_is_made_again_where_it_is_gone(lost):
     (whole,) = chain(stages, lost=[])
     (result,) = chain(stages, lost)
     assert result.value == whole.value
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stage_after_training_without_an_evaluation_gets_what_was_saved(together):
+    @stage(version="1")
+    def last(saved):
+        return float(len(saved))
+
+    plan, cache = SearchPlan(), StageCache()
+    path = Path("up").call("prep", "version 1", {"dims": 8})
+    path = path.train("train", "version 1", {"lr": 0.1}, 4).call("last", "version 1", {})
+    node = plan.request("study", 0, path).node
+    both = [work_of(each) for each in reversed(list(node.ancestry()))]
+    mine = job(cache, [*pipeline().stages, last])
+    if together:
+        results = run_works(both, mine)
+    else:
+        before = run_works(both[:-1], mine)
+        results = run_works(both[-1:], mine, before[-1].key)
+    assert results[-1].value == 5.0

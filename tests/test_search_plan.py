@@ -239,6 +239,16 @@ def test_cancelling_a_trial_does_not_stop_what_another_wants():
     assert plan.spent_s == 90
 
 
+def test_a_whole_study_can_be_cancelled():
+    plan = SearchPlan()
+    for trial in range(2):
+        plan.request("study", trial, train(0.1 * (trial + 1)))
+    plan.request("other", 0, train(0.1))
+    plan.cancel("study")
+    assert [(r.study, r.trial) for r in plan.waiting] == [("other", 0)]
+    assert len(ready(plan)) == 1
+
+
 def test_a_cancelled_trial_may_ask_again():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
@@ -496,6 +506,26 @@ def test_what_was_stored_without_its_request_is_passed_over(tmp_path):
         db.execute("INSERT INTO nodes (key, has_state, losses) VALUES ('lost', 1, 0)")
     db.close()
     assert len(SearchPlan(tmp_path / "plan.db").tree) == 0
+
+
+def test_what_was_released_stays_released(tmp_path):
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        for trial in range(3):
+            plan.request("study", trial, train(0.1 * (trial + 1)))
+        run_all(plan)
+        plan.release("study", 0)
+        plan.cancel("study", 1)
+        plan.release("nobody", 7)
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert holding(plan) == [2]
+        plan.request("study", 0, train(0.1))  # who asks again holds again
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert holding(plan) == [0, 2]
+
+
+def holding(plan):
+    """The trials that hold a state."""
+    return [r.trial for r in plan.requests() if any(n.holds for n in r.node.ancestry())]
 
 
 def test_failures_and_losses_survive(tmp_path):

@@ -18,7 +18,7 @@ from typing import Any
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
-from eeipu.schedule_space import described, schedule_of, space_of
+from eeipu.schedule_space import described, schedule_of, space_of, spaces_of
 from eeipu.space import Distribution, Params
 from eeipu.stages import Stage
 
@@ -226,13 +226,13 @@ def iterative(
     Raises:
         PipelineError: The code cannot be fingerprinted and there is no version, or `steps` is
             below 1.
+        SpaceError: Two parameters would have one name.
     """
     if steps < 1:
         raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
-    flat = {key: d for hyper, t in space.items() for key, d in space_of(hyper, t).items()}
     return IterativeStage(
         name,
-        flat,
+        spaces_of(space),
         _Whole(training, dict(space), steps),
         version=version if version is not None else training.fingerprint,
         num_cpus=num_cpus,

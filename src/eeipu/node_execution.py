@@ -230,7 +230,9 @@ def _run(work: Work, stage: Stage, held: _Held) -> tuple[Any, Any]:
         if work.start == 0:
             held.state = training.init(*held.inputs)
         held.state = training.advance(held.state, work.start, work.stop, schedules)
-        return training.save(held.state), None
+        saved = training.save(held.state)
+        held.inputs = (saved,)  # for a stage that follows without an evaluation, in any batch
+        return saved, None
     if work.kind is Kind.EVALUATION:
         output = _training(stage).evaluate(held.state)
     else:

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS nodes (
     key TEXT PRIMARY KEY, cost_s REAL, payer TEXT, value TEXT, error TEXT, has_state INTEGER,
     losses INTEGER);
 CREATE TABLE IF NOT EXISTS payments (study TEXT PRIMARY KEY, seconds REAL);
+CREATE TABLE IF NOT EXISTS releases (study TEXT, trial INTEGER, PRIMARY KEY (study, trial));
 """
 
 
@@ -136,6 +137,18 @@ class PlanStore:
         """What each study has paid."""
         if self._db is not None:
             yield from self._db.execute("SELECT study, seconds FROM payments")
+
+    def set_released(self, study: str, trial: int, *, is_released: bool) -> None:
+        """Store whether a trial has let go of its last state."""
+        if self._db is not None:
+            self._db.execute("DELETE FROM releases WHERE study = ? AND trial = ?", (study, trial))
+            if is_released:
+                self._db.execute("INSERT INTO releases VALUES (?, ?)", (study, trial))
+
+    def releases(self) -> Iterator[tuple[str, int]]:
+        """The trials that have let go of their last states."""
+        if self._db is not None:
+            yield from self._db.execute("SELECT study, trial FROM releases")
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """The key and text of every path, in the order of their first request."""
