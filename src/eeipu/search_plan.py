@@ -24,7 +24,7 @@ from eeipu.plan_nodes import (
     waiting_below,
 )
 from eeipu.plan_states import PlanStates
-from eeipu.plan_store import PlanStore
+from eeipu.plan_store import PlanStore, RequestRow
 from eeipu.request_book import RequestBook
 
 __all__ = ["SearchPlan"]
@@ -336,23 +336,21 @@ class SearchPlan:
     def _restore(self) -> None:
         """Make the tree again from what is stored."""
         paths = {key: Path.from_json(text) for key, text in self._store.paths()}
-        ends: dict[str, PlanNode] = {}
-        for key, path in paths.items():
-            node = self.tree.add(path)
+        ends: list[tuple[RequestRow, PlanNode]] = []
+        for row in self._store.requests():
+            node = self.tree.add(paths[row.path], trial=(row.study, row.trial))
             assert isinstance(node, PlanNode)
-            ends[key] = node
+            ends.append((row, node))
         # What is stored comes before what is found in the cache, which knows less of it.
         known = self._restore_nodes()
         made, self.tree.made, self.tree.splits = self.tree.made, [], []
         self._take_over([node for node in made if node.key not in known])
-        for row in self._store.requests():
-            path, owner = paths[row.path], (row.study, row.trial)
-            self.tree.add(path, trial=owner)
-            request = self._book.restore(row, path, ends[row.path])
+        for row, node in ends:
+            request = self._book.restore(row, paths[row.path], node)
             if request.state is RequestState.OPEN:
                 self._open(request)
-            elif request.state is RequestState.ANSWERED and error_of(request.node) is None:
-                self._states.hold(owner, request.node, anew=False)
+            elif request.state is RequestState.ANSWERED and error_of(node) is None:
+                self._states.hold((row.study, row.trial), node, anew=False)
         self._answers.clear()  # who asks again is answered then
 
     def _restore_nodes(self) -> set[str]:
