@@ -464,7 +464,7 @@ def train_really(algorithm: Algorithm, *, is_shared: bool) -> dict[str, float]:
 
 def _warm_up(_: int) -> None:
     torch.set_num_threads(1)
-    REAL_STAGE(lr=0.1)
+    REAL_STAGE(0, lr=0.1)
 
 
 def _cpu_s() -> float:
