@@ -8,11 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import cloudpickle
 import psutil
 import pytest
 from counting import pipeline
 
-from eeipu import StageCache, worker_processes
+from eeipu import StageCache, stage, worker_processes
 from eeipu.node_execution import Job, Work
 from eeipu.paths import Kind
 from eeipu.worker_processes import Runner, end_with, packed, run_elsewhere
@@ -45,8 +46,19 @@ def test_a_process_keeps_one_job(tmp_path):
 
 def test_a_cache_travels_as_it_is(tmp_path):
     cache = StageCache(tmp_path, compression="gzip", max_bytes=1e6)
-    run_elsewhere("job", packed(Job(job(tmp_path).stages, ("data",), None, cache)), WORKS, None, [])
-    assert worker_processes._jobs["job"].cache._compression == "gzip"
+    sent, _ = cloudpickle.loads(packed(Job({}, ("data",), None, cache)))
+    assert sent.cache._compression == "gzip"
+
+
+def test_what_a_batch_does_to_its_inputs_does_not_reach_the_next(tmp_path):
+    @stage(version="1")
+    def pop(numbers):
+        return float(numbers.pop())
+
+    sent = packed(Job({"pop": pop}, ([1, 2],), None, StageCache(tmp_path)))
+    work = [Work("key", Kind.PLAIN, "pop", "version 1", "up", {})]
+    results = [run_elsewhere("job", each, work, None, []) for each in (sent, None)]
+    assert [result.value for (result,) in results] == [2.0, 2.0]
 
 
 def test_a_worker_that_others_started_does_not_end_with_the_runner():

@@ -1,7 +1,8 @@
 """What a process does as a worker: it keeps the job that it was given, and ends with its runner.
 
 An executor hands a function nothing but its arguments. So a job, which may hold a data set, is
-sent when a process says that it does not have it, and not with every batch. And a process that
+sent when a process says that it does not have it, and not with every batch. It is kept as bytes,
+as what one batch does to its inputs must not reach the next. And a process that
 waits for work is not told when whoever would send it was killed: it has to look.
 """
 
@@ -24,7 +25,7 @@ __all__ = ["Runner", "end_with", "packed", "run_elsewhere", "worker_processes"]
 LOOK_S = 0.5
 
 # The one thing that outlives a call in a worker: the last job, under its name.
-_jobs: dict[str, Job] = {}
+_jobs: dict[str, bytes] = {}
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,11 @@ def run_elsewhere(
     Returns:
         As `run_works`; `None` where the process does not have the job.
     """
-    mine = _jobs.get(name)
-    if mine is None:
-        if job is None:
-            return None
-        mine, runner = cloudpickle.loads(job)
+    if job is not None:
         _jobs.clear()
-        _jobs[name] = mine
-        end_with(runner)
+        _jobs[name] = job
+    if name not in _jobs:
+        return None
+    mine, runner = cloudpickle.loads(_jobs[name])
+    end_with(runner)
     return run_works(works, mine, upstream, above, cut)

@@ -136,8 +136,16 @@ class FuturesCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Shut down the executor, if the cluster made it."""
+        """End batches after the nodes that they are in, and the executor, if the cluster made it.
+
+        What they leave in the cache is found by whoever runs the plan next.
+        """
+        for task in self._tasks.values():
+            self._cut(task)
         self._pool.close()
+        self._cache.discard(
+            [task.cut for f, task in self._tasks.items() if task.is_cut and f.done()]
+        )
 
     def now(self) -> float:
         """Seconds since the cluster was made."""
