@@ -564,6 +564,19 @@ def test_a_killed_process_loses_nothing_that_was_reported(tmp_path):
     assert sum(r.state is RequestState.ANSWERED for r in plan.requests()) == 20
 
 
+def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(tmp_path):
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        plan.request("study", 0, train(0.1))
+        pages = plan._store._db.execute("PRAGMA page_count").fetchone()[0]
+        plan._store._db.execute(f"PRAGMA max_page_count={pages}")
+        trials = iter(range(1, 1000))
+        ask = (plan.request("study", trial, train(0.1 + trial)) for trial in trials)
+        with pytest.raises(ConfigurationError, match="; make room and run it again"):
+            list(ask)
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert [request.trial for request in plan.requests()] == list(range(next(trials) - 1))
+
+
 def test_one_process_at_a_time_has_a_plan(tmp_path):
     plan = SearchPlan(tmp_path / "plan.db")
     with pytest.raises(ConfigurationError, match="one SearchPlan at a time"):
