@@ -328,6 +328,15 @@ def test_a_batch_whose_end_nobody_wants_is_cut_short():
     assert set(cache) == {batch.nodes[0].key}  # nothing is left of the cut
 
 
+def test_leaving_a_cluster_ends_its_batches_after_the_nodes_that_run():
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    with FuturesCluster(Waiting(), pipeline().stages, ("data",), cache, 2) as cluster:
+        batch = batch_of(cluster, plan)
+    outcomes = [outcome for _, outcome in finish(cluster, batch, cache)]
+    assert outcomes == [Outcome.COMPLETED, *[Outcome.STOPPED] * (len(batch.nodes) - 1)]
+
+
 @pytest.mark.parametrize(("place", "is_cut"), [(0, False), (1, True)])
 def test_a_batch_ends_before_a_node_that_was_split(place, is_cut):
     cache = StageCache()

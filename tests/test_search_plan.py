@@ -382,6 +382,18 @@ def test_states_that_nobody_refers_to_go_first_and_only_when_room_is_needed():
     assert cache.stats().entries == 0
 
 
+def test_checkpoints_go_before_what_their_stages_began_from():
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    path = Path().call("prep", "v", {}).train("fit", "v", {"lr": MultiStep(0.1, [40])}, 90)
+    plan.request("study", 0, path)
+    while nodes := ready(plan):
+        cache.put(nodes[0].key, "state")
+        plan.complete(nodes[0], 1.0)
+    dropped = plan.trim(0)
+    assert dropped == [path.key(41), path.key(1)]  # the trial holds its last checkpoint
+
+
 def test_a_trial_holds_its_last_state_only():
     plan = SearchPlan(cache=StageCache())
     for steps in (30, 90):

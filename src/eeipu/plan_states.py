@@ -6,10 +6,12 @@ as much as a path is deep.
 States are the outputs of nodes: checkpoints of training, outputs of plain stages. They live in a
 `StageCache` under the nodes' keys, or nowhere, as in simulations. A state is referred to by
 children that have to run and by trials that may go on from it; those that nobody refers to are
-the first to go when the cache is full.
+the first to go when the cache is full, checkpoints before outputs, as a checkpoint may need what
+its stage began from.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from eeipu.cache import StageCache
 from eeipu.plan_nodes import PlanNode
@@ -37,7 +39,8 @@ class PlanStates:
         self._store = store
         self._held: dict[Owner, PlanNode] = {}
         self._released = set(store.releases())
-        self._unreferenced: dict[str, PlanNode] = {}
+        self._checkpoints: dict[str, PlanNode] = {}  # that nobody refers to, oldest first
+        self._outputs: dict[str, PlanNode] = {}  # likewise
         self._changed: list[PlanNode] = []
 
     def take_changed(self) -> list[PlanNode]:
@@ -151,13 +154,14 @@ class PlanStates:
     def _note_references(self, node: PlanNode) -> None:
         if node.parent is None:
             return
+        unreferenced = self._checkpoints if node.is_training else self._outputs
         if node.has_state and node.needs == node.holds == 0:
-            self._unreferenced[node.key] = node
+            unreferenced[node.key] = node
         else:
-            self._unreferenced.pop(node.key, None)
+            unreferenced.pop(node.key, None)
 
     def trim(self, max_bytes: float | None = None) -> list[str]:
-        """Drop states that nobody refers to, the oldest first.
+        """Drop states that nobody refers to, checkpoints first, and of each the oldest first.
 
         Args:
             max_bytes: Until the cache is no larger than this; by default a share of its limit,
@@ -173,8 +177,10 @@ class PlanStates:
                 return []
             max_bytes = SPARE_SHARE * self._cache.max_bytes
         dropped = []
-        while self._unreferenced and self._cache.stats().size_bytes > max_bytes:
-            node = next(iter(self._unreferenced.values()))
+        while self._cache.stats().size_bytes > max_bytes:
+            node = next(chain(self._checkpoints.values(), self._outputs.values()), None)
+            if node is None:
+                break
             self.set(node, has_state=False)
             self._cache.discard([node.key])
             dropped.append(node.key)

@@ -274,7 +274,7 @@ class SearchPlan:
             self._states.set(node, has_state=False)
 
     def trim(self, max_bytes: float | None = None) -> list[str]:
-        """Drop states that nobody refers to, the oldest first.
+        """Drop states that nobody refers to, checkpoints first, and of each the oldest first.
 
         Args:
             max_bytes: Until the cache is no larger than this; by default a share of its limit,
