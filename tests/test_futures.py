@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from threading import Lock
 
 import pytest
 from counting import pipeline
@@ -266,6 +267,32 @@ def test_workers_in_other_processes_get_the_job_when_they_ask(tmp_path, monkeypa
         run([mine], executor, StageCache(tmp_path))
     assert mine.values == expected(CONFIGS)
     assert 1 <= executor.sent <= 2 < executor.batches  # two batches ask at once
+
+
+class Breaking(ThreadPoolExecutor):
+    """A pool whose only worker does not have the job, and which then breaks."""
+
+    def submit(self, function, name, job, *others):
+        if job is not None:
+            raise BrokenExecutor
+        return super().submit(lambda: None)
+
+
+def test_a_pool_that_breaks_before_the_job_is_there_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("eeipu.executors.futures.ThreadPoolExecutor", ProcessPoolExecutor)
+    made = iter([Breaking(1), Counting(1)])
+    mine = study(FullTraining(CONFIGS[:1], 4))
+    plan, _ = run([mine], lambda: next(made), StageCache(tmp_path))
+    assert mine.values == expected(CONFIGS[:1])
+    assert sorted(node.losses for node in plan.tree)[-2:] == [0, 1]
+
+
+def test_inputs_that_cannot_be_hashed_have_a_name_of_the_users_own():
+    mine = study(FullTraining(CONFIGS[:1], 4))
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, pipeline().stages, (Lock(),), StageCache())
+        run_studies([mine], Scheduler(SearchPlan(cache=cluster._cache)), cluster)
+    assert "cannot pickle '_thread.lock'" in mine.errors[0, 4]  # they came as far as the stage
 
 
 @pytest.mark.parametrize("renews", [True, False])

@@ -77,6 +77,15 @@ def test_a_process_that_was_given_another_parent_ends(monkeypatch):
     assert ended.wait(10.0)
 
 
+def test_worker_processes_look_after_this_one():
+    with worker_processes.worker_processes(1) as pool:
+        assert pool.submit(_watches).result() == 1
+
+
+def _watches():
+    return sum(thread.name.startswith("watch over") for thread in threading.enumerate())
+
+
 def test_a_process_looks_after_its_runner_once(monkeypatch):
     end = threading.Event()
     parent = psutil.Process(os.getppid())
