@@ -39,13 +39,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from eeipu import Int, StageCache, stage
+from eeipu import StageCache
 from eeipu.algorithms import FullTraining
 from eeipu.early_stopping import ASHA, SuccessiveHalving
 from eeipu.executors.futures import FuturesCluster
 from eeipu.executors.simulated import SimulatedCluster
 from eeipu.iterative import iterative, stage_path
-from eeipu.keys import inputs_key
 from eeipu.paths import Path
 from eeipu.plan_nodes import PlanNode
 from eeipu.plan_runner import Algorithm, Ask, Stop, StudyRun, run_studies
@@ -370,13 +369,7 @@ def cnn() -> nn.Module:
     )
 
 
-@stage(space={"of": Int(0, 100_000)}, version="1")
-def trial(*, of: int) -> int:
-    """Where trials part that share nothing; all others have the same number."""
-    return of
-
-
-def digits(_: int, *, batch_size: int = 64) -> tuple[DataLoader[Any], DataLoader[Any]]:
+def digits(*, batch_size: int = 64) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Handwritten digits, four fifths to train on."""
     images, labels = load_digits(return_X_y=True)
     data = TensorDataset(
@@ -437,9 +430,8 @@ def train_really(algorithm: Algorithm, *, is_shared: bool) -> dict[str, float]:
     """Run one study on two processes that have loaded everything."""
 
     def path_of(config: Config, step: int) -> Path:
-        number = 0 if is_shared else REAL_SEQUENCES.index(config)
-        params = {"trial.of": number, "cnn.lr": config["lr"]}
-        return stage_path([trial, REAL_STAGE], params, inputs_key(()), step)
+        upstream = "digits" if is_shared else f"digits {id(config)}"
+        return stage_path([REAL_STAGE], {"cnn.lr": config["lr"]}, upstream, step)
 
     run = StudyRun("digits", algorithm, path_of, objective="accuracy")
     with (
@@ -450,7 +442,7 @@ def train_really(algorithm: Algorithm, *, is_shared: bool) -> dict[str, float]:
         list(executor.map(_warm_up, range(4)))
         before = _cpu_s()
         plan = SearchPlan(FilePath(folder) / "plan.db", cache)
-        cluster = FuturesCluster(executor, [trial, REAL_STAGE], (), cache, workers=2)
+        cluster = FuturesCluster(executor, [REAL_STAGE], (), cache, workers=2)
         run_studies([run], Scheduler(plan), cluster)
         result = {
             "cpu_s": _cpu_s() - before,
@@ -464,7 +456,7 @@ def train_really(algorithm: Algorithm, *, is_shared: bool) -> dict[str, float]:
 
 def _warm_up(_: int) -> None:
     torch.set_num_threads(1)
-    REAL_STAGE(0, lr=0.1)
+    REAL_STAGE(lr=0.1)
 
 
 def _cpu_s() -> float:
