@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ def diary(folder, act=lambda x, calls: None, **options):
     @stage(space={"x": Float(0.0, 1.0)}, version="1", **options)
     def prep(data, *, x):
         before = len(list(Path(folder).glob(f"prep {x} *")))
-        Path(folder, f"prep {x} {before}").touch()
+        Path(folder, f"prep {x} {uuid.uuid4()}").touch()
         act(x, before + 1)
         return data + x
 
@@ -79,8 +80,9 @@ def test_trials_that_share_a_running_stage_wait_for_it(executor, tmp_path):
     study = tuner.run(1.0, max_trials=3, progress=False)
 
     assert [trial.value for trial in study.trials] == [1.6, 1.7, 1.8]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "prep 0.5 0",
+    (prepared,) = tmp_path.glob("prep*")
+    scored = sorted(path.name for path in tmp_path.iterdir() if path != prepared)
+    assert scored == [
         "score 1.5 0.1",
         "score 1.5 0.2",
         "score 1.5 0.3",

@@ -1,9 +1,6 @@
 """Local worker processes, each of which may die without harm to the others."""
 
 import math
-import os
-import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
@@ -16,11 +13,9 @@ from loky.process_executor import ProcessPoolExecutor
 from eeipu.errors import ConfigurationError
 from eeipu.executors.futures_pool import StageExecutor
 from eeipu.scheduling import Resources
+from eeipu.worker_processes import Runner, end_with
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
-
-# Seconds between looks whether the process that wants the results still lives.
-ORPHAN_POLL_S = 1.0
 
 
 class ProcessExecutor(StageExecutor):
@@ -123,8 +118,8 @@ class _Worker:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1,
-                initializer=_end_with,
-                initargs=(os.getpid(),),
+                initializer=end_with,
+                initargs=(Runner.here(),),
                 env={"CUDA_VISIBLE_DEVICES": self._devices},
             )
         return self._pool
@@ -133,17 +128,6 @@ class _Worker:
         if self._pool is not None:
             self._pool.shutdown(kill_workers=kill)
             self._pool = None
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, which may be killed without a word."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(ORPHAN_POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="eeipu-orphan").start()
 
 
 def gpu_shares(devices: Sequence[str], num_gpus: float) -> list[tuple[str, float]]:
