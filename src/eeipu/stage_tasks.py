@@ -14,15 +14,24 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import cloudpickle
 from threadpoolctl import threadpool_limits
 
+from eeipu import parcels
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
 from eeipu.execution import Clock, StageCall, StageRun, as_number, call_patiently, keep_output
 from eeipu.stages import Stage
 
-__all__ = ["StageTask", "TaskResult", "packed_job", "packed_task", "run_packed", "run_task"]
+__all__ = [
+    "StageTask",
+    "TaskResult",
+    "has_output_apart",
+    "packed_job",
+    "packed_task",
+    "run_apart",
+    "run_packed",
+    "run_task",
+]
 
 # What libraries read when they are imported, which a stage may do.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -71,6 +80,7 @@ def run_task(
     clock: Clock = time.perf_counter,
     *,
     is_own_process: bool = False,
+    hands_on: bool = False,
 ) -> TaskResult:
     """Run a task, unless somebody else runs the same call now: then wait for what they make.
 
@@ -80,6 +90,7 @@ def run_task(
         clock: Seconds that only grow.
         is_own_process: Whether this process is a worker's: it is ended when the call hangs, and
             an output that the cache keeps is not handed on as well.
+        hands_on: Whether it is nevertheless.
     """
     if cache is None or not task.call.stage.memoize:
         return _execute(task, cache, clock, is_own_process=is_own_process)
@@ -92,7 +103,7 @@ def run_task(
         keep_output(cache, task.call, result.run)
     if task.call.key not in cache:
         return result
-    drops_output = is_own_process and not task.is_last
+    drops_output = is_own_process and not (task.is_last or hands_on)
     run = replace(result.run, output=None) if drops_output else result.run
     return replace(result, run=run, is_kept=True)
 
@@ -148,20 +159,20 @@ def packed_job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
     """All that workers in other processes need besides their tasks."""
     for stage in stages:
         stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
-    return _dumps(({stage.name: stage for stage in stages}, cache))
+    return parcels.dumps(({stage.name: stage for stage in stages}, cache))
 
 
 @lru_cache(maxsize=2)
 def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None]:
     """A worker opens the cache once, and its memory tier serves all tasks."""
-    stages, cache = cloudpickle.loads(job)
+    stages, cache = parcels.loads(job)
     return stages, cache
 
 
 def packed_task(task: StageTask) -> bytes:
     """A task for another process, which has the stages."""
     light = replace(task, call=replace(task.call, stage=None))  # type: ignore[arg-type]
-    return _dumps((task.call.stage.name, light))
+    return parcels.dumps((task.call.stage.name, light))
 
 
 def run_packed(job: bytes, packed: bytes) -> bytes:
@@ -169,18 +180,50 @@ def run_packed(job: bytes, packed: bytes) -> bytes:
 
     Bytes go in and out, so that what a notebook defines passes through any executor.
     """
+    task, cache = _unpacked_task(job, packed)
+    return parcels.dumps(_run(task, cache, hands_on=False))
+
+
+def run_apart(
+    job: bytes, packed: bytes, args: Sequence[Any] | None
+) -> tuple[bytes, Sequence[Any] | None]:
+    """`run_packed` for an engine that keeps values where they were made.
+
+    Args:
+        job: See `packed_job`.
+        packed: See `packed_task`.
+        args: The segments of what the call gets, where the cache does not have it.
+
+    Returns:
+        The result, without its output where that is for a next call (see `has_output_apart`); and
+        the segments of what the next call gets.
+    """
+    task, cache = _unpacked_task(job, packed)
+    if args is not None:
+        task = replace(task, args=parcels.loads_apart(args))
+    result = _run(task, cache, hands_on=True)
+    run = result.run
+    if run is None or not has_output_apart(task, result):
+        return parcels.dumps(result), None
+    light = replace(result, run=replace(run, output=None))
+    return parcels.dumps(light), parcels.segments((run.output,))
+
+
+def has_output_apart(task: StageTask, result: TaskResult) -> bool:
+    """Whether `run_apart` returns an output beside a result: one just made, for a next call."""
+    run = result.run
+    return not (task.is_last or run is None or run.error is not None or run.memoized)
+
+
+def _unpacked_task(job: bytes, packed: bytes) -> tuple[StageTask, StageCache | None]:
     stages, cache = _unpacked(job)
-    name, light = cloudpickle.loads(packed)
-    stage = stages[name]
-    task = replace(light, call=replace(light.call, stage=stage))
-    with _threads(max(1, round(stage.num_cpus))):
-        result = run_task(task, cache, is_own_process=True)
-    return _dumps(result)
+    name, light = parcels.loads(packed)
+    return replace(light, call=replace(light.call, stage=stages[name])), cache
 
 
-def _dumps(value: Any) -> bytes:
-    dumped: bytes = cloudpickle.dumps(value)
-    return dumped
+def _run(task: StageTask, cache: StageCache | None, *, hands_on: bool) -> TaskResult:
+    with _threads(max(1, round(task.call.stage.num_cpus))):
+        return run_task(task, cache, is_own_process=True, hands_on=hands_on)
 
 
 @contextmanager
