@@ -85,6 +85,7 @@ class DirectoryStore:
         root: The directory; it is made, for this user alone, where there is none.
         shared: Whether others may write to it too.
         mapped: Whether values are mapped from their files instead of read.
+        durable: Whether entries must survive a power failure as soon as they are placed.
         now: Seconds since 1970.
 
     Raises:
@@ -99,11 +100,13 @@ class DirectoryStore:
         *,
         shared: bool = False,
         mapped: bool = False,
+        durable: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.root = root
         self._shared = shared
         self._mapped = mapped
+        self._durable = durable
         self._now = now
         self._folders: dict[str, _Folder] = {}
         self._mkdir(root)
@@ -119,7 +122,7 @@ class DirectoryStore:
         is_private = not self._shared and path.is_relative_to(self.root)
         path.mkdir(0o700 if is_private else 0o777, exist_ok=True)
         with suppress(PermissionError):  # a parent in which we may make folders, and not look
-            _sync(str(path.parent))
+            self._sync(str(path.parent))
         if path == self.root:  # anew, when somebody removed it
             mark_as_cache(path)
 
@@ -189,7 +192,9 @@ class DirectoryStore:
             self.clean()
         pending = _Partial(self, header.key)
         try:
-            pending.header = write_entry(pending.file, header, segments, durable=True)
+            pending.header = write_entry(
+                pending.file, header, segments, durable=self._durable
+            )
         except BaseException:
             pending.discard()
             raise
@@ -222,7 +227,7 @@ class DirectoryStore:
             except FileNotFoundError:  # `tidy` may have removed the folder, still empty, again
                 if not os.path.exists(partial):
                     raise
-        _sync(folder)
+        self._sync(folder)
 
     def mark(self, key: str, load_s: float) -> None:
         """See `Store`."""
@@ -239,6 +244,16 @@ class DirectoryStore:
                 os.close(descriptor)
         except OSError:
             pass  # the directory may be somebody else's, or the disk full: a hit is a hit
+
+    def _sync(self, folder: str) -> None:
+        """Make a change of a folder survive a power failure, if it must."""
+        if not self._durable:
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def sizes(self) -> dict[str, int]:
         """See `Store`."""
@@ -415,15 +430,6 @@ def _remove_if_dead(path: Path) -> bool:
         return True
     except OSError:  # its writer lives, or the file system knows no locks
         return False
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: str) -> None:
-    """Make a change of a folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

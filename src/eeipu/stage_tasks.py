@@ -7,6 +7,7 @@ none, or it does not keep the output, the output travels with the result and the
 import faulthandler
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from eeipu import parcels
 from eeipu.cache import StageCache
@@ -143,16 +144,31 @@ def _found(task: StageTask, cache: StageCache) -> TaskResult:
 def _ended_after(timeout_s: float | None) -> Iterator[None]:
     """End this process, with its stacks on the standard error, if this takes too long.
 
-    Python's own watchdog also ends what never comes back from a library.
+    Python's own watchdog also ends what never comes back from a library, but there is one for the
+    whole process: only the main thread uses it, in which most engines call. Dask's workers have
+    threads, where a timer ends all but what never lets other threads run.
     """
     if timeout_s is None:
         yield
         return
-    faulthandler.dump_traceback_later(timeout_s, exit=True, file=sys.__stderr__ or 2)
+    file = sys.__stderr__ or 2
+    if threading.current_thread() is threading.main_thread():
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=file)
+        cancel = faulthandler.cancel_dump_traceback_later
+    else:
+        timer = threading.Timer(timeout_s, _end_process, [file])
+        timer.daemon = True
+        timer.start()
+        cancel = timer.cancel
     try:
         yield
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        cancel()
+
+
+def _end_process(file: Any) -> None:
+    faulthandler.dump_traceback(file, all_threads=True)
+    os._exit(1)
 
 
 def packed_job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
@@ -233,5 +249,11 @@ def _threads(count: int) -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(count)
-    with threadpool_limits(count):
+    with _controller(len(sys.modules)).limit(limits=count):
         yield
+
+
+@lru_cache(maxsize=1)
+def _controller(modules: int) -> ThreadpoolController:  # noqa: ARG001 - when it is out of date
+    """The libraries that are loaded: finding them takes as long as all else that a call needs."""
+    return ThreadpoolController()

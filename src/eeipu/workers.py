@@ -102,7 +102,9 @@ def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]
 def temporary_cache() -> StageCache:
     """A cache in a directory that is removed when nobody holds the cache any more."""
     folder = tempfile.mkdtemp(prefix="eeipu-")
-    cache = StageCache(folder, max_bytes=DISK_SHARE * shutil.disk_usage(folder).free)
+    # It does not outlive this process, much less a power failure.
+    max_bytes = DISK_SHARE * shutil.disk_usage(folder).free
+    cache = StageCache(folder, max_bytes=max_bytes, durable=False)
     weakref.finalize(cache, _remove, folder, os.getpid())
     return cache
 
