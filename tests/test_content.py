@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,20 @@ def test_how_a_table_lies_in_memory_is_not_its_content():
     assert digest(one["b"]) == digest(other["b"])
 
 
+class WithUnit(pd.DataFrame):
+    """A table with an attribute of its own."""
+
+    _metadata: ClassVar = ["unit"]
+
+
+def test_what_a_subclass_adds_to_a_table_counts():
+    tables = [WithUnit({"a": [1.0]}) for _ in range(3)]
+    for each, unit in zip(tables, ["m", "m", "s"], strict=True):
+        each.unit = unit
+    one, same, other = map(digest, tables)
+    assert one == same != other
+
+
 def changed_tables():
     """The table above, and others that differ from it in one way each."""
     by_date = pd.date_range(datetime.datetime(2024, 1, 1), periods=2)
@@ -38,6 +53,7 @@ def changed_tables():
         table().set_index("a"),
         table().set_index(["a", "c"]),
         table().set_axis(by_date),
+        table().set_axis(pd.DatetimeIndex(by_date, freq=None)),
         table().rename_axis("row"),
         table()[["b", "a", "c"]],
         table().iloc[:0],

@@ -1,5 +1,6 @@
 """Caches in directories: whose they are, what is mapped, and what many processes do to them."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import pickle
 import random
 import stat
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ import pytest
 
 from eeipu import CacheFormatError, CacheMiss, ConfigurationError, StageCache
 from eeipu.directories import DirectoryStore
-from eeipu.folders import MARKER
+from eeipu.entries import Header
+from eeipu.folders import MARKER, PRIVATE
 from eeipu.inventory import inventory
+from eeipu.partials import ABANDONED_S, Partials
 
 KEY = "0123456789abcdef"
 
@@ -84,6 +88,99 @@ def test_nobody_else_can_read_or_write_what_is_new(tmp_path):
         entry_of(tmp_path / "cache"),
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700, 0o600}
+
+
+@contextmanager
+def umask(mask):
+    former = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(former)
+
+
+def everything_in(root):
+    """Use every part of a cache, and what was made then, with its mode."""
+    cache = StageCache(root, shared=True)
+    with cache.holders.claim(KEY), cache.holders.using([KEY]):
+        cache.put(KEY, 1)
+        cache.get(KEY)
+        cache.put("damaged", 1)
+        entry_of(root, "damaged").write_bytes(b"")
+        with pytest.warns(RuntimeWarning, match="quarantine"), pytest.raises(CacheMiss):
+            cache.get("damaged")
+        cache.holders.pin("study", [KEY])
+        pending = cache.place.store.prepare(Header("other", "pickle", ()), [b"value"])
+        modes = {
+            str(path.relative_to(root)): (path.is_dir(), stat.S_IMODE(path.stat().st_mode))
+            for path in (root, *root.rglob("*"))
+        }
+        pending.discard()
+    return modes
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+@pytest.mark.parametrize("found", [None, 0o2770, 0o1777, 0o755])
+def test_what_is_in_a_shared_directory_follows_its_mode(
+    tmp_path, monkeypatch, found, mask, has_locks
+):
+    monkeypatch.setattr("eeipu.places.has_locks", lambda root: has_locks)
+    root = tmp_path / "cache"
+    if found is not None:
+        root.mkdir()
+        root.chmod(found)
+    with umask(mask):
+        modes = everything_in(root)
+    assert modes.pop(".") == (True, 0o2770 if found is None else found)
+    folder = {None: 0o2770, 0o1777: 0o777}.get(found, found)
+    assert set(modes.values()) == {(True, folder), (False, folder & 0o666)}
+    kinds = {name.partition("/")[0] for name in modes}
+    assert kinds == {
+        *("eeipu-cache", "entries", "hits", "locks", "partial", "pins", "quarantine", "uses"),
+    }
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_what_is_in_a_private_directory_is_its_users_alone(tmp_path, mask):
+    with umask(mask):
+        cache = StageCache(tmp_path / "cache")
+        with cache.holders.claim(KEY), cache.holders.using([KEY]):
+            cache.put(KEY, 1)
+            cache.get(KEY)
+            cache.holders.pin("study", [KEY])
+            made = [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+            modes = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in made}
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
+def test_where_there_are_no_locks_age_tells_what_was_abandoned(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    now = [time.time()]
+    partials = Partials(tmp_path / "partial", PRIVATE.mkdir, now=lambda: now[0])
+    path, descriptor = partials.new()
+    os.close(descriptor)
+    now[0] += ABANDONED_S - 60
+    assert partials.clean() == 0
+    now[0] += 120
+    assert partials.clean() == 1
+    assert not Path(path).exists()
+
+
+def test_what_cannot_be_removed_is_not_counted(tmp_path, monkeypatch):
+    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
+    path, descriptor = partials.new()
+    os.close(descriptor)
+
+    def refuse(self, **options):
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert partials.clean() == 0
+    assert Path(path).exists()
 
 
 # --- mapping ----------------------------------------------------------------------------------
@@ -234,7 +331,7 @@ def test_a_folder_is_listed_again_only_if_it_changed(tmp_path, monkeypatch):
     cache.put(KEY, 1)
     time.sleep(0.06)
     cache.stats()
-    monkeypatch.setattr("eeipu.directories._files", None)
+    monkeypatch.setattr("eeipu.listing._files", None)
     assert cache.stats().entries == 1
 
 
@@ -284,7 +381,8 @@ def test_two_who_find_damage_at_once_put_it_aside_once(tmp_path):
 
 
 def test_a_writer_whose_file_was_taken_for_a_dead_ones_takes_another(tmp_path, monkeypatch):
-    store, lock, lost = DirectoryStore(tmp_path), fcntl.flock, []
+    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
+    lock, lost = fcntl.flock, []
 
     def lose_and_lock(descriptor, operation):
         if not lost:
@@ -293,7 +391,7 @@ def test_a_writer_whose_file_was_taken_for_a_dead_ones_takes_another(tmp_path, m
         return lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", lose_and_lock)
-    path, descriptor = store.partial()
+    path, descriptor = partials.new()
     os.close(descriptor)
     assert Path(path).exists()
     assert Path(path) != lost[0]
@@ -331,9 +429,11 @@ def test_a_folder_that_is_tidied_away_before_an_entry_is_in_it_is_made_again(tmp
 
 
 def test_an_entry_whose_file_was_taken_away_is_not_put(tmp_path):
-    store = DirectoryStore(tmp_path)
+    pending = DirectoryStore(tmp_path).prepare(Header(KEY, "pickle", ()), [b"value"])
+    (partial,) = (tmp_path / "partial").iterdir()
+    partial.unlink()
     with pytest.raises(FileNotFoundError):
-        store.place(str(tmp_path / "gone"), KEY)
+        pending.commit()
 
 
 def test_folders_that_others_work_in_are_not_removed(tmp_path):

@@ -5,13 +5,15 @@ import sys
 import threading
 import types
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
-from eeipu.execution import PipelineRun, StageCall, StageRun, run_path, stage_calls
+from eeipu.execution import PipelineRun, StageCall, StageRun, number_of, run_path, stage_calls
 from eeipu.keys import stage_key
 from eeipu.pipeline import Pipeline
 from eeipu.space import Int
@@ -511,3 +513,38 @@ def test_a_stage_that_exits_has_failed():
 
     assert "SystemExit: 3" in run.error
     assert run.stage_costs[0] >= 0
+
+
+class Odd:
+    shape = ()
+
+    def item(self):
+        raise RuntimeError("no item")
+
+
+@pytest.mark.parametrize(
+    ("output", "number"),
+    [
+        (2, 2.0),
+        (True, 1.0),
+        (np.float32(0.5), 0.5),
+        (np.array(3), 3.0),
+        (np.bool_(True), 1.0),
+        (np.array([3.0]), None),
+        (np.array("text"), None),
+        (torch.tensor(0.25), 0.25),
+        (torch.ones(2), None),
+        ("2", None),
+        (None, None),
+        (10**400, None),
+        (Odd(), None),
+    ],
+)
+def test_a_number_is_one_of_python_numpy_or_torch(output, number):
+    assert number_of(output) == number
+
+
+def test_an_output_whose_item_raises_is_an_output():
+    (run,) = run_path(stage_calls([stage(version="1", name="odd")(Odd)], [{}], ""), ())
+    assert isinstance(run.output, Odd)
+    assert (run.error, run.value) == (None, None)

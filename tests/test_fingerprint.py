@@ -290,6 +290,48 @@ REACHED = {
         "import {} as library\n\ndef f(data):\n    return library.dumps(data)",
         ("json", "pickle"),
     ),
+    "a metaclass": (
+        "class Meta(type):\n    def __getattr__(cls, name):\n        return {}\n\n"
+        "class Model(metaclass=Meta):\n    pass\n\ndef f(data):\n    return Model.x",
+        ("1", "2"),
+    ),
+    "a method of a string": (
+        "join = '{}'.join\n\ndef f(data):\n    return join(data)",
+        ("a", "b"),
+    ),
+    "a function that was made an object's method": (
+        "import types\n\nclass Model:\n    pass\n\ndef fit(self):\n    return {}\n\n"
+        "model = Model()\nmodel.fit = types.MethodType(fit, model)\n\n"
+        "def f(data):\n    return model.fit()",
+        ("1", "2"),
+    ),
+    "a function put into a library": (
+        "import json\n\ndef one(x):\n    return {}\n\njson.one = one\n\n"
+        "def f(data):\n    return json.one(data)",
+        ("1", "2"),
+    ),
+    "a callable object that a class was given afterwards": (
+        "class One:\n    def __init__(self, k):\n        self.k = k\n\n"
+        "    def __call__(self):\n        return self.k\n\nclass Model:\n    pass\n\n"
+        "Model.one = One({})\n\ndef f(data):\n    return Model.one()",
+        ("1", "2"),
+    ),
+    "a descriptor that a class was given afterwards": (
+        "class One:\n    def __init__(self, k):\n        self.k = k\n\n"
+        "    def __get__(self, *_):\n        return self.k\n\nclass Model:\n    pass\n\n"
+        "Model.one = One({})\n\ndef f(data):\n    return Model.one",
+        ("1", "2"),
+    ),
+    "a function that is a function's attribute": (
+        "def one():\n    return {}\n\ndef f(data):\n    return f.one()\n\nf.one = one",
+        ("1", "2"),
+    ),
+    "a type hint that a decorator may go by": (
+        "def typed(g):\n    (convert,) = g.__annotations__.values()\n"
+        "    return lambda x: convert(g(x))\n\n@typed\ndef one(x: {}):\n    return x\n\n"
+        "def f(data):\n    return one(data)",
+        ("int", "float"),
+    ),
     "another function under one name": (
         "from math import {} as round_it\n\ndef f(data):\n    return round_it(data)",
         ("ceil", "floor"),
@@ -327,6 +369,64 @@ def test_imports_inside_a_function_are_followed(project, line):
         for tools in ("def g(x):\n    return 1", "def g(x):\n    return 2")
     }
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("edited", ["one", "other"])
+def test_each_import_of_a_name_counts(project, edited):
+    main = (
+        "def f(data):\n    if data:\n        from one import g\n    else:\n"
+        "        from other import g\n    return g(data)"
+    )
+    sources = dict.fromkeys(["one", "other"], "def g(x):\n    return 1")
+    before = code_fingerprint(project(main=main, **sources).f)
+    sources[edited] = "def g(x):\n    return 2"
+    assert code_fingerprint(project(main=main, **sources).f) != before
+
+
+@pytest.mark.parametrize(
+    "line", ["from tools import g", "from tools import *", "import tools", "from tools import K"]
+)
+@pytest.mark.parametrize("use", ["getattr(facade, data)", "helper(facade)"])
+def test_what_a_module_used_as_a_whole_imports_counts(project, line, use):
+    main = f"import facade\n\ndef helper(x):\n    return x\n\ndef f(data):\n    return {use}"
+
+    def fingerprint(value):
+        tools = f"K = {value}\n\ndef g(x):\n    return K"
+        return code_fingerprint(project(main=main, facade=line, tools=tools).f)
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("return globals()['g'](data)", "globals"),
+        ("return eval('g(data)')", "eval"),
+        ("return __import__('tools').g(data)", "__import__"),
+        ("import importlib\n    return importlib.import_module(data)", "importlib.import_module"),
+        ("from importlib import import_module as m\n    return m('tools')", "m"),
+        ("import sys\n    return getattr(sys.modules[__name__], data)()", "sys.modules"),
+        ("return Base.__subclasses__()[0]()", "Base.__subclasses__"),
+    ],
+)
+def test_code_that_is_looked_up_by_a_string_asks_for_a_version(project, line, name):
+    main = f"class Base:\n    pass\n\ndef f(data):\n    {line}"
+    with pytest.raises(PipelineError, match=rf"f uses {name}, .*import statement.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_ones_own_function_may_be_named_as_a_lookup(project):
+    main = "def eval(x):\n    return 1\n\ndef f(data):\n    return eval(data)"
+    assert code_fingerprint(project(main=main).f)
+
+
+def test_the_state_of_shared_random_generators_does_not_count(project):
+    main = (
+        "from random import random, shuffle\nfrom numpy.random import rand\n\n"
+        "random(), rand()\n\ndef f(data):\n    shuffle(data)\n    return random() + rand()"
+    )
+    assert code_fingerprint(project(main=main).f) == code_fingerprint(project(main=main).f)
 
 
 def test_relative_imports_inside_a_function_are_followed(project):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eeipu import ConfigurationError, StageCache
-from eeipu.folders import MARKER, mark_as_cache
+from eeipu.folders import MARKER, CacheDirectory
 
 
 @pytest.mark.parametrize("name", ["partial/thesis", "quarantine/thesis", "thesis.txt"])
@@ -30,11 +30,11 @@ def test_a_new_and_an_empty_directory_become_a_caches(tmp_path):
 
 
 def test_a_marker_that_a_killed_process_left_half_made_is_completed(tmp_path):
-    mark_as_cache(tmp_path)
+    CacheDirectory(tmp_path)
     whole = (tmp_path / MARKER).read_bytes()
     (tmp_path / MARKER).write_bytes(b"")
     (tmp_path / "entries").mkdir()
-    mark_as_cache(tmp_path)
+    CacheDirectory(tmp_path)
     assert (tmp_path / MARKER).read_bytes() == whole
 
 
@@ -54,11 +54,23 @@ def test_a_process_that_is_faster_in_making_the_cache_is_no_stranger(tmp_path, m
     assert StageCache(tmp_path).get("key") == 1
 
 
-def test_an_empty_directory_that_can_only_be_read_is_an_empty_cache(tmp_path, monkeypatch):
-    def refuse(*args):
-        raise PermissionError("read only")
+def refuse(*args):
+    raise PermissionError("read only")
 
+
+def test_an_empty_directory_that_cannot_be_written_to_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(ConfigurationError, match=r"cannot be used.*read only"):
+        StageCache(tmp_path)
+
+
+def test_a_marker_that_cannot_be_completed_any_more_is_one(tmp_path, monkeypatch):
+    (tmp_path / MARKER).touch()
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        mark_as_cache(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        CacheDirectory(tmp_path)
+    assert (tmp_path / MARKER).read_bytes() == b""
+
+
+def test_a_file_that_is_gone_needs_no_mode(tmp_path):
+    CacheDirectory(tmp_path).modes.settle(str(tmp_path / "gone"))

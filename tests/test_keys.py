@@ -1,6 +1,7 @@
 """Content keys: equal for the same call, different for any other."""
 
 import copy
+import enum
 import functools
 import json
 import os
@@ -53,6 +54,16 @@ def test_true_one_and_one_point_zero_make_three_keys():
 
 def test_floats_that_differ_in_the_last_bit_make_two_keys():
     assert stage_key("s", "f", {"p": 0.3}, "u") != stage_key("s", "f", {"p": 0.1 + 0.2}, "u")
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+def test_choices_that_json_writes_alike_make_two_keys():
+    pairs = [(Level.LOW, 1), ((1, 2), [1, 2]), ({1: 2}, {"1": 2})]
+    for one, other in pairs:
+        assert stage_key("s", "f", {"x": one}, "") != stage_key("s", "f", {"x": other}, "")
 
 
 def test_choices_of_other_types_enter_by_content():

@@ -352,7 +352,7 @@ def test_of_several_metrics_the_objective_is_optimised():
         (None, None, "a number or a dict of numbers.*NoneType: None"),
         ("0.9", None, "a number or a dict of numbers.*str: '0.9'"),
         (np.zeros(3), None, "a number or a dict of numbers.*ndarray"),
-        (np.array(1j), None, "a number or a dict of numbers.*complex"),
+        (np.array(1j), None, "a number or a dict of numbers.*1[.]j"),
         ({"f1": 0.5}, None, r"metrics \['f1'\].*objective is None.*Pipeline\(objective=...\)"),
         ({"f1": 0.5}, "auc", r"metrics \['f1'\].*objective is 'auc'"),
         ({"f1": math.nan}, "f1", "objective must be finite"),

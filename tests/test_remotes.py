@@ -1,6 +1,10 @@
 """Caches on remote file systems: an S3-compatible server, and file systems that rename."""
 
+import multiprocessing
+import os
+import tempfile
 import threading
+import time
 import uuid
 import warnings
 
@@ -15,6 +19,7 @@ from eeipu import CacheMiss, ConfigurationError, Float, Pipeline, StageCache, Tu
 from eeipu.execution import run_path, stage_calls
 from eeipu.inventory import inventory
 from eeipu.leases import BeatingLeases
+from eeipu.partials import ABANDONED_S
 from eeipu.remotes import RemoteStore
 
 
@@ -133,9 +138,13 @@ class Renaming(DirFileSystem):
     protocol = "renaming"
 
 
+NOW = [0.0]
+
+
 @pytest.fixture
 def store(tmp_path):
-    return RemoteStore(Renaming(str(tmp_path), LocalFileSystem()), "root")
+    NOW[0] = time.time()
+    return RemoteStore(Renaming(str(tmp_path), LocalFileSystem()), "root", lambda: NOW[0])
 
 
 def header(key="key"):
@@ -171,7 +180,22 @@ def test_an_upload_that_fails_leaves_nothing(store, tmp_path, monkeypatch):
     store.fs.pipe_file(f"root/partial/{'ab' * 16}", b"half")
     store.fs.pipe_file("root/partial/thesis", b"a stranger's")
     assert store.clean() == 0
+    NOW[0] += ABANDONED_S - 60
+    assert store.clean(thoroughly=True) == 0  # another host may be at it
+    NOW[0] += 120
     assert store.clean(thoroughly=True) == 1
+
+
+def test_an_upload_of_unknown_age_is_left_alone(store, monkeypatch):
+    store.fs.makedirs("root/partial")
+    store.fs.pipe_file(f"root/partial/{'ab' * 16}", b"half")
+    find = type(store.fs).find
+
+    def without_times(self, path, **options):
+        return {name: {"size": 4} for name in find(self, path, **options)}
+
+    monkeypatch.setattr(type(store.fs), "find", without_times)
+    assert store.clean(thoroughly=True) == 0
 
 
 def test_an_entry_that_cannot_be_written_leaves_no_local_file(store, tmp_path, monkeypatch):
@@ -183,7 +207,42 @@ def test_an_entry_that_cannot_be_written_leaves_no_local_file(store, tmp_path, m
     monkeypatch.setattr("eeipu.remotes.write_entry", full)
     with pytest.raises(OSError, match="disk full"):
         store.prepare(header(), [b"value"])
-    assert not list(tmp_path.glob("eeipu-*"))
+    assert not list(tmp_path.glob("eeipu-*/*"))
+
+
+def put_large(location, temporary, begun):
+    tempfile.tempdir = temporary
+    cache = StageCache(location)
+    cache.place.store.fs.put_file = lambda *_: (begun.set(), time.sleep(60))
+    cache.put("key", bytes(1000))
+
+
+def test_what_a_killed_upload_left_is_removed_and_a_living_ones_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+    location = f"memory:///{uuid.uuid4().hex}"
+    child = fork.Process(target=put_large, args=(location, str(tmp_path), begun))
+    child.start()
+    assert begun.wait(30)
+    cache = StageCache(location)
+    cache.put("other", 1)
+    cache.gc()
+    (left,) = tmp_path.glob(f"eeipu-{os.geteuid()}/*")
+    child.kill()
+    child.join()
+    assert left.exists()
+    StageCache(location).put("other", 2)
+    assert not left.exists()
+
+
+def test_a_folder_of_somebody_elses_is_not_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"eeipu-{os.geteuid()}").symlink_to(tmp_path / "elsewhere")
+    cache = StageCache(f"memory:///{uuid.uuid4().hex}")
+    with pytest.raises(PermissionError, match=r"not a folder of this user's.*TMPDIR"):
+        cache.put("key", 1)
 
 
 def test_objects_that_changed_places_are_noticed():

@@ -9,6 +9,7 @@ import threading
 import pytest
 from optuna.distributions import BaseDistribution
 
+from eeipu import Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError
 from eeipu.space import Categorical, Float, Int
 from eeipu.stages import Stage, stage
@@ -258,3 +259,45 @@ def test_without_a_declaration_the_cost_is_measured():
 def test_a_cost_that_is_no_cost_is_refused_with_its_arguments(cost):
     with pytest.raises(PipelineError, match=rf"'s'.*'n': 1.*{cost}"):
         costing(lambda n, kind: cost).declared_cost({"n": 1, "kind": "a"})
+
+
+FACTORS = {"k": 1}
+
+
+def times(data):
+    return data * FACTORS["k"]
+
+
+def test_a_global_that_changes_between_runs_is_a_miss(monkeypatch):
+    each, cache = stage(times), StageCache()
+    pipeline = Pipeline([each])
+    assert [pipeline.run({}, 2.0, cache=cache).memoized for _ in range(2)] == [[False], [True]]
+    monkeypatch.setitem(FACTORS, "k", 3)
+    with pytest.warns(RuntimeWarning, match=r"'times' uses.*have changed.*version="):
+        run = pipeline.run({}, 2.0, cache=cache)
+    assert (run.value, run.memoized) == (6.0, [False])
+    monkeypatch.undo()
+    with pytest.warns(RuntimeWarning, match="have changed"):
+        assert pipeline.run({}, 2.0, cache=cache).memoized == [True]
+
+
+def test_a_global_that_changes_between_calls_of_a_tuner_is_a_miss(monkeypatch):
+    last = stage(space={"x": X}, version="1")(lambda data, *, x: data)
+    tuner = Tuner(Pipeline([stage(times), last]), budget=100.0, method="random", cache=StageCache())
+    tuner.run(2.0, max_trials=1, progress=False)
+    monkeypatch.setitem(FACTORS, "k", 3)
+    with pytest.warns(match="changed since"):
+        study = tuner.run(2.0, max_trials=2, progress=False)
+    assert study.trials[-1].value == 6.0
+
+
+def test_a_stage_whose_code_cannot_be_read_any_more_keeps_its_fingerprint(monkeypatch):
+    each = stage(times)
+    known = each.fingerprint
+
+    def gone(function):
+        raise PipelineError("no source")
+
+    monkeypatch.setattr("eeipu.stages.code_of", gone)
+    each.look_again()
+    assert each.fingerprint == known

@@ -48,5 +48,5 @@ def test_a_replaced_entry_has_not_been_loaded(store):
 def test_memory_leaves_nothing_behind(store):
     store.quarantine("a")
     assert store.sizes() == {}
-    assert store.empty_quarantine() == store.clean() == 0
+    assert store.clean(thoroughly=True) == store.clean() == 0
     store.tidy()

@@ -82,8 +82,9 @@ class StageCache:
         location: `None` keeps values in this process's memory; a path or an fsspec URL
             (`s3://...`) keeps them in a directory, which outlives the process and can be shared
             by processes and hosts.
-        max_bytes: The most bytes to hold; entries that are cheapest to compute again, for their
-            bytes and the time nobody wanted them, go first. `None`: no bound.
+        max_bytes: The most bytes of entries to hold; those that are cheapest to compute again, for
+            their bytes and the time nobody wanted them, go first. Damaged entries, which lie in
+            quarantine until `gc`, do not count. `None`: no bound.
         memory_bytes: How much of this process's memory may hold copies of small entries.
         compression: `"gzip"`, `"bz2"`, `"xz"`, or `"zstd"`, `"lz4"`, `"snappy"` where their
             libraries are installed; `None` writes values as they lie in memory, which is fastest.
@@ -92,6 +93,7 @@ class StageCache:
             file meanwhile ends this process.
         trusted: Whether entries may be pickles (see the module's warning).
         shared: Whether a directory may belong to, or be written to by, others than this user.
+            What is made in it then has its mode, whatever the umask is; a new one is its group's.
         durable: Whether an entry in a directory must survive a power failure from the moment that
             `put` returns, which is to wait for the disk. Otherwise it may be lost, and is never
             wrong.
@@ -99,7 +101,7 @@ class StageCache:
 
     Raises:
         ConfigurationError: An argument is out of range, or `location` is no place for a
-            directory, or others can write to it.
+            directory, or others can write to it, or it is empty and this user cannot.
         MissingExtraError: The file system of `location` needs a library that is not installed.
 
     A cache with a location can be pickled: it is opened again where it is loaded.
@@ -146,9 +148,7 @@ class StageCache:
         self._compression = compression
         self._trusted = trusted
         self._now = now
-        self.place = open_place(
-            self.location, shared=shared, mapped=mmap, durable=durable, now=now
-        )
+        self.place = open_place(self.location, shared=shared, mapped=mmap, durable=durable, now=now)
         self.holders = self.place.holders
         self._tier = MemoryTier(memory_bytes if self.place.is_slow and not mmap else 0)
         self._room = Room(self.place.store, self.holders, self._tier, now)
@@ -295,6 +295,8 @@ class StageCache:
     def gc(self, *, max_bytes: float | None = None, max_idle_s: float | None = None) -> int:
         """Remove what killed processes left and what is in quarantine, and old entries on request.
 
+        Unfinished uploads go when they are a day old: those of another host may still be running.
+
         Args:
             max_bytes: Drop what is cheapest to lose until at most so many bytes are held.
             max_idle_s: Drop what nobody has used for so many seconds.
@@ -304,8 +306,7 @@ class StageCache:
         """
         store = self.place.store
         with self.holders.upkeep():
-            removed = store.clean(thoroughly=True) + store.empty_quarantine()
-            removed += self.holders.clean()
+            removed = store.clean(thoroughly=True) + self.holders.clean()
             before = store.uses()
             if max_idle_s is not None:
                 kept, oldest_s = self.holders.kept(), self._now() - max_idle_s

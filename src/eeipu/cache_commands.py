@@ -10,7 +10,7 @@ import fsspec
 import typer
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
+from rich.table import Column, Table
 
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, ConfigurationError
@@ -26,6 +26,9 @@ Shared = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
+# Enough to name an entry among many, and to leave room for the rest.
+_SHOWN_OF_KEY = 12
+
 _DAY_S = 24 * 3600.0
 
 
@@ -37,6 +40,7 @@ def list_entries(location: Location, shared: Shared = False, as_json: AsJson = F
         _print_json(map(_described, entries))
         return
     table = Table("key", "stage", "parameters", "bytes", "age", "hits", "saved", "kept")
+    table.columns[0].no_wrap, table.columns[0].min_width = True, _SHOWN_OF_KEY
     for column in (3, 4, 5, 6):
         table.columns[column].justify = "right"
     for each in entries:
@@ -64,7 +68,7 @@ def show(
     if as_json:
         _print_json([_described(found[0])])
         return
-    table = Table(show_header=False)
+    table = Table(Column(), Column(overflow="fold"), show_header=False)
     for name, value in _described(found[0]).items():
         table.add_row(name, json.dumps(value))
     Console().print(table)
@@ -158,7 +162,7 @@ def _described(entry: StoredOutput) -> dict[str, Any]:
 
 def _row(entry: StoredOutput) -> list[str]:
     return [
-        entry.key[:12],
+        entry.key[:_SHOWN_OF_KEY],
         entry.stage or "-",
         ", ".join(f"{name}={value}" for name, value in entry.params.items()) or "-",
         decimal(entry.size_bytes),

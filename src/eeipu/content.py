@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,8 @@ class _ContentHasher(NumpyHasher):
         if isinstance(obj, np.ndarray) and type(obj) not in (np.ndarray, np.memmap):
             # joblib hashes an array's memory, and not what a subclass adds to it.
             return (type(obj), vars(obj), np.asarray(obj))
+        if isinstance(obj, MethodType):
+            return ("method", obj.__func__, obj.__self__)  # joblib takes the function's name
         if isinstance(obj, set | frozenset):
             # Not all elements have an order, and their hashes differ from process to process.
             return (type(obj), sorted(obj, key=_by_name))
@@ -151,11 +154,13 @@ def _table_content(table: Any) -> tuple[Any, ...]:
     if isinstance(table, pandas.MultiIndex):
         return (type(table), _table_content(table.to_frame(index=False, allow_duplicates=True)))
     if isinstance(table, pandas.Index):
-        return (type(table), list(table.names), *_column_content(table))
+        step = getattr(table, "freq", None)
+        return (type(table), list(table.names), step, *_column_content(table))
+    own = [getattr(table, name, None) for name in table._metadata]  # what a subclass adds
     if isinstance(table, pandas.Series):
-        return (type(table), table.attrs, table.name, table.index, *_column_content(table))
+        return (type(table), table.attrs, own, table.name, table.index, *_column_content(table))
     columns = [_column_content(table.iloc[:, i]) for i in range(table.shape[1])]
-    return (type(table), table.attrs, table.index, table.columns, columns)
+    return (type(table), table.attrs, own, table.index, table.columns, columns)
 
 
 def _column_content(column: Any) -> tuple[Any, Any]:

@@ -9,70 +9,32 @@ import logging
 import math
 import signal
 import threading
-import traceback
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import optuna
 
 from eeipu.cache import StageCache
 from eeipu.content import plain
-from eeipu.errors import CacheMiss, ConfigurationError, SearchOver
-from eeipu.execution import StageCall, StageRun, as_number
+from eeipu.errors import ConfigurationError, SearchOver
+from eeipu.execution import StageCall
 from eeipu.ledger import Ledger
 from eeipu.pools import Ended, Pool, Thought
 from eeipu.progress import Display
 from eeipu.scheduling import Resources
 from eeipu.stage_tasks import StageTask
 from eeipu.studies import driver_name
+from eeipu.trial_path import TrialPath
 from eeipu.trials import Trials
 
 __all__ = ["Driver", "interruptible", "stoppable"]
 
 logger = logging.getLogger("eeipu")
 
-# Outputs that are gone when they are to be loaded are made again, but not for ever.
-MAX_LOSSES = 3
-
 # Trials on their way for each worker: some wait for what others make.
 MAX_WAITING = 2
-
-
-@dataclass(eq=False)
-class _Path:
-    """A trial on its way.
-
-    Attributes:
-        trial: The trial, to write its account into.
-        calls: Its stage calls; `runs`: what became of the first of them.
-        args: What the next call gets; `None` where the cache has it.
-        held: Its claims on cache entries.
-        lost: What was spent on calls that came to nothing; the next that ends is charged with it.
-        deaths: How often in a row workers have died under the next call.
-        losses: How often an output was gone.
-    """
-
-    trial: optuna.Trial
-    calls: tuple[StageCall, ...]
-    args: tuple[Any, ...] | None
-    runs: list[StageRun] = field(default_factory=list)
-    held: ExitStack = field(default_factory=ExitStack)
-    lost: float = 0.0
-    deaths: int = 0
-    losses: int = 0
-
-    @property
-    def next(self) -> StageCall:
-        return self.calls[len(self.runs)]
-
-    @property
-    def has_ended(self) -> bool:
-        return len(self.runs) == len(self.calls) or (
-            bool(self.runs) and self.runs[-1].error is not None
-        )
 
 
 class Driver:
@@ -112,11 +74,11 @@ class Driver:
         self._left = math.inf
         self._reason: str | None = None
         self._has_cut = self._is_thinking = self._is_over = False
-        self._paths: list[_Path] = []
-        self._ready: list[_Path] = []
-        self._running: dict[StageTask, tuple[_Path, float]] = {}
+        self._paths: list[TrialPath] = []
+        self._ready: list[TrialPath] = []
+        self._running: dict[StageTask, tuple[TrialPath, float]] = {}
         self._making: set[str] = set()
-        self._waiting: dict[str, list[_Path]] = defaultdict(list)
+        self._waiting: dict[str, list[TrialPath]] = defaultdict(list)
         self._unwanted: set[str] = set()  # keys of trials that have ended
 
     def run(self, max_trials: int | None) -> str | None:
@@ -150,9 +112,11 @@ class Driver:
         cache = self._cache
         if self._pool.shares_memory or cache is None:
             return
+        held.callback(cache.discard, [self._upstream])
         held.enter_context(cache.holders.using([self._upstream]))
         if self._upstream not in cache:
-            cache.put(self._upstream, self._inputs, stage="(inputs)")
+            with suppress(Exception):  # what cannot be kept travels with the tasks
+                cache.put(self._upstream, self._inputs, stage="(inputs)")
         if self._upstream in cache:
             self._inputs = None
 
@@ -207,19 +171,11 @@ class Driver:
             self._trials.interrupt(trial)
         return trial, params
 
-    def _submit(self, path: _Path) -> None:
-        depth = len(path.runs)
-        task = StageTask(
-            path.next,
-            path.runs[-1].key if path.runs else self._upstream,
-            path.args,
-            is_first=depth == 0,
-            is_last=depth == len(path.calls) - 1,
-        )
+    def _submit(self, path: TrialPath) -> None:
+        task = path.task()
         self._making.add(task.call.key)
         self._running[task] = path, self._pool.now()
         self._ledger.show(self._activity(), path.trial.number, path.runs)
-        path.args = None  # it lives until the stage has used it, and no longer
         self._pool.submit(task)
 
     def _activity(self) -> str:
@@ -254,9 +210,11 @@ class Driver:
             return
         path, _ = self._running.pop(event.task)
         self._making.discard(event.task.call.key)
-        self._take_result(path, event)
+        path.take(event, self._pool.now)
+        self._ledger.record(path.trial, path.runs, path.lost)
+        self._go_on(path)
         for waiting in self._waiting.pop(event.task.call.key, []):
-            self._look_up(waiting)
+            waiting.pass_over_kept(self._pool.now)
             self._go_on(waiting)
 
     def _take_thought(self, thought: Thought) -> None:
@@ -271,96 +229,16 @@ class Driver:
         except BaseException:
             self._trials.interrupt(trial)
             raise
-        path = _Path(trial, calls, self._inputs)
+        path = TrialPath(trial, calls, self._upstream, self._inputs, self._cache)
         self._paths.append(path)
         trial.set_user_attr("stage_keys", [call.key for call in calls])
         self._ledger.record(trial, [])
-        if self._cache is not None:
-            keys = [call.key for call in calls if call.stage.memoize]
-            path.held.enter_context(self._cache.holders.using(keys))
+        path.hold()
         if not self._interrupted.is_set():
-            self._look_up(path)
+            path.pass_over_kept(self._pool.now)
         self._go_on(path)
 
-    def _look_up(self, path: _Path) -> None:
-        """Pass over what the cache has, down to its deepest output."""
-        cache, done = self._cache, len(path.runs)
-        if cache is None:
-            return
-        for depth in range(len(path.calls), done, -1):
-            call = path.calls[depth - 1]
-            if not call.stage.memoize or call.key not in cache:
-                continue
-            found = [
-                StageRun(c.stage.name, c.key, memoized=True, saved=cache.cost(c.key) or 0.0)
-                for c in path.calls[done:depth]
-            ]
-            if depth == len(path.calls):
-                start = self._pool.now()
-                try:
-                    output = cache.get(call.key)
-                except CacheMiss:
-                    continue
-                load_s = self._pool.now() - start
-                found[-1] = replace(
-                    _charged(found[-1], call, load_s), output=output, value=as_number(output)
-                )
-            path.runs += found
-            path.args = None
-            return
-
-    def _take_result(self, path: _Path, event: Ended) -> None:
-        """Write down what became of a trial's call, and go on with the trial."""
-        call, result = event.task.call, event.result
-        if event.is_death:
-            path.deaths += 1
-        if result is not None and result.run is not None:
-            self._add(path, event, result.run)
-        elif result is not None:
-            self._forget(path)
-        elif event.error is not None and not (event.is_death and path.deaths <= call.stage.retries):
-            path.lost += _elapsed(event)
-            self._add(path, event, StageRun(call.stage.name, call.key, error=_why(path, event)))
-        else:  # it is tried again
-            path.lost += _elapsed(event)
-            path.args = event.task.args
-        self._ledger.record(path.trial, path.runs, path.lost)
-        self._go_on(path)
-
-    def _add(self, path: _Path, event: Ended, run: StageRun) -> None:
-        result = event.result
-        if path.runs and result is not None and event.task.args is None:
-            above = path.calls[len(path.runs) - 1]
-            loaded = _charged(path.runs[-1], above, result.load_s)
-            path.runs[-1] = replace(loaded, value=result.loaded)
-        is_kept = result is not None and result.is_kept and run.output is None
-        path.args = None if is_kept else (run.output,)
-        goes_on = run.error is None and not event.task.is_last
-        path.runs.append(
-            replace(
-                run,
-                charged=run.charged + path.lost,
-                output=None if goes_on else run.output,  # the next stage has it
-            )
-        )
-        path.lost, path.deaths = 0.0, 0
-
-    def _forget(self, path: _Path) -> None:
-        """Begin again above an output that is gone."""
-        path.losses += 1
-        path.lost += math.fsum(run.charged for run in path.runs)
-        if path.losses > MAX_LOSSES:
-            error = f"what this stage gets was gone from {self._cache!r} {path.losses} times."
-            path.runs.append(
-                StageRun(path.next.stage.name, path.next.key, error=error, charged=path.lost)
-            )
-            path.lost = 0.0
-            return
-        path.runs.clear()
-        path.args = self._inputs
-        self._look_up(path)
-
-    def _go_on(self, path: _Path) -> None:
+    def _go_on(self, path: TrialPath) -> None:
         """Have a trial's next call run when it can, or end it."""
         if path.has_ended:
             self._end(path)
@@ -369,7 +247,7 @@ class Driver:
         else:
             self._ready.append(path)
 
-    def _end(self, path: _Path) -> None:
+    def _end(self, path: TrialPath) -> None:
         self._paths.remove(path)
         path.held.close()
         keys = {call.key for call in path.calls}
@@ -387,7 +265,7 @@ class Driver:
             self._ledger.keep_best(self._unwanted)
             self._unwanted = set()
 
-    def _cut(self, path: _Path) -> None:
+    def _cut(self, path: TrialPath) -> None:
         """Close a trial before its end, and have it run again first."""
         self._has_cut = True
         self._paths.remove(path)
@@ -399,30 +277,6 @@ class Driver:
 
 def _needs(call: StageCall) -> Resources:
     return Resources(call.stage.num_cpus, call.stage.num_gpus)
-
-
-def _charged(run: StageRun, call: StageCall, load_s: float) -> StageRun:
-    """A stage whose output had to be loaded; declared costs have another unit than seconds."""
-    return replace(run, charged=run.charged + load_s) if call.stage.cost is None else run
-
-
-def _elapsed(event: Ended) -> float:
-    """What a call that came to nothing has cost, as far as that is measured."""
-    return event.elapsed_s if event.task.call.stage.cost is None else 0.0
-
-
-def _why(path: _Path, event: Ended) -> str:
-    """Why a call has failed that returned nothing."""
-    assert event.error is not None
-    if not event.is_death:
-        return "".join(traceback.format_exception(event.error))
-    timeout = event.task.call.stage.timeout
-    hung = timeout is not None and event.elapsed_s >= timeout
-    what = f"took longer than its timeout of {timeout:g} s" if hung else "ended its worker"
-    return (
-        f"the stage {event.task.call.stage.name!r} {what} {path.deaths} times in a row, the last "
-        f"time after {event.elapsed_s:.3g} s: {event.error}"
-    )
 
 
 @contextmanager

@@ -25,9 +25,9 @@ __all__ = [
     "PipelineRun",
     "StageCall",
     "StageRun",
-    "as_number",
     "call_patiently",
     "keep_output",
+    "number_of",
     "run_path",
     "stage_calls",
 ]
@@ -207,7 +207,7 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
         ]
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(runs[-1], charged=charged, output=output, value=as_number(output))
+        runs[-1] = replace(runs[-1], charged=charged, output=output, value=number_of(output))
         return runs
     return []
 
@@ -251,15 +251,19 @@ def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun
         error=error,
         charged=cost,
         output=output,
-        value=as_number(output),
+        value=number_of(output),
         is_transient=is_transient,
     )
 
 
-def as_number(output: Any) -> float | None:
-    """An output as a float, where it is a number."""
-    is_number = isinstance(output, Real) and not isinstance(output, bool)
-    return float(output) if is_number else None
+def number_of(output: Any) -> float | None:
+    """An output as a float, where it is a number of Python, NumPy or torch; else `None`."""
+    try:
+        if not isinstance(output, Real) and getattr(output, "shape", None) == ():
+            output = output.item()
+        return float(output) if isinstance(output, Real) else None
+    except Exception:  # whatever an output of the user's own type raises, or one beyond floats
+        return None
 
 
 def synchronize_devices() -> None:

@@ -3,32 +3,38 @@
 The fingerprint covers a function's source, its defaults and closure values, and, through as many
 steps as there are, the functions, classes and module-level constants that it uses from the user's
 own modules. Comments, formatting, docstrings, type hints of signatures and the decorators of
-plain functions (which show in what they return) do not count.
+plain functions (which show in what they return) do not count; hints of functions under a decorator
+that may go by them do.
 
 Code in installed packages and in Python itself is not followed: it counts by name, and its
 versions are recorded with what a stage produces (`versions_of`).
 
 Note:
-    Source is read from its file when a fingerprint is first asked for. A function that is no
-    longer what was imported is an error that asks for a restart; an edit of the rest of a module,
-    such as a class's decorators, goes unseen until then. Not seen is what is found only while
-    running: a function looked up by a string, a plug-in.
+    Source is read from its file when a fingerprint is first asked for, and values when they are
+    (`Stage.look_again`). A function that is no longer what was imported is an error that asks for
+    a restart; an edit of the rest of a module, such as a class's decorators, goes unseen until
+    then. Code that is looked up by a string is an error that asks for a version. Not seen are the
+    environment, files, the state of random generators, what an object leaves out of its pickle,
+    the classes registered with an abstract one, and code that reads other code's type hints.
 """
 
 import ast
 import functools
 import hashlib
+import importlib
 import inspect
 import json
 import platform
+import random
 import sys
 import types
 from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import (
     BuiltinFunctionType,
+    CodeType,
     FunctionType,
     GetSetDescriptorType,
     MemberDescriptorType,
@@ -37,10 +43,12 @@ from types import (
 )
 from typing import Any
 
+import numpy as np
+
 from eeipu.content import digest, reason
 from eeipu.errors import PipelineError
 from eeipu.names import Names, names_in
-from eeipu.sources import bare, is_own, parsed
+from eeipu.sources import bare, check_unchanged, is_own, parsed
 
 __all__ = ["OwnCode", "code_fingerprint", "code_of", "value_digest", "versions_of"]
 
@@ -129,8 +137,7 @@ class _Walk:
             return [self._digest(part, "self", part.__self__), self._name_of(part.__func__)]
         name = getattr(part, "__qualname__", None) or getattr(part, "__name__", repr(part))
         try:
-            tree = bare(parsed(part))
-            names = names_in(tree, _free(part))
+            source, names = _read(part)
         except (OSError, TypeError, SyntaxError) as error:
             if isinstance(part, type) and part is not self._found[0]:
                 return self._without_source(part)
@@ -145,7 +152,7 @@ class _Walk:
         # Each method is a part of its own: its closure and imports are no other method's.
         inner = [self._name_of(each) for each in (*_bases(part), *_methods(part))]
         values = self._digest(part, "defaults or closure values", captured)
-        return [ast.dump(tree), values, attributes, self._names(part, names, captured), inner]
+        return [source, values, attributes, self._names(part, names, captured), inner]
 
     def _captured(self, function: FunctionType) -> dict[str, Any]:
         """The values that a function carries with it besides its source."""
@@ -156,18 +163,19 @@ class _Walk:
         closure.pop("__class__", None)  # what `super()` needs
         return {"closure": closure, "defaults": [function.__defaults__, function.__kwdefaults__]}
 
-    def _names(self, part: Any, names: Names, captured: dict[str, Any]) -> dict[str, str]:
+    def _names(self, part: Any, names: Names, captured: dict[str, Any]) -> Mapping[str, list[str]]:
         """What each name in a source stands for, where that is not Python's own."""
         module = part if isinstance(part, ModuleType) else sys.modules.get(part.__module__)
         scope = getattr(part, "__globals__", None) or getattr(module, "__dict__", {})
-        scope = {**scope, **captured.get("closure", {})}
-        if not isinstance(part, type):
-            scope |= names.imported(scope)
-        found = {}
-        for chain in sorted(names.chains):
-            if chain[0] in scope:
-                path, value = _resolve(scope[chain[0]], chain)
-                found[path] = self._name_of(value, part, path)
+        scope = {**_BUILTIN_LOOKUPS, **scope, **captured.get("closure", {})}
+        imported = {} if isinstance(part, type) else names.imported(scope)
+        found: dict[str, list[str]] = {}
+        for chain in sorted(names.chains | _all_of_module(part)):
+            first = chain[0]
+            for start in imported.get(first, [scope[first]] if first in scope else []):
+                path, value = _resolve(start, chain)
+                _check_visible(part, path, value)
+                found.setdefault(path, []).append(self._name_of(value, part, path))
         return found
 
     def _name_of(self, value: Any, user: Any = None, path: str = "") -> str:
@@ -183,8 +191,13 @@ class _Walk:
         self._record_package(value)
         if isinstance(value, ModuleType):
             return (value.__name__,)
-        if isinstance(value, type | FunctionType | BuiltinFunctionType):
+        owner = getattr(value, "__self__", None)
+        if isinstance(value, type | FunctionType) or (
+            isinstance(value, BuiltinFunctionType) and isinstance(owner, type | ModuleType | None)
+        ):
             return (f"{value.__module__}.{value.__qualname__}",)
+        if any(owner is each for each in _SHARED_GENERATORS):
+            return (f"{type(owner).__module__}.{value.__name__}",)
         return None
 
     def _record_package(self, value: Any) -> None:
@@ -209,12 +222,37 @@ class _Walk:
         return [part.__qualname__, members, inner]
 
 
+# What leads to code by a name that only running shows.
+_BUILTIN_LOOKUPS = {each.__name__: each for each in (eval, exec, globals, __import__)}
+_LOOKUPS = (*_BUILTIN_LOOKUPS.values(), importlib.import_module, sys.modules)
+
+# `from random import shuffle` takes a method of an object, whose state is the process's.
+_SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
+_SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
+
 _CACHED = type(functools.cache(len))  # no public name leads to it
 
 _METHOD = (FunctionType, classmethod, staticmethod, property)
 _SLOT = (MemberDescriptorType, GetSetDescriptorType, type(vars(namedtuple("_", "x"))["x"]))
 
 _REMEDY = 'name the code yourself with stage(version="1") and change it with the code.'
+
+
+def _read(part: Any) -> tuple[str, Names]:
+    """The source of a part, without what cannot matter, and the names in it."""
+    if isinstance(part, FunctionType):
+        check_unchanged(part)
+        code = part.__code__
+        return _read_function(code, code.co_filename, repr(part.__annotations__))
+    tree = bare(parsed(part))
+    return ast.dump(tree), names_in(tree, _free(part))
+
+
+@functools.lru_cache(maxsize=1024)  # a project's functions, each looked at again for every run
+def _read_function(code: CodeType, _file: str, _hints: str) -> tuple[str, Names]:
+    # Code is equal to its like in another file, and does not know its type hints.
+    tree = bare(parsed(code))
+    return ast.dump(tree), names_in(tree, sorted(code.co_freevars))
 
 
 def _unhashable(part: Any, what: str, error: Exception) -> PipelineError:
@@ -249,13 +287,29 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _free(part: Any) -> list[str]:
-    """The variables of functions around a part that it uses."""
-    functions = [part] if isinstance(part, FunctionType) else _methods(part)
-    return sorted({name for each in functions for name in each.__code__.co_freevars})
+    """The variables of functions around a class that its methods use."""
+    return sorted({name for each in _methods(part) for name in each.__code__.co_freevars})
+
+
+def _check_visible(part: Any, path: str, value: Any) -> None:
+    """Raise where code finds other code by a string. A module's own start is over."""
+    is_lookup = any(value is each for each in _LOOKUPS) or path.endswith("__subclasses__")
+    if is_lookup and not isinstance(part, ModuleType):
+        raise PipelineError(
+            f"{part.__qualname__} uses {path}, so what it runs only shows while it runs, and a "
+            f"change of that would go unseen; use an import statement or a plain name, or {_REMEDY}"
+        )
 
 
 def _bases(part: Any) -> tuple[type, ...]:
-    return part.__bases__ if isinstance(part, type) else ()
+    """What a class has besides what is written in it: its bases and its metaclass."""
+    return (*part.__bases__, type(part)) if isinstance(part, type) else ()
+
+
+def _all_of_module(part: Any) -> set[tuple[str, ...]]:
+    """The names that a module used as a whole has, also those that it imports from others."""
+    names = vars(part) if isinstance(part, ModuleType) else ()
+    return {(name,) for name in names if not _is_internal(name)}
 
 
 def _methods(part: Any) -> list[FunctionType]:
@@ -304,8 +358,17 @@ def _attributes(part: Any) -> list[tuple[str, Any]]:
     return [
         (name, value)
         for name, value in sorted(vars(part).items())
-        if not (_is_internal(name) or callable(value) or hasattr(type(value), "__get__"))
+        if not _is_internal(name) and _is_attribute(value, part)
     ]
+
+
+def _is_attribute(value: Any, part: Any) -> bool:
+    """Whether a value counts by itself: methods are parts of their own, slots are none."""
+    if isinstance(part, FunctionType):
+        return not callable(value) or is_own(value)
+    if isinstance(value, _METHOD + _SLOT + (_CACHED,)):
+        return False
+    return is_own(type(value)) or not hasattr(type(value), "__get__")
 
 
 def _is_internal(name: str) -> bool:
@@ -321,4 +384,18 @@ def _resolve(value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
             break
         value = getattr(value, chain[depth])
         depth += 1
+    planted = _within(value, chain[depth:])
+    if any(planted is each for each in _LOOKUPS):
+        return ".".join(chain), planted
+    if isinstance(planted, type | FunctionType) and is_own(planted):
+        return ".".join(chain), planted
     return ".".join(chain[:depth]), value
+
+
+def _within(module: Any, chain: tuple[str, ...]) -> Any:
+    """What a name in an installed module leads to, which may be the user's own, put there."""
+    for name in chain:
+        if not isinstance(module, ModuleType):
+            break
+        module = vars(module).get(name)  # not getattr: that may import
+    return module

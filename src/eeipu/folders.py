@@ -1,7 +1,10 @@
-"""The directory of a cache: whose it is, and that it is a cache's at all.
+"""The directory of a cache: whose it is, who may use it, and that it is a cache's at all.
 
 A cache deletes files of its own accord. So it goes only to a directory that it made itself, or
 found empty: there it leaves a marker, and it refuses a directory that holds something else.
+
+What is made in a private cache is for its user alone. In a shared one, everything follows the mode
+of the directory itself, whatever the umask is: who may write there may use all that is in it.
 """
 
 import os
@@ -11,7 +14,7 @@ from pathlib import Path
 
 from eeipu.errors import ConfigurationError
 
-__all__ = ["MARKER", "check_private", "mark_as_cache"]
+__all__ = ["MARKER", "PRIVATE", "CacheDirectory", "Modes"]
 
 MARKER = "eeipu-cache"
 
@@ -20,8 +23,111 @@ _MARK = b"A stage-output cache of eeipu, format 1\n"
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
+# Members of the group may write, and what is made below is the group's too.
+_NEW_SHARED = 0o2770
 
-def check_private(root: Path) -> None:
+
+class Modes:
+    """The modes of what is made in a cache, whatever the umask is.
+
+    Args:
+        folder: That of folders; files are read and written by the same people.
+    """
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+        self._file = folder & 0o666
+        self._is_private = not folder & 0o077
+
+    def mkdir(self, path: str | Path) -> None:
+        """Make a folder where there is none."""
+        try:
+            os.mkdir(path, self._folder & 0o777)
+        except FileExistsError:
+            return
+        os.chmod(path, self._folder)
+
+    def open(self, path: str | Path, flags: int) -> int:
+        """Open a file, which may be new then; its descriptor."""
+        descriptor = os.open(path, flags, self._file)
+        if not self._is_private:
+            _settle(descriptor, self._file)
+        return descriptor
+
+    def settle(self, path: str) -> None:
+        """Give a file or folder, that something else has made, its mode."""
+        with suppress(FileNotFoundError):  # moved on, or removed
+            _settle(path, self._folder if os.path.isdir(path) else self._file)
+
+
+def _settle(file: int | str, mode: int) -> None:
+    status = os.stat(file)
+    if stat.S_IMODE(status.st_mode) != mode and status.st_uid == os.geteuid():
+        os.chmod(file, mode)
+
+
+PRIVATE = Modes(0o700)
+
+
+class CacheDirectory:
+    """A directory that is a cache's: made where there is none, and marked.
+
+    Args:
+        root: The directory.
+        shared: Whether others may write to it too.
+        durable: Whether what is made in it must survive a power failure.
+
+    Raises:
+        ConfigurationError: Others can write to the directory, and it is not `shared`; or it holds
+            something, and that is not a cache.
+        OSError: It cannot be made, or is empty and cannot be written to.
+
+    Attributes:
+        root: The directory.
+        durable: Whether what is made in it must survive a power failure.
+        modes: Those of what is in it.
+    """
+
+    def __init__(self, root: Path, *, shared: bool = False, durable: bool = True) -> None:
+        self.root = root
+        self.durable = durable
+        self._new = Modes(_NEW_SHARED) if shared else PRIVATE
+        self.modes = self._new
+        self.mkdir(root)
+        if shared:
+            self.modes = Modes(stat.S_IMODE(root.stat().st_mode) & 0o2777)  # nothing sticky
+        else:
+            _check_private(root)
+        _mark_as_cache(root, self.modes)
+
+    def mkdir(self, path: Path) -> None:
+        """Make a folder for good, and those around it, where there are none."""
+        if path.is_dir():
+            return
+        self.mkdir(path.parent)
+        if path == self.root:
+            self._new.mkdir(path)
+        elif path.is_relative_to(self.root):
+            self.modes.mkdir(path)
+        else:
+            path.mkdir(exist_ok=True)
+        with suppress(PermissionError):  # a parent in which we may make folders, and not look
+            self.sync(str(path.parent))
+        if path == self.root:  # anew, when somebody removed it
+            _mark_as_cache(path, self._new)
+
+    def sync(self, folder: str) -> None:
+        """Make a change of a folder survive a power failure, if it must."""
+        if not self.durable:
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_private(root: Path) -> None:
     """Refuse a directory that others than this user can write to.
 
     Raises:
@@ -41,7 +147,7 @@ def check_private(root: Path) -> None:
         )
 
 
-def mark_as_cache(root: Path) -> None:
+def _mark_as_cache(root: Path, modes: Modes) -> None:
     """Mark an empty directory as a cache's; refuse one that holds what is not a cache.
 
     Raises:
@@ -59,8 +165,11 @@ def mark_as_cache(root: Path) -> None:
             f"the cache directory {str(root)!r} has another format ({said[:60]!r}); use the "
             f"version of eeipu that made it, or another directory."
         )
-    if not said:
-        _write_marker(root / MARKER)
+    if said is None:
+        _write_marker(root / MARKER, modes)
+    elif not said:
+        with suppress(OSError):  # by now it can only be read; it is a cache all the same
+            _write_marker(root / MARKER, modes)
 
 
 def _said(root: Path) -> bytes | None:
@@ -71,11 +180,10 @@ def _said(root: Path) -> bytes | None:
         return None
 
 
-def _write_marker(path: Path) -> None:
+def _write_marker(path: Path, modes: Modes) -> None:
     # The same bytes by everyone, and never truncated: who comes second does no harm.
-    with suppress(OSError):  # an empty directory that can only be read is an empty cache
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, _MARK)
-        finally:
-            os.close(descriptor)
+    descriptor = modes.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.write(descriptor, _MARK)
+    finally:
+        os.close(descriptor)

@@ -71,11 +71,20 @@ class LocalPins:
 
 
 class FilePins:
-    """A small JSON file an owner, on any file system that fsspec reaches."""
+    """A small JSON file an owner, on any file system that fsspec reaches.
 
-    def __init__(self, fs: Any, folder: str) -> None:
+    Args:
+        fs: The fsspec file system.
+        folder: The place of the files in it.
+        settle: Gives a new file or folder its mode, where there are modes.
+    """
+
+    def __init__(
+        self, fs: Any, folder: str, settle: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._fs = fs
         self._folder = folder
+        self._settle = settle
 
     def _path(self, owner: str) -> str:
         return f"{self._folder}/{blake2b(owner.encode(), digest_size=16).hexdigest()}{_PINS}"
@@ -84,9 +93,11 @@ class FilePins:
         """See `Pins`."""
         body = json.dumps({"owner": owner, "keys": keys, "since_s": now_s}).encode()
         self._fs.makedirs(self._folder, exist_ok=True)
+        self._settle(self._folder)
         # Never half a file: what is not read as pinned may be dropped.
         partial = f"{self._folder}/{uuid.uuid4().hex}"
         self._fs.pipe_file(partial, body)
+        self._settle(partial)
         self._fs.mv(partial, self._path(owner))
 
     def read(self) -> dict[str, tuple[list[str], float]]:

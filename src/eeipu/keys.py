@@ -9,6 +9,7 @@ whole path that leads to an output.
 import hashlib
 import json
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from eeipu.content import reason
@@ -27,11 +28,17 @@ def stage_key(name: str, fingerprint: str, params: Mapping[str, Any], upstream: 
         params: Its hyper-parameters as stored, without the stage's name in front.
         upstream: The key of the call whose output it gets, or of the run's inputs.
     """
-    content = [name, fingerprint, sorted(params.items()), upstream]
-    # json writes floats in the shortest form that reads back as the same bits, and tells True
-    # from 1 and 1 from 1.0; values it cannot write are choices of the user's own types.
-    text = json.dumps(content, default=value_digest, separators=(",", ":"))
+    named = [(param, _written(value)) for param, value in sorted(params.items())]
+    text = json.dumps([name, fingerprint, named, upstream], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _written(value: Any) -> Any:
+    """A value as json writes it, where that says all; else something that stands for it."""
+    # json writes floats in the shortest form that reads back as the same bits, and tells True
+    # from 1 and 1 from 1.0. It does not tell a tuple from a list, nor a member from its value.
+    is_plain = value is None or isinstance(value, int | float | str)
+    return value if is_plain and not isinstance(value, Enum) else [value_digest(value)]
 
 
 def inputs_key(inputs: tuple[Any, ...]) -> str:

@@ -35,6 +35,8 @@ from typing import Any, Protocol
 
 import psutil
 
+from eeipu.folders import PRIVATE, Modes
+
 __all__ = [
     "BeatingLeases",
     "FileLeases",
@@ -163,9 +165,9 @@ class _LocalLease:
 class FileLeases:
     """Leases in a directory whose file system has locks."""
 
-    def __init__(self, root: Path, *, private: bool = True) -> None:
+    def __init__(self, root: Path, modes: Modes = PRIVATE) -> None:
         self._root = root
-        self._mode = 0o600 if private else 0o666
+        self._modes = modes
         self._held: set[_FileLease] = set()
         _call_in_children(self._forget)
 
@@ -179,8 +181,8 @@ class FileLeases:
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
         path = self._root / name
-        path.parent.mkdir(mode=0o700 if self._mode == 0o600 else 0o777, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, self._mode)
+        self._modes.mkdir(path.parent)
+        descriptor = self._modes.open(path, os.O_RDWR | os.O_CREAT)
         try:
             if _is_ours(descriptor):
                 os.write(descriptor, content)
@@ -276,6 +278,7 @@ class BeatingLeases:
         beat_s: Seconds between two signs of life.
         expiry_s: Seconds without one after which a holder on another host is dead.
         clock: Seconds that only grow.
+        settle: Gives a new file or folder its mode, where there are modes.
     """
 
     def __init__(
@@ -286,8 +289,10 @@ class BeatingLeases:
         beat_s: float = BEAT_S,
         expiry_s: float = EXPIRY_S,
         clock: Callable[[], float] = time.monotonic,
+        settle: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._fs = fs
+        self._settle = settle
         self._root = root
         self._beat_s = beat_s
         self._expiry_s = expiry_s
@@ -352,10 +357,12 @@ class BeatingLeases:
 
     def _create(self, path: str, said: dict[str, Any]) -> bool:
         body = json.dumps(said).encode()
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        folder = path.rpartition("/")[0]
+        self._fs.makedirs(folder, exist_ok=True)
+        self._settle(folder)
         try:
             if "file" in self._fs.protocol:
-                _link(path, body)
+                _link(path, body, self._settle)
             else:
                 self._fs.pipe_file(path, body, mode="create")
         except FileExistsError:
@@ -402,10 +409,11 @@ class BeatingLeases:
                         self._fs.pipe_file(path, json.dumps({**said, "beats": beats}).encode())
 
 
-def _link(path: str, body: bytes) -> None:
+def _link(path: str, body: bytes, settle: Callable[[str], None]) -> None:
     """Make a file with all that is in it at once, or fail where there is one, also on NFS."""
     whole = Path(f"{path}.{uuid.uuid4().hex}")
     whole.write_bytes(body)
+    settle(str(whole))
     try:
         Path(path).hardlink_to(whole)
     finally:

@@ -26,20 +26,21 @@ class Names:
     chains: frozenset[tuple[str, ...]]
     imports: tuple[tuple[str, str, str | None], ...]
 
-    def imported(self, scope: Mapping[str, Any]) -> dict[str, Any]:
-        """Name -> what the imports inside the source give it, where they can be imported.
+    def imported(self, scope: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Name -> what each import inside the source gives it, where that can be imported.
 
         Args:
             scope: The globals of the source, for relative imports.
         """
-        found = {}
+        found: dict[str, list[Any]] = {}
         for name, module_name, attribute in self.imports:
             try:
                 module = importlib.import_module(module_name, scope.get("__package__"))
                 is_package = attribute is None and module_name.startswith(f"{name}.")
-                found[name] = sys.modules[name] if is_package else _taken(module, attribute)
+                taken = sys.modules[name] if is_package else _taken(module, attribute)
             except (ImportError, AttributeError, TypeError):
                 continue  # the source can live without it, or fails when it runs
+            found.setdefault(name, []).append(taken)  # `if` and `else` may import one name each
         return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, PipelineError
-from eeipu.execution import Clock, synchronize_devices
+from eeipu.execution import Clock, number_of, synchronize_devices
 from eeipu.iterative import IterativeStage, Training
 from eeipu.paths import Kind
 from eeipu.plan_nodes import PlanNode
@@ -190,12 +190,6 @@ def _training(stage: Stage) -> Training:
 def _number_or_metrics(output: Any) -> Any:
     """A number, or the numbers of a dict, as plain Python; `None` where there is none."""
     if isinstance(output, Mapping):
-        metrics = {str(name): _number(each) for name, each in output.items()}
+        metrics = {str(name): number_of(each) for name, each in output.items()}
         return {name: each for name, each in metrics.items() if each is not None} or None
-    return _number(output)
-
-
-def _number(output: Any) -> float | None:
-    if getattr(output, "shape", None) == ():  # a scalar of NumPy or torch
-        output = output.item()
-    return float(output) if isinstance(output, bool | int | float) else None
+    return number_of(output)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from numbers import Real
 from typing import Any
 
 from optuna.distributions import (
@@ -27,6 +26,7 @@ from eeipu.execution import (
     PipelineRun,
     StageCall,
     StageRun,
+    number_of,
     run_path,
     stage_calls,
 )
@@ -199,6 +199,8 @@ class Pipeline:
                 f"a directory is given as StageCache(location)."
             )
         self.check_inputs(inputs)
+        for each in self.stages:
+            each.look_again()
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)
@@ -261,15 +263,13 @@ def _objective(output: Any, objective: str | None) -> tuple[float, dict[str, flo
 
 
 def _number(output: Any, wanted: str) -> float:
-    """A number from a Python, NumPy or torch scalar."""
-    if not isinstance(output, Real) and getattr(output, "shape", None) == ():
-        output = output.item()
-    if isinstance(output, Real):
-        return float(output)
-    raise TypeError(
-        f"the last stage must return {wanted}, but it returned "
-        f"{type(output).__name__}: {output!r:.80}"
-    )
+    number = number_of(output)
+    if number is None:
+        raise TypeError(
+            f"the last stage must return {wanted}, but it returned "
+            f"{type(output).__name__}: {output!r:.80}"
+        )
+    return number
 
 
 def suggest(trial: BaseTrial, space: Mapping[str, Distribution]) -> dict[str, Any]:

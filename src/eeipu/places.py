@@ -64,9 +64,9 @@ def open_place(
             store = DirectoryStore(
                 Path(root), shared=shared, mapped=mapped, durable=durable, now=now
             )
-            return _directory(fs, store, private=not shared, now=now)
+            return _directory(fs, store, now)
         pins = FilePins(fs, f"{root}/pins")
-        return Place(RemoteStore(fs, root), Holders(BeatingLeases(fs, root), pins, now))
+        return Place(RemoteStore(fs, root, now), Holders(BeatingLeases(fs, root), pins, now))
     except ImportError as error:
         raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
     except ConfigurationError:
@@ -77,7 +77,11 @@ def open_place(
         ) from error
 
 
-def _directory(fs: Any, store: DirectoryStore, *, private: bool, now: Now) -> Place:
-    root = store.root
-    leases = FileLeases(root, private=private) if has_locks(root) else BeatingLeases(fs, str(root))
-    return Place(store, Holders(leases, FilePins(fs, f"{root}/pins"), now))
+def _directory(fs: Any, store: DirectoryStore, now: Now) -> Place:
+    root, settle = store.root, store.modes.settle
+    leases = (
+        FileLeases(root, store.modes)
+        if has_locks(root)
+        else BeatingLeases(fs, str(root), settle=settle)
+    )
+    return Place(store, Holders(leases, FilePins(fs, f"{root}/pins", settle), now))

@@ -1,9 +1,13 @@
 """Entries as objects of a remote file system: whatever fsspec reaches."""
 
+import math
+import os
 import re
+import stat
 import tempfile
+import time
 import uuid
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ from eeipu.entries import (
     read_payload,
     write_entry,
 )
+from eeipu.folders import PRIVATE
+from eeipu.partials import ABANDONED_S, Partials
 from eeipu.stores import Pending
 
 __all__ = ["RemoteStore"]
@@ -38,11 +44,17 @@ class RemoteStore:
     Args:
         fs: The fsspec file system.
         root: The place in it.
+        now: Seconds since 1970.
     """
 
-    def __init__(self, fs: Any, root: str) -> None:
+    def __init__(self, fs: Any, root: str, now: Callable[[], float] = time.time) -> None:
         self.fs = fs
         self.root = root
+        self._now = now
+        # A folder of this user's own: what a killed process left in it can be told and removed.
+        local = Path(tempfile.gettempdir(), f"eeipu-{os.geteuid()}")
+        self._partials = Partials(local, _make_own, now=now)
+        self._is_clean = False
         protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
         self._uploads_appear_whole = bool(protocols & _UPLOADS_APPEAR_WHOLE)
         fs.makedirs(f"{root}/entries", exist_ok=True)
@@ -79,14 +91,16 @@ class RemoteStore:
 
     def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
         """See `Store`."""
-        with tempfile.NamedTemporaryFile(prefix="eeipu-", delete=False) as file:
-            local = file.name
-            try:
-                written = write_entry(file, header, segments)  # type: ignore[arg-type]
-            except BaseException:
-                Path(local).unlink()
-                raise
-        return _Upload(self, local, written)
+        if not self._is_clean:
+            self._is_clean = True
+            self._partials.clean()
+        upload = _Upload(self, self._partials)
+        try:
+            upload.header = write_entry(upload.file, header, segments)
+            return upload
+        except BaseException:
+            upload.discard()
+            raise
 
     def upload(self, local: str, key: str) -> None:
         """Copy a written entry to where readers look."""
@@ -136,18 +150,23 @@ class RemoteStore:
         with suppress(FileNotFoundError):  # another reader was faster
             self.fs.mv(self._path(key), f"{self.root}/quarantine/{name}")
 
-    def empty_quarantine(self) -> int:
-        """See `Store`."""
-        return self._remove("quarantine", _QUARANTINED)
-
     def clean(self, *, thoroughly: bool = False) -> int:
-        """See `Store`; nothing tells a dead writer's upload from a slow one's but patience."""
-        return self._remove("partial", _PARTIAL) if thoroughly else 0
+        """See `Store`; nothing tells a dead host's upload from a slow one's but its age."""
+        removed = self._partials.clean()
+        if thoroughly:
+            removed += self._remove("partial", _PARTIAL, self._now() - ABANDONED_S)
+            removed += self._remove("quarantine", _QUARANTINED)
+        return removed
 
-    def _remove(self, folder: str, named: re.Pattern[str]) -> int:
+    def _remove(self, folder: str, named: re.Pattern[str], before_s: float = math.inf) -> int:
+        """Remove the objects in a folder that have such names and were written before a time."""
         self.fs.invalidate_cache()
-        listed = self.fs.find(f"{self.root}/{folder}")
-        paths = [path for path in listed if named.fullmatch(path.rpartition("/")[2])]
+        listed = self.fs.find(f"{self.root}/{folder}", detail=True)
+        paths = [
+            path
+            for path, info in listed.items()
+            if named.fullmatch(path.rpartition("/")[2]) and _changed_s(info, self._now()) < before_s
+        ]
         for path in paths:
             with suppress(FileNotFoundError):
                 self.fs.rm_file(path)
@@ -160,10 +179,12 @@ class RemoteStore:
 class _Upload:
     """An entry in a local file."""
 
-    def __init__(self, store: RemoteStore, local: str, header: Header) -> None:
+    header: Header
+
+    def __init__(self, store: RemoteStore, partials: Partials) -> None:
         self._store = store
-        self._local = local
-        self.header = header
+        self._local, descriptor = partials.new()
+        self.file = os.fdopen(descriptor, "wb")
 
     def commit(self) -> None:
         try:
@@ -173,9 +194,27 @@ class _Upload:
 
     def discard(self) -> None:
         Path(self._local).unlink(missing_ok=True)
+        with suppress(OSError):  # what is buffered may not fit on the disk either
+            self.file.close()
 
 
-def _changed_s(info: dict[str, Any]) -> float:
+def _make_own(folder: Path) -> None:
+    """Make a folder for this user alone, in a place where everyone may make folders.
+
+    Raises:
+        PermissionError: Somebody else made it first.
+    """
+    PRIVATE.mkdir(folder)
+    status = folder.lstat()
+    if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(
+            f"{folder} is not a folder of this user's; remove it, or set TMPDIR to another place"
+        )
+
+
+def _changed_s(info: dict[str, Any], unknown_s: float = 0.0) -> float:
     """When a file was last written; file systems differ in what they call it."""
-    stamp = info.get("mtime", info.get("LastModified", info.get("created", 0.0)))
-    return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp or 0.0)
+    stamp = info.get("mtime", info.get("LastModified", info.get("created")))
+    if stamp is None:
+        return unknown_s
+    return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["bare", "is_own", "parsed"]
+__all__ = ["bare", "check_unchanged", "is_own", "parsed"]
 
 _NOT_OWN = [
     Path(os.path.realpath(folder))
@@ -24,6 +24,11 @@ _NOT_OWN = [
         Path(__file__).parent,
     )
 ]
+
+_IGNORES_HINTS = {
+    *("abstractmethod", "cache", "cached_property", "classmethod", "lru_cache", "property"),
+    *("setter", "stage", "staticmethod", "wraps"),
+}
 
 _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
@@ -48,15 +53,16 @@ def is_own(part: Any) -> bool:
 def parsed(part: Any) -> ast.AST:
     """A definition, without the lines around it; or a whole module.
 
+    Args:
+        part: The code of a function, a class or a module.
+
     Raises:
-        OSError: There is no source, or a function's is not what was imported.
+        OSError: There is no source.
         TypeError: It is nothing that has source.
         SyntaxError: Its source cannot be told from its neighbours'.
     """
-    if isinstance(part, FunctionType):
-        # Not of the function: that would look through it at what it wraps.
-        _check_unchanged(part)
-        return _parsed_function(part, inspect.getsource(part.__code__))
+    if isinstance(part, CodeType):
+        return _parsed_function(part)
     if isinstance(part, type):
         return _parsed_class(part)
     if isinstance(part, ModuleType):
@@ -72,10 +78,12 @@ def _parsed_module(module: ModuleType) -> ast.AST:
         return ast.parse(source.read())
 
 
-def _parsed_function(function: FunctionType, source: str) -> ast.AST:
+def _parsed_function(code: CodeType) -> ast.AST:
+    # Not of the function: that would look through it at what it wraps.
+    source = inspect.getsource(code)
     # Not dedented: a string of several lines would not be the same.
     tree = ast.Module([_first_of(source)], []) if source[:1].isspace() else ast.parse(source)
-    if function.__name__ != "<lambda>":
+    if code.co_name != "<lambda>":
         return tree
     lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
     if len(lambdas) != 1:
@@ -83,8 +91,12 @@ def _parsed_function(function: FunctionType, source: str) -> ast.AST:
     return lambdas[0]
 
 
-def _check_unchanged(function: FunctionType) -> None:
-    """Raise where the old code of an edited module would go under the name of the new."""
+def check_unchanged(function: FunctionType) -> None:
+    """Refuse the old code of an edited module, which would go under the name of the new.
+
+    Raises:
+        OSError: A function's source is not what was imported.
+    """
     # Others, such as pytest's and beartype's, import something else than what is in the file.
     if type(function.__globals__.get("__loader__")) is not SourceFileLoader:
         return
@@ -142,6 +154,11 @@ def _class_around(method: FunctionType, name: str) -> ast.AST:
 
 def bare(tree: ast.AST) -> ast.AST:
     """The tree without the parts that cannot change a result."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and all(
+            map(_ignores_hints, node.decorator_list)
+        ):
+            _remove_hints(node)
     if isinstance(tree, ast.Module) and len(tree.body) == 1:
         # What decorates a function shows in the object that the name stands for; a class is
         # changed in place, and what is inside a definition is part of it.
@@ -151,8 +168,18 @@ def bare(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        if isinstance(node, ast.arg):
-            node.annotation = None
     return tree
+
+
+def _ignores_hints(decorator: ast.expr) -> bool:
+    """Whether a decorator is known not to go by a function's type hints, as validators do."""
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(named, "attr", getattr(named, "id", "")) in _IGNORES_HINTS
+
+
+def _remove_hints(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    function.returns = None
+    taken = function.args
+    for each in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg):
+        if each is not None:
+            each.annotation = None

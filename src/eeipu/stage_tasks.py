@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 from eeipu import parcels
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
-from eeipu.execution import Clock, StageCall, StageRun, as_number, call_patiently, keep_output
+from eeipu.execution import Clock, StageCall, StageRun, call_patiently, keep_output, number_of
 from eeipu.stages import Stage
 
 __all__ = [
@@ -120,7 +120,7 @@ def _execute(
             value = cache.get(task.upstream)
         except CacheMiss:
             return TaskResult(None)
-        load_s, loaded = clock() - start, as_number(value)
+        load_s, loaded = clock() - start, number_of(value)
         args = value if task.is_first else (value,)
     with _ended_after(task.call.stage.timeout) if is_own_process else nullcontext():
         run = call_patiently(task.call, args, clock)

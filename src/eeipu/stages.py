@@ -2,7 +2,9 @@
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
@@ -174,6 +176,21 @@ class Stage:
             return f"version {self.version}"
         return "" if self.function is None else self._code.fingerprint
 
+    def look_again(self) -> None:
+        """Have the fingerprint follow values that changed in memory: globals, closures, defaults.
+
+        A stage whose code cannot be read any more, as in a worker process, keeps its fingerprint.
+        """
+        known = vars(self).get("_code")
+        if known is None or self.version is not None:
+            return
+        with suppress(PipelineError):
+            found = code_of(self._callable)
+            if found.fingerprint != known.fingerprint:
+                vars(self).update(_code=found, fingerprint=found.fingerprint)
+                vars(self).pop("versions", None)
+                _warn_of_change(self.name)
+
     @property
     def code(self) -> str:
         """What stands for the stage's code in the paths of a search plan."""
@@ -220,6 +237,16 @@ class Stage:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the user's function."""
         return self._callable(*args, **kwargs)
+
+
+def _warn_of_change(name: str) -> None:
+    warnings.warn(
+        f"values that stage {name!r} uses, such as globals, have changed since it was last run, "
+        f"so outputs made before are not reused. Where running it changes them, as with a memo of "
+        f"its own, declare a stage(version=...).",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 @overload

@@ -77,15 +77,12 @@ class Store(Protocol):
         """Put a damaged entry aside, where nobody takes it for sound."""
         ...
 
-    def empty_quarantine(self) -> int:
-        """Remove damaged entries that were put aside; their number."""
-        ...
-
     def clean(self, *, thoroughly: bool = False) -> int:
         """Remove what killed processes left; the number of files.
 
         Args:
-            thoroughly: Look also where that takes a listing of the whole cache.
+            thoroughly: Look also where that takes a listing of the whole cache, and remove the
+                damaged entries that were put aside.
         """
         ...
 
@@ -175,10 +172,6 @@ class MemoryStore:
     def quarantine(self, key: str) -> None:
         """See `Store`; what memory holds cannot be looked at later."""
         self.delete(key)
-
-    def empty_quarantine(self) -> int:
-        """See `Store`."""
-        return 0
 
     def clean(self, *, thoroughly: bool = False) -> int:  # noqa: ARG002 - memory leaves nothing
         """See `Store`."""

@@ -312,6 +312,7 @@ class Tuner:
     def _check_code(self) -> None:
         """Tell now of code that cannot be fingerprinted, before a trial begins."""
         for stage in self.pipeline.stages:
+            stage.look_again()
             stage.fingerprint  # noqa: B018 - computed for the error it may raise, and kept
 
     def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import loky
@@ -50,6 +51,8 @@ class ProcessExecutor(StageExecutor):
         # Who asks for more workers than cores expects them to wait for something else.
         self._num_cpus = float(max(cores, count))
         self._workers = [_Worker(*gpus[k]) if k < len(gpus) else _Worker() for k in range(count)]
+        for worker in self._workers:  # they load what they need while the first trial is chosen
+            worker.start()
 
     def can_take(self, needs: Resources) -> bool:
         """See `StageExecutor`. A call of more cores than there are waits until it is alone."""
@@ -97,7 +100,7 @@ class _Worker:
         self.num_gpus = num_gpus
         self.needs = Resources(0.0, 0.0)
         self._devices = devices
-        self._pool: ProcessPoolExecutor | None = None  # started by the first call
+        self._pool: ProcessPoolExecutor | None = None
         self._future: Future[Any] | None = None
 
     @property
@@ -112,6 +115,9 @@ class _Worker:
             self._pool = None
             self._future = self._running_pool().submit(function, *args)
         return self._future
+
+    def start(self) -> None:
+        self._running_pool().submit(import_module, "eeipu.stage_tasks")
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
