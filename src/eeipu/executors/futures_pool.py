@@ -213,7 +213,7 @@ class FuturesPool:
             for future in list(self._running):
                 future.cancel()
         if self._renew is not None:
-            self._executor.shutdown(wait=not at_once, cancel_futures=True)
+            self._executor.shutdown(wait=not at_once)
 
 
 def _is_death(executor: Executor, error: BaseException) -> bool:
