@@ -157,7 +157,7 @@ def test_a_run_that_ends_at_once_cancels_what_waits_in_the_users_executor():
 
 
 def test_an_executor_for_stages_is_asked_whether_it_has_room():
-    pipeline, (task, _) = tasks(2)
+    pipeline = diary(".")
     pool = FuturesPool(partial(ProcessExecutor, 1), 2, pipeline.stages, None)
     assert pool.can_take(Resources())
     assert not pool.can_take(Resources(1.0, 1.0))
