@@ -7,19 +7,21 @@ Workers are there before anything is measured: starting them belongs to nobody's
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
 
+import numpy as np
 import optuna
 from figures import Figure, at_least, at_most
 from loky.process_executor import ProcessPoolExecutor
 
-from eeipu import Float, Pipeline, StageCache, Tuner, stage
+from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.executors import ProcessExecutor, RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.stage_tasks import StageTask
@@ -30,6 +32,8 @@ STAGES = 3
 RUN_S = 10.0  # long enough that a trial more or less is two percent
 ROUNDS = 2  # one worker and two, in turns: other work comes and goes
 CALLS = 200
+LARGE_BYTES = 64 * 10**6
+HANDOVERS = 15
 
 # What a call may take beyond a bare one, in milliseconds.
 LIMITS_MS = {"loky": 10.0, "dask": 20.0, "ray": 20.0}
@@ -190,6 +194,38 @@ def calls_in_turns(engine: Engine, cache: StageCache | None) -> tuple[list[float
     return bare_s[STAGES:], ours_s[STAGES:]
 
 
+def handover(name: str, engine: Engine) -> Iterator[Figure]:
+    """A large output on its way to the next task: by the object store, and by the cache."""
+
+    @stage(space={"n": Int(1, 10**9)}, version="1")
+    def make(before: float, *, n: int) -> Any:
+        return np.full(n, before)
+
+    @stage(space={"k": Int(0, 99)}, version="1")
+    def use(array: Any, *, k: int) -> float:
+        return float(array[k])
+
+    pipeline = Pipeline([make, use])
+    pool = FuturesPool(for_stages(engine.executor), 1, pipeline.stages, temporary_cache())
+    seconds_of = defaultdict(list)
+    for k in range(HANDOVERS):
+        # So that each is written anew.
+        first, last = pipeline.calls({"make.n": LARGE_BYTES // 8 + k, "use.k": k}, "inputs")
+        pool.submit(StageTask(first, "inputs", (1.0,), is_first=True, is_last=False))
+        (made,) = pool.wait()
+        ways = {"object store": (made.result.run.output,), "cache": None}
+        for way, args in ways.items():
+            call = replace(last, key=f"{last.key} {way}")
+            start = time.perf_counter()
+            pool.submit(StageTask(call, first.key, args, is_first=False, is_last=True))
+            (used,) = pool.wait()
+            assert used.result.run.output == 1.0
+            seconds_of[way].append(time.perf_counter() - start)
+    pool.close(at_once=False)
+    for way, taken_s in seconds_of.items():
+        yield Figure(f"{name}: 64 MB to the next task by the {way}", 1e3 * median(taken_s), "ms")
+
+
 def seconds(function: Callable[[], object]) -> float:
     """How long a call takes."""
     start = time.perf_counter()
@@ -204,3 +240,5 @@ def figures(names: list[str]) -> Iterator[Figure]:
         with ENGINES[name]() as engine:
             yield from speedup(name, engine)
             yield from overhead(name, engine)
+            if name == "ray":
+                yield from handover(name, engine)

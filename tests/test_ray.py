@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from engines import (
@@ -17,10 +19,12 @@ from engines import (
     tuner_of,
 )
 
-from eeipu import Float, Pipeline, stage
+from eeipu import Float, Pipeline, parcels, stage
 from eeipu.errors import MissingExtraError
+from eeipu.execution import StageRun
 from eeipu.executors import RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
+from eeipu.executors.ray import _Followed, _heed, _Held, _opened
 from eeipu.scheduling import Resources
 from eeipu.stage_tasks import StageTask, TaskResult
 
@@ -103,6 +107,52 @@ def test_outputs_and_inputs_stay_in_the_object_store(executor, ray, tmp_path, mo
     (event,) = pool.wait()
     assert event.result.run.output == data().size * 2.5 + 0.5
     pool.close(at_once=False)
+
+
+def settled(outcome, opened=int):
+    """What `_Followed` makes of an outcome; the lines run in a thread of Ray's otherwise."""
+    done, followed = Future(), _Followed(lambda: None, opened, KeyError)
+    if isinstance(outcome, Exception):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
+    followed.settle(done)
+    assert not followed.cancel()
+    return followed
+
+
+def test_a_future_takes_over_what_a_task_has_come_to():
+    assert settled("5").result() == 5
+    assert isinstance(settled("five").exception(), ValueError)
+    assert isinstance(settled(OSError()).exception(), OSError)
+    assert settled(KeyError()).result() == TaskResult(None)
+
+
+def test_a_cancelled_future_ends_its_task_and_stays_cancelled():
+    ended = []
+    followed = _Followed(lambda: ended.append(True), int, KeyError)
+    assert followed.cancel()
+    followed.settle(settled("5"))
+    assert followed.cancelled()
+    assert ended == [True]
+
+
+def test_a_result_holds_its_output_where_there_is_one(tmp_path):
+    calls = diary(tmp_path).calls(point(), "up")
+    task = StageTask(calls[0], "up", None, True, False)
+    made, found = (StageRun("prep", "key", memoized=memoized) for memoized in (False, True))
+    for run, output in ((made, _Held("ref")), (found, None)):
+        result = TaskResult(run)
+        assert _opened(task, "ref", parcels.dumps(result)).run.output == output
+    assert _opened(task, "ref", parcels.dumps(TaskResult(None))) == TaskResult(None)
+
+
+def test_an_error_of_an_output_is_looked_at():
+    looked, output = [], SimpleNamespace(future=lambda: looked.append(True))
+    _heed(output, settled("5"))
+    assert looked == []
+    _heed(output, settled(OSError()))
+    assert looked == [True]
 
 
 def test_an_input_that_is_lost_with_its_node_is_made_again(executor, ray):

@@ -79,7 +79,7 @@ class RayExecutor(StageExecutor):
         self._job: tuple[bytes, Any] | None = None
         self._inputs: tuple[str, Any] | None = None
         self._known: set[Resources] = set()
-        self._futures: set[Future[Any]] = set()
+        self._futures: set[Future[Any]] = set()  # those that have not ended
 
     def can_take(self, needs: Resources) -> bool:
         """Always: what has no room yet waits in Ray's queue."""
@@ -100,9 +100,9 @@ class RayExecutor(StageExecutor):
         self, needs: Resources, function: Callable[..., Any], /, *args: Any
     ) -> "Future[Any]":
         """See `StageExecutor`."""
-        remote = self._ray.remote(max_retries=0)(lambda: function(*args))
+        remote = self._ray.remote(max_retries=0)(lambda: parcels.dumps(function(*args)))
         ref = remote.options(**_options(needs)).remote()
-        return self._followed(ref, lambda value: value)
+        return self._followed(ref, parcels.loads)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """See `concurrent.futures.Executor`."""
@@ -116,13 +116,8 @@ class RayExecutor(StageExecutor):
             name=task.call.stage.name, **_options(needs)
         ).remote(self._job_ref(job), packed_task(replace(task, args=None)), self._args_ref(task))
 
-        def result_of(packed: bytes) -> TaskResult:
-            result: TaskResult = parcels.loads(packed)
-            if result.run is None or not has_output_apart(task, result):
-                return result
-            return replace(result, run=replace(result.run, output=_Held(output_ref)))
-
-        return self._followed(result_ref, result_of, output_ref)
+        result_ref.future().add_done_callback(partial(_heed, output_ref))
+        return self._followed(result_ref, partial(_opened, task, output_ref))
 
     def _job_ref(self, job: bytes) -> Any:
         if self._job is None or self._job[0] != job:
@@ -142,27 +137,12 @@ class RayExecutor(StageExecutor):
             self._inputs = task.upstream, self._ray.put(parcels.segments(args))
         return self._inputs[1]
 
-    def _followed(
-        self, ref: Any, result_of: Callable[[Any], Any], output_ref: Any = None
-    ) -> "Future[Any]":
-        """A future for what comes of a task."""
-        future = _Followed(partial(self._ray.cancel, ref, force=True))
+    def _followed(self, ref: Any, opened: Callable[[Any], Any]) -> "_Followed":
+        end = partial(self._ray.cancel, ref, force=True)
+        future = _Followed(end, opened, self._ray.exceptions.ObjectLostError)
         self._futures.add(future)
-
-        def settle(done: "Future[Any]") -> None:
-            self._futures.discard(future)
-            if done.exception() is not None and output_ref is not None:
-                output_ref.future()  # Ray prints errors that nobody has asked for
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(result_of(done.result()))
-            except self._ray.exceptions.ObjectLostError:  # what the task was to get, with its node
-                future.set_result(TaskResult(None))
-            except Exception as error:
-                future.set_exception(error)
-
-        ref.future().add_done_callback(settle)
+        future.add_done_callback(self._futures.discard)
+        ref.future().add_done_callback(future.settle)
         return future
 
     def is_death(self, error: BaseException) -> bool:
@@ -183,16 +163,51 @@ class RayExecutor(StageExecutor):
 
 
 class _Followed(Future[Any]):
-    """What comes of a task, which ends when this is cancelled."""
+    """What comes of a task, which ends when this is cancelled.
 
-    def __init__(self, end: Callable[[], None]) -> None:
+    Args:
+        end: Ends the task.
+        opened: Result -> what is made of it.
+        lost: The exception that says that what the task was to get is gone, with its node.
+    """
+
+    def __init__(
+        self, end: Callable[[], None], opened: Callable[[Any], Any], lost: type[Exception]
+    ) -> None:
         super().__init__()
         self._end = end
+        self._opened = opened
+        self._lost = lost
 
     def cancel(self) -> bool:
         if not self.done():
             self._end()
         return super().cancel()
+
+    def settle(self, done: "Future[Any]") -> None:
+        """Take over what the task has come to, in a thread of Ray's."""
+        if not self.set_running_or_notify_cancel():
+            return
+        try:
+            self.set_result(self._opened(done.result()))
+        except self._lost:
+            self.set_result(TaskResult(None))
+        except Exception as error:
+            self.set_exception(error)
+
+
+def _opened(task: StageTask, output_ref: Any, packed: bytes) -> TaskResult:
+    """A result, with a handle in place of its output."""
+    result: TaskResult = parcels.loads(packed)
+    if result.run is None or not has_output_apart(task, result):
+        return result
+    return replace(result, run=replace(result.run, output=_Held(output_ref)))
+
+
+def _heed(output_ref: Any, done: "Future[Any]") -> None:
+    """Look at the error of an output too: Ray prints those that nobody has looked at."""
+    if done.exception() is not None:
+        output_ref.future()
 
 
 def _options(needs: Resources) -> dict[str, float]:
