@@ -1,6 +1,7 @@
 """A stage call as a task: what a worker process does with it, in this one."""
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from eeipu import Float, Pipeline, StageCache, parcels, stage
 from eeipu.stage_tasks import (
     StageTask,
+    _ended_after,
     has_output_apart,
     packed_job,
     packed_task,
@@ -62,8 +64,25 @@ def apart(pipeline, task, cache=None):
 
 
 def test_a_task_runs_on_the_threads_that_its_stage_declares():
-    pipeline = pipeline_of(num_cpus=3, timeout=600)
+    pipeline = pipeline_of(num_cpus=3)
     assert run(pipeline, task_of(pipeline)).run.output == [1.0, "3"]
+
+
+def test_a_worker_in_the_drivers_process_does_not_end_it():
+    @stage(space={"a": Float(0.0, 1.0)}, version="1", timeout=0.01)
+    def fit(data, *, a):
+        time.sleep(0.1)
+        return data
+
+    pipeline = Pipeline([fit])
+    task = StageTask(pipeline.calls({"fit.a": 0.5}, "up")[0], "up", (1.0,), True, True)
+    assert run(pipeline, task).run.output == 1.0
+
+
+def test_a_call_that_ends_in_time_is_watched_no_more():
+    with _ended_after(0.05):
+        pass
+    time.sleep(0.1)
 
 
 def test_what_the_cache_keeps_does_not_travel_unless_it_is_last(tmp_path):

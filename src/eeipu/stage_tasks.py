@@ -6,6 +6,7 @@ none, or it does not keep the output, the output travels with the result and the
 
 import faulthandler
 import os
+import platform
 import sys
 import threading
 import time
@@ -175,14 +176,20 @@ def packed_job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
     """All that workers in other processes need besides their tasks."""
     for stage in stages:
         stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
-    return parcels.dumps(({stage.name: stage for stage in stages}, cache))
+    return parcels.dumps(({stage.name: stage for stage in stages}, cache, _this_process()))
 
 
 @lru_cache(maxsize=2)
 def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None]:
     """A worker opens the cache once, and its memory tier serves all tasks."""
-    stages, cache = parcels.loads(job)
+    stages, cache, driver = parcels.loads(job)
+    if driver == _this_process():  # a worker of Dask's may be a thread of the driver
+        stages = {name: replace(stage, timeout=None) for name, stage in stages.items()}
     return stages, cache
+
+
+def _this_process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
 
 
 def packed_task(task: StageTask) -> bytes:
