@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import Future
@@ -59,6 +60,40 @@ def test_a_killed_worker_is_replaced_and_its_call_tried_again(executor, tmp_path
 
 def test_what_a_notebook_defines_runs(executor):
     check_runs_a_notebook(executor)
+
+
+SCRIPT = """
+import sys
+from helper import scaled
+from eeipu import Float, Pipeline, Tuner, stage
+from eeipu.executors import RayExecutor
+
+@stage(space={"a": Float(0.0, 1.0)})
+def fit(data, *, a):
+    return [scaled(data)]
+
+@stage(space={"b": Float(0.0, 1.0)})
+def score(fitted, *, b):
+    return fitted[0]
+
+with RayExecutor(sys.argv[1]) as executor:
+    tuner = Tuner(Pipeline([fit, score]), budget=1e3, method="random", executor=executor)
+    print("found", tuner.run(3.0, max_trials=1, progress=False).best_value)
+"""
+
+
+def test_a_script_with_a_module_beside_it_connects_to_a_cluster(ray, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "helper.py").write_text("def scaled(x):\n    return 2 * x\n")
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), address],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "found 6.0" in done.stdout, done.stderr
+    assert ray.is_initialized()
 
 
 def test_a_stage_has_the_cpus_and_gpus_that_it_declares(executor, ray):
