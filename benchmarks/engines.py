@@ -210,8 +210,8 @@ def handover(name: str, engine: Engine) -> Iterator[Figure]:
     seconds_of = defaultdict(list)
     for k in range(HANDOVERS):
         # So that each is written anew.
-        first, last = pipeline.calls({"make.n": LARGE_BYTES // 8 + k, "use.k": k}, "inputs")
-        pool.submit(StageTask(first, "inputs", (1.0,), is_first=True, is_last=False))
+        first, last = pipeline.calls({"make.n": LARGE_BYTES // 8 + k, "use.k": k}, "one")
+        pool.submit(StageTask(first, "one", (1.0,), is_first=True, is_last=False))
         (made,) = pool.wait()
         ways = {"object store": (made.result.run.output,), "cache": None}
         for way, args in ways.items():

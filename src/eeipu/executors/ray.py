@@ -1,9 +1,9 @@
 """Stages as Ray tasks, on one machine or a cluster.
 
 An output that has just been made stays in Ray's object store, and goes to the next task as its
-argument: Ray sends the task to where it lies. Writing it there and reading it takes two copies in
-memory, fewer than reading a cache entry and its checksum; outputs below 100 kB travel with the
-messages. What is not in the object store any more comes from the cache.
+argument: Ray sends the task to where it lies. It is copied once into memory that processes share,
+and once out of it, which is less than to read a cache entry and check it; outputs below 100 kB
+travel with Ray's messages. What is not in the object store any more comes from the cache.
 """
 
 import logging
