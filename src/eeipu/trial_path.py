@@ -145,7 +145,10 @@ class TrialPath:
         self.lost += math.fsum(run.charged for run in self.runs)
         if self.losses > MAX_LOSSES:
             name, key = self.next.stage.name, self.next.key
-            error = f"what {name!r} gets was gone from {self.cache!r} {self.losses} times."
+            error = (
+                f"what {name!r} gets was gone from {self.cache!r} {self.losses} times; give the "
+                f"tuner a cache that all workers reach."
+            )
             self.runs.append(StageRun(name, key, error=error, charged=self.lost))
             self.lost = 0.0
             return

@@ -13,6 +13,7 @@ import torch
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError
+from eeipu.executors.dask import for_stages
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.pools import InlinePool, Pool
@@ -74,7 +75,7 @@ def open_pool(
         executor = partial(ThreadPoolExecutor, max_parallel)
     assert not isinstance(executor, str)
     assert executor is not None
-    return FuturesPool(executor, max_parallel, stages, cache)
+    return FuturesPool(for_stages(executor), max_parallel, stages, cache)
 
 
 def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]:
@@ -101,7 +102,9 @@ def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]
 def temporary_cache() -> StageCache:
     """A cache in a directory that is removed when nobody holds the cache any more."""
     folder = tempfile.mkdtemp(prefix="eeipu-")
-    cache = StageCache(folder, max_bytes=DISK_SHARE * shutil.disk_usage(folder).free)
+    # It does not outlive this process, much less a power failure.
+    max_bytes = DISK_SHARE * shutil.disk_usage(folder).free
+    cache = StageCache(folder, max_bytes=max_bytes, durable=False)
     weakref.finalize(cache, _remove, folder, os.getpid())
     return cache
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import cloudpickle
-
+from eeipu import parcels
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, EeipuError
 from eeipu.execution import Clock
@@ -26,7 +25,7 @@ from eeipu.scheduling import Resources
 from eeipu.stage_tasks import StageTask, TaskResult, packed_job, packed_task, run_packed, run_task
 from eeipu.stages import Stage
 
-__all__ = ["FuturesPool", "StageExecutor"]
+__all__ = ["FuturesPool", "StageExecutor", "task_needs"]
 
 # Seconds between looks whether the user has pressed Ctrl-C: a wait without end hears no signals
 # on some systems.
@@ -46,9 +45,27 @@ class StageExecutor(Executor):
     ) -> "Future[Any]":
         """Call a function on a worker that has what it needs."""
 
+    def submit_task(self, job: bytes, task: StageTask) -> "Future[Any]":
+        """Run a task; what comes is a `TaskResult`, or its bytes.
+
+        An engine that keeps values may give a handle in place of the output, and gets it back as
+        the next task's argument.
+
+        Args:
+            job: See `packed_job`.
+            task: The task.
+        """
+        call = partial(run_packed, job, packed_task(task))
+        return self.submit_with(task_needs(task), call)
+
     def is_death(self, error: BaseException) -> bool:
         """Whether an exception says that a worker died, and not that a call failed."""
         return isinstance(error, BrokenExecutor)
+
+
+def task_needs(task: StageTask) -> Resources:
+    """What a task's stage declares."""
+    return Resources(task.call.stage.num_cpus, task.call.stage.num_gpus)
 
 
 @dataclass(eq=False)
@@ -127,11 +144,9 @@ class FuturesPool:
     def _send(self, executor: Executor, task: StageTask) -> "Future[Any]":
         if self.shares_memory:
             return executor.submit(run_task, task, self._cache, self._clock)
-        call = partial(run_packed, self._job, packed_task(task))
         if isinstance(executor, StageExecutor):
-            stage = task.call.stage
-            return executor.submit_with(Resources(stage.num_cpus, stage.num_gpus), call)
-        return executor.submit(call)
+            return executor.submit_task(self._job, task)
+        return executor.submit(run_packed, self._job, packed_task(task))
 
     def think(self, thought: Callable[[], Any]) -> None:
         """See `Pool`."""
@@ -158,7 +173,8 @@ class FuturesPool:
         elapsed_s = self.now() - running.began
         try:
             returned = future.result()
-            result: TaskResult = returned if self.shares_memory else cloudpickle.loads(returned)
+            is_packed = isinstance(returned, bytes)
+            result: TaskResult = parcels.loads(returned) if is_packed else returned
         except (Exception, CancelledError) as error:
             if _is_death(running.executor, error):
                 return self._died(running, error, elapsed_s)
@@ -193,8 +209,11 @@ class FuturesPool:
     def close(self, *, at_once: bool) -> None:
         """See `Pool`."""
         self._thinker.shutdown(wait=not at_once, cancel_futures=True)
+        if at_once:  # also on an executor that goes on: nobody wants the results any more
+            for future in list(self._running):
+                future.cancel()
         if self._renew is not None:
-            self._executor.shutdown(wait=not at_once, cancel_futures=True)
+            self._executor.shutdown(wait=not at_once)
 
 
 def _is_death(executor: Executor, error: BaseException) -> bool:
