@@ -229,6 +229,8 @@ def test_the_display_ends_with_the_run_even_if_that_raises():
 
 
 class Recorder:
+    shows_updates = shows_ends = True
+
     def __init__(self):
         self.updates, self.ended = [], []
 

@@ -107,7 +107,9 @@ class Driver:
         self._inputs: tuple[Any, ...] | None = tuple(map(plain, inputs))
         self._upstream = upstream
         self._interrupted = interrupted
-        self._ledger = Ledger(trials, budget=budget, cache=cache, display=display)
+        self._ledger = Ledger(
+            trials, budget=budget, cache=cache, display=display, workers=pool.size
+        )
         self._name = driver_name()
         self._left = math.inf
         self._reason: str | None = None
@@ -197,7 +199,7 @@ class Driver:
     def _think(self) -> None:
         self._left -= 1
         self._is_thinking = True
-        self._ledger.show(self._activity())
+        self._ledger.show(self._activity)
         self._pool.think(self._begin_trial)
 
     def _begin_trial(self) -> tuple[optuna.Trial, dict[str, Any]]:
@@ -218,7 +220,7 @@ class Driver:
         )
         self._making.add(task.call.key)
         self._running[task] = path, self._pool.now()
-        self._ledger.show(self._activity(), path.trial.number, path.runs)
+        self._ledger.show(self._activity, path.trial.number, path.runs)
         path.args = None  # it lives until the stage has used it, and no longer
         self._pool.submit(task)
 
@@ -372,9 +374,7 @@ class Driver:
     def _end(self, path: _Path) -> None:
         self._paths.remove(path)
         path.held.close()
-        keys = {call.key for call in path.calls}
-        # Those that the best trials needed so far may be needed no more.
-        self._unwanted |= keys | self._trials.keys_to_go_on_with()
+        self._unwanted |= {call.key for call in path.calls}
         try:
             reason = self._ledger.close(path.trial, path.calls, path.runs)
         finally:  # a callback may raise

@@ -14,6 +14,7 @@ safe where no improvement is left to double precision (cf. Ament et al. 2023, ar
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from botorch.acquisition import AcquisitionFunction
@@ -22,6 +23,8 @@ from botorch.models.model import Model
 from botorch.utils.sampling import draw_sobol_normal_samples
 from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
+
+from eeipu.surrogate import ObjectiveModel
 
 __all__ = ["LogPendingEI"]
 
@@ -54,8 +57,8 @@ class LogPendingEI(AcquisitionFunction):
         seed: int = 0,
     ) -> None:
         super().__init__(model)
-        self._pending = X_pending
         with torch.no_grad():
+            self._moments = _moments_beside(model, X_pending)
             posterior = model.posterior(X_pending)
             covariance = posterior.mvn.covariance_matrix
             jitter = JITTER * covariance.diagonal().max()
@@ -72,13 +75,9 @@ class LogPendingEI(AcquisitionFunction):
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
         """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
-        # One set of all candidates and the running points: what the latter share with the data is
-        # computed once, where a set for each candidate would compute it for each.
         points = X.reshape(-1, X.shape[-1])
-        normal = self.model.posterior(torch.cat([points, self._pending])).mvn
-        b = len(points)
-        mean, variance = normal.mean[:b, None], normal.variance[:b, None]
-        shared = normal.covariance_matrix[:b, b:]
+        mean, variance, shared = self._moments(points)
+        mean, variance = mean.unsqueeze(-1), variance.unsqueeze(-1)
         explained = torch.linalg.solve_triangular(self._factor, shared.T, upper=False)
         left = variance - explained.square().sum(0).unsqueeze(-1)
         std = left.clamp_min(JITTER * variance.detach()).sqrt()
@@ -86,3 +85,18 @@ class LogPendingEI(AcquisitionFunction):
         log_ei = std.log() + _log_ei_helper((means - self._best) / std)
         average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
         return average.reshape(X.shape[:-2])
+
+
+def _moments_beside(model: Model, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """From points `b x d` to their means and variances, `b`, and covariances with `C`, `b x m`."""
+    if isinstance(model, ObjectiveModel):
+        return model.beside(C)
+
+    def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # One set of all points: what `C` shares with the data is computed once, where a set for
+        # each point would compute it for each.
+        normal = model.posterior(torch.cat([X, C])).mvn
+        b = len(X)
+        return normal.mean[:b], normal.variance[:b], normal.covariance_matrix[:b, b:]
+
+    return moments
