@@ -261,3 +261,40 @@ def test_a_stage_without_a_cost_needs_seconds():
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigurationError, match="a pool needs workers"):
         SimulatedPool(**{"size": 1, **wrong})
+
+
+# --- budget ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_is_on_its_way_counts_against_the_budget(cached):
+    trial = PREP_COST + FIT_COST + SCORE_COST
+    tuner, _ = run(Toy(), 8, cached=cached, budget=2.5 * trial)
+
+    assert len(tuner.study.trials) == 3
+    assert tuner.spent == 3 * trial
+
+
+def test_what_two_trials_share_is_foreseen_once():
+    both = [config(y=0.1), config(y=0.9), config(x=0.1)]
+    budget = PREP_COST + 2 * (FIT_COST + SCORE_COST) + 0.1
+    tuner, _ = run(Toy(), 8, budget=budget, enqueued=both)
+
+    assert len(tuner.study.trials) == 3
+
+
+# --- many workers ---------------------------------------------------------------------------
+
+
+def test_a_search_on_many_workers_ends_with_the_right_account():
+    cache = StageCache()
+    pool = SimulatedPool(24, cache, thinking_s=nothing, driving_s=nothing)
+    tuner = Tuner(
+        Toy().pipeline, budget=1e9, n_initial=20, seed=0, top_q=2, cache=cache, executor=pool
+    )
+    study = tuner.run(1.0, max_trials=26, progress=False)
+
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 26
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 26
+    executed = [cost for costs, _, _ in accounts(study) for cost in costs if cost is not None]
+    assert tuner.spent == pytest.approx(sum(executed))

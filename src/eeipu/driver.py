@@ -48,6 +48,7 @@ class _Path:
     Attributes:
         trial: The trial, to write its account into.
         calls: Its stage calls; `runs`: what became of the first of them.
+        declared: What each call declares to cost; 0 where its cost is measured.
         args: What the next call gets; `None` where the cache has it.
         held: Its claims on cache entries.
         lost: What was spent on calls that came to nothing; the next that ends is charged with it.
@@ -57,6 +58,7 @@ class _Path:
 
     trial: optuna.Trial
     calls: tuple[StageCall, ...]
+    declared: tuple[float, ...]
     args: tuple[Any, ...] | None
     runs: list[StageRun] = field(default_factory=list)
     held: ExitStack = field(default_factory=ExitStack)
@@ -167,14 +169,23 @@ class Driver:
 
     @property
     def _spent(self) -> float:
-        """What the budget has paid, and will have to pay for what runs now."""
+        """What the budget has paid, and will have to pay for what is on its way, as far as known.
+
+        That is the time that running calls have taken, and what calls to come declare.
+        """
         now = self._pool.now()
         measured = (
             now - began
             for task, (_, began) in self._running.items()
             if task.call.stage.cost is None
         )
-        return math.fsum([self._trials.spent, *measured])
+        due: dict[object, float] = {}
+        for path in self._paths:
+            for depth in range(len(path.runs), len(path.calls)):
+                call = path.calls[depth]
+                is_shared = self._cache is not None and call.stage.memoize
+                due[call.key if is_shared else (path, depth)] = path.declared[depth]
+        return math.fsum([self._trials.spent, *measured, *due.values()])
 
     def _start_what_can(self) -> None:
         # Those that are nearest to their end first: their results help to choose.
@@ -273,7 +284,7 @@ class Driver:
         except BaseException:
             self._trials.interrupt(trial)
             raise
-        path = _Path(trial, calls, self._inputs)
+        path = _Path(trial, calls, tuple(map(_declared, calls)), self._inputs)
         self._paths.append(path)
         trial.set_user_attr("stage_keys", [call.key for call in calls])
         self._ledger.record(trial, [])
@@ -399,6 +410,13 @@ class Driver:
 
 def _needs(call: StageCall) -> Resources:
     return Resources(call.stage.num_cpus, call.stage.num_gpus)
+
+
+def _declared(call: StageCall) -> float:
+    try:
+        return call.stage.declared_cost(call.params) or 0.0
+    except Exception:
+        return 0.0  # the call will fail, and say why
 
 
 def _charged(run: StageRun, call: StageCall, load_s: float) -> StageRun:

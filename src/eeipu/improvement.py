@@ -26,7 +26,7 @@ from torch import Tensor
 
 from eeipu.surrogate import ObjectiveModel
 
-__all__ = ["LogPendingEI"]
+__all__ = ["JITTER", "LogPendingEI", "log_mean_improvement"]
 
 # Fantasies of the running evaluations; quasi-random ones, so few are enough.
 NUM_FANTASIES = 64
@@ -45,6 +45,9 @@ class LogPendingEI(AcquisitionFunction):
         X_pending: P, `m x d`, at least one.
         num_fantasies: How many joint values of the running evaluations to average over.
         seed: Fixes them.
+
+    Attributes:
+        best: The best value after the running evaluations in each fantasy, `F`.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class LogPendingEI(AcquisitionFunction):
                 d=len(X_pending), n=num_fantasies, seed=seed, dtype=covariance.dtype
             )
             drawn = posterior.mean.squeeze(-1) + normal @ factor.T
-            self._best = drawn.amax(-1).clamp_min(best_f)  # F
+            self.best = drawn.amax(-1).clamp_min(best_f)
             self._factor = factor
             # By how much each fantasy moves the mean, per covariance with P: `m x F`.
             self._weights = torch.linalg.solve_triangular(factor.T, normal.T, upper=True)
@@ -77,14 +80,39 @@ class LogPendingEI(AcquisitionFunction):
         """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
         points = X.reshape(-1, X.shape[-1])
         mean, variance, shared = self._moments(points)
-        mean, variance = mean.unsqueeze(-1), variance.unsqueeze(-1)
         explained = torch.linalg.solve_triangular(self._factor, shared.T, upper=False)
-        left = variance - explained.square().sum(0).unsqueeze(-1)
-        std = left.clamp_min(JITTER * variance.detach()).sqrt()
-        means = mean + shared @ self._weights
-        log_ei = std.log() + _log_ei_helper((means - self._best) / std)
-        average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
-        return average.reshape(X.shape[:-2])
+        left = variance - explained.square().sum(0)
+        left = left.clamp_min(JITTER * variance.detach())
+        means = mean.unsqueeze(-1) + shared @ self._weights
+        return log_mean_improvement(means, left, self.best).reshape(X.shape[:-2])
+
+    def conditioned(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective at points (`b x d`) after the running evaluations.
+
+        Returns:
+            Its means in each fantasy, `b x F`, and covariances, which are the same in all, `b x b`.
+        """
+        mean, _, shared = self._moments(X)
+        _, _, among = _moments_beside(self.model, X)(X)
+        explained = torch.linalg.solve_triangular(self._factor, shared.T, upper=False)
+        return mean.unsqueeze(-1) + shared @ self._weights, among - explained.T @ explained
+
+
+def log_mean_improvement(means: Tensor, variance: Tensor, best: Tensor) -> Tensor:
+    """The logarithm of the expected improvement, on average over fantasies.
+
+    Args:
+        means: `b x F`.
+        variance: `b`, the same in all fantasies.
+        best: `F`, what is to be improved on.
+
+    Returns:
+        `b`.
+    """
+    std = variance.sqrt().unsqueeze(-1)
+    log_ei = std.log() + _log_ei_helper((means - best) / std)
+    average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
+    return average
 
 
 def _moments_beside(model: Model, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
