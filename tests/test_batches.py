@@ -29,9 +29,7 @@ def candidates_of(scores):
 
 
 def batch(model, points, count, extra=0.0, fantasies=64):
-    improvement = LogPendingEI(
-        model, model.best_f, PENDING, num_fantasies=fantasies, seed=SEED
-    )
+    improvement = LogPendingEI(model, model.best_f, PENDING, num_fantasies=fantasies, seed=SEED)
     with torch.no_grad():
         scores = improvement(points.unsqueeze(-2)) + extra
     chosen = in_turn(candidates_of(scores), points, improvement, count, seed=SEED)

@@ -93,9 +93,7 @@ def test_trials_that_share_what_is_made_now_wait_for_it_and_it_is_made_once(size
 def test_a_run_with_fixed_thinking_is_repeatable(size, seed):
     def once():
         options = {"time_between_failures_s": 20.0, "straggling": 0.3, "slowdown": 2.0}
-        tuner, pool = run(
-            Toy(), size, seed=seed, budget=60.0, thinking_s=lambda s: 0.5, **options
-        )
+        tuner, pool = run(Toy(), size, seed=seed, budget=60.0, thinking_s=lambda s: 0.5, **options)
         told = [(trial.params, trial.value, trial.state) for trial in tuner.study.trials]
         return told, accounts(tuner.study), pool.now(), pool.deaths, pool.thought_s
 
@@ -162,9 +160,7 @@ def test_a_measured_cost_is_the_virtual_time_that_a_call_took():
         return a
 
     pool = SimulatedPool(2, None, lambda call: 7.0, thinking_s=nothing, driving_s=nothing)
-    tuner = Tuner(
-        Pipeline([only]), budget=21.0, method="random", seed=0, cache=None, executor=pool
-    )
+    tuner = Tuner(Pipeline([only]), budget=21.0, method="random", seed=0, cache=None, executor=pool)
     tuner.run(progress=False)
 
     assert accounts(tuner.study) == [([7.0], [False], 7.0)] * len(tuner.study.trials)
@@ -219,9 +215,7 @@ def test_nothing_is_left_on_its_way_when_a_run_ends():
         raise RuntimeError("enough")
 
     pool = SimulatedPool(2)
-    tuner = Tuner(
-        Toy().pipeline, budget=9.0, method="random", callbacks=[object_to], executor=pool
-    )
+    tuner = Tuner(Toy().pipeline, budget=9.0, method="random", callbacks=[object_to], executor=pool)
     with pytest.raises(RuntimeError, match="enough"):
         tuner.run(1.0, progress=False)
     assert pool.wait() == []  # what was on its way is forgotten

@@ -317,7 +317,8 @@ class ExactGPs:
 
         Args:
             X: `m x d`.
-            C: `c x d`, the other points; `whitened`: theirs, which many calls may share.
+            C: `c x d`, the other points.
+            whitened: What `whitened` says of `C`, which many calls may share.
 
         Returns:
             `B x m`, `B x m` and `B x m x c`, in the unit of the observations.

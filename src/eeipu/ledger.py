@@ -91,9 +91,7 @@ class Ledger:
         self._saved += run.saved
         self._trials.end(trial, run.value)
         if self._display.shows_ends:
-            self._display.trial_ended(
-                self._snapshot("", trial.number, run.stage_runs, run.value)
-            )
+            self._display.trial_ended(self._snapshot("", trial.number, run.stage_runs, run.value))
         return self._verdict(run)
 
     def _verdict(self, run: PipelineRun) -> str | None:

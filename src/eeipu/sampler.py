@@ -207,9 +207,7 @@ class EEIPUSampler(BaseSampler):
         new = (p for p in proposals if history.identity(p) not in history.configurations)
         return list(islice(new, count)) or [self._unseen(history, number)]
 
-    def _proposals(
-        self, history: History, number: int, count: int = 1
-    ) -> Iterator[dict[str, Any]]:
+    def _proposals(self, history: History, number: int, count: int = 1) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference; the caller passes over those that have run.
 
         Args:
