@@ -12,7 +12,6 @@ not depend on what is being evaluated.
 from collections.abc import Iterator, Sequence
 
 import torch
-from botorch.utils.sampling import draw_sobol_normal_samples
 from torch import Tensor
 
 from eeipu.candidates import Candidate
@@ -30,8 +29,6 @@ def in_turn(
     X: Tensor,
     improvement: LogPendingEI,
     count: int,
-    *,
-    seed: int,
 ) -> Iterator[Candidate]:
     """The best candidate, and those that are best beside the ones before and differ from them.
 
@@ -41,13 +38,12 @@ def in_turn(
         X: `b x d`, where they are.
         improvement: What they add to the running trials.
         count: How many at most.
-        seed: Fixes the values that the chosen ones are taken to have.
     """
     with torch.no_grad():
         means, covariance = improvement.conditioned(X)
     alone = covariance.diagonal().clamp_min(JITTER * covariance.diagonal().max())
     best = improvement.best
-    normal = draw_sobol_normal_samples(d=count, n=len(best), seed=seed, dtype=means.dtype)
+    normal = improvement.more_normals(count)
     scores = torch.tensor([candidate.score for candidate in candidates], dtype=means.dtype)
     others = scores - log_mean_improvement(means, alone, best)
     for k in range(count):

@@ -60,6 +60,7 @@ class LogPendingEI(AcquisitionFunction):
         seed: int = 0,
     ) -> None:
         super().__init__(model)
+        self._seed = seed
         with torch.no_grad():
             self._moments = _moments_beside(model, X_pending)
             posterior = model.posterior(X_pending)
@@ -85,6 +86,18 @@ class LogPendingEI(AcquisitionFunction):
         left = left.clamp_min(JITTER * variance.detach())
         means = mean.unsqueeze(-1) + shared @ self._weights
         return log_mean_improvement(means, left, self.best).reshape(X.shape[:-2])
+
+    def more_normals(self, count: int) -> Tensor:
+        """Standard normal values for so many points besides the running ones, `F x count`.
+
+        They are further dimensions of the running points' sequence. Of two sequences, also with
+        different seeds, the same dimensions would not be independent.
+        """
+        m = len(self._factor)
+        normal: Tensor = draw_sobol_normal_samples(
+            d=m + count, n=len(self.best), seed=self._seed, dtype=self.best.dtype
+        )
+        return normal[:, m:]
 
     def conditioned(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """The objective at points (`b x d`) after the running evaluations.

@@ -237,7 +237,7 @@ class EEIPUSampler(BaseSampler):
             improvement = LogPendingEI(
                 search.objective, search.best_f, pending, seed=search.trial_seed
             )
-            yield from in_turn(new, X, improvement, count, seed=search.trial_seed)
+            yield from in_turn(new, X, improvement, count)
 
     def _search(self, history: History, number: int) -> Search:
         """The state of the search: that which was just checked for this trial, or a new one."""
