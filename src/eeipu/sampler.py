@@ -97,7 +97,8 @@ class EEIPUSampler(BaseSampler):
         method: One of `eeipu.methods.METHODS`.
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
-            one that meets it grown.)
+            one that meets it grown; and beside very many running trials, where suggestions are made
+            in batches, in more.)
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -141,6 +142,7 @@ class EEIPUSampler(BaseSampler):
         """Start from fresh randomness (Optuna calls this in parallel workers)."""
         self._entropy = np.random.SeedSequence().entropy
         self._independent.reseed_rng()
+        self._batch = None, []
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
