@@ -8,8 +8,8 @@ Scale: processor seconds on one thread that a suggestion takes after n trials be
 ones, and that the driver takes for a trial; from both, how long a trial has to take at least for
 1,000 workers to idle at most 10 % of the time, with batches of suggestions and without.
 
-Run `python benchmarks/parallel_search.py [--json] [--seeds 10] [--problems 2] [--no-scale]`; it takes
-about a quarter of an hour of one idle core.
+Run `python benchmarks/parallel_search.py [--json] [--seeds 10] [--problems 2] [--no-scale]`; it
+takes about a quarter of an hour of one idle core.
 """
 
 import os
