@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 from toys import Toy, config
 
+import eeipu.ledger
 import eeipu.tuner
 from eeipu import StageRun, Tuner
+from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.progress import Snapshot, render, showing
 
 
@@ -229,6 +231,8 @@ def test_the_display_ends_with_the_run_even_if_that_raises():
 
 
 class Recorder:
+    shows_updates = shows_ends = True
+
     def __init__(self):
         self.updates, self.ended = [], []
 
@@ -294,3 +298,22 @@ def test_run_writes_to_standard_error_only_what_it_should(capsys):
     tuner.run(1.0, max_trials=2)
 
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("workers", "shown"), [(1, 4 * 6), (16, 1)])
+def test_beside_many_workers_updates_are_shown_now_and_then(workers, shown, recorder, monkeypatch):
+    monkeypatch.setattr(eeipu.ledger, "SHOWN_EVERY_S", 1e9)
+    tuner = Tuner(
+        Toy().pipeline, budget=1e9, method="random", cache=None, executor=SimulatedPool(workers)
+    )
+    tuner.run(1.0, max_trials=6)
+
+    assert len(recorder.updates) == shown  # of each trial there are four to see
+    assert len(recorder.ended) == 6
+
+
+def test_nothing_is_read_for_a_silent_display(monkeypatch):
+    monkeypatch.setattr(eeipu.ledger, "Snapshot", None)  # nobody makes one
+    study = Tuner(Toy().pipeline, budget=9.0, method="random").run(1.0, progress=False)
+
+    assert len(study.trials) == 2

@@ -1,6 +1,7 @@
 """The sampler in plain Optuna studies."""
 
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import optuna
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from toys import Toy, config, declared
 
+import eeipu.sampler
 from eeipu import (
     Categorical,
     ConfigurationError,
@@ -25,6 +27,7 @@ from eeipu import (
     stage,
 )
 from eeipu.designs import no_design
+from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.methods import Method
 from eeipu.pipeline import suggest
 
@@ -527,3 +530,91 @@ def test_a_method_of_ones_own_can_be_the_sampler_s():
     study.optimize(lambda trial: suggest(trial, Toy().pipeline.space)["fit.y"], n_trials=6)
 
     assert {trial.params["fit.y"] for trial in study.trials} <= {0.25, 0.75}
+
+
+# --- beside many running trials
+
+
+def crowded(running, ended=6):
+    """A study in which many trials run, and a sampler that has seen its warm-up."""
+    study = optuna.create_study(direction="maximize", sampler=sampler_of(n_initial=3))
+    rng = np.random.default_rng(0)
+    for x, y in rng.random((ended, 2)):
+        study.enqueue_trial(config(x=x, y=y))
+        trial = study.ask(declared().space)
+        trial.set_user_attr("stage_costs", [1.0, 1.0, 1.0])
+        trial.set_user_attr("charged", 3.0)
+        study.tell(trial, -(x**2) - y)
+    for x, y in rng.random((running, 2)):
+        study.enqueue_trial(config(x=x, y=y))
+        study.ask(declared().space)
+    return study
+
+
+def asked_with_models(study, count, monkeypatch):
+    """What is suggested next, and how many maximisations it took."""
+    calls = []
+    maximize = eeipu.sampler.maximize
+    monkeypatch.setattr(
+        eeipu.sampler, "maximize", lambda *args, **kw: calls.append(1) or maximize(*args, **kw)
+    )
+    return [study.ask(declared().space).params for _ in range(count)], len(calls)
+
+
+def test_beside_many_running_trials_one_maximisation_serves_several(monkeypatch):
+    several, maximisations = asked_with_models(crowded(32), 3, monkeypatch)
+
+    assert maximisations == 1
+    assert len({tuple(params.values()) for params in several}) == 3
+
+
+def test_few_running_trials_have_a_maximisation_each(monkeypatch):
+    assert asked_with_models(crowded(3), 3, monkeypatch)[1] == 3
+
+
+def test_what_is_left_of_a_batch_is_of_one_study_alone(monkeypatch):
+    study = crowded(32)
+    study.ask(declared().space)
+    other = optuna.create_study(direction="maximize", sampler=study.sampler)
+    sampler = study.sampler
+    left = list(sampler._batch[1])
+    params = other.ask(declared().space).params
+
+    assert left
+    assert params not in left
+
+
+def test_what_has_begun_meanwhile_is_not_suggested_again():
+    study = crowded(48)
+    study.ask(declared().space)
+    first, second = study.sampler._batch[1][:2]
+    study.enqueue_trial(first)
+    study.ask(declared().space)
+
+    assert study.ask(declared().space).params == second
+
+
+@pytest.mark.parametrize("beside_workers", [False, True])
+def test_beside_workers_a_suggestion_takes_one_thread(beside_workers, monkeypatch):
+    limits = []
+
+    def note(limit):
+        limits.append(limit)
+        return nullcontext()
+
+    monkeypatch.setattr(eeipu.sampler, "threadpool_limits", note)
+    monkeypatch.setattr(eeipu.sampler, "THREADED_FROM", 3)
+    study = crowded(0)
+    study.sampler.beside_workers = beside_workers
+    limits.clear()
+    study.ask(declared().space)
+
+    assert limits == [1 if beside_workers else None]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_tuner_says_whether_there_are_workers_beside(size):
+    tuner = Tuner(Toy().pipeline, budget=1.0, n_initial=1, executor=SimulatedPool(size), cache=None)
+    tuner.run(1.0, progress=False)
+
+    assert tuner.study.sampler.beside_workers == (size > 1)

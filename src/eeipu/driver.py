@@ -70,7 +70,9 @@ class Driver:
         self._inputs: tuple[Any, ...] | None = tuple(map(plain, inputs))
         self._upstream = upstream
         self._interrupted = interrupted
-        self._ledger = Ledger(trials, budget=budget, cache=cache, display=display)
+        self._ledger = Ledger(
+            trials, budget=budget, cache=cache, display=display, workers=pool.size
+        )
         self._name = driver_name()
         self._left = math.inf
         self._reason: str | None = None
@@ -130,14 +132,23 @@ class Driver:
 
     @property
     def _spent(self) -> float:
-        """What the budget has paid, and will have to pay for what runs now."""
+        """What the budget has paid, and will have to pay for what is on its way, as far as known.
+
+        That is the time that running calls have taken, and what calls to come declare.
+        """
         now = self._pool.now()
         measured = (
             now - began
             for task, (_, began) in self._running.items()
             if task.call.stage.cost is None
         )
-        return math.fsum([self._trials.spent, *measured])
+        due: dict[object, float] = {}
+        for path in self._paths:
+            for depth in range(len(path.runs), len(path.calls)):
+                call = path.calls[depth]
+                is_shared = self._cache is not None and call.stage.memoize
+                due[call.key if is_shared else (path, depth)] = path.declared[depth]
+        return math.fsum([self._trials.spent, *measured, *due.values()])
 
     def _start_what_can(self) -> None:
         # Those that are nearest to their end first: their results help to choose.
@@ -162,7 +173,7 @@ class Driver:
     def _think(self) -> None:
         self._left -= 1
         self._is_thinking = True
-        self._ledger.show(self._activity())
+        self._ledger.show(self._activity)
         self._pool.think(self._begin_trial)
 
     def _begin_trial(self) -> tuple[optuna.Trial, dict[str, Any]]:
@@ -176,7 +187,7 @@ class Driver:
         task = path.task()
         self._making.add(task.call.key)
         self._running[task] = path, self._pool.now()
-        self._ledger.show(self._activity(), path.trial.number, path.runs)
+        self._ledger.show(self._activity, path.trial.number, path.runs)
         self._pool.submit(task)
 
     def _activity(self) -> str:
@@ -262,9 +273,7 @@ class Driver:
 
     def _end(self, path: TrialPath) -> None:
         self._drop(path)
-        keys = {call.key for call in path.calls}
-        # Those that the best trials needed so far may be needed no more.
-        self._unwanted |= keys | self._trials.keys_to_go_on_with()
+        self._unwanted |= {call.key for call in path.calls}
         try:
             reason = self._ledger.close(path.trial, path.calls, path.runs)
         finally:  # a callback may raise

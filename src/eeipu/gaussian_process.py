@@ -328,6 +328,36 @@ class ExactGPs:
         jitter = MIN_VARIANCE * torch.eye(X.shape[-2], dtype=X.dtype)
         return shift + scale * mean, scale.unsqueeze(-1).square() * (covariance + jitter)
 
+    def whitened(self, X: Tensor) -> Tensor:
+        """What points (`m x d`) share with the observations, as independent parts, `B x m x n`."""
+        return self._cross(X) @ self._inverse_factor.transpose(-1, -2)
+
+    def posterior_beside(
+        self, X: Tensor, C: Tensor, whitened: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Means and variances of `f` at `X`, and its covariances with `f` at other points.
+
+        Args:
+            X: `m x d`.
+            C: `c x d`, the other points.
+            whitened: What `whitened` says of `C`, which many calls may share.
+
+        Returns:
+            `B x m`, `B x m` and `B x m x c`, in the unit of the observations.
+        """
+        cross = self._cross(X)
+        own = cross @ self._inverse_factor.transpose(-1, -2)
+        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1)
+        variance = self._weights.sum(-1, keepdim=True) - own.square().sum(-1)
+        prior = self._kernel(X, C, self._scales, self._weights, self._active)
+        covariance = prior - own @ whitened.transpose(-1, -2)
+        square = self._std.square()
+        return (
+            self._mean + self._std * mean,
+            square * variance.clamp_min(MIN_VARIANCE),
+            square.unsqueeze(-1) * covariance,
+        )
+
     def leave_one_out(self) -> tuple[Tensor, Tensor]:
         """Each observation under the model fitted to all but it (Rasmussen and Williams, 5.12).
 

@@ -66,14 +66,23 @@ class History:
         Trials may have parameters besides the pipeline's, which plain Optuna users suggest.
         """
         trials = study.get_trials(deepcopy=False)
-        space = pipeline.space
-        whole = [trial for trial in trials if trial.params.keys() >= space.keys()]
-        states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
+        names = pipeline.space.keys()
+        ended, running, interrupted = [], [], []
+        for trial in trials:  # once, since there may be thousands
+            state = trial.state
+            if state is TrialState.WAITING or not trial.params.keys() >= names:
+                continue
+            if state is TrialState.RUNNING:
+                running.append(trial)
+            elif state is TrialState.FAIL and is_interrupted(trial):
+                interrupted.append(trial)
+            else:
+                ended.append(trial)
         return cls(
             pipeline,
-            tuple(t for t in whole if t.state in states and not is_interrupted(t)),
-            tuple(t for t in whole if t.state is TrialState.RUNNING),
-            tuple(t for t in whole if is_interrupted(t)),
+            tuple(ended),
+            tuple(running),
+            tuple(interrupted),
             spent(trials),
             study.direction is StudyDirection.MINIMIZE,
         )

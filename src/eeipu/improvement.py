@@ -14,6 +14,7 @@ safe where no improvement is left to double precision (cf. Ament et al. 2023, ar
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from botorch.acquisition import AcquisitionFunction
@@ -23,7 +24,9 @@ from botorch.utils.sampling import draw_sobol_normal_samples
 from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
 
-__all__ = ["LogPendingEI"]
+from eeipu.surrogate import ObjectiveModel
+
+__all__ = ["JITTER", "LogPendingEI", "log_mean_improvement"]
 
 # Fantasies of the running evaluations; quasi-random ones, so few are enough.
 NUM_FANTASIES = 64
@@ -42,6 +45,9 @@ class LogPendingEI(AcquisitionFunction):
         X_pending: P, `m x d`, at least one.
         num_fantasies: How many joint values of the running evaluations to average over.
         seed: Fixes them.
+
+    Attributes:
+        best: The best value after the running evaluations in each fantasy, `F`.
     """
 
     def __init__(
@@ -54,8 +60,9 @@ class LogPendingEI(AcquisitionFunction):
         seed: int = 0,
     ) -> None:
         super().__init__(model)
-        self._pending = X_pending
+        self._seed = seed
         with torch.no_grad():
+            self._moments = _moments_beside(model, X_pending)
             posterior = model.posterior(X_pending)
             covariance = posterior.mvn.covariance_matrix
             jitter = JITTER * covariance.diagonal().max()
@@ -64,7 +71,7 @@ class LogPendingEI(AcquisitionFunction):
                 d=len(X_pending), n=num_fantasies, seed=seed, dtype=covariance.dtype
             )
             drawn = posterior.mean.squeeze(-1) + normal @ factor.T
-            self._best = drawn.amax(-1).clamp_min(best_f)  # F
+            self.best = drawn.amax(-1).clamp_min(best_f)
             self._factor = factor
             # By how much each fantasy moves the mean, per covariance with P: `m x F`.
             self._weights = torch.linalg.solve_triangular(factor.T, normal.T, upper=True)
@@ -72,17 +79,65 @@ class LogPendingEI(AcquisitionFunction):
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
         """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
-        # One set of all candidates and the running points: what the latter share with the data is
-        # computed once, where a set for each candidate would compute it for each.
         points = X.reshape(-1, X.shape[-1])
-        normal = self.model.posterior(torch.cat([points, self._pending])).mvn
-        b = len(points)
-        mean, variance = normal.mean[:b, None], normal.variance[:b, None]
-        shared = normal.covariance_matrix[:b, b:]
+        mean, variance, shared = self._moments(points)
         explained = torch.linalg.solve_triangular(self._factor, shared.T, upper=False)
-        left = variance - explained.square().sum(0).unsqueeze(-1)
-        std = left.clamp_min(JITTER * variance.detach()).sqrt()
-        means = mean + shared @ self._weights
-        log_ei = std.log() + _log_ei_helper((means - self._best) / std)
-        average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
-        return average.reshape(X.shape[:-2])
+        left = variance - explained.square().sum(0)
+        left = left.clamp_min(JITTER * variance.detach())
+        means = mean.unsqueeze(-1) + shared @ self._weights
+        return log_mean_improvement(means, left, self.best).reshape(X.shape[:-2])
+
+    def more_normals(self, count: int) -> Tensor:
+        """Standard normal values for so many points besides the running ones, `F x count`.
+
+        They are further dimensions of the running points' sequence. Of two sequences, also with
+        different seeds, the same dimensions would not be independent.
+        """
+        m = len(self._factor)
+        normal: Tensor = draw_sobol_normal_samples(
+            d=m + count, n=len(self.best), seed=self._seed, dtype=self.best.dtype
+        )
+        return normal[:, m:]
+
+    def conditioned(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective at points (`b x d`) after the running evaluations.
+
+        Returns:
+            Its means in each fantasy, `b x F`, and covariances, which are the same in all, `b x b`.
+        """
+        mean, _, shared = self._moments(X)
+        _, _, among = _moments_beside(self.model, X)(X)
+        explained = torch.linalg.solve_triangular(self._factor, shared.T, upper=False)
+        return mean.unsqueeze(-1) + shared @ self._weights, among - explained.T @ explained
+
+
+def log_mean_improvement(means: Tensor, variance: Tensor, best: Tensor) -> Tensor:
+    """The logarithm of the expected improvement, on average over fantasies.
+
+    Args:
+        means: `b x F`.
+        variance: `b`, the same in all fantasies.
+        best: `F`, what is to be improved on.
+
+    Returns:
+        `b`.
+    """
+    std = variance.sqrt().unsqueeze(-1)
+    log_ei = std.log() + _log_ei_helper((means - best) / std)
+    average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
+    return average
+
+
+def _moments_beside(model: Model, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """From points `b x d` to their means and variances, `b`, and covariances with `C`, `b x m`."""
+    if isinstance(model, ObjectiveModel):
+        return model.beside(C)
+
+    def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # One set of all points: what `C` shares with the data is computed once, where a set for
+        # each point would compute it for each.
+        normal = model.posterior(torch.cat([X, C])).mvn
+        b = len(X)
+        return normal.mean[:b], normal.variance[:b], normal.covariance_matrix[:b, b:]
+
+    return moments

@@ -1,15 +1,16 @@
 """What `Tuner.run` writes down: the account of each trial, what is kept of it, what is shown."""
 
 import math
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from eeipu.cache import StageCache
-from eeipu.execution import PipelineRun, StageCall, StageRun
+from eeipu.execution import Clock, PipelineRun, StageCall, StageRun
 from eeipu.history import is_interrupted, spent
 from eeipu.pipeline import record_run
 from eeipu.progress import Display, Snapshot
@@ -27,6 +28,10 @@ MAX_FAILURES = 10
 # are kept: the budget would never end. So many repetitions in a row are no search any more.
 MAX_REPEATS = 100
 
+# Where many workers are busy, a snapshot, which reads all trials, is made only so often.
+MANY_WORKERS = 16
+SHOWN_EVERY_S = 0.25
+
 
 class Ledger:
     """The account of one call of `Tuner.run`.
@@ -36,18 +41,31 @@ class Ledger:
         budget: What all of them together may cost.
         cache: Where stage outputs are kept.
         display: Where to show what goes on.
+        workers: How many stages run at once.
+        clock: Seconds that only grow.
 
     Attributes:
         unit: What follows an amount of cost: `" s"`, or nothing where costs are declared.
     """
 
     def __init__(
-        self, trials: Trials, *, budget: float, cache: StageCache | None, display: Display
+        self,
+        trials: Trials,
+        *,
+        budget: float,
+        cache: StageCache | None,
+        display: Display,
+        workers: int = 1,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._trials = trials
         self._budget = budget
         self._cache = cache
         self._display = display
+        self._pause_s = SHOWN_EVERY_S if workers >= MANY_WORKERS else 0.0
+        self._clock = clock
+        self._shown = -math.inf
+        self._kept: set[str] = set() if cache is None else trials.keys_to_go_on_with()
         self._saved = 0.0
         self._failures = self._repeats = 0
         stages = trials.pipeline.stages
@@ -74,7 +92,8 @@ class Ledger:
         record_run(trial, calls, run)
         self._saved += run.saved
         self._trials.end(trial, run.value)
-        self.show("", trial.number, run.stage_runs, run.value, ended=True)
+        if self._display.shows_ends:
+            self._display.trial_ended(self._snapshot("", trial.number, run.stage_runs, run.value))
         return self._verdict(run)
 
     def _verdict(self, run: PipelineRun) -> str | None:
@@ -94,15 +113,19 @@ class Ledger:
         return None
 
     def keep_best(self, keys: set[str]) -> None:
-        """Drop those of the keys that do not belong to the best trials, and pin those that do."""
+        """Drop those of the keys that do not belong to the best trials, and pin those that do.
+
+        What earlier best trials needed goes with them.
+        """
         if self._cache is None:
             return
         best = self._trials.keys_to_go_on_with()
+        unwanted, self._kept = (keys | self._kept) - best, best
         study = self._trials.study
         is_stored = not isinstance(study._storage, InMemoryStorage)
         try:
             self._cache.holders.pin(study_id(study), best, lasting=is_stored)
-            self._cache.discard(keys - best)
+            self._cache.discard(unwanted)
         except Exception as error:  # file systems raise errors of their own
             warnings.warn(
                 f"the stage outputs that are not needed any more could not be dropped from "
@@ -130,19 +153,27 @@ class Ledger:
 
     def show(
         self,
-        activity: str,
+        activity: Callable[[], str],
         number: int | None = None,
         runs: Sequence[StageRun] = (),
-        value: float | None = None,
-        *,
-        ended: bool = False,
     ) -> None:
-        """Show what goes on, and how far a trial is."""
+        """Show what goes on, and how far a trial is, unless that was shown just now."""
+        if self._display.shows_updates and self._clock() - self._shown >= self._pause_s:
+            self._display.update(self._snapshot(activity(), number, runs))
+            self._shown = self._clock()
+
+    def _snapshot(
+        self,
+        activity: str,
+        number: int | None,
+        runs: Sequence[StageRun],
+        value: float | None = None,
+    ) -> Snapshot:
         study = self._trials.study
         trials = study.get_trials(deepcopy=False)
         values = [t.values[0] for t in trials if t.state is TrialState.COMPLETE]
         better = max if study.direction is optuna.study.StudyDirection.MAXIMIZE else min
-        snapshot = Snapshot(
+        return Snapshot(
             study_name=study.study_name,
             trials=len(values),
             failed=sum(t.state is TrialState.FAIL and not is_interrupted(t) for t in trials),
@@ -157,4 +188,3 @@ class Ledger:
             stage_runs=tuple(runs),
             activity=activity,
         )
-        (self._display.trial_ended if ended else self._display.update)(snapshot)

@@ -51,6 +51,8 @@ class Method:
         region: Where to search; `None`: everywhere.
         is_careful: Whether it stops before a trial that what is left of the budget more likely than
             not does not pay for.
+        in_batches: Whether its score is the logarithm of the expected improvement and of what does
+            not depend on running trials, so that one maximisation may serve several suggestions.
         levels: Where it chooses at random: at most so many values of each parameter, so that
             prefixes repeat by themselves. `None`: all values.
     """
@@ -61,6 +63,7 @@ class Method:
     design: Design | None = None
     region: Callable[[Search], Region] | None = None
     is_careful: bool = False
+    in_batches: bool = False
     levels: int | None = None
 
 
@@ -171,12 +174,13 @@ def _without_memory(acquisition: AcquisitionFunction) -> Score:
 METHODS = {
     method.name: method
     for method in (
-        Method("eeipu", _eeipu, uses_prefixes=True),
+        Method("eeipu", _eeipu, uses_prefixes=True, in_batches=True),
         Method(
             "eeipu-paper",
             partial(_eeipu, is_published=True),
             uses_prefixes=True,
             design=independent,
+            in_batches=True,
         ),
         Method(
             "eeipu-careful",
@@ -184,8 +188,8 @@ METHODS = {
             uses_prefixes=True,
             is_careful=True,
         ),
-        Method("ei", _ei),
-        Method("eips", _eips),
+        Method("ei", _ei, in_batches=True),
+        Method("eips", _eips, in_batches=True),
         Method("carbo", _carbo, design=cost_effective),
         Method("ms-carbo", _ms_carbo),
         Method("lambo", _ucb, region=lambo_region),

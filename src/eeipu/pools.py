@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from eeipu.cache import StageCache
 from eeipu.execution import Clock
@@ -40,6 +40,7 @@ class Thought:
     error: BaseException | None = None
 
 
+@runtime_checkable
 class Pool(Protocol):
     """Workers, one that thinks beside them, and a clock that may be virtual.
 

@@ -51,7 +51,15 @@ class Snapshot:
 
 
 class Display(Protocol):
-    """Where snapshots go."""
+    """Where snapshots go.
+
+    Attributes:
+        shows_updates: Whether updates are looked at, which take time to make.
+        shows_ends: Likewise, the ends of trials.
+    """
+
+    shows_updates: bool
+    shows_ends: bool
 
     def update(self, snapshot: Snapshot) -> None:
         """Something has changed."""
@@ -79,6 +87,8 @@ def showing(progress: bool, console: Console | None = None) -> Iterator[Display]
 
 
 class _Silent:
+    shows_updates = shows_ends = False
+
     def update(self, snapshot: Snapshot) -> None: ...
 
     def trial_ended(self, snapshot: Snapshot) -> None: ...
@@ -86,6 +96,8 @@ class _Silent:
 
 class _LogLines:
     """One line a trial, through the logger `eeipu`."""
+
+    shows_updates, shows_ends = False, True
 
     def update(self, snapshot: Snapshot) -> None: ...
 
@@ -103,6 +115,8 @@ class _LogLines:
 
 class _LiveTable:
     """A table that is redrawn in place, with the last trial beside the current one."""
+
+    shows_updates = shows_ends = True
 
     def __init__(self, live: Live) -> None:
         self._live = live

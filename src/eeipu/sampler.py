@@ -3,6 +3,7 @@
 import math
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
+from eeipu.batches import in_turn
 from eeipu.candidates import Candidate, Score, maximize, prefix_pool, quasi_random
 from eeipu.designs import Design, independent, prefix_sharing
 from eeipu.devices import checked_device
 from eeipu.errors import BudgetTooSmall, ConfigurationError, NothingWorthwhile
 from eeipu.history import History
+from eeipu.improvement import LogPendingEI
 from eeipu.methods import Method, eeipu, gittins_index, method_named
 from eeipu.pipeline import Pipeline
 from eeipu.search import Search
@@ -34,6 +37,10 @@ REFIT_EVERY = 8
 
 # From so many trials on, torch may use all its threads for a suggestion.
 THREADED_FROM = 500
+
+# While many trials run, a maximisation serves one suggestion for every so many of them: the last of
+# a batch then knows of a sixteenth fewer of the others' results than it would.
+RUNNING_EACH = 16
 
 # Draws at random before a space is searched systematically for what has not run yet.
 RANDOM_TRIES = 1_000
@@ -76,17 +83,6 @@ def _check_counts(counts: Mapping[str, Any], least: int) -> None:
             )
 
 
-@contextmanager
-def _threads_for(trials: int) -> Iterator[None]:
-    """One thread while matrices are small, and what there was before afterwards.
-
-    Threads gain nothing there, and beside another busy process they wait for each other: on two
-    cores suggestions were measured to take six times as long.
-    """
-    with threadpool_limits(1 if trials < THREADED_FROM else None):
-        yield
-
-
 class EEIPUSampler(BaseSampler):
     """Suggests the configurations of a pipeline that promise the most per unit of cost.
 
@@ -102,7 +98,8 @@ class EEIPUSampler(BaseSampler):
         method: A name in `eeipu.methods.METHODS`, or a method of one's own.
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
-            one that meets it grown.)
+            one that meets it grown; and beside very many running trials, where suggestions are made
+            in batches, in more.)
         device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`; `None`: a GPU where this
             process uses one anyway and there are enough trials for it to be faster, else the CPU.
 
@@ -112,6 +109,8 @@ class EEIPUSampler(BaseSampler):
     Attributes:
         keeps_last: Whether the last trial's outputs are in the cache, so that a warm-up can share
             them.
+        beside_workers: Whether busy workers may be on this machine, so that a suggestion takes one
+            thread however many trials there are.
     """
 
     def __init__(
@@ -137,15 +136,18 @@ class EEIPUSampler(BaseSampler):
         self.method = method if isinstance(method, Method) else method_named(method)
         self.device = checked_device(device)
         self.keeps_last = True
+        self.beside_workers = False
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
         self._fitted: dict[str, torch.Tensor] = {}
         self._checked: Search | None = None
+        self._batch: tuple[object, list[dict[str, Any]]] = (None, [])
 
     def reseed_rng(self) -> None:
         """Start from fresh randomness (Optuna calls this in parallel workers)."""
         self._entropy = np.random.SeedSequence().entropy
         self._independent.reseed_rng()
+        self._batch = None, []
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -176,28 +178,73 @@ class EEIPUSampler(BaseSampler):
         if not search_space:
             return {}
         history = History.of(study, self.pipeline)
-        with _threads_for(len(history)):
-            params = self._next(history, trial.number)
+        whose = id(study._storage), study._study_id
+        params = self._from_batch(whose, history)
+        if params is None:
+            with self._threads_for(history):
+                params, *others = self._next(history, trial.number)
+            self._batch = whose, others
         # Some may have been fixed by a sampler around this one.
         return {name: params[name] for name in search_space}
 
-    def _next(self, history: History, number: int) -> dict[str, Any]:
-        """The most preferred configuration that has not run."""
-        for params in self._proposals(history, number):
+    @contextmanager
+    def _threads_for(self, history: History) -> Iterator[None]:
+        """One thread while matrices are small, and what there was before afterwards.
+
+        Threads gain nothing there, and beside another busy process they wait for each other: on two
+        cores suggestions were measured to take six times as long.
+        """
+        is_small = len(history) < THREADED_FROM
+        with threadpool_limits(1 if is_small or self.beside_workers else None):
+            yield
+
+    def _from_batch(self, whose: object, history: History) -> dict[str, Any] | None:
+        """What the last maximisation for a study has left, if there is anything that is new."""
+        owner, left = self._batch
+        while owner == whose and left:
+            params = left.pop(0)
             if history.identity(params) not in history.configurations:
                 return params
-        return self._unseen(history, number)
+        return None
 
-    def _proposals(self, history: History, number: int) -> Iterator[dict[str, Any]]:
-        """Configurations in order of preference; the caller passes over those that have run."""
+    def _next(self, history: History, number: int) -> list[dict[str, Any]]:
+        """The most preferred configurations that have not run: one, or a batch for later."""
+        count = 1 + len(history.running) // RUNNING_EACH if self.method.in_batches else 1
+        proposals = self._proposals(history, number, count)
+        new = (p for p in proposals if history.identity(p) not in history.configurations)
+        return list(islice(new, count)) or [self._unseen(history, number)]
+
+    def _proposals(self, history: History, number: int, count: int = 1) -> Iterator[dict[str, Any]]:
+        """Configurations in order of preference; the caller passes over those that have run.
+
+        Args:
+            history: The trials so far.
+            number: The trial's that is to begin.
+            count: For how many trials they are; of several, each is chosen beside those before it.
+        """
         search = self._search(history, number)
         point = self._warm_up(search)
         if point is not None:
             yield self.pipeline.cube.decode(point)
         elif self.method.score is not None:
-            for candidate in self._maximizers(search, self.method.score(search)):
+            candidates = self._maximizers(search, self.method.score(search))
+            for candidate in candidates if count == 1 else self._in_turn(search, candidates, count):
                 self._fitted = search.fitted
                 yield candidate.params
+
+    def _in_turn(
+        self, search: Search, candidates: Iterator[Candidate], count: int
+    ) -> Iterator[Candidate]:
+        """A batch of the candidates that have not run."""
+        history, pending = search.history, search.X_pending
+        assert pending is not None
+        new = [c for c in candidates if history.identity(c.params) not in history.configurations]
+        if new:
+            X = torch.from_numpy(self.pipeline.cube.encode([c.params for c in new]))
+            improvement = LogPendingEI(
+                search.objective, search.best_f, pending, seed=search.trial_seed
+            )
+            yield from in_turn(new, X, improvement, count)
 
     def _search(self, history: History, number: int) -> Search:
         """The state of the search: that which was just checked for this trial, or a new one."""
@@ -279,7 +326,7 @@ class EEIPUSampler(BaseSampler):
         search = self._search(history, len(study.get_trials(deepcopy=False)))
         if self._warm_up(search) is not None:
             return
-        with _threads_for(len(history)):
+        with self._threads_for(history):
             if price is not None:
                 self._check_price(search, price)
             if self.method.is_careful:

@@ -8,7 +8,7 @@ A few very bad values would leave the model no resolution among the good ones, s
 drawn in wherever left-out values are then predicted better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 
 import numpy as np
@@ -85,6 +85,20 @@ class ObjectiveModel(Model):
         believer = copy(self)
         believer._gp = self._gp.believing(X)
         return believer
+
+    def beside(self, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """From points `m x d` to their means and variances, `m`, and covariances with `C`.
+
+        What `C` (`c x d`) shares with the data is computed once for all calls; the covariances
+        are `m x c`.
+        """
+        whitened = self._gp.whitened(C)
+
+        def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            mean, variance, covariance = self._gp.posterior_beside(X, C, whitened)
+            return mean[0], variance[0], covariance[0]
+
+        return moments
 
     def _best(self, X: Tensor, values: Tensor) -> float:
         observed = ~values.isnan()

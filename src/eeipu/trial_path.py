@@ -4,6 +4,7 @@ import math
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -52,6 +53,11 @@ class TrialPath:
 
     def __post_init__(self) -> None:
         self.args = self.inputs
+
+    @cached_property
+    def declared(self) -> tuple[float, ...]:
+        """What each call declares to cost; 0 where that is measured, or depends on what it gets."""
+        return tuple(map(_declared, self.calls))
 
     @property
     def next(self) -> StageCall:
@@ -170,6 +176,13 @@ class TrialPath:
             f"the stage {stage.name!r} {what} {self.deaths} times in a row, the last time after "
             f"{event.elapsed_s:.3g} s: {event.error}"
         )
+
+
+def _declared(call: StageCall) -> float:
+    try:
+        return call.stage.declared_cost(call.params) or 0.0
+    except Exception:
+        return 0.0  # the call will fail, and say why
 
 
 def _charged(run: StageRun, call: StageCall, load_s: float) -> StageRun:

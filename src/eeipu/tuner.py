@@ -72,7 +72,8 @@ class Tuner:
         device: Where the models are fitted, `"cpu"` or a GPU such as `"cuda"`; see `EEIPUSampler`.
         executor: Where stages run: `"processes"` on this machine, `"threads"` of this process, any
             `concurrent.futures.Executor`, or a function that makes one, which is called again when
-            a worker's death has broken it. `None` is this thread, or processes where
+            a worker's death has broken it; or a pool of eeipu's, which knows its own size (see
+            `eeipu.executors.simulated_pool`). `None` is this thread, or processes where
             `max_parallel` is more than one.
         max_parallel: How many stage calls run at once.
         callbacks: Called as `callback(study, trial)` after every trial; one that calls
@@ -290,6 +291,8 @@ class Tuner:
             stoppable(self.study),
             self._pool() as pool,
         ):
+            if isinstance(self.study.sampler, EEIPUSampler):
+                self.study.sampler.beside_workers = pool.size > 1
             driver = Driver(
                 self._trials,
                 pool=pool,

@@ -21,7 +21,7 @@ from eeipu.stages import Stage
 
 __all__ = ["ExecutorLike", "check_executor", "needs_directory", "open_pool", "temporary_cache"]
 
-ExecutorLike = Literal["processes", "threads"] | Executor | Callable[[], Executor]
+ExecutorLike = Literal["processes", "threads"] | Executor | Callable[[], Executor] | Pool
 
 # How much of the free disk outputs may take for the time of a process.
 DISK_SHARE = 0.25
@@ -34,10 +34,10 @@ def check_executor(executor: ExecutorLike | None) -> None:
         ConfigurationError: It is not.
     """
     known = executor is None or executor in ("processes", "threads")
-    if not (known or isinstance(executor, Executor) or callable(executor)):
+    if not (known or isinstance(executor, Executor | Pool) or callable(executor)):
         raise ConfigurationError(
             f'executor must be "processes", "threads", a concurrent.futures.Executor, a function '
-            f"that makes one, or None, but got {executor!r}."
+            f"that makes one, a pool of eeipu's, or None, but got {executor!r}."
         )
 
 
@@ -45,6 +45,8 @@ def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
     """Whether workers may be other processes, which see no cache in memory."""
     if executor is None:
         return max_parallel > 1
+    if isinstance(executor, Pool):
+        return not executor.shares_memory
     return executor != "threads" and not isinstance(executor, ThreadPoolExecutor)
 
 
@@ -58,7 +60,7 @@ def open_pool(
 
     Args:
         executor: As a tuner takes it; `None` stands for this thread, or for processes where
-            several stage calls are to run at once.
+            several stage calls are to run at once. A pool is taken as it is.
         max_parallel: How many.
         stages: What they run.
         cache: Where outputs are.
@@ -69,6 +71,8 @@ def open_pool(
     """
     if executor is None and max_parallel == 1:
         return InlinePool(cache)
+    if isinstance(executor, Pool):
+        return executor
     if executor in (None, "processes"):
         executor = partial(ProcessExecutor, max_parallel, gpus=_gpus(stages, max_parallel))
     elif executor == "threads":
