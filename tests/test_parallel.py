@@ -420,3 +420,153 @@ def test_a_stage_that_needs_more_gpus_than_there_are(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(eeipu.ConfigurationError, match=r"'train' needs 1 GPUs.*there are 0"):
         tuner_of(Pipeline([train])).run(1.0)
+
+
+# --- Scripts and what they define
+
+MODEL_SCRIPT = """
+import sys
+from pathlib import Path
+from eeipu import Float, Int, Pipeline, Tuner, stage
+
+class Model:
+    def __init__(self, size):
+        self.size = size
+
+@stage(space={"size": Int(1, 2)})
+def train(data, *, size):
+    Path(sys.argv[1], f"{size}").open("a").write("x")
+    return Model(size)
+
+@stage(space={"y": Float(0.0, 1.0)})
+def score(model, *, y):
+    assert type(model) is Model
+    return model.size + y
+
+tuner = Tuner(Pipeline([train, score]), budget=1e3, method="random", max_parallel=2, seed=0)
+study = tuner.run(1.0, max_trials=6, progress=False)
+print([trial.state.name for trial in study.trials].count("COMPLETE"))
+"""
+
+
+def test_outputs_of_a_script_s_own_classes_are_kept(tmp_path):
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(MODEL_SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(calls)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["6"]
+    assert "could not be kept" not in ran.stderr
+    assert [path.read_text() for path in calls.iterdir()] == ["x"] * len(list(calls.iterdir()))
+
+
+INTERRUPTED_SCRIPT = """
+import sys, time
+from pathlib import Path
+from eeipu import Float, Pipeline, Tuner, stage
+
+@stage(space={"x": Float(0.0, 1.0)})
+def train(data, *, x):
+    Path(sys.argv[1], "begun").touch()
+    time.sleep(1.0)
+    return x
+
+tuner = Tuner(Pipeline([train]), budget=1e3, method="random", max_parallel=2)
+study = tuner.run(1.0, progress=False)
+print(sorted({trial.state.name for trial in study.trials}))
+"""
+
+
+def test_ctrl_c_in_a_terminal_lets_running_stages_end(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED_SCRIPT)
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (tmp_path / "begun").exists():
+        assert driver.poll() is None
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to workers too
+    printed, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 0
+    assert "COMPLETE" in printed
+    assert "RUNNING" not in printed
+
+
+def test_a_stage_that_cannot_be_sent_is_named_before_anything_starts():
+    lock = threading.Lock()
+
+    @stage(space={"x": Float(0.0, 1.0)}, version="1")
+    def train(data, *, x):
+        with lock:
+            return x
+
+    before = psutil.Process().children()
+    with pytest.raises(eeipu.PipelineError, match=r"'train' cannot be sent.*threads"):
+        tuner_of(Pipeline([train])).run(1.0)
+    _, alive = psutil.wait_procs(set(psutil.Process().children()) - set(before), timeout=10)
+    assert not [each for each in alive if "popen_loky" in " ".join(each.cmdline())]
+
+
+def test_a_stage_may_use_joblib_in_a_worker():
+    @stage(space={"x": Float(0.0, 1.0)}, version="1")
+    def train(data, *, x):
+        from joblib import Parallel, delayed
+
+        return float(sum(Parallel(n_jobs=2)(delayed(abs)(k) for k in range(3))))
+
+    study = tuner_of(Pipeline([train])).run(1.0, max_trials=2, progress=False)
+    assert study.best_value == 3.0
+
+
+# --- Limits and the budget
+
+
+def test_each_attempt_has_the_whole_time_limit(tmp_path):
+    def act(x, calls):
+        time.sleep(0.6)
+        if calls <= 2:
+            raise eeipu.TransientError("the connection was lost")
+
+    pipeline = diary(tmp_path, act, timeout=1.5, retries=2)
+    study = tuner_of(pipeline, point()).run(1.0, max_trials=1, progress=False)
+    assert study.trials[0].value == 2.0
+    assert len(list(tmp_path.glob("prep*"))) == 3
+
+
+def test_no_trial_begins_that_running_ones_leave_no_budget_for(tmp_path):
+    pipeline = diary(tmp_path, lambda x, calls: time.sleep(0.2))
+    tuner = tuner_of(pipeline, budget=1.1, executor="threads", max_parallel=3, cache=None)
+    study = tuner.run(1.0, progress=False)
+    # Three begin before anything is known, and three more while the first three were 0.2 s each.
+    assert len(study.trials) == 6
+    assert tuner.spent < 1.1 + 0.4
+
+
+def test_a_configuration_that_was_being_chosen_when_a_run_failed_is_not_left_running(tmp_path):
+    is_choosing = threading.Event()
+
+    class Slow(eeipu.EEIPUSampler):
+        def sample_relative(self, study, trial, search_space):
+            if trial.number == 1:
+                is_choosing.set()
+                time.sleep(0.3)
+            return super().sample_relative(study, trial, search_space)
+
+    def fail(study, trial):
+        raise RuntimeError("a callback's bug")
+
+    pipeline = diary(tmp_path, lambda x, calls: is_choosing.wait(30))
+    sampler = Slow(pipeline, budget=1e3, seed=0)
+    tuner = tuner_of(pipeline, method=sampler, executor="threads", callbacks=[fail])
+    with pytest.raises(RuntimeError, match="a callback's bug"):
+        tuner.run(1.0, progress=False)
+    deadline = time.monotonic() + 30
+    while any(trial.state.name == "RUNNING" for trial in tuner.study.trials):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

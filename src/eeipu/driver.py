@@ -77,11 +77,13 @@ class Driver:
         self._left = math.inf
         self._reason: str | None = None
         self._has_cut = self._is_thinking = self._is_over = False
+        self._chosen: optuna.Trial | None = None
         self._paths: list[TrialPath] = []
         self._ready: list[TrialPath] = []
         self._running: dict[StageTask, tuple[TrialPath, float]] = {}
         self._making: set[str] = set()
         self._waiting: dict[str, list[TrialPath]] = defaultdict(list)
+        self._seconds: dict[str, tuple[float, int]] = {}  # a stage's name: in all, and in how many
         self._unwanted: set[str] = set()  # keys of trials that have ended
 
     def run(self, max_trials: int | None) -> str | None:
@@ -102,6 +104,8 @@ class Driver:
                 self._is_over = True
                 for path in list(self._paths):
                     self._cut(path)
+                if self._chosen is not None:  # and nobody has taken it
+                    self._trials.interrupt(self._chosen)
         if self._has_cut or (self._reason is None and self._interrupted.is_set() and self._is_due):
             return self._ledger.how_to_resume()
         return self._reason
@@ -132,23 +136,26 @@ class Driver:
 
     @property
     def _spent(self) -> float:
-        """What the budget has paid, and will have to pay for what is on its way, as far as known.
+        """What the budget has paid, and will have to pay for what is on its way.
 
-        That is the time that running calls have taken, and what calls to come declare.
+        That is what calls to come declare, or their stages have taken on average; for one that runs
+        now, the time that it has taken if that is more.
         """
         now = self._pool.now()
-        measured = (
-            now - began
-            for task, (_, began) in self._running.items()
-            if task.call.stage.cost is None
-        )
+        taken = {id(path): now - began for path, began in self._running.values()}
         due: dict[object, float] = {}
         for path in self._paths:
             for depth in range(len(path.runs), len(path.calls)):
                 call = path.calls[depth]
                 is_shared = self._cache is not None and call.stage.memoize
-                due[call.key if is_shared else (path, depth)] = path.declared[depth]
-        return math.fsum([self._trials.spent, *measured, *due.values()])
+                cost = path.declared[depth]
+                if call.stage.cost is None:
+                    seconds, count = self._seconds.get(call.stage.name, (0.0, 1))
+                    is_next = depth == len(path.runs)
+                    cost = max(seconds / count, taken.get(id(path), 0.0) if is_next else 0.0)
+                name = call.key if is_shared else (path, depth)
+                due[name] = max(due.get(name, 0.0), cost)
+        return math.fsum([self._trials.spent, *due.values()])
 
     def _start_what_can(self) -> None:
         # Those that are nearest to their end first: their results help to choose.
@@ -179,6 +186,7 @@ class Driver:
     def _begin_trial(self) -> tuple[optuna.Trial, dict[str, Any]]:
         with stoppable(self._trials.study):  # for samplers, which may run in another thread
             trial, params = self._trials.begin(self._cache, self._name)
+        self._chosen = trial
         if self._is_over:  # the run ended by an exception meanwhile
             self._trials.interrupt(trial)
         return trial, params
@@ -223,6 +231,7 @@ class Driver:
         path, _ = self._running.pop(event.task)
         self._making.discard(event.task.call.key)
         path.take(event, self._pool.now)
+        self._learn(path)
         try:
             self._ledger.record(path.trial, path.runs, path.lost)
             self._go_on(path)
@@ -233,6 +242,13 @@ class Driver:
             waiting.pass_over_kept(self._pool.now)
             self._go_on(waiting)
 
+    def _learn(self, path: TrialPath) -> None:
+        """Remember how long the stages take."""
+        if path.runs and path.runs[-1].cost is not None:
+            run = path.runs[-1]
+            seconds, count = self._seconds.get(run.name, (0.0, 0))
+            self._seconds[run.name] = seconds + (run.cost or 0.0), count + 1
+
     def _take_thought(self, thought: Thought) -> None:
         if isinstance(thought.error, SearchOver):
             self._reason = f"stopped: {thought.error}"
@@ -240,6 +256,7 @@ class Driver:
         if thought.error is not None:
             raise thought.error
         trial, params = thought.value
+        self._chosen = None
         try:
             calls = self._trials.pipeline.calls(params, self._upstream)
         except BaseException:

@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -226,16 +226,28 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
     return []
 
 
-def call_patiently(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun:
-    """Execute one call, again where it raises `TransientError`; all attempts are charged."""
+def call_patiently(
+    call: StageCall,
+    args: tuple[Any, ...],
+    clock: Clock,
+    *,
+    attempt: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> StageRun:
+    """Execute one call, again where it raises `TransientError`; all attempts are charged.
+
+    Args:
+        call: The call.
+        args: What it gets.
+        clock: Seconds that only grow.
+        attempt: What each attempt runs in.
+    """
     lost = 0.0
-    for _ in range(call.stage.retries + 1):
-        run = call_stage(call, args, clock)
-        if not run.is_transient:
+    for retries_left in range(call.stage.retries, -1, -1):
+        with attempt():
+            run = call_stage(call, args, clock)
+        if not run.is_transient or retries_left == 0:
             break
         lost += run.charged
-    else:
-        lost -= run.charged
     return replace(run, charged=lost + run.charged)
 
 

@@ -5,16 +5,18 @@ protocol 5, out of band). What a script or a notebook defines travels with its c
 A tensor on an accelerator travels without a device, as in a cache.
 """
 
+import inspect
 import io
 import pickle
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cloudpickle
 
 from eeipu.tensors import reduce_torch
 
-__all__ = ["dumps", "loads", "loads_apart", "segments"]
+__all__ = ["adopt_classes", "dumps", "loads", "loads_apart", "segments"]
 
 # Below this, a segment of its own costs more than copying the bytes into the pickle.
 _OUT_OF_BAND_BYTES = 4096
@@ -57,6 +59,26 @@ def loads_apart(parts: Sequence[Any]) -> Any:
     """The value of segments, in memory of its own: a stage may change what it gets."""
     first, *others = parts
     return pickle.loads(first, buffers=map(bytearray, others))  # noqa: S301 - as above
+
+
+def adopt_classes(functions: Iterable[Callable[..., Any]]) -> None:
+    """Have this worker's main module hold the classes of the driver's.
+
+    What a script or a notebook defines has no other home. A cache pickles the instances of a class
+    by its name, which driver and workers then all find.
+
+    Args:
+        functions: Functions that came from the driver; their globals are its main module's, as far
+            as they are used.
+    """
+    main = sys.modules["__main__"]
+    for function in functions:
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        if names.get("__name__") != "__main__" or names is vars(main):
+            continue
+        for name, value in list(names.items()):
+            if isinstance(value, type) and value.__module__ == "__main__":
+                setattr(main, name, value)
 
 
 def _pickled(value: Any, collect: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:

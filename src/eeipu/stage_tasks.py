@@ -5,22 +5,25 @@ none, or it does not keep the output, the output travels with the result and the
 """
 
 import faulthandler
+import multiprocessing
 import os
 import platform
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 from eeipu import parcels
 from eeipu.cache import StageCache
-from eeipu.errors import CacheMiss
+from eeipu.content import reason
+from eeipu.errors import CacheMiss, PipelineError
 from eeipu.execution import Clock, StageCall, StageRun, call_patiently, keep_output, number_of
 from eeipu.stages import Stage
 
@@ -28,6 +31,7 @@ __all__ = [
     "StageTask",
     "TaskResult",
     "has_output_apart",
+    "leave_interrupts_to_driver",
     "packed_job",
     "packed_task",
     "run_apart",
@@ -123,8 +127,8 @@ def _execute(
             return TaskResult(None)
         load_s, loaded = clock() - start, number_of(value)
         args = value if task.is_first else (value,)
-    with _ended_after(task.call.stage.timeout) if is_own_process else nullcontext():
-        run = call_patiently(task.call, args, clock)
+    timeout_s = task.call.stage.timeout if is_own_process else None
+    run = call_patiently(task.call, args, clock, attempt=partial(_ended_after, timeout_s))
     return TaskResult(run, load_s=load_s, loaded=loaded)
 
 
@@ -173,9 +177,21 @@ def _end_process(file: Any) -> None:
 
 
 def packed_job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
-    """All that workers in other processes need besides their tasks."""
+    """All that workers in other processes need besides their tasks.
+
+    Raises:
+        PipelineError: A stage cannot be sent to another process.
+    """
     for stage in stages:
         stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
+        try:
+            parcels.dumps(stage)
+        except Exception as error:
+            raise PipelineError(
+                f"stage {stage.name!r} cannot be sent to a worker process ({reason(error)}); what "
+                f'it uses has to be picklable, or run it with executor="threads".'
+            ) from error
+    # Once more, all together, since they share the globals of their module.
     return parcels.dumps(({stage.name: stage for stage in stages}, cache, _this_process()))
 
 
@@ -184,7 +200,8 @@ def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None]:
     """A worker opens the cache once, and its memory tier serves all tasks."""
     stages, cache, driver = parcels.loads(job)
     if driver == _this_process():  # a worker of Dask's may be a thread of the driver
-        stages = {name: replace(stage, timeout=None) for name, stage in stages.items()}
+        return {name: replace(stage, timeout=None) for name, stage in stages.items()}, cache
+    parcels.adopt_classes(stage.function for stage in stages.values())
     return stages, cache
 
 
@@ -203,6 +220,8 @@ def run_packed(job: bytes, packed: bytes) -> bytes:
 
     Bytes go in and out, so that what a notebook defines passes through any executor.
     """
+    if multiprocessing.current_process().name != "MainProcess":
+        leave_interrupts_to_driver()
     task, cache = _unpacked_task(job, packed)
     return parcels.dumps(_run(task, cache, hands_on=False))
 
@@ -247,6 +266,15 @@ def _unpacked_task(job: bytes, packed: bytes) -> tuple[StageTask, StageCache | N
 def _run(task: StageTask, cache: StageCache | None, *, hands_on: bool) -> TaskResult:
     with _threads(max(1, round(task.call.stage.num_cpus))):
         return run_task(task, cache, is_own_process=True, hands_on=hands_on)
+
+
+def leave_interrupts_to_driver() -> None:
+    """Have Ctrl-C, which a terminal sends to all of its processes, end no worker.
+
+    The driver lets running stages end, and ends its workers itself.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

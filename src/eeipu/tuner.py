@@ -54,7 +54,8 @@ class Tuner:
     Args:
         pipeline: What to tune.
         budget: What all trials together may cost, warm-up included: seconds, or the unit of
-            the declared costs. The trial that exceeds it is finished, and is the last.
+            the declared costs. The trial that exceeds it is finished, and is the last;
+            so are all that run beside it.
         direction: `"maximize"` or `"minimize"`.
         method: A name in `eeipu.methods.METHODS`, or any Optuna sampler.
         top_q: The outputs of this many best trials are kept and offered for reuse.

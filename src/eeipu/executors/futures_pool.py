@@ -106,13 +106,12 @@ class FuturesPool:
         self._renew = None if isinstance(executor, Executor) else executor
         self._executor = executor if isinstance(executor, Executor) else executor()
         self.shares_memory = isinstance(self._executor, ThreadPoolExecutor)
-        if cache is not None and cache.location is None and not self.shares_memory:
-            raise ConfigurationError(
-                "workers in other processes cannot reach a cache in memory; give the tuner a "
-                "StageCache(directory), or leave cache= out."
-            )
         self._cache = cache
-        self._job = b"" if self.shares_memory else packed_job(stages, cache)
+        try:
+            self._job = b"" if self.shares_memory else _job(stages, cache)
+        except BaseException:
+            self._shut_down(wait=False)
+            raise
         self._clock = clock
         self._thinker = ThreadPoolExecutor(1, thread_name_prefix="eeipu-search")
         self._thought: Future[Any] | None = None
@@ -212,8 +211,20 @@ class FuturesPool:
         if at_once:  # also on an executor that goes on: nobody wants the results any more
             for future in list(self._running):
                 future.cancel()
+        self._shut_down(wait=not at_once)
+
+    def _shut_down(self, *, wait: bool) -> None:
         if self._renew is not None:
-            self._executor.shutdown(wait=not at_once)
+            self._executor.shutdown(wait=wait)
+
+
+def _job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
+    if cache is not None and cache.location is None:
+        raise ConfigurationError(
+            "workers in other processes cannot reach a cache in memory; give the tuner a "
+            "StageCache(directory), or leave cache= out."
+        )
+    return packed_job(stages, cache)
 
 
 def _is_death(executor: Executor, error: BaseException) -> bool:

@@ -7,12 +7,13 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-import loky
-from loky.process_executor import ProcessPoolExecutor
+import joblib
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from eeipu.errors import ConfigurationError
 from eeipu.executors.futures_pool import StageExecutor
 from eeipu.scheduling import Resources
+from eeipu.stage_tasks import leave_interrupts_to_driver
 from eeipu.worker_processes import Runner, end_with
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
@@ -36,7 +37,7 @@ class ProcessExecutor(StageExecutor):
     def __init__(
         self, max_workers: int | None = None, *, gpus: Sequence[tuple[str, float]] = ()
     ) -> None:
-        cores = loky.cpu_count()
+        cores = joblib.cpu_count()
         count = cores if max_workers is None else max_workers
         if count < 1 or len(gpus) > count:
             raise ConfigurationError(
@@ -118,7 +119,7 @@ class _Worker:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1,
-                initializer=end_with,
+                initializer=_begin,
                 initargs=(Runner.here(),),
                 env={"CUDA_VISIBLE_DEVICES": self._devices},
             )
@@ -128,6 +129,12 @@ class _Worker:
         if self._pool is not None:
             self._pool.shutdown(kill_workers=kill)
             self._pool = None
+
+
+def _begin(runner: Runner) -> None:
+    """What a worker process does first."""
+    end_with(runner)
+    leave_interrupts_to_driver()
 
 
 def gpu_shares(devices: Sequence[str], num_gpus: float) -> list[tuple[str, float]]:
