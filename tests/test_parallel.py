@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -17,6 +18,7 @@ import eeipu
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.scheduling import Resources
+from eeipu.workers import temporary_cache
 
 
 def diary(folder, act=lambda x, calls: None, **options):
@@ -184,7 +186,9 @@ def test_an_output_that_cannot_travel_fails_its_trial_alone(tmp_path):
     tuner = tuner_of(Pipeline([prep, score]), {"prep.x": 0.9}, {"prep.x": 0.1})
     study = tuner.run(1.0, max_trials=2, progress=False)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
-    assert "cannot pickle" in study.trials[0].user_attrs["error"]
+    error = study.trials[0].user_attrs["error"]
+    assert "'prep' cannot be sent to another process" in error
+    assert 'executor="threads"' in error
 
 
 def test_workers_elsewhere_cannot_share_a_cache_in_memory():
@@ -300,6 +304,28 @@ def test_an_output_that_goes_missing_is_made_again(tmp_path):
     study = tuner.run(1.0, max_trials=1, progress=False)
     assert study.trials[1].value == 1.7
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_interrupt_that_a_stage_raises_itself_fails_its_trial(tmp_path):
+    def act(x, calls):
+        if x == 0.5:
+            raise KeyboardInterrupt
+
+    tuner = tuner_of(diary(tmp_path, act), point(), point(x=0.25))
+    study = tuner.run(1.0, max_trials=2, progress=False)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+
+
+def test_temporary_caches_of_the_dead_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    names = [f"eeipu-cache-of-{done.pid}-a", f"eeipu-cache-of-{os.getpid()}-b", "eeipu-mine"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    cache = temporary_cache()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*names[1:], Path(cache.location).name}
 
 
 @pytest.mark.parametrize(

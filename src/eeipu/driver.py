@@ -102,10 +102,11 @@ class Driver:
                         self._take(event)
             finally:
                 self._is_over = True
-                for path in list(self._paths):
-                    self._cut(path)
-                if self._chosen is not None:  # and nobody has taken it
-                    self._trials.interrupt(self._chosen)
+                with ExitStack() as ends:  # each is cut, also where another's storage fails
+                    for path in self._paths:
+                        ends.callback(self._cut, path)
+                    if self._chosen is not None:  # and nobody has taken it
+                        ends.callback(self._trials.interrupt, self._chosen)
         if self._has_cut or (self._reason is None and self._interrupted.is_set() and self._is_due):
             return self._ledger.how_to_resume()
         return self._reason

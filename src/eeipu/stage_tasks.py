@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -196,13 +196,16 @@ def packed_job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
 
 
 @lru_cache(maxsize=2)
-def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None]:
-    """A worker opens the cache once, and its memory tier serves all tasks."""
+def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None, bool]:
+    """The stages, the cache and whether this is the driver's own process.
+
+    A worker opens the cache once, and its memory tier serves all tasks.
+    """
     stages, cache, driver = parcels.loads(job)
     if driver == _this_process():  # a worker of Dask's may be a thread of the driver
-        return {name: replace(stage, timeout=None) for name, stage in stages.items()}, cache
+        return {name: replace(s, timeout=None) for name, s in stages.items()}, cache, True
     parcels.adopt_classes(stage.function for stage in stages.values())
-    return stages, cache
+    return stages, cache, False
 
 
 def _this_process() -> tuple[str, int]:
@@ -222,8 +225,13 @@ def run_packed(job: bytes, packed: bytes) -> bytes:
     """
     if multiprocessing.current_process().name != "MainProcess":
         leave_interrupts_to_driver()
-    task, cache = _unpacked_task(job, packed)
-    return parcels.dumps(_run(task, cache, hands_on=False))
+    stages, cache, is_here = _unpacked(job)
+    task = _unpacked_task(stages, packed)
+    result = _run(task, cache, limits_threads=not is_here, hands_on=False)
+    try:
+        return parcels.dumps(result)
+    except Exception as error:
+        return parcels.dumps(replace(result, run=_unsendable(result.run, error)))
 
 
 def run_apart(
@@ -240,10 +248,11 @@ def run_apart(
         The result, without its output where that is for a next call (see `has_output_apart`); and
         the segments of what the next call gets.
     """
-    task, cache = _unpacked_task(job, packed)
+    stages, cache, is_here = _unpacked(job)
+    task = _unpacked_task(stages, packed)
     if args is not None:
         task = replace(task, args=parcels.loads_apart(args))
-    result = _run(task, cache, hands_on=True)
+    result = _run(task, cache, limits_threads=not is_here, hands_on=True)
     run = result.run
     if run is None or not has_output_apart(task, result):
         return parcels.dumps(result), None
@@ -257,15 +266,27 @@ def has_output_apart(task: StageTask, result: TaskResult) -> bool:
     return not (task.is_last or run is None or run.error is not None or run.memoized)
 
 
-def _unpacked_task(job: bytes, packed: bytes) -> tuple[StageTask, StageCache | None]:
-    stages, cache = _unpacked(job)
+def _unpacked_task(stages: Mapping[str, Stage], packed: bytes) -> StageTask:
+    light: StageTask
     name, light = parcels.loads(packed)
-    return replace(light, call=replace(light.call, stage=stages[name])), cache
+    return replace(light, call=replace(light.call, stage=stages[name]))
 
 
-def _run(task: StageTask, cache: StageCache | None, *, hands_on: bool) -> TaskResult:
-    with _threads(max(1, round(task.call.stage.num_cpus))):
+def _run(
+    task: StageTask, cache: StageCache | None, *, limits_threads: bool, hands_on: bool
+) -> TaskResult:
+    count = max(1, round(task.call.stage.num_cpus))
+    with _threads(count) if limits_threads else nullcontext():
         return run_task(task, cache, is_own_process=True, hands_on=hands_on)
+
+
+def _unsendable(run: StageRun | None, error: Exception) -> StageRun:
+    assert run is not None, "what has no output can be sent"
+    message = (
+        f"the output of stage {run.name!r} cannot be sent to another process ({reason(error)}); "
+        f'return what can be pickled, or run with executor="threads".'
+    )
+    return replace(run, output=None, error=message)
 
 
 def leave_interrupts_to_driver() -> None:

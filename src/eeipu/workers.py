@@ -6,9 +6,12 @@ import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 from eeipu.cache import StageCache
@@ -22,6 +25,8 @@ from eeipu.stages import Stage
 __all__ = ["ExecutorLike", "check_executor", "needs_directory", "open_pool", "temporary_cache"]
 
 ExecutorLike = Literal["processes", "threads"] | Executor | Callable[[], Executor] | Pool
+
+_PREFIX = "eeipu-cache-of-"
 
 # How much of the free disk outputs may take for the time of a process.
 DISK_SHARE = 0.25
@@ -105,12 +110,23 @@ def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]
 
 def temporary_cache() -> StageCache:
     """A cache in a directory that is removed when nobody holds the cache any more."""
-    folder = tempfile.mkdtemp(prefix="eeipu-")
+    _clear_after_the_dead()
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
     # It does not outlive this process, much less a power failure.
     max_bytes = DISK_SHARE * shutil.disk_usage(folder).free
     cache = StageCache(folder, max_bytes=max_bytes, durable=False)
     weakref.finalize(cache, _remove, folder, os.getpid())
     return cache
+
+
+def _clear_after_the_dead() -> None:
+    """Remove the temporary caches of this user's processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):  # it may just have gone
+            is_mine = folder.stat().st_uid == os.getuid()
+            if is_mine and pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: str, owner: int) -> None:

@@ -170,16 +170,20 @@ class FuturesPool:
             return Thought(error=error) if error is not None else Thought(future.result())
         running = self._running.pop(future)
         elapsed_s = self.now() - running.began
-        try:
-            returned = future.result()
-            is_packed = isinstance(returned, bytes)
-            result: TaskResult = parcels.loads(returned) if is_packed else returned
-        except (Exception, CancelledError) as error:
-            if _is_death(running.executor, error):
-                return self._died(running, error, elapsed_s)
-            ended = Ended(running.task, error=error, elapsed_s=elapsed_s)
-        else:
+        error = _error_of(future)
+        if error is None:
+            try:
+                returned = future.result()
+                is_packed = isinstance(returned, bytes)
+                result: TaskResult = parcels.loads(returned) if is_packed else returned
+            except Exception as raised:  # what came cannot be made a value here
+                error = raised
+        if error is None:
             ended = Ended(running.task, result, elapsed_s=elapsed_s)
+        elif _is_death(running.executor, error):
+            return self._died(running, error, elapsed_s)
+        else:
+            ended = Ended(running.task, error=error, elapsed_s=elapsed_s)
         self._suspects.discard(running.task.call.key)
         return ended
 
@@ -225,6 +229,14 @@ def _job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
             "StageCache(directory), or leave cache= out."
         )
     return packed_job(stages, cache)
+
+
+def _error_of(future: "Future[Any]") -> BaseException | None:
+    """What a call has raised, whatever it is: a stage may raise `KeyboardInterrupt` too."""
+    try:
+        return future.exception()
+    except CancelledError as error:
+        return error
 
 
 def _is_death(executor: Executor, error: BaseException) -> bool:
