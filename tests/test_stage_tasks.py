@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eeipu import Float, Pipeline, StageCache, parcels, stage
+from eeipu import Float, Pipeline, StageCache, parcels, stage, stage_tasks
 from eeipu.stage_tasks import (
     StageTask,
     _ended_after,
@@ -63,9 +63,17 @@ def apart(pipeline, task, cache=None):
     return result, None if output is None else parcels.loads_apart(output)
 
 
-def test_a_task_runs_on_the_threads_that_its_stage_declares():
+def test_a_task_runs_on_the_threads_that_its_stage_declares(monkeypatch):
+    processes = iter([("driver's", 1), ("worker's", 2)])
+    monkeypatch.setattr(stage_tasks, "_this_process", lambda: next(processes))
     pipeline = pipeline_of(num_cpus=3)
     assert run(pipeline, task_of(pipeline)).run.output == [1.0, "3"]
+
+
+def test_a_worker_in_the_drivers_process_leaves_its_threads_alone(monkeypatch):
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    pipeline = pipeline_of(num_cpus=3)
+    assert run(pipeline, task_of(pipeline)).run.output == [1.0, "1"]
 
 
 def test_a_worker_in_the_drivers_process_does_not_end_it():
