@@ -502,24 +502,49 @@ def test_code_of_installed_packages_is_named_and_not_followed():
 
 
 def test_a_global_that_cannot_be_hashed_asks_for_a_version(project):
-    main = (
-        "import threading\n\nLOCK = threading.Lock()\n\ndef f(data):\n    with LOCK:\n        pass"
-    )
-    with pytest.raises(PipelineError, match=r"f has the global LOCK.*cannot be hashed.*version="):
+    main = "STREAM = (x for x in [1])\n\ndef f(data):\n    return next(STREAM)"
+    with pytest.raises(PipelineError, match=r"f has the global STREAM.*cannot be hashed.*version="):
         code_fingerprint(project(main=main).f)
 
 
 def test_a_member_that_cannot_be_hashed_asks_for_a_version(project):
-    main = "import threading\n\nMade = type('Made', (), {'lock': threading.Lock()})\n\n"
-    main += "def f(data):\n    return Made.lock"
-    with pytest.raises(PipelineError, match=r"Made has members that cannot be hashed.*version="):
+    main = "Made = type('Made', (), {'stream': (x for x in [1])})\n\n"
+    main += "def f(data):\n    return Made.stream"
+    with pytest.raises(PipelineError, match=r"Made has the attribute stream.*hashed.*version="):
         code_fingerprint(project(main=main).f)
 
 
-def test_a_function_that_dispatches_by_type_asks_for_a_version(project):
-    main = "import functools\n\n@functools.singledispatch\ndef f(data):\n    return data"
-    with pytest.raises(PipelineError, match="version="):
-        code_fingerprint(project(main=main).f)
+DISPATCHING = """
+    import functools
+
+    @functools.singledispatch
+    def f(data):
+        return data
+
+    @f.register
+    def _(data: int):
+        return {}
+
+    def g(data):
+        return f(data)
+
+    TABLE = [f]
+
+    def h(data):
+        return TABLE[0](data)
+"""
+
+
+@pytest.mark.parametrize("name", ["f", "g", "h"])
+def test_a_function_that_dispatches_by_type_counts_by_what_it_leads_to(project, name):
+    def fingerprint(value, *, called=False):
+        main = project(main=textwrap.dedent(DISPATCHING).format(value))
+        if called:
+            main.f(1.0)
+        return code_fingerprint(getattr(main, name))
+
+    assert fingerprint(1) == fingerprint(1, called=True)
+    assert fingerprint(1) != fingerprint(2)
 
 
 @pytest.mark.parametrize(
