@@ -408,6 +408,16 @@ def test_what_a_module_used_as_a_whole_imports_counts(project, line, use):
         ("from importlib import import_module as m\n    return m('tools')", "m"),
         ("import sys\n    return getattr(sys.modules[__name__], data)()", "sys.modules"),
         ("return Base.__subclasses__()[0]()", "Base.__subclasses__"),
+        ("import sys\n    return getattr(sys, 'modules')", "sys"),
+        (
+            "import pkgutil\n    return pkgutil.resolve_name('tools:g')(data)",
+            "pkgutil.resolve_name",
+        ),
+        ("from pydoc import locate\n    return locate('tools.g')(data)", "locate"),
+        ("import runpy\n    return runpy.run_module('tools')", "runpy.run_module"),
+        ("import importlib.util as u\n    return u.module_from_spec(data)", "u.module_from_spec"),
+        ("import hydra\n    return hydra.utils.instantiate(data)", "hydra.utils.instantiate"),
+        ("return f.__globals__['g'](data)", "f.__globals__"),
     ],
 )
 def test_code_that_is_looked_up_by_a_string_asks_for_a_version(project, line, name):
@@ -655,3 +665,203 @@ def test_an_error_deep_in_a_table_of_functions_is_told_as_it_is(project):
         value_digest(project(main=main).TABLE)
     with pytest.raises(PipelineError, match=r"source of <lambda>"):
         code_fingerprint(project(main=main).f)
+
+
+# --- classes that libraries make ----------------------------------------------------------------
+
+ATTRS = {
+    "a class": "@attrs.define\nclass A:\n    x: int = {}",
+    "an old class": "@attr.s\nclass A:\n    x = attr.ib(default={})",
+    "an instance": "@attrs.frozen\nclass B:\n    x: int = {}\n\nA = B().__class__",
+    "a class made by a call": "A = attrs.make_class('A', {{'x': attrs.field(default={})}})",
+}
+
+
+@pytest.mark.parametrize("kind", ATTRS)
+def test_classes_of_attrs_have_fingerprints(project, kind):
+    def fingerprint(value):
+        main = f"import attr\nimport attrs\n\n{ATTRS[kind].format(value)}\n\na = A()\n\n"
+        main += "def f(data):\n    return A().x + a.x"
+        return code_fingerprint(project(main=main).f)
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_class_that_a_library_makes_by_a_call_asks_for_a_version(project):
+    main = (
+        "from pydantic import create_model\n\nModel = create_model('Model', k=(float, 2.0))\n\n"
+        "def f(data):\n    return Model().k"
+    )
+    with pytest.raises(PipelineError, match=r"Model was made by a call.*pydantic.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+@pytest.mark.parametrize("rebuild", ["", "Outer.model_rebuild()"])
+def test_a_hint_in_quotes_is_followed(project, rebuild):
+    def fingerprint(value):
+        main = (
+            "from pydantic import BaseModel\n\nclass Outer(BaseModel):\n    inner: 'list[Inner]'\n"
+            f"\nclass Inner(BaseModel):\n    k: float = {value}\n\n{rebuild}\n\n"
+            "def f(data):\n    return Outer(inner=[{}]).inner[0].k"
+        )
+        return code_fingerprint(project(main=main).f)
+
+    assert fingerprint(1.0) == fingerprint(1.0)
+    assert fingerprint(1.0) != fingerprint(2.0)
+
+
+# --- packages that are installed ----------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(project, tmp_path, monkeypatch):
+    """As `project`, for modules of a package that is installed: `main` imports `package.stages`."""
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    (tmp_path / "site-packages" / "package").mkdir(parents=True)
+
+    def write(main="from package.stages import f", **sources):
+        for name, source in sources.items():
+            path = tmp_path / "site-packages" / "package" / f"{name}.py"
+            path.write_text(textwrap.dedent(source))
+        for name in [n for n in sys.modules if n.partition(".")[0] == "package"]:
+            del sys.modules[name]
+        return project(main=main)
+
+    yield write
+    for name in [n for n in sys.modules if n.partition(".")[0] == "package"]:
+        del sys.modules[name]
+
+
+STAGES = (
+    "from package.helper import scale\n\ndef local(x):\n    return x + {}\n\n"
+    "def f(data):\n    return local(scale(data))"
+)
+
+
+def test_the_installed_package_that_a_stage_is_in_is_followed(installed):
+    def fingerprint(local, scale):
+        helper = f"def scale(x):\n    return {scale} * x"
+        main = installed(stages=STAGES.format(local), helper=helper)
+        return code_fingerprint(main.f)
+
+    assert fingerprint(1, 2) == fingerprint(1, 2)
+    assert len({fingerprint(*each) for each in [(1, 2), (2, 2), (1, 3)]}) == 3
+
+
+def test_an_installed_package_that_a_stage_is_not_in_is_not_followed(installed):
+    def fingerprint(local):
+        main = "from package.stages import f as g\n\ndef f(data):\n    return g(data)"
+        helper = "def scale(x):\n    return x"
+        return code_of(installed(main=main, stages=STAGES.format(local), helper=helper).f)
+
+    assert fingerprint(1) == fingerprint(2)
+    assert "package" in fingerprint(1).packages
+
+
+def test_an_import_in_a_function_does_not_load_an_installed_package(installed):
+    main = "def f(data):\n    from package.heavy import g\n    return g(data)"
+    f = installed(main=main, heavy="raise AssertionError('loaded')").f
+    found = code_of(f)
+    assert "package.heavy" not in sys.modules
+    assert "package" in found.packages
+
+
+def test_whether_an_installed_package_is_loaded_does_not_matter(installed):
+    main = "def f(data):\n    from package.heavy import K\n    return K"
+    f = installed(main=main, heavy="K = 1").f
+    before = code_fingerprint(f)
+    assert f(0) == 1
+    assert code_fingerprint(f) == before
+
+
+def test_an_import_in_a_function_that_raises_does_not_prevent_a_fingerprint(project):
+    main = "def f(data):\n    if data:\n        import evil\n    return data"
+
+    def fingerprint(evil):
+        return code_fingerprint(project(main=main, evil=evil).f)
+
+    broken = fingerprint("raise RuntimeError('needs a GPU')")
+    assert broken == fingerprint("import sys\nsys.exit(1)")
+    assert broken != fingerprint("X = 1")
+
+
+# --- values that count by their type, or by what they lead to -----------------------------------
+
+NO_INPUT = {
+    "a lock": "threading.Lock()",
+    "a reentrant lock": "threading.RLock()",
+    "a thread's own values": "threading.local()",
+    "an event": "threading.Event()",
+    "a lock of processes": "multiprocessing.Lock()",
+    "an executor": "concurrent.futures.ThreadPoolExecutor(1)",
+    "a stream": "sys.stdout",
+    "a file that is written": "open(os.devnull, 'w')",
+    "a console": "rich.console.Console()",
+    "the environment": "os.environ",
+}
+
+
+@pytest.mark.parametrize("kind", NO_INPUT)
+def test_what_holds_no_input_of_a_computation_counts_by_its_type(project, kind):
+    main = (
+        "import concurrent.futures, multiprocessing, os, rich.console, sys, threading\n\n"
+        f"it = {NO_INPUT[kind]}\n\nclass A:\n    own = it\n\ndef f(data):\n    return it, A"
+    )
+    first = project(main=main)
+    before = code_fingerprint(first.f)
+    again = project(main=main)
+    assert code_fingerprint(again.f) == before
+    for module in (first, again):
+        if kind == "a file that is written":
+            module.it.close()
+
+
+def test_a_file_that_is_read_asks_for_a_version(project):
+    main = "it = open(__file__)\n\ndef f(data):\n    return it.read()"
+    module = project(main=main)
+    with module.it, pytest.raises(PipelineError, match=r"global it, which cannot.*version="):
+        code_fingerprint(module.f)
+
+
+def test_a_lock_of_ones_own_counts_with_its_code(project):
+    main = (
+        "from concurrent.futures import Executor\n\nclass Own(Executor):\n"
+        "    def submit(self, *_):\n        return {}\n\nit = Own()\n\ndef f(data):\n    return it"
+    )
+    one, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 2))
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    "value", ["contextvars.ContextVar('it', default={})", "types.MappingProxyType({{'x': {}}})"]
+)
+def test_what_only_shows_another_value_counts_by_that(project, value):
+    main = f"import contextvars, types\n\nit = {value}\n\ndef f(data):\n    return it"
+    one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 1, 2))
+    assert one == again != other
+
+
+@pytest.mark.parametrize(
+    ("layout", "position"),
+    [
+        ("{{\n    'a': lambda x: x + {},\n    'b': lambda x: x,\n}}", "'a'"),
+        ("{{'a': lambda x: x + {}, 'b': lambda x: x}}", "'a'"),
+        ("[\n    lambda x: x,\n    lambda x: (x\n        + {})]", "1"),
+    ],
+)
+def test_lambdas_in_tables_have_fingerprints(project, layout, position):
+    def fingerprint(value):
+        main = f"TABLE = {layout.format(value)}\n\ndef f(data):\n    return TABLE[{position}](data)"
+        return code_fingerprint(project(main=main).f)
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_union_of_types_is_a_value(project):
+    main = "Number = int | {}\n\ndef f(data):\n    return isinstance(data, Number)"
+    one, again, other = (
+        code_fingerprint(project(main=main.format(x)).f) for x in ("str", "str", "float")
+    )
+    assert one == again != other

@@ -67,7 +67,8 @@ def maker(part: type, home: Home) -> type | None:
 
     What it keeps, and where, only its author knows.
     """
-    for each in {*part.__mro__, *type(part).__mro__}:
+    kinds = (*inspect.getmro(part), *inspect.getmro(type(part)))
+    for each in kinds:
         is_python = each.__module__.partition(".")[0] in sys.stdlib_module_names
         if not (is_python or home.owns(each)):
             return each

@@ -378,4 +378,4 @@ def _is_folder(code: Any) -> bool:
 
 
 def _title(code: Any) -> str:
-    return getattr(code, "__qualname__", None) or getattr(code, "__name__", repr(code))
+    return str(getattr(code, "__qualname__", None) or getattr(code, "__name__", repr(code)))

@@ -176,7 +176,7 @@ class _Text:
         self._source = text
         self._file = file
         self.tree = ast.parse(text)
-        self._functions: dict[tuple[int, str], ast.AST] = {}
+        self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self._lambdas: list[ast.Lambda] = []
         self._classes: dict[str, list[ast.ClassDef]] = {}
         for node, path in _definitions(self.tree):
@@ -220,8 +220,8 @@ class _Text:
         # What decorates a function shows in the object that the name stands for; what is inside
         # a definition is part of it.
         definition = copy.copy(node)
-        definition.decorator_list = []  # type: ignore[attr-defined]
-        return ast.Module([definition], [])  # type: ignore[list-item]
+        definition.decorator_list = []
+        return ast.Module([definition], [])
 
     def _lambda(self, code: CodeType) -> ast.AST:
         on_line = [each for each in self._lambdas if each.lineno == code.co_firstlineno]
@@ -271,7 +271,7 @@ def _holds(node: ast.expr, place: tuple[int | None, int | None, int | None, int 
     """Whether a place (first line, last line, first column, last column) is in an expression."""
     line, end_line, column, end_column = place
     begin, end = (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
-    return begin <= (line, column) and (end_line, end_column) <= end  # type: ignore[operator]
+    return begin <= (line, column) and (end_line, end_column) <= end
 
 
 def _unplaced(code: CodeType) -> CodeType:

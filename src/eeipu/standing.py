@@ -52,7 +52,8 @@ _LOOKUP_ATTRIBUTES = {"__globals__", "__subclasses__"}
 _SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
 _SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
 
-_DISPATCHER = functools.singledispatch(repr).__code__
+_dispatcher: Any = functools.singledispatch(repr)  # of which every one has the same code
+_DISPATCHER = _dispatcher.__code__
 
 # What holds no input of a computation, as far as it is a library's.
 _BY_TYPE = {
@@ -164,9 +165,10 @@ def name_of(value: Any, home: Home, uses: list[Any], packages: set[str]) -> tupl
         return ("os.environ",)
     if _is_stream(value):
         return ("a stream",)
-    if _counts_by_type(type(value)):
-        kind = name_of(type(value), home, uses, packages)
-        return None if kind is None else (f"a {kind[0]}",)
+    kind: Any = type(value)
+    if _counts_by_type(kind):
+        named = name_of(kind, home, uses, packages)
+        return None if named is None else (f"a {named[0]}",)
     return _name_of_installed(value)
 
 
@@ -224,5 +226,5 @@ def _is_stream(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)  # a program's types, asked for with each value
-def _counts_by_type(kind: type) -> bool:
+def _counts_by_type(kind: Any) -> bool:
     return any(f"{each.__module__}.{each.__qualname__}" in _BY_TYPE for each in kind.__mro__)
