@@ -190,6 +190,7 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
         except CacheMiss:
             continue
         load_s = clock() - start
+        cache.spare(c.key for c in calls[: depth - 1] if c.stage.memoize)
         runs = [
             StageRun(c.stage.name, c.key, memoized=True, saved=cache.cost(c.key) or 0.0)
             for c in calls[:depth]
