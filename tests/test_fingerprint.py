@@ -6,14 +6,14 @@ import linecache
 import os
 import sys
 import textwrap
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 import pytest
 
 from eeipu import Float, PipelineError, StageCache, stage
 from eeipu.execution import run_path, stage_calls
-from eeipu.fingerprint import code_fingerprint, code_of, value_digest, versions_of
+from eeipu.fingerprint import Look, code_fingerprint, code_of, value_digest, versions_of
 
 
 @pytest.fixture
@@ -865,3 +865,122 @@ def test_a_union_of_types_is_a_value(project):
         code_fingerprint(project(main=main.format(x)).f) for x in ("str", "str", "float")
     )
     assert one == again != other
+
+
+def test_what_validates_a_call_does_not_count_the_rest_of_its_module(project):
+    main = (
+        "import pydantic\n\nUNUSED = (x for x in [1])\n\n"
+        "@pydantic.validate_call(config={{'strict': {}}})\ndef g(x: {}):\n    return x * {}\n\n"
+        "def f(data):\n    return g(data)"
+    )
+    versions = [("True", "int", 1), ("False", "int", 1), ("True", "float", 1), ("True", "int", 2)]
+    found = [code_fingerprint(project(main=main.format(*each)).f) for each in versions]
+    assert len(set(found)) == 4
+    assert code_fingerprint(project(main=main.format(*versions[0])).f) == found[0]
+
+
+def test_what_a_module_makes_up_when_it_is_asked_is_asked_for_at_every_look(project):
+    tools = "K = [1]\n\ndef __getattr__(name):\n    return K[0]"
+    main = project(main="import tools\n\ndef f(data):\n    return tools.made_up", tools=tools)
+    before = code_of(main.f)
+    assert Look([before]).code_of(main.f, before).fingerprint == before.fingerprint
+    main.tools.K[0] = 2
+    assert Look([before]).code_of(main.f, before).fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (compile("lambda: 1", __file__, "eval"), "among its line's lambdas"),
+        (compile("def f(): pass", __file__, "exec"), "could not find it"),
+    ],
+)
+def test_code_that_is_not_in_its_file_asks_for_a_version(code, reason):
+    (inner,) = (each for each in code.co_consts if isinstance(each, CodeType))
+    with pytest.raises(PipelineError, match=rf"{reason}.*version="):
+        code_fingerprint(FunctionType(inner, globals()))
+
+
+def test_a_module_used_as_a_whole_that_has_no_python_source_asks_for_a_version(project):
+    module = project(main="import tools\n\ndef f(data):\n    return vars(tools)", tools="")
+    module.tools.__file__ = "tools.so"
+    with pytest.raises(PipelineError, match=r"source of tools.*tools\.so is not Python.*version="):
+        code_fingerprint(module.f)
+
+
+CHANGES = {
+    "a global": ("main.K = 2", "the global K"),
+    "a global changed in place": ("main.TABLE.append(2)", "the global TABLE"),
+    "a helper": ("main.g = main.h", "the global g"),
+    "a helper in another module": ("main.tools.g = main.h", "the global tools.g"),
+    "a global that hides one of Python's": ("main.len = main.h", "the global len"),
+    "the code of a helper": ("main.g.__code__ = main.h.__code__", None),
+    "a default": ("main.g.__defaults__ = (2,)", "the defaults"),
+    "a default by keyword": ("main.g.__kwdefaults__['z'] = 2", "the default z"),
+    "a closure value": ("main.around.__closure__[0].cell_contents = 2", "the closure value k"),
+    "an attribute of a function": ("main.g.x = 2", "the attribute x"),
+    "an attribute of a class": ("main.A.x = 2", "the attribute x"),
+    "an attribute of an object": ("main.a.y = 2", "the global a"),
+    "a method": ("main.A.m = main.h", None),
+    "a base": ("main.A.__bases__ = (main.C,)", None),
+    "a member of a module used as a whole": ("main.whole.K = 2", "the global K"),
+    "a new member of a module used as a whole": ("main.whole.L = 2", "the global L"),
+    "a function put into a library": ("main.json.g = main.h", "the global json.g"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_second_look_finds_what_a_first_one_would(project, change):
+    main = project(
+        main="""
+            import json
+            import tools
+            import whole
+
+            K = 1
+            TABLE = [1]
+
+            def closing(k):
+                return lambda x: x + k
+
+            around = closing(1)
+
+            def g(x, y=1, *, z=1):
+                return x + y + z
+
+            def h(x, y=1):
+                return x - y
+
+            class B:
+                pass
+
+            class C:
+                pass
+
+            class A(B):
+                x = 1
+
+                def m(self):
+                    return 1
+
+            a = A()
+            a.y = 1
+
+            def f(data):
+                values = K, TABLE, len(data), around(data), g(data), tools.g(data)
+                return values, A, a, vars(whole), json.g(data)
+        """,
+        tools="def g(x):\n    return x",
+        whole="K = 1",
+    )
+    before = code_of(main.f)
+    try:
+        assert Look([before]).code_of(main.f, before) is before
+        action, name = CHANGES[change]
+        exec(action, {"main": main})
+        after = Look([before]).code_of(main.f, before)
+        assert after.fingerprint != before.fingerprint
+        assert after.fingerprint == code_fingerprint(main.f)
+        assert name is None or name in after.changes_since(before)
+    finally:
+        vars(main.json).pop("g", None)

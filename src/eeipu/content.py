@@ -124,12 +124,21 @@ def _library_content(obj: Any) -> tuple[Any, ...] | None:
         return _table_content(obj)
     if sparse is not None and isinstance(obj, sparse.spmatrix | sparse.sparray):
         return _sparse_content(obj)
+    if isinstance(obj, _validators()):
+        # It holds all of a module; what the hints of its function name counts with the function.
+        return (type(obj), obj.function, obj.validate_return, obj.config_wrapper.config_dict)
     if isinstance(obj, np.ma.MaskedArray):
         return (type(obj), vars(obj).get("_optinfo"), obj.data, obj.mask, obj.fill_value)
     if isinstance(obj, np.ndarray) and type(obj) not in (np.ndarray, np.memmap):
         # joblib hashes an array's memory, and not what a subclass adds to it.
         return (type(obj), vars(obj), np.asarray(obj))
     return None
+
+
+def _validators() -> Any:
+    """The type of what `pydantic.validate_call` puts around a function."""
+    pydantic = sys.modules.get("pydantic._internal._validate_call")
+    return getattr(pydantic, "ValidateCallWrapper", ())
 
 
 def _python_content(obj: Any) -> tuple[Any, ...] | None:

@@ -83,12 +83,9 @@ class Home:
     def owns_by_name(self, name: str) -> bool:
         """Whether a module is the user's own, which need not be imported yet."""
         package = name.partition(".")[0]
-        if package == self.package or name in sys.modules:
+        if package == self.package or package in sys.modules:
             return self._owns_module(name)
-        try:
-            spec = importlib.util.find_spec(package)
-        except (ImportError, ValueError):  # a module without a spec, as a script has
-            return self._owns_module(package)
+        spec = importlib.util.find_spec(package)
         if spec is None:
             return False
         files = [spec.origin, *(spec.submodule_search_locations or ())]
