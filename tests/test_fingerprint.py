@@ -690,10 +690,58 @@ def test_classes_of_attrs_have_fingerprints(project, kind):
 
 def test_a_class_that_a_library_makes_by_a_call_asks_for_a_version(project):
     main = (
-        "from pydantic import create_model\n\nModel = create_model('Model', k=(float, 2.0))\n\n"
+        "import torch\n\nModel = type('Model', (torch.nn.Module,), {'k': 1})\n\n"
         "def f(data):\n    return Model().k"
     )
-    with pytest.raises(PipelineError, match=r"Model was made by a call.*pydantic.*version="):
+    with pytest.raises(PipelineError, match=r"Model has no source.*torch.*keeps.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+MODELS = [
+    ("k=(float, {})", "2.0", "5.0"),
+    ("k=({}, 2)", "int", "float"),
+    ("k=(float, pydantic.Field(2.0, gt={}))", "0", "1"),
+    ("k=(list, pydantic.Field(default_factory=lambda: [{}]))", "0", "1"),
+    ("_k=(float, pydantic.PrivateAttr({}))", "2.0", "5.0"),
+    ("__config__={{'strict': {}}}", "True", "False"),
+]
+
+
+@pytest.mark.parametrize(("field", "one", "other"), MODELS)
+def test_a_model_that_is_made_by_a_call_counts_by_its_fields(project, field, one, other):
+    main = (
+        "import pydantic\n\nModel = pydantic.create_model('Model', {})\n\n"
+        "def f(data):\n    return Model()"
+    )
+    found = [
+        code_fingerprint(project(main=main.format(field.format(value))).f)
+        for value in (one, one, other)
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_model_of_a_notebook_counts_by_its_fields():
+    source = """
+        from pydantic import BaseModel
+
+        class Settings(BaseModel):
+            k: float = {}
+
+        def f(data):
+            return Settings().k
+    """
+    one, again, other = (code_fingerprint(cell(source.format(x)).f) for x in (1.0, 1.0, 2.0))
+    assert one == again != other
+
+
+def test_a_model_with_validators_that_is_made_by_a_call_asks_for_a_version(project):
+    main = (
+        "import pydantic\n\ndef check(cls, value):\n    return value\n\n"
+        "Model = pydantic.create_model('Model', k=(int, 2), "
+        "__validators__={'check': pydantic.field_validator('k', mode='before')(check)})\n\n"
+        "def f(data):\n    return Model().k"
+    )
+    with pytest.raises(PipelineError, match=r"Model has no source.*pydantic.*version="):
         code_fingerprint(project(main=main).f)
 
 

@@ -257,10 +257,9 @@ class StageCache:
         _remember(self.place, self._tier, Entry(pending.header, segments))
 
     def spare(self, keys: Iterable[str]) -> None:
-        """Count a hit of entries that need not be loaded, since one made from them is there."""
+        """Count a hit of entries that need not be loaded, since one made from them was."""
         for key in keys:
-            if key in self:
-                self.place.store.mark(key, 0.0)
+            self.place.store.mark(key, 0.0)
 
     def cost(self, key: str) -> float | None:
         """The cost that produced the value under `key`; `None` if it is not known."""

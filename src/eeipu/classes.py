@@ -65,8 +65,13 @@ def free_variables(part: Any, home: Home) -> list[str]:
 def maker(part: type, home: Home) -> type | None:
     """The installed class, if there is one, that a class without source was made by or from.
 
-    What it keeps, and where, only its author knows.
+    What it keeps, and where, only its author knows; of pydantic's models, as far as they have no
+    validators, `members` does.
     """
+    validators = vars(part).get("__pydantic_decorators__")
+    kinds_of = getattr(validators, "__dataclass_fields__", ())
+    if kinds_of and not any(getattr(validators, each) for each in kinds_of):
+        return None
     kinds = (*inspect.getmro(part), *inspect.getmro(type(part)))
     for each in kinds:
         is_python = each.__module__.partition(".")[0] in sys.stdlib_module_names
@@ -83,6 +88,9 @@ def members(part: type) -> Iterator[tuple[str, Any]]:
             made_of = [getattr(each, name, None) for name in _FIELD]
             yield f"field {each.name}", made_of
     yield "options", repr(vars(part).get("__dataclass_params__"))
+    for kept in ("__pydantic_fields__", "__private_attributes__"):
+        for name, value in vars(part).get(kept, {}).items():
+            yield f"field {name}", [getattr(value, each, None) for each in value.__slots__]
     if issubclass(part, Enum):
         yield from _enumerated(part)
         return

@@ -202,9 +202,10 @@ class _Description:
         by = maker(code, self._home)
         if by is not None:
             raise UnreadableError(
-                f"{_title(code)} was made by a call, from {by.__module__}.{by.__qualname__}, and "
-                f"what that keeps of it is not known, so a change of it would go unseen; write it "
-                f"as a class statement in a module, or {REMEDY}"
+                f"the class {_title(code)} has no source (it was made by a call, or in a notebook "
+                f"without a method), and what {by.__module__}.{by.__qualname__} keeps of it is not "
+                f"known, so a change of it would go unseen; write it as a class statement in a "
+                f"module, or {REMEDY}"
             )
         return False
 
