@@ -165,3 +165,14 @@ def test_costs_that_are_all_zero_are_all_alike():
 
     assert mean.abs().max() < 1e-6
     assert std.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "columns"), [("own", [(0,), (1,)]), ("upstream", [(0,), (0, 1)])]
+)
+def test_the_inputs_of_all_stages_can_be_prescribed(inputs, columns):
+    X = torch.rand(12, 2, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    # The second stage's cost has to do with nothing of its own.
+    model = StageCostModel(X, torch.stack([X[:, 0], X[:, 0]]).T, [[0], [1]], inputs=inputs)
+
+    assert model.columns == columns

@@ -460,6 +460,15 @@ def test_a_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
     assert set(map(str, wanted)) <= set(synced)
 
 
+def test_what_need_not_survive_a_power_failure_does_not_wait_for_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    cache = pickle.loads(pickle.dumps(StageCache(tmp_path / "cache", durable=False)))
+    cache.put(KEY, 1)
+    assert cache.get(KEY) == 1
+    assert synced == []
+
+
 # --- many processes ---------------------------------------------------------------------------
 
 

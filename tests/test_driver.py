@@ -9,7 +9,8 @@ import pytest
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
-import eeipu.driver
+import eeipu.execution
+import eeipu.ledger
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.driver import interruptible
 
@@ -280,7 +281,7 @@ def constant(*, a):
 
 
 def test_a_sampler_that_only_repeats_itself_is_stopped(caplog, monkeypatch):
-    monkeypatch.setattr(eeipu.driver, "MAX_REPEATS", 5)
+    monkeypatch.setattr(eeipu.ledger, "MAX_REPEATS", 5)
     tuner = Tuner(Pipeline([constant]), budget=10.0, method=Stubborn())
     study = tuner.run()
 
@@ -339,3 +340,40 @@ def test_storages_with_a_heartbeat_are_used_without_a_warning(tmp_path):
     study = tuner_of(Toy(), storage=storage).run(1.0, max_trials=2)
 
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+
+
+def test_a_trial_says_how_much_gpu_memory_its_stages_took_and_only_then(monkeypatch):
+    peaks = iter([None, 5, None] + [None] * 3)
+    monkeypatch.setattr(eeipu.execution, "peak_gpu_bytes", lambda: next(peaks))
+    study = tuner_of(Toy(), cache=None).run(1.0, max_trials=2)
+
+    assert study.trials[0].user_attrs["peak_gpu_bytes"] == [None, 5, None]
+    assert "peak_gpu_bytes" not in study.trials[1].user_attrs
+
+
+def test_a_trial_that_runs_out_of_memory_is_a_failed_one_and_the_search_goes_on():
+    def run_out(name, params):
+        if name == "fit" and params["y"] > 0.5:
+            raise MemoryError
+
+    study = tuner_of(Toy(run_out), method="eeipu").run(1.0, max_trials=8)
+    failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
+
+    assert 0 < len(failed) < 8
+    assert {trial.user_attrs["failed_stage"] for trial in failed} == {"fit"}
+    assert all(t.user_attrs["error"].startswith("out of memory in stage 'fit'") for t in failed)
+
+
+def test_a_trial_that_another_driver_took_over_is_left_to_it(caplog):
+    def take_over(name, params):
+        if name == "prep" and not warnings_of(caplog):
+            number = len(study.trials) - 1
+            study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+    tuner = tuner_of(Toy(take_over), n_initial=2)
+    study = tuner.study
+    tuner.run(1.0, max_trials=3)
+
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    (said,) = warnings_of(caplog)
+    assert "taken over by another driver" in said

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import threading
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -440,10 +441,23 @@ class Gpu:
         self.queued_s = queued_s
         self.is_available = lambda: True
         self.is_initialized = lambda: is_used
+        self.device_count = lambda: 2
+        self.current_device = lambda: 0
+        self.memory_reserved = self.max_memory_allocated = lambda device: self.peaks[device]
+        self.peaks = [0, 0]
+        self.waited_for = set()
+        self.emptied = 0
 
-    def synchronize(self):
+    def synchronize(self, device=0):
+        self.waited_for.add(device)
         self._clock.wait(self.queued_s)
         self.queued_s = 0.0
+
+    def reset_peak_memory_stats(self, device):
+        self.peaks[device] = 0
+
+    def empty_cache(self):
+        self.emptied += 1
 
 
 def test_work_queued_on_a_gpu_is_billed_to_the_stage_that_queued_it(monkeypatch):
@@ -464,6 +478,108 @@ def test_a_gpu_that_is_not_in_use_is_not_waited_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=gpu))
     run(chain([], clock), 0, clock=clock)
     assert gpu.queued_s == 50.0
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    gpu = Gpu(Clock(), queued_s=0.0)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=gpu))
+    return gpu
+
+
+def test_all_gpus_that_a_stage_used_are_waited_for_and_no_others(gpu):
+    run([stage(name="first", version="1")(lambda value: value)], 0)
+    assert gpu.waited_for == {0}
+
+    run([stage(name="second", version="1")(lambda value: gpu.peaks.__setitem__(1, 7))], 0)
+    assert gpu.waited_for == {0, 1}
+
+
+def test_the_peak_of_gpu_memory_is_each_stages_own(gpu):
+    def take(*peaks):
+        def work(value):
+            gpu.peaks = [max(old, new) for old, new in zip(gpu.peaks, peaks, strict=True)]
+
+        return work
+
+    stages = [
+        stage(name=f"s{i}", version="1")(take(*p)) for i, p in enumerate([(5, 3), (0, 0), (2, 0)])
+    ]
+    assert [each.peak_gpu_bytes for each in run(stages, 0)] == [8, None, 2]
+
+
+def test_a_stage_without_a_gpu_has_no_peak():
+    runs = run([stage(name="only", version="1")(lambda value: value)], 0)
+    assert [each.peak_gpu_bytes for each in runs] == [None]
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the manual."),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_running_out_of_memory_is_a_failure_in_a_line_that_frees_what_it_held(error, gpu):
+    class Tensor:
+        pass
+
+    held = []
+
+    def train(value):
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        gpu.peaks[0] = 9
+        raise error
+
+    (only,) = run([stage(name="train", version="1")(train)], 0)
+
+    assert only.error.startswith("out of memory in stage 'train', at ")
+    assert "test_execution.py" in only.error
+    assert only.error.count("\n") == 0
+    assert type(error).__name__ in only.error
+    assert only.peak_gpu_bytes == 9
+    assert only.cost is not None
+    assert held[0]() is None  # although `error` still has its traceback
+    assert gpu.emptied == 1
+
+
+def test_what_an_error_on_the_way_held_is_freed_as_well():
+    class Tensor:
+        pass
+
+    held = []
+
+    def allocate():
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        raise KeyError
+
+    def train(value):
+        try:
+            allocate()
+        except KeyError as first:
+            raise MemoryError from first
+
+    (only,) = run([stage(name="train", version="1")(train)], 0)
+    assert "out of memory" in only.error
+    assert held[0]() is None
+
+
+def test_another_error_keeps_its_traceback_and_the_gpus_cache(gpu):
+    def train(value):
+        raise RuntimeError("shapes do not match")
+
+    (only,) = run([stage(name="train", version="1")(train)], 0)
+    assert only.error.startswith("Traceback")
+    assert gpu.emptied == 0
 
 
 def test_stages_run_without_torch(monkeypatch):

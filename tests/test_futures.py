@@ -1,12 +1,14 @@
 """Real executors: threads and processes run what the simulation runs."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from threading import Lock
 
-import cloudpickle
 import pytest
 from counting import pipeline
 
@@ -15,10 +17,9 @@ from eeipu.algorithms import FullTraining
 from eeipu.clusters import Outcome
 from eeipu.early_stopping import ASHA
 from eeipu.errors import ConfigurationError
-from eeipu.executors.futures import FuturesCluster, _run_elsewhere
+from eeipu.executors.futures import FuturesCluster
 from eeipu.iterative import stage_path
-from eeipu.node_execution import Work, run_works, work_of
-from eeipu.paths import Kind
+from eeipu.node_execution import Job, run_works, work_of
 from eeipu.plan_runner import StudyRun, run_studies
 from eeipu.schedule import Constant, Piecewise
 from eeipu.scheduling import Resources, Scheduler
@@ -183,15 +184,6 @@ def path_prefix(config, marker):
     return dying_pipeline(marker)(config, 4).key(3)
 
 
-def test_a_job_travels_as_bytes(tmp_path):
-    stages = {each.name: each for each in pipeline().stages}
-    job = cloudpickle.dumps((stages, ("data",), str(tmp_path), None))
-    (result,) = _run_elsewhere(
-        job, [Work("key", Kind.PLAIN, "prep", "version 1", {"dims": 8})], None
-    )
-    assert StageCache(tmp_path).get(result.key) == [("prep", "data", 8)]
-
-
 class Waiting(ThreadPoolExecutor):
     """An executor that never begins."""
 
@@ -211,7 +203,7 @@ def test_states_that_others_wait_for_are_reported_while_the_batch_goes_on():
     assert not cluster.split(batch.nodes[0], batch.nodes[1])
     by_name = {each.name: each for each in stages}
     works = [work_of(node) for node in batch.nodes]
-    run_works(works[:3], by_name, ("data",), None, cache)
+    run_works(works[:3], Job(by_name, ("data",), None, cache))
     reports = cluster.wait()
     # The others part after two steps; the third node is nobody's but the batch's own.
     assert [(r.node, r.outcome) for r in reports] == [
@@ -254,6 +246,136 @@ def test_a_missing_state_is_made_again():
         longer = study(FullTraining([config(0.5, 2), config(0.5, 3)], 4), "longer")
         run([longer], executor, cache, plan)
     assert longer.values == expected([config(0.5, 2), config(0.5, 3)])
+
+
+class Counting(ThreadPoolExecutor):
+    """A thread that does as a worker process, and counts how often it was sent the job."""
+
+    sent = batches = 0
+
+    def submit(self, function, name, job, *others):
+        self.sent += job is not None
+        self.batches += job is None
+        return super().submit(function, name, job, *others)
+
+
+def test_workers_in_other_processes_get_the_job_when_they_ask(tmp_path, monkeypatch):
+    monkeypatch.setattr("eeipu.executors.futures.ThreadPoolExecutor", ProcessPoolExecutor)
+    monkeypatch.setattr("eeipu.worker_processes._jobs", {})
+    mine = study(FullTraining(CONFIGS, 4))
+    with Counting(1) as executor:
+        run([mine], executor, StageCache(tmp_path))
+    assert mine.values == expected(CONFIGS)
+    assert 1 <= executor.sent <= 2 < executor.batches  # two batches ask at once
+
+
+class Breaking(ThreadPoolExecutor):
+    """A pool whose only worker does not have the job, and which then breaks."""
+
+    def submit(self, function, name, job, *others):
+        if job is not None:
+            raise BrokenExecutor
+        return super().submit(lambda: None)
+
+
+def test_a_pool_that_breaks_before_the_job_is_there_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr("eeipu.executors.futures.ThreadPoolExecutor", ProcessPoolExecutor)
+    made = iter([Breaking(1), Counting(1)])
+    mine = study(FullTraining(CONFIGS[:1], 4))
+    plan, _ = run([mine], lambda: next(made), StageCache(tmp_path))
+    assert mine.values == expected(CONFIGS[:1])
+    assert sorted(node.losses for node in plan.tree)[-2:] == [0, 1]
+
+
+def test_inputs_that_cannot_be_hashed_have_a_name_of_the_users_own():
+    mine = study(FullTraining(CONFIGS[:1], 4))
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, pipeline().stages, (Lock(),), StageCache())
+        run_studies([mine], Scheduler(SearchPlan(cache=cluster._cache)), cluster)
+    assert "cannot pickle '_thread.lock'" in mine.errors[0, 4]  # they came as far as the stage
+
+
+@pytest.mark.parametrize("renews", [True, False])
+def test_a_worker_that_died_while_it_had_nothing_to_do_is_replaced(tmp_path, renews):
+    cache, made = StageCache(tmp_path), []
+
+    def make():
+        made.append(processes())
+        return made[-1]
+
+    mine = study(FullTraining(CONFIGS, 4))
+    broken = make()
+    with suppress(BrokenExecutor):
+        broken.submit(os._exit, 1).result()
+    with FuturesCluster(
+        (lambda: made.pop() if made else make()) if renews else broken,
+        pipeline().stages,
+        ("data",),
+        cache,
+        2,
+    ) as cluster:
+        if not renews:
+            with pytest.raises(BrokenExecutor):
+                run_studies([mine], Scheduler(SearchPlan(cache=cache)), cluster)
+            return
+        run_studies([mine], Scheduler(SearchPlan(cache=cache)), cluster)
+    assert mine.values == expected(CONFIGS)
+
+
+def batch_of(cluster, plan, *, steps=4):
+    plan.request("study", 0, path_of(config(0.5), steps))
+    batch = Scheduler(plan).next(Resources())
+    cluster.submit(batch)
+    return batch
+
+
+def finish(cluster, batch, cache):
+    """Do in the place of a worker what it was sent."""
+    ((future, task),) = cluster._tasks.items()
+    by_name = {each.name: each for each in pipeline().stages}
+    works = [work_of(node) for node in batch.nodes]
+    future.set_result(run_works(works, Job(by_name, ("data",), None, cache), cut=task.cut))
+    return [(report.node, report.outcome) for report in cluster.wait()]
+
+
+def test_a_batch_whose_end_nobody_wants_is_cut_short():
+    cache = StageCache()
+    plan, cluster = (
+        SearchPlan(cache=cache),
+        FuturesCluster(Waiting(), pipeline().stages, ("data",), cache, 2),
+    )
+    batch = batch_of(cluster, plan)
+    plan.cancel("study", 0)
+    (task,) = cluster._tasks.values()
+    assert cluster._look(task) == []
+    assert finish(cluster, batch, cache) == [
+        (batch.nodes[0], Outcome.COMPLETED),
+        *((node, Outcome.STOPPED) for node in batch.nodes[1:]),
+    ]
+    assert set(cache) == {batch.nodes[0].key}  # nothing is left of the cut
+
+
+def test_leaving_a_cluster_ends_its_batches_after_the_nodes_that_run():
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    with FuturesCluster(Waiting(), pipeline().stages, ("data",), cache, 2) as cluster:
+        batch = batch_of(cluster, plan)
+    outcomes = [outcome for _, outcome in finish(cluster, batch, cache)]
+    assert outcomes == [Outcome.COMPLETED, *[Outcome.STOPPED] * (len(batch.nodes) - 1)]
+
+
+@pytest.mark.parametrize(("place", "is_cut"), [(0, False), (1, True)])
+def test_a_batch_ends_before_a_node_that_was_split(place, is_cut):
+    cache = StageCache()
+    plan, cluster = (
+        SearchPlan(cache=cache),
+        FuturesCluster(Waiting(), pipeline().stages, ("data",), cache, 2),
+    )
+    batch = batch_of(cluster, plan)
+    assert not cluster.split(batch.nodes[0], batch.nodes[place])
+    assert not cluster.split(batch.nodes[0], batch.nodes[place])
+    outcomes = {outcome for _, outcome in finish(cluster, batch, cache)}
+    assert (Outcome.STOPPED in outcomes) == is_cut
 
 
 KILLED = """

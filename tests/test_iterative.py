@@ -184,3 +184,32 @@ def test_values_that_would_not_count_are_refused(name):
     stage = train({"lr": 0.1}, version="1")
     with pytest.raises(SpaceError, match=f"does not search over '{name}'"):
         stage.schedules({name: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("load", "takes_inputs"),
+    [
+        (lambda saved: saved, False),
+        (lambda saved, device="cpu": saved, False),
+        (lambda saved, data: saved, True),
+        (lambda saved, *inputs: saved, True),
+        (int, False),
+    ],
+)
+def test_load_gets_the_inputs_where_it_takes_them(load, takes_inputs):
+    assert Training(int, max, float, load=load).loads_inputs is takes_inputs
+
+
+def test_segments_hand_on_what_load_takes():
+    lean = Training(
+        lambda data: (data, 0),
+        lambda state, start, stop, hyper: (state[0], state[1] + (stop - start) * hyper["lr"](0)),
+        lambda state: state[0] * state[1],
+        lambda state: state[1],
+        lambda saved, data: (data, saved),
+    )
+    train = iterative(lean, {"lr": 1.0}, steps=4, version="1")
+    stages = train.segments({1: {"lr": Float(0.0, 9.0)}, 4: {}})
+    run = Pipeline(stages).run({"iterative@1.lr": 2.0}, 10.0)
+    assert run.value == 10.0 * (1 * 2.0 + 3 * 1.0)
+    assert stages[0].fingerprint == "version 1, with inputs"

@@ -39,6 +39,7 @@ PUBLIC = [
     "StageTree",
     "StudyMismatchError",
     "Suggestion",
+    "TransientError",
     "Tuner",
     "__version__",
     "stage",

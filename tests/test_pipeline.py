@@ -470,3 +470,17 @@ def test_a_declared_stage_can_stand_among_others():
     assert not mixed.is_runnable
     with pytest.raises(PipelineError, match="'b'"):
         mixed.check_inputs((1,))
+
+
+def test_a_declared_cost_sees_what_its_stage_gets():
+    @stage(space={"x": Float(0.0, 1.0)}, cost=lambda x: 1.0)
+    def first(data, *, x):
+        return data * x
+
+    @stage(space={"y": Float(0.0, 1.0)}, cost=lambda data, y: data + y)
+    def second(data, *, y):
+        return data - y
+
+    run = Pipeline([first, second]).run({"first.x": 0.5, "second.y": 0.25}, 8.0)
+
+    assert run.stage_costs == [1.0, 4.25]

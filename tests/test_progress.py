@@ -259,7 +259,6 @@ def test_a_run_shows_every_step(recorder):
         (0, "running fit", 1),
         (0, "running score", 2),
         (2, "choosing a configuration", 0),
-        (1, "running prep", 0),
         (1, "running fit", 1),
         (1, "running score", 2),
     ]

@@ -22,7 +22,10 @@ from eeipu import (
     Stage,
     StageCache,
     Tuner,
+    stage,
 )
+from eeipu.designs import no_design
+from eeipu.methods import Method
 from eeipu.pipeline import suggest
 
 ALL_KINDS = Pipeline.declare(
@@ -496,3 +499,31 @@ def test_a_sampler_serves_several_studies_one_after_another():
         suggestions.append(study.ask(declared().space).params)
 
     assert suggestions[0] != suggestions[1]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_region_that_runs_out_of_memory_is_left(fails):
+    @stage(
+        space={"size": Float(0.0, 1.0), "rate": Float(0.0, 1.0)}, version="1", cost=lambda **_: 1
+    )
+    def train(data, *, size, rate):
+        if fails and size > 0.5:
+            raise MemoryError
+        return size - (rate - 0.5) ** 2  # the larger the better, up to where memory ends
+
+    tuner = Tuner(Pipeline([train]), budget=100.0, n_initial=8, seed=0, cache=None)
+    study = tuner.run(0, max_trials=20, progress=False)
+    large = [trial.params["train.size"] > 0.5 for trial in study.trials]
+
+    assert sum(large[:8]) == 4
+    assert (sum(large[8:]) <= 3) if fails else (sum(large[8:]) >= 9)
+
+
+def test_a_method_of_ones_own_can_be_the_sampler_s():
+    method = Method("two levels", None, design=no_design, levels=2)
+    sampler = EEIPUSampler(Toy().pipeline, budget=100.0, method=method, seed=0)
+
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: suggest(trial, Toy().pipeline.space)["fit.y"], n_trials=6)
+
+    assert {trial.params["fit.y"] for trial in study.trials} <= {0.25, 0.75}

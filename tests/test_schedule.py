@@ -220,3 +220,14 @@ def test_a_movement_is_one_stretch():
 def test_a_schedule_that_makes_no_sense_is_refused(make, message):
     with pytest.raises(SpaceError, match=message):
         make()
+
+
+def test_numbers_and_functions_stand_for_schedules_in_others():
+    assert WarmUp(0.4, 3).runs(9) == WarmUp(Constant(0.4), 3).runs(9)
+    assert Switch(0.1, 2, lambda step: step).runs(5) == Piecewise([0.1, 0, 1, 2], [2, 3, 4]).runs(5)
+
+
+@pytest.mark.parametrize("steps", [(2.5,), (-1,), ("3",), (3, 0.5)])
+def test_runs_are_of_whole_steps(steps):
+    with pytest.raises(SpaceError, match="must be a whole number >= 0"):
+        Constant(0.1).runs(*steps)

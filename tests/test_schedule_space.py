@@ -4,8 +4,8 @@ import pytest
 
 from eeipu import Categorical, Float, Int
 from eeipu.errors import SpaceError
-from eeipu.schedule import Constant, Cosine, MultiStep, WarmUp
-from eeipu.schedule_space import OneOf, Searchable, schedule_of, space_of
+from eeipu.schedule import Constant, Cosine, MultiStep, Piecewise, WarmUp
+from eeipu.schedule_space import OneOf, Searchable, described, schedule_of, space_of, spaces_of
 
 RATE = Float(0.01, 1.0, log=True)
 
@@ -51,6 +51,29 @@ def test_schedules_and_values_have_no_parameters():
 def test_wrong_arguments_are_told_when_the_template_is_made():
     with pytest.raises(SpaceError, match="Cosine does not take these arguments"):
         Searchable(Cosine, rate=RATE)
+
+
+def piecewise(*rates, **steps):
+    return Piecewise(rates, [steps["first"]])
+
+
+def test_functions_of_any_number_of_arguments_are_kinds():
+    template = Searchable(piecewise, RATE, 0.5, first=Int(1, 9))
+    space = space_of("lr", template)
+    assert list(space) == ["lr_rates_0", "lr_steps_first"]
+    params = {"lr_rates_0": 0.1, "lr_steps_first": 3}
+    assert schedule_of("lr", template, params).runs(9) == Piecewise([0.1, 0.5], [3]).runs(9)
+    assert described(template, 9) == described(template, 99)
+
+
+@pytest.mark.parametrize("other", [RATE, 0.1, Constant(0.1)])
+def test_parameters_of_one_name_are_refused(other):
+    templates = {"lr": Searchable(MultiStep, RATE, [30]), "lr_initial": other}
+    with pytest.raises(SpaceError, match="'lr_initial' would be a parameter of 'lr'"):
+        spaces_of(templates)
+    nested = OneOf(drop=templates["lr"], drop_initial=RATE)
+    with pytest.raises(SpaceError, match="rename one of the two"):
+        space_of("lr", nested)
 
 
 def test_one_of_nothing_is_refused():

@@ -239,6 +239,16 @@ def test_cancelling_a_trial_does_not_stop_what_another_wants():
     assert plan.spent_s == 90
 
 
+def test_a_whole_study_can_be_cancelled():
+    plan = SearchPlan()
+    for trial in range(2):
+        plan.request("study", trial, train(0.1 * (trial + 1)))
+    plan.request("other", 0, train(0.1))
+    plan.cancel("study")
+    assert [(r.study, r.trial) for r in plan.waiting] == [("other", 0)]
+    assert len(ready(plan)) == 1
+
+
 def test_a_cancelled_trial_may_ask_again():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
@@ -372,6 +382,18 @@ def test_states_that_nobody_refers_to_go_first_and_only_when_room_is_needed():
     assert cache.stats().entries == 0
 
 
+def test_checkpoints_go_before_what_their_stages_began_from():
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    path = Path().call("prep", "v", {}).train("fit", "v", {"lr": MultiStep(0.1, [40])}, 90)
+    plan.request("study", 0, path)
+    while nodes := ready(plan):
+        cache.put(nodes[0].key, "state")
+        plan.complete(nodes[0], 1.0)
+    dropped = plan.trim(0)
+    assert dropped == [path.key(41), path.key(1)]  # the trial holds its last checkpoint
+
+
 def test_a_trial_holds_its_last_state_only():
     plan = SearchPlan(cache=StageCache())
     for steps in (30, 90):
@@ -417,6 +439,34 @@ def test_an_account_counts_answered_trials_only():
     plan.fail(ready(plan)[0], 1.0, "boom")
     mine = account(plan, "study")
     assert (mine.trials, mine.separately, mine.paid, mine.free) == (0, 0, 1, -1)
+
+
+def test_what_a_killed_process_left_is_paid_by_whom_it_was_run_for(tmp_path):
+    cache = StageCache(tmp_path / "cache")
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("study", 0, train(0.1))
+        (node,) = ready(plan)
+        plan.start(node)
+    cache.put(node.key, "state", cost=7.0)  # its worker went on
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("other", 0, train(0.1))
+        assert plan.tree[node.key].payer == "study"
+        assert plan.paid_s == {"study": 7.0}
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        assert plan.paid_s == {"study": 7.0}  # once
+
+
+def test_whoever_waits_when_a_node_begins_anew_pays():
+    plan = SearchPlan()
+    plan.request("one", 0, train(0.1))
+    (node,) = ready(plan)
+    plan.start(node)
+    plan.cancel("one", 0)
+    plan.stop(node)
+    plan.request("two", 0, train(0.1))
+    plan.start(node)
+    plan.complete(node, 5.0)
+    assert (node.payer, plan.paid_s) == ("two", {"two": 5.0})
 
 
 # --- storage --------------------------------------------------------------------------------
@@ -470,6 +520,26 @@ def test_what_was_stored_without_its_request_is_passed_over(tmp_path):
     assert len(SearchPlan(tmp_path / "plan.db").tree) == 0
 
 
+def test_what_was_released_stays_released(tmp_path):
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        for trial in range(3):
+            plan.request("study", trial, train(0.1 * (trial + 1)))
+        run_all(plan)
+        plan.release("study", 0)
+        plan.cancel("study", 1)
+        plan.release("nobody", 7)
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert holding(plan) == [2]
+        plan.request("study", 0, train(0.1))  # who asks again holds again
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert holding(plan) == [0, 2]
+
+
+def holding(plan):
+    """The trials that hold a state."""
+    return [r.trial for r in plan.requests() if any(n.holds for n in r.node.ancestry())]
+
+
 def test_failures_and_losses_survive(tmp_path):
     plan = SearchPlan(tmp_path / "plan.db")
     plan.request("study", 0, train(0.1))
@@ -504,6 +574,19 @@ def test_a_killed_process_loses_nothing_that_was_reported(tmp_path):
     assert sum(node.has_state for node in plan.tree) == 20
     run_all(plan)
     assert sum(r.state is RequestState.ANSWERED for r in plan.requests()) == 20
+
+
+def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(tmp_path):
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        plan.request("study", 0, train(0.1))
+        pages = plan._store._db.execute("PRAGMA page_count").fetchone()[0]
+        plan._store._db.execute(f"PRAGMA max_page_count={pages}")
+        trials = iter(range(1, 1000))
+        ask = (plan.request("study", trial, train(0.1 + trial)) for trial in trials)
+        with pytest.raises(ConfigurationError, match="; make room and run it again"):
+            list(ask)
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        assert [request.trial for request in plan.requests()] == list(range(next(trials) - 1))
 
 
 def test_one_process_at_a_time_has_a_plan(tmp_path):

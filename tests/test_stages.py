@@ -265,6 +265,20 @@ def test_a_cost_that_is_no_cost_is_refused_with_its_arguments(cost):
         costing(lambda n, kind: cost).declared_cost({"n": 1, "kind": "a"})
 
 
+def test_a_cost_may_depend_on_what_the_stage_gets():
+    each = costing(lambda data, n, kind: len(data) * n)
+    assert each.cost_takes_inputs
+    assert each.declared_cost({"n": 3, "kind": "a"}, ([1, 2],)) == 6.0
+    assert not costing(lambda n, kind: n).cost_takes_inputs
+    assert not costing(max).cost_takes_inputs
+    assert not costing(None).cost_takes_inputs
+
+
+def test_a_cost_of_inputs_that_nobody_knows_asks_to_be_told():
+    with pytest.raises(PipelineError, match=r"'s' depends on what the stage gets.*stage_costs"):
+        costing(lambda data, n, kind: n).declared_cost({"n": 3, "kind": "a"})
+
+
 FACTORS = {"k": 1}
 
 

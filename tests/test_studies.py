@@ -23,6 +23,7 @@ from eeipu.studies import (
     reclaim_dead_trials,
     same_code,
     same_inputs,
+    study_id,
 )
 
 
@@ -296,3 +297,38 @@ def test_changed_code_is_told_once(recwarn):
     with pytest.warns(UserWarning, match=r"code of the stages \['prep'\] has changed"):
         same_code(study, changed)
     same_code(study, changed)
+
+
+@pytest.mark.filterwarnings("ignore:Argument ``heartbeat_interval``")
+def test_what_a_silent_driver_on_another_host_ran_is_taken_over(tmp_path, monkeypatch):
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/tune.db", heartbeat_interval=60)
+    study = opened(storage=storage)
+    study._thread_local.in_optimize_loop = True
+    silent, alive = begun(study, "elsewhere:1:1.0"), begun(study, "elsewhere:2:1.0")
+    nameless = study.ask()
+    here = begun(study, name_of(os.getppid()))
+    for trial in (silent, nameless, here):
+        storage.record_heartbeat(trial._trial_id)
+    reclaim_dead_trials(study, declared())
+    assert states(study) == ["RUNNING"] * 4
+
+    storage.grace_period = -1  # all heartbeats are old now; this host's process is seen alive
+    reclaim_dead_trials(study, declared())
+    assert states(study) == ["FAIL", "RUNNING", "FAIL", "RUNNING", "WAITING"]
+    assert alive.number == 1
+
+
+def test_of_two_drivers_that_find_a_dead_ones_trial_one_takes_it(monkeypatch):
+    study = opened()
+    begun(study, dead_driver())
+    found = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+    monkeypatch.setattr("eeipu.studies._abandoned", lambda study: found)
+    reclaim_dead_trials(study, declared())
+    reclaim_dead_trials(study, declared())
+
+    assert states(study) == ["FAIL", "WAITING"]
+
+
+def test_a_study_is_named_when_it_is_opened(tmp_path):
+    url = f"sqlite:///{tmp_path}/tune.db"
+    assert study_id(opened(storage=url)) == study_id(opened(storage=url))

@@ -95,7 +95,7 @@ def state_after(kind, stops, schedules=SCHEDULES):
         kind.evaluate(state)
         saved = pickle.dumps(kind.save(state))
         torch.manual_seed(stop + 99)
-        state, start = kind.load(pickle.loads(saved)), stop
+        state, start = kind.load(pickle.loads(saved), data()), stop
     return state
 
 
@@ -231,13 +231,104 @@ def test_an_epoch_sees_every_row_once_also_after_a_checkpoint():
     kind = torch_training(model, adam, nn.functional.cross_entropy, noted, step="batch")
     state = kind.advance(kind.init(data()), 0, 2, {"lr": Constant(0.1)})
     before, saved = list(rows.read), kind.save(state)
-    state = kind.load(saved)
+    state = kind.load(saved, data())
     rows.read.clear()
     kind.advance(state, 2, 6, {"lr": Constant(0.1)})
     assert sorted(before + rows.read) == list(range(48))
 
 
 # --- what else it promises ------------------------------------------------------------------
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Data with random generators of its own, of all kinds, here and there."""
+
+    def __init__(self, rows):
+        self.rows, self.torch = rows, torch.Generator().manual_seed(1)
+        self.transforms = [np.random.default_rng(2), {"old": np.random.RandomState(3)}]
+        self.nested = Noting(rows)
+        self.nested.python = random.Random(4)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        x, y = self.rows[index]
+        new, old = self.transforms[0], self.transforms[1]["old"]
+        shift = new.random() + old.rand() + self.nested.python.random()
+        return x + 0.1 * (shift + torch.rand((), generator=self.torch)), y
+
+
+@pytest.mark.parametrize("is_input", [True, False])
+@pytest.mark.parametrize("step", ["epoch", "batch"])
+def test_generators_of_the_data_go_on_where_they_were(step, is_input):
+    """Also where the data set is the stage's input, and evaluation draws from it too."""
+
+    def loaders(rows):
+        mine = rows if is_input else Augmented(TensorDataset(*rows))
+        return DataLoader(torch.utils.data.Subset(mine, range(40)), 8, shuffle=True), DataLoader(
+            mine, 8
+        )
+
+    def inputs():
+        return Augmented(TensorDataset(*data())) if is_input else data()
+
+    kind = torch_training(model, adam, nn.functional.cross_entropy, loaders, step=step)
+    schedules = {"lr": Constant(0.1)}
+    whole = kind.advance(kind.init(inputs()), 0, 8, schedules)
+    state = kind.init(inputs())
+    for start, stop in ((0, 3), (3, 5), (5, 8)):
+        state = kind.advance(state, start, stop, schedules)
+        kind.evaluate(state)
+        state = kind.load(pickle.loads(pickle.dumps(kind.save(state))), inputs())
+    assert same(whole.model.state_dict(), state.model.state_dict())
+
+
+class Averaged(torch.optim.SGD):
+    """An optimiser that keeps a moving average of the weights."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.1, momentum=0.9)
+        self.average = [p.detach().clone() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure=None):
+        super().step(closure)
+        for mean, p in zip(self.average, self.param_groups[0]["params"], strict=True):
+            mean.lerp_(p.detach(), 0.1)
+
+    def state_dict(self):
+        return super().state_dict() | {"average": [mean.clone() for mean in self.average]}
+
+    def load_state_dict(self, state_dict):
+        self.average = [mean.clone() for mean in state_dict["average"]]
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "average"})
+
+
+class Mixed(nn.Sequential):
+    """A model in mixed precision."""
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x)
+
+
+def test_mixed_precision_and_averaged_weights_go_on_where_they_were():
+    def mixed():
+        return Mixed(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+    kind = torch_training(mixed, Averaged, nn.functional.cross_entropy, loaders, step="batch")
+    whole = kind.advance(kind.init(data()), 0, STEPS, SCHEDULES)
+    resumed = state_after(kind, [3, 7, STEPS])
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+    averages = zip(whole.optimizer.average, resumed.optimizer.average, strict=True)
+    assert all(torch.equal(one, other) for one, other in averages)
+
+
+def test_checkpoints_do_not_hold_the_data():
+    kind, (rows, _) = training("batch"), data()
+    state = kind.advance(kind.init(data()), 0, 1, {"lr": Constant(0.1)})
+    assert rows.numpy().tobytes() in pickle.dumps(data())
+    assert rows.numpy().tobytes() not in pickle.dumps(kind.save(state))
 
 
 def test_training_leaves_the_generators_of_the_process_alone():

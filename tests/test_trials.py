@@ -9,6 +9,8 @@ from eeipu.errors import SpaceExhausted
 from eeipu.history import History
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import Int
+from eeipu.storages import open_storage
+from eeipu.studies import driver_name
 from eeipu.trials import Trials
 
 
@@ -117,3 +119,76 @@ def test_trials_without_keys_keep_nothing():
     trials.end(trial, 1.0)
 
     assert trials.keys_to_keep() == set()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Two drivers' views of one study."""
+    pipeline = declared(x=Int(0, 1), y=Int(0, 0))
+    views = []
+    for _ in range(2):
+        storage = open_storage(f"sqlite:///{tmp_path}/tune.db")
+        study = optuna.create_study(
+            storage=storage,
+            study_name="s",
+            direction="maximize",
+            load_if_exists=True,
+            sampler=EEIPUSampler(pipeline, budget=10.0, seed=0),
+        )
+        views.append(Trials(study, pipeline, top_q=2))
+    yield views
+    for trials in views:
+        trials.study._storage._backend.engine.dispose()
+
+
+def test_what_two_drivers_enqueued_is_begun_once(stored):
+    first, second = stored
+    for trials in stored:
+        params = {"prep.x": 1, "fit.y": 0}
+        trials.study.enqueue_trial(params, user_attrs={"warm_up": True})
+    begun = [trials.begin(frozenset(), driver_name())[1]["prep.x"] for trials in stored]
+
+    assert begun == [1, 0]
+    _, repetition, _ = first.study.trials
+    assert repetition.state.name == "FAIL"
+    assert repetition.user_attrs == {"warm_up": True, "interrupted": True, "repeats": 0}
+    assert len(History.of(second.study, second.pipeline).ended) == 0
+
+
+def test_what_is_left_may_go_to_another_driver_while_one_waits(stored, monkeypatch):
+    first, second = stored
+    first.begin(frozenset(), driver_name())
+
+    def let_another_go_first(study, number, names):
+        first.study.add_trial(
+            optuna.trial.create_trial(
+                value=1.0, params={"prep.x": 0, "fit.y": 0}, distributions=first.pipeline.space
+            )
+        )
+        first.study.add_trial(
+            optuna.trial.create_trial(
+                value=1.0, params={"prep.x": 1, "fit.y": 0}, distributions=first.pipeline.space
+            )
+        )
+        return 0.0
+
+    monkeypatch.setattr("eeipu.trials.await_turn", let_another_go_first)
+    with pytest.raises(SpaceExhausted):
+        second.begin(frozenset(), driver_name())
+    assert second.study.trials[1].state.name == "FAIL"
+    assert second.study.trials[1].params == {}
+
+
+def test_begin_and_end_outside_of_optunas_loop_warn_of_nothing(stored):
+    trial, _ = stored[0].begin(frozenset(), driver_name())
+    stored[0].end(trial, 1.0)
+    assert trial.study.trials[0].value == 1.0
+
+
+def test_a_trial_that_another_driver_took_over_is_not_enqueued_twice():
+    trials = trials_of(declared())
+    trial, _ = trials.begin(frozenset(), driver_name())
+    trials.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    trials.interrupt(trial)
+
+    assert [each.state.name for each in trials.study.trials] == ["FAIL"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 
@@ -497,3 +498,18 @@ TestAskAndTell = AskAndTell.TestCase
 def test_only_a_suggestion_can_be_told():
     with pytest.raises(ConfigurationError, match="a Suggestion, but got 3"):
         Tuner(declared(), budget=10.0).tell(3, 1.0)
+
+
+def test_a_tuner_knows_whether_ctrl_c_ended_its_run():
+    presses = iter([True])
+
+    def press(name, params):
+        if next(presses, False):
+            signal.raise_signal(signal.SIGINT)
+
+    tuner = Tuner(Toy(press).pipeline, budget=20.0, method="random", seed=0)
+    assert not tuner.was_interrupted
+    tuner.run(0.0, progress=False)
+    assert tuner.was_interrupted
+    tuner.run(0.0, progress=False)
+    assert not tuner.was_interrupted

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SpaceError,
         SpaceExhausted,
         StudyMismatchError,
+        TransientError,
     )
     from eeipu.execution import PipelineRun, StageRun
     from eeipu.pipeline import Pipeline
@@ -54,6 +55,7 @@ _HOMES = {
         "SpaceError",
         "SpaceExhausted",
         "StudyMismatchError",
+        "TransientError",
     ],
     "execution": ["PipelineRun", "StageRun"],
     "pipeline": ["Pipeline"],
@@ -92,6 +94,7 @@ __all__ = [
     "StageTree",
     "StudyMismatchError",
     "Suggestion",
+    "TransientError",
     "Tuner",
     "__version__",
     "stage",

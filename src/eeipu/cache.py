@@ -94,6 +94,9 @@ class StageCache:
         trusted: Whether entries may be pickles (see the module's warning).
         shared: Whether a directory may belong to, or be written to by, others than this user.
             What is made in it then has its mode, whatever the umask is; a new one is its group's.
+        durable: Whether an entry in a directory must survive a power failure from the moment that
+            `put` returns, which is to wait for the disk. Otherwise it may be lost, and is never
+            wrong.
         now: Seconds since 1970.
 
     Raises:
@@ -123,6 +126,7 @@ class StageCache:
         mmap: bool = False,
         trusted: bool = True,
         shared: bool = False,
+        durable: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         _check_size("max_bytes", max_bytes)
@@ -138,12 +142,13 @@ class StageCache:
             mmap=mmap,
             trusted=trusted,
             shared=shared,
+            durable=durable,
             now=now,
         )
         self._compression = compression
         self._trusted = trusted
         self._now = now
-        self.place = open_place(self.location, shared=shared, mapped=mmap, now=now)
+        self.place = open_place(self.location, shared=shared, mapped=mmap, durable=durable, now=now)
         self.holders = self.place.holders
         self._tier = MemoryTier(memory_bytes if self.place.is_slow and not mmap else 0)
         self._room = Room(self.place.store, self.holders, self._tier, now)

@@ -42,6 +42,7 @@ class _Link:
         output: `n`; NaN where it is not known.
         columns: The hyper-parameters of the stages in between.
         categorical: The columns without an order.
+        device: Where to fit.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class _Link:
         output: Array,
         columns: Sequence[int],
         categorical: Sequence[int],
+        device: torch.device | None,
     ) -> None:
         self.stage = stage
         known = ~np.isnan(output)
@@ -69,6 +71,7 @@ class _Link:
             torch.from_numpy(output[known])[None],
             torch.ones(1, 1, inputs.shape[1], dtype=torch.bool),
             categorical=[i for i, column in enumerate(self._columns) if column in categorical],
+            device=device,
         )
 
     def posterior(self, X: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -92,6 +95,7 @@ class CascadeEI(AcquisitionFunction):
         categorical: The columns without an order.
         pending: `m x d`, points that are being evaluated: the chain believes its own means there.
         seed: Fixes the samples.
+        device: Where to fit; `None`: what is faster.
 
     Note:
         A stage whose output is not a number is one with the next whose output is: where none is
@@ -108,16 +112,17 @@ class CascadeEI(AcquisitionFunction):
         categorical: Sequence[int] = (),
         pending: Array | None = None,
         seed: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__(model=None)
         self._best = float(np.nanmax(outputs[:, -1]))
         outputs = outputs.copy()
         outputs[:, -1] = np.nan_to_num(outputs[:, -1], nan=np.nanmin(outputs[:, -1]))
-        self._links = _chain(X, outputs, stage_columns, categorical)
+        self._links = _chain(X, outputs, stage_columns, categorical, device)
         if pending is not None and len(pending):
             believed = self._means(pending, outputs.shape[1])
             both = np.concatenate([X, pending]), np.concatenate([outputs, believed])
-            self._links = _chain(*both, stage_columns, categorical)
+            self._links = _chain(*both, stage_columns, categorical, device)
         self._normal = draw_sobol_normal_samples(
             d=max(1, len(self._links) - 1), n=NUM_SAMPLES, seed=seed, dtype=torch.double
         )
@@ -146,7 +151,11 @@ class CascadeEI(AcquisitionFunction):
 
 
 def _chain(
-    X: Array, outputs: Array, stage_columns: Sequence[Sequence[int]], categorical: Sequence[int]
+    X: Array,
+    outputs: Array,
+    stage_columns: Sequence[Sequence[int]],
+    categorical: Sequence[int],
+    device: torch.device | None,
 ) -> list[_Link]:
     """A link for every stage whose output is observed often enough, the last one included."""
     links: list[_Link] = []
@@ -160,6 +169,6 @@ def _chain(
         if not is_last and (not columns or both.sum() < 2):
             continue
         before = outputs[:, links[-1].stage] if links else None
-        links.append(_Link(k, X, before, outputs[:, k], columns, categorical))
+        links.append(_Link(k, X, before, outputs[:, k], columns, categorical, device))
         known, columns = ~np.isnan(outputs[:, k]), []
     return links

@@ -13,6 +13,8 @@ A single cost far off what its neighbours foretell (a machine that hung) is left
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +22,9 @@ from torch import Tensor
 from eeipu.errors import ConfigurationError
 from eeipu.gaussian_process import ExactGPs
 
-__all__ = ["StageCostModel"]
+__all__ = ["Inputs", "StageCostModel"]
+
+Inputs = Literal["chosen", "own", "upstream"]
 
 # Declared costs may be zero, of which there is no logarithm: they are taken for this share of the
 # largest cost, which is still far below any cost that matters beside it.
@@ -49,6 +53,9 @@ class StageCostModel:
         stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
         start: `hyperparameters` of an earlier fit, to go on from.
+        device: Where to fit; `None`: what is faster.
+        inputs: Whether a stage's model sees its `"own"` columns, those and all `"upstream"` ones,
+            or is `"chosen"` between the two.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.gaussian_process.ExactGPs`.
@@ -77,6 +84,8 @@ class StageCostModel:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        device: torch.device | None = None,
+        inputs: Inputs = "chosen",
     ) -> None:
         X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
         _check(X, stage_costs, stage_indices)
@@ -90,11 +99,11 @@ class StageCostModel:
         self._executed: list[int] = []
         options = [
             (k, columns)
-            for k, columns in _input_options(self.columns)
+            for k, columns in _input_options(self.columns, inputs)
             if not logs[:, k].isnan().all()
         ]
         if options:
-            self._fit(X, logs, options, categorical, start)
+            self._fit(X, logs, options, categorical, start, device)
 
     def _fit(
         self,
@@ -103,6 +112,7 @@ class StageCostModel:
         options: list[tuple[int, tuple[int, ...]]],
         categorical: Sequence[int],
         start: Tensor | None,
+        device: torch.device | None,
     ) -> None:
         """Fit all options in one batch, and choose one a stage."""
         Y = logs[:, [k for k, _ in options]].T
@@ -111,11 +121,12 @@ class StageCostModel:
             active[row, 0, list(columns)] = True
         if start is not None and len(start) != len(options):
             start = None  # a stage has been executed for the first time
-        gps = ExactGPs(X, Y, active, categorical=categorical, start=start)
+        fit = partial(ExactGPs, X, active=active, categorical=categorical, device=device)
+        gps = fit(Y, start=start)
         outliers = _outliers(gps)
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
-            gps = ExactGPs(X, Y, active, categorical=categorical, start=gps.hyperparameters)
+            gps = fit(Y, start=gps.hyperparameters)
         density = gps.left_out_density()
         best: dict[int, int] = {}
         for row, (k, columns) in enumerate(options):
@@ -146,14 +157,15 @@ class StageCostModel:
 
 
 def _input_options(
-    stage_indices: Sequence[tuple[int, ...]],
+    stage_indices: Sequence[tuple[int, ...]], inputs: Inputs
 ) -> list[tuple[int, tuple[int, ...]]]:
     """What each stage's cost may depend on: its own columns, or all columns up to its own."""
     options = []
     upstream: tuple[int, ...] = ()
     for k, own in enumerate(stage_indices):
-        options.append((k, own))
-        if upstream:
+        if inputs != "upstream" or not upstream:
+            options.append((k, own))
+        if inputs != "own" and upstream:
             options.append((k, upstream + own))
         upstream += own
     return options

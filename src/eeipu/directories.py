@@ -33,7 +33,7 @@ from eeipu.entries import (
     read_payload,
     write_entry,
 )
-from eeipu.folders import CacheDirectory, Modes, sync_folder
+from eeipu.folders import CacheDirectory, Modes
 from eeipu.hits import Hits, digest_of
 from eeipu.listing import Listing
 from eeipu.partials import Partials
@@ -65,6 +65,7 @@ class DirectoryStore:
         root: The directory; it is made, for this user alone, where there is none.
         shared: Whether others may write to it too.
         mapped: Whether values are mapped from their files instead of read.
+        durable: Whether entries must survive a power failure as soon as they are placed.
         now: Seconds since 1970.
 
     Raises:
@@ -79,9 +80,10 @@ class DirectoryStore:
         *,
         shared: bool = False,
         mapped: bool = False,
+        durable: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._directory = CacheDirectory(root, shared=shared)
+        self._directory = CacheDirectory(root, shared=shared, durable=durable)
         self.root = root
         self._shared = shared
         self._mapped = mapped
@@ -154,7 +156,9 @@ class DirectoryStore:
             self.clean()
         pending = _Partial(self._directory, self._partials, header.key)
         try:
-            pending.header = write_entry(pending.file, header, segments, durable=True)
+            pending.header = write_entry(
+                pending.file, header, segments, durable=self._directory.durable
+            )
         except BaseException:
             pending.discard()
             raise
@@ -244,7 +248,7 @@ class _Partial:
             except FileNotFoundError:  # `tidy` may have removed the folder, still empty, again
                 if not os.path.exists(self._path):
                     raise
-        sync_folder(folder)
+        self._directory.sync(folder)
 
     def discard(self) -> None:
         with suppress(OSError):

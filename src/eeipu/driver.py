@@ -1,38 +1,41 @@
-"""The loop of `Tuner.run`: trials one after another, shown and accounted as they go."""
+"""The loop of `Tuner.run`: whatever can run, runs, on one worker or on many.
+
+A stage call is the unit. Of the trials on their way, those whose next call nobody else is making
+run it; a trial that needs what another makes now waits for that. When a worker has nothing to do,
+another trial begins, chosen beside the workers and with the running trials in mind.
+"""
 
 import logging
+import math
 import signal
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from itertools import count
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import optuna
-from optuna.storages import InMemoryStorage
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
 
 from eeipu.cache import StageCache
-from eeipu.errors import SearchOver
-from eeipu.execution import PipelineRun, StageCall, StageRun, run_path
-from eeipu.history import is_interrupted, spent
-from eeipu.pipeline import record_run
-from eeipu.progress import Display, Snapshot
-from eeipu.studies import driver_name, study_id
+from eeipu.content import plain
+from eeipu.errors import ConfigurationError, SearchOver
+from eeipu.execution import StageCall
+from eeipu.ledger import Ledger
+from eeipu.pools import Ended, Pool, Thought
+from eeipu.progress import Display
+from eeipu.scheduling import Resources
+from eeipu.stage_tasks import StageTask
+from eeipu.studies import driver_name
+from eeipu.trial_path import TrialPath
 from eeipu.trials import Trials
 
 __all__ = ["Driver", "interruptible", "stoppable"]
 
 logger = logging.getLogger("eeipu")
 
-# So many failures in a row, without a success between them, are a bug and not bad luck.
-MAX_FAILURES = 10
-
-# A sampler of the user's own may propose what has run already, which costs nothing where outputs
-# are kept: the budget would never end. So many repetitions in a row are no search any more.
-MAX_REPEATS = 100
+# Trials on their way for each worker: some wait for what others make.
+MAX_WAITING = 2
 
 
 class Driver:
@@ -40,17 +43,19 @@ class Driver:
 
     Args:
         trials: The trials to add to.
-        budget: What all of them together may cost.
+        pool: Who runs the stages.
+        budget: What all trials together may cost.
         cache: Where stage outputs are looked up and kept.
         inputs: What the first stage gets; `upstream`: their digest.
         display: Where to show what goes on.
-        interrupted: Set when the user asks to stop after the current stage.
+        interrupted: Set when the user asks to stop after the current stages.
     """
 
     def __init__(
         self,
         trials: Trials,
         *,
+        pool: Pool,
         budget: float,
         cache: StageCache | None,
         inputs: tuple[Any, ...],
@@ -59,159 +64,228 @@ class Driver:
         interrupted: threading.Event,
     ) -> None:
         self._trials = trials
+        self._pool = pool
         self._budget = budget
         self._cache = cache
-        self._inputs = inputs
+        self._inputs: tuple[Any, ...] | None = tuple(map(plain, inputs))
         self._upstream = upstream
-        self._display = display
         self._interrupted = interrupted
+        self._ledger = Ledger(trials, budget=budget, cache=cache, display=display)
         self._name = driver_name()
-        self._saved = 0.0
-        stages = trials.pipeline.stages
-        self._unit = "" if any(stage.cost is not None for stage in stages) else " s"
+        self._left = math.inf
+        self._reason: str | None = None
+        self._has_cut = self._is_thinking = self._is_over = False
+        self._paths: list[TrialPath] = []
+        self._ready: list[TrialPath] = []
+        self._running: dict[StageTask, tuple[TrialPath, float]] = {}
+        self._making: set[str] = set()
+        self._waiting: dict[str, list[TrialPath]] = defaultdict(list)
+        self._unwanted: set[str] = set()  # keys of trials that have ended
 
     def run(self, max_trials: int | None) -> str | None:
         """Run trials until something ends it; the reason, where the user has to know it."""
-        failures = repeats = 0
-        for _ in count() if max_trials is None else range(max_trials):
-            if self._trials.spent >= self._budget or self._trials.study._stop_flag:
-                return None
+        self._left = math.inf if max_trials is None else max_trials
+        with ExitStack() as held:
+            self._hand_out_inputs(held)
             try:
-                run = None if self._interrupted.is_set() else self._run_trial()
-            except SearchOver as end:
-                return f"stopped: {end}"
-            if run is None:
-                return self.how_to_resume()
-            failures = failures + 1 if run.error is not None else 0
-            repeats = repeats + 1 if all(run.memoized) else 0
-            if failures == MAX_FAILURES:
-                return (
-                    f"stopped: {MAX_FAILURES} trials in a row have failed. The last error, in "
-                    f"stage {run.stage_runs[-1].name!r}:\n{run.error}"
-                )
-            if repeats == MAX_REPEATS:
-                return (
-                    f"stopped: the last {MAX_REPEATS} trials were configurations that had run "
-                    f"before. Widen the space, or choose another method than "
-                    f"{type(self._trials.study.sampler).__name__}."
-                )
-        return None
+                while True:
+                    self._start_what_can()
+                    events = self._pool.wait()
+                    if not events:
+                        self._check_done()
+                        break
+                    for event in events:
+                        self._take(event)
+            finally:
+                self._is_over = True
+                for path in list(self._paths):
+                    self._cut(path)
+        if self._has_cut or (self._reason is None and self._interrupted.is_set() and self._is_due):
+            return self._ledger.how_to_resume()
+        return self._reason
 
     def how_to_resume(self) -> str:
         """What Ctrl-C has left, in a sentence for the user."""
-        study = self._trials.study
-        where = "" if self._unit == "" else " seconds"
-        left = f"stopped by Ctrl-C with {self._budget - self._trials.spent:.4g}{where} left"
-        if isinstance(study._storage, InMemoryStorage):
-            return (
-                f"{left}. Nothing is lost while this process lives: call run(...) again to go on. "
-                f"With storage=... a study outlives its process."
-            )
-        lost = self._cache is not None and self._cache.location is None
-        outputs = ", without the stage outputs, which were kept in memory" if lost else ""
-        return (
-            f"{left}. Nothing is lost: call run(...) again, or run the same script on the same "
-            f"storage (study {study.study_name!r}){outputs}, to go on."
+        return self._ledger.how_to_resume()
+
+    def _hand_out_inputs(self, held: ExitStack) -> None:
+        """Let workers in other processes find the inputs in the cache, if there is one."""
+        cache = self._cache
+        if self._pool.shares_memory or cache is None:
+            return
+        held.callback(cache.discard, [self._upstream])
+        held.enter_context(cache.holders.using([self._upstream]))
+        if self._upstream not in cache:
+            with suppress(Exception):  # what cannot be kept travels with the tasks
+                cache.put(self._upstream, self._inputs, stage="(inputs)")
+        if self._upstream in cache:
+            self._inputs = None
+
+    # --- What can be started
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether another trial is to begin, as far as budget and user say."""
+        return self._left > 0 and self._spent < self._budget and not self._trials.study._stop_flag
+
+    @property
+    def _spent(self) -> float:
+        """What the budget has paid, and will have to pay for what runs now."""
+        now = self._pool.now()
+        measured = (
+            now - began
+            for task, (_, began) in self._running.items()
+            if task.call.stage.cost is None
         )
+        return math.fsum([self._trials.spent, *measured])
 
-    def _run_trial(self) -> PipelineRun | None:
-        """Run one trial; `None` if it was interrupted between two stages."""
-        trials, cache = self._trials, self._cache
-        self._show("choosing a configuration")
-        trial, params = trials.begin(cache, self._name)
-        try:
-            calls = trials.pipeline.calls(params, self._upstream)
-            run = self._run_stages(trial, calls)
-        except BaseException:
-            trials.interrupt(trial)
-            raise
-        if run is None:
-            trials.interrupt(trial)
-            return None
-        kept_before = trials.keys_to_go_on_with()
-        record_run(trial, calls, run)
-        self._saved += run.saved
-        try:
-            trials.end(trial, run.value)
-        finally:  # a callback may raise
-            if cache is not None:
-                self._keep_best(cache, kept_before | {call.key for call in calls})
-        self._show("", trial.number, run.stage_runs, run.value, ended=True)
-        return run
-
-    def _keep_best(self, cache: StageCache, keys: set[str]) -> None:
-        """Drop those of the keys that do not belong to the best trials, and pin those that do."""
-        best = self._trials.keys_to_go_on_with()
-        study = self._trials.study
-        is_stored = not isinstance(study._storage, InMemoryStorage)
-        try:
-            cache.holders.pin(study_id(study), best, lasting=is_stored)
-            cache.discard(keys - best)
-        except Exception as error:  # file systems raise errors of their own
-            warnings.warn(
-                f"the stage outputs that are not needed any more could not be dropped from "
-                f"{cache!r}: {error!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def _run_stages(self, trial: optuna.Trial, calls: Sequence[StageCall]) -> PipelineRun | None:
-        """Run the stages one by one, with the account up to date after each."""
-        trial.set_user_attr("stage_keys", [call.key for call in calls])
-        pipeline = self._trials.pipeline
-        runs: list[StageRun] = []
-        _record_account(trial, pipeline.join(runs))
-        if self._interrupted.is_set():
-            return None
-        self._show(f"running {calls[0].stage.name}", trial.number)
-        for run in run_path(calls, self._inputs, self._cache):
-            runs.append(run)
-            if run.error is not None or len(runs) == len(calls):
-                continue  # nothing follows
-            runs[-1] = replace(run, output=None)  # the next stage has it; let go of it here
-            if run.charged > 0 or not run.memoized:
-                _record_account(trial, pipeline.join(runs))
+    def _start_what_can(self) -> None:
+        # Those that are nearest to their end first: their results help to choose.
+        for path in sorted(self._ready, key=lambda p: (-len(p.runs), p.trial.number)):
+            key = path.next.key
             if self._interrupted.is_set():
-                return None
-            self._show(f"running {calls[len(runs)].stage.name}", trial.number, runs)
-        return pipeline.join(runs)
-
-    def _show(
-        self,
-        activity: str,
-        number: int | None = None,
-        runs: Sequence[StageRun] = (),
-        value: float | None = None,
-        *,
-        ended: bool = False,
-    ) -> None:
-        study = self._trials.study
-        trials = study.get_trials(deepcopy=False)
-        values = [t.values[0] for t in trials if t.state is TrialState.COMPLETE]
-        better = max if study.direction is optuna.study.StudyDirection.MAXIMIZE else min
-        snapshot = Snapshot(
-            study_name=study.study_name,
-            trials=len(values),
-            failed=sum(t.state is TrialState.FAIL and not is_interrupted(t) for t in trials),
-            budget=self._budget,
-            spent=spent(trials),
-            saved=self._saved,
-            unit=self._unit,
-            best_value=better(values, default=None),
-            number=len(trials) if number is None else number,
-            value=value,
-            stage_names=self._trials.pipeline.stage_names,
-            stage_runs=tuple(runs),
-            activity=activity,
+                self._cut(path)
+            elif self._cache is not None and path.next.stage.memoize and key in self._making:
+                self._ready.remove(path)
+                self._waiting[key].append(path)
+            elif self._pool.can_take(_needs(path.next)):
+                self._ready.remove(path)
+                self._submit(path)
+        has_room = (
+            len(self._running) + len(self._ready) < self._pool.size
+            and len(self._paths) < MAX_WAITING * self._pool.size
         )
-        (self._display.trial_ended if ended else self._display.update)(snapshot)
+        is_wanted = self._reason is None and not self._interrupted.is_set()
+        if has_room and is_wanted and not self._is_thinking and self._is_due:
+            self._think()
+
+    def _think(self) -> None:
+        self._left -= 1
+        self._is_thinking = True
+        self._ledger.show(self._activity())
+        self._pool.think(self._begin_trial)
+
+    def _begin_trial(self) -> tuple[optuna.Trial, dict[str, Any]]:
+        with stoppable(self._trials.study):  # for samplers, which may run in another thread
+            trial, params = self._trials.begin(self._cache, self._name)
+        if self._is_over:  # the run ended by an exception meanwhile
+            self._trials.interrupt(trial)
+        return trial, params
+
+    def _submit(self, path: TrialPath) -> None:
+        task = path.task()
+        self._making.add(task.call.key)
+        self._running[task] = path, self._pool.now()
+        self._ledger.show(self._activity(), path.trial.number, path.runs)
+        self._pool.submit(task)
+
+    def _activity(self) -> str:
+        """What goes on, in a line."""
+        running = [
+            f"{task.call.stage.name} of {path.trial.number}"
+            if self._pool.size > 1
+            else task.call.stage.name
+            for task, (path, _) in self._running.items()
+        ]
+        parts = [f"running {', '.join(running)}"] if running else []
+        waiting = sum(map(len, self._waiting.values()))
+        parts += [f"{waiting} waiting for what others make"] if waiting else []
+        parts += ["choosing a configuration"] if self._is_thinking else []
+        return "; ".join(parts)
+
+    def _check_done(self) -> None:
+        """Say so where calls are left that no worker can take."""
+        for path in self._ready:
+            raise ConfigurationError(
+                f"no worker of the executor can run stage {path.next.stage.name!r}, which needs "
+                f"{_needs(path.next)}."
+            )
+
+    # --- What has happened
+
+    def _take(self, event: Ended | Thought) -> None:
+        if isinstance(event, Thought):
+            self._is_thinking = False
+            self._take_thought(event)
+            self._drop_unwanted()
+            return
+        path, _ = self._running.pop(event.task)
+        self._making.discard(event.task.call.key)
+        path.take(event, self._pool.now)
+        try:
+            self._ledger.record(path.trial, path.runs, path.lost)
+            self._go_on(path)
+        except UpdateFinishedTrialError as error:
+            logger.warning("a trial was taken over by another driver: %s", error)
+            self._drop(path)
+        for waiting in self._waiting.pop(event.task.call.key, []):
+            waiting.pass_over_kept(self._pool.now)
+            self._go_on(waiting)
+
+    def _take_thought(self, thought: Thought) -> None:
+        if isinstance(thought.error, SearchOver):
+            self._reason = f"stopped: {thought.error}"
+            return
+        if thought.error is not None:
+            raise thought.error
+        trial, params = thought.value
+        try:
+            calls = self._trials.pipeline.calls(params, self._upstream)
+        except BaseException:
+            self._trials.interrupt(trial)
+            raise
+        path = TrialPath(trial, calls, self._upstream, self._inputs, self._cache)
+        self._paths.append(path)
+        trial.set_user_attr("stage_keys", [call.key for call in calls])
+        self._ledger.record(trial, [])
+        path.hold()
+        if not self._interrupted.is_set():
+            path.pass_over_kept(self._pool.now)
+        self._go_on(path)
+
+    def _go_on(self, path: TrialPath) -> None:
+        """Have a trial's next call run when it can, or end it."""
+        if path.has_ended:
+            self._end(path)
+        elif self._interrupted.is_set():
+            self._cut(path)
+        else:
+            self._ready.append(path)
+
+    def _drop(self, path: TrialPath) -> None:
+        """Have no more to do with a trial."""
+        if path in self._paths:
+            self._paths.remove(path)
+        if path in self._ready:
+            self._ready.remove(path)
+        path.held.close()
+
+    def _end(self, path: TrialPath) -> None:
+        self._drop(path)
+        keys = {call.key for call in path.calls}
+        # Those that the best trials needed so far may be needed no more.
+        self._unwanted |= keys | self._trials.keys_to_go_on_with()
+        try:
+            reason = self._ledger.close(path.trial, path.calls, path.runs)
+        finally:  # a callback may raise
+            self._drop_unwanted()
+        self._reason = self._reason or reason
+
+    def _drop_unwanted(self) -> None:
+        """Drop what no trial needs, unless a trial is being chosen that may count on it."""
+        if not self._is_thinking and self._unwanted:
+            self._ledger.keep_best(self._unwanted)
+            self._unwanted = set()
+
+    def _cut(self, path: TrialPath) -> None:
+        """Close a trial before its end, and have it run again first."""
+        self._has_cut = True
+        self._drop(path)
+        self._trials.interrupt(path.trial)
 
 
-def _record_account(trial: optuna.Trial, run: PipelineRun) -> None:
-    """Write what has been spent so far, which stays on the account if the process dies."""
-    trial.set_user_attr("stage_costs", run.stage_costs)
-    trial.set_user_attr("memoized", run.memoized)
-    trial.set_user_attr("charged", run.charged)
+def _needs(call: StageCall) -> Resources:
+    return Resources(call.stage.num_cpus, call.stage.num_gpus)
 
 
 @contextmanager
@@ -240,10 +314,13 @@ def interruptible() -> Iterator[threading.Event]:
 
 @contextmanager
 def stoppable(study: optuna.Study) -> Iterator[None]:
-    """Let samplers and callbacks call `study.stop()`, which Optuna allows in its own loop only."""
-    study._stop_flag = False
+    """Let samplers and callbacks call `study.stop()`, which Optuna allows in its own loop only.
+
+    It holds for the thread that it is entered in; the study's flag is for all.
+    """
+    was = getattr(study._thread_local, "in_optimize_loop", False)
     study._thread_local.in_optimize_loop = True
     try:
         yield
     finally:
-        study._thread_local.in_optimize_loop = False
+        study._thread_local.in_optimize_loop = was

@@ -8,6 +8,7 @@ EeipuError
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
 ├── CacheFormatError (also ValueError): a value or an entry in a form that the cache does not take
 ├── MissingExtraError (also ImportError): an optional library is not installed
+├── TransientError: raised by a stage that is worth another try
 └── SearchOver: there is nothing left that is worth a trial
     ├── SpaceExhausted: every configuration of a finite space has been evaluated
     ├── NothingWorthwhile: no candidate promises enough for what it costs
@@ -29,6 +30,7 @@ __all__ = [
     "SpaceError",
     "SpaceExhausted",
     "StudyMismatchError",
+    "TransientError",
 ]
 
 
@@ -64,6 +66,13 @@ class CacheFormatError(EeipuError, ValueError):
 
 class MissingExtraError(EeipuError, ImportError):
     """An optional library is needed here. The message names the extra to install."""
+
+
+class TransientError(EeipuError):
+    """For stages to raise: what went wrong may go right at once (a lost connection, say).
+
+    The stage is tried again, as often as its `retries` allow.
+    """
 
 
 class SearchOver(EeipuError):  # noqa: N818 - a state of the search, not a mistake

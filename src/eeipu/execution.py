@@ -5,7 +5,6 @@ there, and nothing after it runs.
 """
 
 import math
-import sys
 import time
 import traceback
 import warnings
@@ -15,13 +14,28 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
+from eeipu.accelerators import (
+    failure_of,
+    peak_gpu_bytes,
+    restart_gpu_peaks,
+    synchronize_devices,
+)
 from eeipu.cache import StageCache
 from eeipu.content import plain
-from eeipu.errors import CacheMiss
+from eeipu.errors import CacheMiss, TransientError
 from eeipu.keys import stage_key
 from eeipu.stages import Stage
 
-__all__ = ["PipelineRun", "StageCall", "StageRun", "number_of", "run_path", "stage_calls"]
+__all__ = [
+    "PipelineRun",
+    "StageCall",
+    "StageRun",
+    "call_patiently",
+    "keep_output",
+    "number_of",
+    "run_path",
+    "stage_calls",
+]
 
 Clock = Callable[[], float]
 
@@ -44,11 +58,14 @@ class StageRun:
         key: The content key of the call.
         cost: What executing it cost, measured in seconds or declared; `None` if not executed.
         memoized: Whether its output was reused.
-        error: The traceback, where the stage failed.
+        error: The traceback, where the stage failed; a line, where it ran out of memory.
         charged: What the budget pays: the cost, or the seconds that loading took.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.
+        is_transient: Whether the error is one that may not come again.
+        peak_gpu_bytes: The most memory that torch had in use on GPUs meanwhile; `None` where the
+            stage was not executed, or nothing was there.
     """
 
     name: str
@@ -60,6 +77,8 @@ class StageRun:
     saved: float = 0.0
     output: Any = field(default=None, repr=False)
     value: float | None = None
+    is_transient: bool = False
+    peak_gpu_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +113,12 @@ class PipelineRun:
         """Each stage's output where that is a number and the stage was executed or loaded."""
         values = [run.value for run in self.stage_runs]
         return values + [None] * (len(self.stage_names) - len(values))
+
+    @property
+    def peak_gpu_bytes(self) -> list[int | None]:
+        """The most memory that was in use on GPUs during each stage; see `StageRun`."""
+        peaks = [run.peak_gpu_bytes for run in self.stage_runs]
+        return peaks + [None] * (len(self.stage_names) - len(peaks))
 
     @property
     def memoized(self) -> list[bool]:
@@ -167,15 +192,15 @@ def _run_once(
 ) -> StageRun:
     """Execute one call, unless somebody else does so now: then wait, and load what they made."""
     if cache is None or not call.stage.memoize:
-        return call_stage(call, args, clock)
+        return call_patiently(call, args, clock)
     with cache.holders.claim(call.key):
         # Whoever had the claim before may have finished since we last looked.
         loaded = _load_deepest([call], cache, clock)
         if loaded:
             return loaded[0]
-        run = call_stage(call, args, clock)
+        run = call_patiently(call, args, clock)
         if run.error is None:
-            _keep(cache, call, run)
+            keep_output(cache, call, run)
     return run
 
 
@@ -203,25 +228,50 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
     return []
 
 
+def call_patiently(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun:
+    """Execute one call, again where it raises `TransientError`; all attempts are charged."""
+    lost = 0.0
+    for _ in range(call.stage.retries + 1):
+        run = call_stage(call, args, clock)
+        if not run.is_transient:
+            break
+        lost += run.charged
+    else:
+        lost -= run.charged
+    return replace(run, charged=lost + run.charged)
+
+
 def call_stage(call: StageCall, args: tuple[Any, ...], clock: Clock) -> StageRun:
     """Execute one call and account for it, whether it succeeds or fails."""
     name, key = call.stage.name, call.key
     try:
-        declared = call.stage.declared_cost(call.params)
+        declared = call.stage.declared_cost(call.params, args)
     except Exception:
         return StageRun(name, key, error=traceback.format_exc())
     error = output = None
+    is_transient = False
     synchronize_devices()
+    restart_gpu_peaks()
     start = clock()
     try:
         output = call.stage(*args, **call.params)
         synchronize_devices()
-    except (Exception, SystemExit):  # a script that calls sys.exit() is a stage that failed
-        error = traceback.format_exc()
-    measured = clock() - start
+        measured, peak = clock() - start, peak_gpu_bytes()
+    except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
+        measured, peak = clock() - start, peak_gpu_bytes()
+        is_transient = isinstance(raised, TransientError)
+        error = failure_of(raised, name)
     cost = measured if declared is None else declared
     return StageRun(
-        name, key, cost=cost, error=error, charged=cost, output=output, value=number_of(output)
+        name,
+        key,
+        cost=cost,
+        error=error,
+        charged=cost,
+        output=output,
+        value=number_of(output),
+        is_transient=is_transient,
+        peak_gpu_bytes=peak,
     )
 
 
@@ -235,17 +285,8 @@ def number_of(output: Any) -> float | None:
         return None
 
 
-def synchronize_devices() -> None:
-    """Wait for work queued on GPUs, which would otherwise be billed to whoever waits next.
-
-    Stages that never load torch never pay for it here.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
-def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
+def keep_output(cache: StageCache, call: StageCall, run: StageRun) -> None:
+    """Put what a call returned into the cache; where that fails, only warn."""
     try:
         cache.put(
             call.key,

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from eeipu.errors import ConfigurationError
 
-__all__ = ["MARKER", "PRIVATE", "CacheDirectory", "Modes", "sync_folder"]
+__all__ = ["MARKER", "PRIVATE", "CacheDirectory", "Modes"]
 
 MARKER = "eeipu-cache"
 
@@ -105,6 +105,7 @@ class CacheDirectory:
     Args:
         root: The directory.
         shared: Whether others may write to it too.
+        durable: Whether what is made in it must survive a power failure.
 
     Raises:
         ConfigurationError: Others can write to the directory, and it is not `shared`; or it holds
@@ -113,11 +114,13 @@ class CacheDirectory:
 
     Attributes:
         root: The directory.
+        durable: Whether what is made in it must survive a power failure.
         modes: Those of what is in it.
     """
 
-    def __init__(self, root: Path, *, shared: bool = False) -> None:
+    def __init__(self, root: Path, *, shared: bool = False, durable: bool = True) -> None:
         self.root = root
+        self.durable = durable
         self._new = Modes(_NEW_SHARED) if shared else PRIVATE
         self.modes = self._new
         self.mkdir(root)
@@ -139,18 +142,19 @@ class CacheDirectory:
         else:
             path.mkdir(exist_ok=True)
         with suppress(PermissionError):  # a parent in which we may make folders, and not look
-            sync_folder(str(path.parent))
+            self.sync(str(path.parent))
         if path == self.root:  # anew, when somebody removed it
             _mark_as_cache(path, self._new)
 
-
-def sync_folder(folder: str) -> None:
-    """Make a change of a folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def sync(self, folder: str) -> None:
+        """Make a change of a folder survive a power failure, if it must."""
+        if not self.durable:
+            return
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _check_private(root: Path) -> None:

@@ -23,10 +23,10 @@ Hyper-parameters are at the maximum of the posterior under log-normal priors.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -34,9 +34,12 @@ from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eeipu.devices import CPU, fitting_device
+
 __all__ = ["ExactGPs"]
 
 Array = NDArray[np.float64]
+Result = TypeVar("Result")
 
 # Priors, as mean and standard deviation of the logarithm. Lengthscales: 0.3 times the square root
 # of the term's dimension (Hvarfner, Hellsten and Nardi 2024, arXiv 2402.02229, for the root),
@@ -93,6 +96,9 @@ class ExactGPs:
         categorical: The columns of `X` without an order.
         start: Hyper-parameters to begin the fit at (`hyperparameters` of an earlier fit of the
             same shape); `None`: the prior's.
+        device: Where to fit, and to factorise covariances; `None`: what is faster. All that comes
+            out lies in main memory, where candidates are: they come in small batches, which a GPU
+            would wait for.
 
     Attributes:
         hyperparameters: `B x P`, as fitted, in the logarithm.
@@ -106,8 +112,10 @@ class ExactGPs:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self._X = X
+        self._device = fitting_device(device, len(X))
         self._active = active.to(X)
         is_category = torch.zeros(X.shape[-1], dtype=torch.bool)
         is_category[list(categorical)] = True
@@ -116,8 +124,19 @@ class ExactGPs:
         self._observed = ~Y.isnan()
         self._mean, self._std = _standardization(Y, self._observed)
         self._y = ((Y - self._mean) / self._std).nan_to_num(0.0)
-        self.hyperparameters = self._fit(self._start() if start is None else start)
+        first = self._start() if start is None else start
+        self.hyperparameters = self._where_memory_is(lambda: self._fit(first))
         self._condition()
+
+    def _where_memory_is(self, compute: Callable[[], Result]) -> Result:
+        """What `compute` gives, on the processor where a GPU is too full of other things."""
+        try:
+            return compute()
+        except torch.cuda.OutOfMemoryError:
+            if self._device == CPU:
+                raise
+            self._device = CPU
+        return compute()
 
     # The hyper-parameters of a GP are one row: log l (T * d), log w (T), log s2 (1).
 
@@ -150,15 +169,17 @@ class ExactGPs:
         _, T, d = self._active.shape
         n = len(self._X)
         rows = torch.arange(n) if n <= MAX_FITTED else torch.linspace(0, n - 1, MAX_FITTED).long()
-        X, y, observed = self._X[rows], self._y[:, rows], self._observed[:, rows]
-        prior_mean, prior_std = self._prior()
+        parts = (self._X[rows], self._y[:, rows], self._observed[:, rows], self._active)
+        X, y, observed, active = (part.to(self._device) for part in parts)
+        prior_mean, prior_std = (part.to(self._device) for part in self._prior())
         bounds = [LOG_LENGTHSCALE_BOUNDS] * (T * d) + [LOG_WEIGHT_BOUNDS] * T + [LOG_NOISE_BOUNDS]
 
         def negative(x: Array, batch_indices: list[int]) -> tuple[Array, Array]:
-            b = torch.tensor(batch_indices)
-            parameters = torch.from_numpy(np.ascontiguousarray(x)).requires_grad_(True)
+            b = torch.tensor(batch_indices, device=self._device)
+            point = torch.from_numpy(np.ascontiguousarray(x))
+            parameters = point.to(self._device).requires_grad_(True)
             scales, weights, noise = self._unpack(parameters)
-            kernel = self._kernel(X, X, scales, weights, self._active[b])
+            kernel = self._kernel(X, X, scales, weights, active[b])
             value, slope = _log_likelihood(kernel.detach(), noise.detach(), y[b], observed[b])
             # The likelihood depends on the hyper-parameters through the covariance alone, whose
             # slope is known in closed form: no need to differentiate a Cholesky factor.
@@ -166,8 +187,8 @@ class ExactGPs:
             penalty = -0.5 * ((parameters - prior_mean[b]) / prior_std[b]).square().sum(-1)
             surrogate = (slope * kernel).sum() + (trace * noise).sum() + penalty.sum()
             (gradient,) = torch.autograd.grad(surrogate, parameters)
-            total = (value + penalty.detach()).numpy()
-            return -np.nan_to_num(total, nan=-1e10), -np.nan_to_num(gradient.numpy())
+            total = (value + penalty.detach()).cpu().numpy()
+            return -np.nan_to_num(total, nan=-1e10), -np.nan_to_num(gradient.cpu().numpy())
 
         best, _, _ = fmin_l_bfgs_b_batched(
             negative,
@@ -196,16 +217,17 @@ class ExactGPs:
     def _inverse_factor_of(self, b: int) -> Tensor:
         """The inverse of the Cholesky factor of a GP's observations, `n x n`."""
         one = slice(b, b + 1)
-        factor = _factor(
-            self._kernel(
-                self._X, self._X, self._scales[one], self._weights[one], self._active[one]
-            ),
-            self._noise[one],
-            self._observed[one],
-        )[0]
-        identity = torch.eye(len(factor), dtype=factor.dtype)
-        inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
-        return inverse
+
+        def invert() -> Tensor:
+            parts = (self._X, self._scales[one], self._weights[one], self._active[one])
+            X, scales, weights, active = (part.to(self._device) for part in parts)
+            noise, observed = (p[one].to(self._device) for p in (self._noise, self._observed))
+            factor = _factor(self._kernel(X, X, scales, weights, active), noise, observed)[0]
+            identity = torch.eye(len(factor), dtype=factor.dtype, device=self._device)
+            inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+            return inverse.cpu()
+
+        return self._where_memory_is(invert)
 
     @cached_property
     def _inverse_factor(self) -> Tensor:
@@ -247,7 +269,7 @@ class ExactGPs:
         lead = (1,) * (A.ndim - 2)
         inverse = (active / scales).reshape(*scales.shape[:2], *lead, 1, scales.shape[-1])
         a, c = (P[..., self._numbers] * inverse[..., self._numbers] for P in (A, C))
-        total = torch.zeros(())
+        total = a.new_zeros(())
         for t in range(weights.shape[1]):  # one after another, for the memory's sake
             at, ct = a[:, t], c[:, t]
             # In place, for the memory's sake too: of thousands of points, a few copies are a lot.

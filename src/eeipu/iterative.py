@@ -7,6 +7,7 @@ which a `Tuner` then models, caches and chooses like any others.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
-from eeipu.schedule_space import described, schedule_of, space_of
+from eeipu.schedule_space import described, schedule_of, space_of, spaces_of
 from eeipu.space import Distribution, Params
 from eeipu.stages import Stage
 
@@ -32,8 +33,8 @@ def _same(state: Any) -> Any:
 class Training:
     """What a user says of training in steps.
 
-    Resuming must not change anything: `load(save(state))` trains on as `state` would have, with
-    random generators, optimiser and position in the data as they were.
+    Resuming must not change anything: what `load` makes of `save(state)` trains on as `state`
+    would have, with random generators, optimiser and position in the data as they were.
 
     Attributes:
         init: What the stage gets -> the state before the first step.
@@ -42,14 +43,26 @@ class Training:
         evaluate: State -> the objective, a dict of metrics, or what the next stage gets. It must
             leave the state as it is.
         save: State -> what can be pickled; the state itself by default.
-        load: What `save` returned -> state.
+        load: What `save` returned -> state. Where it takes more, `load(saved, *inputs)`, it also
+            gets what `init` got, which then need not be saved.
     """
 
     init: Callable[..., Any]
     advance: Callable[[Any, int, int, Mapping[str, Schedule]], Any]
     evaluate: Callable[[Any], Any]
     save: Callable[[Any], Any] = _same
-    load: Callable[[Any], Any] = _same
+    load: Callable[..., Any] = _same
+
+    @cached_property
+    def loads_inputs(self) -> bool:
+        """Whether `load` takes what `init` got, beside what was saved."""
+        try:
+            parameters = inspect.signature(self.load).parameters.values()
+        except ValueError:  # a builtin that does not tell what it takes
+            return False
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+        return len(required) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
     @property
     def fingerprint(self) -> str:
@@ -130,7 +143,8 @@ class IterativeStage(Stage):
         """Its stretches as stages of their own, and its evaluation as the last.
 
         Their keys are those that a search plan has for the same steps, as long as all
-        hyper-parameters are in the spaces and change from each stretch to the next.
+        hyper-parameters are in the spaces and change from each stretch to the next, and `load`
+        takes no inputs. Where it does, as in `eeipu.torch_training`, every segment hands them on.
 
         Args:
             spaces: The step at which a stretch ends -> hyper-parameter -> distribution.
@@ -165,11 +179,13 @@ class IterativeStage(Stage):
         space: Mapping[str, Distribution],
         fixed: Mapping[str, Any],
     ) -> Stage:
+        assert self.training is not None
+        version = f"{self.version}, {_digest(fixed)}" if fixed else self.version
         return Stage(
             f"{self.name}@{suffix}",
             space,
             function,
-            version=f"{self.version}, {_digest(fixed)}" if fixed else self.version,
+            version=f"{version}, with inputs" if self.training.loads_inputs else version,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
         )
@@ -210,13 +226,13 @@ def iterative(
     Raises:
         PipelineError: The code cannot be fingerprinted and there is no version, or `steps` is
             below 1.
+        SpaceError: Two parameters would have one name.
     """
     if steps < 1:
         raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
-    flat = {key: d for hyper, t in space.items() for key, d in space_of(hyper, t).items()}
     return IterativeStage(
         name,
-        flat,
+        spaces_of(space),
         _Whole(training, dict(space), steps),
         version=version if version is not None else training.fingerprint,
         num_cpus=num_cpus,
@@ -258,8 +274,12 @@ class _Segment:
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         schedules = {**self.fixed, **{name: as_schedule(value) for name, value in params.items()}}
         training = self.training
-        state = training.load(*inputs) if self.start else training.init(*inputs)
-        return training.save(training.advance(state, self.start, self.stop, schedules))
+        if self.start:
+            state, inputs = _taken_up(training, *inputs)
+        else:
+            state = training.init(*inputs)
+        saved = training.save(training.advance(state, self.start, self.stop, schedules))
+        return (saved, inputs) if training.loads_inputs else saved
 
 
 @dataclass(frozen=True)
@@ -268,8 +288,17 @@ class _Evaluation:
 
     training: Training
 
-    def __call__(self, saved: Any) -> Any:
-        return self.training.evaluate(self.training.load(saved))
+    def __call__(self, left: Any) -> Any:
+        state, _ = _taken_up(self.training, left)
+        return self.training.evaluate(state)
+
+
+def _taken_up(training: Training, left: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The state that the segment before has left, and what the stage got, where `load` takes it."""
+    if not training.loads_inputs:
+        return training.load(left), ()
+    saved, inputs = left
+    return training.load(saved, *inputs), inputs
 
 
 def _digest(description: Mapping[str, Any]) -> str:

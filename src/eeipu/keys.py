@@ -16,7 +16,9 @@ from eeipu.content import reason
 from eeipu.errors import PipelineError
 from eeipu.fingerprint import value_digest
 
-__all__ = ["inputs_key", "stage_key"]
+__all__ = ["inputs_key", "is_digest", "stage_key"]
+
+_DIGITS = frozenset("0123456789abcdef")
 
 
 def stage_key(name: str, fingerprint: str, params: Mapping[str, Any], upstream: str) -> str:
@@ -62,3 +64,8 @@ def inputs_key(inputs: tuple[Any, ...]) -> str:
                 f"content with eeipu.Fingerprinted."
             ) from error
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def is_digest(key: str) -> bool:
+    """Whether a key stands for content, and is not somebody's own name for it."""
+    return len(key) == 2 * hashlib.sha256().digest_size and _DIGITS.issuperset(key)

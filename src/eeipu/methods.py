@@ -155,6 +155,7 @@ def _cascade(search: Search) -> Score:
             categorical=pipeline.cube.categorical_columns,
             pending=history.running_X,
             seed=search.trial_seed,
+            device=search.device,
         )
     )
 

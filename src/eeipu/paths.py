@@ -139,6 +139,8 @@ class Path:
     ) -> "Path":
         """The path followed by an iterative stage.
 
+        A stage that follows without an evaluation in between gets what was saved of the training.
+
         Args:
             stage: The stage's name.
             fingerprint: What stands for its code.

@@ -297,6 +297,8 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
     trial.set_user_attr("saved", run.saved)
     if any(value is not None for value in run.stage_values[:-1]):
         trial.set_user_attr("stage_values", run.stage_values)
+    if any(peak is not None for peak in run.peak_gpu_bytes):
+        trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
     if run.metrics:
         trial.set_user_attr("metrics", dict(run.metrics))
     if run.error is not None:

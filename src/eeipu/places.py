@@ -36,7 +36,12 @@ class Place:
 
 
 def open_place(
-    location: str | None, *, shared: bool = False, mapped: bool = False, now: Now = time.time
+    location: str | None,
+    *,
+    shared: bool = False,
+    mapped: bool = False,
+    durable: bool = True,
+    now: Now = time.time,
 ) -> Place:
     """Open a location.
 
@@ -44,6 +49,7 @@ def open_place(
         location: `None` for memory, a path, or an fsspec URL.
         shared: Whether a directory may be written to by others than this user.
         mapped: Whether values are mapped from their files, where those are local.
+        durable: Whether entries in a directory must survive a power failure.
         now: Seconds since 1970.
 
     Raises:
@@ -55,7 +61,10 @@ def open_place(
     try:
         fs, root = fsspec.url_to_fs(location)
         if "file" in fs.protocol:
-            return _directory(fs, Path(root), shared=shared, mapped=mapped, now=now)
+            store = DirectoryStore(
+                Path(root), shared=shared, mapped=mapped, durable=durable, now=now
+            )
+            return _directory(fs, store, now)
         pins = FilePins(fs, f"{root}/pins")
         return Place(RemoteStore(fs, root, now), Holders(BeatingLeases(fs, root), pins, now))
     except ImportError as error:
@@ -68,9 +77,8 @@ def open_place(
         ) from error
 
 
-def _directory(fs: Any, root: Path, *, shared: bool, mapped: bool, now: Now) -> Place:
-    store = DirectoryStore(root, shared=shared, mapped=mapped, now=now)
-    settle = store.modes.settle
+def _directory(fs: Any, store: DirectoryStore, now: Now) -> Place:
+    root, settle = store.root, store.modes.settle
     leases = (
         FileLeases(root, store.modes)
         if has_locks(root)

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS nodes (
     key TEXT PRIMARY KEY, cost_s REAL, payer TEXT, value TEXT, error TEXT, has_state INTEGER,
     losses INTEGER);
 CREATE TABLE IF NOT EXISTS payments (study TEXT PRIMARY KEY, seconds REAL);
+CREATE TABLE IF NOT EXISTS releases (study TEXT, trial INTEGER, PRIMARY KEY (study, trial));
 """
 
 
@@ -104,38 +105,69 @@ class PlanStore:
 
     def add_request(self, row: RequestRow, path: str) -> None:
         """Store a new request, and its path unless it is there."""
-        if self._db is None:
-            return
-        self._db.execute("BEGIN")
-        self._db.execute(
-            "INSERT INTO paths (key, path) VALUES (?, ?) ON CONFLICT DO NOTHING", (row.path, path)
+        self._write(
+            (
+                "INSERT INTO paths (key, path) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (row.path, path),
+            ),
+            (
+                "INSERT INTO requests SELECT ?, ?, ?, id, ? FROM paths WHERE key = ?",
+                (row.id, row.study, row.trial, row.state, row.path),
+            ),
         )
-        self._db.execute(
-            "INSERT INTO requests SELECT ?, ?, ?, id, ? FROM paths WHERE key = ?",
-            (row.id, row.study, row.trial, row.state, row.path),
-        )
-        self._db.execute("COMMIT")
 
     def set_state(self, request: int, state: str) -> None:
         """Store what has become of a request."""
-        if self._db is not None:
-            self._db.execute("UPDATE requests SET state = ? WHERE id = ?", (state, request))
+        self._write(("UPDATE requests SET state = ? WHERE id = ?", (state, request)))
 
     def put_node(self, row: NodeRow) -> None:
         """Store what is known of a node."""
-        if self._db is not None:
-            stored = row._replace(value=None if row.value is None else json.dumps(row.value))
-            self._db.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", stored)
+        stored = row._replace(value=None if row.value is None else json.dumps(row.value))
+        self._write(("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", stored))
 
     def set_paid(self, study: str, seconds: float) -> None:
         """Store what a study has paid in all."""
-        if self._db is not None:
-            self._db.execute("INSERT OR REPLACE INTO payments VALUES (?, ?)", (study, seconds))
+        self._write(("INSERT OR REPLACE INTO payments VALUES (?, ?)", (study, seconds)))
+
+    def set_released(self, study: str, trial: int, *, is_released: bool) -> None:
+        """Store whether a trial has let go of its last state."""
+        statement = (
+            "INSERT OR REPLACE INTO releases VALUES (?, ?)"
+            if is_released
+            else "DELETE FROM releases WHERE study = ? AND trial = ?"
+        )
+        self._write((statement, (study, trial)))
+
+    def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
+        """Make all these changes, or none.
+
+        Raises:
+            ConfigurationError: They cannot be written, such as on a full disk.
+        """
+        if self._db is None:
+            return
+        try:
+            self._db.execute("BEGIN")
+            for statement, values in statements:
+                self._db.execute(statement, values)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise ConfigurationError(
+                f"the search plan {str(self.location)!r} cannot be written ({error}); make room "
+                f"and run it again: what was stored before is there."
+            ) from error
 
     def payments(self) -> Iterator[tuple[str, float]]:
         """What each study has paid."""
         if self._db is not None:
             yield from self._db.execute("SELECT study, seconds FROM payments")
+
+    def releases(self) -> Iterator[tuple[str, int]]:
+        """The trials that have let go of their last states."""
+        if self._db is not None:
+            yield from self._db.execute("SELECT study, trial FROM releases")
 
     def paths(self) -> Iterator[tuple[str, str]]:
         """The key and text of every path, in the order of their first request."""

@@ -14,11 +14,11 @@ from eeipu.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_best_over_budget"]
+__all__ = ["COLOURS", "DASHES", "new_axes", "plot_best_over_budget"]
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, without their faint yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", "-.", ":")  # for those who print without colours
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")  # for those who print without colours
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -61,16 +61,16 @@ def plot_best_over_budget(
         raise ConfigurationError("there is nothing to plot: studies is empty.")
     curves = {label: _curve(label, study) for label, study in studies.items()}
     if ax is None:
-        ax = _new_axes()
+        ax = new_axes()
     topmost = max(curves, key=lambda label: curves[label].best[-1])
     for index, (label, curve) in enumerate(curves.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         ax.step(
             curve.spent,
             curve.best,
             where="post",
             color=colour,
-            linestyle=_DASHES[index % len(_DASHES)],
+            linestyle=DASHES[index % len(DASHES)],
             linewidth=2.0,
             label=label,
         )
@@ -101,7 +101,12 @@ def _value(trial: FrozenTrial) -> float:
     return trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
 
 
-def _new_axes() -> "Axes":
+def new_axes() -> "Axes":
+    """The axes of a new figure, without a window.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

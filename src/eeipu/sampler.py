@@ -16,9 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from eeipu.candidates import Candidate, Score, maximize, prefix_pool, quasi_random
 from eeipu.designs import Design, independent, prefix_sharing
+from eeipu.devices import checked_device
 from eeipu.errors import BudgetTooSmall, ConfigurationError, NothingWorthwhile
 from eeipu.history import History
-from eeipu.methods import eeipu, gittins_index, method_named
+from eeipu.methods import Method, eeipu, gittins_index, method_named
 from eeipu.pipeline import Pipeline
 from eeipu.search import Search
 
@@ -98,10 +99,12 @@ class EEIPUSampler(BaseSampler):
         top_q: From how many of the best trials kept prefixes are offered.
         n_initial: Trials of the warm-up design, before models are fitted.
         cache: Tells which stage outputs are there now, by content key; `None`: none ever are.
-        method: One of `eeipu.methods.METHODS`.
+        method: A name in `eeipu.methods.METHODS`, or a method of one's own.
         seed: Makes suggestions repeatable, given the same trials. (Fits go on from the last one's
             result, so a sampler that has seen a study grow may differ in the last digits from
             one that meets it grown.)
+        device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`; `None`: a GPU where this
+            process uses one anyway and there are enough trials for it to be faster, else the CPU.
 
     Raises:
         ConfigurationError: An argument is out of range.
@@ -119,8 +122,9 @@ class EEIPUSampler(BaseSampler):
         top_q: int = 5,
         n_initial: int | None = None,
         cache: Container[str] | None = None,
-        method: str = "eeipu",
+        method: str | Method = "eeipu",
         seed: int | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
         _check_counts({"top_q": top_q, "n_initial": n_initial}, 1)
@@ -130,7 +134,8 @@ class EEIPUSampler(BaseSampler):
         self.top_q = top_q
         self.n_initial = n_initial
         self.cache = cache
-        self.method = method_named(method)
+        self.method = method if isinstance(method, Method) else method_named(method)
+        self.device = checked_device(device)
         self.keeps_last = True
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
@@ -200,7 +205,15 @@ class EEIPUSampler(BaseSampler):
         if checked is not None and checked.number == number:
             return checked
         warm_start = self._fitted if number % REFIT_EVERY else {}
-        return Search(history, self.budget, self.n_initial, number, self._seed(), warm_start)
+        return Search(
+            history,
+            self.budget,
+            self.n_initial,
+            number,
+            self._seed(),
+            warm_start,
+            device=self.device,
+        )
 
     @property
     def design(self) -> Design:

@@ -85,8 +85,12 @@ class Schedule(ABC):
         return step + 1
 
     def runs(self, stop: int, start: int = 0) -> tuple[Run, ...]:
-        """The canonical form of steps `[start, stop)`: its longest stretches of one value."""
-        return tuple(self._runs(start, stop))
+        """The canonical form of steps `[start, stop)`: its longest stretches of one value.
+
+        Raises:
+            SpaceError: A step is no whole number of at least 0, or has no value.
+        """
+        return tuple(self._runs(_count("start", start, 0), _count("stop", stop, 0)))
 
     def _runs(self, start: int, stop: int) -> Iterator[Run]:
         while start < stop:
@@ -326,12 +330,13 @@ class CosineRestarts(Schedule):
 class Switch(Schedule):
     """`first` until step `at`, `second` from there on, which is told steps counted from 0.
 
-    With `restart=False` it is told the steps themselves.
+    With `restart=False` it is told the steps themselves. Both may be anything that `as_schedule`
+    takes, such as a number.
     """
 
-    first: Schedule
+    first: Any
     at: int
-    second: Schedule
+    second: Any
     restart: bool = True
 
     def __post_init__(self) -> None:
@@ -342,12 +347,14 @@ class Switch(Schedule):
         return self.at if self.restart else 0
 
     def _value(self, step: int) -> Any:
-        return self.first(step) if step < self.at else self.second(step - self._origin)
+        if step < self.at:
+            return as_schedule(self.first)(step)
+        return as_schedule(self.second)(step - self._origin)
 
     def _lasts_until(self, step: int) -> float:
         if step < self.at:
-            return min(self.first._lasts_until(step), self.at)
-        return self._origin + self.second._lasts_until(step - self._origin)
+            return min(as_schedule(self.first)._lasts_until(step), self.at)
+        return self._origin + as_schedule(self.second)._lasts_until(step - self._origin)
 
 
 @dataclass(frozen=True)
@@ -355,10 +362,11 @@ class WarmUp(Schedule):
     """A straight line from `start` to the beginning of `schedule` within `steps`, then that.
 
     Goyal et al. 2017, arXiv 1706.02677, section 2.2. The first step is already one part of the
-    way up, as training at a rate of 0 would be lost.
+    way up, as training at a rate of 0 would be lost. `schedule` may be anything that `as_schedule`
+    takes, such as a number.
     """
 
-    schedule: Schedule
+    schedule: Any
     steps: int
     start: float = 0.0
 
@@ -367,14 +375,14 @@ class WarmUp(Schedule):
 
     def _value(self, step: int) -> Any:
         if step >= self.steps:
-            return self.schedule(step - self.steps)
-        top: Any = self.schedule(0)
+            return as_schedule(self.schedule)(step - self.steps)
+        top: Any = as_schedule(self.schedule)(0)
         return self.start + (top - self.start) * (step + 1) / (self.steps + 1)
 
     def _lasts_until(self, step: int) -> float:
         if step < self.steps:
             return step + 1
-        return self.steps + self.schedule._lasts_until(step - self.steps)
+        return self.steps + as_schedule(self.schedule)._lasts_until(step - self.steps)
 
 
 @dataclass(frozen=True)

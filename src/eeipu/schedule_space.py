@@ -14,6 +14,7 @@ Constant(value=0.1)
 """
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from eeipu.fingerprint import value_digest
 from eeipu.schedule import Function, Schedule, as_schedule
 from eeipu.space import Categorical, Distribution, Params
 
-__all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of"]
+__all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of", "spaces_of"]
 
 
 @dataclass(frozen=True, init=False)
@@ -34,7 +35,8 @@ class Searchable:
 
     Args:
         kind: A class of `eeipu.schedule`, or any function that returns a schedule.
-        arguments: Its arguments, by position and keyword; lists may hold distributions too.
+        arguments: Its arguments, by position and keyword; lists and dicts may hold distributions
+            too.
     """
 
     kind: Callable[..., Schedule]
@@ -64,8 +66,11 @@ class OneOf:
 def space_of(name: str, template: Any) -> dict[str, Distribution]:
     """The parameters of a template, flat, for a hyper-parameter called `name`.
 
-    A template is a distribution, a `Searchable`, a `OneOf`, a list of templates, a schedule, or
-    a value; the last two have no parameters.
+    A template is a distribution, a `Searchable`, a `OneOf`, a list or dict of templates, a
+    schedule, or a value; the last two have no parameters.
+
+    Raises:
+        SpaceError: Two parameters would have one name.
     """
     match template:
         case BaseDistribution():
@@ -75,16 +80,41 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
         case OneOf(choices=choices):
             own = {name: Categorical(list(choices))}
             parts = {f"{name}_{choice}": part for choice, part in choices.items()}
-            return own | _joined(parts)
+            return own | _joined(parts, {})
         case list() | tuple():
             parts = {f"{name}_{place}": part for place, part in enumerate(template)}
+        case dict():
+            parts = {f"{name}_{key}": part for key, part in template.items()}
         case _:
             return {}
-    return _joined(parts)
+    return _joined(parts, {})
 
 
-def _joined(parts: Mapping[str, Any]) -> dict[str, Distribution]:
-    return {key: d for name, part in parts.items() for key, d in space_of(name, part).items()}
+def spaces_of(templates: Mapping[str, Any]) -> dict[str, Distribution]:
+    """The parameters of several hyper-parameters together.
+
+    Args:
+        templates: Hyper-parameter -> template, as given to `space_of`.
+
+    Raises:
+        SpaceError: A parameter of one is called as another, or as a parameter of another.
+    """
+    return _joined(templates, {name: name for name in templates})
+
+
+def _joined(parts: Mapping[str, Any], taken: Mapping[str, str]) -> dict[str, Distribution]:
+    """The parameters of all parts, where names are `taken` by one of them."""
+    joined: dict[str, Distribution] = {}
+    owners = dict(taken)
+    for name, part in parts.items():
+        for key, distribution in space_of(name, part).items():
+            if owners.setdefault(key, name) != name:
+                raise SpaceError(
+                    f"{key!r} would be a parameter of {name!r}, and is one of {owners[key]!r}; "
+                    f"rename one of the two."
+                )
+            joined[key] = distribution
+    return joined
 
 
 def schedule_of(name: str, template: Any, params: Params) -> Schedule:
@@ -119,14 +149,16 @@ def _filled(name: str, template: Any, params: Params) -> Any:
         case BaseDistribution():
             return params[name]
         case Searchable(kind=kind, arguments=arguments):
-            return kind(
-                **{k: _filled(f"{name}_{k}", part, params) for k, part in arguments.items()}
-            )
+            filled = {k: _filled(f"{name}_{k}", part, params) for k, part in arguments.items()}
+            bound = inspect.BoundArguments(inspect.signature(kind), OrderedDict(filled))
+            return kind(*bound.args, **bound.kwargs)
         case OneOf(choices=choices):
             choice = params[name]
             return as_schedule(_filled(f"{name}_{choice}", choices[choice], params))
         case list() | tuple():
             return tuple(_filled(f"{name}_{k}", part, params) for k, part in enumerate(template))
+        case dict():
+            return {k: _filled(f"{name}_{k}", part, params) for k, part in template.items()}
         case _:
             return template
 
@@ -149,6 +181,8 @@ def described(template: Any, stop: int, start: int = 0) -> Any:
             return {name: described(part, stop, start) for name, part in choices.items()}
         case list() | tuple():
             return [described(part, stop) for part in template]
+        case dict():
+            return {key: described(part, stop) for key, part in template.items()}
         case Schedule():
             return [(run.start, run.stop, run.value) for run in template.runs(stop, start)]
         case _:

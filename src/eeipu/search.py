@@ -34,6 +34,7 @@ class Search:
         number: The trial's that is to begin.
         seed: Fixes what is random.
         warm_start: `fitted` of an earlier search, to start the fits of the models from.
+        device: Where to fit them; `None`: what is faster.
     """
 
     history: History
@@ -42,6 +43,7 @@ class Search:
     number: int
     seed: int
     warm_start: Mapping[str, Tensor] = field(default_factory=dict)
+    device: torch.device | None = None
 
     @property
     def trial_seed(self) -> int:
@@ -102,6 +104,7 @@ class Search:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
+            device=self.device,
         )
 
     @cached_property
@@ -124,6 +127,7 @@ class Search:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("costs"),
+            device=self.device,
         )
 
     @cached_property
@@ -135,6 +139,7 @@ class Search:
             [range(self.history.X.shape[1])],
             categorical=self.history.pipeline.cube.categorical_columns,
             start=self.warm_start.get("total_cost"),
+            device=self.device,
         )
 
     @property

@@ -21,6 +21,9 @@ from eeipu.space import Distribution
 
 __all__ = ["Stage", "look_again", "stage"]
 
+# A machine may go down under a call, even twice; three times points at what runs.
+DEFAULT_RETRIES = 2
+
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -34,10 +37,13 @@ class Stage:
         space: Hyper-parameter name -> distribution.
         function: The user's function; `None` where the caller runs the stage (ask/tell).
         version: Stands in for the code fingerprint in content keys.
-        cost: Hyper-parameters as keywords -> declared cost; `None` to measure seconds.
+        cost: Hyper-parameters as keywords, behind the inputs where it takes them -> declared cost;
+            `None` to measure seconds.
         memoize: Whether the output may be kept and reused.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
+        timeout: Seconds after which a call counts as hanging; `None`: never.
+        retries: How often a call is tried again.
     """
 
     name: str
@@ -48,6 +54,8 @@ class Stage:
     memoize: bool = True
     num_cpus: float = 1
     num_gpus: float = 0
+    timeout: float | None = None
+    retries: int = DEFAULT_RETRIES
 
     def __post_init__(self) -> None:
         if not self.name or "." in self.name:
@@ -74,6 +82,16 @@ class Stage:
                 f"stage {self.name!r}: num_cpus and num_gpus must not be negative, "
                 f"but got {self.num_cpus!r} and {self.num_gpus!r}."
             )
+        if self.timeout is not None and not self.timeout > 0:
+            raise PipelineError(
+                f"stage {self.name!r}: timeout must be a positive number of seconds or None, but "
+                f"got {self.timeout!r}."
+            )
+        if not (isinstance(self.retries, int) and self.retries >= 0):
+            raise PipelineError(
+                f"stage {self.name!r}: retries must be a whole number >= 0, but got "
+                f"{self.retries!r}."
+            )
         if self.cost is not None:
             self._check_cost(self.cost)
         if self.function is not None:
@@ -89,14 +107,17 @@ class Stage:
                 f"{cost!r}; for a constant write cost=lambda **_: {cost!r}."
             )
         try:
-            inspect.signature(cost).bind(**self.space)
-        except TypeError as error:
-            raise PipelineError(
-                f"stage {self.name!r}: cost is called with the keywords {list(self.space)}, "
-                f"which it does not take: {error}."
-            ) from error
+            signature = inspect.signature(cost)
         except ValueError:  # a builtin that does not tell what it takes
-            pass
+            return
+        try:
+            signature.bind(**self.space)
+        except TypeError as error:
+            if not self.cost_takes_inputs:
+                raise PipelineError(
+                    f"stage {self.name!r}: cost is called with the keywords {list(self.space)}, "
+                    f"which it does not take, not even behind the stage's inputs: {error}."
+                ) from error
 
     def _check_signature(self) -> None:
         parameters = self._parameters
@@ -150,6 +171,18 @@ class Stage:
                 self._parameters.values(),
             )
         )
+
+    @cached_property
+    def cost_takes_inputs(self) -> bool:
+        """Whether the declared cost depends on what the stage gets, so that it is asked with it."""
+        if self.cost is None or self.function is None:
+            return False
+        try:
+            signature = inspect.signature(self.cost)
+        except ValueError:  # a builtin that does not tell what it takes
+            return False
+        alone, behind = (), self.inputs
+        return not _binds(signature, alone, self.space) and _binds(signature, behind, self.space)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -208,15 +241,27 @@ class Stage:
         """What the last look has found, if there was one."""
         return vars(self).get("_code")
 
-    def declared_cost(self, params: Mapping[str, Any]) -> float | None:
+    def declared_cost(
+        self, params: Mapping[str, Any], inputs: Sequence[Any] | None = None
+    ) -> float | None:
         """The cost of a call with these hyper-parameters; `None` if it has to be measured.
 
+        Args:
+            params: The hyper-parameters.
+            inputs: What the stage gets; `None` where that is not known.
+
         Raises:
-            PipelineError: `cost` returned something other than a finite number >= 0.
+            PipelineError: `cost` returned something other than a finite number >= 0, or depends on
+                inputs that are not known.
         """
         if self.cost is None:
             return None
-        cost = float(self.cost(**params))
+        if self.cost_takes_inputs and inputs is None:
+            raise PipelineError(
+                f"the declared cost of stage {self.name!r} depends on what the stage gets, which "
+                f"only those know who run it; pass stage_costs to Tuner.tell."
+            )
+        cost = float(self.cost(*(inputs or () if self.cost_takes_inputs else ()), **params))
         if not (math.isfinite(cost) and cost >= 0.0):
             raise PipelineError(
                 f"stage {self.name!r}: the declared cost must be finite and not negative, "
@@ -250,6 +295,16 @@ def look_again(stages: Iterable[Stage]) -> None:
         each.look(look)
 
 
+def _binds(
+    signature: inspect.Signature, args: Sequence[object], keywords: Mapping[str, object]
+) -> bool:
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError:
+        return False
+    return True
+
+
 def _warn_of_change(name: str, changes: Sequence[str]) -> None:
     named = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})" if changes else ""
     warnings.warn(
@@ -272,6 +327,8 @@ def stage(
     memoize: bool = True,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> Callable[[Callable[..., Any]], Stage]: ...
 def stage(
     space: Mapping[str, Distribution] | Callable[..., Any] | None = None,
@@ -281,6 +338,8 @@ def stage(
     memoize: bool = True,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> Stage | Callable[[Callable[..., Any]], Stage]:
     """Make a function a stage of a pipeline.
 
@@ -295,11 +354,16 @@ def stage(
         version: Replaces the code fingerprint in content keys. Declare one where the code cannot
             be fingerprinted, and change it when the code changes.
         cost: Takes the stage's own hyper-parameters as keywords and returns its declared cost,
-            in any unit. `None`: the cost is measured in wall-clock seconds.
+            in any unit. One that needs them takes the stage's inputs in front, like the
+            function. `None`: the cost is measured in wall-clock seconds.
         memoize: Whether the stage's output may be kept and reused. Switch it off for outputs
             that are cheap to make or differ from call to call.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
+        timeout: Seconds after which a call counts as hanging: its worker, where that is a process
+            of its own, is ended, and the call is tried again.
+        retries: How often a call is tried again where its worker dies or hangs, or it raises
+            `eeipu.TransientError`. Any other exception fails the trial at once.
 
     Returns:
         A `Stage`, which can still be called like the function.
@@ -327,6 +391,8 @@ def stage(
             memoize=memoize,
             num_cpus=num_cpus,
             num_gpus=num_gpus,
+            timeout=timeout,
+            retries=retries,
         )
 
     return decorate

@@ -9,18 +9,22 @@ from typing import Literal
 import optuna
 import psutil
 from optuna.distributions import distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
+from eeipu.heartbeats import silent_trials
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution
+from eeipu.storages import open_storage
 
 __all__ = [
     "Direction",
     "driver_name",
     "enqueue_again",
+    "is_dead",
     "open_study",
     "reclaim_dead_trials",
     "same_code",
@@ -53,7 +57,8 @@ def open_study(
         pipeline: What is tuned. Its name is the default for the study's.
         direction: Whether larger or smaller objectives are better.
         sampler: Suggests configurations.
-        storage: Anything Optuna takes; `None` is this process's memory.
+        storage: Anything Optuna takes; `None` is this process's memory. Of a URL, see
+            `eeipu.storages`.
         study_name: The name in the storage.
 
     Raises:
@@ -63,7 +68,7 @@ def open_study(
     _check_storage(storage, pipeline)
     name = study_name if study_name is not None else pipeline.name
     study = optuna.create_study(
-        storage=storage,
+        storage=open_storage(storage) if isinstance(storage, str) else storage,
         study_name=name,
         direction=direction,
         sampler=sampler,
@@ -79,7 +84,9 @@ def open_study(
     known = study.user_attrs.get(_SPACE)
     if known is None and all(_fits(trial, pipeline) for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr(_SPACE, description)
-    elif known != description or list(known) != list(description):
+        known = study.user_attrs[_SPACE]  # another driver may have written at the same time
+    study_id(study)  # settled now, long before anything is kept under it
+    if known != description or list(known) != list(description):
         raise StudyMismatchError(
             f"the study {name!r} belongs to another pipeline: {_difference(known, description)}. "
             f"{remedy}"
@@ -195,15 +202,31 @@ def driver_name() -> str:
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
-def _is_dead(driver: str) -> bool:
-    """Whether a driver is known to have ended; one on another host never is."""
+def is_dead(driver: str) -> bool | None:
+    """Whether a driver has ended; `None` where that cannot be seen, on another host."""
     host, pid, created = driver.rsplit(":", 2)
     if host != socket.gethostname():
-        return False
+        return None
     try:
         return bool(abs(psutil.Process(int(pid)).create_time() - float(created)) > 1.0)
     except psutil.NoSuchProcess:
         return True
+
+
+def _abandoned(study: optuna.Study) -> list[FrozenTrial]:
+    """The running trials whose driver has ended, or is elsewhere and silent."""
+    own, dead, unseen = driver_name(), [], []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        driver = trial.user_attrs.get("driver")
+        if driver == own:
+            continue
+        is_over = None if driver is None else is_dead(driver)
+        if is_over is None:
+            unseen.append(trial)
+        elif is_over:
+            dead.append(trial)
+    silent = silent_trials(study) if unseen else ()
+    return dead + [trial for trial in unseen if trial._trial_id in silent]
 
 
 def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
@@ -211,28 +234,31 @@ def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
 
     What they spent stays on the account, and what they computed is in the cache. A configuration
     that its process did not survive `MAX_DEATHS` times is a failure like any other: it may be
-    what kills the process (out of memory, say).
+    what kills the process (out of memory, say). Of several drivers that find a trial, one takes it.
 
     Args:
         study: The study.
         pipeline: What it tunes.
     """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        driver = trial.user_attrs.get("driver")
-        if driver is None or not _is_dead(driver):
-            continue
+    for trial in _abandoned(study):
         deaths = trial.user_attrs.get("deaths", 0) + 1
+        if _close(study, trial, deaths) and deaths < MAX_DEATHS:
+            enqueue_again(study, trial, pipeline, deaths=deaths)
+
+
+def _close(study: optuna.Study, trial: FrozenTrial, deaths: int) -> bool:
+    """Make a trial a failed one; whether it was not one yet."""
+    try:
         if deaths >= MAX_DEATHS:
             reached = trial.user_attrs.get("stage_costs") or []
-            handle = optuna.Trial(study, trial._trial_id)
-            handle.set_user_attr(
+            optuna.Trial(study, trial._trial_id).set_user_attr(
                 "error",
                 f"the process died {deaths} times in a row while it ran this configuration, the "
                 f"last time after {sum(cost is not None for cost in reached)} stages.",
             )
-        study.tell(trial.number, state=TrialState.FAIL)
-        if deaths < MAX_DEATHS:
-            enqueue_again(study, trial, pipeline, deaths=deaths)
+        return study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except UpdateFinishedTrialError:  # another driver was faster
+        return False
 
 
 def enqueue_again(

@@ -41,6 +41,7 @@ class ObjectiveModel(Model):
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
         start: `hyperparameters` of an earlier fit, to go on from.
+        device: Where to fit; `None`: what is faster.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.gaussian_process.ExactGPs`.
@@ -60,6 +61,7 @@ class ObjectiveModel(Model):
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         y = torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values))
@@ -70,6 +72,7 @@ class ObjectiveModel(Model):
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
             start=start,
+            device=device,
         )
         self.hyperparameters = both.hyperparameters
         plain, warped = both.left_out_density()

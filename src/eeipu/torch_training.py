@@ -1,14 +1,16 @@
 """A plain PyTorch training loop in steps, which goes on after a checkpoint as if never stopped.
 
 What counts as state: the model, the optimiser, the random generators of torch (on all devices),
-NumPy and Python, those of the loader and its samplers, and the position in the data. Other
-samplers must have `state_dict` and `load_state_dict`, or no state; workers must not persist.
+NumPy and Python, those of the loader, its samplers and its data set, and the position in the data.
+Other samplers must have `state_dict` and `load_state_dict`, or no state; workers must not persist.
+A moving average of the weights belongs into the optimiser's `step` and `state_dict`; scaled or
+accumulated gradients ask for a loop of your own (`eeipu.iterative.Training`).
 Random generators are the state's own: they are set when training goes on and put back afterwards.
 They are shared by all threads of a process, so train in processes of one thread each.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
@@ -25,6 +27,10 @@ from eeipu.iterative import Training
 from eeipu.schedule import Schedule
 
 __all__ = ["torch_training"]
+
+# Parts of a list or dict in a data set that may be random generators or have them, such as
+# transforms; lists of samples are longer.
+MOST_PARTS = 100
 
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
@@ -128,7 +134,7 @@ class _Loop:
         state.model.eval()
         total = correct = count = 0.0
         is_classification = False
-        with torch.no_grad(), _own_rng(state.rng):
+        with torch.no_grad(), _own_rng(state.rng), _unchanged(state.loader):
             for inputs, targets in self._loaders(state.inputs, state.options)[1]:
                 outputs = state.model(inputs.to(self.device))
                 labels = targets.to(self.device)
@@ -141,14 +147,13 @@ class _Loop:
         return metrics | {"accuracy": correct / count} if is_classification else metrics
 
     def save(self, state: _State) -> dict[str, Any]:
-        """All that training depends on; the data as the stage got it.
+        """All that training depends on, but the data.
 
         Raises:
             ConfigurationError: A sampler has state that cannot be saved.
         """
         _check_counts(state.loader, state.counts)
         return {
-            "inputs": state.inputs,
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
             "options": state.options,
@@ -158,9 +163,9 @@ class _Loop:
             "generators": _states(state.loader),
         }
 
-    def load(self, saved: dict[str, Any]) -> _State:
+    def load(self, saved: dict[str, Any], *inputs: Any) -> _State:
         """The state that was saved, at the same place in the data."""
-        state = self.init(*saved["inputs"])
+        state = self.init(*inputs)
         state.model.load_state_dict(saved["model"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.rng, state.options = saved["rng"], saved["options"]
@@ -276,9 +281,50 @@ def _attribute(owner: Any, name: str) -> Any:
     return getattr(owner, name, None)
 
 
+@contextmanager
+def _unchanged(loader: Any) -> Iterator[None]:
+    """Put back the random generators of a loader, whose data another may share."""
+    before = _states(loader)
+    try:
+        yield
+    finally:
+        _restore(loader, before)
+
+
+def _generators(owner: Any, place: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """The random generators that a data set has, by where they are; not those of large lists."""
+    if isinstance(owner, _GENERATORS):
+        yield place, owner
+    if id(owner) in seen or isinstance(owner, (*_GENERATORS, type, Tensor)):
+        return
+    seen.add(id(owner))
+    parts: Iterable[tuple[Any, Any]] = getattr(owner, "__dict__", {}).items()
+    if isinstance(owner, list | tuple | dict) and len(owner) <= MOST_PARTS:
+        parts = owner.items() if isinstance(owner, dict) else enumerate(owner)
+    for name, part in list(parts):
+        yield from _generators(part, f"{place}.{name}", seen)
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return generator.get_state()
+
+
+def _set_state_of(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
+
+
 def _states(loader: Any) -> dict[str, Any]:
-    """The states of the random generators of a loader and its samplers, and of samplers."""
-    states = {}
+    """The states of the random generators of a loader, its samplers and data, and of samplers."""
+    states = {place: _state_of(each) for place, each in _generators_of_data(loader)}
     for place, part in _parts(loader).items():
         if isinstance(getattr(part, "generator", None), torch.Generator):
             states[f"{place} generator"] = part.generator.get_state()
@@ -287,7 +333,14 @@ def _states(loader: Any) -> dict[str, Any]:
     return states
 
 
+def _generators_of_data(loader: Any) -> Iterator[tuple[str, Any]]:
+    return _generators(getattr(loader, "dataset", None), "dataset", set())
+
+
 def _restore(loader: Any, states: Mapping[str, Any]) -> None:
+    for place, generator in _generators_of_data(loader):
+        if place in states:
+            _set_state_of(generator, states[place])
     for place, part in _parts(loader).items():
         if f"{place} generator" in states:
             part.generator.set_state(states[f"{place} generator"])

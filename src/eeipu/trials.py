@@ -5,14 +5,17 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.designs import prefix_sharing
 from eeipu.errors import SpaceExhausted
+from eeipu.heartbeats import Heart
 from eeipu.history import History, spent
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
-from eeipu.studies import enqueue_again
+from eeipu.studies import enqueue_again, reclaim_dead_trials
+from eeipu.turns import await_turn, is_chosen, repeated
 
 __all__ = ["Callback", "Trials"]
 
@@ -44,6 +47,7 @@ class Trials:
         self._top_q = top_q
         self._price = price
         self._callbacks = callbacks
+        self._heart = Heart(study._storage)
 
     @property
     def spent(self) -> float:
@@ -59,15 +63,16 @@ class Trials:
             kept: The content keys of the stage outputs that are there now; `None`: none ever are.
             driver: Who runs the trial, where that is a process that may die.
 
+        Of several drivers of one study, one at a time chooses. Whoever has a name takes over what
+        dead ones left, first.
+
         Raises:
             SearchOver: Every configuration has been evaluated or is running, or none is worth its
                 cost.
         """
-        if History.of(self.study, self.pipeline).is_exhausted:
-            raise SpaceExhausted(
-                f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
-                f"been evaluated or are running; widen the space to go on."
-            )
+        if driver is not None:
+            reclaim_dead_trials(self.study, self.pipeline)
+        self._check_exhausted()
         start = time.perf_counter()
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
@@ -76,11 +81,13 @@ class Trials:
             sampler.keeps_last = driver is not None
             if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 sampler.check_worth(self.study, self._price)
-        trial = self.study.ask()
+        trial = self._ask()
         try:
             if driver is not None:
                 # Before the sampler thinks, so that a process that dies meanwhile is noticed.
                 trial.set_user_attr("driver", driver)
+                self._heart.beat_for(trial)
+            start += self._await_turn(trial)
             params = suggest(trial, self.pipeline.space)
             trial.set_user_attr("suggest_s", time.perf_counter() - start)
         except BaseException:
@@ -88,16 +95,48 @@ class Trials:
             raise
         return trial, params
 
+    def _check_exhausted(self) -> None:
+        if History.of(self.study, self.pipeline).is_exhausted:
+            raise SpaceExhausted(
+                f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
+                f"been evaluated or are running; widen the space to go on."
+            )
+
+    def _ask(self) -> optuna.Trial:
+        """A new trial, or the first enqueued one that another driver has not enqueued before."""
+        while True:
+            trial = _asked(self.study)
+            same = repeated(self.study, trial.number)
+            if same is None:
+                return trial
+            trial.set_user_attr("interrupted", True)
+            trial.set_user_attr("repeats", same)
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def _await_turn(self, trial: optuna.Trial) -> float:
+        """Wait for the drivers that choose before this one; the seconds it took."""
+        frozen = self.study._storage.get_trial(trial._trial_id)
+        if is_chosen(frozen, self.pipeline.space.keys()):
+            return 0.0
+        waited_s = await_turn(self.study, trial.number, self.pipeline.space.keys())
+        self._check_exhausted()
+        return waited_s
+
     def end(self, trial: optuna.Trial, value: float | None) -> None:
         """Close a trial: with a value, or as failed."""
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        self._heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
         for callback in self._callbacks:
             callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:
         """Close a trial that was cut off, and have its configuration run again first."""
-        trial.set_user_attr("interrupted", True)
+        self._heart.stop_for(trial)
+        try:
+            trial.set_user_attr("interrupted", True)
+        except UpdateFinishedTrialError:  # another driver has done so, and taken it over
+            return
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
 
@@ -128,3 +167,13 @@ class Trials:
             for key, memoize in zip(trial.user_attrs.get("stage_keys", []), memoized, strict=False)
             if memoize
         }
+
+
+def _asked(study: optuna.Study) -> optuna.Trial:
+    """As `study.ask`, which warns of heartbeats outside of Optuna's loop: ours do not need it."""
+    local = study._thread_local
+    is_inside, local.in_optimize_loop = local.in_optimize_loop, True
+    try:
+        return study.ask()
+    finally:
+        local.in_optimize_loop = is_inside

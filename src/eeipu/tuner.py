@@ -2,13 +2,15 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from numbers import Integral, Real
 from typing import Any
 
 import optuna
+import torch
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -18,12 +20,14 @@ from eeipu.driver import Driver, interruptible, stoppable
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.keys import inputs_key
 from eeipu.pipeline import Pipeline
+from eeipu.pools import Pool
 from eeipu.progress import showing
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
 from eeipu.space import Params
 from eeipu.stages import look_again
 from eeipu.studies import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
 from eeipu.trials import Callback, Trials
+from eeipu.workers import ExecutorLike, check_executor, needs_directory, open_pool, temporary_cache
 
 __all__ = ["Suggestion", "Tuner"]
 
@@ -56,8 +60,9 @@ class Tuner:
         method: A name in `eeipu.methods.METHODS`, or any Optuna sampler.
         top_q: The outputs of this many best trials are kept and offered for reuse.
         n_initial: Trials of the warm-up design, 10 by default. Enqueued trials count.
-        cache: Where stage outputs are kept; by default in memory, within a quarter of what is
-            free. `None` turns memoization off.
+        cache: Where stage outputs are kept; by default in memory (for workers in other processes,
+            in a temporary directory on this machine), within a quarter of what is free. `None`
+            turns memoization off.
         storage: Anything Optuna takes: a URL, a storage object, `None` for memory. The same
             call on the same storage goes on with the study.
         study_name: The study's name in the storage; defaults to the pipeline's.
@@ -65,8 +70,12 @@ class Tuner:
         price: What a unit of cost is worth, in the unit of the objective. Once no candidate's
             expected improvement is worth its expected cost, the search ends. `None`: the budget is
             to be spent.
-        executor: Not available yet; stages run in this process.
-        max_parallel: Not available yet; one trial runs at a time.
+        device: Where the models are fitted, `"cpu"` or a GPU such as `"cuda"`; see `EEIPUSampler`.
+        executor: Where stages run: `"processes"` on this machine, `"threads"` of this process, any
+            `concurrent.futures.Executor`, or a function that makes one, which is called again when
+            a worker's death has broken it. `None` is this thread, or processes where
+            `max_parallel` is more than one.
+        max_parallel: How many stage calls run at once.
         callbacks: Called as `callback(study, trial)` after every trial; one that calls
             `study.stop()` ends `run`.
 
@@ -77,6 +86,7 @@ class Tuner:
     Attributes:
         study: The Optuna study.
         n_initial: Trials of the warm-up design.
+        was_interrupted: Whether Ctrl-C ended the last `run`.
     """
 
     def __init__(
@@ -93,7 +103,8 @@ class Tuner:
         study_name: str | None = None,
         seed: int | None = None,
         price: float | None = None,
-        executor: None = None,
+        device: str | torch.device | None = None,
+        executor: ExecutorLike | None = None,
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
     ) -> None:
@@ -103,15 +114,16 @@ class Tuner:
             raise ConfigurationError(
                 f'direction must be "maximize" or "minimize", but got {direction!r}.'
             )
-        if executor is not None or max_parallel != 1:
-            raise ConfigurationError(
-                f"parallel tuning is not available yet: leave executor=None and max_parallel=1 "
-                f"(got {executor!r} and {max_parallel!r})."
-            )
+        check_executor(executor)
         if price is not None and isinstance(method, BaseSampler):
             raise ConfigurationError(
                 f"a price needs one of eeipu's methods, which model the objective and its cost; "
                 f"{type(method).__name__} does not."
+            )
+        if device is not None and isinstance(method, BaseSampler):
+            raise ConfigurationError(
+                f"a device needs one of eeipu's methods, whose models are fitted there; "
+                f"{type(method).__name__} fits its own, but got device={device!r}."
             )
         self.pipeline = pipeline
         self.budget = check_budget(budget)
@@ -119,7 +131,12 @@ class Tuner:
         self.n_initial = _check_count(
             "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
         )
-        self.cache = StageCache.in_memory() if isinstance(cache, InMemory) else cache
+        self._executor = executor
+        self._max_parallel = _check_count("max_parallel", max_parallel, 1)
+        if isinstance(cache, InMemory):
+            is_shared = needs_directory(executor, self._max_parallel)
+            cache = temporary_cache() if is_shared else StageCache.in_memory()
+        self.cache = cache
         self.study = open_study(
             pipeline,
             direction=direction,
@@ -133,6 +150,7 @@ class Tuner:
                     n_initial=self.n_initial,
                     method=method,
                     seed=seed,
+                    device=device,
                 )
             ),
             storage=storage,
@@ -146,6 +164,7 @@ class Tuner:
             callbacks=_checked_callbacks(callbacks),
         )
         self._asked: dict[int, optuna.Trial] = {}
+        self.was_interrupted = False
 
     def __repr__(self) -> str:
         return (
@@ -265,13 +284,16 @@ class Tuner:
         same_inputs(self.study, upstream)
         same_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
+        self.study._stop_flag = False  # an earlier run's
         with (
             showing(progress) as display,
             interruptible() as interrupted,
             stoppable(self.study),
+            self._pool() as pool,
         ):
             driver = Driver(
                 self._trials,
+                pool=pool,
                 budget=self.budget,
                 cache=self.cache,
                 inputs=inputs,
@@ -284,9 +306,22 @@ class Tuner:
             except KeyboardInterrupt:
                 logger.warning("%s", driver.how_to_resume())
                 raise
+            finally:
+                self.was_interrupted = interrupted.is_set()
         if reason is not None:
             logger.warning("%s", reason)
         return self.study
+
+    @contextmanager
+    def _pool(self) -> Iterator[Pool]:
+        """The workers, ended at once where this run is."""
+        pool = open_pool(self._executor, self._max_parallel, self.pipeline.stages, self.cache)
+        try:
+            yield pool
+        except BaseException:
+            pool.close(at_once=True)
+            raise
+        pool.close(at_once=False)
 
     def _check_code(self) -> None:
         """Tell now of code that cannot be fingerprinted, before a trial begins."""

@@ -1,1 +1,6 @@
-"""Where batches run: on a simulated cluster, or on any `concurrent.futures.Executor`."""
+"""Where stages run: local processes, any `concurrent.futures.Executor`, Dask, Ray, a simulation."""
+
+from eeipu.executors.processes import ProcessExecutor
+from eeipu.executors.ray import RayExecutor
+
+__all__ = ["ProcessExecutor", "RayExecutor"]

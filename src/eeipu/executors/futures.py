@@ -1,27 +1,33 @@
 """A cluster on any `concurrent.futures.Executor`: threads, processes, loky, Dask, Ray."""
 
+import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from concurrent.futures.thread import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
-
-import cloudpickle
 
 from eeipu.cache import StageCache
 from eeipu.clusters import Outcome, Report
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.execution import Clock
-from eeipu.node_execution import Work, WorkResult, run_works, work_of
+from eeipu.keys import inputs_key
+from eeipu.node_execution import Job, WorkResult, run_works, work_of, works_above
 from eeipu.plan_nodes import PlanNode
 from eeipu.scheduling import Batch, Resources
 from eeipu.stages import Stage
+from eeipu.worker_processes import packed, run_elsewhere
 
 __all__ = ["FuturesCluster"]
 
 # Seconds between looks whether a batch has left a state in the cache that others wait for.
 POLL_S = 0.05
+
+
+_Results = Future[list[WorkResult] | None]
 
 
 @dataclass(eq=False)
@@ -31,13 +37,66 @@ class _Task:
     nodes: list[PlanNode]  # those that were not reported yet
     paid_until: float  # on the cluster's clock: what was spent before is reported
     is_suspect: bool = False  # its executor broke, under this batch or another
+    cut: str = field(default_factory=lambda: uuid.uuid4().hex)  # ends it, once it is in the cache
+    is_cut: bool = False
+
+
+class _Pool:
+    """An executor that is replaced when it breaks, and the job that its workers have."""
+
+    def __init__(self, executor: Executor | Callable[[], Executor], job: Job) -> None:
+        self._renew = executor if not isinstance(executor, Executor) else None
+        self.executor = executor if isinstance(executor, Executor) else executor()
+        self._job, self._name = job, ""
+        self._packed: bytes | None = None
+        if isinstance(self.executor, ThreadPoolExecutor):
+            return
+        if job.cache.location is None:
+            raise ConfigurationError(
+                "workers in other processes cannot reach a cache in memory; give the plan and the "
+                "cluster a StageCache(directory)."
+            )
+        for stage in job.stages.values():
+            stage.code  # noqa: B018 - kept for workers, where it may not be readable
+        self._packed = packed(job)
+        self._name = hashlib.sha256(self._packed).hexdigest()
+
+    def send(self, task: _Task, *, with_job: bool = False) -> _Results:
+        """Hand a batch over, with the job only where a process has asked for it."""
+        first = task.nodes[0]
+        parent = first.parent
+        upstream = parent.key if parent is not None and parent.parent is not None else None
+        works = [work_of(node) for node in task.nodes]
+        place = upstream, works_above(first), task.cut
+        if self._packed is None:
+            return task.executor.submit(run_works, works, self._job, *place)
+        job = self._packed if with_job else None
+        return task.executor.submit(run_elsewhere, self._name, job, works, *place)
+
+    def replace(self, broken: Executor) -> None:
+        """Make a new executor, unless that was done for an earlier batch, or the user's breaks."""
+        if self._renew is not None and broken is self.executor:
+            broken.shutdown(wait=False)
+            self.executor = self._renew()
+
+    def close(self) -> None:
+        """Shut down what was made here."""
+        if self._renew is not None:
+            self.executor.shutdown(cancel_futures=True)
 
 
 class FuturesCluster:
     """Workers of an executor. A batch is one call; its states go to a cache that all share.
 
+    A worker process gets stages and inputs once, and ends when the process that started it does,
+    however that ends (`eeipu.worker_processes`).
+
     Where a worker's death breaks an executor under several batches, nobody knows whose it was:
     none counts as lost, and until they are done batches run one at a time.
+
+    A batch whose end nobody wants any more, or that comes to a node that was split meanwhile, ends
+    between two nodes. It is not called back for what has become more urgent, unlike a simulated
+    one, and a node that was begun runs to its end.
 
     Args:
         executor: The executor; or a function that makes one, called again when it breaks, whose
@@ -63,35 +122,30 @@ class FuturesCluster:
         clock: Clock = time.perf_counter,
         gpus: float = 0.0,
     ) -> None:
-        self._renew = executor if not isinstance(executor, Executor) else None
-        self._executor = executor if isinstance(executor, Executor) else executor()
-        self._is_local = isinstance(self._executor, ThreadPoolExecutor)
-        if cache.location is None and not self._is_local:
-            raise ConfigurationError(
-                "workers in other processes cannot reach a cache in memory; give the plan and the "
-                "cluster a StageCache(directory)."
-            )
         by_name = {stage.name: stage for stage in stages}
-        self._job: Any = (by_name, inputs, cache)
-        if not self._is_local:  # a cache has locks, which do not travel
-            for stage in stages:
-                stage.code  # noqa: B018 - kept for workers, where it may not be readable
-            self._job = cloudpickle.dumps((by_name, inputs, cache.location, cache.max_bytes))
+        self._pool = _Pool(executor, Job(by_name, inputs, _key_of(inputs), cache))
         self._cache = cache
         each = Resources(1.0, gpus)
         self._free = [each] * workers if isinstance(workers, int) else list(workers)
         self._whole = list(self._free)
         self._clock, self._began = clock, clock()
-        self._tasks: dict[Future[list[WorkResult]], _Task] = {}
+        self._tasks: dict[_Results, _Task] = {}
         self._suspects: set[PlanNode] = set()
 
     def __enter__(self) -> "FuturesCluster":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Shut down the executor, if the cluster made it."""
-        if self._renew is not None:
-            self._executor.shutdown(cancel_futures=True)
+        """End batches after the nodes that they are in, and the executor, if the cluster made it.
+
+        What they leave in the cache is found by whoever runs the plan next.
+        """
+        for task in self._tasks.values():
+            self._cut(task)
+        self._pool.close()
+        self._cache.discard(
+            [task.cut for f, task in self._tasks.items() if task.is_cut and f.done()]
+        )
 
     def now(self) -> float:
         """Seconds since the cluster was made."""
@@ -108,26 +162,42 @@ class FuturesCluster:
         """Give a batch to the smallest worker that has room."""
         fitting = [w for w, free in enumerate(self._free) if batch.resources.fit(free)]
         worker = min(fitting, key=lambda w: (self._free[w], w))
-        parent = batch.nodes[0].parent
-        upstream = parent.key if parent is not None and parent.parent is not None else None
-        works = [work_of(node) for node in batch.nodes]
-        run = _run_here if self._is_local else _run_elsewhere
-        future = self._executor.submit(run, self._job, works, upstream)
+        task = _Task(self._pool.executor, worker, list(batch.nodes), self.now())
+        try:
+            future = self._pool.send(task)
+        except BrokenExecutor:  # a worker died while it had nothing to do
+            self._pool.replace(task.executor)
+            task.executor = self._pool.executor
+            future = self._pool.send(task)
         self._free[worker] = Resources(0.0, 0.0)
-        self._tasks[future] = _Task(self._executor, worker, list(batch.nodes), self.now())
+        self._tasks[future] = task
 
     def split(self, upper: PlanNode, lower: PlanNode) -> bool:  # noqa: ARG002
-        """A worker that has begun knows nothing of splits."""
+        """Where a worker has yet to come to the node, its batch ends before that; else it goes on.
+
+        Training is the user's own code from one end of a node to the other.
+        """
+        for task in self._tasks.values():
+            if lower in task.nodes[1:]:
+                self._cut(task)
         return False
 
     def recall(self, node: PlanNode) -> list[PlanNode]:  # noqa: ARG002
-        """A batch that was handed over stays."""
+        """A batch that was handed over stays, whatever has become more urgent."""
         return []
+
+    def _cut(self, task: _Task) -> None:
+        """Have a worker end its batch between two nodes; what it did not begin comes back."""
+        if not task.is_cut:
+            task.is_cut = True
+            with suppress(OSError):  # without room for that it goes on
+                self._cache.put(task.cut, True)
 
     def wait(self) -> list[Report] | None:
         """Wait until a batch has ended, or left a state that somebody else waits for."""
         while self._tasks:
             done, _ = wait(self._tasks, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            done = {future for future in done if not self._is_asked(future)}
             reports = [report for future in done for report in self._end(future)]
             reports += [report for task in self._tasks.values() for report in self._look(task)]
             if reports or done:
@@ -135,7 +205,12 @@ class FuturesCluster:
         return None
 
     def _look(self, task: _Task) -> list[Report]:
-        """Report the nodes of a running batch up to a state in the cache that others wait for."""
+        """Report the nodes of a running batch up to a state in the cache that others wait for.
+
+        A batch of which nobody wants the rest any more is cut short.
+        """
+        if task.nodes and not task.nodes[-1].must_run:
+            self._cut(task)
         count = 0
         for place, node in enumerate(task.nodes, 1):
             if node.requests:  # its value comes with the batch
@@ -150,26 +225,34 @@ class FuturesCluster:
         task.paid_until += cost_s
         return Report(node, Outcome.COMPLETED, cost_s)
 
-    def _end(self, future: Future[list[WorkResult]]) -> list[Report]:
+    def _is_asked(self, future: _Results) -> bool:
+        """Give a batch to a worker again that did not have the job; now it comes with it."""
+        task = self._tasks[future]
+        if not task.nodes or future.exception() is not None or future.result() is not None:
+            return False
+        del self._tasks[future]
+        try:
+            again = self._pool.send(task, with_job=True)
+        except BrokenExecutor as error:  # under another batch
+            again = _Results()
+            again.set_exception(error)
+        self._tasks[again] = task
+        return True
+
+    def _end(self, future: _Results) -> list[Report]:
         task = self._tasks.pop(future)
         self._free[task.worker] = self._whole[task.worker]
+        if task.is_cut:
+            self._cache.discard([task.cut])
         error = future.exception()
         if isinstance(error, BrokenExecutor):
-            self._suspect(task)
-            if self._renew is not None and task.executor is self._executor:
-                self._executor.shutdown(wait=False)
-                self._executor = self._renew()
+            _suspect(task, self._tasks.values())
+            self._pool.replace(task.executor)
             return self._lost(task)
         if error is not None:
             raise error  # not the user's stage, whose errors are data
-        results = {result.key: result for result in future.result()}
+        results = {result.key: result for result in future.result() or ()}
         return [_report(node, results.get(node.key)) for node in task.nodes]
-
-    def _suspect(self, task: _Task) -> None:
-        """Where several batches share a broken executor, each may have been what broke it."""
-        others = [each for each in self._tasks.values() if each.executor is task.executor]
-        for each in (task, *others) if others else ():
-            each.is_suspect = True
 
     def _lost(self, task: _Task) -> list[Report]:
         """What a worker that died has left in the cache is not lost."""
@@ -190,6 +273,13 @@ class FuturesCluster:
         ]
 
 
+def _suspect(task: _Task, running: Iterable[_Task]) -> None:
+    """Where several batches share a broken executor, each may have been what broke it."""
+    others = [each for each in running if each.executor is task.executor]
+    for each in (task, *others) if others else ():
+        each.is_suspect = True
+
+
 def _is_awaited(node: PlanNode) -> bool:
     """Whether somebody waits for a node's state but the batch that makes it."""
     return any(child.must_run and not child.is_running for child in node.children.values())
@@ -204,15 +294,8 @@ def _report(node: PlanNode, result: WorkResult | None) -> Report:
     return Report(node, outcome, result.cost_s, result.value, result.error)
 
 
-def _run_here(
-    job: tuple[Mapping[str, Stage], tuple[Any, ...], StageCache],
-    works: Sequence[Work],
-    upstream: str | None,
-) -> list[WorkResult]:
-    stages, inputs, cache = job
-    return run_works(works, stages, inputs, upstream, cache)
-
-
-def _run_elsewhere(job: bytes, works: Sequence[Work], upstream: str | None) -> list[WorkResult]:
-    stages, inputs, location, max_bytes = cloudpickle.loads(job)
-    return run_works(works, stages, inputs, upstream, StageCache(location, max_bytes))
+def _key_of(inputs: tuple[Any, ...]) -> str | None:
+    try:
+        return inputs_key(inputs)
+    except PipelineError:  # then path_of has a name of its own for them
+        return None

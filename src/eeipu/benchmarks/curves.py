@@ -1,0 +1,74 @@
+"""The course of runs: improvement over what was spent, and over iterations, averaged over seeds.
+
+Notation:
+    s: seeds; g: points of a grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eeipu.benchmarks.files import Result
+from eeipu.benchmarks.tables import half_width
+
+__all__ = ["Curve", "over_budget", "over_iterations", "suggestion_seconds"]
+
+Array = NDArray[np.float64]
+
+# Fine enough for a figure.
+GRID = 200
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A mean over seeds.
+
+    Attributes:
+        x: Where, `g`.
+        mean: The mean there, `g`.
+        half_width: Of its 95 % interval, `g`; zero for a single seed.
+    """
+
+    x: Array
+    mean: Array
+    half_width: Array
+
+
+def over_budget(runs: Sequence[Result]) -> Curve:
+    """Improvement over the share of the budget that was spent, from the first trial's end on.
+
+    A trial's value counts from when it was paid for; the last one, which is finished even where
+    that exceeds the budget, at 1.
+    """
+    grid = np.linspace(0.0, 1.0, GRID)
+    values = []
+    for run in runs:
+        spent = np.array([trial["spent"] for trial in run.trials]) / run.problem["budget"]
+        place = np.searchsorted(np.minimum(spent, 1.0), grid, side="right") - 1
+        course = np.array(run.improvements)
+        values.append(np.where(place >= 0, course[np.maximum(place, 0)], np.nan))
+    return _curve(grid, np.array(values))
+
+
+def over_iterations(runs: Sequence[Result]) -> Curve:
+    """Improvement over the number of trials, as far as all runs have come."""
+    length = min(len(run.trials) for run in runs)
+    values = np.array([run.improvements[:length] for run in runs])
+    return _curve(np.arange(1.0, length + 1.0), values)
+
+
+def suggestion_seconds(runs: Sequence[Result]) -> Curve:
+    """Seconds that a suggestion took over the number of trials, as far as all runs have come."""
+    length = min(len(run.trials) for run in runs)
+    values = np.array([[t["suggest_s"] for t in run.trials[:length]] for run in runs])
+    return _curve(np.arange(1.0, length + 1.0), values)
+
+
+def _curve(x: Array, values: Array) -> Curve:
+    """The mean of `s x g` values where all are known."""
+    known = ~np.isnan(values).any(axis=0)
+    values = values[:, known]
+    widths = [half_width(column.tolist()) or 0.0 for column in values.T]
+    return Curve(x[known], values.mean(axis=0), np.array(widths))

@@ -1,0 +1,70 @@
+"""What a result was made with: versions of packages, and hardware."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+__all__ = ["hardware", "versions"]
+
+# Those that decide about results.
+PACKAGES = (
+    "eeipu",
+    "botorch",
+    "catboost",
+    "datasets",
+    "gpytorch",
+    "numpy",
+    "optuna",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "statsmodels",
+    "torch",
+    "transformers",
+    "xgboost",
+    "xgboost-cpu",
+)
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, object]:
+    """What the machine is; nothing that tells whose it is."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": _processor(Path("/proc/cpuinfo")),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpu": _gpu(),
+    }
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The processor's name, which Linux alone tells in a file."""
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _gpu() -> str | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    name: str = torch.cuda.get_device_name()
+    return name

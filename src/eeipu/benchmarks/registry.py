@@ -1,0 +1,130 @@
+"""The problems by name, each imported only when it is run."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.benchmarks.synthetic.problem import PIPELINES, VARIANTS
+from eeipu.errors import ConfigurationError, MissingExtraError
+
+__all__ = ["GROUPS", "REGISTRY", "Entry", "load", "named"]
+
+EXTRA = 'pip install "eeipu[benchmarks]"'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a problem is.
+
+    Attributes:
+        group: With which others it is asked for.
+        path: `"module:function"`; the function takes `(preset, *, cost, seed)`.
+        about: What it is, in a line.
+        costs: The kinds of costs that it has, the default first.
+        arguments: What else the function gets.
+    """
+
+    group: str
+    path: str
+    about: str
+    costs: tuple[CostKind, ...] = ("measured", "declared")
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a run takes so long that it should go on after a kill."""
+        return "measured" in self.costs
+
+    def builder(self) -> Callable[..., Problem]:
+        """The function that makes the problem.
+
+        Raises:
+            MissingExtraError: A library that it needs is not installed.
+        """
+        module, _, function = self.path.partition(":")
+        try:
+            found: Callable[..., Problem] = getattr(import_module(module), function)
+        except MissingExtraError:
+            raise
+        except ImportError as error:
+            raise MissingExtraError(
+                f"the problem in {module} needs more than eeipu itself ({error}); {EXTRA}"
+            ) from error
+        return partial(found, **self.arguments)
+
+
+def _synthetic(group: str, names: Mapping[str, object], about: str) -> dict[str, Entry]:
+    path = "eeipu.benchmarks.synthetic.problem:problem"
+    return {name: Entry(group, path, about, ("declared",), {"name": name}) for name in names}
+
+
+REGISTRY: dict[str, Entry] = {
+    **_synthetic("synthetic", PIPELINES, "test functions as stages, declared costs"),
+    **_synthetic("variants", VARIANTS, "the same with what reviewers asked for"),
+    "stacking": Entry(
+        "real",
+        "eeipu.benchmarks.stacking.problem:problem",
+        "four tree ensembles, then a logistic meta-model, on a table",
+    ),
+    "stacking-by-model": Entry(
+        "real",
+        "eeipu.benchmarks.stacking.problem:problem_by_model",
+        "the same with one stage for each ensemble",
+    ),
+    "segmentation": Entry(
+        "real",
+        "eeipu.benchmarks.segmentation.problem:problem",
+        "preprocessing, a U-Net, and smoothing of its masks",
+    ),
+    "distillation": Entry(
+        "real",
+        "eeipu.benchmarks.distillation.problem:problem",
+        "a T5 teacher, and a student that learns from it in three stages",
+    ),
+}
+GROUPS = tuple(dict.fromkeys(entry.group for entry in REGISTRY.values()))
+
+
+def named(names: list[str]) -> list[str]:
+    """The problems that these names of problems and groups stand for.
+
+    Raises:
+        ConfigurationError: One is neither.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if name not in REGISTRY and name not in GROUPS:
+            raise ConfigurationError(
+                f"{name!r} is no problem and no group of problems; see "
+                f"`python -m eeipu.benchmarks list`."
+            )
+        found |= {each: None for each, e in REGISTRY.items() if name in (each, e.group)}
+    return list(found)
+
+
+def load(
+    name: str, preset: Preset, *, cost: CostKind, seed: int, data: str | None = None
+) -> Problem:
+    """A problem of one size.
+
+    Args:
+        name: In `REGISTRY`.
+        preset: How large.
+        cost: Measured or declared.
+        seed: What is random in the problem itself.
+        data: Where the user's own data are; `None`: the problem's.
+
+    Raises:
+        ConfigurationError: It has no costs of this kind, or takes no data.
+        MissingExtraError: A library that it needs is not installed.
+    """
+    builder = REGISTRY[name].builder()
+    if data is None:
+        return builder(preset, cost=cost, seed=seed)
+    if "data" not in inspect.signature(builder).parameters:
+        raise ConfigurationError(f"the problem {name!r} takes no data, but got {data!r}.")
+    return builder(preset, cost=cost, seed=seed, data=data)

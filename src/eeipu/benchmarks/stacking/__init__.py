@@ -1,0 +1,1 @@
+"""The stacking pipeline: tree ensembles, then a logistic meta-model, on a table."""

@@ -1,0 +1,1 @@
+"""Synthetic pipelines: standard test functions cut into stages with declared costs."""

@@ -1,0 +1,84 @@
+"""The synthetic problems by name."""
+
+from dataclasses import replace
+
+from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.benchmarks.synthetic.composites import CompositePipeline
+from eeipu.benchmarks.synthetic.sums import SumPipeline
+from eeipu.errors import ConfigurationError
+
+__all__ = ["PIPELINES", "VARIANTS", "problem"]
+
+# About the paper's ten.
+N_INITIAL: dict[Preset, int] = {"smoke": 4, "cpu": 11, "paper": 11}
+
+_SUMS = (
+    # Costly early stages, costly late ones, and even ones.
+    SumPipeline(("beale2", "hartmann3", "beale2"), (1, 1, 1)),
+    SumPipeline(("branin2", "ackley3", "levy2"), (1, 1, 1)),
+    SumPipeline(("michalewicz2", "styblinski-tang2", "rosenbrock2"), (3, 2, 1)),
+    SumPipeline(("holder-table2", "hartmann3", "styblinski-tang3"), (1, 2, 3)),
+    SumPipeline(("levy2", "branin2", "michalewicz2", "ackley3", "beale2"), (3, 1, 2, 1, 1)),
+)
+_COMPOSITES = (
+    CompositePipeline("hartmann6", (2, 2, 2), (1, 1, 1)),
+    CompositePipeline("shekel4", (1, 2, 1), (3, 2, 1)),
+    CompositePipeline("rosenbrock4", (2, 1, 1), (1, 2, 3)),
+    CompositePipeline("ackley6", (2, 2, 2), (2, 1, 1)),
+)
+PIPELINES: dict[str, SumPipeline | CompositePipeline] = {
+    each.pipeline.name: each for each in (*_SUMS, *_COMPOSITES)
+}
+
+_THREE = ("levy2", "branin2", "ackley3")
+_FOUR = ("michalewicz2", "styblinski-tang2", "holder-table2", "hartmann3")
+_TEN = (
+    "branin2",
+    "michalewicz2",
+    "styblinski-tang2",
+    "beale2",
+    "rosenbrock2",
+    "levy2",
+    "holder-table2",
+    "ackley3",
+    "hartmann3",
+    "styblinski-tang3",
+)
+_VARIANTS = (
+    SumPipeline(_TEN[3:], (1,) * 7, label="sum-of-7"),
+    SumPipeline(_TEN, (1,) * 10, label="sum-of-10"),
+    # The luckiest of ten observations at one place is then expected 1.5 of these tenths too high.
+    SumPipeline(_THREE, (3, 2, 1), noise=0.1, label="noisy"),
+    SumPipeline(_THREE, (1, 1, 1), upstream_costs=True, label="upstream-costs"),
+    SumPipeline(_FOUR, (1, 2, 4, 8), label="cheap-early"),
+    SumPipeline(_FOUR, (8, 4, 2, 1), label="costly-early"),
+    SumPipeline(_THREE, (3, 2, 1), kinds=("int", "choice", "float"), label="mixed-inputs"),
+)
+VARIANTS: dict[str, SumPipeline | CompositePipeline] = {
+    each.pipeline.name: each for each in _VARIANTS
+}
+
+
+def problem(preset: Preset, *, name: str, cost: CostKind, seed: int) -> Problem:
+    """A synthetic problem.
+
+    Args:
+        preset: How many warm-up trials.
+        name: Of `PIPELINES` or `VARIANTS`.
+        cost: `"declared"`.
+        seed: Of the noise, where there is any.
+
+    Raises:
+        ConfigurationError: The cost is to be measured.
+    """
+    if cost != "declared":
+        raise ConfigurationError(
+            f"the stages of {name!r} take no time, so that cost={cost!r} would measure nothing; "
+            f"leave it at 'declared'."
+        )
+    chosen = (PIPELINES | VARIANTS)[name]
+    if isinstance(chosen, SumPipeline) and chosen.noise:
+        chosen = replace(chosen, seed=seed)
+    return Problem(
+        name, chosen.pipeline, (0.0,), "maximize", N_INITIAL[preset], optimum=chosen.optimum
+    )

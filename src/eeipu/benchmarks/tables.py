@@ -1,0 +1,236 @@
+"""What results say in numbers: means over seeds with 95 % intervals, beside a reference.
+
+Notation:
+    m +- h: the mean over seeds, and the half width of its interval from Student's t.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student_t
+
+from eeipu.benchmarks.files import Result
+
+__all__ = ["ALL", "StageCost", "Summary", "by_setting", "half_width", "stage_costs", "summaries"]
+
+ALL = "all problems"
+
+CONFIDENCE = 0.95
+
+# A run that ends at the optimum would make a geometric mean zero.
+LEAST_MISSED = 1e-6
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a contender reached, in means over its runs.
+
+    Attributes:
+        problem: The problem's name, or `ALL`.
+        setting: The problem with its options in words; empty for all problems.
+        method: The contender.
+        runs: How many runs.
+        candidates: Configurations evaluated within the budget.
+        candidates_half_width: Of their interval; `None` for a single run, here and below.
+        improvement: Over the best warm-up trial, in the unit of the objective; `None` for all
+            problems together, whose units differ.
+        improvement_half_width: Of its interval.
+        more_candidates: The reference's candidates and a share of them so large; 1 is twice as
+            many. For all problems the mean over these.
+        more_improvement: Likewise; `None` where the reference does not improve.
+        share: The improvement as a share of the possible one, where the optimum is known.
+        share_half_width: Of its interval.
+        missed: Geometric mean of `1 - share`, which tells apart those that come close.
+        optimiser_s: Seconds that the suggestions of a run took.
+        suggestion_s: Seconds that a suggestion took.
+    """
+
+    problem: str
+    setting: str
+    method: str
+    runs: int
+    candidates: float
+    candidates_half_width: float | None
+    improvement: float | None
+    improvement_half_width: float | None
+    more_candidates: float | None
+    more_improvement: float | None
+    share: float | None
+    share_half_width: float | None
+    missed: float | None
+    optimiser_s: float
+    suggestion_s: float
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage cost a contender, in means over its runs.
+
+    Attributes:
+        problem: The problem's name.
+        setting: The problem with its options in words.
+        method: The contender.
+        stage: The stage's name.
+        spent: What executing it cost in a run.
+        share: Of what all stages cost.
+        executed: How often it was executed in a run.
+        reused: How often its output was reused.
+        each: The cost of executing it once; `None` where it never was.
+    """
+
+    problem: str
+    setting: str
+    method: str
+    stage: str
+    spent: float
+    share: float
+    executed: float
+    reused: float
+    each: float | None
+
+
+def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
+    """Title of the setting -> contender -> its runs by seed. Only these can be compared."""
+    grouped: dict[str, dict[str, list[Result]]] = {}
+    for result in sorted(results, key=lambda r: r.options.seed):
+        setting = grouped.setdefault(result.options.title, {})
+        setting.setdefault(result.options.contender, []).append(result)
+    return grouped
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half the width of the interval of a mean; `None` for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    quantile = student_t.ppf(0.5 + CONFIDENCE / 2, n - 1)
+    return float(quantile * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def summaries(results: Iterable[Result], *, against: str | None = None) -> list[Summary]:
+    """A summary for each contender on each problem, and on all where there are several.
+
+    Args:
+        results: The runs.
+        against: The contender that the others are compared with.
+    """
+    grouped = by_setting(results)
+    rows = [
+        _summary(title, method, runs, contenders.get(against or "", []))
+        for title, contenders in grouped.items()
+        for method, runs in contenders.items()
+    ]
+    methods = dict.fromkeys(row.method for row in rows)
+    if len(grouped) > 1:
+        rows += [
+            _over_all(method, [row for row in rows if row.method == method], grouped)
+            for method in methods
+        ]
+    return rows
+
+
+def _summary(
+    title: str, method: str, runs: Sequence[Result], reference: Sequence[Result]
+) -> Summary:
+    candidates = [float(run.candidates) for run in runs]
+    improvements = [run.improvement for run in runs]
+    share, share_half_width, missed = _shares(runs)
+    return Summary(
+        runs[0].options.problem,
+        title,
+        method,
+        len(runs),
+        float(np.mean(candidates)),
+        half_width(candidates),
+        float(np.mean(improvements)),
+        half_width(improvements),
+        _more(candidates, [float(run.candidates) for run in reference]),
+        _more(improvements, [run.improvement for run in reference]),
+        share,
+        share_half_width,
+        missed,
+        *_overhead(runs),
+    )
+
+
+def _over_all(
+    method: str, rows: Sequence[Summary], grouped: Mapping[str, Mapping[str, Sequence[Result]]]
+) -> Summary:
+    runs = [run for contenders in grouped.values() for run in contenders.get(method, [])]
+    candidates = [float(run.candidates) for run in runs]
+    share, share_half_width, missed = _shares(runs)
+    return Summary(
+        ALL,
+        "",
+        method,
+        len(runs),
+        float(np.mean(candidates)),
+        half_width(candidates),
+        None,
+        None,
+        _mean([row.more_candidates for row in rows]),
+        _mean([row.more_improvement for row in rows]),
+        share,
+        share_half_width,
+        missed,
+        *_overhead(runs),
+    )
+
+
+def _shares(runs: Sequence[Result]) -> tuple[float | None, float | None, float | None]:
+    known = [run.share for run in runs if run.share is not None]
+    if len(known) < len(runs):
+        return None, None, None
+    missed = np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()
+    return float(np.mean(known)), half_width(known), float(np.exp(missed))
+
+
+def _overhead(runs: Sequence[Result]) -> tuple[float, float]:
+    total = [run.optimiser_s for run in runs]
+    return float(np.mean(total)), sum(total) / sum(len(run.trials) for run in runs)
+
+
+def _more(values: Sequence[float], reference: Sequence[float]) -> float | None:
+    base = float(np.mean(reference)) if reference else 0.0
+    return float(np.mean(values)) / base - 1.0 if base > 0 else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def stage_costs(results: Iterable[Result]) -> list[StageCost]:
+    """What each stage cost each contender on each problem."""
+    return [
+        row
+        for title, contenders in by_setting(results).items()
+        for method, runs in contenders.items()
+        for row in _stage_costs(title, method, runs)
+    ]
+
+
+def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageCost]:
+    trials = [trial for run in runs for trial in run.trials if trial["stage_costs"] is not None]
+    stages = runs[0].problem["stages"]
+    costs = np.array([t["stage_costs"] for t in trials], dtype=np.float64)
+    reused = np.array([t["memoized"] for t in trials], dtype=np.float64).sum(axis=0) / len(runs)
+    executed = (~np.isnan(costs)).sum(axis=0) / len(runs)
+    spent = np.nansum(costs, axis=0) / len(runs)
+    total = spent.sum() or 1.0
+    return [
+        StageCost(
+            runs[0].options.problem,
+            title,
+            method,
+            stage,
+            float(spent[k]),
+            float(spent[k] / total),
+            float(executed[k]),
+            float(reused[k]),
+            float(spent[k] / executed[k]) if executed[k] else None,
+        )
+        for k, stage in enumerate(stages)
+    ]

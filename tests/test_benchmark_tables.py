@@ -1,0 +1,169 @@
+"""What results say: tables, curves and pictures."""
+
+import math
+
+import numpy as np
+import pytest
+from benchmark_toys import result
+from matplotlib.image import imread
+
+from eeipu.benchmarks.curves import over_budget, over_iterations, suggestion_seconds
+from eeipu.benchmarks.figures import draw
+from eeipu.benchmarks.tables import ALL, half_width, stage_costs, summaries
+
+# --- a run
+
+
+def test_improvement_is_over_the_best_warm_up_trial():
+    assert result([1.0, 2.0, 1.5, 4.0], start=2.0).improvements == (-1.0, 0.0, 0.0, 2.0)
+
+
+def test_smaller_is_better_where_the_problem_is_minimised():
+    each = result([3.0, 2.0, 1.5], start=2.0, direction="minimize", optimum=1.0)
+    assert each.improvements == (-1.0, 0.0, 0.5)
+    assert each.share == 0.5
+
+
+def test_failed_trials_are_no_candidates():
+    each = result([None, 1.0, None, 2.0], start=1.0)
+    assert each.candidates == 2
+    assert math.isnan(each.improvements[0])
+    assert each.improvements[1:] == (0.0, 0.0, 1.0)
+
+
+def test_the_best_counts_without_its_luck():
+    each = result([1.0, 5.0, 3.0], start=1.0)
+    for trial, truth in zip(each.trials, (1.0, 2.0, 3.0), strict=True):
+        trial["metrics"] = {"noise_free": truth}
+    # The second looks best to whoever tunes.
+    assert each.improvement == 1.0
+
+
+def test_a_warm_up_at_the_optimum_leaves_nothing_to_gain():
+    assert result([2.0, 2.0], start=2.0, optimum=2.0).share == 1.0
+
+
+# --- tables
+
+
+def test_intervals_are_student_s():
+    # Two values 1 apart: 12.706 * sqrt(1/2) / sqrt(2).
+    assert half_width([1.0, 2.0]) == pytest.approx(12.7062 / 2, rel=1e-5)
+    assert half_width([1.0]) is None
+
+
+def test_means_are_over_seeds_and_compared_with_the_reference():
+    rows = summaries(
+        [
+            *(result([1.0, 2.0, 3.0], start=2.0, seed=seed, optimum=4.0) for seed in (0, 1)),
+            result([1.0, 2.0, 3.0, 4.0], start=2.0, contender="eeipu", seed=0, optimum=4.0),
+            result([1.0, 2.0, 3.0, 3.0, 3.0], start=2.0, contender="eeipu", seed=1, optimum=4.0),
+        ],
+        against="ei",
+    )
+    ei, eeipu = rows
+    assert (ei.runs, ei.candidates, ei.candidates_half_width, ei.improvement) == (2, 3.0, 0.0, 1.0)
+    assert (ei.more_candidates, ei.more_improvement) == (0.0, 0.0)
+    assert (eeipu.candidates, eeipu.improvement, eeipu.share) == (4.5, 1.5, 0.75)
+    assert (eeipu.more_candidates, eeipu.more_improvement) == (0.5, 0.5)
+    assert eeipu.missed == pytest.approx(math.sqrt(0.5 * 1e-6))
+    assert (eeipu.optimiser_s, eeipu.suggestion_s) == (2.25, 0.5)
+
+
+def test_over_all_problems_shares_and_ratios_are_averaged():
+    rows = summaries(
+        [
+            result([0.0, 1.0], optimum=2.0),
+            result([0.0, 3.0], optimum=4.0, contender="carbo"),
+            result([0.0, 1.0], optimum=4.0, problem="noisy"),
+            result([0.0, 1.0, 1.0, 1.0], optimum=4.0, problem="noisy", contender="carbo"),
+        ],
+        against="ei",
+    )
+    ei, carbo = rows[-2:]
+    assert ei.problem == carbo.problem == ALL
+    assert (ei.share, carbo.share) == (0.375, 0.5)
+    assert carbo.more_candidates == 0.5
+    assert carbo.more_improvement == 1.0
+    assert carbo.improvement is None
+
+
+def test_without_a_reference_or_an_optimum_nothing_is_compared():
+    (row,) = summaries([result([0.0, 1.0])])
+    assert (row.more_candidates, row.share, row.missed) == (None, None, None)
+    assert row.candidates_half_width is None
+    rows = summaries([result([0.0, 1.0]), result([0.0, 1.0], problem="noisy")], against="carbo")
+    assert (rows[-1].problem, rows[-1].more_improvement) == (ALL, None)
+
+
+def test_runs_with_other_options_are_not_averaged():
+    rows = summaries([result([0.0, 1.0]), result([0.0, 2.0], n_initial=5)])
+    assert [(row.problem, row.setting) for row in rows] == [
+        ("toy", "toy, smoke, declared cost"),
+        ("toy", "toy, smoke, declared cost, n_initial=5"),
+        (ALL, ""),
+    ]
+
+
+def test_the_cost_of_each_stage():
+    first, second = stage_costs(
+        [
+            result([0.0, 1.0], stage_costs=(3.0, 1.0)),
+            result([0.0, 1.0], seed=1, stage_costs=(None, 2.0)),
+        ]
+    )
+    assert (first.stage, first.spent, first.executed, first.reused) == ("a", 3.0, 1.0, 1.0)
+    assert (first.each, first.share) == (3.0, 0.5)
+    assert (second.spent, second.executed, second.reused, second.each) == (3.0, 2.0, 0.0, 1.5)
+
+
+def test_a_stage_that_never_ran_has_no_cost():
+    (row, _) = stage_costs([result([0.0, 1.0], stage_costs=(None, 2.0))])
+    assert row.each is None
+
+
+# --- curves
+
+
+def test_a_value_counts_from_when_it_was_paid_for():
+    curve = over_budget([result([1.0, 2.0, 3.0, 4.0, 5.0], start=1.0)])
+    # Each trial costs a fifth of the budget.
+    assert curve.x[0] == pytest.approx(0.2, abs=0.01)
+    assert curve.mean[np.searchsorted(curve.x, 0.39)] == 0.0
+    assert curve.mean[np.searchsorted(curve.x, 0.41)] == 1.0
+    assert (curve.x[-1], curve.mean[-1]) == (1.0, 4.0)
+    assert not curve.half_width.any()
+
+
+def test_a_trial_that_exceeds_the_budget_counts_at_its_end():
+    curve = over_budget([result([1.0, 2.0, 9.0], start=1.0, budget=5.0)])
+    assert (curve.mean[-2], curve.mean[-1]) == (1.0, 8.0)
+
+
+def test_curves_over_iterations_go_as_far_as_all_runs_do():
+    runs = [result([1.0, 2.0, 3.0]), result([1.0, 4.0], seed=1)]
+    curve = over_iterations(runs)
+    assert curve.x.tolist() == [1.0, 2.0]
+    assert curve.mean.tolist() == [1.0, 3.0]
+    assert curve.half_width[1] == pytest.approx(12.7062, rel=1e-5)
+    assert suggestion_seconds(runs).mean.tolist() == [0.5, 0.5]
+
+
+# --- pictures
+
+
+def test_four_pictures_for_every_setting(tmp_path):
+    results = [
+        result([1.0, 2.0, 3.0], contender=contender, seed=seed)
+        for contender in ("ei", "eeipu+cache", "carbo", "tpe", "gp", "eips", "pbgi", "lambo")
+        for seed in (0, 1)
+    ]
+    paths = draw(results, tmp_path / "figures")
+
+    assert [path.name for path in paths] == [
+        f"toy-smoke-declared-cost-{kind}.png"
+        for kind in ("budget", "iterations", "stages", "overhead")
+    ]
+    for path in paths:
+        picture = imread(path)
+        assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 8
