@@ -4,9 +4,12 @@ Run `python benchmarks/cache.py [--json]`; it takes two minutes and 3 GB of disk
 is measured in turn, and each ratio is one of the best times: others may be busy on the machine.
 """
 
+import importlib
 import itertools
 import os
 import shutil
+import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +23,7 @@ from figures import Figure, at_least, at_most, show
 
 from eeipu import Pipeline, StageCache, stage
 from eeipu.keys import inputs_key
+from eeipu.stages import Stage, look_again
 
 LARGE = 50_000_000  # float64: 400 MB
 ROUNDS = 7
@@ -40,11 +44,11 @@ def best(
     return [min(each) for each in zip(*times, strict=True)]
 
 
-def seconds(work: Callable[[], Any]) -> float:
+def seconds(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """How long a piece of work takes."""
-    start = time.perf_counter()
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 @contextmanager
@@ -174,6 +178,80 @@ def trial() -> Iterator[Figure]:
             yield at_most(f"a trial of {STAGES} stages, {name} memoized", run_s * 1e3, "ms", 5.0)
 
 
+MODULE = """
+import numpy as np
+
+TABLE = {{"offset": {number}}}
+
+
+{functions}
+
+
+{classes}
+
+
+def top(x):
+    return {sum}
+"""
+FUNCTION = """
+def f{i}(x, k={i}):
+    y = x + TABLE["offset"]
+    for step in range(3):
+        y = np.abs(y) + step * k
+        if y is None:
+            raise ValueError("no number")
+    return y
+"""
+METHOD = """
+    def m{j}(self, x):
+        z = x * {j}
+        return f{j}(z) + self.a
+"""
+MODULES, FUNCTIONS, CLASSES, METHODS = 5, 15, 4, 8
+
+
+def module_of(number: int) -> str:
+    """The source of a module of 300 lines, of which all is used."""
+    methods = "\n".join(METHOD.format(j=j) for j in range(METHODS))
+    return MODULE.format(
+        number=number,
+        functions="\n\n".join(FUNCTION.format(i=i) for i in range(FUNCTIONS)),
+        classes="\n\n".join(f"class C{i}:\n    a = {i}\n{methods}" for i in range(CLASSES)),
+        sum=" + ".join(
+            [f"f{i}(x)" for i in range(FUNCTIONS)] + [f"C{i}().m1(x)" for i in range(CLASSES)]
+        ),
+    )
+
+
+def package() -> Iterator[Figure]:
+    """A memoized trial of ten stages that all use five modules of 300 lines, in CPU time."""
+    with directory() as root:
+        names = [f"eeipu_benchmark_{number}" for number in range(MODULES)]
+        for number, name in enumerate(names):
+            (root / f"{name}.py").write_text(module_of(number))
+        sys.path.insert(0, str(root))
+        modules = [importlib.import_module(name) for name in names]
+
+        def stage_of(number: int) -> Stage:
+            def use(value: float) -> float:
+                return float(sum(each.top(value) for each in modules)) % 7 + number
+
+            return stage(name=f"s{number}")(use)
+
+        pipeline, cache = Pipeline(map(stage_of, range(STAGES))), StageCache(root / "cache")
+        name = f"{STAGES} stages over {MODULES} modules of 300 lines"
+        first_s = seconds(lambda: look_again(pipeline.stages), time.process_time)
+        yield Figure(f"{name}: the first look, CPU time", first_s * 1e3, "ms")
+        pipeline.run({}, 0.0, cache=cache)
+        for what, work in (
+            ("a look", lambda: look_again(pipeline.stages)),
+            ("a memoized trial", lambda: pipeline.run({}, 0.0, cache=cache)),
+        ):
+            took_s = statistics.median(seconds(work, time.process_time) for _ in range(100))
+            yield at_most(f"{name}: {what}, CPU time", took_s * 1e3, "ms", 5.0)
+        sys.path.remove(str(root))
+
+
 def many_entries() -> Iterator[Figure]:
     """A cache of 100,000 entries, on a file system in memory where there is one.
 
@@ -208,7 +286,7 @@ def many_entries() -> Iterator[Figure]:
 
 def figures() -> Iterator[Figure]:
     """All figures."""
-    for part in (small, trial, large, many_entries):
+    for part in (small, trial, package, large, many_entries):
         yield from part()
 
 

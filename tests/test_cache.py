@@ -1,5 +1,6 @@
 """The stage-output cache, in memory and in directories."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -684,3 +685,17 @@ def test_threads_can_share_a_cache(location):
         thread.join()
     assert errors == []
     assert cache.verify() == []
+
+
+def test_a_value_whose_upkeep_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    cache = StageCache(tmp_path, max_bytes=1e6)
+
+    @contextlib.contextmanager
+    def upkeep():
+        raise OSError("no lock")
+        yield
+
+    monkeypatch.setattr(cache.holders, "upkeep", upkeep)
+    with pytest.raises(OSError, match="no lock"):
+        cache.put("key", 1)
+    assert [path for path in (tmp_path / "partial").rglob("*") if path.is_file()] == []

@@ -7,6 +7,8 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
+import torch
 
 from eeipu import ConfigurationError, Fingerprinted, Pipeline, StageCache, Tuner, stage
 from eeipu.content import digest, plain
@@ -204,3 +206,27 @@ def test_a_tuner_takes_paths_and_fingerprints(tmp_path):
     tuner = Tuner(Pipeline([read]), budget=10.0, method="random", cache=StageCache())
     study = tuner.run(path, Fingerprinted(3.0, "v1"), max_trials=1)
     assert 6.0 <= study.best_value <= 7.0
+
+
+def test_the_gradient_of_a_tensor_counts():
+    def with_gradient(value):
+        tensor = torch.ones(1, requires_grad=True)
+        tensor.grad = None if value is None else torch.full((1,), value)
+        return tensor
+
+    found = {digest(with_gradient(value)) for value in (None, 2.0, 3.0)}
+    assert len(found) == 3
+    assert digest(with_gradient(2.0)) in found
+    assert digest(with_gradient(2.0) * 1) == digest(with_gradient(3.0) * 1)  # no leaf has one
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("kind", ["matrix", "array"])
+def test_what_scipy_has_noticed_about_a_sparse_matrix_does_not_count(form, kind):
+    make = getattr(scipy.sparse, f"{form}_{kind}")
+    matrix, other = make(np.eye(3)), make(2 * np.eye(3))
+    before = digest(matrix)
+    matrix @ matrix
+    matrix.sum_duplicates()
+    assert digest(matrix) == before == digest(make(np.eye(3)))
+    assert digest(other) != before

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
 from eeipu.execution import PipelineRun, StageCall, StageRun, number_of, run_path, stage_calls
+from eeipu.inventory import inventory
 from eeipu.keys import stage_key
 from eeipu.pipeline import Pipeline
 from eeipu.space import Int
@@ -664,3 +665,21 @@ def test_an_output_whose_item_raises_is_an_output():
     (run,) = run_path(stage_calls([stage(version="1", name="odd")(Odd)], [{}], ""), ())
     assert isinstance(run.output, Odd)
     assert (run.error, run.value) == (None, None)
+
+
+@pytest.mark.parametrize("location", [None, "cache"])
+def test_a_hit_counts_for_all_that_it_spares(tmp_path, location):
+    cache = StageCache(None if location is None else tmp_path / location)
+    first = stage(name="first", cost=lambda: 3.0)(lambda x: x + 1)
+    unkept = stage(name="unkept", memoize=False, cost=lambda: 1.0)(lambda x: x)
+    last = stage(name="last", cost=lambda: 2.0)(lambda x: x * 2)
+    for _ in range(3):
+        Pipeline([first, unkept, last]).run({}, 1.0, cache=cache)
+    found = {each.stage: each for each in inventory(cache.place)}
+    assert {name: each.hits for name, each in found.items()} == {"first": 2, "last": 2}
+    assert found["first"].saved == 6.0
+    assert 0.0 < found["last"].saved <= 4.0
+    assert cache.stats().hits == 2
+    cache.discard([found["first"].key])
+    Pipeline([first, unkept, last]).run({}, 1.0, cache=cache)
+    assert [(each.stage, each.hits) for each in inventory(cache.place)] == [("last", 3)]

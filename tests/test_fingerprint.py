@@ -6,14 +6,14 @@ import linecache
 import os
 import sys
 import textwrap
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 import numpy as np
 import pytest
 
 from eeipu import Float, PipelineError, StageCache, stage
 from eeipu.execution import run_path, stage_calls
-from eeipu.fingerprint import code_fingerprint, code_of, value_digest, versions_of
+from eeipu.fingerprint import Look, code_fingerprint, code_of, value_digest, versions_of
 
 
 @pytest.fixture
@@ -408,6 +408,16 @@ def test_what_a_module_used_as_a_whole_imports_counts(project, line, use):
         ("from importlib import import_module as m\n    return m('tools')", "m"),
         ("import sys\n    return getattr(sys.modules[__name__], data)()", "sys.modules"),
         ("return Base.__subclasses__()[0]()", "Base.__subclasses__"),
+        ("import sys\n    return getattr(sys, 'modules')", "sys"),
+        (
+            "import pkgutil\n    return pkgutil.resolve_name('tools:g')(data)",
+            "pkgutil.resolve_name",
+        ),
+        ("from pydoc import locate\n    return locate('tools.g')(data)", "locate"),
+        ("import runpy\n    return runpy.run_module('tools')", "runpy.run_module"),
+        ("import importlib.util as u\n    return u.module_from_spec(data)", "u.module_from_spec"),
+        ("import hydra\n    return hydra.utils.instantiate(data)", "hydra.utils.instantiate"),
+        ("return f.__globals__['g'](data)", "f.__globals__"),
     ],
 )
 def test_code_that_is_looked_up_by_a_string_asks_for_a_version(project, line, name):
@@ -502,24 +512,49 @@ def test_code_of_installed_packages_is_named_and_not_followed():
 
 
 def test_a_global_that_cannot_be_hashed_asks_for_a_version(project):
-    main = (
-        "import threading\n\nLOCK = threading.Lock()\n\ndef f(data):\n    with LOCK:\n        pass"
-    )
-    with pytest.raises(PipelineError, match=r"f has the global LOCK.*cannot be hashed.*version="):
+    main = "STREAM = (x for x in [1])\n\ndef f(data):\n    return next(STREAM)"
+    with pytest.raises(PipelineError, match=r"f has the global STREAM.*cannot be hashed.*version="):
         code_fingerprint(project(main=main).f)
 
 
 def test_a_member_that_cannot_be_hashed_asks_for_a_version(project):
-    main = "import threading\n\nMade = type('Made', (), {'lock': threading.Lock()})\n\n"
-    main += "def f(data):\n    return Made.lock"
-    with pytest.raises(PipelineError, match=r"Made has members that cannot be hashed.*version="):
+    main = "Made = type('Made', (), {'stream': (x for x in [1])})\n\n"
+    main += "def f(data):\n    return Made.stream"
+    with pytest.raises(PipelineError, match=r"Made has the attribute stream.*hashed.*version="):
         code_fingerprint(project(main=main).f)
 
 
-def test_a_function_that_dispatches_by_type_asks_for_a_version(project):
-    main = "import functools\n\n@functools.singledispatch\ndef f(data):\n    return data"
-    with pytest.raises(PipelineError, match="version="):
-        code_fingerprint(project(main=main).f)
+DISPATCHING = """
+    import functools
+
+    @functools.singledispatch
+    def f(data):
+        return data
+
+    @f.register
+    def _(data: int):
+        return {}
+
+    def g(data):
+        return f(data)
+
+    TABLE = [f]
+
+    def h(data):
+        return TABLE[0](data)
+"""
+
+
+@pytest.mark.parametrize("name", ["f", "g", "h"])
+def test_a_function_that_dispatches_by_type_counts_by_what_it_leads_to(project, name):
+    def fingerprint(value, *, called=False):
+        main = project(main=textwrap.dedent(DISPATCHING).format(value))
+        if called:
+            main.f(1.0)
+        return code_fingerprint(getattr(main, name))
+
+    assert fingerprint(1) == fingerprint(1, called=True)
+    assert fingerprint(1) != fingerprint(2)
 
 
 @pytest.mark.parametrize(
@@ -630,3 +665,370 @@ def test_an_error_deep_in_a_table_of_functions_is_told_as_it_is(project):
         value_digest(project(main=main).TABLE)
     with pytest.raises(PipelineError, match=r"source of <lambda>"):
         code_fingerprint(project(main=main).f)
+
+
+# --- classes that libraries make ----------------------------------------------------------------
+
+ATTRS = {
+    "a class": "@attrs.define\nclass A:\n    x: int = {}",
+    "an old class": "@attr.s\nclass A:\n    x = attr.ib(default={})",
+    "an instance": "@attrs.frozen\nclass B:\n    x: int = {}\n\nA = B().__class__",
+    "a class made by a call": "A = attrs.make_class('A', {{'x': attrs.field(default={})}})",
+}
+
+
+@pytest.mark.parametrize("kind", ATTRS)
+def test_classes_of_attrs_have_fingerprints(project, kind):
+    def fingerprint(value):
+        main = f"import attr\nimport attrs\n\n{ATTRS[kind].format(value)}\n\na = A()\n\n"
+        main += "def f(data):\n    return A().x + a.x"
+        return code_fingerprint(project(main=main).f)
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_class_that_a_library_makes_by_a_call_asks_for_a_version(project):
+    main = (
+        "import torch\n\nModel = type('Model', (torch.nn.Module,), {'k': 1})\n\n"
+        "def f(data):\n    return Model().k"
+    )
+    with pytest.raises(PipelineError, match=r"Model has no source.*torch.*keeps.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+MODELS = [
+    ("k=(float, {})", "2.0", "5.0"),
+    ("k=({}, 2)", "int", "float"),
+    ("k=(float, pydantic.Field(2.0, gt={}))", "0", "1"),
+    ("k=(list, pydantic.Field(default_factory=lambda: [{}]))", "0", "1"),
+    ("_k=(float, pydantic.PrivateAttr({}))", "2.0", "5.0"),
+    ("__config__={{'strict': {}}}", "True", "False"),
+]
+
+
+@pytest.mark.parametrize(("field", "one", "other"), MODELS)
+def test_a_model_that_is_made_by_a_call_counts_by_its_fields(project, field, one, other):
+    main = (
+        "import pydantic\n\nModel = pydantic.create_model('Model', {})\n\n"
+        "def f(data):\n    return Model()"
+    )
+    found = [
+        code_fingerprint(project(main=main.format(field.format(value))).f)
+        for value in (one, one, other)
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_model_of_a_notebook_counts_by_its_fields():
+    source = """
+        from pydantic import BaseModel
+
+        class Settings(BaseModel):
+            k: float = {}
+
+        def f(data):
+            return Settings().k
+    """
+    one, again, other = (code_fingerprint(cell(source.format(x)).f) for x in (1.0, 1.0, 2.0))
+    assert one == again != other
+
+
+def test_a_model_with_validators_that_is_made_by_a_call_asks_for_a_version(project):
+    main = (
+        "import pydantic\n\ndef check(cls, value):\n    return value\n\n"
+        "Model = pydantic.create_model('Model', k=(int, 2), "
+        "__validators__={'check': pydantic.field_validator('k', mode='before')(check)})\n\n"
+        "def f(data):\n    return Model().k"
+    )
+    with pytest.raises(PipelineError, match=r"Model has no source.*pydantic.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+@pytest.mark.parametrize("rebuild", ["", "Outer.model_rebuild()"])
+def test_a_hint_in_quotes_is_followed(project, rebuild):
+    def fingerprint(value):
+        main = (
+            "from pydantic import BaseModel\n\nclass Outer(BaseModel):\n    inner: 'list[Inner]'\n"
+            f"\nclass Inner(BaseModel):\n    k: float = {value}\n\n{rebuild}\n\n"
+            "def f(data):\n    return Outer(inner=[{}]).inner[0].k"
+        )
+        return code_fingerprint(project(main=main).f)
+
+    assert fingerprint(1.0) == fingerprint(1.0)
+    assert fingerprint(1.0) != fingerprint(2.0)
+
+
+# --- packages that are installed ----------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(project, tmp_path, monkeypatch):
+    """As `project`, for modules of a package that is installed: `main` imports `package.stages`."""
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    (tmp_path / "site-packages" / "package").mkdir(parents=True)
+
+    def write(main="from package.stages import f", **sources):
+        for name, source in sources.items():
+            path = tmp_path / "site-packages" / "package" / f"{name}.py"
+            path.write_text(textwrap.dedent(source))
+        for name in [n for n in sys.modules if n.partition(".")[0] == "package"]:
+            del sys.modules[name]
+        return project(main=main)
+
+    yield write
+    for name in [n for n in sys.modules if n.partition(".")[0] == "package"]:
+        del sys.modules[name]
+
+
+STAGES = (
+    "from package.helper import scale\n\ndef local(x):\n    return x + {}\n\n"
+    "def f(data):\n    return local(scale(data))"
+)
+
+
+def test_the_installed_package_that_a_stage_is_in_is_followed(installed):
+    def fingerprint(local, scale):
+        helper = f"def scale(x):\n    return {scale} * x"
+        main = installed(stages=STAGES.format(local), helper=helper)
+        return code_fingerprint(main.f)
+
+    assert fingerprint(1, 2) == fingerprint(1, 2)
+    assert len({fingerprint(*each) for each in [(1, 2), (2, 2), (1, 3)]}) == 3
+
+
+def test_an_installed_package_that_a_stage_is_not_in_is_not_followed(installed):
+    def fingerprint(local):
+        main = "from package.stages import f as g\n\ndef f(data):\n    return g(data)"
+        helper = "def scale(x):\n    return x"
+        return code_of(installed(main=main, stages=STAGES.format(local), helper=helper).f)
+
+    assert fingerprint(1) == fingerprint(2)
+    assert "package" in fingerprint(1).packages
+
+
+def test_an_import_in_a_function_does_not_load_an_installed_package(installed):
+    main = "def f(data):\n    from package.heavy import g\n    return g(data)"
+    f = installed(main=main, heavy="raise AssertionError('loaded')").f
+    found = code_of(f)
+    assert "package.heavy" not in sys.modules
+    assert "package" in found.packages
+
+
+def test_whether_an_installed_package_is_loaded_does_not_matter(installed):
+    main = "def f(data):\n    from package.heavy import K\n    return K"
+    f = installed(main=main, heavy="K = 1").f
+    before = code_fingerprint(f)
+    assert f(0) == 1
+    assert code_fingerprint(f) == before
+
+
+def test_an_import_in_a_function_that_raises_does_not_prevent_a_fingerprint(project):
+    main = "def f(data):\n    if data:\n        import evil\n    return data"
+
+    def fingerprint(evil):
+        return code_fingerprint(project(main=main, evil=evil).f)
+
+    broken = fingerprint("raise RuntimeError('needs a GPU')")
+    assert broken == fingerprint("import sys\nsys.exit(1)")
+    assert broken != fingerprint("X = 1")
+
+
+# --- values that count by their type, or by what they lead to -----------------------------------
+
+NO_INPUT = {
+    "a lock": "threading.Lock()",
+    "a reentrant lock": "threading.RLock()",
+    "a thread's own values": "threading.local()",
+    "an event": "threading.Event()",
+    "a lock of processes": "multiprocessing.Lock()",
+    "an executor": "concurrent.futures.ThreadPoolExecutor(1)",
+    "a stream": "sys.stdout",
+    "a file that is written": "open(os.devnull, 'w')",
+    "a console": "rich.console.Console()",
+    "the environment": "os.environ",
+}
+
+
+@pytest.mark.parametrize("kind", NO_INPUT)
+def test_what_holds_no_input_of_a_computation_counts_by_its_type(project, kind):
+    main = (
+        "import concurrent.futures, multiprocessing, os, rich.console, sys, threading\n\n"
+        f"it = {NO_INPUT[kind]}\n\nclass A:\n    own = it\n\ndef f(data):\n    return it, A"
+    )
+    first = project(main=main)
+    before = code_fingerprint(first.f)
+    again = project(main=main)
+    assert code_fingerprint(again.f) == before
+    for module in (first, again):
+        if kind == "a file that is written":
+            module.it.close()
+
+
+def test_a_file_that_is_read_asks_for_a_version(project):
+    main = "it = open(__file__)\n\ndef f(data):\n    return it.read()"
+    module = project(main=main)
+    with module.it, pytest.raises(PipelineError, match=r"global it, which cannot.*version="):
+        code_fingerprint(module.f)
+
+
+def test_a_lock_of_ones_own_counts_with_its_code(project):
+    main = (
+        "from concurrent.futures import Executor\n\nclass Own(Executor):\n"
+        "    def submit(self, *_):\n        return {}\n\nit = Own()\n\ndef f(data):\n    return it"
+    )
+    one, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 2))
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    "value", ["contextvars.ContextVar('it', default={})", "types.MappingProxyType({{'x': {}}})"]
+)
+def test_what_only_shows_another_value_counts_by_that(project, value):
+    main = f"import contextvars, types\n\nit = {value}\n\ndef f(data):\n    return it"
+    one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 1, 2))
+    assert one == again != other
+
+
+@pytest.mark.parametrize(
+    ("layout", "position"),
+    [
+        ("{{\n    'a': lambda x: x + {},\n    'b': lambda x: x,\n}}", "'a'"),
+        ("{{'a': lambda x: x + {}, 'b': lambda x: x}}", "'a'"),
+        ("[\n    lambda x: x,\n    lambda x: (x\n        + {})]", "1"),
+    ],
+)
+def test_lambdas_in_tables_have_fingerprints(project, layout, position):
+    def fingerprint(value):
+        main = f"TABLE = {layout.format(value)}\n\ndef f(data):\n    return TABLE[{position}](data)"
+        return code_fingerprint(project(main=main).f)
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_union_of_types_is_a_value(project):
+    main = "Number = int | {}\n\ndef f(data):\n    return isinstance(data, Number)"
+    one, again, other = (
+        code_fingerprint(project(main=main.format(x)).f) for x in ("str", "str", "float")
+    )
+    assert one == again != other
+
+
+def test_what_validates_a_call_does_not_count_the_rest_of_its_module(project):
+    main = (
+        "import pydantic\n\nUNUSED = (x for x in [1])\n\n"
+        "@pydantic.validate_call(config={{'strict': {}}})\ndef g(x: {}):\n    return x * {}\n\n"
+        "def f(data):\n    return g(data)"
+    )
+    versions = [("True", "int", 1), ("False", "int", 1), ("True", "float", 1), ("True", "int", 2)]
+    found = [code_fingerprint(project(main=main.format(*each)).f) for each in versions]
+    assert len(set(found)) == 4
+    assert code_fingerprint(project(main=main.format(*versions[0])).f) == found[0]
+
+
+def test_what_a_module_makes_up_when_it_is_asked_is_asked_for_at_every_look(project):
+    tools = "K = [1]\n\ndef __getattr__(name):\n    return K[0]"
+    main = project(main="import tools\n\ndef f(data):\n    return tools.made_up", tools=tools)
+    before = code_of(main.f)
+    assert Look([before]).code_of(main.f, before).fingerprint == before.fingerprint
+    main.tools.K[0] = 2
+    assert Look([before]).code_of(main.f, before).fingerprint != before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (compile("lambda: 1", __file__, "eval"), "among its line's lambdas"),
+        (compile("def f(): pass", __file__, "exec"), "could not find it"),
+    ],
+)
+def test_code_that_is_not_in_its_file_asks_for_a_version(code, reason):
+    (inner,) = (each for each in code.co_consts if isinstance(each, CodeType))
+    with pytest.raises(PipelineError, match=rf"{reason}.*version="):
+        code_fingerprint(FunctionType(inner, globals()))
+
+
+def test_a_module_used_as_a_whole_that_has_no_python_source_asks_for_a_version(project):
+    module = project(main="import tools\n\ndef f(data):\n    return vars(tools)", tools="")
+    module.tools.__file__ = "tools.so"
+    with pytest.raises(PipelineError, match=r"source of tools.*tools\.so is not Python.*version="):
+        code_fingerprint(module.f)
+
+
+CHANGES = {
+    "a global": ("main.K = 2", "the global K"),
+    "a global changed in place": ("main.TABLE.append(2)", "the global TABLE"),
+    "a helper": ("main.g = main.h", "the global g"),
+    "a helper in another module": ("main.tools.g = main.h", "the global tools.g"),
+    "a global that hides one of Python's": ("main.len = main.h", "the global len"),
+    "the code of a helper": ("main.g.__code__ = main.h.__code__", None),
+    "a default": ("main.g.__defaults__ = (2,)", "the defaults"),
+    "a default by keyword": ("main.g.__kwdefaults__['z'] = 2", "the default z"),
+    "a closure value": ("main.around.__closure__[0].cell_contents = 2", "the closure value k"),
+    "an attribute of a function": ("main.g.x = 2", "the attribute x"),
+    "an attribute of a class": ("main.A.x = 2", "the attribute x"),
+    "an attribute of an object": ("main.a.y = 2", "the global a"),
+    "a method": ("main.A.m = main.h", None),
+    "a base": ("main.A.__bases__ = (main.C,)", None),
+    "a member of a module used as a whole": ("main.whole.K = 2", "the global K"),
+    "a new member of a module used as a whole": ("main.whole.L = 2", "the global L"),
+    "a function put into a library": ("main.json.g = main.h", "the global json.g"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_second_look_finds_what_a_first_one_would(project, change):
+    main = project(
+        main="""
+            import json
+            import tools
+            import whole
+
+            K = 1
+            TABLE = [1]
+
+            def closing(k):
+                return lambda x: x + k
+
+            around = closing(1)
+
+            def g(x, y=1, *, z=1):
+                return x + y + z
+
+            def h(x, y=1):
+                return x - y
+
+            class B:
+                pass
+
+            class C:
+                pass
+
+            class A(B):
+                x = 1
+
+                def m(self):
+                    return 1
+
+            a = A()
+            a.y = 1
+
+            def f(data):
+                values = K, TABLE, len(data), around(data), g(data), tools.g(data)
+                return values, A, a, vars(whole), json.g(data)
+        """,
+        tools="def g(x):\n    return x",
+        whole="K = 1",
+    )
+    before = code_of(main.f)
+    try:
+        assert Look([before]).code_of(main.f, before) is before
+        action, name = CHANGES[change]
+        exec(action, {"main": main})
+        after = Look([before]).code_of(main.f, before)
+        assert after.fingerprint != before.fingerprint
+        assert after.fingerprint == code_fingerprint(main.f)
+        assert name is None or name in after.changes_since(before)
+    finally:
+        vars(main.json).pop("g", None)

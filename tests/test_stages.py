@@ -2,17 +2,22 @@
 
 import dataclasses
 import functools
+import importlib
 import inspect
 import math
-import threading
+import pickle
+import sys
+from types import FunctionType
 
+import cloudpickle
 import pytest
 from optuna.distributions import BaseDistribution
 
 from eeipu import Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError
+from eeipu.parts import item_of
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages import Stage, stage
+from eeipu.stages import Stage, look_again, stage
 
 X = Float(0.0, 1.0)
 
@@ -201,11 +206,10 @@ def test_without_a_version_the_code_counts():
 
 
 def test_a_version_is_the_way_out_for_code_that_cannot_be_fingerprinted():
-    lock = threading.Lock()
+    stream = (x for x in [1])
 
     def guarded(data):
-        with lock:
-            return data
+        return next(stream)
 
     with pytest.raises(PipelineError, match="version="):
         stage(guarded).fingerprint  # noqa: B018 - computing it is what is tested
@@ -287,7 +291,9 @@ def test_a_global_that_changes_between_runs_is_a_miss(monkeypatch):
     pipeline = Pipeline([each])
     assert [pipeline.run({}, 2.0, cache=cache).memoized for _ in range(2)] == [[False], [True]]
     monkeypatch.setitem(FACTORS, "k", 3)
-    with pytest.warns(RuntimeWarning, match=r"'times' uses.*have changed.*version="):
+    with pytest.warns(
+        RuntimeWarning, match=r"'times' uses \(the global FACTORS\) have changed.*version="
+    ):
         run = pipeline.run({}, 2.0, cache=cache)
     assert (run.value, run.memoized) == (6.0, [False])
     monkeypatch.undo()
@@ -305,13 +311,102 @@ def test_a_global_that_changes_between_calls_of_a_tuner_is_a_miss(monkeypatch):
     assert study.trials[-1].value == 6.0
 
 
-def test_a_stage_whose_code_cannot_be_read_any_more_keeps_its_fingerprint(monkeypatch):
+def helping(helper, config):
+    """A stage that calls a helper and uses a global."""
+    scope = {"__name__": __name__, "helper": helper, "CONFIG": config}
+    return stage(name="s")(FunctionType(calling.__code__, scope))
+
+
+def calling(data):
+    return helper(data) * CONFIG["k"]  # noqa: F821 - both are given to it
+
+
+@pytest.fixture
+def helper(tmp_path, monkeypatch):
+    """A module `doubling` with a function `double`, and its file."""
+    path = tmp_path / "doubling.py"
+    path.write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module("doubling"), path
+    del sys.modules["doubling"]
+
+
+def test_a_global_that_changes_after_an_edit_of_a_helper_is_a_miss(helper):
+    module, path = helper
+    config, cache = {"k": 1}, StageCache()
+    pipeline = Pipeline([helping(module.double, config)])
+    assert pipeline.run({}, 10.0, cache=cache).value == 20.0
+    path.write_text("def double(x):\n    y = x * 2\n    return y\n")
+    for k in (7, 9):
+        config["k"] = k
+        with pytest.warns(RuntimeWarning, match=r"'s' uses \(the global CONFIG\) have changed"):
+            run = pipeline.run({}, 10.0, cache=cache)
+        assert (run.value, run.memoized) == (20.0 * k, [False])
+    assert pipeline.run({}, 10.0, cache=cache).memoized == [True]
+
+
+def test_a_helper_that_is_first_used_after_its_edit_asks_for_a_restart(helper):
+    module, path = helper
+    each = helping(len, {"k": 1})
+    pipeline = Pipeline([each])
+    assert pipeline.run({}, "ab", cache=StageCache()).value == 2
+    path.write_text("def double(x):\n    y = x * 2\n    return y\n")
+    each.function.__globals__["helper"] = module.double
+    with pytest.raises(PipelineError, match=r"double cannot be read.*restart"):
+        pipeline.run({}, 10.0, cache=StageCache())
+
+
+def test_a_global_that_cannot_be_hashed_any_more_is_an_error(helper):
+    module, _ = helper
+    config, cache = {"k": 1}, StageCache()
+    pipeline = Pipeline([helping(module.double, config)])
+    pipeline.run({}, 10.0, cache=cache)
+    config.update(k=7, stream=(x for x in [1]))
+    with pytest.raises(PipelineError, match=r"the global CONFIG, which cannot be hashed.*version="):
+        pipeline.run({}, 10.0, cache=cache)
+
+
+def test_a_stage_from_another_process_may_bring_code_without_source():
     each = stage(times)
     known = each.fingerprint
+    there = pickle.loads(cloudpickle.dumps(each))
+    gone = eval("lambda data: data")
+    object.__setattr__(there, "function", gone)
+    look_again([there])
+    assert there.fingerprint == known
+    object.__setattr__(each, "function", gone)
+    with pytest.raises(PipelineError, match="source of <lambda> cannot be read"):
+        look_again([each])
 
-    def gone(function):
-        raise PipelineError("no source")
 
-    monkeypatch.setattr("eeipu.stages.code_of", gone)
-    each.look_again()
-    assert each.fingerprint == known
+def test_a_stage_from_another_process_follows_the_code_that_it_finds(monkeypatch):
+    each = stage(times)
+    known = each.fingerprint
+    there = pickle.loads(cloudpickle.dumps(each))
+    monkeypatch.setitem(there.function.__globals__["FACTORS"], "k", 3)
+    with pytest.warns(RuntimeWarning, match="have changed"):
+        look_again([there])
+    assert there.fingerprint != known
+
+
+def test_what_stages_share_is_looked_at_once(monkeypatch):
+    looks = []
+    monkeypatch.setattr("eeipu.fingerprint.item_of", lambda *a: looks.append(a[0]) or item_of(*a))
+    stages = [stage(name=name)(times) for name in "abc"]
+    for _ in range(2):  # the second time, only what may have changed inside
+        look_again(stages)
+        assert looks.count("the global FACTORS") == 1
+        looks.clear()
+    assert len({each.fingerprint for each in stages}) == 1
+
+
+def test_a_look_at_code_that_has_not_changed_reads_nothing(monkeypatch):
+    stages = [stage(name=name)(times) for name in "ab"]
+    look_again(stages)
+    codes = [each.known_code for each in stages]
+    monkeypatch.setattr("eeipu.parts.ast", None)
+    monkeypatch.setattr("eeipu.sources.ast", None)
+    look_again(stages)
+    assert [each.known_code for each in stages] == codes
+    assert all(each.known_code is code for each, code in zip(stages, codes, strict=True))

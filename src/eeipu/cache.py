@@ -247,13 +247,24 @@ class StageCache:
         if self.max_bytes is None:
             pending.commit()
         else:
-            with self.holders.upkeep():
-                fits = self._room.make(pending.header, self.max_bytes)
-                (pending.commit if fits else pending.discard)()
+            fits = False
+            try:
+                with self.holders.upkeep():
+                    fits = self._room.make(pending.header, self.max_bytes)
+                    if fits:
+                        pending.commit()
+            finally:
+                if not fits:
+                    pending.discard()
             if not fits:
                 _warn_no_room(pending.header.file_bytes, self.max_bytes)
                 return
         _remember(self.place, self._tier, Entry(pending.header, segments))
+
+    def spare(self, keys: Iterable[str]) -> None:
+        """Count a hit of entries that need not be loaded, since one made from them was."""
+        for key in keys:
+            self.place.store.mark(key, 0.0)
 
     def cost(self, key: str) -> float | None:
         """The cost that produced the value under `key`; `None` if it is not known."""

@@ -7,10 +7,11 @@ functions and classes, whose code is for the caller to name.
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import blake2b, file_digest
 from pathlib import Path
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any
 
 import numpy as np
@@ -99,21 +100,9 @@ class _ContentHasher(NumpyHasher):
         named = self._code(obj)
         if named is not None:
             return ("code", *named)
-        torch, pandas = sys.modules.get("torch"), sys.modules.get("pandas")
-        if torch is not None and isinstance(obj, torch.Tensor) and is_plain(obj):
-            return _tensor_content(obj)  # pickled tensors hold the address of their memory
-        if pandas is not None and isinstance(obj, pandas.DataFrame | pandas.Series | pandas.Index):
-            return _table_content(obj)
-        if isinstance(obj, np.ma.MaskedArray):
-            return (type(obj), vars(obj).get("_optinfo"), obj.data, obj.mask, obj.fill_value)
-        if isinstance(obj, np.ndarray) and type(obj) not in (np.ndarray, np.memmap):
-            # joblib hashes an array's memory, and not what a subclass adds to it.
-            return (type(obj), vars(obj), np.asarray(obj))
-        if isinstance(obj, MethodType):
-            return ("method", obj.__func__, obj.__self__)  # joblib takes the function's name
-        if isinstance(obj, set | frozenset):
-            # Not all elements have an order, and their hashes differ from process to process.
-            return (type(obj), sorted(obj, key=_by_name))
+        content = _library_content(obj) or _python_content(obj)
+        if content is not None:
+            return content
         if isinstance(obj, Fingerprinted):
             return ("fingerprinted", obj.fingerprint)
         if self._reads_paths and isinstance(obj, Path):
@@ -124,6 +113,54 @@ class _ContentHasher(NumpyHasher):
         # In their order, which a stage may go by. joblib sorts, and takes a TypeError from
         # anywhere inside a value for keys without an order, and then leaves out the value.
         super(Hasher, self)._batch_setitems(iter(list(items)), *args)
+
+
+def _library_content(obj: Any) -> tuple[Any, ...] | None:
+    """What stands for tensors, tables and arrays; `None` for others."""
+    torch, pandas, sparse = map(sys.modules.get, ("torch", "pandas", "scipy.sparse"))
+    if torch is not None and isinstance(obj, torch.Tensor) and is_plain(obj):
+        return _tensor_content(obj)  # pickled tensors hold the address of their memory
+    if pandas is not None and isinstance(obj, pandas.DataFrame | pandas.Series | pandas.Index):
+        return _table_content(obj)
+    if sparse is not None and isinstance(obj, sparse.spmatrix | sparse.sparray):
+        return _sparse_content(obj)
+    if isinstance(obj, _validators()):
+        # It holds all of a module; what the hints of its function name counts with the function.
+        return (type(obj), obj.function, obj.validate_return, obj.config_wrapper.config_dict)
+    if isinstance(obj, np.ma.MaskedArray):
+        return (type(obj), vars(obj).get("_optinfo"), obj.data, obj.mask, obj.fill_value)
+    if isinstance(obj, np.ndarray) and type(obj) not in (np.ndarray, np.memmap):
+        # joblib hashes an array's memory, and not what a subclass adds to it.
+        return (type(obj), vars(obj), np.asarray(obj))
+    return None
+
+
+def _validators() -> Any:
+    """The type of what `pydantic.validate_call` puts around a function."""
+    pydantic = sys.modules.get("pydantic._internal._validate_call")
+    return getattr(pydantic, "ValidateCallWrapper", ())
+
+
+def _python_content(obj: Any) -> tuple[Any, ...] | None:
+    """What stands for values of Python's own types that joblib takes for something else."""
+    if isinstance(obj, MethodType):
+        return ("method", obj.__func__, obj.__self__)  # joblib takes the function's name
+    if isinstance(obj, set | frozenset):
+        # Not all elements have an order, and their hashes differ from process to process.
+        return (type(obj), sorted(obj, key=_by_name))
+    if isinstance(obj, MappingProxyType):
+        return ("mappingproxy", dict(obj))
+    if isinstance(obj, ContextVar):
+        return ("context variable", obj.name, *_bound(obj))
+    return None
+
+
+def _bound(variable: ContextVar[Any]) -> list[Any]:
+    """The value of a variable, if it has one here or by default."""
+    try:
+        return [variable.get()]
+    except LookupError:
+        return []
 
 
 def _by_name(value: Any) -> str:
@@ -144,8 +181,16 @@ def _tensor_content(tensor: Any) -> tuple[Any, ...]:
         tuple(tensor.shape),
         tensor.device.type,
         tensor.requires_grad,
+        tensor.grad if tensor.is_leaf else None,
         tensor_bytes(tensor),
     )
+
+
+def _sparse_content(matrix: Any) -> tuple[Any, ...]:
+    """The arrays: what a library has noticed about their order meanwhile is not their content."""
+    noticed = {"_has_sorted_indices", "_has_canonical_format", "has_canonical_format"}
+    kept = {name: value for name, value in vars(matrix).items() if name not in noticed}
+    return (type(matrix), kept)
 
 
 def _table_content(table: Any) -> tuple[Any, ...]:

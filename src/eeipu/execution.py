@@ -215,9 +215,11 @@ def _load_deepest(calls: Sequence[StageCall], cache: StageCache, clock: Clock) -
         except CacheMiss:
             continue
         load_s = clock() - start
+        costs = [cache.cost(c.key) for c in calls[:depth]]
+        cache.spare(c.key for c, cost in zip(calls, costs[:-1], strict=False) if cost is not None)
         runs = [
-            StageRun(c.stage.name, c.key, memoized=True, saved=cache.cost(c.key) or 0.0)
-            for c in calls[:depth]
+            StageRun(c.stage.name, c.key, memoized=True, saved=cost or 0.0)
+            for c, cost in zip(calls, costs, strict=False)
         ]
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0

@@ -11,6 +11,7 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from eeipu.errors import ConfigurationError
 
@@ -41,23 +42,52 @@ class Modes:
 
     def mkdir(self, path: str | Path) -> None:
         """Make a folder where there is none."""
-        try:
-            os.mkdir(path, self._folder & 0o777)
-        except FileExistsError:
+        if os.path.isdir(path):
+            if not self._is_private:
+                _settle(str(path), self._folder)
             return
-        os.chmod(path, self._folder)
+        # Aside: nobody sees it before it has its mode, also if this process is killed meanwhile.
+        aside = _aside(path)
+        os.mkdir(aside, self._folder & 0o777)
+        try:
+            os.chmod(aside, self._folder)
+            os.rename(aside, path)
+        except OSError:
+            os.rmdir(aside)
+            if not os.path.isdir(path):  # nor was another faster
+                raise
 
     def open(self, path: str | Path, flags: int) -> int:
         """Open a file, which may be new then; its descriptor."""
+        is_new = flags & os.O_CREAT and not (flags & os.O_EXCL or os.path.exists(path))
+        if is_new and not self._is_private:
+            self._make(path)
         descriptor = os.open(path, flags, self._file)
         if not self._is_private:
             _settle(descriptor, self._file)
         return descriptor
 
+    def _make(self, path: str | Path) -> None:
+        """Make an empty file that has its mode when others see it, as far as that is possible."""
+        aside = _aside(path)
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._file))
+        try:
+            os.chmod(aside, self._file)
+            with suppress(OSError):  # another was faster, or the file system has no links
+                os.link(aside, path)
+        finally:
+            os.unlink(aside)
+
     def settle(self, path: str) -> None:
         """Give a file or folder, that something else has made, its mode."""
         with suppress(FileNotFoundError):  # moved on, or removed
             _settle(path, self._folder if os.path.isdir(path) else self._file)
+
+
+def _aside(path: str | Path) -> str:
+    """A name of its own beside another."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{uuid4().hex}")
 
 
 def _settle(file: int | str, mode: int) -> None:
@@ -155,7 +185,7 @@ def _mark_as_cache(root: Path, modes: Modes) -> None:
     """
     said = _said(root)
     # The marker is looked for again after the listing: another process may just have made it.
-    if said is None and any(root.iterdir()) and (said := _said(root)) is None:
+    if said is None and _holds_something(root) and (said := _said(root)) is None:
         raise ConfigurationError(
             f"the directory {str(root)!r} is not empty, and not a stage cache (it has no file "
             f"{MARKER!r}). A cache removes files: choose a new or an empty directory."
@@ -170,6 +200,11 @@ def _mark_as_cache(root: Path, modes: Modes) -> None:
     elif not said:
         with suppress(OSError):  # by now it can only be read; it is a cache all the same
             _write_marker(root / MARKER, modes)
+
+
+def _holds_something(root: Path) -> bool:
+    """Whether there is something else than a marker that is being made."""
+    return any(not each.name.startswith(f".{MARKER}.") for each in root.iterdir())
 
 
 def _said(root: Path) -> bytes | None:

@@ -24,7 +24,8 @@ class StoredOutput:
         created_s: When it was written, in seconds since 1970.
         used_s: When it was last written or loaded.
         cost: What producing it cost; `None`: not known.
-        hits: How often it was loaded, by any process; not known on remote file systems.
+        hits: How often it was loaded, or spared by a hit on what was made from it, by any process;
+            not known on remote file systems.
         load_s: What loading it took, on average; `None`: not known.
         is_kept: Whether a running trial uses it or a study keeps it.
     """

@@ -1,13 +1,11 @@
 """The names that a piece of source takes from outside of itself."""
 
 import ast
-import importlib
 import symtable
-import sys
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["Names", "names_in"]
 
@@ -25,31 +23,6 @@ class Names:
 
     chains: frozenset[tuple[str, ...]]
     imports: tuple[tuple[str, str, str | None], ...]
-
-    def imported(self, scope: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Name -> what each import inside the source gives it, where that can be imported.
-
-        Args:
-            scope: The globals of the source, for relative imports.
-        """
-        found: dict[str, list[Any]] = {}
-        for name, module_name, attribute in self.imports:
-            try:
-                module = importlib.import_module(module_name, scope.get("__package__"))
-                is_package = attribute is None and module_name.startswith(f"{name}.")
-                taken = sys.modules[name] if is_package else _taken(module, attribute)
-            except (ImportError, AttributeError, TypeError):
-                continue  # the source can live without it, or fails when it runs
-            found.setdefault(name, []).append(taken)  # `if` and `else` may import one name each
-        return found
-
-
-def _taken(module: Any, attribute: str | None) -> Any:
-    if attribute is None:
-        return module
-    if not hasattr(module, attribute):
-        return importlib.import_module(f"{module.__name__}.{attribute}")
-    return getattr(module, attribute)
 
 
 def names_in(tree: ast.AST, free: Collection[str] = ()) -> Names:
@@ -69,6 +42,9 @@ def names_in(tree: ast.AST, free: Collection[str] = ()) -> Names:
     outside = _outside(symtable.symtable(source, "source", "exec"))
     outside |= {name for name, _, _ in imports} | _defined(tree) | set(free)
     finder = _Chains()
+    for quoted in _quoted(tree):
+        finder.visit(quoted)
+    outside |= {first for first, *_ in finder.chains}
     finder.visit(tree)
     return Names(frozenset(c for c in finder.chains if c[0] in outside), imports)
 
@@ -94,6 +70,16 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str | None]]:
             module = "." * node.level + (node.module or "")
             for alias in node.names:
                 yield alias.asname or alias.name, module, alias.name
+
+
+def _quoted(tree: ast.AST) -> Iterator[ast.expr]:
+    """The hints of a class's fields that are written as strings, as for a class further down."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign):
+            for each in ast.walk(node.annotation):
+                if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                    with suppress(SyntaxError):  # a string that is no hint
+                        yield ast.parse(each.value, mode="eval").body
 
 
 class _Chains(ast.NodeVisitor):

@@ -32,7 +32,7 @@ from eeipu.execution import (
 )
 from eeipu.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
-from eeipu.stages import Stage, stage
+from eeipu.stages import Stage, look_again, stage
 
 __all__ = ["Pipeline", "PipelineRun", "Stage", "StageRun", "record_run", "stage"]
 
@@ -199,8 +199,7 @@ class Pipeline:
                 f"a directory is given as StageCache(location)."
             )
         self.check_inputs(inputs)
-        for each in self.stages:
-            each.look_again()
+        look_again(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)

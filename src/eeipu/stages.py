@@ -3,8 +3,7 @@
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
@@ -17,10 +16,10 @@ from optuna.distributions import (
 )
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprint import OwnCode, code_of, versions_of
+from eeipu.fingerprint import Look, OwnCode, UnreadableError, code_of, versions_of
 from eeipu.space import Distribution
 
-__all__ = ["Stage", "stage"]
+__all__ = ["Stage", "look_again", "stage"]
 
 # A machine may go down under a call, even twice; three times points at what runs.
 DEFAULT_RETRIES = 2
@@ -192,21 +191,6 @@ class Stage:
             return f"version {self.version}"
         return "" if self.function is None else self._code.fingerprint
 
-    def look_again(self) -> None:
-        """Have the fingerprint follow values that changed in memory: globals, closures, defaults.
-
-        A stage whose code cannot be read any more, as in a worker process, keeps its fingerprint.
-        """
-        known = vars(self).get("_code")
-        if known is None or self.version is not None:
-            return
-        with suppress(PipelineError):
-            found = code_of(self._callable)
-            if found.fingerprint != known.fingerprint:
-                vars(self).update(_code=found, fingerprint=found.fingerprint)
-                vars(self).pop("versions", None)
-                _warn_of_change(self.name)
-
     @property
     def code(self) -> str:
         """What stands for the stage's code in the paths of a search plan."""
@@ -224,6 +208,38 @@ class Stage:
     @cached_property
     def _code(self) -> OwnCode:
         return code_of(self._callable)
+
+    def look(self, look: Look) -> None:
+        """Have the fingerprint follow the values that the code uses: globals, closures, defaults.
+
+        A stage that came from another process, and brought code of which this one has no source,
+        keeps the fingerprint that it had there.
+
+        Args:
+            look: A look at code that began now.
+
+        Raises:
+            PipelineError: The code cannot be fingerprinted (any more).
+        """
+        if self.version is not None or self.function is None:
+            return
+        last = self.known_code
+        try:
+            found = look.code_of(self.function, last)
+        except UnreadableError:
+            if last is None or last.parts:
+                raise
+            return
+        if found is not last:
+            vars(self).update(_code=found, fingerprint=found.fingerprint)
+            vars(self).pop("versions", None)
+        if last is not None and found.fingerprint != last.fingerprint:
+            _warn_of_change(self.name, found.changes_since(last))
+
+    @property
+    def known_code(self) -> OwnCode | None:
+        """What the last look has found, if there was one."""
+        return vars(self).get("_code")
 
     def declared_cost(
         self, params: Mapping[str, Any], inputs: Sequence[Any] | None = None
@@ -267,6 +283,18 @@ class Stage:
         return self._callable(*args, **kwargs)
 
 
+def look_again(stages: Iterable[Stage]) -> None:
+    """Look at the code of stages, as of now; what they share is looked at once.
+
+    Raises:
+        PipelineError: Some code cannot be fingerprinted (any more).
+    """
+    stages = list(stages)
+    look = Look(filter(None, (each.known_code for each in stages)))
+    for each in stages:
+        each.look(look)
+
+
 def _binds(
     signature: inspect.Signature, args: Sequence[object], keywords: Mapping[str, object]
 ) -> bool:
@@ -277,13 +305,14 @@ def _binds(
     return True
 
 
-def _warn_of_change(name: str) -> None:
+def _warn_of_change(name: str, changes: Sequence[str]) -> None:
+    named = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})" if changes else ""
     warnings.warn(
-        f"values that stage {name!r} uses, such as globals, have changed since it was last run, "
-        f"so outputs made before are not reused. Where running it changes them, as with a memo of "
-        f"its own, declare a stage(version=...).",
+        f"values that stage {name!r} uses{named} have changed since it was last run, so outputs "
+        f"made before are not reused. Where running it changes them, as with a memo or a random "
+        f"generator of its own, make them inside the stage or declare a stage(version=...).",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
 
 

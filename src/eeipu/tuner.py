@@ -24,6 +24,7 @@ from eeipu.pools import Pool
 from eeipu.progress import showing
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
 from eeipu.space import Params
+from eeipu.stages import look_again
 from eeipu.studies import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
 from eeipu.trials import Callback, Trials
 from eeipu.workers import ExecutorLike, check_executor, needs_directory, open_pool, temporary_cache
@@ -328,9 +329,7 @@ class Tuner:
 
     def _check_code(self) -> None:
         """Tell now of code that cannot be fingerprinted, before a trial begins."""
-        for stage in self.pipeline.stages:
-            stage.look_again()
-            stage.fingerprint  # noqa: B018 - computed for the error it may raise, and kept
+        look_again(self.pipeline.stages)
 
     def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:
         """The running trial of a suggestion, which an earlier process may have begun."""
