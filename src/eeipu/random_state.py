@@ -154,8 +154,8 @@ def _is_of_process(generator: Any) -> bool:
     shared = (
         torch.default_generator,
         *torch.cuda.default_generators,
-        np.random.mtrand._rand,  # type: ignore[attr-defined]
-        random._inst,  # type: ignore[attr-defined]
+        np.random.mtrand._rand,
+        random._inst,
     )
     return any(generator is each for each in shared)
 
@@ -165,7 +165,7 @@ def _state_of(part: Any) -> Any:
         return part.bit_generator.state
     if isinstance(part, random.Random):
         return part.getstate()
-    if isinstance(part, GENERATORS):
+    if isinstance(part, torch.Generator | np.random.RandomState):
         return part.get_state()
     return copy.deepcopy(part.state_dict())
 
@@ -175,7 +175,7 @@ def _set_state_of(part: Any, state: Any) -> None:
         part.bit_generator.state = state
     elif isinstance(part, random.Random):
         part.setstate(state)
-    elif isinstance(part, GENERATORS):
+    elif isinstance(part, torch.Generator | np.random.RandomState):
         part.set_state(state)
     else:
         part.load_state_dict(copy.deepcopy(state))

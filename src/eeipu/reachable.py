@@ -68,7 +68,7 @@ def reached(roots: Mapping[str, Any]) -> Iterator[Reached]:
     """All that can be reached from here, each object once, in an order that is always the same."""
     # The objects themselves are kept, so that none is freed and lends its id to another.
     seen: dict[int, Any] = {}
-    waiting = [Reached(place, part, False) for place, part in reversed(roots.items())]
+    waiting = [Reached(place, part, False) for place, part in reversed([*roots.items()])]
     while waiting:
         here = waiting.pop()
         if not isinstance(here.part, _PLAIN):

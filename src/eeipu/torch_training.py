@@ -1,11 +1,11 @@
 """A plain PyTorch training loop in steps, which goes on after a checkpoint as if never stopped.
 
 What counts as state: the model, the optimiser, the position in the data, and all random generators
-(`eeipu.random_state`): those of torch (on all devices), NumPy and Python, and those that the loader,
-its data set and samplers, the model and your functions have or name. Samplers, data sets and others
-with `state_dict` and `load_state_dict` are saved by these. What else changes while training, such as
-a count in a data set or a model, is refused when a checkpoint is made, as is a loader that neither
-is a `DataLoader` or a list, nor has a `state_dict`; workers must not persist.
+(`eeipu.random_state`): those of torch (on all devices), NumPy and Python, and those that the
+loader, its data set and samplers, the model and your functions have or name. Samplers, data sets
+and others with `state_dict` and `load_state_dict` are saved by these. What else changes while
+training, such as a count in a data set or a model, is refused when a checkpoint is made, as is a
+loader that neither is a `DataLoader` or a list, nor has a `state_dict`; workers must not persist.
 A moving average of the weights belongs into the optimiser's `step` and `state_dict`; scaled or
 accumulated gradients ask for a loop of your own (`eeipu.iterative.Training`).
 Random generators are the state's own: they are set when training goes on and put back afterwards.
