@@ -120,8 +120,18 @@ def _has_state(here: Reached) -> bool:
     if isinstance(part, _INHERITING) and _is_of_library(type(part)):
         return here.is_state
     if isinstance(part, type | FunctionType):
-        return is_own(part)
+        return _is_own(part)
     return not _is_of_library(type(part)) and not saves_itself(part)
+
+
+def _is_own(part: Any) -> bool:
+    name = part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None)
+    return not isinstance(name, str) or _is_own_module(name)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_own_module(name: str) -> bool:
+    return is_own(ModuleType(name))  # looks at files, which takes most of a walk
 
 
 def _is_of_library(part: Any) -> bool:
@@ -132,9 +142,9 @@ def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(owner, _CLOSED):
         return
     if isinstance(owner, FunctionType):
-        yield from _parts_of_function(owner) if is_own(owner) else ()
+        yield from _parts_of_function(owner) if _is_own(owner) else ()
     elif isinstance(owner, type):
-        yield from _parts_of_class(owner) if is_own(owner) else ()
+        yield from _parts_of_class(owner) if _is_own(owner) else ()
     else:
         yield from _parts_of_container(owner)
         yield from _attributes(owner)
@@ -169,7 +179,7 @@ def _attributes(owner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _slots(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ()) if is_own(kind) else ()
+    slots = vars(kind).get("__slots__", ()) if _is_own(kind) else ()
     names = (slots,) if isinstance(slots, str) else tuple(slots)
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
@@ -199,7 +209,7 @@ def _named_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
             part = scope.get(name)
             if not isinstance(part, ModuleType):
                 yield from [(prefix + name, part)] if name in scope else ()
-            elif is_own(part) and all(vars(part) is not known for _, known in scopes):
+            elif _is_own(part) and all(vars(part) is not known for _, known in scopes):
                 scopes.append((f"{prefix}{name}.", vars(part)))
 
 
@@ -225,6 +235,20 @@ def _value(part: Any) -> Any:
     return _NOTHING
 
 
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """A large array, which is kept: the id of one that was freed may be another's soon."""
+
+    array: Any
+    version: int
+
+    def __eq__(self, other: object) -> bool:
+        is_same = isinstance(other, _Whole) and self.array is other.array
+        return is_same and self.version == other.version
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def _value_of_array(part: Any) -> Any:
     is_tensor = isinstance(part, Tensor)
     is_open = not (part.is_meta or part.layout != torch.strided) if is_tensor else True
@@ -232,4 +256,4 @@ def _value_of_array(part: Any) -> Any:
     if is_open and size <= MOST_NUMBERS:
         return repr((part.detach() if is_tensor else part).tolist())
     version = part._version if is_tensor and not part.is_inference() else 0
-    return tuple(part.shape), id(part), version
+    return _Whole(part, version)
