@@ -312,6 +312,13 @@ def test_loaders_that_draw_from_a_generator_of_others_are_made_the_same_again():
     check_resumes("epoch", train=split)
 
 
+def test_a_checkpoint_before_the_first_step_goes_on_as_well():
+    kind = kind_of(RESUMED["collate"])
+    whole = kind.advance(kind.init(), 0, 1, {})
+    state = kind.advance(kind.load(kind.save(kind.init())), 0, 1, {})
+    assert torch.equal(whole.model.weight, state.model.weight)
+
+
 # --- what is refused ------------------------------------------------------------------------
 
 
@@ -439,3 +446,62 @@ def test_a_count_is_refused_also_after_the_loader_was_made_anew():
     state = kind.advance(state, 1, 2, {"batch_size": Constant(16)})
     with pytest.raises(ConfigurationError, match=r"loader\.dataset\.count"):
         kind.save(state)
+
+
+def test_a_checkpoint_of_a_generator_that_is_not_there_is_refused():
+    kind = kind_of(RESUMED["collate"])
+    saved = kind.save(kind.advance(kind.init(), 0, 1, {}))
+    with pytest.raises(ConfigurationError, match=r"'loader\.collate_fn\.rng', which is not there"):
+        kind_of().load(saved)
+
+
+def test_trainings_that_share_a_cached_data_set_do_not_change_each_other():
+    @functools.cache
+    def rows():
+        rng = np.random.default_rng(0)
+        return Mapped(lambda x: x + rng.normal())
+
+    def loaders():
+        return shuffled(rows()), DataLoader(rows(), ROWS)
+
+    kind = torch_training(linear, sgd, nn.functional.cross_entropy, loaders)
+    kind.evaluate(kind.init())
+    values = [kind.evaluate(kind.advance(kind.init(), 0, 2, {})) for _ in range(2)]
+    assert values[0] == values[1]
+    assert values[0] != kind.evaluate(kind.init())
+
+
+# --- other mistakes -------------------------------------------------------------------------
+
+
+def in_groups(rates):
+    def optimizer(parameters):
+        groups = [{"params": [p], "lr": r} for p, r in zip(parameters, rates, strict=True)]
+        return torch.optim.SGD(groups, lr=0.1)
+
+    return optimizer
+
+
+def test_a_schedule_of_what_parameter_groups_differ_in_is_refused():
+    kind = kind_of(optimizer=in_groups([0.0, 0.1]))
+    with pytest.raises(ConfigurationError, match=r"differ in 'lr' \(\[0\.0, 0\.1\]\)"):
+        kind.advance(kind.init(), 0, 1, {"lr": Constant(0.1)})
+
+
+def test_what_parameter_groups_differ_in_stays_where_it_has_no_schedule():
+    kind = kind_of(optimizer=in_groups([0.0, 0.1]))
+    state = kind.advance(kind.init(), 0, 1, {"momentum": Constant(0.9)})
+    assert [group["lr"] for group in state.optimizer.param_groups] == [0.0, 0.1]
+
+
+@pytest.mark.parametrize("step", STOPS)
+def test_a_training_loader_without_batches_is_refused(step):
+    kind = kind_of(lambda: DataLoader(tensors(), ROWS + 1, drop_last=True), step=step)
+    with pytest.raises(ConfigurationError, match="the training loader has no batches"):
+        kind.advance(kind.init(), 0, 1, {})
+
+
+def test_a_validation_loader_without_batches_is_refused():
+    kind = torch_training(linear, sgd, nn.functional.cross_entropy, lambda: ([], []))
+    with pytest.raises(ConfigurationError, match="the validation loader has no batches"):
+        kind.evaluate(kind.init())

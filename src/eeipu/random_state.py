@@ -25,6 +25,7 @@ from eeipu.reachable import GENERATORS, Reached, reached, saves_itself
 
 __all__ = [
     "changed",
+    "check_reached",
     "check_same",
     "own_rng",
     "reached_states",
@@ -111,6 +112,20 @@ def restore_reached(roots: Mapping[str, Any], states: Mapping[str, Any]) -> None
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """The places whose value is another than before, or new."""
     return [place for place in after if place not in before or before[place] != after[place]]
+
+
+def check_reached(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Refuse a state of which a part would not be restored.
+
+    Raises:
+        ConfigurationError: It has a place that there is not.
+    """
+    missing = state["reached"].keys() - reached_states(roots).keys()
+    if missing:
+        raise ConfigurationError(
+            f"the checkpoint has the state of {min(missing)!r}, which is not there now; make the "
+            f"same model, optimiser and loaders wherever the training goes on."
+        )
 
 
 def check_same(changes: list[str]) -> None:

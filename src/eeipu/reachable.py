@@ -243,8 +243,9 @@ class _Whole:
     version: int
 
     def __eq__(self, other: object) -> bool:
-        is_same = isinstance(other, _Whole) and self.array is other.array
-        return is_same and self.version == other.version
+        if not isinstance(other, _Whole):
+            return False
+        return self.array is other.array and self.version == other.version
 
     __hash__ = None  # type: ignore[assignment]
 

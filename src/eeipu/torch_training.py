@@ -14,6 +14,7 @@ They are shared by all threads of a process, so train in processes of one thread
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from eeipu.errors import ConfigurationError
 from eeipu.iterative import Training
 from eeipu.random_state import (
     changed,
+    check_reached,
     check_same,
     own_rng,
     reached_states,
@@ -50,6 +52,7 @@ class _State:
         options: What the loaders were made with; `loader`: the training data, made when needed.
         rng: The random generators as they are; `epoch_rng`: as they were when the epoch began.
         first: Random generators that others made, as they were before the training.
+        made: What is random in the loader, as it was made.
         epoch_loader: What the loader said of its state when the epoch began.
         plain: What else can change, as it was made; `changes`: where it has.
         position: Batches of this epoch that are done.
@@ -64,6 +67,7 @@ class _State:
     plain: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
     loader: Any = None
+    made: dict[str, Any] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     epoch_rng: dict[str, Any] | None = None
     epoch_loader: Any = None
@@ -131,7 +135,7 @@ class _Loop:
     ) -> _State:
         """Train for steps `[start, stop)`. The state is changed, as models are large."""
         state.model.train()
-        with own_rng(lambda: self._roots_of(state), state.rng) as rng:
+        with self._own_rng(state, state.rng) as rng:
             for step in range(start, stop):
                 self._configure(state, {n: s(step) for n, s in hyper_parameters.items()})
                 if self.step == "batch":
@@ -146,8 +150,8 @@ class _Loop:
         state.model.eval()
         total = correct = count = 0.0
         is_classification = False
-        with no_grad(), own_rng(lambda: self._roots_of(state), state.rng):
-            for inputs, targets in self._loaders(state, state.options)[1]:
+        with no_grad(), self._own_rng(state, state.rng), self._validation(state) as batches:
+            for inputs, targets in batches:
                 outputs = state.model(inputs.to(self.device))
                 labels = targets.to(self.device)
                 total += self.loss(outputs, labels).item() * len(labels)
@@ -189,7 +193,7 @@ class _Loop:
         state.plain = _plain(self._roots_of(state))
         if not saved["is_begun"]:
             return state
-        with own_rng(lambda: self._roots_of(state), None):
+        with self._own_rng(state, None):
             self._make_loader(state, state.options)
             if saved["loader"] is not None:
                 state.loader.load_state_dict(copy.deepcopy(saved["loader"]))
@@ -201,6 +205,7 @@ class _Loop:
                 for _ in islice(state.batches, saved["position"]):
                     state.position += 1
             restore_rng(self._roots_of(state), state.rng)
+            check_reached(self._roots_of(state), state.rng)
         return state
 
     def _roots(self, inputs: tuple[Any, ...], **objects: Any) -> dict[str, Any]:
@@ -218,6 +223,22 @@ class _Loop:
             state.inputs, model=state.model, optimizer=state.optimizer, loader=state.loader
         )
 
+    @contextmanager
+    def _own_rng(self, state: _State, rng: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+        """As `own_rng`; a loader made inside, whose data others may share, is as it was made."""
+        try:
+            with own_rng(lambda: self._roots_of(state), rng) as inside:
+                yield inside
+        finally:
+            restore_reached(self._roots_of(state), state.made)
+
+    @contextmanager
+    def _validation(self, state: _State) -> Iterator[Any]:
+        """The validation data, whose random generators are put back."""
+        loader = self._loaders(state, state.options)[1]
+        with own_rng(lambda: {"validation": loader}, None):
+            yield loader
+
     def _loaders(self, state: _State, options: Mapping[str, Any]) -> tuple[Any, Any]:
         """The loaders, whose making may be random, such as a split, but is always the same."""
         with own_rng(lambda: self._roots(state.inputs), None):
@@ -228,9 +249,13 @@ class _Loop:
     def _make_loader(self, state: _State, options: Mapping[str, Any]) -> None:
         if state.loader is not None:
             state.changes = self._changes(state)
+        restore_reached(self._roots_of(state), state.made)
         state.loader = self._loaders(state, options)[0]
         _check_loader(state.loader)
-        state.plain = _plain(self._roots_of(state))
+        roots = self._roots_of(state)
+        states = reached_states(roots).items()
+        state.made = {place: each for place, each in states if place.startswith("loader.")}
+        state.plain = _plain(roots)
 
     def _changes(self, state: _State) -> list[str]:
         """Where state has changed, or was made, that no checkpoint has."""
