@@ -7,8 +7,8 @@ on, and put back afterwards, so that another training in the same process begins
 
 What else changes must be in a `state_dict`. Numbers, strings, small arrays and the lengths of
 containers are compared: a count that no checkpoint has is refused rather than resumed wrongly.
-Not seen are large NumPy arrays that change in place, large containers of the same length, attributes
-of torch's and Python's own objects, and generators of installed packages' modules.
+Not seen are large NumPy arrays that change in place, large containers of the same length,
+attributes of objects of torch and Python, and generators in the globals of installed packages.
 """
 
 import copy
