@@ -201,10 +201,11 @@ class Stage:
         if known is None or self.version is not None:
             return
         with suppress(PipelineError):
-            found = code_of(self._callable)
+            found = self._read_code()
             if found.fingerprint != known.fingerprint:
-                vars(self).update(_code=found, fingerprint=found.fingerprint)
-                vars(self).pop("versions", None)
+                vars(self).update(_code=found)
+                for follows in ("fingerprint", "versions"):
+                    vars(self).pop(follows, None)
                 _warn_of_change(self.name)
 
     @property
@@ -223,6 +224,9 @@ class Stage:
 
     @cached_property
     def _code(self) -> OwnCode:
+        return self._read_code()
+
+    def _read_code(self) -> OwnCode:
         return code_of(self._callable)
 
     def declared_cost(

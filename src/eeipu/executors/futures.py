@@ -49,17 +49,26 @@ class _Pool:
         self.executor = executor if isinstance(executor, Executor) else executor()
         self._job, self._name = job, ""
         self._packed: bytes | None = None
-        if isinstance(self.executor, ThreadPoolExecutor):
-            return
-        if job.cache.location is None:
+        self._codes: list[str] = []
+        self._is_local = isinstance(self.executor, ThreadPoolExecutor)
+        if not self._is_local and job.cache.location is None:
             raise ConfigurationError(
                 "workers in other processes cannot reach a cache in memory; give the plan and the "
                 "cluster a StageCache(directory)."
             )
-        for stage in job.stages.values():
-            stage.code  # noqa: B018 - kept for workers, where it may not be readable
-        self._packed = packed(job)
-        self._name = hashlib.sha256(self._packed).hexdigest()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the stages' code, and pack the job anew where it is not what workers have."""
+        stages = self._job.stages.values()
+        for stage in stages:
+            stage.look_again()
+        if self._is_local:
+            return
+        codes = [stage.code for stage in stages]  # kept for workers, where it may not be readable
+        if self._packed is None or codes != self._codes:
+            self._packed, self._codes = packed(self._job), codes
+            self._name = hashlib.sha256(self._packed).hexdigest()
 
     def send(self, task: _Task, *, with_job: bool = False) -> _Results:
         """Hand a batch over, with the job only where a process has asked for it."""
@@ -82,7 +91,7 @@ class _Pool:
     def close(self) -> None:
         """Shut down what was made here."""
         if self._renew is not None:
-            self.executor.shutdown(cancel_futures=True)
+            self.executor.shutdown()
 
 
 class FuturesCluster:
@@ -140,12 +149,17 @@ class FuturesCluster:
 
         What they leave in the cache is found by whoever runs the plan next.
         """
-        for task in self._tasks.values():
+        for future, task in self._tasks.items():
             self._cut(task)
+            future.cancel()
         self._pool.close()
         self._cache.discard(
             [task.cut for f, task in self._tasks.items() if task.is_cut and f.done()]
         )
+
+    def renew(self) -> None:
+        """See `Cluster`. Batches that are on their way have the code that was."""
+        self._pool.refresh()
 
     def now(self) -> float:
         """Seconds since the cluster was made."""
@@ -203,6 +217,23 @@ class FuturesCluster:
             if reports or done:
                 return reports
         return None
+
+    def drain(self) -> list[Report]:
+        """See `Cluster`. It waits for the nodes that run."""
+        reports: list[Report] = []
+        for future, task in list(self._tasks.items()):
+            self._cut(task)
+            if future.cancel():  # it waits in the executor's queue
+                reports += self._take_back(future)
+        while (ended := self.wait()) is not None:
+            reports += ended
+        return reports
+
+    def _take_back(self, future: _Results) -> list[Report]:
+        task = self._tasks.pop(future)
+        self._free[task.worker] = self._whole[task.worker]
+        self._cache.discard([task.cut])
+        return [Report(node, Outcome.STOPPED) for node in task.nodes]
 
     def _look(self, task: _Task) -> list[Report]:
         """Report the nodes of a running batch up to a state in the cache that others wait for.
