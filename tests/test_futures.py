@@ -25,7 +25,6 @@ from eeipu.schedule import Constant, Piecewise
 from eeipu.scheduling import Resources, Scheduler
 from eeipu.search_plan import SearchPlan
 
-
 GAIN = {"k": 1.0}
 
 
@@ -186,6 +185,14 @@ def test_a_worker_that_always_dies_fails_nobody_else(tmp_path):
     assert plan.spent_s > worked_s  # what was lost is paid for
 
 
+def test_workers_that_never_gave_a_result_ask_for_a_guard(tmp_path):
+    cache, stages = StageCache(tmp_path), [stage(name="die", version="1")(os._exit)]
+    mine = StudyRun("study", FullTraining([{}], 1), lambda c, s: stage_path(stages, c, "up", s))
+    with FuturesCluster(processes, stages, (1,), cache) as cluster:
+        run_studies([mine], Scheduler(SearchPlan(cache=cache)), cluster)
+    assert "__main__" in mine.errors[0, 1]
+
+
 def test_what_a_dead_worker_left_in_the_cache_is_not_lost(tmp_path):
     marker = Constant(str(tmp_path / "marker"))
     configs = [{"prep.dims": 8, "train.lr": Piecewise([0.5, "dies"], [2]), "train.marker": marker}]
@@ -260,7 +267,7 @@ def test_an_interrupt_ends_batches_and_the_same_cluster_goes_on(monkeypatch):
             )
             with suppress(KeyboardInterrupt):
                 run_studies([mine], Scheduler(plan), cluster)
-    assert list(mine.values.values()) == [0.0, 1.0, 2.0]
+    assert mine.values == {(k, 1): float(k) for k in range(3)}
     assert sorted(ran) == [0, 1, 2]
 
 

@@ -1,7 +1,6 @@
 """Studies on a plan: what algorithms are told, and what comes back."""
 
 import math
-
 from contextlib import suppress
 
 import pytest

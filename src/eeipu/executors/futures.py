@@ -26,6 +26,12 @@ __all__ = ["FuturesCluster"]
 # Seconds between looks whether a batch has left a state in the cache that others wait for.
 POLL_S = 0.05
 
+# Why nodes are lost as long as no worker has given a result.
+NO_RESULT = (
+    "its worker, like all before it, died without a result (a script that starts workers by "
+    "spawn or forkserver is run again by them: start them under `if __name__ == '__main__':`)"
+)
+
 
 _Results = Future[list[WorkResult] | None]
 
@@ -140,6 +146,7 @@ class FuturesCluster:
         self._clock, self._began = clock, clock()
         self._tasks: dict[_Results, _Task] = {}
         self._suspects: set[PlanNode] = set()
+        self._has_results = False
 
     def __enter__(self) -> "FuturesCluster":
         return self
@@ -282,6 +289,7 @@ class FuturesCluster:
             return self._lost(task)
         if error is not None:
             raise error  # not the user's stage, whose errors are data
+        self._has_results = True
         results = {result.key: result for result in future.result() or ()}
         return [_report(node, results.get(node.key)) for node in task.nodes]
 
@@ -299,7 +307,7 @@ class FuturesCluster:
         lost_s = max(0.0, self.now() - task.paid_until)
         return [
             *reports,
-            Report(first, outcome, lost_s),
+            Report(first, outcome, lost_s, error=None if self._has_results else NO_RESULT),
             *[Report(n, Outcome.STOPPED) for n in rest],
         ]
 
