@@ -10,7 +10,8 @@ from contextlib import nullcontext, suppress
 from threading import Event, Lock
 
 import pytest
-from counting import pipeline
+import torch
+from counting import pipeline, prep
 
 from eeipu import Int, StageCache, stage
 from eeipu.algorithms import FullTraining
@@ -24,6 +25,7 @@ from eeipu.plan_runner import StudyRun, run_studies
 from eeipu.schedule import Constant, Piecewise
 from eeipu.scheduling import Resources, Scheduler
 from eeipu.search_plan import SearchPlan
+from eeipu.torch_training import torch_training
 
 GAIN = {"k": 1.0}
 
@@ -97,6 +99,16 @@ def test_workers_have_the_gpus_that_they_are_given():
     with ThreadPoolExecutor(1) as executor:
         cluster = FuturesCluster(executor, [], (), StageCache(), 2, gpus=0.5)
     assert cluster.offers() == [Resources(1.0, 0.5)]
+
+
+@pytest.mark.parametrize(("threads", "workers"), [(2, 2), (1, 2), (2, 1)])
+def test_torch_does_not_train_in_several_threads_of_a_process(threads, workers):
+    training = torch_training(torch.nn.Identity, torch.optim.SGD, torch.nn.functional.mse_loss, int)
+    refused = pytest.raises(ConfigurationError, match="use eeipu.worker_processes")
+    with ThreadPoolExecutor(threads) as executor:
+        with refused if threads == workers else nullcontext():
+            stages = [prep, iterative(training, {}, steps=1, version="1")]
+            FuturesCluster(executor, stages, (), StageCache(), workers)
 
 
 def test_processes_share_states_through_a_directory(tmp_path):

@@ -14,6 +14,7 @@ from eeipu.cache import StageCache
 from eeipu.clusters import Outcome, Report
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.execution import Clock
+from eeipu.iterative import IterativeStage
 from eeipu.keys import inputs_key
 from eeipu.node_execution import Job, WorkResult, run_works, work_of, works_above
 from eeipu.plan_nodes import PlanNode
@@ -25,6 +26,9 @@ __all__ = ["FuturesCluster"]
 
 # Seconds between looks whether a batch has left a state in the cache that others wait for.
 POLL_S = 0.05
+
+# Whose training sets the random generators of its process, which has to be its own.
+ONE_THREAD = "eeipu.torch_training"
 
 # Why nodes are lost as long as no worker has given a result.
 NO_RESULT = (
@@ -124,7 +128,9 @@ class FuturesCluster:
         clock: Seconds that only grow.
 
     Raises:
-        ConfigurationError: The cache is in memory, and workers are no threads.
+        ConfigurationError: The cache is in memory, and workers are no threads; or they are several
+            threads, and a stage is of `eeipu.torch_training`, whose random generators are the
+            process's own.
     """
 
     def __init__(
@@ -142,6 +148,8 @@ class FuturesCluster:
         self._cache = cache
         each = Resources(1.0, gpus)
         self._free = [each] * workers if isinstance(workers, int) else list(workers)
+        if len(self._free) > 1 and isinstance(self._pool.executor, ThreadPoolExecutor):
+            _check_threads(self._pool.executor, stages)
         self._whole = list(self._free)
         self._clock, self._began = clock, clock()
         self._tasks: dict[_Results, _Task] = {}
@@ -310,6 +318,17 @@ class FuturesCluster:
             Report(first, outcome, lost_s, error=None if self._has_results else NO_RESULT),
             *[Report(n, Outcome.STOPPED) for n in rest],
         ]
+
+
+def _check_threads(executor: ThreadPoolExecutor, stages: Iterable[Stage]) -> None:
+    """Threads would train with each other's random numbers."""
+    for stage in stages:
+        init = stage.training.init if isinstance(stage, IterativeStage) and stage.training else None
+        if executor._max_workers > 1 and getattr(init, "__module__", "") == ONE_THREAD:
+            raise ConfigurationError(
+                f"stage {stage.name!r} trains with torch, whose random generators all threads of a "
+                f"process share; use eeipu.worker_processes, or one thread."
+            )
 
 
 def _suspect(task: _Task, running: Iterable[_Task]) -> None:
