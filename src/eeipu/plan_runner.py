@@ -82,6 +82,9 @@ class StudyRun:
         errors: `(trial, step)` -> traceback.
         configs: Trial -> its last configuration.
         ended_s: When the last answer came, on the cluster's clock.
+
+    Raises:
+        ConfigurationError: The algorithm has a direction (`minimizes`), and it is the other.
     """
 
     name: str
@@ -96,6 +99,11 @@ class StudyRun:
         self.configs: dict[int, Mapping[str, Any]] = {}
         self.ended_s = 0.0
         self._open: dict[tuple[int, Hashable], int] = {}
+        if getattr(self.algorithm, "minimizes", self.minimize) is not self.minimize:
+            raise ConfigurationError(
+                f"study {self.name!r} has minimize={self.minimize!r}, but its algorithm's direction "
+                f"is the other; pass minimize={not self.minimize!r}."
+            )
 
     @property
     def best(self) -> tuple[int, int]:
