@@ -283,6 +283,19 @@ def test_an_interrupt_ends_batches_and_the_same_cluster_goes_on(monkeypatch):
     assert sorted(ran) == [0, 1, 2]
 
 
+def test_a_worker_that_is_interrupted_too_loses_its_batch_only():
+    cache = StageCache()
+    plan, cluster = (
+        SearchPlan(cache=cache),
+        FuturesCluster(Waiting(), pipeline().stages, ("data",), cache, 2),
+    )
+    batch = batch_of(cluster, plan)
+    (future,) = cluster._tasks
+    future.set_exception(KeyboardInterrupt())
+    outcomes = [Outcome.LOST, *[Outcome.STOPPED] * (len(batch.nodes) - 1)]
+    assert [report.outcome for report in cluster.drain()] == outcomes
+
+
 class Waiting(ThreadPoolExecutor):
     """An executor whose batches never end."""
 

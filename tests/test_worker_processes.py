@@ -129,6 +129,11 @@ print(sorted(study.values.values()))
 """
 
 
+def test_worker_processes_leave_interrupts_to_the_runner():
+    with worker_processes.worker_processes(1) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
+
+
 def test_a_script_needs_no_guard(tmp_path):
     (tmp_path / "script.py").write_text(UNGUARDED)
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "cache")]

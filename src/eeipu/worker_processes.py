@@ -7,6 +7,7 @@ waits for work is not told when whoever would send it was killed: it has to look
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -70,11 +71,17 @@ def worker_processes(workers: int) -> Executor:
     threads = max(1, loky.cpu_count() // workers)
     pool: Executor = ProcessPoolExecutor(
         workers,
-        initializer=end_with,
+        initializer=_begin,
         initargs=(Runner.here(),),
         env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))},
     )
     return pool
+
+
+def _begin(runner: Runner) -> None:
+    # A terminal sends Ctrl-C to all processes; the runner waits for the nodes that run.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(runner)
 
 
 def end_with(runner: Runner) -> None:

@@ -295,6 +295,8 @@ class FuturesCluster:
             _suspect(task, self._tasks.values())
             self._pool.replace(task.executor)
             return self._lost(task)
+        if isinstance(error, KeyboardInterrupt):  # which a terminal sends to workers too
+            return self._lost(task)
         if error is not None:
             raise error  # not the user's stage, whose errors are data
         self._has_results = True
