@@ -104,11 +104,13 @@ def test_workers_have_the_gpus_that_they_are_given():
 @pytest.mark.parametrize(("threads", "workers"), [(2, 2), (1, 2), (2, 1)])
 def test_torch_does_not_train_in_several_threads_of_a_process(threads, workers):
     training = torch_training(torch.nn.Identity, torch.optim.SGD, torch.nn.functional.mse_loss, int)
-    refused = pytest.raises(ConfigurationError, match="use eeipu.worker_processes")
-    with ThreadPoolExecutor(threads) as executor:
-        with refused if threads == workers else nullcontext():
-            stages = [prep, iterative(training, {}, steps=1, version="1")]
-            FuturesCluster(executor, stages, (), StageCache(), workers)
+    refused = pytest.raises(ConfigurationError, match="trains with torch")
+    stages = [prep, iterative(training, {}, steps=1, version="1")]
+    with (
+        ThreadPoolExecutor(threads) as executor,
+        refused if threads == workers else nullcontext(),
+    ):
+        FuturesCluster(executor, stages, (), StageCache(), workers)
 
 
 def test_processes_share_states_through_a_directory(tmp_path):

@@ -101,8 +101,8 @@ class StudyRun:
         self._open: dict[tuple[int, Hashable], int] = {}
         if getattr(self.algorithm, "minimizes", self.minimize) is not self.minimize:
             raise ConfigurationError(
-                f"study {self.name!r} has minimize={self.minimize!r}, but its algorithm's direction "
-                f"is the other; pass minimize={not self.minimize!r}."
+                f"study {self.name!r} has minimize={self.minimize!r}, but its algorithm's "
+                f"direction is the other; pass minimize={not self.minimize!r}."
             )
 
     @property

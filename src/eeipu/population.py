@@ -101,7 +101,7 @@ class PopulationBasedTraining:
 
 
 def _changed(schedule: Schedule, step: int, value: float) -> Switch:
-    """The schedule up to a step, and a value from there on; not nested, however often it is done."""
+    """The schedule up to a step, and a value from there on; never nested deeper than once."""
     if not isinstance(schedule, _Explored):
         return _Explored(schedule, step, Constant(value), restart=False)
     earlier = schedule.second
