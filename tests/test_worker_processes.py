@@ -134,6 +134,15 @@ def test_worker_processes_leave_interrupts_to_the_runner():
         assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
 
 
+def test_a_worker_watches_its_runner_and_no_interrupts(monkeypatch):
+    handlers, runners = [], []
+    monkeypatch.setattr(signal, "signal", lambda *handler: handlers.append(handler))
+    monkeypatch.setattr(worker_processes, "end_with", runners.append)
+    runner = Runner.here()
+    worker_processes._begin(runner)
+    assert (handlers, runners) == ([(signal.SIGINT, signal.SIG_IGN)], [runner])
+
+
 def test_a_script_needs_no_guard(tmp_path):
     (tmp_path / "script.py").write_text(UNGUARDED)
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "cache")]
