@@ -167,18 +167,26 @@ def test_asha_never_promotes_a_failure():
 
 
 def test_a_trial_below_the_median_stops():
-    median = MedianStopping([{"x": x} for x in (5, 6, 1)], max_steps=3, every=1, concurrency=3)
+    median = MedianStopping([{"x": x} for x in (5, 6, 1)], max_steps=2, every=1, concurrency=3)
     assert asks(median.start()) == [(0, 1), (1, 1), (2, 1)]
-    assert asks(median.tell(0, 1, 5.0)) == [(0, 2)]
-    assert asks(median.tell(1, 1, 6.0)) == [(1, 2)]
+    for trial, value in enumerate((5.0, 6.0)):
+        assert asks(median.tell(trial, 1, value)) == [(trial, 2)]
+        assert stops(median.tell(trial, 2, value)) == [trial]
     assert stops(median.tell(2, 1, 1.0)) == [2]
+
+
+def test_nobody_is_stopped_for_trials_that_still_run():
+    median = MedianStopping([{"x": x} for x in (5, 1)], max_steps=2, every=1, concurrency=2)
+    list(median.start())
+    median.tell(0, 1, 5.0)
+    assert asks(median.tell(1, 1, 1.0)) == [(1, 2)]
 
 
 def test_a_late_best_value_counts_for_a_trial():
     median = MedianStopping([{"x": x} for x in range(2)], max_steps=3, every=1, concurrency=2)
     list(median.start())
-    median.tell(0, 1, 5.0)
-    median.tell(0, 2, 5.0)
+    for step in (1, 2, 3):
+        median.tell(0, step, 5.0)
     assert stops(median.tell(1, 1, 9.0)) == []
     assert stops(median.tell(1, 2, 0.0)) == []
 

@@ -6,24 +6,47 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
-from threading import Lock
+from contextlib import nullcontext, suppress
+from threading import Event, Lock
 
 import pytest
-from counting import pipeline
+import torch
+from counting import pipeline, prep
 
-from eeipu import StageCache
+from eeipu import Int, StageCache, stage
 from eeipu.algorithms import FullTraining
 from eeipu.clusters import Outcome
 from eeipu.early_stopping import ASHA
 from eeipu.errors import ConfigurationError
 from eeipu.executors.futures import FuturesCluster
-from eeipu.iterative import stage_path
+from eeipu.iterative import Training, iterative, stage_path
 from eeipu.node_execution import Job, run_works, work_of
 from eeipu.plan_runner import StudyRun, run_studies
 from eeipu.schedule import Constant, Piecewise
 from eeipu.scheduling import Resources, Scheduler
 from eeipu.search_plan import SearchPlan
+from eeipu.torch_training import torch_training
+
+GAIN = {"k": 1.0}
+
+
+def gained(x):
+    return GAIN["k"] * x
+
+
+def begin(x):
+    return 0.0
+
+
+def end(state):
+    return state
+
+
+def advance_gained(state, start, stop, hyper_parameters):
+    return state + (stop - start) * GAIN["k"]
+
+
+GAINED = iterative(Training(begin, advance_gained, end), {}, steps=2, name="train")
 
 
 def path_of(config, step):
@@ -76,6 +99,18 @@ def test_workers_have_the_gpus_that_they_are_given():
     with ThreadPoolExecutor(1) as executor:
         cluster = FuturesCluster(executor, [], (), StageCache(), 2, gpus=0.5)
     assert cluster.offers() == [Resources(1.0, 0.5)]
+
+
+@pytest.mark.parametrize(("threads", "workers"), [(2, 2), (1, 2), (2, 1)])
+def test_torch_does_not_train_in_several_threads_of_a_process(threads, workers):
+    training = torch_training(torch.nn.Identity, torch.optim.SGD, torch.nn.functional.mse_loss, int)
+    refused = pytest.raises(ConfigurationError, match="trains with torch")
+    stages = [prep, iterative(training, {}, steps=1, version="1")]
+    with (
+        ThreadPoolExecutor(threads) as executor,
+        refused if threads == workers else nullcontext(),
+    ):
+        FuturesCluster(executor, stages, (), StageCache(), workers)
 
 
 def test_processes_share_states_through_a_directory(tmp_path):
@@ -164,6 +199,14 @@ def test_a_worker_that_always_dies_fails_nobody_else(tmp_path):
     assert plan.spent_s > worked_s  # what was lost is paid for
 
 
+def test_workers_that_never_gave_a_result_ask_for_a_guard(tmp_path):
+    cache, stages = StageCache(tmp_path), [stage(name="die", version="1")(os._exit)]
+    mine = StudyRun("study", FullTraining([{}], 1), lambda c, s: stage_path(stages, c, "up", s))
+    with FuturesCluster(processes, stages, (1,), cache) as cluster:
+        run_studies([mine], Scheduler(SearchPlan(cache=cache)), cluster)
+    assert "__main__" in mine.errors[0, 1]
+
+
 def test_what_a_dead_worker_left_in_the_cache_is_not_lost(tmp_path):
     marker = Constant(str(tmp_path / "marker"))
     configs = [{"prep.dims": 8, "train.lr": Piecewise([0.5, "dies"], [2]), "train.marker": marker}]
@@ -184,11 +227,84 @@ def path_prefix(config, marker):
     return dying_pipeline(marker)(config, 4).key(3)
 
 
+@pytest.mark.parametrize("train", [GAINED, stage(gained, name="train")])
+def test_a_global_that_has_changed_since_the_cluster_was_made_counts(monkeypatch, train):
+    cache, stages, values = StageCache(), [train], []
+    with ThreadPoolExecutor(1) as executor, SearchPlan(cache=cache) as plan:
+        cluster = FuturesCluster(executor, stages, (1.0,), cache)
+        for gain in (1.0, 10.0):
+            monkeypatch.setitem(GAIN, "k", gain)
+            mine = StudyRun(
+                str(gain), FullTraining([{}], 2), lambda c, step: stage_path(stages, c, "up", step)
+            )
+            with pytest.warns(match="changed since") if values else nullcontext():
+                run_studies([mine], Scheduler(plan), cluster)
+            values += mine.values.values()
+    assert values in ([2.0, 20.0], [1.0, 10.0])
+
+
+def test_a_job_is_packed_anew_where_its_code_has_changed(tmp_path, monkeypatch):
+    with processes() as executor:
+        cluster = FuturesCluster(executor, [stage(gained)], (1.0,), StageCache(tmp_path))
+        names = [cluster._pool._name]
+        for gain in (1.0, 10.0):
+            monkeypatch.setitem(GAIN, "k", gain)
+            with pytest.warns(match="changed since") if gain > 1.0 else nullcontext():
+                cluster.renew()
+            names.append(cluster._pool._name)
+    assert names[0] == names[1] != names[2]
+
+
+def test_an_interrupt_ends_batches_and_the_same_cluster_goes_on(monkeypatch):
+    cache, ran, begun = StageCache(), [], Event()
+
+    def wait_for(*args, **options):
+        assert begun.wait(10.0)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    @stage(space={"k": Int(0, 9)}, version="1")
+    def run_once(*, k):
+        ran.append(k)
+        begun.set()
+        return float(k)
+
+    plan = SearchPlan(cache=cache)
+    monkeypatch.setattr("eeipu.executors.futures.wait", wait_for)
+    with ThreadPoolExecutor(1) as executor:
+        cluster = FuturesCluster(executor, [run_once], (), cache, 2)
+        for _ in range(2):
+            mine = StudyRun(
+                "study",
+                FullTraining([{"run_once.k": k} for k in range(3)], 1),
+                lambda c, step: stage_path([run_once], c, "", step),
+            )
+            with suppress(KeyboardInterrupt):
+                run_studies([mine], Scheduler(plan), cluster)
+    assert mine.values == {(k, 1): float(k) for k in range(3)}
+    assert sorted(ran) == [0, 1, 2]
+
+
+def test_a_worker_that_is_interrupted_too_loses_its_batch_only():
+    cache = StageCache()
+    plan, cluster = (
+        SearchPlan(cache=cache),
+        FuturesCluster(Waiting(), pipeline().stages, ("data",), cache, 2),
+    )
+    batch = batch_of(cluster, plan)
+    (future,) = cluster._tasks
+    future.set_exception(KeyboardInterrupt())
+    outcomes = [Outcome.LOST, *[Outcome.STOPPED] * (len(batch.nodes) - 1)]
+    assert [report.outcome for report in cluster.drain()] == outcomes
+
+
 class Waiting(ThreadPoolExecutor):
-    """An executor that never begins."""
+    """An executor whose batches never end."""
 
     def submit(self, function, *args):
-        return Future()
+        future = Future()
+        future.set_running_or_notify_cancel()
+        return future
 
 
 def test_states_that_others_wait_for_are_reported_while_the_batch_goes_on():

@@ -34,6 +34,7 @@ def test_its_code_is_in_its_fingerprint():
     other = Training(TRAINING.init, TRAINING.advance, evaluate=TRAINING.init)
     stages = [iterative(t, {"lr": 0.1}, steps=4) for t in (TRAINING, TRAINING, other)]
     assert stages[0].fingerprint == stages[1].fingerprint != stages[2].fingerprint
+    assert train().code == f"version {TRAINING.fingerprint}"
     assert train(version="7").code == "version 7"
 
 

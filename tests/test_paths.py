@@ -1,5 +1,6 @@
 """Paths: positions, cuts, and keys that do not depend on how a path was made."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,3 +161,14 @@ def test_what_json_does_not_have_cannot_be_stored():
 def test_steps_are_whole_and_checkpoints_apart(options):
     with pytest.raises(PipelineError, match=r"got (2\.5; steps are whole|0)\."):
         Path().train("fit", "v", {"lr": 0.1}, **options)
+
+
+@pytest.mark.parametrize("choice", [(1, 2), {1: "a"}, [(1,)]])
+def test_what_would_come_back_as_something_else_cannot_be_stored(choice):
+    with pytest.raises(PipelineError, match="would come back as"):
+        Path().call("prep", "v", {"sizes": choice}).to_json()
+
+
+def test_lists_and_numbers_of_numpy_can_be_stored():
+    path = Path().call("prep", "v", {"sizes": [1, 2], "rate": np.float64(0.5)})
+    assert Path.from_json(path.to_json()).key(1) == path.key(1)

@@ -1,6 +1,7 @@
 """Studies on a plan: what algorithms are told, and what comes back."""
 
 import math
+from contextlib import suppress
 
 import pytest
 
@@ -136,7 +137,8 @@ class Unreliable:
         reports = self.inner.wait()
         if self.left and reports and not reports[0].node.is_training:
             self.left -= 1
-            return [Report(reports[0].node, self.outcome, 1.0, error="boom")]
+            error = "boom" if self.outcome is Outcome.FAILED else None
+            return [Report(reports[0].node, self.outcome, 1.0, error=error)]
         return reports
 
 
@@ -225,6 +227,18 @@ def test_an_interrupted_plan_can_be_run_again():
         run_studies([study], Scheduler(plan), Interrupted(1, lambda node: 1.0, lr_of))
     assert not any(node.is_running for node in plan.tree)
     assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}
+
+
+def test_an_interrupt_takes_back_what_runs_so_that_the_same_cluster_can_go_on(monkeypatch):
+    simulated = SimulatedCluster(2, lambda node: float(node.steps), lr_of)
+    plan = SearchPlan()
+    for wait in (Interrupted(1, lambda node: 1.0).wait, simulated.wait):
+        monkeypatch.setattr(simulated, "wait", wait)
+        study = StudyRun("study", Noting([{"lr": 0.1}, {"lr": 0.2}], 9), path_of)
+        with suppress(KeyboardInterrupt):
+            run_studies([study], Scheduler(plan), simulated)
+    assert study.values == {(0, 9): 0.1, (1, 9): 0.2}
+    assert plan.spent_s == 2 * 9
 
 
 class Forgetful(SimulatedCluster):

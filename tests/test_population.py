@@ -118,3 +118,26 @@ def test_parameters_of_templates_and_of_plain_stages_can_be_explored():
     assert rate["lr"](0) == lr(0)
     assert rate["lr"](6) == 0.5 * lr(6) == 0.5 * 2.0 * lr(0)
     assert all(path.stretches[0].call.params == {"alpha": 0.5} for path in paths.values())
+
+
+def test_nobody_of_an_odd_population_copies_and_is_copied():
+    configs = [{"lr": lr} for lr in (0.1, 0.2, 0.4)]
+    population = PopulationBasedTraining(configs, 20, every=10, share=0.5, factors=[2.0], seed=0)
+    population.start()
+    moves = finished_round(population, 10, [3.0, 2.0, 1.0])
+    assert [moves[member].config["lr"](10) for member in range(3)] == [0.1, 0.2, 0.2]
+
+
+@pytest.mark.parametrize("first", [1.0, MultiStep(1.0, [3])])
+def test_what_is_copied_over_and_over_is_no_deeper_for_it(first):
+    rounds, every = 500, 4
+    population = PopulationBasedTraining([{"lr": first}] * 2, 9999, every, factors=[2.0, 0.5])
+    population.start()
+    values = [first(0) if callable(first) else first]
+    for step in range(every, rounds * every, every):
+        better = (step // every) % 2  # whoever copied is copied next
+        moves = finished_round(population, step, [float(better), float(1 - better)])
+        lr = moves[better].config["lr"]
+        values.append(lr(step))
+    assert [lr(k * every) for k in range(rounds)] == values
+    assert len(lr.runs(rounds * every)) >= rounds

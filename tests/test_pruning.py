@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 
 from eeipu import Categorical
+from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated import SimulatedCluster
 from eeipu.paths import Path
 from eeipu.plan_runner import Ask, StudyRun, run_studies
@@ -56,3 +57,11 @@ def test_a_failed_trial_fails_in_optuna_and_another_begins():
     assert onward == Ask(second.trial, second.config, 3)
     assert len(client.tell(second.trial, 3, 0.5)) == 1
     assert study.trials[1].state is TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_direction_that_does_not_match_is_refused(direction):
+    study = optuna_study(direction, optuna.pruners.NopPruner())
+    client = OptunaPruning(study, SPACE, trials=2, max_steps=3, every=2)
+    with pytest.raises(ConfigurationError, match=f"pass minimize={direction == 'minimize'}"):
+        StudyRun("optuna", client, path_of, minimize=direction == "maximize")

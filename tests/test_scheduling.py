@@ -177,6 +177,33 @@ def test_a_batch_ends_where_more_is_needed_than_it_has():
     assert spans(batch) == [(0, 90)]
 
 
+def test_a_batch_ends_where_the_gpu_is_no_longer_needed():
+    path = train(0.1).call("post", "v", {})
+    gpus = {"fit": Resources(1.0, 1.0), "post": Resources(1.0, 0.0)}
+    scheduler = Scheduler(planned(path), resources=lambda call: gpus[call.stage])
+    first = scheduler.next(FREE)
+    assert spans(first) == [(0, 90), (90, 91)]
+    for node in first.nodes:
+        scheduler.plan.complete(node, 1.0)
+    second = scheduler.next(FREE)
+    assert (spans(second), second.resources) == ([(91, 92)], gpus["post"])
+
+
+def test_upper_parts_are_run_when_the_worker_of_a_split_node_dies():
+    plan = planned(train(0.1))
+    scheduler = Scheduler(plan)
+    batch = scheduler.next(FREE)
+    plan.request("study", 1, train(MultiStep(0.1, [40])))
+    for upper, _ in plan.take_splits():
+        plan.stop(upper)
+    scheduler.follow()
+    plan.cancel("study", 1)
+    assert scheduler.next(FREE) is None  # the lower part began further up
+    for node in reversed(batch.nodes):
+        plan.stop(node)
+    assert spans(scheduler.next(FREE)) == [(0, 40), (40, 90), (90, 91)]
+
+
 def test_stages_declare_what_they_take():
     @stage(version="1", num_gpus=2)
     def fit(data): ...

@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -292,6 +294,57 @@ def test_what_failed_once_is_answered_at_once_later():
     assert [answer.error for answer in plan.take_answers()] == ["boom", "boom"]
 
 
+def stretch(steps):
+    return Path().train("fit", "v", {"lr": 0.1}, steps)
+
+
+def test_a_part_that_was_never_run_is_run_after_its_failure_was_cleared():
+    plan = SearchPlan()
+    plan.request("study", 0, stretch(10))
+    run_all(plan)
+    plan.request("study", 1, stretch(4))  # its node has a share of what the longer one cost
+    plan.fail(ready(plan)[0], 1.0, "boom")
+    plan.take_answers()
+    plan.retry()
+    plan.request("study", 1, stretch(4))
+    assert plan.take_answers() == []
+    assert spans(ready(plan)) == [(0, 4)]
+
+
+def split_under_a_worker():
+    """A plan of a running node that a second request has split, and the two parts."""
+    plan = SearchPlan()
+    plan.request("study", 0, stretch(10))
+    (lower,) = ready(plan)
+    plan.start(lower)
+    plan.request("study", 1, stretch(4))
+    ((upper, _),) = plan.take_splits()
+    plan.stop(upper)
+    return plan, upper, lower
+
+
+def test_what_runs_is_lost_after_its_upper_part_has_failed():
+    plan, upper, lower = split_under_a_worker()
+    plan.start(upper)
+    plan.fail(upper, 1.0, "boom")
+    assert [(a.request.trial, a.error) for a in plan.take_answers()] == [(1, "boom")]
+    plan.lose(lower)
+    assert [(a.request.trial, a.error) for a in plan.take_answers()] == [(0, "boom")]
+    check_counts(plan)
+
+
+def test_what_runs_is_not_harmed_by_the_failure_of_its_upper_part():
+    plan, upper, lower = split_under_a_worker()
+    plan.fail(upper, 1.0, "boom")
+    plan.request("late", 0, stretch(10))  # waits for what runs
+    plan.take_answers()
+    plan.complete(lower, 1.0)
+    assert [(a.request.study, a.error) for a in plan.take_answers()] == [
+        ("study", None),
+        ("late", None),
+    ]
+
+
 def test_a_node_that_kills_three_workers_has_failed():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
@@ -329,12 +382,47 @@ def test_values_that_a_tuner_left_in_the_cache_answer_requests():
     assert [answer.value for answer in plan.take_answers()] == [6.0]
 
 
-def test_a_cached_output_that_is_no_value_is_made_again():
+def test_a_cached_output_that_is_no_value_is_as_much_as_running_it_gives():
     cache, path = StageCache(), Path().call("score", "v", {})
     cache.put(path.key(1), {1, 2})
     plan = SearchPlan(cache=cache)
     plan.request("study", 0, path)
-    assert spans(ready(plan)) == [(0, 1)]
+    assert [(a.value, a.error) for a in plan.take_answers()] == [(None, None)]
+
+
+@pytest.mark.parametrize("output", [np.float32(0.5), np.array(0.5), {"acc": np.float32(0.5)}])
+def test_numbers_of_other_libraries_are_values_in_the_cache_too(output):
+    cache, path = StageCache(), Path().call("score", "v", {})
+    cache.put(path.key(1), output)
+    plan = SearchPlan(cache=cache)
+    plan.request("study", 0, path)
+    assert [answer.value for answer in plan.take_answers()] in ([0.5], [{"acc": 0.5}])
+
+
+def test_a_value_that_was_found_in_the_cache_is_answered_by_later_processes_too(tmp_path):
+    cache = StageCache(tmp_path / "cache")
+    cache.put(train(0.1).key(91), {"acc": 0.9})
+    answers = []
+    for study in ("study", "study", "new"):
+        with SearchPlan(tmp_path / "plan.db", cache) as plan:
+            plan.request(study, 0, train(0.1))
+            answers += [answer.value for answer in plan.take_answers()]
+        cache.discard([train(0.1).key(91)])  # it is stored with the plan now
+    assert answers == [{"acc": 0.9}] * 3
+
+
+def test_a_value_that_is_neither_stored_nor_in_the_cache_is_made_again(tmp_path):
+    cache = StageCache(tmp_path / "cache")
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("study", 0, train(0.1))
+        run_all(plan)
+    with closing(sqlite3.connect(tmp_path / "plan.db")) as db, db:
+        db.execute("UPDATE nodes SET value = NULL")
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        cache.discard([train(0.1).key(91)])
+        plan.request("study", 0, train(0.1))
+        assert plan.take_answers() == []
+        assert spans(ready(plan)) == [(90, 91)]
 
 
 def test_nothing_is_forgotten_twice_and_inputs_never():
@@ -467,6 +555,18 @@ def test_whoever_waits_when_a_node_begins_anew_pays():
     plan.start(node)
     plan.complete(node, 5.0)
     assert (node.payer, plan.paid_s) == ("two", {"two": 5.0})
+
+
+def test_what_a_study_took_over_while_it_ran_is_paid_and_not_from_others():
+    plan = SearchPlan()
+    for study in ("one", "two"):
+        plan.request(study, 0, stretch(10))
+    (node,) = ready(plan)
+    plan.start(node)
+    plan.cancel("one", 0)
+    plan.complete(node, 5.0)
+    mine = account(plan, "two")
+    assert (mine.separately, mine.paid, mine.from_others) == (5.0, 5.0, 0.0)
 
 
 # --- storage --------------------------------------------------------------------------------

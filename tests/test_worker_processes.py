@@ -86,6 +86,70 @@ def _watches():
     return sum(thread.name.startswith("watch over") for thread in threading.enumerate())
 
 
+def test_worker_processes_start_clean():
+    with worker_processes.worker_processes(1) as pool:
+        assert "--process-name" in pool.submit(_command).result()  # and are no forks of this one
+
+
+def _command():
+    return psutil.Process().cmdline()
+
+
+@pytest.mark.parametrize(("own", "theirs"), [("3", "3"), (None, "4")])
+def test_worker_processes_share_the_cores(monkeypatch, own, theirs):
+    monkeypatch.setattr("loky.cpu_count", lambda: 9)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    with worker_processes.worker_processes(2) as pool:
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == theirs
+
+
+UNGUARDED = """
+import sys
+from eeipu import Int, StageCache, stage
+from eeipu.algorithms import FullTraining
+from eeipu.executors.futures import FuturesCluster
+from eeipu.iterative import stage_path
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+from eeipu.worker_processes import worker_processes
+
+@stage(space={"k": Int(0, 9)})
+def double(*, k):
+    return 2.0 * k
+
+cache = StageCache(sys.argv[1])
+study = StudyRun("study", FullTraining([{"double.k": k} for k in range(3)], 1),
+                 lambda config, step: stage_path([double], config, "", step))
+with FuturesCluster(lambda: worker_processes(2), [double], (), cache, 2) as cluster:
+    run_studies([study], Scheduler(SearchPlan(cache=cache)), cluster)
+print(sorted(study.values.values()))
+"""
+
+
+def test_worker_processes_leave_interrupts_to_the_runner():
+    with worker_processes.worker_processes(1) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
+
+
+def test_a_worker_watches_its_runner_and_no_interrupts(monkeypatch):
+    handlers, runners = [], []
+    monkeypatch.setattr(signal, "signal", lambda *handler: handlers.append(handler))
+    monkeypatch.setattr(worker_processes, "end_with", runners.append)
+    runner = Runner.here()
+    worker_processes._begin(runner)
+    assert (handlers, runners) == ([(signal.SIGINT, signal.SIG_IGN)], [runner])
+
+
+def test_a_script_needs_no_guard(tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60.0)
+    assert done.stdout == "[0.0, 2.0, 4.0]\n"
+
+
 def test_a_process_looks_after_its_runner_once(monkeypatch):
     end = threading.Event()
     parent = psutil.Process(os.getppid())

@@ -45,6 +45,10 @@ class Report:
 class Cluster(Protocol):
     """Workers, and a clock that may be virtual."""
 
+    def renew(self) -> None:
+        """Follow values that the stages' code uses and that have changed."""
+        ...
+
     def now(self) -> float:
         """Seconds since the cluster began."""
         ...
@@ -67,4 +71,8 @@ class Cluster(Protocol):
 
     def wait(self) -> Sequence[Report] | None:
         """What has happened next; `None` if nothing runs and no worker is to come back."""
+        ...
+
+    def drain(self) -> Sequence[Report]:
+        """End all batches after the nodes that they are in; what has become of their nodes."""
         ...

@@ -187,9 +187,10 @@ class ASHA:
 
 
 class MedianStopping:
-    """Stops a trial whose best value is below the median of the others' means so far.
+    """Stops a trial whose best value is below the median of what ended trials had on average.
 
-    Golovin et al. 2017 (Vizier), section 3.2.2.
+    Golovin et al. 2017 (Vizier), section 3.2.2. The averages are over the values up to the same
+    step, and of trials that came so far, whether they were trained to the end or stopped later.
 
     Args:
         configs: The configurations of all trials.
@@ -213,6 +214,7 @@ class MedianStopping:
         self._concurrency = concurrency
         self._configs: dict[int, Config] = {}
         self._curves: dict[int, dict[int, float]] = {}
+        self._ended: set[int] = set()
 
     def start(self) -> list[Move]:
         """As many trials as may run at once, up to the first look."""
@@ -220,10 +222,10 @@ class MedianStopping:
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
         """The trial goes on, or a new one begins."""
-        if value is None:
-            return [Stop(trial), *self._new()]
-        self._curves[trial][step] = value
-        if step >= self._max_steps or (step >= self._min_steps and self._is_poor(trial, step)):
+        if value is not None:
+            self._curves[trial][step] = value
+        if value is None or step >= self._max_steps or self._is_poor(trial, step):
+            self._ended.add(trial)
             return [Stop(trial), *self._new()]
         return [Ask(trial, self._configs[trial], min(step + self._every, self._max_steps))]
 
@@ -234,9 +236,12 @@ class MedianStopping:
         return []
 
     def _is_poor(self, trial: int, step: int) -> bool:
+        if step < self._min_steps:
+            return False
+        ended = (self._curves[other] for other in self._ended)
         means = [
             fmean(value for at, value in curve.items() if at <= step)
-            for other, curve in self._curves.items()
-            if other != trial and step in curve
+            for curve in ended
+            if step in curve
         ]
         return bool(means) and max(self._curves[trial].values()) < median(means)

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from eeipu.errors import PipelineError, SpaceError
+from eeipu.fingerprint import Look, OwnCode
 from eeipu.paths import Path
 from eeipu.schedule import Schedule, as_schedule
 from eeipu.schedule_space import described, schedule_of, space_of, spaces_of
@@ -71,13 +72,58 @@ class Training:
         Raises:
             PipelineError: One of them has no source, or holds what cannot be hashed.
         """
+        return self.code(Look()).fingerprint
+
+    def code(self, look: Look) -> OwnCode:
+        """The code of all five functions, as it is now.
+
+        Args:
+            look: A look at code that began now.
+
+        Raises:
+            PipelineError: One of them has no source, or holds what cannot be hashed.
+        """
         functions = (self.init, self.advance, self.evaluate, self.save, self.load)
-        codes = [Stage("training", function=function).fingerprint for function in functions]
-        return hashlib.sha256("\n".join(codes).encode()).hexdigest()
+        codes = [look.code_of(function) for function in functions]
+        lines = "\n".join(code.fingerprint for code in codes)
+        return OwnCode(
+            hashlib.sha256(lines.encode()).hexdigest(),
+            tuple(sorted({name for code in codes for name in code.packages})),
+            tuple({id(part.code): part for code in codes for part in code.parts}.values()),
+            codes[0].home,
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class IterativeStage(Stage):
+class _TrainingStage(Stage):
+    """A stage whose code is that of a training.
+
+    Attributes:
+        training: How it trains.
+        addition: What stands for the rest of what it does.
+    """
+
+    training: Training | None = None
+    addition: str = ""
+
+    def _code_seen(self, look: Look, last: OwnCode | None) -> OwnCode:
+        assert self.training is not None
+        found = self.training.code(look)
+        return last if last is not None and last.fingerprint == found.fingerprint else found
+
+    @property
+    def code(self) -> str:
+        """What stands for the training's code in the keys of its segments."""
+        return f"version {self._code.fingerprint if self.version is None else self.version}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What stands for the stage's code in content keys."""
+        return f"{self.code}{self.addition}"
+
+
+@dataclass(frozen=True, eq=False)
+class IterativeStage(_TrainingStage):
     """A stage that trains in steps. Made by `iterative`.
 
     Attributes:
@@ -86,14 +132,8 @@ class IterativeStage(Stage):
         steps: How many steps a whole training has.
     """
 
-    training: Training | None = None
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
-
-    @property
-    def code(self) -> str:
-        """What stands for the training's code in the keys of its segments."""
-        return f"version {self.version}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -180,14 +220,16 @@ class IterativeStage(Stage):
         fixed: Mapping[str, Any],
     ) -> Stage:
         assert self.training is not None
-        version = f"{self.version}, {_digest(fixed)}" if fixed else self.version
-        return Stage(
+        digest = f", {_digest(fixed)}" if fixed else ""
+        return _TrainingStage(
             f"{self.name}@{suffix}",
             space,
             function,
-            version=f"{version}, with inputs" if self.training.loads_inputs else version,
+            version=self.version,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
+            training=self.training,
+            addition=f"{digest}, with inputs" if self.training.loads_inputs else digest,
         )
 
     def _fixed(self, space: Mapping[str, Distribution]) -> dict[str, Schedule]:
@@ -230,11 +272,13 @@ def iterative(
     """
     if steps < 1:
         raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
+    if version is None:
+        training.code(Look())  # what cannot be fingerprinted is refused now, not when it runs
     return IterativeStage(
         name,
         spaces_of(space),
         _Whole(training, dict(space), steps),
-        version=version if version is not None else training.fingerprint,
+        version=version,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         training=training,

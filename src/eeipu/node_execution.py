@@ -9,11 +9,11 @@ from typing import Any
 from eeipu.accelerators import failure_of, synchronize_devices
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, PipelineError
-from eeipu.execution import Clock, number_of
+from eeipu.execution import Clock
 from eeipu.iterative import IterativeStage, Training
 from eeipu.keys import is_digest
 from eeipu.paths import Kind
-from eeipu.plan_nodes import PlanNode
+from eeipu.plan_nodes import PlanNode, value_of
 from eeipu.schedule import Schedule
 from eeipu.stages import Stage
 
@@ -240,7 +240,7 @@ def _run(work: Work, stage: Stage, held: _Held) -> tuple[Any, Any]:
     else:
         output = stage(*held.inputs, **work.params)
     held.inputs = (output,)
-    return output, _number_or_metrics(output)
+    return output, value_of(output)
 
 
 def _training(stage: Stage) -> Training:
@@ -250,11 +250,3 @@ def _training(stage: Stage) -> Training:
             f"it one with eeipu.iterative, or choose another plan."
         )
     return stage.training
-
-
-def _number_or_metrics(output: Any) -> Any:
-    """A number, or the numbers of a dict, as plain Python; `None` where there is none."""
-    if isinstance(output, Mapping):
-        metrics = {str(name): number_of(each) for name, each in output.items()}
-        return {name: each for name, each in metrics.items() if each is not None} or None
-    return number_of(output)

@@ -25,6 +25,10 @@ from eeipu.schedule import Piecewise, Schedule, as_schedule, cuts
 __all__ = ["Call", "Kind", "Path", "Stretch", "common_length"]
 
 
+# Types that JSON gives back.
+_AS_THEY_ARE = {str, int, float, bool, type(None)}
+
+
 class Kind(StrEnum):
     """What a call is."""
 
@@ -198,7 +202,8 @@ class Path:
         """The path as text, which `from_json` reads back with the same keys.
 
         Raises:
-            PipelineError: A hyper-parameter is of a type that JSON does not have.
+            PipelineError: A hyper-parameter is of a type that JSON does not have, or makes another
+                of, as of a tuple.
         """
         parts = [
             [c.stage, c.fingerprint, c.params, c.kind, s.stop, s.origin]
@@ -206,6 +211,8 @@ class Path:
             for c in [s.call]
         ]
         try:
+            for stretch in self.stretches:
+                _check_stored(stretch.call)
             return json.dumps([self.upstream, self.cuts, parts], separators=(",", ":"))
         except TypeError as error:
             raise PipelineError(
@@ -281,6 +288,20 @@ class Path:
             name: Piecewise([s.call.params[name] for s in same], boundaries)
             for name in here.call.params
         }
+
+
+def _check_stored(call: Call) -> None:
+    """What is read back must have the same key.
+
+    Raises:
+        TypeError: It would not.
+    """
+    others = {name: v for name, v in call.params.items() if type(v) not in _AS_THEY_ARE}
+    if not others:  # as nearly always; keys take time
+        return
+    read = Call(call.stage, call.fingerprint, json.loads(json.dumps(others)), call.kind)
+    if read.label("") != Call(call.stage, call.fingerprint, others, call.kind).label(""):
+        raise TypeError(f"{others!r} would come back as {dict(read.params)!r}")
 
 
 def common_length(path: Path, other: Path, start: int, stop: int) -> int:

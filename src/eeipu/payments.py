@@ -33,7 +33,8 @@ class Payments:
     def charge(self, node: PlanNode, cost_s: float) -> None:
         """Have somebody pay for what a node took."""
         study = first_waiting(node) or node.payer or ""
-        node.payer = node.payer or study
+        if node.cost_s is None or node.payer is None:  # whoever runs it again pays, but for it
+            node.payer = study
         if cost_s > 0.0:
             self.paid_s[study] = self.paid_s.get(study, 0.0) + cost_s
             self._store.set_paid(study, self.paid_s[study])

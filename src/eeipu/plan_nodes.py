@@ -4,11 +4,12 @@ A node has to run when a request ends at it, or a child has to run that starts f
 state is not there; it is ready when its parent's state is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from eeipu.execution import number_of
 from eeipu.paths import Kind, Path
 from eeipu.stage_tree import Node, StageTree
 
@@ -20,6 +21,7 @@ __all__ = [
     "RequestState",
     "error_of",
     "first_waiting",
+    "value_of",
     "waiting_below",
 ]
 
@@ -29,6 +31,7 @@ class RequestState(StrEnum):
 
     OPEN = "open"
     ANSWERED = "answered"
+    FAILED = "failed"  # answered by an error
     CANCELLED = "cancelled"
 
 
@@ -179,9 +182,12 @@ class PlanTree(StageTree):
 
 
 def error_of(node: PlanNode) -> str | None:
-    """Why a node cannot run, where it or one that it has to start from has failed."""
+    """Why a node cannot run, where it or one that it has to start from has failed.
+
+    What runs has begun from further up, and no longer depends on what fails there.
+    """
     each: PlanNode | None = node
-    while each is not None and not each.has_state:
+    while each is not None and not (each.has_state or each.is_running):
         if each.error is not None:
             return each.error
         each = each.parent
@@ -205,3 +211,11 @@ def waiting_below(node: PlanNode) -> Iterator[Request]:
         each = stack.pop()
         yield from each.requests
         stack.extend(c for c in each.children.values() if c.must_run and not c.is_running)
+
+
+def value_of(output: Any) -> Any:
+    """A number, or the numbers of a dict, as plain Python; `None` where there is none."""
+    if isinstance(output, Mapping):
+        metrics = {str(name): number_of(each) for name, each in output.items()}
+        return {name: each for name, each in metrics.items() if each is not None} or None
+    return number_of(output)

@@ -82,6 +82,9 @@ class StudyRun:
         errors: `(trial, step)` -> traceback.
         configs: Trial -> its last configuration.
         ended_s: When the last answer came, on the cluster's clock.
+
+    Raises:
+        ConfigurationError: The algorithm has a direction (`minimizes`), and it is the other.
     """
 
     name: str
@@ -96,6 +99,11 @@ class StudyRun:
         self.configs: dict[int, Mapping[str, Any]] = {}
         self.ended_s = 0.0
         self._open: dict[tuple[int, Hashable], int] = {}
+        if getattr(self.algorithm, "minimizes", self.minimize) is not self.minimize:
+            raise ConfigurationError(
+                f"study {self.name!r} has minimize={self.minimize!r}, but its algorithm's "
+                f"direction is the other; pass minimize={not self.minimize!r}."
+            )
 
     @property
     def best(self) -> tuple[int, int]:
@@ -168,6 +176,8 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         scheduler: Of the plan that they share.
         cluster: Where nodes run.
 
+    An interrupt waits for the nodes that run, unless it comes twice; what they made is kept.
+
     Raises:
         ConfigurationError: Two studies share a name, or a node fits no worker.
         PipelineError: The cluster has nothing to do any more, and there are open requests.
@@ -176,12 +186,16 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
     by_name = {study.name: study for study in studies}
     if len(by_name) < len(studies):
         raise ConfigurationError("two studies have one name; each needs a name of its own.")
+    cluster.renew()
     try:
         for study in studies:
             study.act(study.algorithm.start(), scheduler)
         _suspend(scheduler.plan)
         _run(by_name, scheduler, cluster)
-    finally:  # also after an interrupt: the same plan can be run again
+    except BaseException:  # such as an interrupt: the same plan can be run again
+        _record_all(cluster.drain(), scheduler)
+        raise
+    finally:  # also after a second interrupt
         scheduler.plan.stop_all()
     if scheduler.plan.waiting:
         raise PipelineError(
@@ -207,9 +221,7 @@ def _run(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster
                 f"no worker has room for {node!r}, which takes {scheduler.resources_of(node)}; "
                 f"the workers have {list(cluster.offers())}."
             )
-        # Nodes that were not begun first: a failure answers only those whom nobody else serves.
-        for report in sorted(reports, key=lambda r: r.outcome is not Outcome.STOPPED):
-            _record(report, scheduler)
+        _record_all(reports, scheduler)
         scheduler.plan.trim()
 
 
@@ -259,6 +271,12 @@ def _reconsider(report: Report, scheduler: Scheduler, cluster: Cluster) -> None:
         _submit(scheduler, cluster)
 
 
+def _record_all(reports: Iterable[Report], scheduler: Scheduler) -> None:
+    """Nodes that were not begun first: a failure answers only those whom nobody else serves."""
+    for report in sorted(reports, key=lambda r: r.outcome is not Outcome.STOPPED):
+        _record(report, scheduler)
+
+
 def _record(report: Report, scheduler: Scheduler) -> None:
     plan, node = scheduler.plan, report.node
     match report.outcome:
@@ -268,7 +286,7 @@ def _record(report: Report, scheduler: Scheduler) -> None:
         case Outcome.FAILED:
             plan.fail(node, report.cost_s, report.error or "")
         case Outcome.LOST:
-            plan.lose(node, report.cost_s)
+            plan.lose(node, report.cost_s, report.error or "its worker died")
         case Outcome.STOPPED:
             plan.stop(node, report.cost_s)
         case Outcome.MISSING:

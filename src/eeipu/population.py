@@ -13,7 +13,7 @@ import numpy as np
 from eeipu.algorithms import Config, check_steps
 from eeipu.errors import ConfigurationError
 from eeipu.plan_runner import Ask, Move, Stop
-from eeipu.schedule import Constant, Schedule, Switch, as_schedule
+from eeipu.schedule import Constant, Piecewise, Schedule, Switch, as_schedule
 
 __all__ = ["PopulationBasedTraining"]
 
@@ -26,7 +26,8 @@ class PopulationBasedTraining:
             schedules that change when they are explored; what is neither stays as it is.
         max_steps: How far to train.
         every: How many steps a round has.
-        share: Which share of the population copies, and which share is copied, up to a half.
+        share: Which share of the population copies, and which share is copied, up to a half;
+            rounded down, and at least one member.
         factors: One of these multiplies each float of a copy.
         seed: Makes it repeatable.
 
@@ -57,7 +58,8 @@ class PopulationBasedTraining:
             for member, config in enumerate(configs)
         }
         self._max_steps, self._every = max_steps, every
-        self._copies = max(1, round(share * len(configs)))
+        # Rounded down, so that nobody both copies and is copied; but a share may be just below.
+        self._copies = max(1, math.floor(share * len(configs) + 1e-9))
         self._factors = list(factors)
         self._rng = np.random.default_rng(seed)
         self._values: dict[int, float] = {}
@@ -95,4 +97,20 @@ class PopulationBasedTraining:
         if not isinstance(value, float):
             return schedule
         factor = self._factors[int(self._rng.integers(len(self._factors)))]
-        return Switch(schedule, step, Constant(value * factor))
+        return _changed(schedule, step, value * factor)
+
+
+def _changed(schedule: Schedule, step: int, value: float) -> Switch:
+    """The schedule up to a step, and a value from there on; never nested deeper than once."""
+    if not isinstance(schedule, _Explored):
+        return _Explored(schedule, step, Constant(value), restart=False)
+    earlier = schedule.second
+    if isinstance(earlier, Constant):
+        pieces = Piecewise([earlier.value, value], [step])
+    else:
+        pieces = Piecewise([*earlier.values, value], [*earlier.boundaries, step])
+    return _Explored(schedule.first, schedule.at, pieces, restart=False)
+
+
+class _Explored(Switch):
+    """A schedule from which a copy has departed."""

@@ -20,12 +20,15 @@ class OptunaPruning:
 
     Args:
         study: The study, which maximises or minimises as its direction says; run it with
-            `StudyRun(minimize=...)` to match.
+            `StudyRun(minimize=...)` to match, which checks that.
         space: What to suggest.
         trials: How many trials, unless the sampler stops the study before.
         max_steps: How far the best are trained.
         every: How many steps lie between two reports to the pruner.
         concurrency: How many trials to have waiting or running.
+
+    Attributes:
+        minimizes: Whether the study does.
     """
 
     def __init__(
@@ -45,8 +48,8 @@ class OptunaPruning:
         self._trials: dict[int, optuna.Trial] = {}
         self._configs: dict[int, dict[str, Any]] = {}
         study._stop_flag = False
-        minimizes = study.direction is optuna.study.StudyDirection.MINIMIZE
-        self._sign = -1.0 if minimizes else 1.0
+        self.minimizes = study.direction is optuna.study.StudyDirection.MINIMIZE
+        self._sign = -1.0 if self.minimizes else 1.0
 
     def start(self) -> list[Move]:
         """As many trials as may run at once, up to the first report."""

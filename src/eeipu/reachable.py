@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from eeipu.sources import is_own
+from eeipu.sources import Home
 
 __all__ = ["GENERATORS", "Reached", "plain_values", "reached", "saves_itself"]
 
@@ -131,7 +131,7 @@ def _is_own(part: Any) -> bool:
 
 @functools.lru_cache(maxsize=10_000)
 def _is_own_module(name: str) -> bool:
-    return is_own(ModuleType(name))  # looks at files, which takes most of a walk
+    return Home().owns(ModuleType(name))  # looks at files, which takes most of a walk
 
 
 def _is_of_library(part: Any) -> bool:

@@ -7,6 +7,10 @@ and a schedule that is still at 0.1 share that stretch, and a user's own functio
 has in common with ours (stages of Shin et al. 2019, arXiv 1911.10504: stretches over which
 hyper-parameters do not change).
 
+Values are equal to the last bit or not at all, and of one type: a rate that is multiplied down to
+0.010000000000000002 does not share with one that was written as 0.01, nor 1 with 1.0. Write such
+values alike, or round them.
+
 >>> Constant(0.1).runs(30) == MultiStep(0.1, milestones=[30], gamma=0.1).runs(30)
 True
 """

@@ -49,7 +49,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Batch:
-    """Nodes for one worker, each the child of the one before.
+    """Nodes for one worker, each the child of the one before, all of which need as many GPUs.
 
     Attributes:
         nodes: The nodes, first to last.
@@ -257,11 +257,17 @@ class Scheduler:
         return False
 
     def _first_child(self, node: PlanNode, resources: Resources) -> PlanNode | None:
-        """Where a batch goes on: the first child that nobody runs, if it needs no more."""
+        """Where a batch goes on: the first child that nobody runs, if it needs no more.
+
+        A child that needs less of a GPU is left for a batch of its own: it may take long, and what
+        waits for the GPU must not wait for it.
+        """
         children = [
             child
             for child in node.children.values()
-            if child.must_run and not child.is_running and self.resources_of(child).fit(resources)
+            if child.must_run and not child.is_running
+            for needs in [self.resources_of(child)]
+            if needs.num_cpus <= resources.num_cpus and needs.num_gpus == resources.num_gpus
         ]
         return min(children, key=self._priority, default=None)
 

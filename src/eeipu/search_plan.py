@@ -5,7 +5,8 @@ section 4). Which nodes have to run, and what their states are good for, is coun
 `eeipu.plan_states`; what has become of requests stands in `eeipu.request_book`.
 """
 
-import json
+from collections.abc import Iterable
+from itertools import islice, takewhile
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -21,6 +22,7 @@ from eeipu.plan_nodes import (
     RequestState,
     error_of,
     first_waiting,
+    value_of,
     waiting_below,
 )
 from eeipu.plan_states import PlanStates
@@ -96,20 +98,17 @@ class SearchPlan:
             text = path.to_json() if self._store.location is not None else ""
             asked = self._book.add(study, trial, path, self._add(path, (study, trial)), text)
             self._open(asked)
-        elif asked.state is RequestState.ANSWERED:
+        elif asked.state is not RequestState.OPEN:
             self._ask_again(asked)
         return asked
 
     def _ask_again(self, asked: Request) -> None:
         """Answer a request once more, or open it where its failure was cleared."""
-        node = asked.node
-        error = None if node.value is not None else error_of(node)
-        never_ran = not node.has_state and node.value is None and node.cost_s is None
-        if never_ran and error is None:
-            self._book.set_state(asked, RequestState.OPEN)
-            self._open(asked)
+        was_trained = asked.state is RequestState.ANSWERED and asked.node.is_training
+        if was_trained and error_of(asked.node) is None:
+            self._answer(asked)  # whether or not its state is still there
         else:
-            self._answer(asked, error)
+            self._open(asked)
 
     def cancel(self, study: str, trial: int | None = None) -> None:
         """Give up a trial: its open requests, and its hold on states. Others keep theirs.
@@ -214,8 +213,13 @@ class SearchPlan:
         """
         node.is_running = False
         self._states.mark(node)
+        # Of a node that was split, the upper parts now have to run for it.
+        self._states.mark(*takewhile(lambda each: each.must_run, islice(node.ancestry(), 1, None)))
         if cost_s > 0.0:
             self._payments.charge(node, cost_s)
+        error = error_of(node)
+        if error is not None:  # of an upper part, while this one ran
+            self._give_up(list(waiting_below(node)), error)
 
     def stop_all(self) -> None:
         """No worker will report any more."""
@@ -243,12 +247,16 @@ class SearchPlan:
     def fail(self, node: PlanNode, cost_s: float, error: str) -> None:
         """A node has failed, and with it all requests that wait for it."""
         self._payments.charge(node, cost_s)
-        waiting = list(waiting_below(node))
         needed = node.must_run
+        waiting = list(waiting_below(node))
         node.is_running, node.error = False, error
         self._states.save(node)
         if needed and node.parent is not None:
             self._states.need(node.parent, -1)
+        self._give_up(waiting, error)
+
+    def _give_up(self, waiting: Iterable[Request], error: str) -> None:
+        """Answer requests that nothing can be run for."""
         for request in waiting:
             self._answer(request, error)
             self._states.need(request.node, -1)
@@ -311,21 +319,30 @@ class SearchPlan:
     def _open(self, request: Request) -> None:
         """Answer a request where that can be done at once, and else let it wait."""
         node = request.node
-        is_value_in_cache = node.has_state and not node.is_training and node.value is None
-        if self.cache is not None and is_value_in_cache:
-            # It ran elsewhere, such as in a tuner on the same cache.
-            node.value = _cached_value(self.cache, node.key)
-            if node.value is None:
-                self.forget(node)
+        self._look_up(node)
         error = None if node.value is not None else error_of(node)  # a value needs no state
         if node.value is not None or node.has_state or error is not None:
             self._answer(request, error)
         else:
+            self._book.set_state(request, RequestState.OPEN)
             node.requests = (*node.requests, request)
             self._states.need(node, +1)
 
+    def _look_up(self, node: PlanNode) -> None:
+        """Take a value from the cache, where a process that was killed or a tuner has left it."""
+        if self.cache is None or node.is_training or not node.has_state or node.value is not None:
+            return
+        try:
+            node.value = value_of(self.cache.get(node.key))
+        except CacheMiss:
+            self.forget(node)
+        else:
+            self._states.save(node)
+
     def _answer(self, request: Request, error: str | None = None) -> None:
-        self._book.set_state(request, RequestState.ANSWERED)
+        self._book.set_state(
+            request, RequestState.ANSWERED if error is None else RequestState.FAILED
+        )
         value = request.node.value if error is None else None
         self._answers.append(Answer(request, value, error))
         if error is None:
@@ -367,13 +384,3 @@ class SearchPlan:
             if row.has_state:
                 known.add(row.key)
         return known
-
-
-def _cached_value(cache: StageCache, key: str) -> Any:
-    """A value that a plan can store, if the cache has one; `None` otherwise."""
-    try:
-        value = cache.get(key)
-        json.dumps(value)
-    except (CacheMiss, TypeError, ValueError):
-        return None
-    return value

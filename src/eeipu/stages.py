@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprint import Look, OwnCode, UnreadableError, code_of, versions_of
+from eeipu.fingerprint import Look, OwnCode, UnreadableError, versions_of
 from eeipu.space import Distribution
 
 __all__ = ["Stage", "look_again", "stage"]
@@ -207,7 +207,10 @@ class Stage:
 
     @cached_property
     def _code(self) -> OwnCode:
-        return code_of(self._callable)
+        return self._code_seen(Look(), None)
+
+    def _code_seen(self, look: Look, last: OwnCode | None) -> OwnCode:
+        return look.code_of(self._callable, last)
 
     def look(self, look: Look) -> None:
         """Have the fingerprint follow the values that the code uses: globals, closures, defaults.
@@ -225,14 +228,15 @@ class Stage:
             return
         last = self.known_code
         try:
-            found = look.code_of(self.function, last)
+            found = self._code_seen(look, last)
         except UnreadableError:
             if last is None or last.parts:
                 raise
             return
         if found is not last:
-            vars(self).update(_code=found, fingerprint=found.fingerprint)
-            vars(self).pop("versions", None)
+            vars(self).update(_code=found)
+            for follows in ("fingerprint", "versions"):
+                vars(self).pop(follows, None)
         if last is not None and found.fingerprint != last.fingerprint:
             _warn_of_change(self.name, found.changes_since(last))
 

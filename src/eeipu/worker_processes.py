@@ -7,15 +7,17 @@ waits for work is not told when whoever would send it was killed: it has to look
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 
 import cloudpickle
+import loky
 import psutil
+from loky.process_executor import ProcessPoolExecutor
 
 from eeipu.node_execution import Job, Work, WorkResult, run_works
 
@@ -55,17 +57,31 @@ class Runner:
         return is_same and self.pid in {each.pid for each in process.parents()}
 
 
-def worker_processes(workers: int, context: BaseContext | None = None) -> ProcessPoolExecutor:
+def worker_processes(workers: int) -> Executor:
     """Worker processes that end with this one, even before they were given anything.
+
+    They start clean, as loky's do: they inherit neither threads, which a forked process would wait
+    for in vain once torch has used them here, nor the use of a GPU, and do not run the script
+    again that starts them. The cores are shared out among them, unless the environment has
+    `OMP_NUM_THREADS`.
 
     Args:
         workers: How many.
-        context: How to start them, such as `multiprocessing.get_context("spawn")`, which GPUs
-            need; Python's default by default.
     """
-    return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=end_with, initargs=(Runner.here(),)
+    threads = max(1, loky.cpu_count() // workers)
+    pool: Executor = ProcessPoolExecutor(
+        workers,
+        initializer=_begin,
+        initargs=(Runner.here(),),
+        env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))},
     )
+    return pool
+
+
+def _begin(runner: Runner) -> None:
+    # A terminal sends Ctrl-C to all processes; the runner waits for the nodes that run.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(runner)
 
 
 def end_with(runner: Runner) -> None:

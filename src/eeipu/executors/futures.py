@@ -14,17 +14,27 @@ from eeipu.cache import StageCache
 from eeipu.clusters import Outcome, Report
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.execution import Clock
+from eeipu.iterative import IterativeStage
 from eeipu.keys import inputs_key
 from eeipu.node_execution import Job, WorkResult, run_works, work_of, works_above
 from eeipu.plan_nodes import PlanNode
 from eeipu.scheduling import Batch, Resources
-from eeipu.stages import Stage
+from eeipu.stages import Stage, look_again
 from eeipu.worker_processes import packed, run_elsewhere
 
 __all__ = ["FuturesCluster"]
 
 # Seconds between looks whether a batch has left a state in the cache that others wait for.
 POLL_S = 0.05
+
+# Whose training sets the random generators of its process, which has to be its own.
+ONE_THREAD = "eeipu.torch_training"
+
+# Why nodes are lost as long as no worker has given a result.
+NO_RESULT = (
+    "its worker, like all before it, died without a result (a script that starts workers by "
+    "spawn or forkserver is run again by them: start them under `if __name__ == '__main__':`)"
+)
 
 
 _Results = Future[list[WorkResult] | None]
@@ -49,17 +59,25 @@ class _Pool:
         self.executor = executor if isinstance(executor, Executor) else executor()
         self._job, self._name = job, ""
         self._packed: bytes | None = None
-        if isinstance(self.executor, ThreadPoolExecutor):
-            return
-        if job.cache.location is None:
+        self._codes: list[str] = []
+        self._is_local = isinstance(self.executor, ThreadPoolExecutor)
+        if not self._is_local and job.cache.location is None:
             raise ConfigurationError(
                 "workers in other processes cannot reach a cache in memory; give the plan and the "
                 "cluster a StageCache(directory)."
             )
-        for stage in job.stages.values():
-            stage.code  # noqa: B018 - kept for workers, where it may not be readable
-        self._packed = packed(job)
-        self._name = hashlib.sha256(self._packed).hexdigest()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the stages' code, and pack the job anew where it is not what workers have."""
+        stages = self._job.stages.values()
+        look_again(stages)
+        if self._is_local:
+            return
+        codes = [stage.code for stage in stages]  # kept for workers, where it may not be readable
+        if self._packed is None or codes != self._codes:
+            self._packed, self._codes = packed(self._job), codes
+            self._name = hashlib.sha256(self._packed).hexdigest()
 
     def send(self, task: _Task, *, with_job: bool = False) -> _Results:
         """Hand a batch over, with the job only where a process has asked for it."""
@@ -82,7 +100,7 @@ class _Pool:
     def close(self) -> None:
         """Shut down what was made here."""
         if self._renew is not None:
-            self.executor.shutdown(cancel_futures=True)
+            self.executor.shutdown()
 
 
 class FuturesCluster:
@@ -109,7 +127,9 @@ class FuturesCluster:
         clock: Seconds that only grow.
 
     Raises:
-        ConfigurationError: The cache is in memory, and workers are no threads.
+        ConfigurationError: The cache is in memory, and workers are no threads; or they are several
+            threads, and a stage is of `eeipu.torch_training`, whose random generators are the
+            process's own.
     """
 
     def __init__(
@@ -127,10 +147,13 @@ class FuturesCluster:
         self._cache = cache
         each = Resources(1.0, gpus)
         self._free = [each] * workers if isinstance(workers, int) else list(workers)
+        if len(self._free) > 1 and isinstance(self._pool.executor, ThreadPoolExecutor):
+            _check_threads(self._pool.executor, stages)
         self._whole = list(self._free)
         self._clock, self._began = clock, clock()
         self._tasks: dict[_Results, _Task] = {}
         self._suspects: set[PlanNode] = set()
+        self._has_results = False
 
     def __enter__(self) -> "FuturesCluster":
         return self
@@ -140,12 +163,17 @@ class FuturesCluster:
 
         What they leave in the cache is found by whoever runs the plan next.
         """
-        for task in self._tasks.values():
+        for future, task in self._tasks.items():
             self._cut(task)
+            future.cancel()
         self._pool.close()
         self._cache.discard(
             [task.cut for f, task in self._tasks.items() if task.is_cut and f.done()]
         )
+
+    def renew(self) -> None:
+        """See `Cluster`. Batches that are on their way have the code that was."""
+        self._pool.refresh()
 
     def now(self) -> float:
         """Seconds since the cluster was made."""
@@ -204,6 +232,23 @@ class FuturesCluster:
                 return reports
         return None
 
+    def drain(self) -> list[Report]:
+        """See `Cluster`. It waits for the nodes that run."""
+        reports: list[Report] = []
+        for future, task in list(self._tasks.items()):
+            self._cut(task)
+            if future.cancel():  # it waits in the executor's queue
+                reports += self._take_back(future)
+        while (ended := self.wait()) is not None:
+            reports += ended
+        return reports
+
+    def _take_back(self, future: _Results) -> list[Report]:
+        task = self._tasks.pop(future)
+        self._free[task.worker] = self._whole[task.worker]
+        self._cache.discard([task.cut])
+        return [Report(node, Outcome.STOPPED) for node in task.nodes]
+
     def _look(self, task: _Task) -> list[Report]:
         """Report the nodes of a running batch up to a state in the cache that others wait for.
 
@@ -249,8 +294,11 @@ class FuturesCluster:
             _suspect(task, self._tasks.values())
             self._pool.replace(task.executor)
             return self._lost(task)
+        if isinstance(error, KeyboardInterrupt):  # which a terminal sends to workers too
+            return self._lost(task)
         if error is not None:
             raise error  # not the user's stage, whose errors are data
+        self._has_results = True
         results = {result.key: result for result in future.result() or ()}
         return [_report(node, results.get(node.key)) for node in task.nodes]
 
@@ -268,9 +316,20 @@ class FuturesCluster:
         lost_s = max(0.0, self.now() - task.paid_until)
         return [
             *reports,
-            Report(first, outcome, lost_s),
+            Report(first, outcome, lost_s, error=None if self._has_results else NO_RESULT),
             *[Report(n, Outcome.STOPPED) for n in rest],
         ]
+
+
+def _check_threads(executor: ThreadPoolExecutor, stages: Iterable[Stage]) -> None:
+    """Threads would train with each other's random numbers."""
+    for stage in stages:
+        init = stage.training.init if isinstance(stage, IterativeStage) and stage.training else None
+        if executor._max_workers > 1 and getattr(init, "__module__", "") == ONE_THREAD:
+            raise ConfigurationError(
+                f"stage {stage.name!r} trains with torch, whose random generators all threads of a "
+                f"process share; use eeipu.worker_processes, or one thread."
+            )
 
 
 def _suspect(task: _Task, running: Iterable[_Task]) -> None:

@@ -98,6 +98,9 @@ class SimulatedCluster:
             self._set_free(worker, worker.free)
             self._await_failure(worker)
 
+    def renew(self) -> None:
+        """There is no code."""
+
     def now(self) -> float:
         """Virtual seconds."""
         return self._now
@@ -162,6 +165,19 @@ class SimulatedCluster:
                 return [self._end_node(what)]
             return self._fail(what) if what.is_up else self._repair(what)
         return None
+
+    def drain(self) -> list[Report]:
+        """Take everything back, at once."""
+        reports = []
+        for task in {id(each): each for each in self._tasks.values()}.values():
+            for place, node in enumerate(task.nodes):
+                self._left_s.pop(node.key, None)
+                cost_s = max(0.0, self._now - task.began) if place == 0 else 0.0
+                self.busy_s += cost_s
+                reports.append(Report(node, Outcome.STOPPED, cost_s))
+            self._end_task(task)
+        self._tasks.clear()
+        return reports
 
     def _begin(self, task: _Task, delay_s: float = 0.0) -> None:
         """Begin the first node of a task."""
