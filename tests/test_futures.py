@@ -543,3 +543,55 @@ def test_a_run_that_is_killed_goes_on_and_runs_nothing_finished_again(tmp_path):
     # that were cut off ran twice.
     assert len(set(stretches)) == 6
     assert len(stretches) == 8
+
+
+OWN_CLASS_SCRIPT = """
+import sys
+from eeipu import Float, StageCache
+from eeipu.algorithms import FullTraining
+from eeipu.executors.futures import FuturesCluster
+from eeipu.iterative import Training, iterative, stage_path
+from eeipu.keys import inputs_key
+from eeipu.plan_runner import StudyRun, run_studies
+from eeipu.scheduling import Scheduler
+from eeipu.search_plan import SearchPlan
+from eeipu.worker_processes import worker_processes
+
+class Net:
+    def __init__(self):
+        self.weight = 0.0
+
+def init(data):
+    return Net()
+
+def advance(net, start, stop, hyper_parameters):
+    assert type(net) is Net
+    net.weight += sum(hyper_parameters["lr"](step) for step in range(start, stop))
+    return net
+
+def evaluate(net):
+    return net.weight
+
+train = iterative(Training(init, advance, evaluate), {"lr": Float(0.0, 1.0)}, steps=2, name="train")
+cache = StageCache(sys.argv[1])
+upstream = inputs_key((1.0,))
+configs = [{"train.lr": 0.25}, {"train.lr": 0.5}]
+study = StudyRun("own", FullTraining(configs, 2),
+                 lambda config, step: stage_path([train], config, upstream, step))
+cluster = FuturesCluster(lambda: worker_processes(2), [train], (1.0,), cache, workers=2)
+with cluster, SearchPlan(cache=cache) as plan:
+    run_studies([study], Scheduler(plan), cluster)
+print(sorted(study.values.values()), study.errors)
+"""
+
+
+def test_a_script_s_own_classes_are_states_in_worker_processes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(OWN_CLASS_SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[0.5, 1.0] {}"

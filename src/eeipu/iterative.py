@@ -23,7 +23,7 @@ from eeipu.schedule_space import described, schedule_of, space_of, spaces_of
 from eeipu.space import Distribution, Params
 from eeipu.stages import Stage
 
-__all__ = ["IterativeStage", "Training", "iterative", "stage_path"]
+__all__ = ["IterativeStage", "Training", "functions_of", "iterative", "stage_path"]
 
 
 def _same(state: Any) -> Any:
@@ -66,6 +66,11 @@ class Training:
         return len(required) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
     @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """All five of them."""
+        return self.init, self.advance, self.evaluate, self.save, self.load
+
+    @property
     def fingerprint(self) -> str:
         """A digest of the code of all five functions.
 
@@ -83,8 +88,7 @@ class Training:
         Raises:
             PipelineError: One of them has no source, or holds what cannot be hashed.
         """
-        functions = (self.init, self.advance, self.evaluate, self.save, self.load)
-        codes = [look.code_of(function) for function in functions]
+        codes = [look.code_of(function) for function in self.functions]
         lines = "\n".join(code.fingerprint for code in codes)
         return OwnCode(
             hashlib.sha256(lines.encode()).hexdigest(),
@@ -120,6 +124,13 @@ class _TrainingStage(Stage):
     def fingerprint(self) -> str:
         """What stands for the stage's code in content keys."""
         return f"{self.code}{self.addition}"
+
+
+def functions_of(stage: Stage) -> tuple[Callable[..., Any], ...]:
+    """The user's functions that a stage calls."""
+    if isinstance(stage, _TrainingStage) and stage.training is not None:
+        return stage.training.functions
+    return () if stage.function is None else (stage.function,)
 
 
 @dataclass(frozen=True, eq=False)

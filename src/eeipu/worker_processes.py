@@ -15,11 +15,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import cloudpickle
-import loky
+import joblib
 import psutil
-from loky.process_executor import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
+from eeipu.iterative import functions_of
 from eeipu.node_execution import Job, Work, WorkResult, run_works
+from eeipu.parcels import adopt_classes
 
 __all__ = ["Runner", "end_with", "packed", "run_elsewhere", "worker_processes"]
 
@@ -68,7 +70,7 @@ def worker_processes(workers: int) -> Executor:
     Args:
         workers: How many.
     """
-    threads = max(1, loky.cpu_count() // workers)
+    threads = max(1, joblib.cpu_count() // workers)
     pool: Executor = ProcessPoolExecutor(
         workers,
         initializer=_begin,
@@ -136,5 +138,6 @@ def run_elsewhere(
     if name not in _jobs:
         return None
     mine, runner = cloudpickle.loads(_jobs[name])
+    adopt_classes(each for stage in mine.stages.values() for each in functions_of(stage))
     end_with(runner)
     return run_works(works, mine, upstream, above, cut)
