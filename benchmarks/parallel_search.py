@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Iterator
 
+import joblib
 import numpy as np
 import optuna
 import torch
@@ -32,7 +33,8 @@ from suggestion import history_of, pipeline_of
 
 import eeipu.sampler
 from eeipu import EEIPUSampler, Float, Pipeline, StageCache, Tuner, stage
-from eeipu.benchmarks.synthetic import PIPELINES, CoupledPipeline, SyntheticPipeline
+from eeipu.benchmarks.problem import Problem
+from eeipu.benchmarks.registry import load
 from eeipu.executors.simulated_pool import SimulatedPool
 
 WIDTHS = (1, 2, 4, 8)
@@ -66,7 +68,7 @@ def independent(pipeline: Pipeline, seed: int) -> Tuner:
 
 
 def gain(
-    problem: SyntheticPipeline | CoupledPipeline,
+    problem: Problem,
     warm_up: Tuner,
     seed: int,
     workers: int,
@@ -102,16 +104,25 @@ def best_within(study: optuna.Study, budget: float) -> float:
     return best
 
 
+def gains_of(name: str, seed: int, budget_factor: float, own: bool) -> list[float]:
+    """The gain of each width."""
+    logging.getLogger("eeipu").setLevel(logging.ERROR)  # processes start with the default
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore")
+    problem = load(name, "cpu", cost="declared", seed=seed)
+    warm_up = independent(problem.pipeline, seed)
+    return [gain(problem, warm_up, seed, width, budget_factor, own) for width in WIDTHS]
+
+
 def quality(options: argparse.Namespace) -> Iterator[Figure]:
     """Mean gains of each width, as shares of one worker's."""
     for own in (True, False) if options.both_warm_ups else (True,):
-        gains: dict[int, list[float]] = {width: [] for width in WIDTHS}
-        for name in PROBLEMS[: options.problems]:
-            for seed in range(options.seeds):
-                warm_up = independent(PIPELINES[name].pipeline, seed)
-                for width in WIDTHS:
-                    one = PIPELINES[name], warm_up, seed, width, options.budget_factor, own
-                    gains[width].append(gain(*one))
+        rows = joblib.Parallel(n_jobs=options.jobs)(
+            joblib.delayed(gains_of)(name, seed, options.budget_factor, own)
+            for seed in range(options.seeds)
+            for name in PROBLEMS[: options.problems]
+        )
+        gains = dict(zip(WIDTHS, zip(*rows, strict=True), strict=True))
         whose = "own" if own else "shared"
         runs = f"{options.problems} problems, {options.seeds} seeds, {whose} warm-up"
         alone = float(np.mean(gains[1]))
@@ -240,6 +251,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10, help="0: no figures of quality")
     parser.add_argument("--problems", type=int, default=2, choices=range(1, len(PROBLEMS) + 1))
     parser.add_argument("--budget-factor", type=float, default=3.0, help="times the warm-up's cost")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--both-warm-ups", action="store_true")
     parser.add_argument("--workers", type=int, default=WORKERS, help="of the figures of scale")
     parser.add_argument("--no-scale", dest="scale", action="store_false")
