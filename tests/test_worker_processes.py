@@ -97,7 +97,7 @@ def _command():
 
 @pytest.mark.parametrize(("own", "theirs"), [("3", "3"), (None, "4")])
 def test_worker_processes_share_the_cores(monkeypatch, own, theirs):
-    monkeypatch.setattr("loky.cpu_count", lambda: 9)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
