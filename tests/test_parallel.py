@@ -596,3 +596,42 @@ def test_a_configuration_that_was_being_chosen_when_a_run_failed_is_not_left_run
     while any(trial.state.name == "RUNNING" for trial in tuner.study.trials):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+TRAINING_SCRIPT = """
+import sys
+from pathlib import Path
+from eeipu import Float, Pipeline, Tuner
+from eeipu.iterative import Training, iterative
+
+class Net:
+    weight = 0.0
+
+def init(data):
+    Path(sys.argv[1], "init").open("a").write("x")
+    return Net()
+
+def advance(net, start, stop, hyper_parameters):
+    net.weight += sum(hyper_parameters["lr"](step) for step in range(start, stop))
+    return net
+
+def evaluate(net):
+    return net.weight
+
+
+train = iterative(Training(init, advance, evaluate), {"lr": 0.5}, steps=2, name="train")
+stages = train.segments({1: {}, 2: {"lr": Float(0.0, 1.0)}})
+tuner = Tuner(Pipeline(stages), budget=1e3, method="random", max_parallel=2, seed=0)
+study = tuner.run(1.0, max_trials=4, progress=False)
+print([trial.state.name for trial in study.trials].count("COMPLETE"))
+"""
+
+
+def test_states_of_a_script_s_own_classes_are_kept(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(TRAINING_SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["4"]
+    assert (tmp_path / "init").read_text() == "x"

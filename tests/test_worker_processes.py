@@ -139,7 +139,7 @@ def test_a_worker_watches_its_runner_and_no_interrupts(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *handler: handlers.append(handler))
     monkeypatch.setattr(worker_processes, "end_with", runners.append)
     runner = Runner.here()
-    worker_processes._begin(runner)
+    worker_processes.begin(runner)
     assert (handlers, runners) == ([(signal.SIGINT, signal.SIG_IGN)], [runner])
 
 

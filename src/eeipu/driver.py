@@ -103,7 +103,7 @@ class Driver:
             finally:
                 self._is_over = True
                 with ExitStack() as ends:  # each is cut, also where another's storage fails
-                    for path in self._paths:
+                    for path in reversed(self._paths):  # the first is cut first
                         ends.callback(self._cut, path)
                     if self._chosen is not None:  # and nobody has taken it
                         ends.callback(self._trials.interrupt, self._chosen)
@@ -215,10 +215,12 @@ class Driver:
 
     def _check_done(self) -> None:
         """Say so where calls are left that no worker can take."""
-        for path in self._ready:
+        if self._ready:
+            call = self._ready[0].next
             raise ConfigurationError(
-                f"no worker of the executor can run stage {path.next.stage.name!r}, which needs "
-                f"{_needs(path.next)}."
+                f"no worker of the executor can run stage {call.stage.name!r}, which needs "
+                f"{_needs(call)}; declare less with stage(num_cpus=..., num_gpus=...), or give an "
+                f"executor whose workers have as much."
             )
 
     # --- What has happened

@@ -16,10 +16,10 @@ import cloudpickle
 
 from eeipu.tensors import reduce_torch
 
-__all__ = ["adopt_classes", "dumps", "loads", "loads_apart", "segments"]
+__all__ = ["OUT_OF_BAND_BYTES", "adopt_classes", "dumps", "loads", "loads_apart", "segments"]
 
 # Below this, a segment of its own costs more than copying the bytes into the pickle.
-_OUT_OF_BAND_BYTES = 4096
+OUT_OF_BAND_BYTES = 4096
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -47,7 +47,7 @@ def segments(value: Any) -> list[bytes | pickle.PickleBuffer]:
     buffers: list[pickle.PickleBuffer] = []
 
     def collect(buffer: pickle.PickleBuffer) -> bool:
-        is_small = buffer.raw().nbytes < _OUT_OF_BAND_BYTES
+        is_small = buffer.raw().nbytes < OUT_OF_BAND_BYTES
         if not is_small:
             buffers.append(buffer)
         return is_small

@@ -16,12 +16,10 @@ import numpy as np
 from eeipu import safe_formats
 from eeipu.entries import Segment
 from eeipu.errors import CacheFormatError
+from eeipu.parcels import OUT_OF_BAND_BYTES
 from eeipu.tensors import reduce_torch
 
 __all__ = ["dumps", "loads"]
-
-# Below this, a segment of its own costs more than copying the bytes into the pickle.
-_OUT_OF_BAND_BYTES = 4096
 
 
 class _Pickler(pickle.Pickler):
@@ -33,7 +31,7 @@ class _Pickler(pickle.Pickler):
 
     def _collect(self, buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if raw.nbytes < _OUT_OF_BAND_BYTES:
+        if raw.nbytes < OUT_OF_BAND_BYTES:
             return True
         self.buffers.append(raw)
         return False

@@ -25,6 +25,7 @@ from eeipu.cache import StageCache
 from eeipu.content import reason
 from eeipu.errors import CacheMiss, PipelineError
 from eeipu.execution import Clock, StageCall, StageRun, call_patiently, keep_output, number_of
+from eeipu.iterative import functions_of
 from eeipu.stages import Stage
 
 __all__ = [
@@ -204,7 +205,7 @@ def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None, bool]:
     stages, cache, driver = parcels.loads(job)
     if driver == _this_process():  # a worker of Dask's may be a thread of the driver
         return {name: replace(s, timeout=None) for name, s in stages.items()}, cache, True
-    parcels.adopt_classes(stage.function for stage in stages.values())
+    parcels.adopt_classes(each for stage in stages.values() for each in functions_of(stage))
     return stages, cache, False
 
 

@@ -7,7 +7,6 @@ waits for work is not told when whoever would send it was killed: it has to look
 """
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor
 from eeipu.iterative import functions_of
 from eeipu.node_execution import Job, Work, WorkResult, run_works
 from eeipu.parcels import adopt_classes
+from eeipu.stage_tasks import leave_interrupts_to_driver
 
-__all__ = ["Runner", "end_with", "packed", "run_elsewhere", "worker_processes"]
+__all__ = ["Runner", "begin", "end_with", "packed", "run_elsewhere", "worker_processes"]
 
 # Seconds between looks whether the runner lives; a look takes microseconds.
 LOOK_S = 0.5
@@ -73,16 +73,20 @@ def worker_processes(workers: int) -> Executor:
     threads = max(1, joblib.cpu_count() // workers)
     pool: Executor = ProcessPoolExecutor(
         workers,
-        initializer=_begin,
+        initializer=begin,
         initargs=(Runner.here(),),
         env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))},
     )
     return pool
 
 
-def _begin(runner: Runner) -> None:
-    # A terminal sends Ctrl-C to all processes; the runner waits for the nodes that run.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def begin(runner: Runner) -> None:
+    """What a worker process does first: it leaves interrupts to its runner, and ends with it.
+
+    Args:
+        runner: Who has started it.
+    """
+    leave_interrupts_to_driver()
     end_with(runner)
 
 

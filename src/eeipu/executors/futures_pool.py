@@ -194,8 +194,8 @@ class FuturesPool:
         elif self._renew is None:
             raise EeipuError(
                 f"the executor broke under stage {running.task.call.stage.name!r}, and cannot be "
-                f"used any more: {error}. Give a function that makes one, "
-                f'executor=lambda: ProcessPoolExecutor(4), or executor="processes".'
+                f"used any more: {error}. Give executor='processes', or a function that makes "
+                f"one, such as executor=lambda: get_reusable_executor(4) with loky's."
             ) from error
         elif running.executor is self._executor:
             self._executor.shutdown(wait=False)

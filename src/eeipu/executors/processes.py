@@ -13,8 +13,7 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor
 from eeipu.errors import ConfigurationError
 from eeipu.executors.futures_pool import StageExecutor
 from eeipu.scheduling import Resources
-from eeipu.stage_tasks import leave_interrupts_to_driver
-from eeipu.worker_processes import Runner, end_with
+from eeipu.worker_processes import Runner, begin
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
 
@@ -119,7 +118,7 @@ class _Worker:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1,
-                initializer=_begin,
+                initializer=begin,
                 initargs=(Runner.here(),),
                 env={"CUDA_VISIBLE_DEVICES": self._devices},
             )
@@ -129,12 +128,6 @@ class _Worker:
         if self._pool is not None:
             self._pool.shutdown(kill_workers=kill)
             self._pool = None
-
-
-def _begin(runner: Runner) -> None:
-    """What a worker process does first."""
-    end_with(runner)
-    leave_interrupts_to_driver()
 
 
 def gpu_shares(devices: Sequence[str], num_gpus: float) -> list[tuple[str, float]]:
