@@ -70,6 +70,53 @@ def test_means_are_over_seeds_and_compared_with_the_reference():
     assert (eeipu.optimiser_s, eeipu.suggestion_s) == (2.25, 0.5)
 
 
+def test_the_lead_is_over_the_reference_with_the_same_seed():
+    rows = summaries(
+        [
+            *(result([0.0, v], seed=seed) for seed, v in enumerate((1.0, 2.0, 4.0))),
+            *(
+                result([0.0, v], seed=seed, contender="eeipu")
+                for seed, v in enumerate((3.0, 2.0, 3.0, 9.0))
+            ),
+        ],
+        against="ei",
+    )
+    ei, eeipu = rows
+    assert (ei.lead, ei.lead_half_width, ei.won) == (0.0, 0.0, 0.5)
+    # 2, 0 and -1: won, drawn and lost. The fourth seed has no counterpart.
+    assert (eeipu.lead, eeipu.won) == (pytest.approx(1 / 3), 0.5)
+    assert eeipu.lead_half_width == pytest.approx(half_width([2.0, 0.0, -1.0]))
+
+
+def test_over_all_problems_the_lead_is_in_shares_of_what_was_possible():
+    rows = summaries(
+        [
+            result([0.0, 1.0], optimum=2.0),
+            result([0.0, 2.0], optimum=2.0, contender="carbo"),
+            result([0.0, 1.0], optimum=4.0, problem="noisy"),
+            result([0.0, 2.0], optimum=4.0, problem="noisy", contender="carbo"),
+            result([0.0, 1.0], optimum=4.0, problem="noisy", contender="eips"),
+        ],
+        against="ei",
+    )
+    carbo, eips = rows[-2:]
+    assert (carbo.lead, carbo.won) == (0.375, 1.0)
+    assert (eips.lead, eips.won) == (0.0, 0.5)
+
+
+def test_where_an_optimum_is_unknown_the_lead_over_all_problems_is_how_often_it_won():
+    rows = summaries(
+        [
+            result([0.0, 1.0], optimum=2.0),
+            result([0.0, 2.0], optimum=2.0, contender="carbo"),
+            result([0.0, 1.0], problem="noisy"),
+            result([0.0, 0.5], problem="noisy", contender="carbo"),
+        ],
+        against="ei",
+    )
+    assert (rows[-1].lead, rows[-1].won) == (None, 0.5)
+
+
 def test_over_all_problems_shares_and_ratios_are_averaged():
     rows = summaries(
         [
@@ -90,7 +137,7 @@ def test_over_all_problems_shares_and_ratios_are_averaged():
 
 def test_without_a_reference_or_an_optimum_nothing_is_compared():
     (row,) = summaries([result([0.0, 1.0])])
-    assert (row.more_candidates, row.share, row.missed) == (None, None, None)
+    assert (row.more_candidates, row.lead, row.share, row.missed) == (None, None, None, None)
     assert row.candidates_half_width is None
     rows = summaries([result([0.0, 1.0]), result([0.0, 1.0], problem="noisy")], against="carbo")
     assert (rows[-1].problem, rows[-1].more_improvement) == (ALL, None)

@@ -65,6 +65,24 @@ def test_tables_of_some_problems(out):
     assert {row["problem"] for row in rows} == {"noisy"}
 
 
+def test_tables_of_some_contenders_in_their_order(out):
+    methods = ("--methods", "random+cache,random")
+    rows = rows_of(invoke("table", "noisy", *methods, "--out", str(out), "--json"))
+    assert [row["method"] for row in rows] == ["random+cache", "random"]
+    rows = rows_of(invoke("table", "noisy", "--methods", "random", "--out", str(out), "--json"))
+    assert [row["method"] for row in rows] == ["random"]
+
+
+def test_tables_in_markdown_name_a_problem_once(out):
+    arguments = ("--methods", "random,random+cache", "--out", str(out), "--markdown")
+    lines = invoke("table", SMALL, *arguments).stdout.splitlines()
+    assert len({line.count("|") for line in lines[2:]}) == 1
+    assert [line.split("|")[1:3] for line in lines[4:]] == [
+        [f" {SMALL}, smoke, declared cost, n_initial=2 ", " random "],
+        ["  ", " random+cache "],
+    ]
+
+
 def test_tables_of_stage_costs(out):
     rows = rows_of(invoke("table", SMALL, "--out", str(out), "--stages", "--json"))
     assert len(rows) == 6
@@ -91,6 +109,7 @@ def said(monkeypatch, capsys, *arguments):
         (("run", "rastrigin"), "'rastrigin' is no problem"),
         (("run", SMALL, "--methods", "ei+x"), "ei+x"),
         (("table", "stacking"), "no results of ['stacking']"),
+        (("table", "--methods", "ei"), "no results of any problem in"),
     ],
 )
 def test_expected_errors_are_a_line(out, monkeypatch, capsys, arguments, message):

@@ -1,47 +1,31 @@
 """The benchmarks' command line: `python -m eeipu.benchmarks`."""
 
-import json
 import sys
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from eeipu.benchmarks.campaign import run_all
 from eeipu.benchmarks.figures import draw
 from eeipu.benchmarks.files import Result, read, read_all
 from eeipu.benchmarks.options import Options
+from eeipu.benchmarks.printing import Style, print_stages, print_summaries
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, named
-from eeipu.benchmarks.tables import StageCost, Summary, stage_costs, summaries
+from eeipu.benchmarks.tables import stage_costs, summaries
 from eeipu.errors import ConfigurationError, EeipuError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(help="Compare methods on benchmark problems.", add_completion=False)
 
-# Wide enough for every column; a terminal folds what is wider, and files keep it.
-WIDTH = 170
-
-FIGURES = (
-    "runs",
-    "candidates",
-    "more",
-    "improvement",
-    "more",
-    "share of possible",
-    "1 - share, geom.",
-    "suggestions",
-    "each",
-)
-
 Out = Annotated[Path, typer.Option(file_okay=False, help="Directory of the results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a row.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")]
 Against = Annotated[str, typer.Option(help="The contender that others are compared with.")]
+Only = Annotated[str | None, typer.Option(help="These alone, comma-separated, in this order.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Names of problems or groups of them.")]
 
 
@@ -90,7 +74,7 @@ def run(
     again, so that a comparison that was stopped goes on.
     """
     chosen = named(problems or ["synthetic"])
-    contenders = [text.strip() for text in methods.split(",")]
+    contenders = _split(methods)
     all_options = [
         Options(
             problem,
@@ -117,115 +101,64 @@ def run(
 
     run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
     results = [read(options.path(out)) for options in all_options]
-    _print(summaries(results, against=against), as_json=as_json, against=against)
+    style: Style = "json" if as_json else "terminal"
+    print_summaries(summaries(results, against=against), style, against=against)
 
 
 @app.command()
 def table(
     problems: Names = None,
+    methods: Only = None,
     out: Out = Path("results"),
     against: Against = "ei",
     stages: Annotated[bool, typer.Option(help="What each stage cost, instead.")] = False,
     as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
-    results = _results(problems, out)
+    results = _results(problems, methods, out)
+    style: Style = "json" if as_json else "markdown" if as_markdown else "terminal"
     if stages:
-        _print_stages(stage_costs(results), as_json=as_json)
+        print_stages(stage_costs(results), style)
     else:
-        _print(summaries(results, against=against), as_json=as_json, against=against)
+        print_summaries(summaries(results, against=against), style, against=against)
 
 
 @app.command()
 def plot(
     problems: Names = None,
+    methods: Only = None,
     out: Out = Path("results"),
     figures: Annotated[
         Path | None, typer.Option(file_okay=False, help="Default: 'figures' in the results.")
     ] = None,
 ) -> None:
     """Draw results: curves over budget and iterations, cost a stage, the optimiser's time."""
-    for path in draw(_results(problems, out), figures or out / "figures"):
+    for path in draw(_results(problems, methods, out), figures or out / "figures"):
         typer.echo(path)
 
 
-def _results(problems: list[str] | None, out: Path) -> list[Result]:
-    results = read_all(out)
-    if not problems:
-        return results
-    chosen = [result for result in results if result.options.problem in named(problems)]
-    if not chosen:
-        raise ConfigurationError(f"there are no results of {problems} in {str(out)!r}.")
-    return chosen
-
-
-def _print(rows: list[Summary], *, as_json: bool, against: str) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    shown = Table(title=f"means over seeds with 95 % intervals; 'more' than {against}")
-    for heading in ("problem", "method"):
-        shown.add_column(heading, overflow="fold")
-    for heading in FIGURES:
-        shown.add_column(heading, justify="right", no_wrap=True)
-    before = None
-    for row in rows:
-        is_new = row.setting != before
-        before = row.setting
-        if is_new:
-            shown.add_section()
-        shown.add_row(
-            (row.setting or row.problem) if is_new else "",
-            row.method,
-            str(row.runs),
-            _interval(row.candidates, row.candidates_half_width, ".1f"),
-            _percent(row.more_candidates),
-            _interval(row.improvement, row.improvement_half_width, ".4g"),
-            _percent(row.more_improvement),
-            _interval(row.share, row.share_half_width, ".3f"),
-            "" if row.missed is None else f"{row.missed:.3f}",
-            f"{row.optimiser_s:.1f} s",
-            f"{row.suggestion_s:.2f} s",
+def _results(problems: list[str] | None, methods: str | None, out: Path) -> list[Result]:
+    chosen = named(problems) if problems else None
+    contenders = _split(methods) if methods else None
+    found = [
+        result
+        for result in read_all(out)
+        if (chosen is None or result.options.problem in chosen)
+        and (contenders is None or result.options.contender in contenders)
+    ]
+    if not found:
+        raise ConfigurationError(
+            f"there are no results of {problems or 'any problem'} in {str(out)!r}"
+            + (f" by {contenders}." if contenders else ".")
         )
-    Console(width=WIDTH).print(shown)
+    if contenders is not None:
+        found.sort(key=lambda result: contenders.index(result.options.contender))
+    return found
 
 
-def _print_stages(rows: list[StageCost], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    shown = Table(title="what each stage cost a run, in means over seeds")
-    for heading in ("problem", "method", "stage"):
-        shown.add_column(heading, overflow="fold")
-    for heading in ("spent", "share", "executed", "reused", "each"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        shown.add_row(
-            row.setting,
-            row.method,
-            row.stage,
-            f"{row.spent:.4g}",
-            f"{row.share:.0%}",
-            f"{row.executed:.1f}",
-            f"{row.reused:.1f}",
-            "" if row.each is None else f"{row.each:.3g}",
-        )
-    Console(width=WIDTH).print(shown)
-
-
-def _print_json(rows: list[Summary] | list[StageCost]) -> None:
-    for row in rows:
-        typer.echo(json.dumps(asdict(row)))
-
-
-def _interval(mean: float | None, half_width: float | None, spec: str) -> str:
-    if mean is None:
-        return ""
-    return f"{mean:{spec}}" if half_width is None else f"{mean:{spec}} ± {half_width:{spec}}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:+.0%}"
+def _split(methods: str) -> list[str]:
+    return [text.strip() for text in methods.split(",")]
 
 
 def main() -> None:

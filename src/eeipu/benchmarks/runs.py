@@ -22,6 +22,7 @@ from eeipu.benchmarks.machine import hardware, versions
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY, load
+from eeipu.benchmarks.sharing import sharing
 from eeipu.cache import StageCache
 from eeipu.errors import PipelineError
 from eeipu.history import is_interrupted
@@ -34,6 +35,10 @@ BUDGET_FACTOR = 3.0
 
 # More than any warm-up costs.
 ENDLESS = 1e12
+
+# What runs share, in a directory among the results; more than a comparison of all methods makes.
+SHARED = "shared"
+SHARED_BYTES = 16e9
 
 
 def run_to_file(options: Options, out: Path, *, threads: int = 1, again: bool = False) -> Path:
@@ -69,7 +74,7 @@ def prepare(options: Options, out: Path, *, threads: int = 1) -> None:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with threadpool_limits(threads):
-        _terms(options, _problem(options), _chooses(options), out)
+        _terms(options, _problem(options, out), _chooses(options), out)
 
 
 def run(options: Options, unfinished: Path | None = None, out: Path | None = None) -> Result:
@@ -78,7 +83,8 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
     Args:
         options: What to run.
         unfinished: A directory for what an interrupted run goes on from; `None`: memory.
-        out: Where what the warm-up cost is kept for other contenders; `None`: nowhere.
+        out: Where what other contenders can use is kept: what the warm-up cost and, where costs
+            are declared, stage outputs; `None`: nowhere.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed; a long run goes on when it is called again.
@@ -88,7 +94,7 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     began = time.perf_counter()
     contender = Contender.parse(options.contender)
-    problem = _problem(options)
+    problem = _problem(options, out)
     n_initial = options.n_initial or problem.n_initial
     chooses = _chooses(options)
     budget, start = _terms(options, problem, chooses, out)
@@ -119,14 +125,17 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
     )
 
 
-def _problem(options: Options) -> Problem:
-    return load(
+def _problem(options: Options, out: Path | None) -> Problem:
+    problem = load(
         options.problem,
         options.preset,
         cost=options.cost,
         seed=options.seed,
         data=options.data,
     )
+    if out is None or options.cost == "measured":
+        return problem
+    return sharing(problem, StageCache(out / SHARED, max_bytes=SHARED_BYTES, durable=False))
 
 
 def _chooses(options: Options) -> bool:

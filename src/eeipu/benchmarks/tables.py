@@ -40,6 +40,10 @@ class Summary:
         more_candidates: The reference's candidates and a share of them so large; 1 is twice as
             many. For all problems the mean over these.
         more_improvement: Likewise; `None` where the reference does not improve.
+        lead: How much more it improves than the reference's run with the same seed. For all
+            problems, in shares of the possible improvement.
+        lead_half_width: Of its interval.
+        won: How many of these pairs it won, of 1; a tie counts a half.
         share: The improvement as a share of the possible one, where the optimum is known.
         share_half_width: Of its interval.
         missed: Geometric mean of `1 - share`, which tells apart those that come close.
@@ -57,6 +61,9 @@ class Summary:
     improvement_half_width: float | None
     more_candidates: float | None
     more_improvement: float | None
+    lead: float | None
+    lead_half_width: float | None
+    won: float | None
     share: float | None
     share_half_width: float | None
     missed: float | None
@@ -125,7 +132,7 @@ def summaries(results: Iterable[Result], *, against: str | None = None) -> list[
     methods = dict.fromkeys(row.method for row in rows)
     if len(grouped) > 1:
         rows += [
-            _over_all(method, [row for row in rows if row.method == method], grouped)
+            _over_all(method, against, [row for row in rows if row.method == method], grouped)
             for method in methods
         ]
     return rows
@@ -136,7 +143,6 @@ def _summary(
 ) -> Summary:
     candidates = [float(run.candidates) for run in runs]
     improvements = [run.improvement for run in runs]
-    share, share_half_width, missed = _shares(runs)
     return Summary(
         runs[0].options.problem,
         title,
@@ -148,19 +154,25 @@ def _summary(
         half_width(improvements),
         _more(candidates, [float(run.candidates) for run in reference]),
         _more(improvements, [run.improvement for run in reference]),
-        share,
-        share_half_width,
-        missed,
+        *_lead([(one.improvement, other.improvement) for one, other in _pairs(runs, reference)]),
+        *_shares(runs),
         *_overhead(runs),
     )
 
 
 def _over_all(
-    method: str, rows: Sequence[Summary], grouped: Mapping[str, Mapping[str, Sequence[Result]]]
+    method: str,
+    against: str | None,
+    rows: Sequence[Summary],
+    grouped: Mapping[str, Mapping[str, Sequence[Result]]],
 ) -> Summary:
     runs = [run for contenders in grouped.values() for run in contenders.get(method, [])]
     candidates = [float(run.candidates) for run in runs]
-    share, share_half_width, missed = _shares(runs)
+    pairs = [
+        pair
+        for contenders in grouped.values()
+        for pair in _pairs(contenders.get(method, []), contenders.get(against or "", []))
+    ]
     return Summary(
         ALL,
         "",
@@ -172,11 +184,40 @@ def _over_all(
         None,
         _mean([row.more_candidates for row in rows]),
         _mean([row.more_improvement for row in rows]),
-        share,
-        share_half_width,
-        missed,
+        *_lead_in_shares(pairs),
+        *_shares(runs),
         *_overhead(runs),
     )
+
+
+def _pairs(runs: Sequence[Result], reference: Sequence[Result]) -> list[tuple[Result, Result]]:
+    """Runs and those of the reference with the same seeds."""
+    by_seed = {run.options.seed: run for run in reference}
+    return [(run, by_seed[run.options.seed]) for run in runs if run.options.seed in by_seed]
+
+
+def _lead(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None, float | None]:
+    """The mean difference, half the width of its interval, and how often it is positive."""
+    if not pairs:
+        return None, None, None
+    differences = np.subtract(*np.transpose(pairs))
+    won = float(np.mean(np.sign(differences)) + 1.0) / 2.0
+    return float(differences.mean()), half_width(differences.tolist()), won
+
+
+def _lead_in_shares(
+    pairs: Sequence[tuple[Result, Result]],
+) -> tuple[float | None, float | None, float | None]:
+    """The same of the possible improvement; where some optimum is unknown, how often alone."""
+    *_, won = _lead([(one.improvement, other.improvement) for one, other in pairs])
+    shares = [
+        (one.share, other.share)
+        for one, other in pairs
+        if one.share is not None and other.share is not None
+    ]
+    if len(shares) < len(pairs):
+        return None, None, won
+    return *_lead(shares)[:2], won
 
 
 def _shares(runs: Sequence[Result]) -> tuple[float | None, float | None, float | None]:

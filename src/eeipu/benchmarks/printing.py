@@ -1,0 +1,135 @@
+"""Tables on the terminal, in Markdown, or as JSON for other programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from eeipu.benchmarks.tables import StageCost, Summary
+
+__all__ = ["Style", "print_stages", "print_summaries"]
+
+Style = Literal["terminal", "markdown", "json"]
+
+# Wide enough for every column; a terminal folds what is wider, and files keep it.
+WIDTH = 190
+
+SUMMARY = (
+    "runs",
+    "candidates",
+    "more",
+    "improvement",
+    "more",
+    "lead",
+    "won",
+    "share of possible",
+    "1 - share, geom.",
+    "suggestions",
+    "each",
+)
+STAGE = ("spent", "share", "executed", "reused", "each")
+
+Row = tuple[str, ...]
+
+
+def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> None:
+    """Print what contenders reached.
+
+    Args:
+        rows: A row each.
+        style: How.
+        against: The contender that the others are compared with.
+    """
+    if style == "json":
+        _print_json(rows)
+        return
+    title = f"means over seeds with 95 % intervals; more, lead and won against {against}"
+    cells = [
+        (
+            row.setting or row.problem,
+            row.method,
+            str(row.runs),
+            _interval(row.candidates, row.candidates_half_width, ".1f"),
+            _percent(row.more_candidates, "+.0%"),
+            _interval(row.improvement, row.improvement_half_width, ".4g"),
+            _percent(row.more_improvement, "+.0%"),
+            _interval(row.lead, row.lead_half_width, "+.3g"),
+            _percent(row.won, ".0%"),
+            _interval(row.share, row.share_half_width, ".3f"),
+            "" if row.missed is None else f"{row.missed:.3f}",
+            f"{row.optimiser_s:.1f} s",
+            f"{row.suggestion_s:.2f} s",
+        )
+        for row in rows
+    ]
+    _print(title, ("problem", "method"), SUMMARY, cells, style)
+
+
+def print_stages(rows: Sequence[StageCost], style: Style) -> None:
+    """Print what stages cost, a row each."""
+    if style == "json":
+        _print_json(rows)
+        return
+    cells = [
+        (
+            row.setting,
+            row.method,
+            row.stage,
+            f"{row.spent:.4g}",
+            f"{row.share:.0%}",
+            f"{row.executed:.1f}",
+            f"{row.reused:.1f}",
+            "" if row.each is None else f"{row.each:.3g}",
+        )
+        for row in rows
+    ]
+    title = "what each stage cost a run, in means over seeds"
+    _print(title, ("problem", "method", "stage"), STAGE, cells, style)
+
+
+def _print_json(rows: Sequence[Summary | StageCost]) -> None:
+    for row in rows:
+        typer.echo(json.dumps(asdict(row)))
+
+
+def _print(title: str, names: Row, figures: Row, cells: Sequence[Row], style: Style) -> None:
+    """A table whose first column, the problem, is told once."""
+    above = ["", *(row[0] for row in cells)]
+    cells = [
+        ("" if row[0] == last else row[0], *row[1:])
+        for row, last in zip(cells, above, strict=False)
+    ]
+    if style == "markdown":
+        _print_markdown(title, names, figures, cells)
+        return
+    shown = Table(title=title)
+    for heading in names:
+        shown.add_column(heading, overflow="fold")
+    for heading in figures:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in cells:
+        if row[0]:
+            shown.add_section()
+        shown.add_row(*row)
+    Console(width=WIDTH).print(shown)
+
+
+def _print_markdown(title: str, names: Row, figures: Row, cells: Sequence[Row]) -> None:
+    rules = ("---",) * len(names) + ("---:",) * len(figures)
+    lines = ["| " + " | ".join(row) + " |" for row in ((*names, *figures), rules, *cells)]
+    typer.echo(f"{title[0].upper()}{title[1:]}.\n\n" + "\n".join(lines))
+
+
+def _interval(mean: float | None, half_width: float | None, spec: str) -> str:
+    if mean is None:
+        return ""
+    width = "" if half_width is None else f" ± {half_width:{spec.removeprefix('+')}}"
+    return f"{mean:{spec}}{width}"
+
+
+def _percent(share: float | None, spec: str) -> str:
+    return "" if share is None else f"{share:{spec}}"
