@@ -7,7 +7,7 @@ import pytest
 from benchmark_toys import result
 from matplotlib.image import imread
 
-from eeipu.benchmarks.curves import over_budget, over_iterations, suggestion_seconds
+from eeipu.benchmarks.curves import over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.figures import draw
 from eeipu.benchmarks.tables import ALL, half_width, stage_costs, summaries
 
@@ -214,3 +214,24 @@ def test_four_pictures_for_every_setting(tmp_path):
     for path in paths:
         picture = imread(path)
         assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 8
+
+
+def test_two_pictures_of_all_settings_whose_optimum_is_known(tmp_path):
+    results = [
+        result([0.0, 1.0], problem=problem, contender=contender, optimum=optimum)
+        for problem, optimum in (("toy", 2.0), ("noisy", 4.0), ("real", None))
+        for contender in ("ei", "carbo")
+    ]
+    results.append(result([0.0, 1.0], contender="only-here", optimum=2.0))
+    paths = draw(results, tmp_path)
+    assert len(paths) == 3 * 4 + 2
+    assert [path.name for path in paths[-2:]] == [
+        "all-problems-shares.png",
+        "all-problems-shares-over-iterations.png",
+    ]
+
+
+def test_courses_in_shares_of_what_was_possible():
+    runs = [result([0.0, 1.0, 2.0], optimum=4.0), result([0.0, 0.0, 2.0], optimum=2.0)]
+    curve = over_iterations(runs, shares)
+    assert curve.mean.tolist() == [0.0, 0.125, 0.75]

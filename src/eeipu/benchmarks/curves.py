@@ -4,7 +4,7 @@ Notation:
     s: seeds; g: points of a grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from eeipu.benchmarks.files import Result
 from eeipu.benchmarks.tables import half_width
 
-__all__ = ["Curve", "over_budget", "over_iterations", "suggestion_seconds"]
+__all__ = ["Curve", "over_budget", "over_iterations", "shares", "suggestion_seconds"]
 
 Array = NDArray[np.float64]
+
+Course = Callable[[Result], Sequence[float]]
+"""What a run had reached after each trial."""
 
 # Fine enough for a figure.
 GRID = 200
@@ -36,7 +39,18 @@ class Curve:
     half_width: Array
 
 
-def over_budget(runs: Sequence[Result]) -> Curve:
+def improvements(run: Result) -> Sequence[float]:
+    """A run's course in the unit of its objective."""
+    return run.improvements
+
+
+def shares(run: Result) -> Sequence[float]:
+    """A run's course in shares of the possible improvement, which must be known."""
+    assert run.shares is not None
+    return run.shares
+
+
+def over_budget(runs: Sequence[Result], course: Course = improvements) -> Curve:
     """Improvement over the share of the budget that was spent, from the first trial's end on.
 
     A trial's value counts from when it was paid for; the last one, which is finished even where
@@ -47,15 +61,15 @@ def over_budget(runs: Sequence[Result]) -> Curve:
     for run in runs:
         spent = np.array([trial["spent"] for trial in run.trials]) / run.problem["budget"]
         place = np.searchsorted(np.minimum(spent, 1.0), grid, side="right") - 1
-        course = np.array(run.improvements)
-        values.append(np.where(place >= 0, course[np.maximum(place, 0)], np.nan))
+        reached = np.array(course(run))
+        values.append(np.where(place >= 0, reached[np.maximum(place, 0)], np.nan))
     return _curve(grid, np.array(values))
 
 
-def over_iterations(runs: Sequence[Result]) -> Curve:
+def over_iterations(runs: Sequence[Result], course: Course = improvements) -> Curve:
     """Improvement over the number of trials, as far as all runs have come."""
     length = min(len(run.trials) for run in runs)
-    values = np.array([run.improvements[:length] for run in runs])
+    values = np.array([course(run)[:length] for run in runs])
     return _curve(np.arange(1.0, length + 1.0), values)
 
 

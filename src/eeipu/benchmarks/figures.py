@@ -5,14 +5,15 @@ They read nothing but the results, and need no display.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eeipu.benchmarks.curves import Curve, over_budget, over_iterations, suggestion_seconds
+from eeipu.benchmarks.curves import Curve, over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.files import Result
-from eeipu.benchmarks.tables import by_setting, stage_costs
+from eeipu.benchmarks.tables import ALL, by_setting, stage_costs
 from eeipu.plots import COLOURS, DASHES, new_axes
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ BAND_OPACITY = 0.12
 
 DOTS_PER_INCH = 150
 
+# Of the best curve's height, for its interval.
+HEADROOM = 1.25
+
 
 def draw(results: Iterable[Result], folder: Path) -> list[Path]:
-    """Draw four pictures for every setting.
+    """Draw four pictures for every setting, and two for all where their optima are known.
 
     Args:
         results: The runs.
@@ -42,16 +46,36 @@ def draw(results: Iterable[Result], folder: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for title, contenders in by_setting(results).items():
-        for kind, draw_one in _KINDS.items():
-            ax = new_axes()
-            draw_one(contenders, ax)
-            ax.set_title(title, fontsize="medium")
-            path = folder / f"{_file_name(title)}-{kind}.png"
-            ax.get_figure().savefig(path, dpi=DOTS_PER_INCH)  # type: ignore[union-attr]
-            paths.append(path)
+    settings = by_setting(results)
+    paths = [
+        _draw(folder, title, kind, contenders)
+        for title, contenders in settings.items()
+        for kind in _KINDS
+    ]
+    together = _together(settings.values())
+    if len(settings) > 1 and together:
+        paths += [_draw(folder, ALL, kind, together) for kind in _KINDS_FOR_ALL]
     return paths
+
+
+def _together(settings: Iterable[Contenders]) -> Contenders:
+    """Contenders' runs in all settings; those that ran in all with known optima alone."""
+    known = [
+        each
+        for each in settings
+        if all(run.shares is not None for runs in each.values() for run in runs)
+    ]
+    methods = [m for m in known[0] if all(m in each for each in known)] if known else []
+    return {method: [run for each in known for run in each[method]] for method in methods}
+
+
+def _draw(folder: Path, title: str, kind: str, contenders: Contenders) -> Path:
+    ax = new_axes()
+    (_KINDS | _KINDS_FOR_ALL)[kind](contenders, ax)
+    ax.set_title(title, fontsize="medium")
+    path = folder / f"{_file_name(title)}-{kind}.png"
+    ax.get_figure().savefig(path, dpi=DOTS_PER_INCH)  # type: ignore[union-attr]
+    return path
 
 
 def _file_name(title: str) -> str:
@@ -60,14 +84,32 @@ def _file_name(title: str) -> str:
 
 def _draw_budget(contenders: Contenders, ax: "Axes") -> None:
     _draw_curves(contenders, over_budget, ax)
-    ax.set_xlabel("share of the budget spent")
-    ax.set_ylabel("improvement since warm-up")
+    _label_improvement(ax, "share of the budget spent", "improvement since warm-up")
 
 
 def _draw_iterations(contenders: Contenders, ax: "Axes") -> None:
     _draw_curves(contenders, over_iterations, ax)
-    ax.set_xlabel("trials")
-    ax.set_ylabel("improvement since warm-up")
+    _label_improvement(ax, "trials", "improvement since warm-up")
+
+
+def _draw_shares(contenders: Contenders, ax: "Axes") -> None:
+    _draw_curves(contenders, partial(over_budget, course=shares), ax)
+    _label_improvement(ax, "share of the budget spent", "share of the possible improvement")
+
+
+def _draw_shares_over_iterations(contenders: Contenders, ax: "Axes") -> None:
+    _draw_curves(contenders, partial(over_iterations, course=shares), ax)
+    _label_improvement(ax, "trials", "share of the possible improvement")
+
+
+def _label_improvement(ax: "Axes", x: str, y: str) -> None:
+    """Label the axes, and leave out how far below the first trials were, beside which all pales."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ends = [float(np.asarray(line.get_ydata())[-1]) for line in ax.get_lines()]
+    least, largest = min(0.0, *ends), max(ends)
+    if largest > least:
+        ax.set_ylim(least, least + HEADROOM * (largest - least))
 
 
 def _draw_overhead(contenders: Contenders, ax: "Axes") -> None:
@@ -85,7 +127,10 @@ def _draw_curves(
         dash = DASHES[index // len(COLOURS) % len(DASHES)]
         ax.plot(curve.x, curve.mean, color=colour, linestyle=dash, linewidth=1.8, label=method)
         low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
-        ax.fill_between(curve.x, low, high, color=colour, alpha=BAND_OPACITY, linewidth=0)
+        shown = curve.mean >= 0.0  # before, bands would be all that is seen
+        ax.fill_between(
+            curve.x, low, high, where=shown, color=colour, alpha=BAND_OPACITY, linewidth=0
+        )
     ax.grid(color="#DDDDDD", linewidth=0.8)
     _finish(ax)
 
@@ -117,4 +162,8 @@ _KINDS: dict[str, Callable[[Contenders, "Axes"], None]] = {
     "iterations": _draw_iterations,
     "stages": _draw_stages,
     "overhead": _draw_overhead,
+}
+_KINDS_FOR_ALL: dict[str, Callable[[Contenders, "Axes"], None]] = {
+    "shares": _draw_shares,
+    "shares-over-iterations": _draw_shares_over_iterations,
 }

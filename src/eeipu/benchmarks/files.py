@@ -77,13 +77,18 @@ class Result:
         return self.improvements[-1]
 
     @property
-    def share(self) -> float | None:
-        """The improvement as a share of the possible one, where the optimum is known."""
+    def shares(self) -> tuple[float, ...] | None:
+        """After each trial: the improvement as a share of the possible one; `None`: unknown."""
         optimum = self.problem["optimum"]
         if optimum is None:
             return None
         possible = self.sign * (optimum - self.start)
-        return self.improvement / possible if possible > 0 else 1.0
+        return tuple(each / possible if possible > 0 else 1.0 for each in self.improvements)
+
+    @property
+    def share(self) -> float | None:
+        """The improvement as a share of the possible one, where the optimum is known."""
+        return None if self.shares is None else self.shares[-1]
 
     @property
     def optimiser_s(self) -> float:
