@@ -337,6 +337,23 @@ def test_a_campaign_looks_at_all_contenders_first(tmp_path):
     assert not CALLS
 
 
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
+    broken = Entry("toys", "benchmark_toys:broken", "", ("measured", "declared"))
+    monkeypatch.setitem(REGISTRY, "broken", broken)
+    with pytest.raises(PipelineError, match=r"(?s)1 of 2 runs failed.*broken on purpose"):
+        run_all([options(problem="broken"), options()], tmp_path)
+    assert len(read_all(tmp_path)) == 1
+
+
+def test_a_run_that_breaks_shows_where(tmp_path, monkeypatch):
+    def fall(*_, **__):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(runs, "load", fall)
+    with pytest.raises(PipelineError, match=r"(?s)1 of 1 runs failed.*in fall.*a bug"):
+        run_all([options()], tmp_path)
+
+
 @pytest.mark.slow
 def test_runs_in_other_processes_give_the_same(tmp_path):
     wanted = [options("random", seed, "cheap-early") for seed in (0, 1)]

@@ -1,7 +1,10 @@
 """All runs of a comparison, several at a time, each in a file."""
 
+import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
@@ -9,6 +12,7 @@ from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.registry import REGISTRY
 from eeipu.benchmarks.runs import prepare, run_to_file
+from eeipu.errors import EeipuError, PipelineError
 
 __all__ = ["run_all"]
 
@@ -35,6 +39,7 @@ def run_all(
     Raises:
         ConfigurationError: A contender is none that is known.
         MissingExtraError: A library that a problem needs is not installed.
+        PipelineError: Some runs failed. All others have been made.
     """
     for options in all_options:  # before anything runs for hours
         Contender.parse(options.contender)
@@ -47,11 +52,31 @@ def run_all(
     }
     with parallel_config("loky", inner_max_num_threads=threads):
         Parallel(n_jobs=jobs)(
-            delayed(prepare)(options, out, threads=threads) for options in waiting.values()
+            delayed(_attempt)(partial(prepare, options, out, threads=threads))
+            for options in waiting.values()
         )
-        paths = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-            delayed(run_to_file)(options, out, threads=threads, again=again)
+        attempts = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+            delayed(_attempt)(partial(run_to_file, options, out, threads=threads, again=again))
             for options in all_options
         )
-        for path in paths:
-            on_done(path)
+        errors = []
+        for path, error in attempts:
+            if error is None:
+                on_done(path)
+            else:
+                errors.append(error)
+    if errors:
+        raise PipelineError(
+            f"{len(errors)} of {len(all_options)} runs failed; the others have their files. "
+            f"The first error: {errors[0]}"
+        )
+
+
+def _attempt(work: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What a piece of work returns, or why it failed, so that no other waits for it in vain."""
+    try:
+        return work(), None
+    except EeipuError as error:
+        return None, str(error)
+    except Exception:
+        return None, traceback.format_exc()
