@@ -57,7 +57,7 @@ class _Size:
 
 _SIZES: dict[Preset, _Size] = {
     "smoke": _Size(1_200, 1_200, 6, 3, 2.0),
-    "cpu": _Size(None, 20_000, 16, 10, 150.0),
+    "cpu": _Size(None, 20_000, 16, 10, 100.0),
     # The published budget.
     "paper": _Size(None, 3_000, 16, 10, 500.0),
 }
