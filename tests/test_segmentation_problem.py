@@ -224,7 +224,7 @@ def test_declared_costs_are_those_of_the_work_model():
     declared = problem("smoke", cost="declared")
     stages = declared.pipeline.stages
 
-    work = Work(30, 6, 64, 64, 12, SIZES["smoke"].architecture, SIZES["smoke"].epochs)
+    work = Work(30, 6, 48, 48, 12, SIZES["smoke"].architecture, SIZES["smoke"].epochs)
     values = {key.split(".")[1]: value for key, value in CONFIGURATION.items()}
     costs = [each.declared_cost({name: values[name] for name in each.space}) for each in stages]
     assert costs == [

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from eeipu import ConfigurationError, MissingExtraError
+from eeipu.benchmarks.segmentation import scenes as scenes_module
 from eeipu.benchmarks.segmentation.materials import MATERIALS, photograph, swatch
 from eeipu.benchmarks.segmentation.picture_folders import open_folders
-from eeipu.benchmarks.segmentation.scenes import CLASSES, VOID, GeneratedScenes
+from eeipu.benchmarks.segmentation.scenes import CLASSES, VOID, GeneratedScenes, _looked_up
 from eeipu.keys import inputs_key
 
 SOURCE = GeneratedScenes(count=60, height=64, width=64, seed=0)
@@ -86,6 +87,26 @@ def test_most_objects_are_partly_hidden(scenes):
     ]
 
     assert min(fills) < 0.5 < 0.7 < max(fills)
+
+
+def test_objects_do_not_reach_beyond_their_boxes(monkeypatch, scenes):
+    def whole(centre, length, breadth, angle, shape):
+        return slice(0, shape[0]), slice(0, shape[1])
+
+    monkeypatch.setattr(scenes_module, "_box", whole)
+    painted_whole = SOURCE.load()
+
+    np.testing.assert_array_equal(painted_whole.masks, scenes.masks)
+    np.testing.assert_array_equal(painted_whole.images, scenes.images)
+
+
+def test_patterns_are_mirrored_at_their_edges():
+    pattern = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((4, 2, 3), np.float32)
+    rows = np.array([-2.0, -1.0, 0.0, 1.4, 3.0, 4.0, 7.0, 8.0], np.float32)
+
+    looked_up = _looked_up(pattern, np.stack([rows, rows]))
+
+    assert looked_up[:, 0].tolist() == [1, 0, 0, 1, 3, 3, 0, 0]
 
 
 def test_masks_are_exact(scenes):

@@ -15,7 +15,8 @@ from eeipu.errors import MissingExtraError
 __all__ = ["MATERIALS", "Material", "photograph", "swatch"]
 
 Array = NDArray[np.float32]
-Photographs = Mapping[str, Callable[[], NDArray[np.uint8]]]
+Levels = NDArray[np.uint8]
+Photographs = Mapping[str, Callable[[], Levels]]
 
 REFERENCE_SIDE = 96  # pixels; a swatch is reduced for scenes of this height, and others follow
 
@@ -59,8 +60,8 @@ MATERIALS = (
 )
 
 
-def photograph(source: str) -> Array:
-    """A photograph by name, `height x width x 3`, from 0 to 1; grey ones in three equal channels.
+def photograph(source: str) -> Levels:
+    """A photograph by name, `height x width x 3`, from 0 to 255; grey ones in three equal channels.
 
     Raises:
         MissingExtraError: scikit-image or scikit-learn is not installed.
@@ -68,18 +69,20 @@ def photograph(source: str) -> Array:
     skimage_data, load_sample_image = _libraries()
     is_sample = source.endswith(".jpg")
     pixels = load_sample_image(source) if is_sample else getattr(skimage_data, source)()
-    channels = np.atleast_3d(pixels).astype(np.float32) / 255.0
+    channels = np.atleast_3d(pixels)
     return np.broadcast_to(channels, (*channels.shape[:2], 3))
 
 
 def swatch(material: Material, height: int) -> Array:
     """A material as it looks in scenes so many pixels high, `rows x columns x 3`, from 0 to 1."""
-    from skimage.transform import rescale
+    from PIL import Image  # both libraries need it
 
     crop = photograph(material.source)[slice(*material.rows), slice(*material.columns)]
     scale = height / REFERENCE_SIDE / material.reduction
-    reduced: Array = rescale(crop, scale, anti_aliasing=scale < 1.0, channel_axis=2)
-    return np.array(material.tint, np.float32) * reduced
+    rows, columns = (round(scale * side) for side in crop.shape[:2])
+    # Pillow's triangle grows with the reduction, so that nothing is aliased.
+    reduced = Image.fromarray(crop).resize((columns, rows), Image.Resampling.BILINEAR)
+    return np.array(material.tint, np.float32) * (np.asarray(reduced, np.float32) / 255.0)
 
 
 def _libraries() -> tuple[ModuleType, Callable[[str], NDArray[np.uint8]]]:

@@ -71,8 +71,8 @@ class Size:
 
 
 SIZES: dict[Preset, Size] = {
-    "smoke": Size(36, 64, 64, Architecture(0.25, 3, 1), epochs=5, n_initial=3),
-    "cpu": Size(192, 96, 96, Architecture(0.25, 4, 1), epochs=6),
+    "smoke": Size(36, 48, 48, Architecture(0.25, 3, 1), epochs=5, n_initial=3),
+    "cpu": Size(96, 48, 48, Architecture(0.25, 3, 1), epochs=8),
     "paper": Size(400, 384, 576, Architecture(), 3, "cuda", n_initial=10, budget=20_000.0),
 }
 

@@ -2,7 +2,8 @@
 
 The counts are divided by rates that one core of a current server reached on the CPU preset, so
 that the sums are close to its seconds and have the same proportions; they are the same on every
-machine. Stages of other presets, and above all those on a GPU, take other times.
+machine. What is fixed in preprocessing, the reading of the photographs, is spread over its pixels.
+Stages of other presets, and above all those on a GPU, take other times.
 """
 
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from eeipu.benchmarks.segmentation.unet import Architecture
 
 __all__ = ["Work"]
 
-PIXELS_RATE = 1e6  # pixels of scenes drawn, or read and scaled, and normalised in a second
+PIXELS_RATE = 9e5  # pixels of scenes drawn, or read and scaled, and normalised in a second
 FLOPS_RATE = 2.5e10  # operations of a small network's convolutions in a second
 STEP_S = 5e-3  # a training step's share that does not depend on the batch: calls, the optimiser
-PAIRS_RATE = 4e9  # numbers that pass between two pixels of the field, in a second
+PAIRS_RATE = 2.4e9  # numbers that pass between two pixels of the field, in a second
 KERNEL = 10  # what the kernel of a pair costs, in such numbers: three differences, an exponential
 
 
