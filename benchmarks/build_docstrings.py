@@ -41,7 +41,7 @@ WORDS_IN_SUMMARY = (3, 20)
 MIN_WORDS_IN_DESCRIPTION = 15
 SAME_TEXT = 0.4  # Jaccard index of word triples from which two docstrings say the same
 SAME_SUMMARY = 0.7  # likewise, of the words of first lines
-VOCABULARY = 4096
+VOCABULARY = 1024
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>"]  # in T5's order
 
 # Tests, vendored code, and what Python installs beside its own library.
