@@ -152,14 +152,14 @@ def test_a_tuner_tunes_it():
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
 
 
-def test_the_cpu_preset_has_a_teacher_of_a_million_weights_and_a_smaller_student():
+def test_the_cpu_preset_has_a_teacher_of_half_a_million_weights_and_a_smaller_student():
     settings = problem("cpu").inputs[1]
     student, teacher = (
         sum(weight.numel() for weight in network.make().parameters())
         for network in (settings.student, settings.teacher)
     )
-    assert 0.8e6 < teacher < 1.2e6
-    assert 4 < teacher / student < 8
+    assert 0.4e6 < teacher < 0.6e6
+    assert 2.5 < teacher / student < 4
 
 
 def test_unknown_presets_and_costs_are_named(smoke):

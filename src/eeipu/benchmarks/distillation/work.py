@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 FORWARD = 2  # operations a weight and token: a multiplication and an addition
-EXPONENTIAL = 100  # operations that an answer's share of the softmax takes, about
+EXPONENTIAL = 300  # operations as long as a token's share of the softmaxes of a pass, about
 TRAINING = 3  # forward passes that a step of training is worth
 SECONDS_PER_PAIR = 3e-4  # to number its tokens on one core of a CPU, those behind a cut as well
 SECONDS_PER_BATCH = 1e-4  # to pad one, likewise
@@ -48,7 +48,7 @@ class Speed:
 
 
 # A unit is about a second: of one core of a CPU, and of a large GPU, in float32 and rounded.
-CORE = Speed(operations=6e10, call=1.8e-3)
+CORE = Speed(operations=7e10, call=2e-3)
 GPU = Speed(operations=3e13, call=1e-3)
 
 
