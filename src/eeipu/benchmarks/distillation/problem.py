@@ -3,8 +3,8 @@
 The paper (Essofi et al. 2024, arXiv 2411.03731) tunes a batch size in [10, 40], the teacher's
 learning rate in [1e-5, 1e-3] and weight decay in [1e-4, 0.8], both on a log scale, and learning
 rate, temperature in [0, 1] and weight decay of each stage of distillation, for the ROUGE of
-CNN/DailyMail. Preset `paper` has these ranges. The others train new networks of a few million
-weights, which need learning rates some ten times as high, on docstrings.
+CNN/DailyMail. Preset `paper` has these ranges. The others train new networks of some hundred
+thousand weights, which need learning rates thirty times as high, on docstrings.
 
 Note:
     The objective is the validation loss in all presets: ROUGE of few short summaries is noise. It
@@ -152,7 +152,7 @@ def _new(width: int, layers: int) -> Network:
 
 
 def _smoke(seed: int) -> Size:
-    """A trial in about two seconds of one core."""
+    """A trial in less than a second of one core."""
     settings = Settings(
         teacher=_new(96, 1),
         student=_new(64, 1),
