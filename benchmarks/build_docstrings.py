@@ -36,12 +36,12 @@ from tokenizers.trainers import BpeTrainer
 
 PAIRS = 7000
 VALIDATION_SHARE = 0.1
-MAX_CHARACTERS = 500  # of a description: about twice what the default problem reads of it
+MAX_CHARACTERS = 500  # of a description: more than the problems read of it
 WORDS_IN_SUMMARY = (3, 20)
 MIN_WORDS_IN_DESCRIPTION = 15
 SAME_TEXT = 0.4  # Jaccard index of word triples from which two docstrings say the same
 SAME_SUMMARY = 0.7  # likewise, of the words of first lines
-VOCABULARY = 4096
+VOCABULARY = 1024
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>"]  # in T5's order
 
 # Tests, vendored code, and what Python installs beside its own library.

@@ -1,15 +1,19 @@
 """The distillation problem as a whole."""
 
+import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
 from eeipu import StageCache, Tuner
 from eeipu.benchmarks.distillation import corpus, work
+from eeipu.benchmarks.distillation.batches import Batch
 from eeipu.benchmarks.distillation.networks import Network, tokenizer
 from eeipu.benchmarks.distillation.problem import paper, problem, problem_of
+from eeipu.benchmarks.distillation.stages import Distillation
 from eeipu.errors import ConfigurationError
 
 TRAINING = {"lr": 3e-3, "weight_decay": 0.01}
@@ -83,27 +87,56 @@ def test_the_seed_changes_the_value(smoke, base):
     assert run.value != base.value
 
 
-def test_declared_costs_are_the_work(smoke, base):
+def _declared(batch_size):
+    """What each stage declares, behind stages that have prepared its input."""
     declared = problem("smoke", cost="declared")
-    costs = [stage.declared_cost(_of(stage.name)) for stage in declared.pipeline.stages]
+    first, *later = declared.pipeline.stages
+    work_done = first(*declared.inputs, batch_size=batch_size)
+    costs = [first.declared_cost({"batch_size": batch_size}, declared.inputs)]
+    return costs + [stage.declared_cost(_of(stage.name), [work_done]) for stage in later]
 
+
+def test_declared_costs_are_the_work(smoke):
+    costs = _declared(10)
     assert costs[2] == costs[3] < costs[4]
-    assert costs[0] > declared.pipeline.stages[0].declared_cost({"batch_size": 40})
     assert [stage.declared_cost(_of(stage.name)) for stage in smoke.pipeline.stages] == [None] * 5
-    pairs, settings = declared.inputs
-    assert costs[1] == work.teacher_cost(pairs, settings, 4e10) > 0
 
 
-def test_the_work_is_two_operations_a_weight_and_token_forward_and_four_backward():
+def test_small_batches_cost_more_in_every_stage():
+    for small, large in zip(_declared(10), _declared(40), strict=True):
+        assert small > large > 0
+
+
+def test_the_work_is_two_operations_a_weight_and_token_forward_and_four_backward(padded):
+    # An attention is 4 * 4 * 4 weights, a feed-forward layer 2 * 4 * 8, the output 4 * 10.
+    text, summary = 2 * 5 * (64 + 64), 2 * 3 * (2 * 64 + 64 + 40)
+    forward = 2 * (text + summary) + work.EXPONENTIAL * 2 * 3 * 10
+    speed = work.Speed(operations=2.0, call=0.0)
+
+    assert work.teacher_cost(padded, speed) == 3 * forward / 2
+    assert work.distillation_cost(padded, speed) == 4 * forward / 2
+    assert work.scoring_cost(padded, speed) == 2 * forward / 2
+    assert work.last_cost(padded, speed) == 6 * forward / 2
+
+
+def test_every_call_of_a_layer_costs(padded):
+    speed = work.Speed(operations=math.inf, call=1.0)
+    thrice = replace(padded, train=padded.train * 3)
+
+    assert work.teacher_cost(padded, speed) == 3
+    assert work.teacher_cost(thrice, speed) == 9
+    assert work.distillation_cost(thrice, speed) == 12
+    assert work.scoring_cost(thrice, speed) == 2 + padded.settings.summary_tokens
+
+
+@pytest.fixture
+def padded():
+    """A batch of two pairs, padded to five tokens and to three, for a small network."""
     network = Network(width=4, inner=8, layers=1, heads=2, vocabulary=10)
     settings = replace(problem("smoke").inputs[1], teacher=network, student=network)
-    pairs = corpus.Corpus((("a", "b"),) * 3, (("a", "b"),))
-    # An attention is 4 * 4 * 4 weights, a feed-forward layer 2 * 4 * 8, the output 4 * 10.
-    forward = 2 * (24 * (64 + 64) + 12 * (2 * 64 + 64 + 40))
-
-    assert work.teacher_cost(pairs, settings, 1.0) == 3 * 3 * forward
-    assert work.distillation_cost(pairs, settings, 1.0) == 3 * 4 * forward
-    assert work.scoring_cost(pairs, settings, 2.0) == (1 + 8) * forward / 2
+    text, labels = torch.ones(2, 5), torch.ones(2, 3)
+    batches = (Batch(text, text, labels),)
+    return Distillation(settings, batches, batches, batches)
 
 
 def _of(stage):
@@ -119,14 +152,14 @@ def test_a_tuner_tunes_it():
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
 
 
-def test_the_cpu_preset_has_a_student_of_a_million_weights_and_a_larger_teacher():
+def test_the_cpu_preset_has_a_teacher_of_half_a_million_weights_and_a_smaller_student():
     settings = problem("cpu").inputs[1]
     student, teacher = (
         sum(weight.numel() for weight in network.make().parameters())
         for network in (settings.student, settings.teacher)
     )
-    assert 0.8e6 < student < 1.2e6
-    assert 2.4 < teacher / student < 3.6
+    assert 0.4e6 < teacher < 0.6e6
+    assert 2.5 < teacher / student < 4
 
 
 def test_unknown_presets_and_costs_are_named(smoke):
@@ -139,7 +172,7 @@ def test_unknown_presets_and_costs_are_named(smoke):
 def test_the_paper_preset_distils_pretrained_networks(tmp_path):
     networks = {}
     for name, width in (("teacher", 24), ("student", 16)):
-        Network(width, 32, 1, 2, 4096).make().save_pretrained(tmp_path / name)
+        Network(width, 32, 1, 2, 1024).make().save_pretrained(tmp_path / name)
         networks[name] = str(tmp_path / name)
     tokenizer().save_pretrained(networks["student"])
     size = paper(**networks, corpus=corpus.docstrings, pairs=(24, 8))

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from eeipu.benchmarks.distillation.corpus import Pair
+from eeipu.benchmarks.distillation.networks import PADDING
 
 __all__ = ["IGNORED", "Batch", "batches"]
 
@@ -38,9 +40,15 @@ class Batch:
         return Batch(self.text.to(device), self.mask.to(device), self.labels.to(device))
 
     @property
-    def inputs(self) -> dict[str, Tensor]:
-        """As `transformers` calls them."""
-        return {"input_ids": self.text, "attention_mask": self.mask, "labels": self.labels}
+    def inputs(self) -> dict[str, Any]:
+        """As `transformers` calls them, for logits alone: of its loss and caches none is used."""
+        before = self.labels.masked_fill(self.labels == IGNORED, PADDING)[:, :-1]
+        return {
+            "input_ids": self.text,
+            "attention_mask": self.mask,
+            "decoder_input_ids": F.pad(before, (1, 0), value=PADDING),
+            "use_cache": False,
+        }
 
 
 def batches(
