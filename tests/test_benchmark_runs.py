@@ -2,11 +2,13 @@
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from benchmark_toys import CALLS, TOY, options, problem, result
 from toys import Toy
 
+from eeipu import StageCache
 from eeipu.benchmarks import machine, registry, runs
 from eeipu.benchmarks.campaign import run_all
 from eeipu.benchmarks.files import read, read_all, write
@@ -228,7 +230,10 @@ def load_toy(on_call):
     return lambda *_, **__: Problem("toy", made, (0.0,), "maximize", 3, 60.0)
 
 
-def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+MEASURED = {"cost": "measured", "budget": 60.0}
+
+
+def test_a_measured_run_that_was_killed_goes_on_after_its_last_trial(tmp_path, monkeypatch):
     begun = []
 
     def die(name, params):
@@ -238,15 +243,15 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, monk
 
     monkeypatch.setattr(runs, "load", load_toy(die))
     with pytest.raises(Killed):
-        run_to_file(options("random+cache"), tmp_path)
-    assert not options("random+cache").path(tmp_path).exists()
+        run_to_file(options("random+cache", **MEASURED), tmp_path)
+    assert not options("random+cache", **MEASURED).path(tmp_path).exists()
     (lines,) = tmp_path.rglob("trials.jsonl")
     with lines.open("a") as file:
         file.write('{"state": "COMP')  # killed in the middle of a line
 
     after = []
     monkeypatch.setattr(runs, "load", load_toy(lambda name, params: after.append(name)))
-    each = read(run_to_file(options("random+cache"), tmp_path))
+    each = read(run_to_file(options("random+cache", **MEASURED), tmp_path))
 
     assert after.count("fit") == each.candidates - 4
     whole = run(options("random+cache"))
@@ -268,12 +273,12 @@ def test_a_run_that_was_killed_twice_goes_on_after_the_second_time(tmp_path, mon
     monkeypatch.setattr(runs, "load", load_toy(die))
     for _ in range(2):
         with pytest.raises(Killed):
-            run_to_file(options("random"), tmp_path)
+            run_to_file(options("random", **MEASURED), tmp_path)
         (lines,) = tmp_path.rglob("trials.jsonl")
         with lines.open("a") as file:
             file.write('{"sta')
 
-    assert read(run_to_file(options("random"), tmp_path)).candidates == 10
+    assert read(run_to_file(options("random", **MEASURED), tmp_path)).candidates == 10
 
 
 @pytest.mark.parametrize("stage", ["fit", "score"])
@@ -304,6 +309,73 @@ def test_a_warm_up_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch):
 def test_a_budget_that_ends_within_the_warm_up_ends_the_run():
     each = run(options(budget=10.0))
     assert [trial["warm_up"] for trial in each.trials] == [True, True]
+
+
+@pytest.mark.parametrize("contender", ["eeipu+cache", "ei", "tpe", "gp"])
+def test_a_declared_run_that_was_killed_ends_as_if_nothing_had_happened(
+    contender, tmp_path, monkeypatch
+):
+    asked = options(contender, budget=36.0)
+    begun = []
+
+    def die(name, params):
+        begun.append(name)
+        if begun.count("prep") == 5 and name == "fit":
+            raise Killed
+
+    monkeypatch.setattr(runs, "load", load_toy(die))
+    with pytest.raises(Killed):
+        run_to_file(asked, tmp_path)
+    after = []
+    monkeypatch.setattr(runs, "load", load_toy(lambda name, params: after.append(name)))
+    each = read(run_to_file(asked, tmp_path))
+
+    executed = [trial for trial in each.trials if trial["stage_costs"][0] is not None]
+    assert after.count("prep") == len(executed) - 5  # one was cut off behind it
+    columns = ("value", "spent", "stage_costs", "memoized", "params")
+    assert [[trial[c] for c in columns] for trial in each.trials] == [
+        [trial[c] for c in columns] for trial in run(asked).trials
+    ]
+
+
+def test_a_run_again_is_a_run_from_the_beginning(tmp_path, monkeypatch):
+    begun = []
+
+    def die(name, params):
+        begun.append(name)
+        if len(begun) == 7:
+            raise Killed
+
+    asked = options("random", **MEASURED)
+    monkeypatch.setattr(runs, "load", load_toy(die))
+    with pytest.raises(Killed):
+        run_to_file(asked, tmp_path)
+    after = []
+    monkeypatch.setattr(runs, "load", load_toy(lambda name, params: after.append(name)))
+    each = read(run_to_file(asked, tmp_path, again=True))
+    assert after.count("prep") == len(each.trials)
+
+
+def test_a_measured_run_waits_for_whoever_makes_it(tmp_path, monkeypatch):
+    asked = options("random", **MEASURED)
+    path = asked.path(tmp_path)
+    claims = StageCache(path.with_suffix(".unfinished") / "claims").holders
+    calls = []
+    monkeypatch.setattr(runs, "load", load_toy(lambda name, params: calls.append(name)))
+    with ThreadPoolExecutor(1) as pool:
+        with claims.claim(runs.RUN):
+            waiting = pool.submit(run_to_file, asked, tmp_path)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            write(path, run(asked))  # what the other process does
+            calls.clear()
+        assert waiting.result(timeout=60) == path
+    assert not calls
+
+
+def test_a_warm_up_of_none_has_no_trials():
+    each = run(options("eeipu+design=none", budget=30.0))
+    assert not any(trial["warm_up"] for trial in each.trials)
 
 
 # --- many runs

@@ -99,9 +99,22 @@ def test_over_all_problems_the_lead_is_in_shares_of_what_was_possible():
         ],
         against="ei",
     )
-    carbo, eips = rows[-2:]
-    assert (carbo.lead, carbo.won) == (0.375, 1.0)
-    assert (eips.lead, eips.won) == (0.0, 0.5)
+    ei, carbo = rows[-2:]
+    assert (ei.problem, ei.method, ei.lead, ei.won) == (ALL, "ei", 0.0, 0.5)
+    assert (carbo.method, carbo.lead, carbo.won) == ("carbo", 0.375, 1.0)
+
+
+def test_over_all_problems_intervals_are_those_of_means_by_seed():
+    values = {"toy": (1.0, 2.0, 3.0), "noisy": (2.0, 1.0, 5.0)}
+    rows = summaries(
+        result([0.0, *[value] * seed], seed=seed, optimum=10.0, problem=problem)
+        for problem, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds, start=1)
+    )
+    row = rows[-1]
+    assert row.share == pytest.approx(np.mean([0.15, 0.15, 0.4]))
+    assert row.share_half_width == pytest.approx(half_width([0.15, 0.15, 0.4]))
+    assert (row.candidates, row.candidates_half_width) == (3.0, half_width([2.0, 3.0, 4.0]))
 
 
 def test_where_an_optimum_is_unknown_the_lead_over_all_problems_is_how_often_it_won():

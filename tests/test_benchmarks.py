@@ -109,7 +109,13 @@ def said(monkeypatch, capsys, *arguments):
         (("run", "rastrigin"), "'rastrigin' is no problem"),
         (("run", SMALL, "--methods", "ei+x"), "ei+x"),
         (("table", "stacking"), "no results of ['stacking']"),
-        (("table", "--methods", "ei"), "no results of any problem in"),
+        (("table", "--methods", "random,ei"), "no results of 'ei'"),
+        (("table", "--json", "--markdown"), "--json and --markdown exclude each other"),
+        (("run", SMALL, "--budget", "1", "--budget-factor", "2"), "exclude each other"),
+        (("run", SMALL, "--budget", "-1"), "--budget must be positive and finite, but got -1.0"),
+        (("run", SMALL, "--budget-factor", "nan"), "--budget-factor must be positive"),
+        (("run", SMALL, "--cost", "measured"), "measured"),
+        (("run", "stacking", "--data", "nowhere.csv"), "nowhere.csv"),
     ],
 )
 def test_expected_errors_are_a_line(out, monkeypatch, capsys, arguments, message):

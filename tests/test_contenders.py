@@ -142,3 +142,15 @@ def test_prescribed_cost_inputs_are_those_of_the_model(search):
     model = Ablation.parse({"cost-inputs": "own"})._costs(search)
     assert isinstance(model, StageCostModel)
     assert model.columns == [(0,), (1, 2), (3,)]
+
+
+def test_a_contender_has_one_name():
+    one = Contender.parse("eeipu+cooling=off+cache+top-q=1")
+    assert str(one) == str(Contender.parse("eeipu+top-q=1+cooling=off+cache+cache"))
+    with pytest.raises(ConfigurationError, match="changes something twice"):
+        Contender.parse("eeipu+top-q=1+top-q=2")
+
+
+def test_changes_are_finite():
+    with pytest.raises(ConfigurationError, match="'cooling' does not take 'inf'"):
+        Contender.parse("eeipu+cooling=inf")

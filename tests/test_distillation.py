@@ -176,6 +176,7 @@ def test_the_paper_preset_distils_pretrained_networks(tmp_path):
         networks[name] = str(tmp_path / name)
     tokenizer().save_pretrained(networks["student"])
     size = paper(**networks, corpus=corpus.docstrings, pairs=(24, 8))
+    assert (problem_of(size).budget, problem_of(size, cost="declared").budget) == (25_000.0, None)
 
     published = problem_of(size)
     run = published.pipeline.run(

@@ -1,5 +1,6 @@
 """The methods by name."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from botorch.acquisition import LogExpectedImprovement
 
 from eeipu import ConfigurationError, Float, Pipeline, Tuner
 from eeipu.history import History
-from eeipu.methods import METHODS, method_named
+from eeipu.methods import METHODS, eeipu, method_named
 from eeipu.search import Search
 
 PIPELINE = Pipeline.declare({"prep": {"x": Float(0, 1)}, "fit": {"y": Float(0, 1)}})
@@ -119,6 +120,11 @@ def test_eeipu_is_ei_times_the_cooled_inverse_of_what_is_left_to_pay(name, free,
         torch.testing.assert_close(scores, expected, rtol=0, atol=2e-3)
 
 
+def test_eeipu_as_published_models_a_stages_cost_by_its_own_inputs(spent_history):
+    search, _ = scores_of("eeipu-paper", spent_history)
+    assert eeipu(search, is_published=True).cost_model.columns == [(0,), (1,)]
+
+
 def test_careful_eeipu_counts_the_chance_to_pay(spent_history):
     search, careless = scores_of("eeipu", spent_history)
     _, careful = scores_of("eeipu-careful", spent_history)
@@ -151,11 +157,23 @@ def test_carbos_exponent_is_the_share_left_after_an_eighth_of_the_budget(spent_h
     torch.testing.assert_close(scores, log_ei_of(search) - alpha * mean)
 
 
-def test_ms_carbo_does_so_with_a_cost_model_a_stage(spent_history):
+def test_carbos_exponent_begins_after_the_warm_up_that_it_was_given(spent_history):
+    given = replace(spent_history, ended=tuple(map(copy.deepcopy, spent_history.ended)))
+    for trial in given.ended[:3]:
+        trial.user_attrs["warm_up"] = True
+    first = given.spent_by(0)
+    assert first > BUDGET / 8
+    search, scores = scores_of("carbo", given, FIRST)
+
+    alpha = (BUDGET - given.spent) / (BUDGET - first)
+    mean = search.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
+    torch.testing.assert_close(scores, log_ei_of(search) - alpha * mean)
+
+
+def test_ms_carbo_is_blind_eeipu(spent_history):
     search, scores = scores_of("ms-carbo", spent_history, FIRST)
 
-    alpha = (BUDGET - spent_history.spent) / (BUDGET - BUDGET / 8)
-    expected = log_ei_of(search) + alpha * log_mean_inverse(search)
+    expected = log_ei_of(search) + search.cooling * log_mean_inverse(search)
     torch.testing.assert_close(scores, expected, rtol=0, atol=2e-3)
 
 

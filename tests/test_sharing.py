@@ -7,6 +7,7 @@ from benchmark_toys import CALLS, TOY, options
 from toys import Toy, config
 
 from eeipu import Float, Pipeline, StageCache, stage
+from eeipu.benchmarks import machine, runs
 from eeipu.benchmarks.files import read
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY
@@ -44,6 +45,14 @@ def test_measured_stages_are_all_run(tmp_path):
     assert CALLS["prep"] == 3 + first.candidates  # the warm-up's cost is found beforehand
 
 
+def test_what_other_code_has_computed_is_computed_anew(tmp_path, monkeypatch):
+    run_to_file(options("random"), tmp_path)
+    first = CALLS["prep"]
+    monkeypatch.setattr(runs, "code", lambda: "other code")
+    run_to_file(options("random+cache"), tmp_path)
+    assert CALLS["prep"] == 2 * first
+
+
 def test_a_cost_sees_what_its_stage_gets():
     @stage(space={"x": Float(0.0, 1.0)}, cost=lambda *, x: 1.0)
     def prep(data, *, x):
@@ -71,6 +80,21 @@ def test_a_stage_that_fails_is_the_one_that_failed():
     assert [r.error is None for r in each.stage_runs] == [True, False]
     assert "fit failed on purpose" in each.error
     assert each.stage_costs == made.run(config(), 0.0).stage_costs
+
+
+def test_code_is_told_by_sources_data_and_versions(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
+    (tmp_path / "stacking").mkdir()
+    seen = [machine.code()]
+    for text in ("one", "two"):
+        (tmp_path / "stacking" / "models.py").write_text(text)
+        seen.append(machine.code())
+    monkeypatch.setattr(machine, "versions", lambda: {"torch": "0"})
+    seen.append(machine.code())
+    assert len(set(seen)) == 4
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "models.pyc").touch()
+    assert machine.code() == seen[-1]
 
 
 def test_changed_code_shares_nothing_with_what_it_was():

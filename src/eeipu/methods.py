@@ -72,12 +72,13 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
 
     Args:
         search: What is known.
-        is_published: Whether a reused stage costs the paper's constant, not its load time.
+        is_published: Whether a reused stage costs the paper's constant, not its load time, and cost
+            models see their own stage's hyper-parameters alone.
         is_careful: Whether the chance that the remaining budget pays counts.
     """
     return LogEEIPU(
         search.objective,
-        search.costs,
+        search.costs_from("own") if is_published else search.costs,
         search.best_f,
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         cooling=search.cooling,
@@ -119,7 +120,9 @@ def _eips(search: Search) -> Score:
 
 
 def _carbo(search: Search) -> Score:
-    exponent = search.share_left(INITIAL_SHARE * search.budget)
+    # Its own design spends so much; a warm-up that it was given, whatever that has spent.
+    first = max(INITIAL_SHARE * search.budget, search.history.spent_by(0))
+    exponent = search.share_left(first)
     return _without_memory(
         LogEIPerCost(_improvement(search), search.total_cost, exponent=exponent, expected=False)
     )
@@ -132,7 +135,7 @@ def _ms_carbo(search: Search) -> Score:
             search.objective,
             search.costs,
             search.best_f,
-            cooling=search.share_left(INITIAL_SHARE * search.budget),
+            cooling=search.cooling,
             X_pending=search.X_pending,
             seed=search.trial_seed,
         )

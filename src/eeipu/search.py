@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 from torch import Tensor
 
-from eeipu.cost_models import StageCostModel
+from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.history import History
 from eeipu.surrogate import ObjectiveModel
 
@@ -127,6 +127,18 @@ class Search:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("costs"),
+            device=self.device,
+        )
+
+    def costs_from(self, inputs: Inputs) -> StageCostModel:
+        """The stages' log costs, by models that see these inputs, fitted from their priors."""
+        pipeline = self.history.pipeline
+        return StageCostModel(
+            torch.from_numpy(self.history.X),
+            torch.from_numpy(self.history.stage_costs),
+            pipeline.stage_columns,
+            categorical=pipeline.cube.categorical_columns,
+            inputs=inputs,
             device=self.device,
         )
 

@@ -1,5 +1,6 @@
 """The benchmarks' command line: `python -m eeipu.benchmarks`."""
 
+import math
 import sys
 from itertools import product
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from eeipu.benchmarks.campaign import run_all
+from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.figures import draw
 from eeipu.benchmarks.files import Result, read, read_all
 from eeipu.benchmarks.options import Options
@@ -61,7 +63,7 @@ def run(
     data: Annotated[
         str | None, typer.Option(help="Your own data, for problems that take any.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,
     again: Annotated[bool, typer.Option(help="Run also what has a result.")] = False,
     out: Out = Path("results"),
@@ -73,8 +75,12 @@ def run(
     Without names, the problems of the group 'synthetic'. What has a result already is not run
     again, so that a comparison that was stopped goes on.
     """
+    if budget is not None and budget_factor is not None:
+        raise ConfigurationError("--budget and --budget-factor exclude each other; pass one.")
+    _check_positive({"--budget": budget, "--budget-factor": budget_factor})
     chosen = named(problems or ["synthetic"])
-    contenders = _split(methods)
+    # By their names, of which each has one, however it is written.
+    contenders = dict.fromkeys(str(Contender.parse(text)) for text in methods.split(","))
     all_options = [
         Options(
             problem,
@@ -117,6 +123,8 @@ def table(
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
     results = _results(problems, methods, out)
+    if as_json and as_markdown:
+        raise ConfigurationError("--json and --markdown exclude each other; pass one.")
     style: Style = "json" if as_json else "markdown" if as_markdown else "terminal"
     if stages:
         print_stages(stage_costs(results), style)
@@ -138,27 +146,26 @@ def plot(
         typer.echo(path)
 
 
+def _check_positive(values: dict[str, float | None]) -> None:
+    for name, value in values.items():
+        if value is not None and not 0.0 < value < math.inf:
+            raise ConfigurationError(f"{name} must be positive and finite, but got {value}.")
+
+
 def _results(problems: list[str] | None, methods: str | None, out: Path) -> list[Result]:
+    """The results of some problems and contenders, in the order in which these were named."""
     chosen = named(problems) if problems else None
-    contenders = _split(methods) if methods else None
-    found = [
-        result
-        for result in read_all(out)
-        if (chosen is None or result.options.problem in chosen)
-        and (contenders is None or result.options.contender in contenders)
-    ]
+    found = [r for r in read_all(out) if chosen is None or r.options.problem in chosen]
     if not found:
-        raise ConfigurationError(
-            f"there are no results of {problems or 'any problem'} in {str(out)!r}"
-            + (f" by {contenders}." if contenders else ".")
-        )
-    if contenders is not None:
-        found.sort(key=lambda result: contenders.index(result.options.contender))
-    return found
-
-
-def _split(methods: str) -> list[str]:
-    return [text.strip() for text in methods.split(",")]
+        raise ConfigurationError(f"there are no results of {problems} in {str(out)!r}.")
+    if methods is None:
+        return found
+    contenders = [str(Contender.parse(text)) for text in methods.split(",")]
+    for contender in contenders:
+        if contender not in {result.options.contender for result in found}:
+            raise ConfigurationError(f"there are no results of {contender!r} in {str(out)!r}.")
+    found = [result for result in found if result.options.contender in contenders]
+    return sorted(found, key=lambda result: contenders.index(result.options.contender))
 
 
 def main() -> None:

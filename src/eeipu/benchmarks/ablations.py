@@ -3,11 +3,11 @@
 Whatever is not changed is `eeipu.methods.eeipu`, in the same sampler.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from eeipu.acquisition import LogEEIPU
@@ -70,7 +70,8 @@ class Ablation:
         Raises:
             ConfigurationError: There is no such change, or no such value of it.
         """
-        ablation = cls(texts=tuple(changes.items()))
+        # In one order, so that a contender has one name.
+        ablation = cls(texts=tuple(sorted(changes.items(), key=lambda item: _place(item[0]))))
         for name, text in changes.items():
             if name not in CHANGES:
                 raise ConfigurationError(
@@ -126,14 +127,11 @@ class Ablation:
     def _costs(self, search: Search) -> StageCostModel:
         if self.cost_inputs == "chosen":
             return search.costs
-        pipeline = search.history.pipeline
-        return StageCostModel(
-            torch.from_numpy(search.history.X),
-            torch.from_numpy(search.history.stage_costs),
-            pipeline.stage_columns,
-            categorical=pipeline.cube.categorical_columns,
-            inputs=self.cost_inputs,
-        )
+        return search.costs_from(self.cost_inputs)
+
+
+def _place(name: str) -> int:
+    return list(CHANGES).index(name) if name in CHANGES else len(CHANGES)
 
 
 def _cooling(ablation: Ablation, text: str) -> Ablation:
@@ -161,7 +159,7 @@ def _design(ablation: Ablation, text: str) -> Ablation:
 
 
 def _at_least(least: float, value: float) -> float:
-    if not value >= least:
+    if not least <= value < math.inf:
         raise ValueError
     return value
 

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from joblib import Parallel, delayed, parallel_config
 
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.options import Options
-from eeipu.benchmarks.registry import REGISTRY
-from eeipu.benchmarks.runs import prepare, run_to_file
+from eeipu.benchmarks.registry import load
+from eeipu.benchmarks.runs import chooses_warm_up, prepare, run_to_file
 from eeipu.errors import EeipuError, PipelineError
 
 __all__ = ["run_all"]
@@ -37,18 +38,22 @@ def run_all(
         on_done: Called with each file, in the order in which runs end.
 
     Raises:
-        ConfigurationError: A contender is none that is known.
+        ConfigurationError: A contender is none that is known, or a problem has no such costs or
+            cannot use the data.
         MissingExtraError: A library that a problem needs is not installed.
         PipelineError: Some runs failed. All others have been made.
     """
     for options in all_options:  # before anything runs for hours
         Contender.parse(options.contender)
-        REGISTRY[options.problem].builder()
-    # All contenders of a seed have one budget, also where the warm-up's cost is measured.
+    firsts = {replace(options, contender="", seed=0): options for options in all_options}
+    for each in firsts.values():
+        load(each.problem, each.preset, cost=each.cost, seed=each.seed, data=each.data)
+    # All contenders of a seed have one budget, also where the warm-up's cost is measured. Those
+    # that choose their own warm-up need it in any case: they are last, and so stay.
     waiting = {
         options.warm_up_path(out): options
-        for options in all_options
-        if REGISTRY[options.problem].is_long and (again or not options.path(out).exists())
+        for options in sorted(all_options, key=chooses_warm_up)
+        if options.cost == "measured" and (again or not options.path(out).exists())
     }
     with parallel_config("loky", inner_max_num_threads=threads):
         Parallel(n_jobs=jobs)(

@@ -54,6 +54,9 @@ class Contender:
                 f"{text!r}: behind a method comes '+cache' or a change such as '+top-q=1', not "
                 f"{'+' + strange[0]!r}."
             )
+        names = [name for name, _, _ in changes]
+        if len(names) > len(set(names)):
+            raise ConfigurationError(f"{text!r} changes something twice; name each change once.")
         ablation = Ablation.parse({name: value for name, _, value in changes})
         contender = cls(method, cached, ablation)
         contender._check()

@@ -1,5 +1,6 @@
 """What a result was made with: versions of packages, and hardware."""
 
+import hashlib
 import os
 import platform
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["hardware", "versions"]
+__all__ = ["code", "hardware", "versions"]
 
 # Those that decide about results.
 PACKAGES = (
@@ -39,6 +40,17 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def code() -> str:
+    """A digest of the benchmarks' sources and data, and of the versions of what they use."""
+    folder = Path(__file__).parent
+    found = hashlib.sha256(repr(sorted(versions().items())).encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            found.update(f"{path.relative_to(folder)}\0".encode())
+            found.update(path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def hardware() -> dict[str, object]:

@@ -23,7 +23,7 @@ SUMMARY = (
     "candidates",
     "more",
     "improvement",
-    "more",
+    "larger",
     "lead",
     "won",
     "share of possible",
@@ -47,7 +47,7 @@ def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> N
     if style == "json":
         _print_json(rows)
         return
-    title = f"means over seeds with 95 % intervals; more, lead and won against {against}"
+    title = f"means over seeds with 95 % intervals; more, larger, lead and won against {against}"
     cells = [
         (
             row.setting or row.problem,

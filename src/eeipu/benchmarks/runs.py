@@ -18,17 +18,18 @@ from threadpoolctl import threadpool_limits
 from eeipu.benchmarks.checkpoints import Checkpoint
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.files import Result, noise_free, write, write_whole
-from eeipu.benchmarks.machine import hardware, versions
+from eeipu.benchmarks.machine import code, hardware, versions
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY, load
 from eeipu.benchmarks.sharing import sharing
 from eeipu.cache import StageCache
+from eeipu.designs import no_design
 from eeipu.errors import PipelineError
 from eeipu.history import is_interrupted
 from eeipu.tuner import Tuner
 
-__all__ = ["prepare", "run", "run_to_file"]
+__all__ = ["chooses_warm_up", "prepare", "run", "run_to_file"]
 
 # The budget, in multiples of what the warm-up costs, where neither the problem nor the user says.
 BUDGET_FACTOR = 3.0
@@ -40,32 +41,47 @@ ENDLESS = 1e12
 SHARED = "shared"
 SHARED_BYTES = 16e9
 
+# The key under which a process claims a run.
+RUN = "run"
+
 
 def run_to_file(options: Options, out: Path, *, threads: int = 1, again: bool = False) -> Path:
     """Run and write the result, unless it is there already.
 
-    A long run that was killed goes on after its last trial, from what it left beside the file.
+    A measured run that was killed goes on after its last trial, from what it left beside the file.
+    A declared one begins anew and finds its stage outputs.
 
     Args:
         options: What to run.
         out: Where results go.
         threads: How many threads a stage may use.
-        again: Whether to run even if the result is there.
+        again: Whether to run even if the result is there, and from the beginning.
     """
     path = options.path(out)
     if path.exists() and not again:
         return path
-    unfinished = path.with_suffix(".unfinished")
+    kept = out if REGISTRY[options.problem].is_long else None
     with threadpool_limits(threads):
-        is_long = REGISTRY[options.problem].is_long
-        result = run(options, unfinished if is_long else None, out if is_long else None)
-    write(path, result)
+        if options.cost == "measured":
+            return _go_on(options, path, kept, again=again)
+        write(path, run(options, out=kept))
+    return path
+
+
+def _go_on(options: Options, path: Path, out: Path | None, *, again: bool) -> Path:
+    """Make a run from where it was left, unless another process does: then wait for that."""
+    unfinished = path.with_suffix(".unfinished")
+    if again:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    with StageCache(unfinished / "claims").holders.claim(RUN):
+        if again or not path.exists():
+            write(path, run(options, unfinished, out))
     shutil.rmtree(unfinished, ignore_errors=True)
     return path
 
 
 def prepare(options: Options, out: Path, *, threads: int = 1) -> None:
-    """Evaluate the warm-up that a run's budget is a multiple of, once for all contenders.
+    """Measure the warm-up that a run's budget is a multiple of, once for all contenders.
 
     Args:
         options: The run; one that needs no such warm-up has nothing to prepare.
@@ -74,7 +90,7 @@ def prepare(options: Options, out: Path, *, threads: int = 1) -> None:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with threadpool_limits(threads):
-        _terms(options, _problem(options, out), _chooses(options), out)
+        _terms(options, _problem(options, out), chooses_warm_up(options), out)
 
 
 def run(options: Options, unfinished: Path | None = None, out: Path | None = None) -> Result:
@@ -82,12 +98,13 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
 
     Args:
         options: What to run.
-        unfinished: A directory for what an interrupted run goes on from; `None`: memory.
+        unfinished: A directory for what an interrupted run goes on from; `None`: it cannot.
         out: Where what other contenders can use is kept: what the warm-up cost and, where costs
             are declared, stage outputs; `None`: nowhere.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; a long run goes on when it is called again.
+        KeyboardInterrupt: Ctrl-C was pressed; a run with such a directory goes on when it is
+            called again.
         PipelineError: No trial of the warm-up succeeded.
     """
     # Here, since worker processes start with the default.
@@ -96,7 +113,7 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
     contender = Contender.parse(options.contender)
     problem = _problem(options, out)
     n_initial = options.n_initial or problem.n_initial
-    chooses = _chooses(options)
+    chooses = chooses_warm_up(options)
     budget, start = _terms(options, problem, chooses, out)
     tuner = _tuner(contender, problem, budget, n_initial, options.seed, unfinished)
     if not chooses:
@@ -121,7 +138,7 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
         versions=versions(),
         hardware=hardware(),
         wall_s=time.perf_counter() - began,
-        trials=_rows(study.trials, n_initial),
+        trials=_rows(study.trials, 0 if contender.ablation.design is no_design else n_initial),
     )
 
 
@@ -135,11 +152,13 @@ def _problem(options: Options, out: Path | None) -> Problem:
     )
     if out is None or options.cost == "measured":
         return problem
-    return sharing(problem, StageCache(out / SHARED, max_bytes=SHARED_BYTES, durable=False))
+    # What other code or other libraries have computed is no concern of this run.
+    outputs = StageCache(out / SHARED / code(), max_bytes=SHARED_BYTES, durable=False)
+    return sharing(problem, outputs)
 
 
-def _chooses(options: Options) -> bool:
-    """Whether the contender chooses its warm-up."""
+def chooses_warm_up(options: Options) -> bool:
+    """Whether the contender chooses its warm-up, instead of that which all others have."""
     return options.own_warm_up or Contender.parse(options.contender).ablation.design is not None
 
 
@@ -163,7 +182,7 @@ def _warm_up(options: Options, problem: Problem, out: Path | None) -> dict[str, 
 
     Where costs are measured, they differ from time to time: what was written first holds for all.
     """
-    path = None if out is None else options.warm_up_path(out)
+    path = None if out is None or options.cost == "declared" else options.warm_up_path(out)
     if path is not None and path.exists():
         known: dict[str, float] = json.loads(path.read_text())
         return known

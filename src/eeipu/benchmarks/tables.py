@@ -117,7 +117,7 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def summaries(results: Iterable[Result], *, against: str | None = None) -> list[Summary]:
-    """A summary for each contender on each problem, and on all where there are several.
+    """A summary for each contender on each problem, and of those that ran on all, on all.
 
     Args:
         results: The runs.
@@ -129,12 +129,10 @@ def summaries(results: Iterable[Result], *, against: str | None = None) -> list[
         for title, contenders in grouped.items()
         for method, runs in contenders.items()
     ]
-    methods = dict.fromkeys(row.method for row in rows)
     if len(grouped) > 1:
-        rows += [
-            _over_all(method, against, [row for row in rows if row.method == method], grouped)
-            for method in methods
-        ]
+        settings = list(grouped.values())
+        everywhere = [m for m in settings[0] if all(m in each for each in settings)]
+        rows += [_over_all(m, against, rows, settings) for m in everywhere]
     return rows
 
 
@@ -164,30 +162,52 @@ def _over_all(
     method: str,
     against: str | None,
     rows: Sequence[Summary],
-    grouped: Mapping[str, Mapping[str, Sequence[Result]]],
+    settings: Sequence[Mapping[str, Sequence[Result]]],
 ) -> Summary:
-    runs = [run for contenders in grouped.values() for run in contenders.get(method, [])]
-    candidates = [float(run.candidates) for run in runs]
-    pairs = [
-        pair
-        for contenders in grouped.values()
-        for pair in _pairs(contenders.get(method, []), contenders.get(against or "", []))
-    ]
+    """The means of a contender that ran in all settings; intervals are those of means by seed."""
+    by_setting = [each[method] for each in settings]
+    runs = [run for each in by_setting for run in each]
+    pairs = [_pairs(each[method], each.get(against or "", [])) for each in settings]
+    own = [row for row in rows if row.method == method] if all(pairs) else []
+    candidates = [{run.options.seed: float(run.candidates) for run in each} for each in by_setting]
+    shares = [{run.options.seed: run.share for run in each} for each in by_setting]
+    leads = [{one.options.seed: _difference(one, other) for one, other in each} for each in pairs]
+    *_, missed = _shares(runs)
     return Summary(
         ALL,
         "",
         method,
         len(runs),
-        float(np.mean(candidates)),
-        half_width(candidates),
+        float(np.mean([run.candidates for run in runs])),
+        _over_seeds(candidates)[1],
         None,
         None,
-        _mean([row.more_candidates for row in rows]),
-        _mean([row.more_improvement for row in rows]),
-        *_lead_in_shares(pairs),
-        *_shares(runs),
+        _mean([row.more_candidates for row in own]),
+        _mean([row.more_improvement for row in own]),
+        *_over_seeds(leads),
+        _mean([row.won for row in own]),
+        *_over_seeds(shares),
+        missed,
         *_overhead(runs),
     )
+
+
+def _difference(one: Result, other: Result) -> float | None:
+    return None if one.share is None or other.share is None else one.share - other.share
+
+
+def _over_seeds(groups: Sequence[Mapping[int, float | None]]) -> tuple[float | None, float | None]:
+    """The mean over groups of values by seed, and half the width of its interval.
+
+    Only seeds that all groups have count, each with its mean over the groups; `None` where some
+    value is not known.
+    """
+    seeds = set.intersection(*(set(group) for group in groups))
+    values = [[group[seed] for group in groups] for seed in sorted(seeds)]
+    if not seeds or any(value is None for row in values for value in row):
+        return None, None
+    means = np.array(values, dtype=np.float64).mean(axis=1)
+    return float(means.mean()), half_width(means.tolist())
 
 
 def _pairs(runs: Sequence[Result], reference: Sequence[Result]) -> list[tuple[Result, Result]]:
@@ -203,21 +223,6 @@ def _lead(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | N
     differences = np.subtract(*np.transpose(pairs))
     won = float(np.mean(np.sign(differences)) + 1.0) / 2.0
     return float(differences.mean()), half_width(differences.tolist()), won
-
-
-def _lead_in_shares(
-    pairs: Sequence[tuple[Result, Result]],
-) -> tuple[float | None, float | None, float | None]:
-    """The same of the possible improvement; where some optimum is unknown, how often alone."""
-    *_, won = _lead([(one.improvement, other.improvement) for one, other in pairs])
-    shares = [
-        (one.share, other.share)
-        for one, other in pairs
-        if one.share is not None and other.share is not None
-    ]
-    if len(shares) < len(pairs):
-        return None, None, won
-    return *_lead(shares)[:2], won
 
 
 def _shares(runs: Sequence[Result]) -> tuple[float | None, float | None, float | None]:

@@ -51,6 +51,7 @@ class Size:
         speed: What the units of declared costs are.
         num_gpus: That a stage of training takes.
         n_initial: Warm-up trials.
+        budget: Measured seconds; `None` stands for three times the warm-up.
     """
 
     corpus: Corpus
@@ -59,6 +60,7 @@ class Size:
     speed: work.Speed = work.CORE
     num_gpus: float = 0
     n_initial: int = 11
+    budget: float | None = None
 
 
 def problem(preset: Preset = "cpu", *, cost: CostKind = "measured", seed: int = 0) -> Problem:
@@ -94,6 +96,7 @@ def problem_of(size: Size, *, cost: CostKind = "measured") -> Problem:
         inputs=(size.corpus, size.settings),
         direction="minimize",
         n_initial=size.n_initial,
+        budget=size.budget if cost == "measured" else None,
     )
 
 
@@ -212,4 +215,12 @@ def paper(
         summarised=100,
         seed=seed,
     )
-    return Size(corpus(*pairs), settings, lr=(1e-5, 1e-3), speed=work.GPU, num_gpus=1)
+    return Size(
+        corpus(*pairs),
+        settings,
+        lr=(1e-5, 1e-3),
+        speed=work.GPU,
+        num_gpus=1,
+        n_initial=10,
+        budget=25_000.0,
+    )
