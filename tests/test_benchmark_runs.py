@@ -233,7 +233,7 @@ def load_toy(on_call):
 MEASURED = {"cost": "measured", "budget": 60.0}
 
 
-def test_a_measured_run_that_was_killed_goes_on_after_its_last_trial(tmp_path, monkeypatch):
+def kill_in_the_fifth_trial(monkeypatch, asked, out):
     begun = []
 
     def die(name, params):
@@ -243,15 +243,20 @@ def test_a_measured_run_that_was_killed_goes_on_after_its_last_trial(tmp_path, m
 
     monkeypatch.setattr(runs, "load", load_toy(die))
     with pytest.raises(Killed):
-        run_to_file(options("random+cache", **MEASURED), tmp_path)
-    assert not options("random+cache", **MEASURED).path(tmp_path).exists()
+        run_to_file(asked, out)
+    assert not asked.path(out).exists()
+
+
+def test_a_measured_run_that_was_killed_goes_on_after_its_last_trial(tmp_path, monkeypatch):
+    asked = options("random+cache", **MEASURED)
+    kill_in_the_fifth_trial(monkeypatch, asked, tmp_path)
     (lines,) = tmp_path.rglob("trials.jsonl")
     with lines.open("a") as file:
         file.write('{"state": "COMP')  # killed in the middle of a line
 
     after = []
     monkeypatch.setattr(runs, "load", load_toy(lambda name, params: after.append(name)))
-    each = read(run_to_file(options("random+cache", **MEASURED), tmp_path))
+    each = read(run_to_file(asked, tmp_path))
 
     assert after.count("fit") == each.candidates - 4
     whole = run(options("random+cache"))
@@ -316,16 +321,7 @@ def test_a_declared_run_that_was_killed_ends_as_if_nothing_had_happened(
     contender, tmp_path, monkeypatch
 ):
     asked = options(contender, budget=36.0)
-    begun = []
-
-    def die(name, params):
-        begun.append(name)
-        if begun.count("prep") == 5 and name == "fit":
-            raise Killed
-
-    monkeypatch.setattr(runs, "load", load_toy(die))
-    with pytest.raises(Killed):
-        run_to_file(asked, tmp_path)
+    kill_in_the_fifth_trial(monkeypatch, asked, tmp_path)
     after = []
     monkeypatch.setattr(runs, "load", load_toy(lambda name, params: after.append(name)))
     each = read(run_to_file(asked, tmp_path))

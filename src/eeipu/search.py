@@ -120,18 +120,15 @@ class Search:
     @cached_property
     def costs(self) -> StageCostModel:
         """The stages' log costs."""
-        pipeline = self.history.pipeline
-        return StageCostModel(
-            torch.from_numpy(self.history.X),
-            torch.from_numpy(self.history.stage_costs),
-            pipeline.stage_columns,
-            categorical=pipeline.cube.categorical_columns,
-            start=self.warm_start.get("costs"),
-            device=self.device,
-        )
+        return self.costs_from("chosen", self.warm_start.get("costs"))
 
-    def costs_from(self, inputs: Inputs) -> StageCostModel:
-        """The stages' log costs, by models that see these inputs, fitted from their priors."""
+    def costs_from(self, inputs: Inputs, start: Tensor | None = None) -> StageCostModel:
+        """The stages' log costs, by models that see these inputs.
+
+        Args:
+            inputs: See `StageCostModel`.
+            start: Hyper-parameters to go on from; `None`: the prior's.
+        """
         pipeline = self.history.pipeline
         return StageCostModel(
             torch.from_numpy(self.history.X),
@@ -139,6 +136,7 @@ class Search:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
+            start=start,
             device=self.device,
         )
 
