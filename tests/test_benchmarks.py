@@ -111,6 +111,7 @@ def said(monkeypatch, capsys, *arguments):
         (("table", "stacking"), "no results of ['stacking']"),
         (("table", "--methods", "random,ei"), "no results of 'ei'"),
         (("table", "--json", "--markdown"), "--json and --markdown exclude each other"),
+        (("run", SMALL, "--json", "--markdown"), "--json and --markdown exclude each other"),
         (("run", SMALL, "--budget", "1", "--budget-factor", "2"), "exclude each other"),
         (("run", SMALL, "--budget", "-1"), "--budget must be positive and finite, but got -1.0"),
         (("run", SMALL, "--budget-factor", "nan"), "--budget-factor must be positive"),

@@ -161,15 +161,7 @@ class PlanStates:
             unreferenced.pop(node.key, None)
 
     def trim(self, max_bytes: float | None = None) -> list[str]:
-        """Drop states that nobody refers to, checkpoints first, and of each the oldest first.
-
-        Args:
-            max_bytes: Until the cache is no larger than this; by default a share of its limit,
-                and nothing where it has none.
-
-        Returns:
-            The keys that were dropped.
-        """
+        """Drop states that nobody refers to; see `SearchPlan.trim`."""
         if self._cache is None:
             return []
         if max_bytes is None:

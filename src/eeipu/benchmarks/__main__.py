@@ -69,12 +69,14 @@ def run(
     out: Out = Path("results"),
     against: Against = "ei",
     as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
 ) -> None:
     """Run methods side by side, one file a run, and print what each reached.
 
     Without names, the problems of the group 'synthetic'. What has a result already is not run
     again, so that a comparison that was stopped goes on.
     """
+    style = _style(as_json=as_json, as_markdown=as_markdown)
     if budget is not None and budget_factor is not None:
         raise ConfigurationError("--budget and --budget-factor exclude each other; pass one.")
     _check_positive({"--budget": budget, "--budget-factor": budget_factor})
@@ -107,7 +109,6 @@ def run(
 
     run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
     results = [read(options.path(out)) for options in all_options]
-    style: Style = "json" if as_json else "terminal"
     print_summaries(summaries(results, against=against), style, against=against)
 
 
@@ -122,10 +123,8 @@ def table(
     as_markdown: AsMarkdown = False,
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
+    style = _style(as_json=as_json, as_markdown=as_markdown)
     results = _results(problems, methods, out)
-    if as_json and as_markdown:
-        raise ConfigurationError("--json and --markdown exclude each other; pass one.")
-    style: Style = "json" if as_json else "markdown" if as_markdown else "terminal"
     if stages:
         print_stages(stage_costs(results), style)
     else:
@@ -144,6 +143,12 @@ def plot(
     """Draw results: curves over budget and iterations, cost a stage, the optimiser's time."""
     for path in draw(_results(problems, methods, out), figures or out / "figures"):
         typer.echo(path)
+
+
+def _style(*, as_json: bool, as_markdown: bool) -> Style:
+    if as_json and as_markdown:
+        raise ConfigurationError("--json and --markdown exclude each other; pass one.")
+    return "json" if as_json else "markdown" if as_markdown else "terminal"
 
 
 def _check_positive(values: dict[str, float | None]) -> None:

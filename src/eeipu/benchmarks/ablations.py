@@ -52,7 +52,7 @@ class Ablation:
         common_samples: Whether one base sample serves all stages.
         top_q: Of how many of the best trials outputs are kept, and prefixes offered.
         design: The warm-up.
-        texts: The changes as they were written.
+        texts: The changes as they were written, in the order of `CHANGES`.
     """
 
     cooling: float | None = None
@@ -70,8 +70,7 @@ class Ablation:
         Raises:
             ConfigurationError: There is no such change, or no such value of it.
         """
-        # In one order, so that a contender has one name.
-        ablation = cls(texts=tuple(sorted(changes.items(), key=lambda item: _place(item[0]))))
+        ablation = cls()
         for name, text in changes.items():
             if name not in CHANGES:
                 raise ConfigurationError(
@@ -83,7 +82,9 @@ class Ablation:
                 raise ConfigurationError(
                     f"the change {name!r} does not take {text!r}: {MEANINGS[name]}."
                 ) from error
-        return ablation
+        # In one order, so that a contender has one name.
+        texts = tuple((name, changes[name]) for name in CHANGES if name in changes)
+        return replace(ablation, texts=texts)
 
     def __str__(self) -> str:
         return "".join(f"+{name}={text}" for name, text in self.texts)
@@ -128,10 +129,6 @@ class Ablation:
         if self.cost_inputs == "chosen":
             return search.costs
         return search.costs_from(self.cost_inputs)
-
-
-def _place(name: str) -> int:
-    return list(CHANGES).index(name) if name in CHANGES else len(CHANGES)
 
 
 def _cooling(ablation: Ablation, text: str) -> Ablation:

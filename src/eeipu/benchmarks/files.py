@@ -76,7 +76,7 @@ class Result:
         """How much better the best trial is than the best warm-up trial."""
         return self.improvements[-1]
 
-    @property
+    @cached_property
     def shares(self) -> tuple[float, ...] | None:
         """After each trial: the improvement as a share of the possible one; `None`: unknown."""
         optimum = self.problem["optimum"]

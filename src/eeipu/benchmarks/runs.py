@@ -71,11 +71,12 @@ def run_to_file(options: Options, out: Path, *, threads: int = 1, again: bool = 
 def _go_on(options: Options, path: Path, out: Path | None, *, again: bool) -> Path:
     """Make a run from where it was left, unless another process does: then wait for that."""
     unfinished = path.with_suffix(".unfinished")
-    if again:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    state = unfinished / "state"
     with StageCache(unfinished / "claims").holders.claim(RUN):
+        if again:
+            shutil.rmtree(state, ignore_errors=True)
         if again or not path.exists():
-            write(path, run(options, unfinished, out))
+            write(path, run(options, state, out))
     shutil.rmtree(unfinished, ignore_errors=True)
     return path
 

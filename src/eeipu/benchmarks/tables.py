@@ -165,12 +165,12 @@ def _over_all(
     settings: Sequence[Mapping[str, Sequence[Result]]],
 ) -> Summary:
     """The means of a contender that ran in all settings; intervals are those of means by seed."""
-    by_setting = [each[method] for each in settings]
-    runs = [run for each in by_setting for run in each]
+    groups = [each[method] for each in settings]
+    runs = [run for each in groups for run in each]
     pairs = [_pairs(each[method], each.get(against or "", [])) for each in settings]
     own = [row for row in rows if row.method == method] if all(pairs) else []
-    candidates = [{run.options.seed: float(run.candidates) for run in each} for each in by_setting]
-    shares = [{run.options.seed: run.share for run in each} for each in by_setting]
+    candidates = [{run.options.seed: float(run.candidates) for run in each} for each in groups]
+    shares = [{run.options.seed: run.share for run in each} for each in groups]
     leads = [{one.options.seed: _difference(one, other) for one, other in each} for each in pairs]
     *_, missed = _shares(runs)
     return Summary(
