@@ -44,8 +44,8 @@ def run(
     methods: Annotated[
         str, typer.Option(help="Comma-separated; '+cache' behind a method gives it a cache.")
     ] = "eeipu+cache,eeipu-paper+cache,carbo,ei+cache,ei",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to this.")] = 10,
-    first_seed: Annotated[int, typer.Option(min=0, help="Begin at this seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     preset: Annotated[Preset, typer.Option(help="How large the problems are.")] = "cpu",
     cost: Annotated[CostKind | None, typer.Option(help="Default: the problem's.")] = None,
     n_initial: Annotated[
