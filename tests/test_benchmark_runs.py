@@ -56,7 +56,9 @@ def test_an_error_that_names_its_extra_is_let_through(monkeypatch):
 
 def test_data_go_to_problems_that_take_any():
     assert load("toy", "cpu", cost="declared", seed=0, data="mine.csv").name == "toy"
-    with pytest.raises(ConfigurationError, match=r"'noisy' takes no data, but got 'mine.csv'"):
+    with pytest.raises(
+        ConfigurationError, match=r"'noisy' takes no data of yours, but got 'mine.csv'"
+    ):
         load("noisy", "cpu", cost="declared", seed=0, data="mine.csv")
 
 
@@ -107,6 +109,13 @@ def test_who_chooses_its_warm_up_starts_from_the_same_value(text):
     assert own.trials[0]["params"] != same.trials[0]["params"]
     # A warm-up that shares prefixes gets its first stage for nothing at times.
     assert any(trial["memoized"][0] for trial in own.trials[:3])
+
+
+def test_who_has_no_warm_up_chooses_from_the_first_trial_on():
+    own = run(options("random-grid", own_warm_up=True))
+    given = run(options("random-grid"))
+    assert [trial["warm_up"] for trial in own.trials[:3]] == [False] * 3
+    assert [trial["warm_up"] for trial in given.trials[:3]] == [True] * 3
 
 
 def test_minimising_improves_downwards(monkeypatch):
@@ -177,7 +186,31 @@ def test_what_a_result_was_made_with_is_in_it():
     each = run(options())
     assert each.versions["eeipu"]
     assert each.versions["python"].startswith("3.")
-    assert set(each.hardware) == {"machine", "system", "processor", "cores", "memory_gb", "gpu"}
+    told = {"machine", "system", "processor", "cores", "threads", "memory_gb", "gpu"}
+    assert set(each.hardware) == told
+    assert each.code == machine.code()
+
+
+def test_the_threads_of_a_run_are_told(tmp_path):
+    each = read(run_to_file(options(), tmp_path, threads=1))
+    assert each.hardware["threads"] == 1
+
+
+def test_the_code_that_made_a_result_is_all_of_eeipu(monkeypatch, tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "benchmarks" / "machine.py"))
+    before, stages = machine.code(), machine.code_of_stages()
+    (tmp_path / "search.py").write_text("better")
+    assert machine.code() != before
+    assert machine.code_of_stages() == stages
+
+
+def test_a_file_that_does_not_name_its_code_is_read(tmp_path):
+    path = run_to_file(options(), tmp_path)
+    content = json.loads(path.read_text())
+    del content["code"]
+    path.write_text(json.dumps(content))
+    assert read(path).code == ""
 
 
 def test_packages_that_are_not_installed_have_no_version(monkeypatch):

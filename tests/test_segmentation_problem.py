@@ -198,6 +198,7 @@ def test_the_users_folders_run_through(tmp_path):
         Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "masks" / f"{number}.png")
 
     own = problem("smoke", images=tmp_path / "images", masks=tmp_path / "masks")
+    assert problem("smoke", data=tmp_path).inputs == own.inputs
     result = own.pipeline.run(CONFIGURATION, *own.inputs)
 
     assert result.error is None, result.error
@@ -210,6 +211,8 @@ def test_the_users_folders_run_through(tmp_path):
         ({"preset": "huge"}, "preset must be one of .* 'huge'"),
         ({"cost": "guessed"}, "cost must be one of .* 'guessed'"),
         ({"images": "somewhere"}, "pass both folders or neither"),
+        ({"images": "somewhere", "data": "elsewhere"}, "exclude each other"),
+        ({"data": "nowhere"}, "there is no folder 'nowhere/images'"),
     ],
 )
 def test_arguments_that_fit_nothing_are_refused(arguments, message):

@@ -48,7 +48,7 @@ def test_measured_stages_are_all_run(tmp_path):
 def test_what_other_code_has_computed_is_computed_anew(tmp_path, monkeypatch):
     run_to_file(options("random"), tmp_path)
     first = CALLS["prep"]
-    monkeypatch.setattr(runs, "code", lambda: "other code")
+    monkeypatch.setattr(runs, "code_of_stages", lambda: "other code")
     run_to_file(options("random+cache"), tmp_path)
     assert CALLS["prep"] == 2 * first
 
@@ -82,19 +82,19 @@ def test_a_stage_that_fails_is_the_one_that_failed():
     assert each.stage_costs == made.run(config(), 0.0).stage_costs
 
 
-def test_code_is_told_by_sources_data_and_versions(monkeypatch, tmp_path):
+def test_code_of_stages_is_told_by_sources_data_and_versions(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
     (tmp_path / "stacking").mkdir()
-    seen = [machine.code()]
+    seen = [machine.code_of_stages()]
     for text in ("one", "two"):
         (tmp_path / "stacking" / "models.py").write_text(text)
-        seen.append(machine.code())
+        seen.append(machine.code_of_stages())
     monkeypatch.setattr(machine, "versions", lambda: {"torch": "0"})
-    seen.append(machine.code())
+    seen.append(machine.code_of_stages())
     assert len(set(seen)) == 4
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "models.pyc").touch()
-    assert machine.code() == seen[-1]
+    assert machine.code_of_stages() == seen[-1]
 
 
 def test_changed_code_shares_nothing_with_what_it_was():

@@ -98,6 +98,12 @@ def test_costs_are_measured_or_declared():
     assert runs[0].stage_costs == runs[1].stage_costs
 
 
+def test_the_paper_s_seconds_alone_are_a_budget():
+    assert problem("paper", cost="measured", seed=0).budget == 500.0
+    assert problem("paper", cost="declared", seed=0).budget is None
+    assert problem("cpu", cost="measured", seed=0).budget is None
+
+
 def test_both_pipelines_declare_the_same_work_for_the_same_models():
     two, five = (make("smoke", cost="declared", seed=0) for make in (problem, problem_by_model))
     models = {

@@ -61,7 +61,7 @@ def run(
         bool, typer.Option(help="Let each method choose its warm-up; otherwise all get the same.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(help="Your own data, for problems that take any.")
+        str | None, typer.Option(help="Your own: a table for stacking, a folder for segmentation.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,

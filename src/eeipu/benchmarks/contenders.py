@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 from eeipu.benchmarks.ablations import Ablation
+from eeipu.designs import no_design
 from eeipu.errors import ConfigurationError
 from eeipu.methods import METHODS, method_named
 from eeipu.pipeline import Pipeline
@@ -73,6 +74,13 @@ class Contender:
 
     def __str__(self) -> str:
         return f"{self.method}{'+cache' if self.cached else ''}{self.ablation}"
+
+    @property
+    def has_no_warm_up(self) -> bool:
+        """Whether it would choose from the first trial on, if it were given no warm-up."""
+        if self.method in OPTUNA:
+            return False
+        return self.ablation.applied_to(method_named(self.method)).design is no_design
 
     @property
     def top_q(self) -> int:

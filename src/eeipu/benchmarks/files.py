@@ -34,6 +34,7 @@ class Result:
         hardware: What it ran on.
         wall_s: Seconds that the whole run took.
         trials: In the order of their numbers.
+        code: A digest of the sources that made it; empty where the file does not say.
     """
 
     options: Options
@@ -43,6 +44,7 @@ class Result:
     hardware: Mapping[str, Any]
     wall_s: float
     trials: tuple[Mapping[str, Any], ...]
+    code: str = ""
 
     @property
     def sign(self) -> float:

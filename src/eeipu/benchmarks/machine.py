@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["code", "hardware", "versions"]
+__all__ = ["code", "code_of_stages", "hardware", "versions"]
 
 # Those that decide about results.
 PACKAGES = (
@@ -43,9 +43,17 @@ def versions() -> dict[str, str]:
 
 
 def code() -> str:
+    """A digest of all sources and data of `eeipu`."""
+    return _digest(Path(__file__).parent.parent)
+
+
+def code_of_stages() -> str:
     """A digest of the benchmarks' sources and data, and of the versions of what they use."""
-    folder = Path(__file__).parent
-    found = hashlib.sha256(repr(sorted(versions().items())).encode())
+    return _digest(Path(__file__).parent, *(f"{name} {v}" for name, v in versions().items()))
+
+
+def _digest(folder: Path, *texts: str) -> str:
+    found = hashlib.sha256(repr(texts).encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             found.update(f"{path.relative_to(folder)}\0".encode())
@@ -60,6 +68,7 @@ def hardware() -> dict[str, object]:
         "system": platform.system(),
         "processor": _processor(Path("/proc/cpuinfo")),
         "cores": os.cpu_count(),
+        "threads": _threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": _gpu(),
     }
@@ -72,6 +81,12 @@ def _processor(cpuinfo: Path) -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def _threads() -> int | None:
+    """How many a stage may use."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else torch.get_num_threads()
 
 
 def _gpu() -> str | None:

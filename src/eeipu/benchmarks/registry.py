@@ -22,7 +22,8 @@ class Entry:
 
     Attributes:
         group: With which others it is asked for.
-        path: `"module:function"`; the function takes `(preset, *, cost, seed)`.
+        path: `"module:function"`; the function takes `(preset, *, cost, seed)`, and `data` where
+            the user may bring any.
         about: What it is, in a line.
         costs: The kinds of costs that it has, the default first.
         arguments: What else the function gets.
@@ -126,5 +127,8 @@ def load(
     if data is None:
         return builder(preset, cost=cost, seed=seed)
     if "data" not in inspect.signature(builder).parameters:
-        raise ConfigurationError(f"the problem {name!r} takes no data, but got {data!r}.")
+        raise ConfigurationError(
+            f"the problem {name!r} takes no data of yours, but got {data!r}; stacking and "
+            f"segmentation do."
+        )
     return builder(preset, cost=cost, seed=seed, data=data)

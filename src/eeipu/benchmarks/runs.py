@@ -18,13 +18,12 @@ from threadpoolctl import threadpool_limits
 from eeipu.benchmarks.checkpoints import Checkpoint
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.files import Result, noise_free, write, write_whole
-from eeipu.benchmarks.machine import code, hardware, versions
+from eeipu.benchmarks.machine import code, code_of_stages, hardware, versions
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY, load
 from eeipu.benchmarks.sharing import sharing
 from eeipu.cache import StageCache
-from eeipu.designs import no_design
 from eeipu.errors import PipelineError
 from eeipu.history import is_interrupted
 from eeipu.tuner import Tuner
@@ -139,7 +138,8 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
         versions=versions(),
         hardware=hardware(),
         wall_s=time.perf_counter() - began,
-        trials=_rows(study.trials, 0 if contender.ablation.design is no_design else n_initial),
+        trials=_rows(study.trials, 0 if chooses and contender.has_no_warm_up else n_initial),
+        code=code(),
     )
 
 
@@ -154,7 +154,7 @@ def _problem(options: Options, out: Path | None) -> Problem:
     if out is None or options.cost == "measured":
         return problem
     # What other code or other libraries have computed is no concern of this run.
-    outputs = StageCache(out / SHARED / code(), max_bytes=SHARED_BYTES, durable=False)
+    outputs = StageCache(out / SHARED / code_of_stages(), max_bytes=SHARED_BYTES, durable=False)
     return sharing(problem, outputs)
 
 

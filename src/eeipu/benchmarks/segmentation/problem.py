@@ -114,6 +114,7 @@ def problem(
     *,
     cost: CostKind = "measured",
     seed: int = 0,
+    data: str | Path | None = None,
     images: Path | None = None,
     masks: Path | None = None,
 ) -> Problem:
@@ -123,18 +124,23 @@ def problem(
         preset: Its size; `"paper"` trains on a GPU.
         cost: Measured seconds, or declared ones (`eeipu.benchmarks.segmentation.work`).
         seed: Of the generated scenes, which are held out, and all that is random in training.
+        data: A folder with the folders `images` and `masks`, to use instead of generated scenes.
         images: A folder of pictures to use instead of generated scenes, scaled to the preset's
             size; see `open_folders`.
         masks: The folder of their masks.
 
     Raises:
         ConfigurationError: The preset or the kind of cost is not one, only one of the two folders
-            is given, or the folders do not fit.
+            is given, both they and `data` are, or the folders do not fit.
         MissingExtraError: Pillow, which reads the folders, is not installed.
     """
     _check_choice("preset", preset, get_args(Preset))
     _check_choice("cost", cost, get_args(CostKind))
     size = SIZES[preset]
+    if data is not None:
+        if images is not None or masks is not None:
+            raise ConfigurationError("data and images, masks exclude each other; pass one.")
+        images, masks = Path(data) / "images", Path(data) / "masks"
     source = _source(size, seed, images, masks)
     held_out = source.count // HELD_OUT or 1
     work = Work(

@@ -17,7 +17,7 @@ MAX_WORKLOAD = 4.0
 
 
 def stage_cost(unit: Array, stage: int) -> float:
-    """The cost at a point of the unit cube: between about 0.2 and 3, 1 on average.
+    """The cost at a point of the unit cube: between 0.2 and 1.8, 1 on average.
 
     Args:
         unit: The stage's own inputs, between 0 and 1.
