@@ -34,6 +34,13 @@ def rows_of(result):
 def test_all_problems_are_listed():
     listed = invoke("list").stdout
     assert [line.split()[0] for line in listed.splitlines()] == list(REGISTRY)
+    for name, about in [
+        ("noisy", "a sum of 3 functions, one a stage, whose costs are as 3:2:1; noisy"),
+        ("upstream-costs", "the first input scales later costs"),
+        ("mixed-inputs", "inputs: int, choice, float"),
+        ("rosenbrock4-in-3", "one function in 3 stages, whose costs are as 1:2:3"),
+    ]:
+        assert next(line for line in listed.splitlines() if line.startswith(name)).endswith(about)
 
 
 def test_a_run_prints_a_row_for_each_method_and_one_for_all(out):

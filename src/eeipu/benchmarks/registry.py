@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Any
 
 from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.benchmarks.synthetic.composites import CompositePipeline
 from eeipu.benchmarks.synthetic.problem import PIPELINES, VARIANTS
+from eeipu.benchmarks.synthetic.sums import SumPipeline
 from eeipu.errors import ConfigurationError, MissingExtraError
 
 __all__ = ["GROUPS", "REGISTRY", "Entry", "load", "named"]
@@ -58,14 +60,19 @@ class Entry:
         return partial(found, **self.arguments)
 
 
-def _synthetic(group: str, names: Mapping[str, object], about: str) -> dict[str, Entry]:
+def _synthetic(
+    group: str, pipelines: Mapping[str, SumPipeline | CompositePipeline]
+) -> dict[str, Entry]:
     path = "eeipu.benchmarks.synthetic.problem:problem"
-    return {name: Entry(group, path, about, ("declared",), {"name": name}) for name in names}
+    return {
+        name: Entry(group, path, each.about, ("declared",), {"name": name})
+        for name, each in pipelines.items()
+    }
 
 
 REGISTRY: dict[str, Entry] = {
-    **_synthetic("synthetic", PIPELINES, "test functions as stages, declared costs"),
-    **_synthetic("variants", VARIANTS, "the same with what reviewers asked for"),
+    **_synthetic("synthetic", PIPELINES),
+    **_synthetic("variants", VARIANTS),
     "stacking": Entry(
         "real",
         "eeipu.benchmarks.stacking.problem:problem",

@@ -39,6 +39,12 @@ class CompositePipeline:
         return Pipeline(stages, name=f"{self.function}-in-{len(stages)}")
 
     @property
+    def about(self) -> str:
+        """What it is, in a line."""
+        costs = ":".join(map(str, self.cost_scales))
+        return f"one function in {len(self.stage_sizes)} stages, whose costs are as {costs}"
+
+    @property
     def optimum(self) -> float:
         """The largest value of the objective."""
         return -FUNCTIONS[self.function].minimum

@@ -65,6 +65,17 @@ class SumPipeline:
         )
 
     @property
+    def about(self) -> str:
+        """What it is, in a line."""
+        costs = ":".join(map(str, self.cost_scales))
+        text = f"a sum of {len(self.functions)} functions, one a stage, whose costs are as {costs}"
+        if self.kinds:
+            text += f"; inputs: {', '.join(self.kinds)}"
+        if self.noise:
+            text += "; noisy"
+        return text + ("; the first input scales later costs" if self.upstream_costs else "")
+
+    @property
     def optimum(self) -> float:
         """The largest value of the objective, without noise."""
         return -sum(
