@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from eeipu.benchmarks.curves import over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.figures import draw
-from eeipu.benchmarks.tables import ALL, half_width, stage_costs, summaries
+from eeipu.benchmarks.tables import ALL, Mean, half_width, stage_costs, summaries
 
 # --- a run
 
@@ -62,9 +62,9 @@ def test_means_are_over_seeds_and_compared_with_the_reference():
         against="ei",
     )
     ei, eeipu = rows
-    assert (ei.runs, ei.candidates, ei.candidates_half_width, ei.improvement) == (2, 3.0, 0.0, 1.0)
+    assert (ei.runs, ei.candidates, ei.improvement) == (2, Mean(3.0, 0.0), Mean(1.0, 0.0))
     assert (ei.more_candidates, ei.more_improvement) == (0.0, 0.0)
-    assert (eeipu.candidates, eeipu.improvement, eeipu.share) == (4.5, 1.5, 0.75)
+    assert (eeipu.candidates.value, eeipu.improvement.value, eeipu.share.value) == (4.5, 1.5, 0.75)
     assert (eeipu.more_candidates, eeipu.more_improvement) == (0.5, 0.5)
     assert eeipu.missed == pytest.approx(math.sqrt(0.5 * 1e-6))
     assert (eeipu.optimiser_s, eeipu.suggestion_s) == (2.25, 0.5)
@@ -82,10 +82,10 @@ def test_the_lead_is_over_the_reference_with_the_same_seed():
         against="ei",
     )
     ei, eeipu = rows
-    assert (ei.lead, ei.lead_half_width, ei.won) == (0.0, 0.0, 0.5)
+    assert (ei.lead, ei.won) == (Mean(0.0, 0.0), 0.5)
     # 2, 0 and -1: won, drawn and lost. The fourth seed has no counterpart.
-    assert (eeipu.lead, eeipu.won) == (pytest.approx(1 / 3), 0.5)
-    assert eeipu.lead_half_width == pytest.approx(half_width([2.0, 0.0, -1.0]))
+    assert (eeipu.lead.value, eeipu.won) == (pytest.approx(1 / 3), 0.5)
+    assert eeipu.lead.half_width == pytest.approx(half_width([2.0, 0.0, -1.0]))
 
 
 def test_over_all_problems_the_lead_is_in_shares_of_what_was_possible():
@@ -100,8 +100,8 @@ def test_over_all_problems_the_lead_is_in_shares_of_what_was_possible():
         against="ei",
     )
     ei, carbo = rows[-2:]
-    assert (ei.problem, ei.method, ei.lead, ei.won) == (ALL, "ei", 0.0, 0.5)
-    assert (carbo.method, carbo.lead, carbo.won) == ("carbo", 0.375, 1.0)
+    assert (ei.problem, ei.method, ei.lead.value, ei.won) == (ALL, "ei", 0.0, 0.5)
+    assert (carbo.method, carbo.lead.value, carbo.won) == ("carbo", 0.375, 1.0)
 
 
 def test_over_all_problems_intervals_are_those_of_means_by_seed():
@@ -112,9 +112,9 @@ def test_over_all_problems_intervals_are_those_of_means_by_seed():
         for seed, value in enumerate(of_seeds, start=1)
     )
     row = rows[-1]
-    assert row.share == pytest.approx(np.mean([0.15, 0.15, 0.4]))
-    assert row.share_half_width == pytest.approx(half_width([0.15, 0.15, 0.4]))
-    assert (row.candidates, row.candidates_half_width) == (3.0, half_width([2.0, 3.0, 4.0]))
+    assert row.share.value == pytest.approx(np.mean([0.15, 0.15, 0.4]))
+    assert row.share.half_width == pytest.approx(half_width([0.15, 0.15, 0.4]))
+    assert row.candidates == Mean(3.0, half_width([2.0, 3.0, 4.0]))
 
 
 def test_where_an_optimum_is_unknown_the_lead_over_all_problems_is_how_often_it_won():
@@ -127,7 +127,7 @@ def test_where_an_optimum_is_unknown_the_lead_over_all_problems_is_how_often_it_
         ],
         against="ei",
     )
-    assert (rows[-1].lead, rows[-1].won) == (None, 0.5)
+    assert (rows[-1].lead.value, rows[-1].won) == (None, 0.5)
 
 
 def test_over_all_problems_shares_and_ratios_are_averaged():
@@ -142,16 +142,21 @@ def test_over_all_problems_shares_and_ratios_are_averaged():
     )
     ei, carbo = rows[-2:]
     assert ei.problem == carbo.problem == ALL
-    assert (ei.share, carbo.share) == (0.375, 0.5)
+    assert (ei.share.value, carbo.share.value) == (0.375, 0.5)
     assert carbo.more_candidates == 0.5
     assert carbo.more_improvement == 1.0
-    assert carbo.improvement is None
+    assert carbo.improvement.value is None
 
 
 def test_without_a_reference_or_an_optimum_nothing_is_compared():
     (row,) = summaries([result([0.0, 1.0])])
-    assert (row.more_candidates, row.lead, row.share, row.missed) == (None, None, None, None)
-    assert row.candidates_half_width is None
+    assert (row.more_candidates, row.lead.value, row.share.value, row.missed) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert row.candidates.half_width is None
     rows = summaries([result([0.0, 1.0]), result([0.0, 1.0], problem="noisy")], against="carbo")
     assert (rows[-1].problem, rows[-1].more_improvement) == (ALL, None)
 

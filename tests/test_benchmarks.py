@@ -60,6 +60,13 @@ def test_tables_need_nothing_but_the_files(out):
     assert "+0%" in invoke("table", "--out", str(out), "--against", "random").stdout
 
 
+def test_a_mean_in_json_is_two_keys(out):
+    row = rows_of(invoke("table", SMALL, "--out", str(out), "--json"))[0]
+    means = [name for name in row if f"{name}_half_width" in row]
+    assert means == ["candidates", "improvement", "lead", "share"]
+    assert all(not isinstance(value, dict) for value in row.values())
+
+
 def test_tables_of_some_problems(out):
     rows = rows_of(invoke("table", "noisy", "--out", str(out), "--json"))
     assert {row["problem"] for row in rows} == {"noisy"}

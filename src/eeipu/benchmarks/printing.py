@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from eeipu.benchmarks.tables import StageCost, Summary
+from eeipu.benchmarks.tables import Mean, StageCost, Summary
 
 __all__ = ["Style", "print_stages", "print_summaries"]
 
@@ -53,13 +52,13 @@ def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> N
             row.setting or row.problem,
             row.method,
             str(row.runs),
-            _interval(row.candidates, row.candidates_half_width, ".1f"),
+            _interval(row.candidates, ".1f"),
             _percent(row.more_candidates, "+.0%"),
-            _interval(row.improvement, row.improvement_half_width, ".4g"),
+            _interval(row.improvement, ".4g"),
             _percent(row.more_improvement, "+.0%"),
-            _interval(row.lead, row.lead_half_width, "+.3g"),
+            _interval(row.lead, "+.3g"),
             _percent(row.won, ".0%"),
-            _interval(row.share, row.share_half_width, ".3f"),
+            _interval(row.share, ".3f"),
             "" if row.missed is None else f"{row.missed:.3f}",
             f"{row.optimiser_s:.1f} s",
             f"{row.suggestion_s:.2f} s",
@@ -93,7 +92,18 @@ def print_stages(rows: Sequence[StageCost], style: Style) -> None:
 
 def _print_json(rows: Sequence[Summary | StageCost]) -> None:
     for row in rows:
-        typer.echo(json.dumps(asdict(row)))
+        typer.echo(json.dumps(_flat(row)))
+
+
+def _flat(row: Summary | StageCost) -> dict[str, object]:
+    """A mean is two keys, of which the second ends in `_half_width`."""
+    flat: dict[str, object] = {}
+    for name, value in vars(row).items():
+        if isinstance(value, Mean):
+            flat |= {name: value.value, f"{name}_half_width": value.half_width}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _print(title: str, names: Row, figures: Row, cells: Sequence[Row], style: Style) -> None:
@@ -124,11 +134,11 @@ def _print_markdown(title: str, names: Row, figures: Row, cells: Sequence[Row]) 
     typer.echo(f"{title[0].upper()}{title[1:]}.\n\n" + "\n".join(lines))
 
 
-def _interval(mean: float | None, half_width: float | None, spec: str) -> str:
-    if mean is None:
+def _interval(mean: Mean, spec: str) -> str:
+    if mean.value is None:
         return ""
-    width = "" if half_width is None else f" ± {half_width:{spec.removeprefix('+')}}"
-    return f"{mean:{spec}}{width}"
+    width = "" if mean.half_width is None else f" ± {mean.half_width:{spec.removeprefix('+')}}"
+    return f"{mean.value:{spec}}{width}"
 
 
 def _percent(share: float | None, spec: str) -> str:

@@ -13,7 +13,16 @@ from scipy.stats import t as student_t
 
 from eeipu.benchmarks.files import Result
 
-__all__ = ["ALL", "StageCost", "Summary", "by_setting", "half_width", "stage_costs", "summaries"]
+__all__ = [
+    "ALL",
+    "Mean",
+    "StageCost",
+    "Summary",
+    "by_setting",
+    "half_width",
+    "stage_costs",
+    "summaries",
+]
 
 ALL = "all problems"
 
@@ -21,6 +30,27 @@ CONFIDENCE = 0.95
 
 # A run that ends at the optimum would make a geometric mean zero.
 LEAST_MISSED = 1e-6
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds.
+
+    Attributes:
+        value: The mean; `None` where it is not known.
+        half_width: Half the width of its interval; `None` for a single seed.
+    """
+
+    value: float | None
+    half_width: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> "Mean":
+        """The mean of values; not known where there are none, or where one of them is not."""
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            return cls(None, None)
+        return cls(float(np.mean(known)), half_width(known))
 
 
 @dataclass(frozen=True)
@@ -33,19 +63,15 @@ class Summary:
         method: The contender.
         runs: How many runs.
         candidates: Configurations evaluated within the budget.
-        candidates_half_width: Of their interval; `None` for a single run, here and below.
-        improvement: Over the best warm-up trial, in the unit of the objective; `None` for all
+        improvement: Over the best warm-up trial, in the unit of the objective; not known for all
             problems together, whose units differ.
-        improvement_half_width: Of its interval.
         more_candidates: The reference's candidates and a share of them so large; 1 is twice as
             many. For all problems the mean over these.
         more_improvement: Likewise; `None` where the reference does not improve.
         lead: How much more it improves than the reference's run with the same seed. For all
             problems, in shares of the possible improvement.
-        lead_half_width: Of its interval.
         won: How many of these pairs it won, of 1; a tie counts a half.
         share: The improvement as a share of the possible one, where the optimum is known.
-        share_half_width: Of its interval.
         missed: Geometric mean of `1 - share`, which tells apart those that come close.
         optimiser_s: Seconds that the suggestions of a run took.
         suggestion_s: Seconds that a suggestion took.
@@ -55,17 +81,13 @@ class Summary:
     setting: str
     method: str
     runs: int
-    candidates: float
-    candidates_half_width: float | None
-    improvement: float | None
-    improvement_half_width: float | None
+    candidates: Mean
+    improvement: Mean
     more_candidates: float | None
     more_improvement: float | None
-    lead: float | None
-    lead_half_width: float | None
+    lead: Mean
     won: float | None
-    share: float | None
-    share_half_width: float | None
+    share: Mean
     missed: float | None
     optimiser_s: float
     suggestion_s: float
@@ -139,22 +161,25 @@ def summaries(results: Iterable[Result], *, against: str | None = None) -> list[
 def _summary(
     title: str, method: str, runs: Sequence[Result], reference: Sequence[Result]
 ) -> Summary:
-    candidates = [float(run.candidates) for run in runs]
-    improvements = [run.improvement for run in runs]
+    pairs = _pairs(runs, reference)
     return Summary(
-        runs[0].options.problem,
-        title,
-        method,
-        len(runs),
-        float(np.mean(candidates)),
-        half_width(candidates),
-        float(np.mean(improvements)),
-        half_width(improvements),
-        _more(candidates, [float(run.candidates) for run in reference]),
-        _more(improvements, [run.improvement for run in reference]),
-        *_lead([(one.improvement, other.improvement) for one, other in _pairs(runs, reference)]),
-        *_shares(runs),
-        *_overhead(runs),
+        problem=runs[0].options.problem,
+        setting=title,
+        method=method,
+        runs=len(runs),
+        candidates=Mean.of([run.candidates for run in runs]),
+        improvement=Mean.of([run.improvement for run in runs]),
+        more_candidates=_more(
+            [run.candidates for run in runs], [run.candidates for run in reference]
+        ),
+        more_improvement=_more(
+            [run.improvement for run in runs], [run.improvement for run in reference]
+        ),
+        lead=Mean.of([one.improvement - other.improvement for one, other in pairs]),
+        won=_won(pairs),
+        share=Mean.of([run.share for run in runs]),
+        missed=_missed(runs),
+        **_overhead(runs),
     )
 
 
@@ -172,23 +197,22 @@ def _over_all(
     candidates = [{run.options.seed: float(run.candidates) for run in each} for each in groups]
     shares = [{run.options.seed: run.share for run in each} for each in groups]
     leads = [{one.options.seed: _difference(one, other) for one, other in each} for each in pairs]
-    *_, missed = _shares(runs)
     return Summary(
-        ALL,
-        "",
-        method,
-        len(runs),
-        float(np.mean([run.candidates for run in runs])),
-        _over_seeds(candidates)[1],
-        None,
-        None,
-        _mean([row.more_candidates for row in own]),
-        _mean([row.more_improvement for row in own]),
-        *_over_seeds(leads),
-        _mean([row.won for row in own]),
-        *_over_seeds(shares),
-        missed,
-        *_overhead(runs),
+        problem=ALL,
+        setting="",
+        method=method,
+        runs=len(runs),
+        candidates=Mean(
+            float(np.mean([run.candidates for run in runs])), _over_seeds(candidates).half_width
+        ),
+        improvement=Mean.of([]),
+        more_candidates=_mean([row.more_candidates for row in own]),
+        more_improvement=_mean([row.more_improvement for row in own]),
+        lead=_over_seeds(leads),
+        won=_mean([row.won for row in own]),
+        share=_over_seeds(shares),
+        missed=_missed(runs),
+        **_overhead(runs),
     )
 
 
@@ -196,18 +220,14 @@ def _difference(one: Result, other: Result) -> float | None:
     return None if one.share is None or other.share is None else one.share - other.share
 
 
-def _over_seeds(groups: Sequence[Mapping[int, float | None]]) -> tuple[float | None, float | None]:
-    """The mean over groups of values by seed, and half the width of its interval.
+def _over_seeds(groups: Sequence[Mapping[int, float | None]]) -> Mean:
+    """The mean over groups of values by seed.
 
-    Only seeds that all groups have count, each with its mean over the groups; `None` where some
-    value is not known.
+    Only seeds that all groups have count, each with its mean over the groups; not known where some
+    value is not.
     """
     seeds = set.intersection(*(set(group) for group in groups))
-    values = [[group[seed] for group in groups] for seed in sorted(seeds)]
-    if not seeds or any(value is None for row in values for value in row):
-        return None, None
-    means = np.array(values, dtype=np.float64).mean(axis=1)
-    return float(means.mean()), half_width(means.tolist())
+    return Mean.of([Mean.of([group[seed] for group in groups]).value for seed in sorted(seeds)])
 
 
 def _pairs(runs: Sequence[Result], reference: Sequence[Result]) -> list[tuple[Result, Result]]:
@@ -216,26 +236,23 @@ def _pairs(runs: Sequence[Result], reference: Sequence[Result]) -> list[tuple[Re
     return [(run, by_seed[run.options.seed]) for run in runs if run.options.seed in by_seed]
 
 
-def _lead(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None, float | None]:
-    """The mean difference, half the width of its interval, and how often it is positive."""
-    if not pairs:
-        return None, None, None
-    differences = np.subtract(*np.transpose(pairs))
-    won = float(np.mean(np.sign(differences)) + 1.0) / 2.0
-    return float(differences.mean()), half_width(differences.tolist()), won
+def _won(pairs: Sequence[tuple[Result, Result]]) -> float | None:
+    """How often the first improves more; a tie counts a half."""
+    points = [1.0 + np.sign(one.improvement - other.improvement) for one, other in pairs]
+    return float(np.mean(points)) / 2.0 if points else None
 
 
-def _shares(runs: Sequence[Result]) -> tuple[float | None, float | None, float | None]:
+def _missed(runs: Sequence[Result]) -> float | None:
     known = [run.share for run in runs if run.share is not None]
     if len(known) < len(runs):
-        return None, None, None
-    missed = np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()
-    return float(np.mean(known)), half_width(known), float(np.exp(missed))
+        return None
+    return float(np.exp(np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()))
 
 
-def _overhead(runs: Sequence[Result]) -> tuple[float, float]:
+def _overhead(runs: Sequence[Result]) -> dict[str, float]:
     total = [run.optimiser_s for run in runs]
-    return float(np.mean(total)), sum(total) / sum(len(run.trials) for run in runs)
+    trials = sum(len(run.trials) for run in runs)
+    return {"optimiser_s": float(np.mean(total)), "suggestion_s": sum(total) / trials}
 
 
 def _more(values: Sequence[float], reference: Sequence[float]) -> float | None:
@@ -268,15 +285,15 @@ def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageC
     total = spent.sum() or 1.0
     return [
         StageCost(
-            runs[0].options.problem,
-            title,
-            method,
-            stage,
-            float(spent[k]),
-            float(spent[k] / total),
-            float(executed[k]),
-            float(reused[k]),
-            float(spent[k] / executed[k]) if executed[k] else None,
+            problem=runs[0].options.problem,
+            setting=title,
+            method=method,
+            stage=stage,
+            spent=float(spent[k]),
+            share=float(spent[k] / total),
+            executed=float(executed[k]),
+            reused=float(reused[k]),
+            each=float(spent[k] / executed[k]) if executed[k] else None,
         )
         for k, stage in enumerate(stages)
     ]
