@@ -9,6 +9,7 @@ from matplotlib.image import imread
 
 from eeipu.benchmarks.curves import over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.figures import draw
+from eeipu.benchmarks.printing import print_summaries
 from eeipu.benchmarks.tables import ALL, Mean, half_width, stage_costs, summaries
 
 # --- a run
@@ -86,6 +87,42 @@ def test_the_lead_is_over_the_reference_with_the_same_seed():
     # 2, 0 and -1: won, drawn and lost. The fourth seed has no counterpart.
     assert (eeipu.lead.value, eeipu.won) == (pytest.approx(1 / 3), 0.5)
     assert eeipu.lead.half_width == pytest.approx(half_width([2.0, 0.0, -1.0]))
+
+
+def on_some_seeds(contender, values):
+    return [result([0.0, v], contender=contender, seed=seed) for seed, v in values.items()]
+
+
+def test_all_comparisons_are_on_the_seeds_that_both_have():
+    ei = on_some_seeds("ei", {0: 1.0, 1: 3.0, 2: 50.0})
+    eeipu = [
+        *on_some_seeds("eeipu", {0: 2.0, 1: 4.0}),
+        result([0.0, 90.0, 90.0, 90.0], contender="eeipu", seed=7),
+    ]
+    _, row = summaries([*ei, *eeipu], against="ei")
+    assert (row.runs, row.pairs) == (3, 2)
+    assert (row.more_candidates, row.more_improvement) == (0.0, 0.5)
+    assert (row.lead.value, row.won) == (1.0, 1.0)
+    # What it reached by itself is of all its runs.
+    assert (row.candidates.value, row.improvement.value) == (pytest.approx(8 / 3), 32.0)
+
+
+def test_without_a_common_seed_nothing_is_compared():
+    runs = [*on_some_seeds("ei", {0: 1.0}), *on_some_seeds("eeipu", {1: 2.0})]
+    _, row = summaries(runs, against="ei")
+    assert (row.pairs, row.more_candidates, row.more_improvement) == (0, None, None)
+    assert (row.lead, row.won) == (Mean(None, None), None)
+
+
+def test_a_printed_table_tells_how_many_runs_were_compared_where_not_all_were(capsys):
+    runs = [
+        *on_some_seeds("ei", {0: 1.0, 1: 3.0}),
+        *on_some_seeds("carbo", {0: 1.0, 1: 3.0}),
+        *on_some_seeds("eeipu", {0: 2.0, 2: 4.0, 3: 5.0}),
+    ]
+    print_summaries(summaries(runs, against="ei"), "markdown", against="ei")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[2] for line in lines[4:]] == ["2", "2", "3 (1)"]
 
 
 def test_over_all_problems_the_lead_is_in_shares_of_what_was_possible():

@@ -51,7 +51,7 @@ def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> N
         (
             row.setting or row.problem,
             row.method,
-            str(row.runs),
+            _runs(row),
             _interval(row.candidates, ".1f"),
             _percent(row.more_candidates, "+.0%"),
             _interval(row.improvement, ".4g"),
@@ -132,6 +132,11 @@ def _print_markdown(title: str, names: Row, figures: Row, cells: Sequence[Row]) 
     rules = ("---",) * len(names) + ("---:",) * len(figures)
     lines = ["| " + " | ".join(row) + " |" for row in ((*names, *figures), rules, *cells)]
     typer.echo(f"{title[0].upper()}{title[1:]}.\n\n" + "\n".join(lines))
+
+
+def _runs(row: Summary) -> str:
+    """How many, and in brackets how many of them are compared, where that is only a part."""
+    return f"{row.runs} ({row.pairs})" if 0 < row.pairs < row.runs else str(row.runs)
 
 
 def _interval(mean: Mean, spec: str) -> str:

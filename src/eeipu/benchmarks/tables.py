@@ -62,6 +62,8 @@ class Summary:
         setting: The problem with its options in words; empty for all problems.
         method: The contender.
         runs: How many runs.
+        pairs: How many of them have a run of the reference with the same seed. These alone are
+            compared with it.
         candidates: Configurations evaluated within the budget.
         improvement: Over the best warm-up trial, in the unit of the objective; not known for all
             problems together, whose units differ.
@@ -81,6 +83,7 @@ class Summary:
     setting: str
     method: str
     runs: int
+    pairs: int
     candidates: Mean
     improvement: Mean
     more_candidates: float | None
@@ -167,14 +170,11 @@ def _summary(
         setting=title,
         method=method,
         runs=len(runs),
+        pairs=len(pairs),
         candidates=Mean.of([run.candidates for run in runs]),
         improvement=Mean.of([run.improvement for run in runs]),
-        more_candidates=_more(
-            [run.candidates for run in runs], [run.candidates for run in reference]
-        ),
-        more_improvement=_more(
-            [run.improvement for run in runs], [run.improvement for run in reference]
-        ),
+        more_candidates=_more([(one.candidates, other.candidates) for one, other in pairs]),
+        more_improvement=_more([(one.improvement, other.improvement) for one, other in pairs]),
         lead=Mean.of([one.improvement - other.improvement for one, other in pairs]),
         won=_won(pairs),
         share=Mean.of([run.share for run in runs]),
@@ -202,6 +202,7 @@ def _over_all(
         setting="",
         method=method,
         runs=len(runs),
+        pairs=sum(len(each) for each in pairs),
         candidates=Mean(
             float(np.mean([run.candidates for run in runs])), _over_seeds(candidates).half_width
         ),
@@ -255,9 +256,12 @@ def _overhead(runs: Sequence[Result]) -> dict[str, float]:
     return {"optimiser_s": float(np.mean(total)), "suggestion_s": sum(total) / trials}
 
 
-def _more(values: Sequence[float], reference: Sequence[float]) -> float | None:
-    base = float(np.mean(reference)) if reference else 0.0
-    return float(np.mean(values)) / base - 1.0 if base > 0 else None
+def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """The ratio of the means, less one; `None` where the reference's is not positive."""
+    if not pairs:
+        return None
+    own, base = np.mean(pairs, axis=0)
+    return float(own / base - 1.0) if base > 0 else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
