@@ -154,6 +154,47 @@ def test_over_all_problems_intervals_are_those_of_means_by_seed():
     assert row.candidates == Mean(3.0, half_width([2.0, 3.0, 4.0]))
 
 
+def test_over_all_problems_all_means_are_over_seeds_that_all_problems_have():
+    runs = [
+        *(result([0.0, 1.0, 1.0], seed=seed, optimum=2.0) for seed in (0, 1)),
+        result([0.0] + [2.0] * 9, seed=5, optimum=2.0),
+        *(result([0.0, 1.0], seed=seed, optimum=4.0, problem="noisy") for seed in (0, 1, 2)),
+    ]
+    row = summaries(runs)[-1]
+    assert (row.problem, row.runs) == (ALL, 4)
+    assert row.candidates == Mean(2.5, 0.0)
+    assert row.share == Mean(0.375, 0.0)
+    assert row.missed == pytest.approx(math.sqrt(0.5 * 0.75))
+
+
+def test_over_all_problems_all_comparisons_are_on_the_same_seeds():
+    runs = [
+        *(result([0.0, 1.0], seed=seed, problem=p) for seed in (0, 1) for p in ("toy", "noisy")),
+        *(
+            result([0.0, 2.0 + 7.0 * seed], seed=seed, contender="carbo", problem=problem)
+            for problem, seed in (("toy", 0), ("toy", 1), ("noisy", 0))
+        ),
+    ]
+    row = summaries(runs, against="ei")[-1]
+    assert (row.method, row.runs, row.pairs) == ("carbo", 2, 2)
+    assert (row.more_improvement, row.won) == (1.0, 1.0)
+
+
+def test_who_shares_no_seed_among_problems_has_no_row_for_all():
+    runs = [result([0.0, 1.0]), result([0.0, 1.0], seed=1, problem="noisy")]
+    assert [row.problem for row in summaries(runs)] == ["toy", "noisy"]
+
+
+def test_a_ratio_that_one_problem_lacks_all_problems_lack():
+    runs = [
+        result([0.0, 1.0], problem=problem, contender=contender, start=start)
+        for problem, start in (("toy", 0.0), ("noisy", 1.0))
+        for contender in ("ei", "carbo")
+    ]
+    row = summaries(runs, against="ei")[-1]
+    assert (row.problem, row.more_candidates, row.more_improvement) == (ALL, 0.0, None)
+
+
 def test_where_an_optimum_is_unknown_the_lead_over_all_problems_is_how_often_it_won():
     rows = summaries(
         [

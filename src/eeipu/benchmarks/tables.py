@@ -18,6 +18,7 @@ __all__ = [
     "Mean",
     "StageCost",
     "Summary",
+    "by_seed",
     "by_setting",
     "half_width",
     "stage_costs",
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 ALL = "all problems"
+
+Runs = Sequence[Result]
+Pair = tuple[Result, Result]
+Contenders = Mapping[str, Runs]
 
 CONFIDENCE = 0.95
 
@@ -155,15 +160,11 @@ def summaries(results: Iterable[Result], *, against: str | None = None) -> list[
         for method, runs in contenders.items()
     ]
     if len(grouped) > 1:
-        settings = list(grouped.values())
-        everywhere = [m for m in settings[0] if all(m in each for each in settings)]
-        rows += [_over_all(m, against, rows, settings) for m in everywhere]
+        rows += _over_all(list(grouped.values()), against)
     return rows
 
 
-def _summary(
-    title: str, method: str, runs: Sequence[Result], reference: Sequence[Result]
-) -> Summary:
+def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
     pairs = _pairs(runs, reference)
     return Summary(
         problem=runs[0].options.problem,
@@ -173,8 +174,8 @@ def _summary(
         pairs=len(pairs),
         candidates=Mean.of([run.candidates for run in runs]),
         improvement=Mean.of([run.improvement for run in runs]),
-        more_candidates=_more([(one.candidates, other.candidates) for one, other in pairs]),
-        more_improvement=_more([(one.improvement, other.improvement) for one, other in pairs]),
+        more_candidates=_more_candidates(pairs),
+        more_improvement=_more_improvement(pairs),
         lead=Mean.of([one.improvement - other.improvement for one, other in pairs]),
         won=_won(pairs),
         share=Mean.of([run.share for run in runs]),
@@ -183,77 +184,78 @@ def _summary(
     )
 
 
-def _over_all(
-    method: str,
-    against: str | None,
-    rows: Sequence[Summary],
-    settings: Sequence[Mapping[str, Sequence[Result]]],
-) -> Summary:
-    """The means of a contender that ran in all settings; intervals are those of means by seed."""
-    groups = [each[method] for each in settings]
-    runs = [run for each in groups for run in each]
-    pairs = [_pairs(each[method], each.get(against or "", [])) for each in settings]
-    own = [row for row in rows if row.method == method] if all(pairs) else []
-    candidates = [{run.options.seed: float(run.candidates) for run in each} for each in groups]
-    shares = [{run.options.seed: run.share for run in each} for each in groups]
-    leads = [{one.options.seed: _difference(one, other) for one, other in each} for each in pairs]
+def _over_all(settings: Sequence[Contenders], against: str | None) -> list[Summary]:
+    """A summary of each contender that ran in all settings with some seed, on those seeds."""
+    runs = {method: by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
+    reference = runs.get(against or "", {})
+    return [_of_all(method, own, reference) for method, own in runs.items() if own]
+
+
+def _of_all(method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs]) -> Summary:
+    """The means of a contender's runs in all settings; intervals are those of means by seed."""
+    runs = [run for each in own.values() for run in each]
+    both = [(own[seed], reference[seed]) for seed in own if seed in reference]
+    # Those of each setting, with a pair for each seed.
+    pairs = list(zip(*(zip(one, other, strict=True) for one, other in both), strict=True))
     return Summary(
         problem=ALL,
         setting="",
         method=method,
         runs=len(runs),
         pairs=sum(len(each) for each in pairs),
-        candidates=Mean(
-            float(np.mean([run.candidates for run in runs])), _over_seeds(candidates).half_width
-        ),
+        candidates=Mean.of([_mean([run.candidates for run in each]) for each in own.values()]),
         improvement=Mean.of([]),
-        more_candidates=_mean([row.more_candidates for row in own]),
-        more_improvement=_mean([row.more_improvement for row in own]),
-        lead=_over_seeds(leads),
-        won=_mean([row.won for row in own]),
-        share=_over_seeds(shares),
+        more_candidates=_mean([_more_candidates(each) for each in pairs]),
+        more_improvement=_mean([_more_improvement(each) for each in pairs]),
+        lead=Mean.of([_mean(list(map(_lead_in_share, one, other))) for one, other in both]),
+        won=_won([pair for each in pairs for pair in each]),
+        share=Mean.of([_mean([run.share for run in each]) for each in own.values()]),
         missed=_missed(runs),
         **_overhead(runs),
     )
 
 
-def _difference(one: Result, other: Result) -> float | None:
+def by_seed(groups: Sequence[Runs]) -> dict[int, Runs]:
+    """Seed -> its run in each group; of seeds that all groups have."""
+    tables = [{run.options.seed: run for run in group} for group in groups]
+    shared = set.intersection(*(set(each) for each in tables))
+    return {seed: [each[seed] for each in tables] for seed in sorted(shared)}
+
+
+def _pairs(runs: Runs, reference: Runs) -> list[Pair]:
+    """Runs and those of the reference with the same seeds."""
+    return [(one, other) for one, other in by_seed([runs, reference]).values()]
+
+
+def _lead_in_share(one: Result, other: Result) -> float | None:
     return None if one.share is None or other.share is None else one.share - other.share
 
 
-def _over_seeds(groups: Sequence[Mapping[int, float | None]]) -> Mean:
-    """The mean over groups of values by seed.
-
-    Only seeds that all groups have count, each with its mean over the groups; not known where some
-    value is not.
-    """
-    seeds = set.intersection(*(set(group) for group in groups))
-    return Mean.of([Mean.of([group[seed] for group in groups]).value for seed in sorted(seeds)])
-
-
-def _pairs(runs: Sequence[Result], reference: Sequence[Result]) -> list[tuple[Result, Result]]:
-    """Runs and those of the reference with the same seeds."""
-    by_seed = {run.options.seed: run for run in reference}
-    return [(run, by_seed[run.options.seed]) for run in runs if run.options.seed in by_seed]
-
-
-def _won(pairs: Sequence[tuple[Result, Result]]) -> float | None:
+def _won(pairs: Sequence[Pair]) -> float | None:
     """How often the first improves more; a tie counts a half."""
     points = [1.0 + np.sign(one.improvement - other.improvement) for one, other in pairs]
     return float(np.mean(points)) / 2.0 if points else None
 
 
-def _missed(runs: Sequence[Result]) -> float | None:
+def _missed(runs: Runs) -> float | None:
     known = [run.share for run in runs if run.share is not None]
     if len(known) < len(runs):
         return None
     return float(np.exp(np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()))
 
 
-def _overhead(runs: Sequence[Result]) -> dict[str, float]:
+def _overhead(runs: Runs) -> dict[str, float]:
     total = [run.optimiser_s for run in runs]
     trials = sum(len(run.trials) for run in runs)
     return {"optimiser_s": float(np.mean(total)), "suggestion_s": sum(total) / trials}
+
+
+def _more_candidates(pairs: Sequence[Pair]) -> float | None:
+    return _more([(one.candidates, other.candidates) for one, other in pairs])
+
+
+def _more_improvement(pairs: Sequence[Pair]) -> float | None:
+    return _more([(one.improvement, other.improvement) for one, other in pairs])
 
 
 def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -265,8 +267,7 @@ def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return Mean.of(values).value
 
 
 def stage_costs(results: Iterable[Result]) -> list[StageCost]:
@@ -279,7 +280,7 @@ def stage_costs(results: Iterable[Result]) -> list[StageCost]:
     ]
 
 
-def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageCost]:
+def _stage_costs(title: str, method: str, runs: Runs) -> list[StageCost]:
     trials = [trial for run in runs for trial in run.trials if trial["stage_costs"] is not None]
     stages = runs[0].problem["stages"]
     costs = np.array([t["stage_costs"] for t in trials], dtype=np.float64)
