@@ -1,6 +1,7 @@
 """What results say: tables, curves and pictures."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,8 +245,40 @@ def test_runs_with_other_options_are_not_averaged():
     assert [(row.problem, row.setting) for row in rows] == [
         ("toy", "toy, smoke, declared cost"),
         ("toy", "toy, smoke, declared cost, n_initial=5"),
-        (ALL, ""),
     ]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"preset": "cpu"},
+        {"cost": "measured"},
+        {"n_initial": 5},
+        {"budget": 50.0},
+        {"budget_factor": 6.0},
+        {"own_warm_up": True},
+        {"data": "mine.csv"},
+    ],
+)
+def test_all_problems_are_those_with_the_same_options(option):
+    runs = [result([0.0, 1.0], problem=p) for p in ("toy", "noisy")]
+    others = [result([0.0, 9.0, 9.0], problem=p) for p in ("toy", "noisy", "real")]
+    others = [replace(run, options=replace(run.options, **option)) for run in others]
+    rows = [row for row in summaries([*runs, *others]) if row.problem == ALL]
+    assert [row.runs for row in rows] == [2, 3]
+    assert [row.candidates.value for row in rows] == [2.0, 3.0]
+    assert rows[0].setting == "all problems, smoke, declared cost"
+    assert rows[1].setting == others[0].options.title.replace("toy", ALL)
+
+
+def test_a_problem_without_others_of_its_options_is_in_no_row_for_all():
+    runs = [result([0.0, 1.0], problem=p) for p in ("toy", "noisy")]
+    rows = summaries([*runs, result([0.0, 9.0], problem="toy", preset="cpu")])
+    assert [row.setting for row in rows if row.problem == ALL] == [
+        "all problems, smoke, declared cost"
+    ]
+    # It needs no words where there are no others.
+    assert summaries(runs)[-1].setting == ALL
 
 
 def test_the_cost_of_each_stage():
@@ -324,6 +357,18 @@ def test_two_pictures_of_all_settings_whose_optimum_is_known(tmp_path):
     assert [path.name for path in paths[-2:]] == [
         "all-problems-shares.png",
         "all-problems-shares-over-iterations.png",
+    ]
+
+
+def test_pictures_of_all_problems_are_of_those_with_the_same_options(tmp_path):
+    results = [
+        result([0.0, 1.0], problem=problem, optimum=2.0, preset=preset)
+        for problem, preset in (("toy", "smoke"), ("noisy", "smoke"), ("toy", "cpu"))
+    ]
+    paths = draw(results, tmp_path)
+    assert [path.name for path in paths if "all-problems" in path.name] == [
+        "all-problems-smoke-declared-cost-shares.png",
+        "all-problems-smoke-declared-cost-shares-over-iterations.png",
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from eeipu.benchmarks.curves import Curve, over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.files import Result
-from eeipu.benchmarks.tables import ALL, by_setting, stage_costs
+from eeipu.benchmarks.tables import by_setting, families, stage_costs
 from eeipu.plots import COLOURS, DASHES, new_axes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ HEADROOM = 1.25
 
 
 def draw(results: Iterable[Result], folder: Path) -> list[Path]:
-    """Draw four pictures for every setting, and two for all where their optima are known.
+    """Draw four pictures for every setting, and two for all of a family with known optima.
 
     Args:
         results: The runs.
@@ -52,20 +52,22 @@ def draw(results: Iterable[Result], folder: Path) -> list[Path]:
         for title, contenders in settings.items()
         for kind in _KINDS
     ]
-    together = _together(settings.values())
-    if len(settings) > 1 and together:
-        paths += [_draw(folder, ALL, kind, together) for kind in _KINDS_FOR_ALL]
+    for title, family in families(settings).items():
+        together = _together(family)
+        if together:
+            paths += [_draw(folder, title, kind, together) for kind in _KINDS_FOR_ALL]
     return paths
 
 
 def _together(settings: Iterable[Contenders]) -> Contenders:
-    """Contenders' runs in all settings; those that ran in all with known optima alone."""
+    """Contenders' runs in all settings with known optima; of those that ran in all of them."""
     known = [
         each
         for each in settings
         if all(run.shares is not None for runs in each.values() for run in runs)
     ]
-    methods = [m for m in known[0] if all(m in each for each in known)] if known else []
+    methods = known[0] if len(known) > 1 else []
+    methods = [m for m in methods if all(m in each for each in known)]
     return {method: [run for each in known for run in each[method]] for method in methods}
 
 

@@ -49,7 +49,7 @@ def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> N
     title = f"means over seeds with 95 % intervals; more, larger, lead and won against {against}"
     cells = [
         (
-            row.setting or row.problem,
+            row.setting,
             row.method,
             _runs(row),
             _interval(row.candidates, ".1f"),

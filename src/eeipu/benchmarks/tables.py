@@ -6,7 +6,7 @@ Notation:
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -20,6 +20,7 @@ __all__ = [
     "Summary",
     "by_seed",
     "by_setting",
+    "families",
     "half_width",
     "stage_costs",
     "summaries",
@@ -64,7 +65,7 @@ class Summary:
 
     Attributes:
         problem: The problem's name, or `ALL`.
-        setting: The problem with its options in words; empty for all problems.
+        setting: The problem with its options in words; for all problems the `families`' title.
         method: The contender.
         runs: How many runs.
         pairs: How many of them have a run of the reference with the same seed. These alone are
@@ -137,6 +138,20 @@ def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
     return grouped
 
 
+def families(settings: Mapping[str, Contenders]) -> dict[str, list[Contenders]]:
+    """Title -> settings that differ in the problem alone; those of a single problem have none.
+
+    The title is `ALL`, with the options where these differ between settings.
+    """
+    grouped: dict[str, list[Contenders]] = {}
+    for contenders in settings.values():
+        options = next(iter(contenders.values()))[0].options
+        grouped.setdefault(replace(options, problem=ALL).title, []).append(contenders)
+    return {
+        title if len(grouped) > 1 else ALL: each for title, each in grouped.items() if len(each) > 1
+    }
+
+
 def half_width(values: Sequence[float]) -> float | None:
     """Half the width of the interval of a mean; `None` for fewer than two values."""
     n = len(values)
@@ -149,6 +164,8 @@ def half_width(values: Sequence[float]) -> float | None:
 def summaries(results: Iterable[Result], *, against: str | None = None) -> list[Summary]:
     """A summary for each contender on each problem, and of those that ran on all, on all.
 
+    All are those of a family: what else they were asked for is never averaged over.
+
     Args:
         results: The runs.
         against: The contender that the others are compared with.
@@ -159,8 +176,8 @@ def summaries(results: Iterable[Result], *, against: str | None = None) -> list[
         for title, contenders in grouped.items()
         for method, runs in contenders.items()
     ]
-    if len(grouped) > 1:
-        rows += _over_all(list(grouped.values()), against)
+    for title, settings in families(grouped).items():
+        rows += _over_all(title, settings, against)
     return rows
 
 
@@ -184,14 +201,16 @@ def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
     )
 
 
-def _over_all(settings: Sequence[Contenders], against: str | None) -> list[Summary]:
+def _over_all(title: str, settings: Sequence[Contenders], against: str | None) -> list[Summary]:
     """A summary of each contender that ran in all settings with some seed, on those seeds."""
     runs = {method: by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
     reference = runs.get(against or "", {})
-    return [_of_all(method, own, reference) for method, own in runs.items() if own]
+    return [_of_all(title, method, own, reference) for method, own in runs.items() if own]
 
 
-def _of_all(method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs]) -> Summary:
+def _of_all(
+    title: str, method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs]
+) -> Summary:
     """The means of a contender's runs in all settings; intervals are those of means by seed."""
     runs = [run for each in own.values() for run in each]
     both = [(own[seed], reference[seed]) for seed in own if seed in reference]
@@ -199,7 +218,7 @@ def _of_all(method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs])
     pairs = list(zip(*(zip(one, other, strict=True) for one, other in both), strict=True))
     return Summary(
         problem=ALL,
-        setting="",
+        setting=title,
         method=method,
         runs=len(runs),
         pairs=sum(len(each) for each in pairs),
