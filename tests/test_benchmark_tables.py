@@ -240,6 +240,21 @@ def test_without_a_reference_or_an_optimum_nothing_is_compared():
     assert (rows[-1].problem, rows[-1].more_improvement) == (ALL, None)
 
 
+def test_a_suggestion_takes_what_trials_after_the_warm_up_took():
+    each = result([0.0, 1.0, 1.0, 1.0])
+    for trial, suggest_s in zip(each.trials, (0.0, 0.1, 2.0, 4.0), strict=True):
+        trial["suggest_s"] = suggest_s
+    (row,) = summaries([each])
+    assert (row.optimiser_s, row.suggestion_s) == (pytest.approx(6.1), 3.0)
+
+
+def test_a_warm_up_alone_has_no_suggestions(capsys):
+    rows = summaries([result([0.0, 1.0])])
+    assert rows[0].suggestion_s is None
+    print_summaries(rows, "markdown", against="ei")
+    assert capsys.readouterr().out.endswith("| 1.0 s |  |\n")
+
+
 def test_runs_with_other_options_are_not_averaged():
     rows = summaries([result([0.0, 1.0]), result([0.0, 2.0], n_initial=5)])
     assert [(row.problem, row.setting) for row in rows] == [

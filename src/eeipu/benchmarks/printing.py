@@ -61,7 +61,7 @@ def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> N
             _interval(row.share, ".3f"),
             "" if row.missed is None else f"{row.missed:.3f}",
             f"{row.optimiser_s:.1f} s",
-            f"{row.suggestion_s:.2f} s",
+            "" if row.suggestion_s is None else f"{row.suggestion_s:.2f} s",
         )
         for row in rows
     ]

@@ -82,7 +82,8 @@ class Summary:
         share: The improvement as a share of the possible one, where the optimum is known.
         missed: Geometric mean of `1 - share`, which tells apart those that come close.
         optimiser_s: Seconds that the suggestions of a run took.
-        suggestion_s: Seconds that a suggestion took.
+        suggestion_s: Seconds that one took, of a trial that is not of the warm-up; `None` where
+            there is none.
     """
 
     problem: str
@@ -99,7 +100,7 @@ class Summary:
     share: Mean
     missed: float | None
     optimiser_s: float
-    suggestion_s: float
+    suggestion_s: float | None
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,8 @@ def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
         won=_won(pairs),
         share=Mean.of([run.share for run in runs]),
         missed=_missed(runs),
-        **_overhead(runs),
+        optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
+        suggestion_s=_suggestion_s(runs),
     )
 
 
@@ -230,7 +232,8 @@ def _of_all(
         won=_won([pair for each in pairs for pair in each]),
         share=Mean.of([_mean([run.share for run in each]) for each in own.values()]),
         missed=_missed(runs),
-        **_overhead(runs),
+        optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
+        suggestion_s=_suggestion_s(runs),
     )
 
 
@@ -263,10 +266,9 @@ def _missed(runs: Runs) -> float | None:
     return float(np.exp(np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()))
 
 
-def _overhead(runs: Runs) -> dict[str, float]:
-    total = [run.optimiser_s for run in runs]
-    trials = sum(len(run.trials) for run in runs)
-    return {"optimiser_s": float(np.mean(total)), "suggestion_s": sum(total) / trials}
+def _suggestion_s(runs: Runs) -> float | None:
+    """Of trials that somebody chose: the points of a common warm-up are given."""
+    return _mean([t["suggest_s"] for run in runs for t in run.trials if not t["warm_up"]])
 
 
 def _more_candidates(pairs: Sequence[Pair]) -> float | None:
