@@ -10,8 +10,10 @@ from matplotlib.image import imread
 
 from eeipu.benchmarks.curves import over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.figures import draw
+from eeipu.benchmarks.files import read_all, write
 from eeipu.benchmarks.printing import print_summaries
 from eeipu.benchmarks.tables import ALL, Mean, half_width, stage_costs, summaries
+from eeipu.errors import ConfigurationError
 
 # --- a run
 
@@ -43,6 +45,21 @@ def test_the_best_counts_without_its_luck():
 
 def test_a_warm_up_at_the_optimum_leaves_nothing_to_gain():
     assert result([2.0, 2.0], start=2.0, optimum=2.0).share == 1.0
+
+
+# --- files
+
+
+def test_results_of_the_same_options_in_two_files_are_an_error(tmp_path):
+    each = result([0.0, 1.0])
+    first, again = (each.options.path(tmp_path / name) for name in ("once", "twice"))
+    write(first, each)
+    write(again, each)
+    with pytest.raises(ConfigurationError, match="move one of them out of") as told:
+        read_all(tmp_path)
+    assert repr(str(first)) in str(told.value)
+    assert repr(str(again)) in str(told.value)
+    assert len(read_all(tmp_path / "once")) == 1
 
 
 # --- tables
