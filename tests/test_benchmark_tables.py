@@ -14,6 +14,7 @@ from eeipu.benchmarks.files import read_all, write
 from eeipu.benchmarks.printing import print_summaries
 from eeipu.benchmarks.tables import ALL, Mean, half_width, stage_costs, summaries
 from eeipu.errors import ConfigurationError
+from eeipu.plots import new_axes
 
 # --- a run
 
@@ -357,6 +358,18 @@ def test_curves_over_iterations_go_as_far_as_all_runs_do():
     assert suggestion_seconds(runs).mean.tolist() == [0.5, 0.5]
 
 
+def test_a_curve_of_several_problems_is_the_mean_of_means_by_seed():
+    runs = [
+        result([0.0, value], seed=seed, optimum=10.0, problem=problem)
+        for problem, values in (("toy", (1.0, 2.0, 3.0)), ("noisy", (9.0, 7.0, 5.0)))
+        for seed, value in enumerate(values)
+    ]
+    row = summaries(runs)[-1]
+    for curve in (over_budget(runs, shares), over_iterations(runs, shares)):
+        assert curve.mean[-1] == pytest.approx(row.share.value)
+        assert curve.half_width[-1] == pytest.approx(row.share.half_width)
+
+
 # --- pictures
 
 
@@ -402,6 +415,45 @@ def test_pictures_of_all_problems_are_of_those_with_the_same_options(tmp_path):
         "all-problems-smoke-declared-cost-shares.png",
         "all-problems-smoke-declared-cost-shares-over-iterations.png",
     ]
+
+
+def legends(monkeypatch, results, folder):
+    """Picture -> what its legend says and where its lines end."""
+    axes = []
+    monkeypatch.setattr(
+        "eeipu.benchmarks.figures.new_axes", lambda: axes.append(new_axes()) or axes[-1]
+    )
+    paths = draw(results, folder)
+    return {
+        path.stem.removeprefix("toy-smoke-declared-cost-"): [
+            (line.get_label(), line.get_ydata()[-1]) for line in ax.get_lines()
+        ]
+        for path, ax in zip(paths, axes, strict=True)
+    }
+
+
+def test_contenders_whose_curves_coincide_share_an_entry_of_the_legend(monkeypatch, tmp_path):
+    results = [
+        result([0.0, 1.0], contender="ei"),
+        result([0.0, 2.0], contender="carbo"),
+        result([0.0, 1.0, 3.0], contender="ei+cache"),
+        result([0.0, 2.0], contender="carbo+cache"),
+    ]
+    drawn = legends(monkeypatch, results, tmp_path)
+    assert drawn["iterations"] == [("carbo, carbo+cache", 2.0), ("ei (to 2), ei+cache", 3.0)]
+    assert drawn["budget"] == [("ei", 1.0), ("carbo, carbo+cache", 2.0), ("ei+cache", 3.0)]
+
+
+def test_pictures_of_all_problems_show_what_the_table_says(monkeypatch, tmp_path):
+    results = [
+        result([0.0, value], seed=seed, optimum=10.0, problem=problem, contender=contender)
+        for problem, seed, value in (("toy", 0, 1.0), ("toy", 1, 9.0), ("noisy", 1, 3.0))
+        for contender in ("ei", "carbo" if seed else "gp")
+    ]
+    drawn = legends(monkeypatch, results, tmp_path)
+    rows = [row for row in summaries(results) if row.problem == ALL]
+    assert [(row.method, row.share.value) for row in rows] == [("ei", 0.6), ("carbo", 0.6)]
+    assert drawn["all-problems-shares"] == [("ei, carbo", 0.6)]
 
 
 def test_courses_in_shares_of_what_was_possible():

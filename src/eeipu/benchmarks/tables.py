@@ -18,8 +18,8 @@ __all__ = [
     "Mean",
     "StageCost",
     "Summary",
-    "by_seed",
     "by_setting",
+    "everywhere",
     "families",
     "half_width",
     "stage_costs",
@@ -153,6 +153,19 @@ def families(settings: Mapping[str, Contenders]) -> dict[str, list[Contenders]]:
     }
 
 
+def everywhere(settings: Sequence[Contenders]) -> dict[str, dict[int, Runs]]:
+    """Contender -> seed -> its run in each setting; of seeds that it has in all of them."""
+    runs = {method: _by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
+    return {method: own for method, own in runs.items() if own}
+
+
+def _by_seed(groups: Sequence[Runs]) -> dict[int, Runs]:
+    """Seed -> its run in each group; of seeds that all groups have."""
+    tables = [{run.options.seed: run for run in group} for group in groups]
+    shared = set.intersection(*(set(each) for each in tables))
+    return {seed: [each[seed] for each in tables] for seed in sorted(shared)}
+
+
 def half_width(values: Sequence[float]) -> float | None:
     """Half the width of the interval of a mean; `None` for fewer than two values."""
     n = len(values)
@@ -204,10 +217,10 @@ def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
 
 
 def _over_all(title: str, settings: Sequence[Contenders], against: str | None) -> list[Summary]:
-    """A summary of each contender that ran in all settings with some seed, on those seeds."""
-    runs = {method: by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
+    """A summary of each contender that ran everywhere, on the seeds with which it did."""
+    runs = everywhere(settings)
     reference = runs.get(against or "", {})
-    return [_of_all(title, method, own, reference) for method, own in runs.items() if own]
+    return [_of_all(title, method, own, reference) for method, own in runs.items()]
 
 
 def _of_all(
@@ -237,16 +250,9 @@ def _of_all(
     )
 
 
-def by_seed(groups: Sequence[Runs]) -> dict[int, Runs]:
-    """Seed -> its run in each group; of seeds that all groups have."""
-    tables = [{run.options.seed: run for run in group} for group in groups]
-    shared = set.intersection(*(set(each) for each in tables))
-    return {seed: [each[seed] for each in tables] for seed in sorted(shared)}
-
-
 def _pairs(runs: Runs, reference: Runs) -> list[Pair]:
     """Runs and those of the reference with the same seeds."""
-    return [(one, other) for one, other in by_seed([runs, reference]).values()]
+    return [(one, other) for one, other in _by_seed([runs, reference]).values()]
 
 
 def _lead_in_share(one: Result, other: Result) -> float | None:
