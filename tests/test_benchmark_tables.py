@@ -304,6 +304,22 @@ def test_all_problems_are_those_with_the_same_options(option):
     assert rows[1].setting == others[0].options.title.replace("toy", ALL)
 
 
+def test_rows_of_some_contenders_are_compared_with_one_that_has_none():
+    runs = [
+        result([0.0, value], problem=problem, contender=contender)
+        for problem in ("toy", "noisy")
+        for contender, value in (("ei", 1.0), ("carbo", 3.0), ("gp", 2.0))
+    ]
+    # All problems are those on which one of them ran.
+    elsewhere = result([0.0, 1.0], problem="real")
+    rows = summaries([*runs, elsewhere], against="ei", methods=["gp", "carbo"])
+    assert [(row.problem, row.method, row.more_improvement) for row in rows] == [
+        (problem, method, larger)
+        for problem in ("toy", "noisy", ALL)
+        for method, larger in (("gp", 1.0), ("carbo", 2.0))
+    ]
+
+
 def test_a_problem_without_others_of_its_options_is_in_no_row_for_all():
     runs = [result([0.0, 1.0], problem=p) for p in ("toy", "noisy")]
     rows = summaries([*runs, result([0.0, 9.0], problem="toy", preset="cpu")])

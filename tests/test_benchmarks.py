@@ -80,6 +80,34 @@ def test_tables_of_some_contenders_in_their_order(out):
     assert [row["method"] for row in rows] == ["random"]
 
 
+def test_a_contender_that_is_not_shown_is_still_compared_with(out):
+    arguments = ("--methods", "random+cache", "--out", str(out), "--json")
+    rows = rows_of(invoke("table", *arguments, "--against", "random"))
+    assert [row["method"] for row in rows] == ["random+cache"] * 3
+    assert [row["more_candidates"] for row in rows] == [0.0] * 3
+
+
+def test_whom_others_are_compared_with_has_one_name(tmp_path):
+    written = "random+top-q=1+cache"
+    arguments = ("noisy", "--methods", f"random,{written}", *RUN, "--out", str(tmp_path), "--json")
+    rows = rows_of(invoke("run", *arguments, "--against", written))
+    assert rows[1]["method"] == "random+cache+top-q=1"
+    assert [row["pairs"] for row in rows] == [1, 1]
+    rows = rows_of(invoke("table", "--out", str(tmp_path), "--json", "--against", written))
+    assert [row["pairs"] for row in rows] == [1, 1]
+
+
+def test_without_the_default_reference_nothing_is_compared(out):
+    # Nobody asked for it, and it did not run.
+    told = invoke("table", "noisy", "--out", str(out), "--markdown").stdout.splitlines()
+    assert told[0] == "Means over seeds with 95 % intervals."
+    assert told[2].startswith("| problem | method | runs | candidates | improvement | share of")
+    arguments = ("noisy", "--out", str(out), "--markdown", "--against", "random")
+    told = invoke("table", *arguments).stdout.splitlines()
+    assert told[0].endswith("intervals; more, larger, lead, won against random on the same seeds.")
+    assert "| candidates | more | improvement | larger | lead | won |" in told[2]
+
+
 def test_tables_in_markdown_name_a_problem_once(out):
     arguments = ("--methods", "random,random+cache", "--out", str(out), "--markdown")
     lines = invoke("table", SMALL, *arguments).stdout.splitlines()
@@ -117,6 +145,9 @@ def said(monkeypatch, capsys, *arguments):
         (("run", SMALL, "--methods", "ei+x"), "ei+x"),
         (("table", "stacking"), "no results of ['stacking']"),
         (("table", "--methods", "random,ei"), "no results of 'ei'"),
+        (("table", "--against", "ei"), "name one of ['random', 'random+cache']"),
+        (("table", "--against", "best"), "there is no method 'best'"),
+        (("run", SMALL, "--methods", "random", "--against", "ei"), "name one of ['random']"),
         (("table", "--json", "--markdown"), "--json and --markdown exclude each other"),
         (("run", SMALL, "--json", "--markdown"), "--json and --markdown exclude each other"),
         (("run", SMALL, "--budget", "1", "--budget-factor", "2"), "exclude each other"),

@@ -30,42 +30,59 @@ SUMMARY = (
     "suggestions",
     "each",
 )
+COMPARED = ("more", "larger", "lead", "won")
 STAGE = ("spent", "share", "executed", "reused", "each")
 
 Row = tuple[str, ...]
 
 
-def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> None:
+def print_summaries(rows: Sequence[Summary], style: Style, *, against: str | None) -> None:
     """Print what contenders reached.
 
     Args:
         rows: A row each.
         style: How.
-        against: The contender that the others are compared with.
+        against: The contender that the others are compared with; `None`: nothing is compared.
     """
     if style == "json":
         _print_json(rows)
         return
-    title = f"means over seeds with 95 % intervals; more, larger, lead and won against {against}"
+    headings = [h for h in SUMMARY if against is not None or h not in COMPARED]
     cells = [
-        (
-            row.setting,
-            row.method,
-            _runs(row),
-            _interval(row.candidates, ".1f"),
-            _percent(row.more_candidates, "+.0%"),
-            _interval(row.improvement, ".4g"),
-            _percent(row.more_improvement, "+.0%"),
-            _interval(row.lead, "+.3g"),
-            _percent(row.won, ".0%"),
-            _interval(row.share, ".3f"),
-            "" if row.missed is None else f"{row.missed:.3f}",
-            f"{row.optimiser_s:.1f} s",
-            "" if row.suggestion_s is None else f"{row.suggestion_s:.2f} s",
-        )
-        for row in rows
+        (row.setting, row.method, *(texts[heading] for heading in headings))
+        for row, texts in zip(rows, map(_texts, rows), strict=True)
     ]
-    _print(title, ("problem", "method"), SUMMARY, cells, style)
+    _print(_title(rows, against), ("problem", "method"), tuple(headings), cells, style)
+
+
+def _title(rows: Sequence[Summary], against: str | None) -> str:
+    title = "means over seeds with 95 % intervals"
+    if against is None:
+        return title
+    brackets = " (as many runs as in brackets)" if any(map(_is_part, rows)) else ""
+    return f"{title}; {', '.join(COMPARED)} against {against} on the same seeds{brackets}"
+
+
+def _texts(row: Summary) -> dict[str, str]:
+    """Heading -> what stands below it."""
+    return {
+        "runs": f"{row.runs} ({row.pairs})" if _is_part(row) else str(row.runs),
+        "candidates": _interval(row.candidates, ".1f"),
+        "more": _percent(row.more_candidates, "+.0%"),
+        "improvement": _interval(row.improvement, ".4g"),
+        "larger": _percent(row.more_improvement, "+.0%"),
+        "lead": _interval(row.lead, "+.3g"),
+        "won": _percent(row.won, ".0%"),
+        "share of possible": _interval(row.share, ".3f"),
+        "1 - share, geom.": "" if row.missed is None else f"{row.missed:.3f}",
+        "suggestions": f"{row.optimiser_s:.1f} s",
+        "each": "" if row.suggestion_s is None else f"{row.suggestion_s:.2f} s",
+    }
+
+
+def _is_part(row: Summary) -> bool:
+    """Whether only some of its runs are compared."""
+    return 0 < row.pairs < row.runs
 
 
 def print_stages(rows: Sequence[StageCost], style: Style) -> None:
@@ -132,11 +149,6 @@ def _print_markdown(title: str, names: Row, figures: Row, cells: Sequence[Row]) 
     rules = ("---",) * len(names) + ("---:",) * len(figures)
     lines = ["| " + " | ".join(row) + " |" for row in ((*names, *figures), rules, *cells)]
     typer.echo(f"{title[0].upper()}{title[1:]}.\n\n" + "\n".join(lines))
-
-
-def _runs(row: Summary) -> str:
-    """How many, and in brackets how many of them are compared, where that is only a part."""
-    return f"{row.runs} ({row.pairs})" if 0 < row.pairs < row.runs else str(row.runs)
 
 
 def _interval(mean: Mean, spec: str) -> str:

@@ -175,7 +175,9 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(quantile * np.std(values, ddof=1) / math.sqrt(n))
 
 
-def summaries(results: Iterable[Result], *, against: str | None = None) -> list[Summary]:
+def summaries(
+    results: Iterable[Result], *, against: str | None = None, methods: Sequence[str] | None = None
+) -> list[Summary]:
     """A summary for each contender on each problem, and of those that ran on all, on all.
 
     All are those of a family: what else they were asked for is never averaged over.
@@ -183,16 +185,28 @@ def summaries(results: Iterable[Result], *, against: str | None = None) -> list[
     Args:
         results: The runs.
         against: The contender that the others are compared with.
+        methods: The contenders that get a row, in this order, each where it ran; `None`: all.
     """
-    grouped = by_setting(results)
+    grouped = {
+        title: contenders
+        for title, contenders in by_setting(results).items()
+        if _chosen(contenders, methods)
+    }
     rows = [
-        _summary(title, method, runs, contenders.get(against or "", []))
+        _summary(title, method, contenders[method], contenders.get(against or "", []))
         for title, contenders in grouped.items()
-        for method, runs in contenders.items()
+        for method in _chosen(contenders, methods)
     ]
     for title, settings in families(grouped).items():
-        rows += _over_all(title, settings, against)
+        runs = everywhere(settings)
+        reference = runs.get(against or "", {})
+        rows += [_of_all(title, m, runs[m], reference) for m in _chosen(runs, methods)]
     return rows
+
+
+def _chosen(contenders: Iterable[str], methods: Sequence[str] | None) -> list[str]:
+    ran = list(contenders)
+    return ran if methods is None else [method for method in methods if method in ran]
 
 
 def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
@@ -216,17 +230,10 @@ def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
     )
 
 
-def _over_all(title: str, settings: Sequence[Contenders], against: str | None) -> list[Summary]:
-    """A summary of each contender that ran everywhere, on the seeds with which it did."""
-    runs = everywhere(settings)
-    reference = runs.get(against or "", {})
-    return [_of_all(title, method, own, reference) for method, own in runs.items()]
-
-
 def _of_all(
     title: str, method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs]
 ) -> Summary:
-    """The means of a contender's runs in all settings; intervals are those of means by seed."""
+    """The means of a contender's runs everywhere; intervals are those of means by seed."""
     runs = [run for each in own.values() for run in each]
     both = [(own[seed], reference[seed]) for seed in own if seed in reference]
     # Those of each setting, with a pair for each seed.
