@@ -2,11 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from eeipu.benchmarks.__main__ import app, main
+from eeipu.benchmarks.printing import SUMMARY
 from eeipu.benchmarks.registry import REGISTRY
 
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
@@ -116,6 +118,11 @@ def test_tables_in_markdown_name_a_problem_once(out):
         [f" {SMALL}, smoke, declared cost, n_initial=2 ", " random "],
         ["  ", " random+cache "],
     ]
+
+
+def test_every_column_is_explained():
+    explained = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
+    assert [column for column in SUMMARY if explained.count(f"| `{column}` |") != 1] == []
 
 
 def test_tables_of_stage_costs(out):
