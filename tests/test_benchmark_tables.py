@@ -472,6 +472,11 @@ def test_pictures_of_all_problems_show_what_the_table_says(monkeypatch, tmp_path
     assert drawn["all-problems-shares"] == [("ei, carbo", 0.6)]
 
 
+def test_no_picture_of_all_problems_where_only_one_optimum_is_known(tmp_path):
+    results = [result([0.0, 1.0], optimum=2.0), result([0.0, 1.0], problem="real")]
+    assert not [path for path in draw(results, tmp_path) if "all-problems" in path.name]
+
+
 def test_courses_in_shares_of_what_was_possible():
     runs = [result([0.0, 1.0, 2.0], optimum=4.0), result([0.0, 0.0, 2.0], optimum=2.0)]
     curve = over_iterations(runs, shares)

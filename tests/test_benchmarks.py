@@ -132,6 +132,13 @@ def test_tables_of_stage_costs(out):
     assert "executed" in invoke("table", "--out", str(out), "--stages").stdout
 
 
+def test_stage_costs_of_some_contenders_in_their_order(out):
+    for methods in ("random+cache,random", "random"):
+        arguments = ("noisy", "--stages", "--methods", methods, "--out", str(out), "--json")
+        rows = rows_of(invoke("table", *arguments))
+        assert list(dict.fromkeys(row["method"] for row in rows)) == methods.split(",")
+
+
 def test_pictures_go_where_they_are_wanted(out, tmp_path):
     told = invoke("plot", "noisy", "--out", str(out), "--figures", str(tmp_path)).stdout
     assert len(list(tmp_path.glob("*.png"))) == 4

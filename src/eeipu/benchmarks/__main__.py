@@ -171,6 +171,7 @@ def _check_positive(values: dict[str, float | None]) -> None:
 
 
 def _results(problems: list[str] | None, out: Path) -> list[Result]:
+    """The results of some problems."""
     chosen = named(problems) if problems else None
     found = [r for r in read_all(out) if chosen is None or r.options.problem in chosen]
     if not found:
