@@ -2,11 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from eeipu.benchmarks.__main__ import app, main
+from eeipu.benchmarks.printing import SUMMARY
 from eeipu.benchmarks.registry import REGISTRY
 
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
@@ -67,6 +69,13 @@ def test_tables_need_nothing_but_the_files(out):
     assert "+0%" in invoke("table", "--out", str(out), "--against", "random").stdout
 
 
+def test_a_mean_in_json_is_two_keys(out):
+    row = rows_of(invoke("table", SMALL, "--out", str(out), "--json"))[0]
+    means = [name for name in row if f"{name}_half_width" in row]
+    assert means == ["candidates", "improvement", "lead", "share"]
+    assert all(not isinstance(value, dict) for value in row.values())
+
+
 def test_tables_of_some_problems(out):
     rows = rows_of(invoke("table", "noisy", "--out", str(out), "--json"))
     assert {row["problem"] for row in rows} == {"noisy"}
@@ -80,6 +89,34 @@ def test_tables_of_some_contenders_in_their_order(out):
     assert [row["method"] for row in rows] == ["random"]
 
 
+def test_a_contender_that_is_not_shown_is_still_compared_with(out):
+    arguments = ("--methods", "random+cache", "--out", str(out), "--json")
+    rows = rows_of(invoke("table", *arguments, "--against", "random"))
+    assert [row["method"] for row in rows] == ["random+cache"] * 3
+    assert [row["more_candidates"] for row in rows] == [0.0] * 3
+
+
+def test_whom_others_are_compared_with_has_one_name(tmp_path):
+    written = "random+top-q=1+cache"
+    arguments = ("noisy", "--methods", f"random,{written}", *RUN, "--out", str(tmp_path), "--json")
+    rows = rows_of(invoke("run", *arguments, "--against", written))
+    assert rows[1]["method"] == "random+cache+top-q=1"
+    assert [row["pairs"] for row in rows] == [1, 1]
+    rows = rows_of(invoke("table", "--out", str(tmp_path), "--json", "--against", written))
+    assert [row["pairs"] for row in rows] == [1, 1]
+
+
+def test_without_the_default_reference_nothing_is_compared(out):
+    # Nobody asked for it, and it did not run.
+    told = invoke("table", "noisy", "--out", str(out), "--markdown").stdout.splitlines()
+    assert told[0] == "Means over seeds with 95 % intervals."
+    assert told[2].startswith("| problem | method | runs | candidates | improvement | share of")
+    arguments = ("noisy", "--out", str(out), "--markdown", "--against", "random")
+    told = invoke("table", *arguments).stdout.splitlines()
+    assert told[0].endswith("intervals; more, larger, lead, won against random on the same seeds.")
+    assert "| candidates | more | improvement | larger | lead | won |" in told[2]
+
+
 def test_tables_in_markdown_name_a_problem_once(out):
     arguments = ("--methods", "random,random+cache", "--out", str(out), "--markdown")
     lines = invoke("table", SMALL, *arguments).stdout.splitlines()
@@ -90,11 +127,23 @@ def test_tables_in_markdown_name_a_problem_once(out):
     ]
 
 
+def test_every_column_is_explained():
+    explained = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
+    assert [column for column in SUMMARY if explained.count(f"| `{column}` |") != 1] == []
+
+
 def test_tables_of_stage_costs(out):
     rows = rows_of(invoke("table", SMALL, "--out", str(out), "--stages", "--json"))
     assert len(rows) == 6
     assert sum(row["share"] for row in rows[:3]) == pytest.approx(1.0)
     assert "executed" in invoke("table", "--out", str(out), "--stages").stdout
+
+
+def test_stage_costs_of_some_contenders_in_their_order(out):
+    for methods in ("random+cache,random", "random"):
+        arguments = ("noisy", "--stages", "--methods", methods, "--out", str(out), "--json")
+        rows = rows_of(invoke("table", *arguments))
+        assert list(dict.fromkeys(row["method"] for row in rows)) == methods.split(",")
 
 
 def test_pictures_go_where_they_are_wanted(out, tmp_path):
@@ -117,6 +166,9 @@ def said(monkeypatch, capsys, *arguments):
         (("run", SMALL, "--methods", "ei+x"), "ei+x"),
         (("table", "stacking"), "no results of ['stacking']"),
         (("table", "--methods", "random,ei"), "no results of 'ei'"),
+        (("table", "--against", "ei"), "name one of ['random', 'random+cache']"),
+        (("table", "--against", "best"), "there is no method 'best'"),
+        (("run", SMALL, "--methods", "random", "--against", "ei"), "name one of ['random']"),
         (("table", "--json", "--markdown"), "--json and --markdown exclude each other"),
         (("run", SMALL, "--json", "--markdown"), "--json and --markdown exclude each other"),
         (("run", SMALL, "--budget", "1", "--budget-factor", "2"), "exclude each other"),

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Collection, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated
@@ -23,10 +24,16 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(help="Compare methods on benchmark problems.", add_completion=False)
 
+# The method that all others build on.
+REFERENCE = "ei"
+
 Out = Annotated[Path, typer.Option(file_okay=False, help="Directory of the results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a row.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")]
-Against = Annotated[str, typer.Option(help="The contender that others are compared with.")]
+Against = Annotated[
+    str | None,
+    typer.Option(help="The contender that others are compared with. Default: ei, where it ran."),
+]
 Only = Annotated[str | None, typer.Option(help="These alone, comma-separated, in this order.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Names of problems or groups of them.")]
 
@@ -67,7 +74,7 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,
     again: Annotated[bool, typer.Option(help="Run also what has a result.")] = False,
     out: Out = Path("results"),
-    against: Against = "ei",
+    against: Against = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
@@ -83,6 +90,7 @@ def run(
     chosen = named(problems or ["synthetic"])
     # By their names, of which each has one, however it is written.
     contenders = dict.fromkeys(str(Contender.parse(text)) for text in methods.split(","))
+    reference = _reference(against, contenders)
     all_options = [
         Options(
             problem,
@@ -109,7 +117,7 @@ def run(
 
     run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
     results = [read(options.path(out)) for options in all_options]
-    print_summaries(summaries(results, against=against), style, against=against)
+    print_summaries(summaries(results, against=reference), style, against=reference)
 
 
 @app.command()
@@ -117,18 +125,21 @@ def table(
     problems: Names = None,
     methods: Only = None,
     out: Out = Path("results"),
-    against: Against = "ei",
+    against: Against = None,
     stages: Annotated[bool, typer.Option(help="What each stage cost, instead.")] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
     style = _style(as_json=as_json, as_markdown=as_markdown)
-    results = _results(problems, methods, out)
+    results = _results(problems, out)
+    chosen = _chosen(methods, results, out)
+    reference = _reference(against, {result.options.contender for result in results})
     if stages:
-        print_stages(stage_costs(results), style)
+        print_stages(stage_costs(_only(results, chosen)), style)
     else:
-        print_summaries(summaries(results, against=against), style, against=against)
+        rows = summaries(results, against=reference, methods=chosen)
+        print_summaries(rows, style, against=reference)
 
 
 @app.command()
@@ -141,7 +152,9 @@ def plot(
     ] = None,
 ) -> None:
     """Draw results: curves over budget and iterations, cost a stage, the optimiser's time."""
-    for path in draw(_results(problems, methods, out), figures or out / "figures"):
+    results = _results(problems, out)
+    chosen = _chosen(methods, results, out)
+    for path in draw(_only(results, chosen), figures or out / "figures"):
         typer.echo(path)
 
 
@@ -157,20 +170,44 @@ def _check_positive(values: dict[str, float | None]) -> None:
             raise ConfigurationError(f"{name} must be positive and finite, but got {value}.")
 
 
-def _results(problems: list[str] | None, methods: str | None, out: Path) -> list[Result]:
-    """The results of some problems and contenders, in the order in which these were named."""
+def _results(problems: list[str] | None, out: Path) -> list[Result]:
+    """The results of some problems."""
     chosen = named(problems) if problems else None
     found = [r for r in read_all(out) if chosen is None or r.options.problem in chosen]
     if not found:
         raise ConfigurationError(f"there are no results of {problems} in {str(out)!r}.")
+    return found
+
+
+def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[str] | None:
+    """Contenders by their names, in the order in which they were given."""
     if methods is None:
-        return found
-    contenders = [str(Contender.parse(text)) for text in methods.split(",")]
+        return None
+    contenders = list(dict.fromkeys(str(Contender.parse(text)) for text in methods.split(",")))
     for contender in contenders:
-        if contender not in {result.options.contender for result in found}:
+        if contender not in {result.options.contender for result in results}:
             raise ConfigurationError(f"there are no results of {contender!r} in {str(out)!r}.")
-    found = [result for result in found if result.options.contender in contenders]
-    return sorted(found, key=lambda result: contenders.index(result.options.contender))
+    return contenders
+
+
+def _only(results: Sequence[Result], chosen: list[str] | None) -> list[Result]:
+    """The results of these contenders, in their order."""
+    if chosen is None:
+        return list(results)
+    found = [result for result in results if result.options.contender in chosen]
+    return sorted(found, key=lambda result: chosen.index(result.options.contender))
+
+
+def _reference(against: str | None, contenders: Collection[str]) -> str | None:
+    """Whom the contenders are compared with; `None`: nobody was named, and `REFERENCE` is none."""
+    if against is None:
+        return REFERENCE if REFERENCE in contenders else None
+    reference = str(Contender.parse(against))
+    if reference not in contenders:
+        raise ConfigurationError(
+            f"--against {reference!r} did not run here; name one of {sorted(contenders)}."
+        )
+    return reference
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """The course of runs: improvement over what was spent, and over iterations, averaged over seeds.
 
+Runs of several problems are averaged over these first, for each seed. Every seed has as many runs.
+
 Notation:
-    s: seeds; g: points of a grid.
+    r: runs; s: seeds; g: points of a grid.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +40,18 @@ class Curve:
     mean: Array
     half_width: Array
 
+    def begins_with(self, other: "Curve") -> bool:
+        """Whether the other lies on it from the first point to the other's last."""
+        n = len(other.x)
+        return all(
+            np.array_equal(own[:n], others)
+            for own, others in (
+                (self.x, other.x),
+                (self.mean, other.mean),
+                (self.half_width, other.half_width),
+            )
+        )
+
 
 def improvements(run: Result) -> Sequence[float]:
     """A run's course in the unit of its objective."""
@@ -63,25 +77,27 @@ def over_budget(runs: Sequence[Result], course: Course = improvements) -> Curve:
         place = np.searchsorted(np.minimum(spent, 1.0), grid, side="right") - 1
         reached = np.array(course(run))
         values.append(np.where(place >= 0, reached[np.maximum(place, 0)], np.nan))
-    return _curve(grid, np.array(values))
+    return _curve(grid, np.array(values), runs)
 
 
 def over_iterations(runs: Sequence[Result], course: Course = improvements) -> Curve:
     """Improvement over the number of trials, as far as all runs have come."""
     length = min(len(run.trials) for run in runs)
     values = np.array([course(run)[:length] for run in runs])
-    return _curve(np.arange(1.0, length + 1.0), values)
+    return _curve(np.arange(1.0, length + 1.0), values, runs)
 
 
 def suggestion_seconds(runs: Sequence[Result]) -> Curve:
     """Seconds that a suggestion took over the number of trials, as far as all runs have come."""
     length = min(len(run.trials) for run in runs)
     values = np.array([[t["suggest_s"] for t in run.trials[:length]] for run in runs])
-    return _curve(np.arange(1.0, length + 1.0), values)
+    return _curve(np.arange(1.0, length + 1.0), values, runs)
 
 
-def _curve(x: Array, values: Array) -> Curve:
-    """The mean of `s x g` values where all are known."""
+def _curve(x: Array, values: Array, runs: Sequence[Result]) -> Curve:
+    """The mean over seeds of the runs' `r x g` values where all are known."""
+    seeds = np.array([run.options.seed for run in runs])
+    values = np.array([values[seeds == seed].mean(axis=0) for seed in np.unique(seeds)])
     known = ~np.isnan(values).any(axis=0)
     values = values[:, known]
     widths = [half_width(column.tolist()) or 0.0 for column in values.T]

@@ -13,7 +13,7 @@ import numpy as np
 
 from eeipu.benchmarks.curves import Curve, over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.files import Result
-from eeipu.benchmarks.tables import ALL, by_setting, stage_costs
+from eeipu.benchmarks.tables import by_setting, everywhere, families, stage_costs
 from eeipu.plots import COLOURS, DASHES, new_axes
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ HEADROOM = 1.25
 
 
 def draw(results: Iterable[Result], folder: Path) -> list[Path]:
-    """Draw four pictures for every setting, and two for all where their optima are known.
+    """Draw four pictures for every setting, and two for all of a family with known optima.
 
     Args:
         results: The runs.
@@ -52,21 +52,26 @@ def draw(results: Iterable[Result], folder: Path) -> list[Path]:
         for title, contenders in settings.items()
         for kind in _KINDS
     ]
-    together = _together(settings.values())
-    if len(settings) > 1 and together:
-        paths += [_draw(folder, ALL, kind, together) for kind in _KINDS_FOR_ALL]
+    for title, family in families(settings).items():
+        together = _together(family)
+        if together:
+            paths += [_draw(folder, title, kind, together) for kind in _KINDS_FOR_ALL]
     return paths
 
 
 def _together(settings: Iterable[Contenders]) -> Contenders:
-    """Contenders' runs in all settings; those that ran in all with known optima alone."""
+    """Contenders' runs with the seeds that they have in all settings whose optima are known."""
     known = [
         each
         for each in settings
         if all(run.shares is not None for runs in each.values() for run in runs)
     ]
-    methods = [m for m in known[0] if all(m in each for each in known)] if known else []
-    return {method: [run for each in known for run in each[method]] for method in methods}
+    if len(known) < 2:
+        return {}
+    return {
+        method: [run for runs in by_seed.values() for run in runs]
+        for method, by_seed in everywhere(known).items()
+    }
 
 
 def _draw(folder: Path, title: str, kind: str, contenders: Contenders) -> Path:
@@ -121,11 +126,16 @@ def _draw_overhead(contenders: Contenders, ax: "Axes") -> None:
 def _draw_curves(
     contenders: Contenders, curve_of: Callable[[Sequence[Result]], Curve], ax: "Axes"
 ) -> None:
-    for index, (method, runs) in enumerate(contenders.items()):
-        curve = curve_of(runs)
+    curves = {method: curve_of(runs) for method, runs in contenders.items()}
+    labels = _labels(curves)
+    for index, (method, curve) in enumerate(curves.items()):
+        if method not in labels:
+            continue
         colour = COLOURS[index % len(COLOURS)]
         dash = DASHES[index // len(COLOURS) % len(DASHES)]
-        ax.plot(curve.x, curve.mean, color=colour, linestyle=dash, linewidth=1.8, label=method)
+        ax.plot(
+            curve.x, curve.mean, color=colour, linestyle=dash, linewidth=1.8, label=labels[method]
+        )
         low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
         shown = curve.mean >= 0.0  # before, bands would be all that is seen
         ax.fill_between(
@@ -133,6 +143,20 @@ def _draw_curves(
         )
     ax.grid(color="#DDDDDD", linewidth=0.8)
     _finish(ax)
+
+
+def _labels(curves: Mapping[str, Curve]) -> dict[str, str]:
+    """Who is drawn -> its entry in the legend, which names all that coincide with it.
+
+    Of these the one that goes farthest is drawn, and where others end is told.
+    """
+    names: dict[str, list[str]] = {}
+    for method, curve in curves.items():
+        same = [other for other, longer in curves.items() if longer.begins_with(curve)]
+        drawn = max(same, key=lambda other: len(curves[other].x))
+        ends = len(curve.x) < len(curves[drawn].x)
+        names.setdefault(drawn, []).append(f"{method} (to {curve.x[-1]:g})" if ends else method)
+    return {drawn: ", ".join(all_names) for drawn, all_names in names.items()}
 
 
 def _draw_stages(contenders: Contenders, ax: "Axes") -> None:

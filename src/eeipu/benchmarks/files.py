@@ -149,9 +149,19 @@ def read_all(out: Path) -> list[Result]:
     """All results in a directory and those below, by name.
 
     Raises:
-        ConfigurationError: There are none, or a file is none.
+        ConfigurationError: There are none, a file is none, or two are of the same options.
     """
-    results = [read(path) for path in sorted(out.rglob("*-seed*-*.json"))]
+    results: list[Result] = []
+    paths: dict[Options, Path] = {}
+    for path in sorted(out.rglob("*-seed*-*.json")):
+        results.append(read(path))
+        # Counted twice, a run would make intervals narrower than they are.
+        first = paths.setdefault(results[-1].options, path)
+        if first != path:
+            raise ConfigurationError(
+                f"{str(first)!r} and {str(path)!r} are results of the same options, which count "
+                f"once; move one of them out of {str(out)!r}."
+            )
     if not results:
         raise ConfigurationError(
             f"there are no results in {str(out)!r}; make some with "

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from eeipu.benchmarks.tables import StageCost, Summary
+from eeipu.benchmarks.tables import Mean, StageCost, Summary
 
 __all__ = ["Style", "print_stages", "print_summaries"]
 
@@ -31,42 +30,59 @@ SUMMARY = (
     "suggestions",
     "each",
 )
+COMPARED = ("more", "larger", "lead", "won")
 STAGE = ("spent", "share", "executed", "reused", "each")
 
 Row = tuple[str, ...]
 
 
-def print_summaries(rows: Sequence[Summary], style: Style, *, against: str) -> None:
+def print_summaries(rows: Sequence[Summary], style: Style, *, against: str | None) -> None:
     """Print what contenders reached.
 
     Args:
         rows: A row each.
         style: How.
-        against: The contender that the others are compared with.
+        against: The contender that the others are compared with; `None`: nothing is compared.
     """
     if style == "json":
         _print_json(rows)
         return
-    title = f"means over seeds with 95 % intervals; more, larger, lead and won against {against}"
+    headings = [h for h in SUMMARY if against is not None or h not in COMPARED]
     cells = [
-        (
-            row.setting or row.problem,
-            row.method,
-            str(row.runs),
-            _interval(row.candidates, row.candidates_half_width, ".1f"),
-            _percent(row.more_candidates, "+.0%"),
-            _interval(row.improvement, row.improvement_half_width, ".4g"),
-            _percent(row.more_improvement, "+.0%"),
-            _interval(row.lead, row.lead_half_width, "+.3g"),
-            _percent(row.won, ".0%"),
-            _interval(row.share, row.share_half_width, ".3f"),
-            "" if row.missed is None else f"{row.missed:.3f}",
-            f"{row.optimiser_s:.1f} s",
-            f"{row.suggestion_s:.2f} s",
-        )
-        for row in rows
+        (row.setting, row.method, *(texts[heading] for heading in headings))
+        for row, texts in zip(rows, map(_texts, rows), strict=True)
     ]
-    _print(title, ("problem", "method"), SUMMARY, cells, style)
+    _print(_title(rows, against), ("problem", "method"), tuple(headings), cells, style)
+
+
+def _title(rows: Sequence[Summary], against: str | None) -> str:
+    title = "means over seeds with 95 % intervals"
+    if against is None:
+        return title
+    brackets = " (as many runs as in brackets)" if any(map(_is_part, rows)) else ""
+    return f"{title}; {', '.join(COMPARED)} against {against} on the same seeds{brackets}"
+
+
+def _texts(row: Summary) -> dict[str, str]:
+    """Heading -> what stands below it."""
+    return {
+        "runs": f"{row.runs} ({row.pairs})" if _is_part(row) else str(row.runs),
+        "candidates": _interval(row.candidates, ".1f"),
+        "more": _percent(row.more_candidates, "+.0%"),
+        "improvement": _interval(row.improvement, ".4g"),
+        "larger": _percent(row.more_improvement, "+.0%"),
+        "lead": _interval(row.lead, "+.3g"),
+        "won": _percent(row.won, ".0%"),
+        "share of possible": _interval(row.share, ".3f"),
+        "1 - share, geom.": "" if row.missed is None else f"{row.missed:.3f}",
+        "suggestions": f"{row.optimiser_s:.1f} s",
+        "each": "" if row.suggestion_s is None else f"{row.suggestion_s:.2f} s",
+    }
+
+
+def _is_part(row: Summary) -> bool:
+    """Whether only some of its runs are compared."""
+    return 0 < row.pairs < row.runs
 
 
 def print_stages(rows: Sequence[StageCost], style: Style) -> None:
@@ -93,7 +109,18 @@ def print_stages(rows: Sequence[StageCost], style: Style) -> None:
 
 def _print_json(rows: Sequence[Summary | StageCost]) -> None:
     for row in rows:
-        typer.echo(json.dumps(asdict(row)))
+        typer.echo(json.dumps(_flat(row)))
+
+
+def _flat(row: Summary | StageCost) -> dict[str, object]:
+    """A mean is two keys, of which the second ends in `_half_width`."""
+    flat: dict[str, object] = {}
+    for name, value in vars(row).items():
+        if isinstance(value, Mean):
+            flat |= {name: value.value, f"{name}_half_width": value.half_width}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _print(title: str, names: Row, figures: Row, cells: Sequence[Row], style: Style) -> None:
@@ -124,11 +151,11 @@ def _print_markdown(title: str, names: Row, figures: Row, cells: Sequence[Row]) 
     typer.echo(f"{title[0].upper()}{title[1:]}.\n\n" + "\n".join(lines))
 
 
-def _interval(mean: float | None, half_width: float | None, spec: str) -> str:
-    if mean is None:
+def _interval(mean: Mean, spec: str) -> str:
+    if mean.value is None:
         return ""
-    width = "" if half_width is None else f" ± {half_width:{spec.removeprefix('+')}}"
-    return f"{mean:{spec}}{width}"
+    width = "" if mean.half_width is None else f" ± {mean.half_width:{spec.removeprefix('+')}}"
+    return f"{mean.value:{spec}}{width}"
 
 
 def _percent(share: float | None, spec: str) -> str:

@@ -6,16 +6,31 @@ Notation:
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t as student_t
 
 from eeipu.benchmarks.files import Result
 
-__all__ = ["ALL", "StageCost", "Summary", "by_setting", "half_width", "stage_costs", "summaries"]
+__all__ = [
+    "ALL",
+    "Mean",
+    "StageCost",
+    "Summary",
+    "by_setting",
+    "everywhere",
+    "families",
+    "half_width",
+    "stage_costs",
+    "summaries",
+]
 
 ALL = "all problems"
+
+Runs = Sequence[Result]
+Pair = tuple[Result, Result]
+Contenders = Mapping[str, Runs]
 
 CONFIDENCE = 0.95
 
@@ -24,51 +39,68 @@ LEAST_MISSED = 1e-6
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A mean over seeds.
+
+    Attributes:
+        value: The mean; `None` where it is not known.
+        half_width: Half the width of its interval; `None` for a single seed.
+    """
+
+    value: float | None
+    half_width: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> "Mean":
+        """The mean of values; not known where there are none, or where one of them is not."""
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
+            return cls(None, None)
+        return cls(float(np.mean(known)), half_width(known))
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a contender reached, in means over its runs.
 
     Attributes:
         problem: The problem's name, or `ALL`.
-        setting: The problem with its options in words; empty for all problems.
+        setting: The problem with its options in words; for all problems the `families`' title.
         method: The contender.
         runs: How many runs.
+        pairs: How many of them have a run of the reference with the same seed. These alone are
+            compared with it.
         candidates: Configurations evaluated within the budget.
-        candidates_half_width: Of their interval; `None` for a single run, here and below.
-        improvement: Over the best warm-up trial, in the unit of the objective; `None` for all
+        improvement: Over the best warm-up trial, in the unit of the objective; not known for all
             problems together, whose units differ.
-        improvement_half_width: Of its interval.
         more_candidates: The reference's candidates and a share of them so large; 1 is twice as
             many. For all problems the mean over these.
         more_improvement: Likewise; `None` where the reference does not improve.
         lead: How much more it improves than the reference's run with the same seed. For all
             problems, in shares of the possible improvement.
-        lead_half_width: Of its interval.
         won: How many of these pairs it won, of 1; a tie counts a half.
         share: The improvement as a share of the possible one, where the optimum is known.
-        share_half_width: Of its interval.
         missed: Geometric mean of `1 - share`, which tells apart those that come close.
         optimiser_s: Seconds that the suggestions of a run took.
-        suggestion_s: Seconds that a suggestion took.
+        suggestion_s: Seconds that one took, of a trial that is not of the warm-up; `None` where
+            there is none.
     """
 
     problem: str
     setting: str
     method: str
     runs: int
-    candidates: float
-    candidates_half_width: float | None
-    improvement: float | None
-    improvement_half_width: float | None
+    pairs: int
+    candidates: Mean
+    improvement: Mean
     more_candidates: float | None
     more_improvement: float | None
-    lead: float | None
-    lead_half_width: float | None
+    lead: Mean
     won: float | None
-    share: float | None
-    share_half_width: float | None
+    share: Mean
     missed: float | None
     optimiser_s: float
-    suggestion_s: float
+    suggestion_s: float | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +139,33 @@ def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
     return grouped
 
 
+def families(settings: Mapping[str, Contenders]) -> dict[str, list[Contenders]]:
+    """Title -> settings that differ in the problem alone; those of a single problem have none.
+
+    The title is `ALL`, with the options where these differ between settings.
+    """
+    grouped: dict[str, list[Contenders]] = {}
+    for contenders in settings.values():
+        options = next(iter(contenders.values()))[0].options
+        grouped.setdefault(replace(options, problem=ALL).title, []).append(contenders)
+    return {
+        title if len(grouped) > 1 else ALL: each for title, each in grouped.items() if len(each) > 1
+    }
+
+
+def everywhere(settings: Sequence[Contenders]) -> dict[str, dict[int, Runs]]:
+    """Contender -> seed -> its run in each setting; of seeds that it has in all of them."""
+    runs = {method: _by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
+    return {method: own for method, own in runs.items() if own}
+
+
+def _by_seed(groups: Sequence[Runs]) -> dict[int, Runs]:
+    """Seed -> its run in each group; of seeds that all groups have."""
+    tables = [{run.options.seed: run for run in group} for group in groups]
+    shared = set.intersection(*(set(each) for each in tables))
+    return {seed: [each[seed] for each in tables] for seed in sorted(shared)}
+
+
 def half_width(values: Sequence[float]) -> float | None:
     """Half the width of the interval of a mean; `None` for fewer than two values."""
     n = len(values)
@@ -116,136 +175,133 @@ def half_width(values: Sequence[float]) -> float | None:
     return float(quantile * np.std(values, ddof=1) / math.sqrt(n))
 
 
-def summaries(results: Iterable[Result], *, against: str | None = None) -> list[Summary]:
+def summaries(
+    results: Iterable[Result], *, against: str | None = None, methods: Sequence[str] | None = None
+) -> list[Summary]:
     """A summary for each contender on each problem, and of those that ran on all, on all.
+
+    All are those of a family: what else they were asked for is never averaged over.
 
     Args:
         results: The runs.
         against: The contender that the others are compared with.
+        methods: The contenders that get a row, in this order, each where it ran; `None`: all.
     """
-    grouped = by_setting(results)
+    grouped = {
+        title: contenders
+        for title, contenders in by_setting(results).items()
+        if _chosen(contenders, methods)
+    }
     rows = [
-        _summary(title, method, runs, contenders.get(against or "", []))
+        _summary(title, method, contenders[method], contenders.get(against or "", []))
         for title, contenders in grouped.items()
-        for method, runs in contenders.items()
+        for method in _chosen(contenders, methods)
     ]
-    if len(grouped) > 1:
-        settings = list(grouped.values())
-        everywhere = [m for m in settings[0] if all(m in each for each in settings)]
-        rows += [_over_all(m, against, rows, settings) for m in everywhere]
+    for title, settings in families(grouped).items():
+        runs = everywhere(settings)
+        reference = runs.get(against or "", {})
+        rows += [_of_all(title, m, runs[m], reference) for m in _chosen(runs, methods)]
     return rows
 
 
-def _summary(
-    title: str, method: str, runs: Sequence[Result], reference: Sequence[Result]
-) -> Summary:
-    candidates = [float(run.candidates) for run in runs]
-    improvements = [run.improvement for run in runs]
+def _chosen(contenders: Iterable[str], methods: Sequence[str] | None) -> list[str]:
+    ran = list(contenders)
+    return ran if methods is None else [method for method in methods if method in ran]
+
+
+def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
+    pairs = _pairs(runs, reference)
     return Summary(
-        runs[0].options.problem,
-        title,
-        method,
-        len(runs),
-        float(np.mean(candidates)),
-        half_width(candidates),
-        float(np.mean(improvements)),
-        half_width(improvements),
-        _more(candidates, [float(run.candidates) for run in reference]),
-        _more(improvements, [run.improvement for run in reference]),
-        *_lead([(one.improvement, other.improvement) for one, other in _pairs(runs, reference)]),
-        *_shares(runs),
-        *_overhead(runs),
+        problem=runs[0].options.problem,
+        setting=title,
+        method=method,
+        runs=len(runs),
+        pairs=len(pairs),
+        candidates=Mean.of([run.candidates for run in runs]),
+        improvement=Mean.of([run.improvement for run in runs]),
+        more_candidates=_more_candidates(pairs),
+        more_improvement=_more_improvement(pairs),
+        lead=Mean.of([one.improvement - other.improvement for one, other in pairs]),
+        won=_won(pairs),
+        share=Mean.of([run.share for run in runs]),
+        missed=_missed(runs),
+        optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
+        suggestion_s=_suggestion_s(runs),
     )
 
 
-def _over_all(
-    method: str,
-    against: str | None,
-    rows: Sequence[Summary],
-    settings: Sequence[Mapping[str, Sequence[Result]]],
+def _of_all(
+    title: str, method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs]
 ) -> Summary:
-    """The means of a contender that ran in all settings; intervals are those of means by seed."""
-    groups = [each[method] for each in settings]
-    runs = [run for each in groups for run in each]
-    pairs = [_pairs(each[method], each.get(against or "", [])) for each in settings]
-    own = [row for row in rows if row.method == method] if all(pairs) else []
-    candidates = [{run.options.seed: float(run.candidates) for run in each} for each in groups]
-    shares = [{run.options.seed: run.share for run in each} for each in groups]
-    leads = [{one.options.seed: _difference(one, other) for one, other in each} for each in pairs]
-    *_, missed = _shares(runs)
+    """The means of a contender's runs everywhere; intervals are those of means by seed."""
+    runs = [run for each in own.values() for run in each]
+    both = [(own[seed], reference[seed]) for seed in own if seed in reference]
+    # Those of each setting, with a pair for each seed.
+    pairs = list(zip(*(zip(one, other, strict=True) for one, other in both), strict=True))
     return Summary(
-        ALL,
-        "",
-        method,
-        len(runs),
-        float(np.mean([run.candidates for run in runs])),
-        _over_seeds(candidates)[1],
-        None,
-        None,
-        _mean([row.more_candidates for row in own]),
-        _mean([row.more_improvement for row in own]),
-        *_over_seeds(leads),
-        _mean([row.won for row in own]),
-        *_over_seeds(shares),
-        missed,
-        *_overhead(runs),
+        problem=ALL,
+        setting=title,
+        method=method,
+        runs=len(runs),
+        pairs=sum(len(each) for each in pairs),
+        candidates=Mean.of([_mean([run.candidates for run in each]) for each in own.values()]),
+        improvement=Mean.of([]),
+        more_candidates=_mean([_more_candidates(each) for each in pairs]),
+        more_improvement=_mean([_more_improvement(each) for each in pairs]),
+        lead=Mean.of([_mean(list(map(_lead_in_share, one, other))) for one, other in both]),
+        won=_won([pair for each in pairs for pair in each]),
+        share=Mean.of([_mean([run.share for run in each]) for each in own.values()]),
+        missed=_missed(runs),
+        optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
+        suggestion_s=_suggestion_s(runs),
     )
 
 
-def _difference(one: Result, other: Result) -> float | None:
+def _pairs(runs: Runs, reference: Runs) -> list[Pair]:
+    """Runs and those of the reference with the same seeds."""
+    return [(one, other) for one, other in _by_seed([runs, reference]).values()]
+
+
+def _lead_in_share(one: Result, other: Result) -> float | None:
     return None if one.share is None or other.share is None else one.share - other.share
 
 
-def _over_seeds(groups: Sequence[Mapping[int, float | None]]) -> tuple[float | None, float | None]:
-    """The mean over groups of values by seed, and half the width of its interval.
-
-    Only seeds that all groups have count, each with its mean over the groups; `None` where some
-    value is not known.
-    """
-    seeds = set.intersection(*(set(group) for group in groups))
-    values = [[group[seed] for group in groups] for seed in sorted(seeds)]
-    if not seeds or any(value is None for row in values for value in row):
-        return None, None
-    means = np.array(values, dtype=np.float64).mean(axis=1)
-    return float(means.mean()), half_width(means.tolist())
+def _won(pairs: Sequence[Pair]) -> float | None:
+    """How often the first improves more; a tie counts a half."""
+    points = [1.0 + np.sign(one.improvement - other.improvement) for one, other in pairs]
+    return float(np.mean(points)) / 2.0 if points else None
 
 
-def _pairs(runs: Sequence[Result], reference: Sequence[Result]) -> list[tuple[Result, Result]]:
-    """Runs and those of the reference with the same seeds."""
-    by_seed = {run.options.seed: run for run in reference}
-    return [(run, by_seed[run.options.seed]) for run in runs if run.options.seed in by_seed]
-
-
-def _lead(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, float | None, float | None]:
-    """The mean difference, half the width of its interval, and how often it is positive."""
-    if not pairs:
-        return None, None, None
-    differences = np.subtract(*np.transpose(pairs))
-    won = float(np.mean(np.sign(differences)) + 1.0) / 2.0
-    return float(differences.mean()), half_width(differences.tolist()), won
-
-
-def _shares(runs: Sequence[Result]) -> tuple[float | None, float | None, float | None]:
+def _missed(runs: Runs) -> float | None:
     known = [run.share for run in runs if run.share is not None]
     if len(known) < len(runs):
-        return None, None, None
-    missed = np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()
-    return float(np.mean(known)), half_width(known), float(np.exp(missed))
+        return None
+    return float(np.exp(np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()))
 
 
-def _overhead(runs: Sequence[Result]) -> tuple[float, float]:
-    total = [run.optimiser_s for run in runs]
-    return float(np.mean(total)), sum(total) / sum(len(run.trials) for run in runs)
+def _suggestion_s(runs: Runs) -> float | None:
+    """Of trials that somebody chose: the points of a common warm-up are given."""
+    return _mean([t["suggest_s"] for run in runs for t in run.trials if not t["warm_up"]])
 
 
-def _more(values: Sequence[float], reference: Sequence[float]) -> float | None:
-    base = float(np.mean(reference)) if reference else 0.0
-    return float(np.mean(values)) / base - 1.0 if base > 0 else None
+def _more_candidates(pairs: Sequence[Pair]) -> float | None:
+    return _more([(one.candidates, other.candidates) for one, other in pairs])
+
+
+def _more_improvement(pairs: Sequence[Pair]) -> float | None:
+    return _more([(one.improvement, other.improvement) for one, other in pairs])
+
+
+def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """The ratio of the means, less one; `None` where the reference's is not positive."""
+    if not pairs:
+        return None
+    own, base = np.mean(pairs, axis=0)
+    return float(own / base - 1.0) if base > 0 else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    return Mean.of(values).value
 
 
 def stage_costs(results: Iterable[Result]) -> list[StageCost]:
@@ -258,7 +314,7 @@ def stage_costs(results: Iterable[Result]) -> list[StageCost]:
     ]
 
 
-def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageCost]:
+def _stage_costs(title: str, method: str, runs: Runs) -> list[StageCost]:
     trials = [trial for run in runs for trial in run.trials if trial["stage_costs"] is not None]
     stages = runs[0].problem["stages"]
     costs = np.array([t["stage_costs"] for t in trials], dtype=np.float64)
@@ -268,15 +324,15 @@ def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageC
     total = spent.sum() or 1.0
     return [
         StageCost(
-            runs[0].options.problem,
-            title,
-            method,
-            stage,
-            float(spent[k]),
-            float(spent[k] / total),
-            float(executed[k]),
-            float(reused[k]),
-            float(spent[k] / executed[k]) if executed[k] else None,
+            problem=runs[0].options.problem,
+            setting=title,
+            method=method,
+            stage=stage,
+            spent=float(spent[k]),
+            share=float(spent[k] / total),
+            executed=float(executed[k]),
+            reused=float(reused[k]),
+            each=float(spent[k] / executed[k]) if executed[k] else None,
         )
         for k, stage in enumerate(stages)
     ]
