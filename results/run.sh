@@ -1,17 +1,21 @@
 #!/bin/sh
-# Makes the runs that README.md speaks of, and those that it lacks, from the project's root. What is there
-# already is not made again. Arguments go to every `run`, such as `--jobs 8`.
-set -e
+# Makes the runs that README.md speaks of, and those that it lacks, from the project's root. What is
+# there already is not made again. Arguments go to every `run`, such as `--jobs 8`.
 export OMP_NUM_THREADS=1
-run() { python -m eeipu.benchmarks run --cost declared --out results/runs "$@" > /dev/null; }
+failed=0
+run() {
+    out=$1
+    shift
+    python -m eeipu.benchmarks run --cost declared --out "results/$out" "$@" > /dev/null || failed=1
+}
 
-METHODS=eeipu+cache,ei+cache,ei,random+cache,random,carbo+cache,carbo,eeipu
-METHODS=$METHODS,eips+cache,eips,ms-carbo+cache,ms-carbo,random-grid+cache,random-grid
-METHODS=$METHODS,tpe+cache,tpe,eeipu-paper+cache,pbgi+cache,pbgi
-METHODS=$METHODS,lambo+cache,lambo,ms-bo+cache,ms-bo,gp+cache,gp
-run synthetic --seeds 10 --methods $METHODS "$@"
-run real --seeds 5 --methods $METHODS "$@"
-run variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
+MAIN=eeipu+cache,ei+cache,ei,random+cache,random
+OTHERS=eeipu,carbo+cache,carbo,eips+cache,eips,ms-carbo+cache,ms-carbo,lambo+cache,lambo
+OTHERS=$OTHERS,ms-bo+cache,ms-bo,pbgi+cache,pbgi,random-grid+cache,random-grid
+OTHERS=$OTHERS,tpe+cache,tpe,gp+cache,gp,eeipu-paper+cache
+run runs synthetic --seeds 10 --methods $MAIN,$OTHERS "$@"
+run runs distillation segmentation stacking --seeds 10 --methods $MAIN "$@"
+run runs variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
 
 # What the parts of EEIPU are worth.
 PARTS=eeipu+cache
@@ -20,8 +24,14 @@ for part in cooling=off top-q=1 top-q=3 top-q=10 top-q=all epsilon=0.1 epsilon=1
     design=cost-effective; do
     PARTS=$PARTS,eeipu+cache+$part
 done
-run branin2-ackley3-levy2 hartmann6-in-3 upstream-costs --seeds 10 --methods $PARTS "$@"
+run runs branin2-ackley3-levy2 hartmann6-in-3 upstream-costs --seeds 10 --methods $PARTS "$@"
 
-# Twice the budget, in a directory of its own, so that no table takes the means of both.
-run synthetic --seeds 5 --budget-factor 6 --methods eeipu+cache,ei+cache,ei \
-    --out results/runs-of-twice-the-budget "$@"
+# Seeds of their own, and twice the budget, in other directories, so that no table takes the means
+# of both.
+run runs-fresh synthetic --first-seed 10 --seeds 10 --methods eeipu+cache,ei+cache "$@"
+run runs-twice synthetic --seeds 5 --budget-factor 6 --methods eeipu+cache,ei+cache,ei "$@"
+
+# Hours on two cores.
+run runs distillation segmentation stacking --seeds 5 --methods $OTHERS "$@"
+run runs stacking-by-model --seeds 5 --methods $MAIN,$OTHERS "$@"
+exit $failed

@@ -69,6 +69,29 @@ def test_tables_need_nothing_but_the_files(out):
     assert "+0%" in invoke("table", "--out", str(out), "--against", "random").stdout
 
 
+def test_means_over_what_is_not_alike_are_told(tmp_path):
+    arguments = ("noisy", "--methods", "random", *RUN, "--out", str(tmp_path))
+    invoke("run", *arguments, "--seeds", "2")
+    assert not invoke("table", "--out", str(tmp_path), "--json").stderr
+
+    path = next(tmp_path.rglob("*-seed1-*.json"))
+    content = json.loads(path.read_text())
+    content["code"] = "other"
+    path.write_text(json.dumps(content))
+    told = invoke("table", "--out", str(tmp_path), "--json")
+    assert told.stderr == "note: several versions of eeipu made these results; see `code`\n"
+    assert len(rows_of(told)) == 1
+
+    for name, threads in (("*-seed0-*", 1), ("*-seed1-*", 2)):
+        path = next(tmp_path.rglob(name))
+        content = json.loads(path.read_text())
+        content["code"], content["options"]["cost"] = "", "measured"
+        content["hardware"]["threads"] = threads
+        path.write_text(json.dumps(content))
+    told = invoke("table", "--out", str(tmp_path), "--json").stderr
+    assert "of several machines or numbers of threads; see `hardware`" in told
+
+
 def test_a_mean_in_json_is_two_keys(out):
     row = rows_of(invoke("table", SMALL, "--out", str(out), "--json"))[0]
     means = [name for name in row if f"{name}_half_width" in row]

@@ -176,7 +176,20 @@ def _results(problems: list[str] | None, out: Path) -> list[Result]:
     found = [r for r in read_all(out) if chosen is None or r.options.problem in chosen]
     if not found:
         raise ConfigurationError(f"there are no results of {problems} in {str(out)!r}.")
+    _note_mixtures(found)
     return found
+
+
+def _note_mixtures(results: Sequence[Result]) -> None:
+    """Say on standard error what means are taken over that may not be alike."""
+    if len({result.code for result in results}) > 1:
+        typer.echo("note: several versions of eeipu made these results; see `code`", err=True)
+    machines = [result.hardware for result in results if result.options.cost == "measured"]
+    if any(each != machines[0] for each in machines):
+        typer.echo(
+            "note: these seconds are of several machines or numbers of threads; see `hardware`",
+            err=True,
+        )
 
 
 def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[str] | None:
