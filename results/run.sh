@@ -14,7 +14,8 @@ OTHERS=eeipu,carbo+cache,carbo,eips+cache,eips,ms-carbo+cache,ms-carbo,lambo+cac
 OTHERS=$OTHERS,ms-bo+cache,ms-bo,pbgi+cache,pbgi,random-grid+cache,random-grid
 OTHERS=$OTHERS,tpe+cache,tpe,gp+cache,gp,eeipu-paper+cache
 run runs synthetic --seeds 10 --methods $MAIN,$OTHERS "$@"
-run runs distillation segmentation stacking --seeds 10 --methods $MAIN "$@"
+run runs distillation segmentation stacking --seeds 10 --methods eeipu+cache,ei+cache,ei "$@"
+run runs distillation segmentation stacking --seeds 7 --methods random+cache,random "$@"
 run runs variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
 
 # What the parts of EEIPU are worth.
@@ -24,7 +25,9 @@ for part in cooling=off top-q=1 top-q=3 top-q=10 top-q=all epsilon=0.1 epsilon=1
     design=cost-effective; do
     PARTS=$PARTS,eeipu+cache+$part
 done
-run runs branin2-ackley3-levy2 hartmann6-in-3 upstream-costs --seeds 10 --methods $PARTS "$@"
+run runs branin2-ackley3-levy2 hartmann6-in-3 --seeds 10 --methods $PARTS "$@"
+run runs upstream-costs --seeds 10 \
+    --methods eeipu+cache+cost-inputs=own,eeipu+cache+cost-inputs=upstream "$@"
 
 # Seeds of their own, and twice the budget, in other directories, so that no table takes the means
 # of both.
