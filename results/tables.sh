@@ -12,8 +12,8 @@ table() { # FILE HEADING ARGUMENTS
 }
 
 METHODS=eeipu+cache,eeipu,eeipu-paper+cache,ms-bo+cache,ms-carbo+cache,eips+cache,carbo+cache,carbo
-METHODS=$METHODS,ei+cache,ei,pbgi+cache,gp+cache,tpe+cache,lambo+cache,random-grid+cache
-METHODS=$METHODS,random+cache,random
+METHODS=$METHODS,ei+cache,ei,pbgi+cache,gp+cache,gp,tpe+cache,tpe,lambo+cache,lambo
+METHODS=$METHODS,random-grid+cache,random-grid,random+cache,random
 table synthetic "Synthetic pipelines" synthetic --out $runs --against ei+cache --methods $METHODS
 table synthetic-against-ei "Synthetic pipelines, against EI without a cache" synthetic --out $runs \
     --methods $METHODS
