@@ -32,7 +32,7 @@ table ablations-upstream "What cost models should see, where costs depend on ear
     upstream-costs --out $runs --against eeipu+cache \
     --methods "eeipu+cache,eeipu+cache+cost-inputs=own,eeipu+cache+cost-inputs=upstream"
 if [ -d results/runs-fresh ]; then
-    table fresh "Synthetic pipelines, seeds 10 to 19" --out results/runs-fresh --against ei+cache
+    table fresh "Synthetic pipelines, other seeds" --out results/runs-fresh --against ei+cache
 fi
 if [ -d results/runs-twice ]; then
     table twice "Synthetic pipelines, twice the budget" --out results/runs-twice --against ei+cache

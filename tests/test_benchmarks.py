@@ -81,6 +81,8 @@ def test_means_over_what_is_not_alike_are_told(tmp_path):
     told = invoke("table", "--out", str(tmp_path), "--json")
     assert told.stderr == "note: several versions of eeipu made these results; see `code`\n"
     assert len(rows_of(told)) == 1
+    # Where the table is that of a comparison that goes on, too.
+    assert invoke("run", *arguments, "--seeds", "2").stderr.endswith(told.stderr)
 
     for name, threads in (("*-seed0-*", 1), ("*-seed1-*", 2)):
         path = next(tmp_path.rglob(name))

@@ -211,7 +211,10 @@ def test_the_users_folders_run_through(tmp_path):
         ({"preset": "huge"}, "preset must be one of .* 'huge'"),
         ({"cost": "guessed"}, "cost must be one of .* 'guessed'"),
         ({"images": "somewhere"}, "pass both folders or neither"),
-        ({"images": "somewhere", "data": "elsewhere"}, "exclude each other"),
+        (
+            {"images": "somewhere", "data": "elsewhere"},
+            "'elsewhere' brings images and masks of its own; leave out",
+        ),
         ({"data": "nowhere"}, "there is no folder 'nowhere/images'"),
     ],
 )

@@ -117,6 +117,7 @@ def run(
 
     run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
     results = [read(options.path(out)) for options in all_options]
+    _note_mixtures(results)
     print_summaries(summaries(results, against=reference), style, against=reference)
 
 

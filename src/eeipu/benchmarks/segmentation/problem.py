@@ -139,7 +139,9 @@ def problem(
     size = SIZES[preset]
     if data is not None:
         if images is not None or masks is not None:
-            raise ConfigurationError("data and images, masks exclude each other; pass one.")
+            raise ConfigurationError(
+                f"data={data!r} brings images and masks of its own; leave out images and masks."
+            )
         images, masks = Path(data) / "images", Path(data) / "masks"
     source = _source(size, seed, images, masks)
     held_out = source.count // HELD_OUT or 1
