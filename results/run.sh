@@ -12,10 +12,11 @@ run() {
 MAIN=eeipu+cache,ei+cache,ei,random+cache,random
 OTHERS=eeipu,carbo+cache,carbo,eips+cache,eips,ms-carbo+cache,ms-carbo,lambo+cache,lambo
 OTHERS=$OTHERS,ms-bo+cache,ms-bo,pbgi+cache,pbgi,random-grid+cache,random-grid
-OTHERS=$OTHERS,tpe+cache,tpe,gp+cache,gp,eeipu-paper+cache
+OTHERS=$OTHERS,tpe+cache,tpe,gp+cache,gp,eeipu-paper+cache,eeipu-paper
 run runs synthetic --seeds 10 --methods $MAIN,$OTHERS "$@"
-run runs distillation segmentation stacking --seeds 10 --methods eeipu+cache,ei+cache,ei "$@"
-run runs distillation segmentation stacking --seeds 7 --methods random+cache,random "$@"
+run runs synthetic --seeds 10 \
+    --methods carbo+cache+design=cost-effective,random-grid+cache+top-q=all "$@"
+run runs distillation segmentation stacking --seeds 10 --methods $MAIN "$@"
 run runs variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
 
 # What the parts of EEIPU are worth.

@@ -320,7 +320,7 @@ def test_a_run_that_was_killed_twice_goes_on_after_the_second_time(tmp_path, mon
 
 
 @pytest.mark.parametrize("stage", ["fit", "score"])
-def test_a_run_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch, stage):
+def test_a_run_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch, caplog, stage):
     def press(name, params):
         if name == stage:
             signal.raise_signal(signal.SIGINT)
@@ -329,12 +329,13 @@ def test_a_run_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch, stage):
     with pytest.raises(KeyboardInterrupt):
         run_to_file(options(), tmp_path)
     assert not options().path(tmp_path).exists()
+    assert "stopped by Ctrl-C" not in caplog.text  # the command line says how to go on
 
     monkeypatch.setattr(runs, "load", load_toy(None))
     assert read(run_to_file(options(), tmp_path)).candidates == 10
 
 
-def test_a_warm_up_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch):
+def test_a_warm_up_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch, caplog):
     def press(name, params):
         signal.raise_signal(signal.SIGINT)
 
@@ -342,6 +343,7 @@ def test_a_warm_up_that_ctrl_c_ended_is_not_complete(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_to_file(options(budget_factor=2.0), tmp_path)
     assert not list(tmp_path.rglob("warm-up*"))
+    assert "stopped by Ctrl-C" not in caplog.text
 
 
 def test_a_budget_that_ends_within_the_warm_up_ends_the_run():

@@ -433,18 +433,22 @@ def test_pictures_of_all_problems_are_of_those_with_the_same_options(tmp_path):
     ]
 
 
-def legends(monkeypatch, results, folder):
-    """Picture -> what its legend says and where its lines end."""
+def axes_of(monkeypatch, results, folder):
+    """Picture -> its axes."""
     axes = []
     monkeypatch.setattr(
         "eeipu.benchmarks.figures.new_axes", lambda: axes.append(new_axes()) or axes[-1]
     )
     paths = draw(results, folder)
+    names = [path.stem.removeprefix("toy-smoke-declared-cost-") for path in paths]
+    return dict(zip(names, axes, strict=True))
+
+
+def legends(monkeypatch, results, folder):
+    """Picture -> what its legend says and where its lines end."""
     return {
-        path.stem.removeprefix("toy-smoke-declared-cost-"): [
-            (line.get_label(), line.get_ydata()[-1]) for line in ax.get_lines()
-        ]
-        for path, ax in zip(paths, axes, strict=True)
+        name: [(line.get_label(), line.get_ydata()[-1]) for line in ax.get_lines()]
+        for name, ax in axes_of(monkeypatch, results, folder).items()
     }
 
 
@@ -458,6 +462,20 @@ def test_contenders_whose_curves_coincide_share_an_entry_of_the_legend(monkeypat
     drawn = legends(monkeypatch, results, tmp_path)
     assert drawn["iterations"] == [("carbo, carbo+cache", 2.0), ("ei (to 2), ei+cache", 3.0)]
     assert drawn["budget"] == [("ei", 1.0), ("carbo, carbo+cache", 2.0), ("ei+cache", 3.0)]
+
+
+def test_pictures_show_the_whole_interval_that_curves_end_with(monkeypatch, tmp_path):
+    results = [
+        result([0.0, value], seed=seed, contender=contender)
+        for contender, values in (("ei", (1.0, 3.0)), ("carbo", (-2.0, 1.0)))
+        for seed, value in enumerate(values)
+    ]
+    axes = axes_of(monkeypatch, results, tmp_path)
+    rows = summaries(results)
+    for kind in ("budget", "iterations"):
+        low, high = axes[kind].get_ylim()
+        assert low < min(row.improvement.value - row.improvement.half_width for row in rows)
+        assert high > max(row.improvement.value + row.improvement.half_width for row in rows)
 
 
 def test_pictures_of_all_problems_show_what_the_table_says(monkeypatch, tmp_path):

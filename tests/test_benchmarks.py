@@ -189,7 +189,10 @@ def said(monkeypatch, capsys, *arguments):
     [
         (("run", "rastrigin"), "'rastrigin' is no problem"),
         (("run", SMALL, "--methods", "ei+x"), "ei+x"),
-        (("table", "stacking"), "no results of ['stacking']"),
+        (("run", SMALL, "--methods", "ei+cache+cooling=off"), "'+cooling=off' behind 'ei'"),
+        (("run", SMALL, "--first-seed", str(2**32 - 9)), "the last of 10 seeds from 4294967287 on"),
+        (("table", "stacking"), "no results of ['stacking'] with these seeds"),
+        (("table", "--seeds", "3", "--first-seed", "1"), "there are no results with these seeds"),
         (("table", "--methods", "random,ei"), "no results of 'ei'"),
         (("table", "--against", "ei"), "name one of ['random', 'random+cache']"),
         (("table", "--against", "best"), "there is no method 'best'"),
@@ -208,6 +211,44 @@ def test_expected_errors_are_a_line(out, monkeypatch, capsys, arguments, message
     assert code == 1
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_where_no_result_can_be_written_nothing_is_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("eeipu.benchmarks.campaign.run_to_file", never)
+    (tmp_path / "file").touch()
+    where = tmp_path / "file" / "below"
+
+    code, error = said(monkeypatch, capsys, "run", SMALL, *RUN, "--out", str(where))
+
+    assert code == 1
+    assert f"results cannot be written to {str(where)!r}" in error
+    assert len(error.splitlines()) == 1
+
+
+def never(*arguments, **options):
+    raise AssertionError
+
+
+def test_ctrl_c_tells_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eeipu.benchmarks.campaign.run_to_file", interrupted)
+
+    code, error = said(monkeypatch, capsys, "run", SMALL, *RUN, "--out", str(tmp_path))
+
+    assert (code, error) == (130, "stopped by Ctrl-C; the same command goes on.\n")
+
+
+def test_a_table_is_of_the_seeds_that_are_asked_for(tmp_path):
+    options = ("--methods", "random", "--preset", "smoke", "--n-initial", "2", "--json")
+    every = rows_of(invoke("run", SMALL, "--seeds", "3", *options, "--out", str(tmp_path)))
+    last = rows_of(
+        invoke("table", "--seeds", "2", "--first-seed", "1", "--json", "--out", str(tmp_path))
+    )
+
+    assert [row["runs"] for row in every] == [3]
+    assert [row["runs"] for row in last] == [2]
 
 
 def test_without_an_error_it_ends_well(monkeypatch, capsys):

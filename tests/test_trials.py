@@ -1,10 +1,13 @@
 """How trials begin and end."""
 
+from itertools import pairwise
+
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from toys import Toy, config, declared
 
+from eeipu.cache import StageCache
 from eeipu.errors import SpaceExhausted
 from eeipu.history import History
 from eeipu.sampler import EEIPUSampler
@@ -12,6 +15,7 @@ from eeipu.space import Int
 from eeipu.storages import open_storage
 from eeipu.studies import driver_name
 from eeipu.trials import Trials
+from eeipu.tuner import Tuner
 
 
 def trials_of(pipeline, *, sampler=None, top_q=2, callbacks=()):
@@ -119,6 +123,28 @@ def test_trials_without_keys_keep_nothing():
     trials.end(trial, 1.0)
 
     assert trials.keys_to_keep() == set()
+
+
+def test_a_method_that_stays_in_a_region_finds_the_outputs_that_it_stays_behind():
+    pipeline = Toy().pipeline
+    tuner = Tuner(
+        pipeline,
+        budget=1e9,
+        method="lambo",
+        cache=StageCache(),
+        top_q=1,
+        n_initial=4,
+        seed=0,
+    )
+    trials = tuner.run(0.0, max_trials=24, progress=False).trials[4:]
+
+    stayed = [
+        trial.user_attrs["memoized"][0]
+        for last, trial in pairwise(trials)
+        if last.params["prep.x"] == trial.params["prep.x"]
+    ]
+    assert len(stayed) > 5
+    assert all(stayed)
 
 
 @pytest.fixture

@@ -145,18 +145,18 @@ class Trials:
         return self._keys_of(History.of(self.study, self.pipeline).top(self._top_q))
 
     def keys_to_go_on_with(self) -> set[str]:
-        """Those of the best trials and, in a warm-up that shares prefixes, of the last one.
+        """Those of the best trials and, where the next one builds on it, of the last one.
 
-        Its trials share them with the one before, however good that was.
+        So it is, however good the last one was, in a warm-up that shares prefixes and for a method
+        that leaves early stages as they are.
         """
         history = History.of(self.study, self.pipeline)
         sampler = self.study.sampler
-        warming_up = (
-            isinstance(sampler, EEIPUSampler)
-            and sampler.design is prefix_sharing
-            and len(history) < sampler.n_initial
+        builds_on_last = isinstance(sampler, EEIPUSampler) and (
+            sampler.method.region is not None
+            or (sampler.design is prefix_sharing and len(history) < sampler.n_initial)
         )
-        last = history.ended[-1:] if warming_up else ()
+        last = history.ended[-1:] if builds_on_last else ()
         return self._keys_of((*history.top(self._top_q), *last))
 
     def _keys_of(self, trials: Sequence[FrozenTrial]) -> set[str]:

@@ -27,6 +27,14 @@ app = typer.Typer(help="Compare methods on benchmark problems.", add_completion=
 # The method that all others build on.
 REFERENCE = "ei"
 
+DEFAULT_OUT = Path("comparison")
+
+# The exit code of what SIGINT has ended.
+INTERRUPTED = 130
+
+# NumPy's generators take no larger ones.
+LARGEST_SEED = 2**32 - 1
+
 Out = Annotated[Path, typer.Option(file_okay=False, help="Directory of the results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a row.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")]
@@ -35,6 +43,8 @@ Against = Annotated[
     typer.Option(help="The contender that others are compared with. Default: ei, where it ran."),
 ]
 Only = Annotated[str | None, typer.Option(help="These alone, comma-separated, in this order.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds. Default: all.")]
+FirstSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The first seed.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Names of problems or groups of them.")]
 
 
@@ -52,7 +62,7 @@ def run(
         str, typer.Option(help="Comma-separated; '+cache' behind a method gives it a cache.")
     ] = "eeipu+cache,eeipu-paper+cache,carbo,ei+cache,ei",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    first_seed: FirstSeed = 0,
     preset: Annotated[Preset, typer.Option(help="How large the problems are.")] = "cpu",
     cost: Annotated[CostKind | None, typer.Option(help="Default: the problem's.")] = None,
     n_initial: Annotated[
@@ -73,7 +83,7 @@ def run(
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,
     again: Annotated[bool, typer.Option(help="Run also what has a result.")] = False,
-    out: Out = Path("results"),
+    out: Out = DEFAULT_OUT,
     against: Against = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
@@ -87,6 +97,10 @@ def run(
     if budget is not None and budget_factor is not None:
         raise ConfigurationError("--budget and --budget-factor exclude each other; pass one.")
     _check_positive({"--budget": budget, "--budget-factor": budget_factor})
+    if first_seed + seeds - 1 > LARGEST_SEED:
+        raise ConfigurationError(
+            f"the last of {seeds} seeds from {first_seed} on is larger than {LARGEST_SEED}."
+        )
     chosen = named(problems or ["synthetic"])
     # By their names, of which each has one, however it is written.
     contenders = dict.fromkeys(str(Contender.parse(text)) for text in methods.split(","))
@@ -115,7 +129,11 @@ def run(
         done += 1
         typer.echo(f"{done}/{len(all_options)} {path}", err=True)
 
-    run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
+    try:
+        run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
+    except KeyboardInterrupt:
+        typer.echo("stopped by Ctrl-C; the same command goes on.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     results = [read(options.path(out)) for options in all_options]
     _note_mixtures(results)
     print_summaries(summaries(results, against=reference), style, against=reference)
@@ -125,7 +143,9 @@ def run(
 def table(
     problems: Names = None,
     methods: Only = None,
-    out: Out = Path("results"),
+    seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
+    out: Out = DEFAULT_OUT,
     against: Against = None,
     stages: Annotated[bool, typer.Option(help="What each stage cost, instead.")] = False,
     as_json: AsJson = False,
@@ -133,7 +153,7 @@ def table(
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
     style = _style(as_json=as_json, as_markdown=as_markdown)
-    results = _results(problems, out)
+    results = _results(problems, out, seeds, first_seed)
     chosen = _chosen(methods, results, out)
     reference = _reference(against, {result.options.contender for result in results})
     if stages:
@@ -147,13 +167,15 @@ def table(
 def plot(
     problems: Names = None,
     methods: Only = None,
-    out: Out = Path("results"),
+    seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
+    out: Out = DEFAULT_OUT,
     figures: Annotated[
         Path | None, typer.Option(file_okay=False, help="Default: 'figures' in the results.")
     ] = None,
 ) -> None:
     """Draw results: curves over budget and iterations, cost a stage, the optimiser's time."""
-    results = _results(problems, out)
+    results = _results(problems, out, seeds, first_seed)
     chosen = _chosen(methods, results, out)
     for path in draw(_only(results, chosen), figures or out / "figures"):
         typer.echo(path)
@@ -171,12 +193,21 @@ def _check_positive(values: dict[str, float | None]) -> None:
             raise ConfigurationError(f"{name} must be positive and finite, but got {value}.")
 
 
-def _results(problems: list[str] | None, out: Path) -> list[Result]:
-    """The results of some problems."""
+def _results(
+    problems: list[str] | None, out: Path, seeds: int | None, first_seed: int
+) -> list[Result]:
+    """The results of some problems and seeds."""
     chosen = named(problems) if problems else None
-    found = [r for r in read_all(out) if chosen is None or r.options.problem in chosen]
+    end = math.inf if seeds is None else first_seed + seeds
+    found = [
+        result
+        for result in read_all(out)
+        if (chosen is None or result.options.problem in chosen)
+        and first_seed <= result.options.seed < end
+    ]
     if not found:
-        raise ConfigurationError(f"there are no results of {problems} in {str(out)!r}.")
+        of = f" of {problems}" if problems else ""
+        raise ConfigurationError(f"there are no results{of} with these seeds in {str(out)!r}.")
     _note_mixtures(found)
     return found
 

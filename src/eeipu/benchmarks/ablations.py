@@ -108,8 +108,8 @@ class Ablation:
             return method
         if method.name != "eeipu":
             raise ConfigurationError(
-                f"{method.name + str(self)!r}: cooling, epsilon, cost inputs and samples are "
-                f"changed in 'eeipu' alone."
+                f"{str(self)!r} behind {method.name!r}: cooling, epsilon, cost inputs and samples "
+                f"are changed in 'eeipu' alone."
             )
         return replace(method, score=self._score)
 

@@ -13,7 +13,7 @@ from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.registry import load
 from eeipu.benchmarks.runs import chooses_warm_up, prepare, run_to_file
-from eeipu.errors import EeipuError, PipelineError
+from eeipu.errors import ConfigurationError, EeipuError, PipelineError
 
 __all__ = ["run_all"]
 
@@ -38,8 +38,8 @@ def run_all(
         on_done: Called with each file, in the order in which runs end.
 
     Raises:
-        ConfigurationError: A contender is none that is known, or a problem has no such costs or
-            cannot use the data.
+        ConfigurationError: A contender is none that is known, a problem has no such costs or
+            cannot use the data, or there can be no such directory.
         MissingExtraError: A library that a problem needs is not installed.
         PipelineError: Some runs failed. All others have been made.
     """
@@ -48,6 +48,12 @@ def run_all(
     firsts = {replace(options, contender="", seed=0): options for options in all_options}
     for each in firsts.values():
         load(each.problem, each.preset, cost=each.cost, seed=each.seed, data=each.data)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise ConfigurationError(
+            f"results cannot be written to {str(out)!r}: {reason}."
+        ) from reason
     # All contenders of a seed have one budget, also where the warm-up's cost is measured. Those
     # that choose their own warm-up need it in any case: they are last, and so stay.
     waiting = {

@@ -40,6 +40,11 @@ class Curve:
     mean: Array
     half_width: Array
 
+    @property
+    def ends_within(self) -> tuple[float, float]:
+        """The interval at its end."""
+        return self.mean[-1] - self.half_width[-1], self.mean[-1] + self.half_width[-1]
+
     def begins_with(self, other: "Curve") -> bool:
         """Whether the other lies on it from the first point to the other's last."""
         n = len(other.x)

@@ -28,8 +28,10 @@ BAND_OPACITY = 0.12
 
 DOTS_PER_INCH = 150
 
-# Of the best curve's height, for its interval.
-HEADROOM = 1.25
+SHARE = "share of the possible improvement"
+
+# Above and below the intervals of curves' ends, in heights of these.
+MARGIN = 0.05
 
 
 def draw(results: Iterable[Result], folder: Path) -> list[Path]:
@@ -88,33 +90,34 @@ def _file_name(title: str) -> str:
 
 
 def _draw_budget(contenders: Contenders, ax: "Axes") -> None:
-    _draw_curves(contenders, over_budget, ax)
-    _label_improvement(ax, "share of the budget spent", "improvement since warm-up")
+    curves = _draw_curves(contenders, over_budget, ax)
+    _label_improvement(ax, curves, "share of the budget spent", "improvement since warm-up")
 
 
 def _draw_iterations(contenders: Contenders, ax: "Axes") -> None:
-    _draw_curves(contenders, over_iterations, ax)
-    _label_improvement(ax, "trials", "improvement since warm-up")
+    curves = _draw_curves(contenders, over_iterations, ax)
+    _label_improvement(ax, curves, "trials", "improvement since warm-up")
 
 
 def _draw_shares(contenders: Contenders, ax: "Axes") -> None:
-    _draw_curves(contenders, partial(over_budget, course=shares), ax)
-    _label_improvement(ax, "share of the budget spent", "share of the possible improvement")
+    curves = _draw_curves(contenders, partial(over_budget, course=shares), ax)
+    _label_improvement(ax, curves, "share of the budget spent", SHARE)
 
 
 def _draw_shares_over_iterations(contenders: Contenders, ax: "Axes") -> None:
-    _draw_curves(contenders, partial(over_iterations, course=shares), ax)
-    _label_improvement(ax, "trials", "share of the possible improvement")
+    curves = _draw_curves(contenders, partial(over_iterations, course=shares), ax)
+    _label_improvement(ax, curves, "trials", SHARE)
 
 
-def _label_improvement(ax: "Axes", x: str, y: str) -> None:
+def _label_improvement(ax: "Axes", curves: Iterable[Curve], x: str, y: str) -> None:
     """Label the axes, and leave out how far below the first trials were, beside which all pales."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    ends = [float(np.asarray(line.get_ydata())[-1]) for line in ax.get_lines()]
-    least, largest = min(0.0, *ends), max(ends)
+    lows, highs = zip(*(curve.ends_within for curve in curves), strict=True)
+    least, largest = min(0.0, *lows), max(highs)
     if largest > least:
-        ax.set_ylim(least, least + HEADROOM * (largest - least))
+        margin = MARGIN * (largest - least)
+        ax.set_ylim(least - margin, largest + margin)
 
 
 def _draw_overhead(contenders: Contenders, ax: "Axes") -> None:
@@ -125,7 +128,7 @@ def _draw_overhead(contenders: Contenders, ax: "Axes") -> None:
 
 def _draw_curves(
     contenders: Contenders, curve_of: Callable[[Sequence[Result]], Curve], ax: "Axes"
-) -> None:
+) -> list[Curve]:
     curves = {method: curve_of(runs) for method, runs in contenders.items()}
     labels = _labels(curves)
     for index, (method, curve) in enumerate(curves.items()):
@@ -143,6 +146,7 @@ def _draw_curves(
         )
     ax.grid(color="#DDDDDD", linewidth=0.8)
     _finish(ax)
+    return list(curves.values())
 
 
 def _labels(curves: Mapping[str, Curve]) -> dict[str, str]:

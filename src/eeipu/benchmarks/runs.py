@@ -5,9 +5,11 @@ own; either way the warm-up is paid from the budget.
 """
 
 import json
+import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,8 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
     if not chooses:
         for params in _warm_up_points(problem, options.seed, n_initial):
             tuner.enqueue(params)
-    study = tuner.run(*problem.inputs, progress=False)
+    with _without_advice():
+        study = tuner.run(*problem.inputs, progress=False)
     if tuner.was_interrupted:  # it has stopped between two stages, with a part of its trials
         raise KeyboardInterrupt
     if start is None:
@@ -141,6 +144,21 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
         trials=_rows(study.trials, 0 if chooses and contender.has_no_warm_up else n_initial),
         code=code(),
     )
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Leave out how to go on with a tuner after Ctrl-C: here the command goes on."""
+
+    def says_something_else(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("stopped by Ctrl-C")
+
+    logger = logging.getLogger("eeipu")
+    logger.addFilter(says_something_else)
+    try:
+        yield
+    finally:
+        logger.removeFilter(says_something_else)
 
 
 def _problem(options: Options, out: Path | None) -> Problem:
@@ -189,7 +207,8 @@ def _warm_up(options: Options, problem: Problem, out: Path | None) -> dict[str, 
         return known
     n_initial = options.n_initial or problem.n_initial
     tuner = _warm_up_tuner(problem, options.seed, n_initial)
-    study = tuner.run(*problem.inputs, max_trials=n_initial, progress=False)
+    with _without_advice():
+        study = tuner.run(*problem.inputs, max_trials=n_initial, progress=False)
     if tuner.was_interrupted:
         raise KeyboardInterrupt
     found = {"spent": tuner.spent, "start": _best(problem, study.trials)}
