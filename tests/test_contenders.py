@@ -53,7 +53,7 @@ def test_a_contender_is_a_method_with_or_without_a_cache():
         ("eeipu+samples=few", "'samples' does not take 'few'"),
         ("eeipu+top-q=0", "'top-q' does not take '0'"),
         ("eeipu+design=grid", "'design' does not take 'grid'.*'prefix-sharing'"),
-        ("ei+cooling=off", r"'ei\+cooling=off'.*in 'eeipu' alone"),
+        ("ei+cache+cooling=off", r"'\+cooling=off' behind 'ei'.*in 'eeipu' alone"),
         ("tpe+cooling=off", r"'tpe\+cooling=off'.*only top-q"),
         ("gp+design=none", r"'gp\+design=none'.*only top-q"),
     ],
