@@ -11,9 +11,15 @@ table() { # FILE HEADING ARGUMENTS
     python -m eeipu.benchmarks table "$@" --markdown >> "$file"
 }
 
-METHODS=eeipu+cache,eeipu,eeipu-paper+cache,ms-bo+cache,ms-carbo+cache,eips+cache,carbo+cache,carbo
-METHODS=$METHODS,ei+cache,ei,pbgi+cache,gp+cache,gp,tpe+cache,tpe,lambo+cache,lambo
-METHODS=$METHODS,random-grid+cache,random-grid,random+cache,random
+ran() { # PROBLEM: those of all methods that have results of it
+    for method in eeipu eeipu-paper ms-bo ms-carbo eips carbo ei pbgi gp tpe lambo random-grid random; do
+        for each in $method+cache $method $method+cache+design=cost-effective $method+cache+top-q=all; do
+            case $each in eeipu+cache+*) continue ;; esac # ablations have tables of their own
+            if ls "$runs/$1/cpu-declared/$each-seed0-"* > /dev/null 2>&1; then echo "$each"; fi
+        done
+    done | paste -sd ,
+}
+METHODS=$(ran ackley6-in-3)
 table synthetic "Synthetic pipelines" synthetic --out $runs --against ei+cache --methods $METHODS
 table synthetic-against-ei "Synthetic pipelines, against EI without a cache" synthetic --out $runs \
     --methods $METHODS
@@ -21,9 +27,18 @@ table synthetic-stages "Synthetic pipelines, stage by stage" synthetic --out $ru
     --methods eeipu+cache,eeipu,ei+cache,ei
 table variants "Variants of synthetic pipelines" variants --out $runs --against ei+cache \
     --methods eeipu+cache,ei+cache,ei,carbo,random+cache
-table real "Real pipelines" real --out $runs --against ei+cache
-table real-against-ei "Real pipelines, against EI without a cache" real --out $runs
-table real-stages "Real pipelines, stage by stage" real --out $runs --stages \
+real="distillation segmentation stacking"
+table real "Real pipelines, ten seeds" $real --out $runs --against ei+cache \
+    --methods eeipu+cache,ei+cache,ei,random+cache,random
+table real-against-ei "Real pipelines, ten seeds, against EI without a cache" $real --out $runs \
+    --methods eeipu+cache,ei+cache,ei,random+cache,random
+table real-methods "Real pipelines, all methods, five seeds" $real \
+    --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking)"
+if [ -d $runs/stacking-by-model ]; then
+    table stacking-by-model "Stacking with a stage for each model, five seeds" stacking-by-model \
+        --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking-by-model)"
+fi
+table real-stages "Real pipelines, stage by stage" $real --out $runs --stages \
     --methods eeipu+cache,ei+cache,ei
 changed() { (cd "$runs/$1/cpu-declared" && ls) | sed -n 's/^\(eeipu+cache+.*\)-seed0-.*/\1/p' | paste -sd ,; }
 table ablations "What the parts of EEIPU are worth" branin2-ackley3-levy2 hartmann6-in-3 \
@@ -34,20 +49,19 @@ table ablations-upstream "What cost models should see, where costs depend on ear
 if [ -d results/runs-fresh ]; then
     table fresh "Synthetic pipelines, other seeds" --out results/runs-fresh --against ei+cache
 fi
-if [ -d results/runs-twice ]; then
-    table twice "Synthetic pipelines, twice the budget" --out results/runs-twice --against ei+cache
-fi
 
-# EEIPU against each of the others: the rows for all problems.
-leads=results/tables/synthetic-leads.md
-against() {
-    python -m eeipu.benchmarks table synthetic --out $runs --markdown --methods eeipu+cache --against "$1"
+leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the rows for all problems
+    file=results/tables/$1.md methods=$3
+    printf '# EEIPU with a cache against each other method, %s\n\n' "$2" > "$file"
+    shift 3
+    for method in $(echo "$methods" | tr , '\n' | grep -v '^eeipu+cache$'); do
+        python -m eeipu.benchmarks table "$@" --out $runs --markdown --methods eeipu+cache --against "$method" |
+            sed -n "s/^| problem | method/| against/p; /^| ---/s/| --- | ---/| ---/p
+                s/^| all problems | eeipu+cache/| $method/p"
+    done | awk '!seen[$0]++' >> "$file" # the heading once
 }
-printf '# EEIPU with a cache against each other method, nine synthetic pipelines\n\n' > $leads
-against ei | sed -n 's/^| problem | method/| against/p; /^| ---/s/| --- | ---/| ---/p' >> $leads
-for method in $(echo $METHODS | tr , '\n' | grep -v '^eeipu+cache$'); do
-    against "$method" | sed -n "s/^| all problems | eeipu+cache/| $method/p" >> $leads
-done
+leads synthetic-leads "nine synthetic pipelines" "$METHODS" synthetic
+leads real-leads "three real pipelines, five seeds" "$(ran stacking)" $real --seeds 5
 
 rm -f results/figures/*.png
 python -m eeipu.benchmarks plot synthetic --out $runs --figures results/figures \
@@ -69,4 +83,3 @@ for name in synthetic variants real; do
     pack $name $(cd results && for each in $(group $name); do ls -d runs/"$each" || true; done 2> /dev/null)
 done
 if [ -d results/runs-fresh ]; then pack fresh runs-fresh; fi
-if [ -d results/runs-twice ]; then pack twice runs-twice; fi
