@@ -28,10 +28,10 @@ table synthetic-stages "Synthetic pipelines, stage by stage" synthetic --out $ru
 table variants "Variants of synthetic pipelines" variants --out $runs --against ei+cache \
     --methods eeipu+cache,ei+cache,ei,carbo,random+cache
 real="distillation segmentation stacking"
-table real "Real pipelines, ten seeds" $real --out $runs --against ei+cache \
-    --methods eeipu+cache,ei+cache,ei,random+cache,random
+main=eeipu+cache,ei+cache,ei,random+cache,random # ten seeds, where the others have five
+table real "Real pipelines, ten seeds" $real --out $runs --against ei+cache --methods $main
 table real-against-ei "Real pipelines, ten seeds, against EI without a cache" $real --out $runs \
-    --methods eeipu+cache,ei+cache,ei,random+cache,random
+    --methods $main
 table real-methods "Real pipelines, all methods, five seeds" $real \
     --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking)"
 if [ -d $runs/stacking-by-model ]; then
