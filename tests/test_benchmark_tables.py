@@ -12,7 +12,7 @@ from eeipu.benchmarks.curves import over_budget, over_iterations, shares, sugges
 from eeipu.benchmarks.figures import draw
 from eeipu.benchmarks.files import read_all, write
 from eeipu.benchmarks.printing import print_summaries
-from eeipu.benchmarks.tables import ALL, Mean, half_width, stage_costs, summaries
+from eeipu.benchmarks.tables import ALL, Mean, half_width, summaries
 from eeipu.errors import ConfigurationError
 from eeipu.plots import new_axes
 
@@ -328,23 +328,6 @@ def test_a_problem_without_others_of_its_options_is_in_no_row_for_all():
     ]
     # It needs no words where there are no others.
     assert summaries(runs)[-1].setting == ALL
-
-
-def test_the_cost_of_each_stage():
-    first, second = stage_costs(
-        [
-            result([0.0, 1.0], stage_costs=(3.0, 1.0)),
-            result([0.0, 1.0], seed=1, stage_costs=(None, 2.0)),
-        ]
-    )
-    assert (first.stage, first.spent, first.executed, first.reused) == ("a", 3.0, 1.0, 1.0)
-    assert (first.each, first.share) == (3.0, 0.5)
-    assert (second.spent, second.executed, second.reused, second.each) == (3.0, 2.0, 0.0, 1.5)
-
-
-def test_a_stage_that_never_ran_has_no_cost():
-    (row, _) = stage_costs([result([0.0, 1.0], stage_costs=(None, 2.0))])
-    assert row.each is None
 
 
 # --- curves

@@ -17,7 +17,8 @@ from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.printing import Style, print_stages, print_summaries
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, named
-from eeipu.benchmarks.tables import stage_costs, summaries
+from eeipu.benchmarks.stage_costs import stage_costs
+from eeipu.benchmarks.tables import summaries
 from eeipu.errors import ConfigurationError, EeipuError
 
 __all__ = ["app", "main"]
@@ -147,7 +148,7 @@ def table(
     first_seed: FirstSeed = 0,
     out: Out = DEFAULT_OUT,
     against: Against = None,
-    stages: Annotated[bool, typer.Option(help="What each stage cost, instead.")] = False,
+    stages: Annotated[bool, typer.Option(help="What stages cost and brought, instead.")] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from eeipu.benchmarks.curves import Curve, over_budget, over_iterations, shares, suggestion_seconds
 from eeipu.benchmarks.files import Result
-from eeipu.benchmarks.tables import by_setting, everywhere, families, stage_costs
+from eeipu.benchmarks.stage_costs import stage_costs
+from eeipu.benchmarks.tables import by_setting, everywhere, families
 from eeipu.plots import COLOURS, DASHES, new_axes
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from eeipu.benchmarks.tables import Mean, StageCost, Summary
+from eeipu.benchmarks.stage_costs import StageCost
+from eeipu.benchmarks.tables import Mean, Summary
 
 __all__ = ["Style", "print_stages", "print_summaries"]
 
@@ -31,7 +32,7 @@ SUMMARY = (
     "each",
 )
 COMPARED = ("more", "larger", "lead", "won")
-STAGE = ("spent", "share", "executed", "reused", "each")
+STAGE = ("spent", "share", "executed", "reused", "each", "begun", "paid", "gained")
 
 Row = tuple[str, ...]
 
@@ -86,7 +87,7 @@ def _is_part(row: Summary) -> bool:
 
 
 def print_stages(rows: Sequence[StageCost], style: Style) -> None:
-    """Print what stages cost, a row each."""
+    """Print what stages cost and brought, a row each."""
     if style == "json":
         _print_json(rows)
         return
@@ -100,10 +101,13 @@ def print_stages(rows: Sequence[StageCost], style: Style) -> None:
             f"{row.executed:.1f}",
             f"{row.reused:.1f}",
             "" if row.each is None else f"{row.each:.3g}",
+            f"{row.begun:.1f}",
+            _percent(row.paid, ".0%"),
+            _percent(row.gained, ".0%"),
         )
         for row in rows
     ]
-    title = "what each stage cost a run, in means over seeds"
+    title = "what each stage cost a run, and trials that began there, in means over seeds"
     _print(title, ("problem", "method", "stage"), STAGE, cells, style)
 
 

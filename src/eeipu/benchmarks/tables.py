@@ -16,13 +16,11 @@ from eeipu.benchmarks.files import Result
 __all__ = [
     "ALL",
     "Mean",
-    "StageCost",
     "Summary",
     "by_setting",
     "everywhere",
     "families",
     "half_width",
-    "stage_costs",
     "summaries",
 ]
 
@@ -101,33 +99,6 @@ class Summary:
     missed: float | None
     optimiser_s: float
     suggestion_s: float | None
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """What a stage cost a contender, in means over its runs.
-
-    Attributes:
-        problem: The problem's name.
-        setting: The problem with its options in words.
-        method: The contender.
-        stage: The stage's name.
-        spent: What executing it cost in a run.
-        share: Of what all stages cost.
-        executed: How often it was executed in a run.
-        reused: How often its output was reused.
-        each: The cost of executing it once; `None` where it never was.
-    """
-
-    problem: str
-    setting: str
-    method: str
-    stage: str
-    spent: float
-    share: float
-    executed: float
-    reused: float
-    each: float | None
 
 
 def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
@@ -302,37 +273,3 @@ def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     return Mean.of(values).value
-
-
-def stage_costs(results: Iterable[Result]) -> list[StageCost]:
-    """What each stage cost each contender on each problem."""
-    return [
-        row
-        for title, contenders in by_setting(results).items()
-        for method, runs in contenders.items()
-        for row in _stage_costs(title, method, runs)
-    ]
-
-
-def _stage_costs(title: str, method: str, runs: Runs) -> list[StageCost]:
-    trials = [trial for run in runs for trial in run.trials if trial["stage_costs"] is not None]
-    stages = runs[0].problem["stages"]
-    costs = np.array([t["stage_costs"] for t in trials], dtype=np.float64)
-    reused = np.array([t["memoized"] for t in trials], dtype=np.float64).sum(axis=0) / len(runs)
-    executed = (~np.isnan(costs)).sum(axis=0) / len(runs)
-    spent = np.nansum(costs, axis=0) / len(runs)
-    total = spent.sum() or 1.0
-    return [
-        StageCost(
-            problem=runs[0].options.problem,
-            setting=title,
-            method=method,
-            stage=stage,
-            spent=float(spent[k]),
-            share=float(spent[k] / total),
-            executed=float(executed[k]),
-            reused=float(reused[k]),
-            each=float(spent[k] / executed[k]) if executed[k] else None,
-        )
-        for k, stage in enumerate(stages)
-    ]
