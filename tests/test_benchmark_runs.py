@@ -10,8 +10,9 @@ from toys import Toy
 
 from eeipu import StageCache
 from eeipu.benchmarks import machine, registry, runs
-from eeipu.benchmarks.campaign import run_all
+from eeipu.benchmarks.campaign import comparison, run_all
 from eeipu.benchmarks.files import read, read_all, write
+from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import GROUPS, REGISTRY, Entry, load, named
 from eeipu.benchmarks.runs import run, run_to_file
@@ -410,6 +411,36 @@ def test_a_warm_up_of_none_has_no_trials():
 
 
 # --- many runs
+
+
+def test_a_comparison_is_seed_by_seed_with_each_contender_once():
+    names = ["ei", "eeipu+top-q=1+cache", "eeipu+cache+top-q=1"]
+    found = comparison(["toy"], names, range(2), preset="smoke", n_initial=3)
+    assert [(each.contender, each.seed) for each in found] == [
+        ("ei", 0),
+        ("eeipu+cache+top-q=1", 0),
+        ("ei", 1),
+        ("eeipu+cache+top-q=1", 1),
+    ]
+    assert {each.setting for each in found} == {
+        Options("toy", "smoke", "measured", "ei", 0, n_initial=3).setting
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"problems": ["rastrigin"]}, "'rastrigin' is no problem"),
+        ({"methods": ["anneal"]}, "no method 'anneal'"),
+        ({"seeds": [0, -1]}, "a seed must be 0 to 4294967295, but one is -1"),
+        ({"preset": "huge"}, "no preset 'huge'"),
+        ({"budget": 0.0}, "budget must be positive and finite, but got 0.0"),
+        ({"budget": 1.0, "budget_factor": 2.0}, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(changed, message):
+    with pytest.raises(ConfigurationError, match=message):
+        comparison(**{"problems": ["toy"], "methods": ["ei"], "seeds": [0]} | changed)
 
 
 def test_a_campaign_makes_what_is_missing(tmp_path):

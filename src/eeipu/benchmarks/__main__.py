@@ -3,17 +3,16 @@
 import math
 import sys
 from collections.abc import Collection, Sequence
-from itertools import product
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eeipu.benchmarks.campaign import run_all
+from eeipu.benchmarks.campaign import LARGEST_SEED, comparison, run_all
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.figures import draw
 from eeipu.benchmarks.files import Result, read, read_all
-from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.printing import Style, print_stages, print_summaries
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, named
@@ -32,9 +31,6 @@ DEFAULT_OUT = Path("comparison")
 
 # The exit code of what SIGINT has ended.
 INTERRUPTED = 130
-
-# NumPy's generators take no larger ones.
-LARGEST_SEED = 2**32 - 1
 
 Out = Annotated[Path, typer.Option(file_okay=False, help="Directory of the results.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a row.")]
@@ -95,40 +91,23 @@ def run(
     again, so that a comparison that was stopped goes on.
     """
     style = _style(as_json=as_json, as_markdown=as_markdown)
-    if budget is not None and budget_factor is not None:
-        raise ConfigurationError("--budget and --budget-factor exclude each other; pass one.")
-    _check_positive({"--budget": budget, "--budget-factor": budget_factor})
-    if first_seed + seeds - 1 > LARGEST_SEED:
-        raise ConfigurationError(
-            f"the last of {seeds} seeds from {first_seed} on is larger than {LARGEST_SEED}."
-        )
-    chosen = named(problems or ["synthetic"])
-    # By their names, of which each has one, however it is written.
-    contenders = dict.fromkeys(str(Contender.parse(text)) for text in methods.split(","))
-    reference = _reference(against, contenders)
-    all_options = [
-        Options(
-            problem,
-            preset,
-            cost or REGISTRY[problem].costs[0],
-            contender,
-            seed,
-            n_initial,
-            budget,
-            budget_factor,
-            own_warm_up,
-            data,
-        )
-        for seed, problem, contender in product(
-            range(first_seed, first_seed + seeds), chosen, contenders
-        )
-    ]
-    done = 0
+    all_options = comparison(
+        problems or ["synthetic"],
+        methods.split(","),
+        range(first_seed, first_seed + seeds),
+        preset=preset,
+        cost=cost,
+        n_initial=n_initial,
+        budget=budget,
+        budget_factor=budget_factor,
+        own_warm_up=own_warm_up,
+        data=data,
+    )
+    reference = _reference(against, {options.contender for options in all_options})
+    numbers = count(1)
 
     def tell(path: Path) -> None:
-        nonlocal done
-        done += 1
-        typer.echo(f"{done}/{len(all_options)} {path}", err=True)
+        typer.echo(f"{next(numbers)}/{len(all_options)} {path}", err=True)
 
     try:
         run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
@@ -186,12 +165,6 @@ def _style(*, as_json: bool, as_markdown: bool) -> Style:
     if as_json and as_markdown:
         raise ConfigurationError("--json and --markdown exclude each other; pass one.")
     return "json" if as_json else "markdown" if as_markdown else "terminal"
-
-
-def _check_positive(values: dict[str, float | None]) -> None:
-    for name, value in values.items():
-        if value is not None and not 0.0 < value < math.inf:
-            raise ConfigurationError(f"{name} must be positive and finite, but got {value}.")
 
 
 def _results(

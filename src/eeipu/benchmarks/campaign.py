@@ -1,21 +1,87 @@
 """All runs of a comparison, several at a time, each in a file."""
 
+import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from joblib import Parallel, delayed, parallel_config
 
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.options import Options
-from eeipu.benchmarks.registry import load
+from eeipu.benchmarks.problem import CostKind, Preset
+from eeipu.benchmarks.registry import REGISTRY, load, named
 from eeipu.benchmarks.runs import chooses_warm_up, prepare, run_to_file
 from eeipu.errors import ConfigurationError, EeipuError, PipelineError
 
-__all__ = ["run_all"]
+__all__ = ["comparison", "run_all"]
+
+# NumPy's generators take no larger ones.
+LARGEST_SEED = 2**32 - 1
+
+
+def comparison(
+    problems: Sequence[str],
+    methods: Iterable[str],
+    seeds: Iterable[int],
+    *,
+    preset: Preset = "cpu",
+    cost: CostKind | None = None,
+    n_initial: int | None = None,
+    budget: float | None = None,
+    budget_factor: float | None = None,
+    own_warm_up: bool = False,
+    data: str | None = None,
+) -> list[Options]:
+    """The runs of methods side by side, seed by seed.
+
+    Args:
+        problems: Names of problems, or of groups of them.
+        methods: Contenders, such as `"ei"` and `"eeipu+cache"`, each once however it is written.
+        seeds: Of the problems, the warm-up and the searches.
+        preset: How large the problems are.
+        cost: Measured or declared; `None`: each problem's default.
+        n_initial: Warm-up trials; `None`: the problem's.
+        budget: In units of cost; `None`: as `budget_factor` says, or the problem.
+        budget_factor: The budget in multiples of what the warm-up costs without a cache.
+        own_warm_up: Whether contenders choose their warm-up; otherwise all get the same points.
+        data: Where the user's own data are; `None`: the problem's.
+
+    Raises:
+        ConfigurationError: A name is none that is known, or a number is out of range.
+    """
+    if preset not in get_args(Preset):
+        raise ConfigurationError(f"there is no preset {preset!r}; choose in {get_args(Preset)}.")
+    if budget is not None and budget_factor is not None:
+        raise ConfigurationError("a budget and a budget factor exclude each other; pass one.")
+    for name, value in {"budget": budget, "budget factor": budget_factor}.items():
+        if value is not None and not 0.0 < value < math.inf:
+            raise ConfigurationError(f"the {name} must be positive and finite, but got {value}.")
+    seeds = list(seeds)
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigurationError(f"a seed must be 0 to {LARGEST_SEED}, but one is {seed}.")
+    chosen = named(problems)
+    contenders = dict.fromkeys(str(Contender.parse(text)) for text in methods)
+    return [
+        Options(
+            problem,
+            preset,
+            cost or REGISTRY[problem].costs[0],
+            contender,
+            seed,
+            n_initial,
+            budget,
+            budget_factor,
+            own_warm_up,
+            data,
+        )
+        for seed, problem, contender in product(seeds, chosen, contenders)
+    ]
 
 
 def run_all(

@@ -1,7 +1,7 @@
 """The problems by name, each imported only when it is run."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -97,7 +97,7 @@ REGISTRY: dict[str, Entry] = {
 GROUPS = tuple(dict.fromkeys(entry.group for entry in REGISTRY.values()))
 
 
-def named(names: list[str]) -> list[str]:
+def named(names: Sequence[str]) -> list[str]:
     """The problems that these names of problems and groups stand for.
 
     Raises:
