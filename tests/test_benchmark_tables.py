@@ -63,6 +63,20 @@ def test_results_of_the_same_options_in_two_files_are_an_error(tmp_path):
     assert len(read_all(tmp_path / "once")) == 1
 
 
+def test_results_of_some_problems_are_left_out_unread(tmp_path):
+    write(tmp_path / "moved-seed0-0.json", result([0.0, 1.0], problem="noisy"))
+    for each in (result([0.0, 1.0]), result([0.0, 1.0], problem="noisy", seed=1)):
+        write(each.options.path(tmp_path), each)
+    unreadable = tmp_path / "noisy" / "smoke-declared" / "ei-seed2-0.json"
+    unreadable.touch()
+
+    (only,) = read_all(tmp_path, leave_out=["noisy"])
+
+    assert only.options.problem == "toy"
+    unreadable.unlink()
+    assert len(read_all(tmp_path)) == 3
+
+
 # --- tables
 
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eeipu.benchmarks.__main__ import app, main
-from eeipu.benchmarks.printing import SUMMARY
+from eeipu.benchmarks.printing import STAGE, SUMMARY
 from eeipu.benchmarks.registry import REGISTRY
 
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
@@ -155,6 +155,8 @@ def test_tables_in_markdown_name_a_problem_once(out):
 def test_every_column_is_explained():
     explained = (Path(__file__).parents[1] / "docs" / "benchmarks.md").read_text()
     assert [column for column in SUMMARY if explained.count(f"| `{column}` |") != 1] == []
+    _, of_stages = explained.split("`table --stages` has a row for each stage")
+    assert [column for column in STAGE if f"`{column}`" not in of_stages] == []
 
 
 def test_tables_of_stage_costs(out):

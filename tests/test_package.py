@@ -93,6 +93,7 @@ LIGHT = [
     "eeipu.stage_tree",
     "eeipu.executors.futures",
     "eeipu.plan_runner",
+    "eeipu.benchmarks.__main__",  # list, table and plot do without
 ]
 
 

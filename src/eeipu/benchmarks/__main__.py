@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from eeipu.benchmarks.campaign import LARGEST_SEED, comparison, run_all
-from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.figures import draw
 from eeipu.benchmarks.files import Result, read, read_all
+from eeipu.benchmarks.options import LARGEST_SEED
 from eeipu.benchmarks.printing import Style, print_stages, print_summaries
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, named
@@ -90,6 +89,9 @@ def run(
     Without names, the problems of the group 'synthetic'. What has a result already is not run
     again, so that a comparison that was stopped goes on.
     """
+    # Not above: all other commands do without torch.
+    from eeipu.benchmarks.campaign import comparison, run_all
+
     style = _style(as_json=as_json, as_markdown=as_markdown)
     all_options = comparison(
         problems or ["synthetic"],
@@ -171,13 +173,12 @@ def _results(
     problems: list[str] | None, out: Path, seeds: int | None, first_seed: int
 ) -> list[Result]:
     """The results of some problems and seeds."""
-    chosen = named(problems) if problems else None
+    chosen = named(problems) if problems else list(REGISTRY)
     end = math.inf if seeds is None else first_seed + seeds
     found = [
         result
-        for result in read_all(out)
-        if (chosen is None or result.options.problem in chosen)
-        and first_seed <= result.options.seed < end
+        for result in read_all(out, leave_out=REGISTRY.keys() - chosen)
+        if first_seed <= result.options.seed < end
     ]
     if not found:
         of = f" of {problems}" if problems else ""
@@ -202,11 +203,21 @@ def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[s
     """Contenders by their names, in the order in which they were given."""
     if methods is None:
         return None
-    contenders = list(dict.fromkeys(str(Contender.parse(text)) for text in methods.split(",")))
+    ran = {result.options.contender for result in results}
+    contenders = list(dict.fromkeys(_name(text, ran) for text in methods.split(",")))
     for contender in contenders:
-        if contender not in {result.options.contender for result in results}:
+        if contender not in ran:
             raise ConfigurationError(f"there are no results of {contender!r} in {str(out)!r}.")
     return contenders
+
+
+def _name(text: str, ran: Collection[str]) -> str:
+    """The one name of a contender; parsed, for which torch is imported, where none ran as such."""
+    if text in ran:
+        return text
+    from eeipu.benchmarks.contenders import Contender
+
+    return str(Contender.parse(text))
 
 
 def _only(results: Sequence[Result], chosen: list[str] | None) -> list[Result]:
@@ -221,7 +232,7 @@ def _reference(against: str | None, contenders: Collection[str]) -> str | None:
     """Whom the contenders are compared with; `None`: nobody was named, and `REFERENCE` is none."""
     if against is None:
         return REFERENCE if REFERENCE in contenders else None
-    reference = str(Contender.parse(against))
+    reference = _name(against, contenders)
     if reference not in contenders:
         raise ConfigurationError(
             f"--against {reference!r} did not run here; name one of {sorted(contenders)}."

@@ -12,16 +12,13 @@ from typing import Any, get_args
 from joblib import Parallel, delayed, parallel_config
 
 from eeipu.benchmarks.contenders import Contender
-from eeipu.benchmarks.options import Options
+from eeipu.benchmarks.options import LARGEST_SEED, Options
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, load, named
 from eeipu.benchmarks.runs import chooses_warm_up, prepare, run_to_file
 from eeipu.errors import ConfigurationError, EeipuError, PipelineError
 
 __all__ = ["comparison", "run_all"]
-
-# NumPy's generators take no larger ones.
-LARGEST_SEED = 2**32 - 1
 
 
 def comparison(

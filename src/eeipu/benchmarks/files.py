@@ -7,7 +7,7 @@ Its keys are described in docs/benchmarks.md.
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -145,16 +145,26 @@ def read(path: Path) -> Result:
         ) from error
 
 
-def read_all(out: Path) -> list[Result]:
-    """All results in a directory and those below, by name.
+def read_all(out: Path, *, leave_out: Collection[str] = ()) -> list[Result]:
+    """The results in a directory and those below, by name.
+
+    Args:
+        out: The directory.
+        leave_out: Problems without whose results it goes faster.
 
     Raises:
         ConfigurationError: There are none, a file is none, or two are of the same options.
     """
     results: list[Result] = []
     paths: dict[Options, Path] = {}
-    for path in sorted(out.rglob("*-seed*-*.json")):
-        results.append(read(path))
+    found = sorted(out.rglob("*-seed*-*.json"))
+    for path in found:
+        if path.parent.parent.name in leave_out:
+            continue
+        result = read(path)
+        if result.options.problem in leave_out:
+            continue
+        results.append(result)
         # Counted twice, a run would make intervals narrower than they are.
         first = paths.setdefault(results[-1].options, path)
         if first != path:
@@ -162,7 +172,7 @@ def read_all(out: Path) -> list[Result]:
                 f"{str(first)!r} and {str(path)!r} are results of the same options, which count "
                 f"once; move one of them out of {str(out)!r}."
             )
-    if not results:
+    if not found:
         raise ConfigurationError(
             f"there are no results in {str(out)!r}; make some with "
             f"`python -m eeipu.benchmarks run --out {out}`."

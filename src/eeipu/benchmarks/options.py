@@ -8,7 +8,10 @@ from pathlib import Path
 
 from eeipu.benchmarks.problem import CostKind, Preset
 
-__all__ = ["Options"]
+__all__ = ["LARGEST_SEED", "Options"]
+
+# NumPy's generators take no larger ones.
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)

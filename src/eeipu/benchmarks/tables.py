@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from eeipu.benchmarks.files import Result
 
@@ -142,7 +142,7 @@ def half_width(values: Sequence[float]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    quantile = student_t.ppf(0.5 + CONFIDENCE / 2, n - 1)
+    quantile = stdtrit(n - 1, 0.5 + CONFIDENCE / 2)
     return float(quantile * np.std(values, ddof=1) / math.sqrt(n))
 
 
