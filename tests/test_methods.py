@@ -9,7 +9,7 @@ import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement
 
-from eeipu import ConfigurationError, Float, Pipeline, Tuner
+from eeipu import ConfigurationError, Float, Pipeline, Tuner, stage
 from eeipu.history import History
 from eeipu.methods import METHODS, eeipu, method_named
 from eeipu.search import Search
@@ -54,6 +54,40 @@ def test_every_method_scores_a_batch(name, history):
 
     assert values.shape == (4,)
     assert values.isfinite().all()
+
+
+def chosen(method, pipeline, **arguments):
+    tuner = Tuner(
+        pipeline, budget=20.0, method=method, cache=None, n_initial=3, seed=0, **arguments
+    )
+    study = tuner.run(0.0, max_trials=6, progress=False)
+    return [trial.params for trial in study.trials]
+
+
+def test_multi_stage_bo_of_stages_that_pass_on_no_numbers_is_ei():
+    @stage(space={"x": Float(0, 1)}, cost=lambda x: 1.0)
+    def prep(data, *, x):
+        return {"x": x}
+
+    @stage(space={"y": Float(0, 1)}, cost=lambda y: 1.0)
+    def fit(made, *, y):
+        return -((made["x"] - 0.3) ** 2) - (y - made["x"]) ** 2
+
+    pipeline = Pipeline([prep, fit])
+    assert chosen("ms-bo", pipeline) == chosen("ei", pipeline)
+
+
+def test_without_a_cache_ms_carbo_is_eeipu():
+    @stage(space={"x": Float(0, 1)}, cost=lambda x: 1.0 + x)
+    def prep(data, *, x):
+        return x
+
+    @stage(space={"y": Float(0, 1)}, cost=lambda y: 2.0 - y)
+    def fit(x, *, y):
+        return -((x - 0.3) ** 2) - (y - x) ** 2
+
+    pipeline = Pipeline([prep, fit])
+    assert chosen("ms-carbo", pipeline) == chosen("eeipu", pipeline)
 
 
 # --- each method's formula, from a search's models and its account

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
 from torch import Tensor
 
@@ -153,6 +154,10 @@ def _ucb(search: Search) -> Score:
 
 def _cascade(search: Search) -> Score:
     history, pipeline = search.history, search.history.pipeline
+    passed_on = ~np.isnan(history.stage_values[:, :-1])
+    if passed_on.sum(axis=0).max(initial=0) < 2:
+        # The chain would be a single model, and the one that all methods share knows more.
+        return _ei(search)
     return _without_memory(
         CascadeEI(
             history.X,
