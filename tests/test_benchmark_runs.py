@@ -4,6 +4,7 @@ import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from benchmark_toys import CALLS, TOY, options, problem, result
 from toys import Toy
@@ -61,6 +62,13 @@ def test_data_go_to_problems_that_take_any():
         ConfigurationError, match=r"'noisy' takes no data of yours, but got 'mine.csv'"
     ):
         load("noisy", "cpu", cost="declared", seed=0, data="mine.csv")
+
+
+def test_what_cannot_be_loaded_is_told():
+    with pytest.raises(ConfigurationError, match="'rastrigin' is no problem"):
+        load("rastrigin", "cpu", cost="declared", seed=0)
+    with pytest.raises(ConfigurationError, match=r"preset must be one of .* 'huge'"):
+        load("noisy", "huge", cost="declared", seed=0)
 
 
 # --- runs
@@ -433,7 +441,7 @@ def test_a_comparison_is_seed_by_seed_with_each_contender_once():
         ({"problems": ["rastrigin"]}, "'rastrigin' is no problem"),
         ({"methods": ["anneal"]}, "no method 'anneal'"),
         ({"seeds": [0, -1]}, "a seed must be 0 to 4294967295, but one is -1"),
-        ({"preset": "huge"}, "no preset 'huge'"),
+        ({"n_initial": 1}, "n_initial must be 2 or more, but got 1"),
         ({"budget": 0.0}, "budget must be positive and finite, but got 0.0"),
         ({"budget": 1.0, "budget_factor": 2.0}, "exclude each other"),
     ],
@@ -441,6 +449,18 @@ def test_a_comparison_is_seed_by_seed_with_each_contender_once():
 def test_what_cannot_be_compared_is_told(changed, message):
     with pytest.raises(ConfigurationError, match=message):
         comparison(**{"problems": ["toy"], "methods": ["ei"], "seeds": [0]} | changed)
+
+
+def test_a_comparison_is_plain_data_whatever_its_numbers_are(tmp_path):
+    (seeded,) = comparison(["toy"], ["ei"], np.array([3, 3]), data=tmp_path)
+    assert seeded.path(tmp_path).name.startswith("ei-seed3-")
+    assert seeded.data == str(tmp_path)
+
+
+@pytest.mark.parametrize("count", ["jobs", "threads"])
+def test_a_campaign_of_no_processes_is_told(tmp_path, count):
+    with pytest.raises(ConfigurationError, match=f"{count} must be 1 or more, but got 0"):
+        run_all([options()], tmp_path, **{count: 0})
 
 
 def test_a_campaign_makes_what_is_missing(tmp_path):

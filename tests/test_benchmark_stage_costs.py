@@ -66,13 +66,14 @@ def test_what_a_warm_up_of_ones_own_gained_was_not_gained_after_it():
     assert (first.gained, second.gained) == (1.0, 0.0)
 
 
-def test_trials_that_failed_before_any_stage_ended_or_reused_all_begin_nowhere():
-    run = result([0.0, 0.0, None, 1.0])
+def test_trials_that_failed_before_any_stage_ended_or_reused_all_begin_nowhere_and_are_paid():
+    run = beginning(result([0.0, 0.0, None, 1.0, 2.0]), 0, 0, 1)
     trials = list(run.trials)
     trials[2] |= {"stage_costs": None}
     trials[3] |= {"stage_costs": [None, None], "memoized": [True, True]}
 
     rows = stage_costs([replace(run, trials=tuple(trials))])
 
-    assert [row.begun for row in rows] == [0.0, 0.0]
-    assert [row.paid for row in rows] == [None, None]
+    assert [row.begun for row in rows] == [0.0, 1.0]
+    assert [row.paid for row in rows] == [0.0, pytest.approx(1 / 3)]
+    assert [row.gained for row in rows] == [0.0, 0.5]

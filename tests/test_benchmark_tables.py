@@ -48,6 +48,22 @@ def test_a_warm_up_at_the_optimum_leaves_nothing_to_gain():
     assert result([2.0, 2.0], start=2.0, optimum=2.0).share == 1.0
 
 
+def test_with_suggestions_charged_a_run_ends_where_its_budget_would_have():
+    # Trials end at 2, 4, 6, 8 of 10; with half a unit for each suggestion at 2.5, 5, 7.5, 10.
+    run = result([0.0, 1.0, 2.0, 3.0, 4.0])
+
+    charged = run.with_suggestions_charged
+
+    assert [trial["spent"] for trial in charged.trials] == [2.5, 5.0, 7.5, 10.0]
+    assert [trial["charged"] for trial in charged.trials] == [2.5] * 4
+    assert (charged.improvement, run.improvement) == (3.0, 4.0)
+    # The trial that exceeds the budget counts.
+    assert replace(run, problem={**run.problem, "budget": 9.9}).with_suggestions_charged == replace(
+        charged, problem={**run.problem, "budget": 9.9}
+    )
+    assert result([0.0, 1.0]).with_suggestions_charged.candidates == 2
+
+
 # --- files
 
 
@@ -401,6 +417,18 @@ def test_four_pictures_for_every_setting(tmp_path):
     for path in paths:
         picture = imread(path)
         assert len(np.unique(picture.reshape(-1, picture.shape[-1]), axis=0)) > 8
+
+
+def test_a_contender_without_success_has_no_curve_and_no_share_of_the_rest(tmp_path):
+    results = [result([None, None]), result([0.0, 1.0], contender="carbo")]
+    assert len(draw(results, tmp_path)) == 4
+    assert len(draw(results[:1], tmp_path)) == 4
+
+    none, carbo = summaries(results, against="carbo")
+    assert (none.candidates.value, none.improvement.value, none.won) == (0.0, None, 0.0)
+    assert none.more_improvement is None
+    assert carbo.improvement.value == 1.0
+    assert [row.won for row in summaries(results, against="ei")] == [0.5, 1.0]
 
 
 def test_two_pictures_of_all_settings_whose_optimum_is_known(tmp_path):

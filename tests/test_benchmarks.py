@@ -79,8 +79,12 @@ def test_means_over_what_is_not_alike_are_told(tmp_path):
     content["code"] = "other"
     path.write_text(json.dumps(content))
     told = invoke("table", "--out", str(tmp_path), "--json")
-    assert told.stderr == "note: several versions of eeipu made these results; see `code`\n"
+    assert (
+        told.stderr
+        == "note: several versions of eeipu made these results; see `code` in their files\n"
+    )
     assert len(rows_of(told)) == 1
+    assert "\n\nSeveral versions" in invoke("table", "--out", str(tmp_path), "--markdown").stdout
     # Where the table is that of a comparison that goes on, too.
     assert invoke("run", *arguments, "--seeds", "2").stderr.endswith(told.stderr)
 
@@ -99,6 +103,17 @@ def test_a_mean_in_json_is_two_keys(out):
     means = [name for name in row if f"{name}_half_width" in row]
     assert means == ["candidates", "improvement", "lead", "share"]
     assert all(not isinstance(value, dict) for value in row.values())
+
+
+def test_suggestions_can_be_charged(tmp_path):
+    invoke("run", SMALL, "--methods", "random", *RUN, "--out", str(tmp_path))
+    (path,) = tmp_path.rglob("*-seed0-*.json")
+    content = json.loads(path.read_text())
+    content["trials"][0]["suggest_s"] = 1e9
+    path.write_text(json.dumps(content))
+
+    (row,) = rows_of(invoke("table", "--out", str(tmp_path), "--charge-suggestions", "--json"))
+    assert row["candidates"] == 1.0
 
 
 def test_tables_of_some_problems(out):

@@ -207,6 +207,29 @@ def test_a_few_pictures_are_too_few(folders):
         open_folders(*folders, 10, 10)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_is_no_picture_is_named(folders, which):
+    (folders[which] / "3.png").write_bytes(b"not a picture")
+
+    with pytest.raises(ConfigurationError, match=r"3\.png' cannot be read as a picture"):
+        open_folders(*folders, 10, 10)
+
+
+def test_two_pictures_of_one_name_are_named(folders):
+    images, masks = folders
+    Image.open(images / "3.png").save(images / "3.bmp")
+
+    with pytest.raises(ConfigurationError, match=r"3\.bmp' and '3\.png' have one name"):
+        open_folders(images, masks, 10, 10)
+
+
+def test_hidden_files_are_no_pictures(folders):
+    for folder in folders:
+        (folder / "._3.png").write_bytes(b"what other systems leave")
+
+    assert open_folders(*folders, 10, 10).count == 6
+
+
 def test_masks_in_colour_are_refused(folders):
     images, masks = folders
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(masks / "1.png")

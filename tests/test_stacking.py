@@ -90,6 +90,13 @@ def test_a_run_is_the_same_every_time():
     assert len(values) == 1
 
 
+def test_unknown_presets_and_costs_are_named():
+    with pytest.raises(ConfigurationError, match=r"preset must be one of .* 'huge'"):
+        problem("huge", cost="declared", seed=0)
+    with pytest.raises(ConfigurationError, match=r"cost must be one of .* 'guessed'"):
+        problem("smoke", cost="guessed", seed=0)
+
+
 def test_costs_are_measured_or_declared():
     measured = problem_by_model("smoke", cost="measured", seed=0)
     declared = problem_by_model("smoke", cost="declared", seed=0)

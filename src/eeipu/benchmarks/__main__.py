@@ -130,12 +130,17 @@ def table(
     out: Out = DEFAULT_OUT,
     against: Against = None,
     stages: Annotated[bool, typer.Option(help="What stages cost and brought, instead.")] = False,
+    charge_suggestions: Annotated[
+        bool, typer.Option(help="Pay the optimiser's seconds too, a unit of cost for each.")
+    ] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
     style = _style(as_json=as_json, as_markdown=as_markdown)
     results = _results(problems, out, seeds, first_seed)
+    if charge_suggestions:
+        results = [result.with_suggestions_charged for result in results]
     chosen = _chosen(methods, results, out)
     reference = _reference(against, {result.options.contender for result in results})
     if stages:
@@ -143,6 +148,9 @@ def table(
     else:
         rows = summaries(results, against=reference, methods=chosen)
         print_summaries(rows, style, against=reference)
+    if style == "markdown":
+        for note in _mixtures(_only(results, chosen)):
+            typer.echo(f"\n{note[0].upper()}{note[1:]}.")
 
 
 @app.command()
@@ -189,14 +197,22 @@ def _results(
 
 def _note_mixtures(results: Sequence[Result]) -> None:
     """Say on standard error what means are taken over that may not be alike."""
+    for note in _mixtures(results):
+        typer.echo(f"note: {note}", err=True)
+
+
+def _mixtures(results: Sequence[Result]) -> list[str]:
+    """Where runs may differ in more than contender and seed."""
+    notes = []
     if len({result.code for result in results}) > 1:
-        typer.echo("note: several versions of eeipu made these results; see `code`", err=True)
+        notes.append("several versions of eeipu made these results; see `code` in their files")
     machines = [result.hardware for result in results if result.options.cost == "measured"]
     if any(each != machines[0] for each in machines):
-        typer.echo(
-            "note: these seconds are of several machines or numbers of threads; see `hardware`",
-            err=True,
+        notes.append(
+            "these seconds are of several machines or numbers of threads; see `hardware` in their "
+            "files"
         )
+    return notes
 
 
 def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[str] | None:

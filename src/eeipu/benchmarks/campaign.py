@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
@@ -32,17 +32,17 @@ def comparison(
     budget: float | None = None,
     budget_factor: float | None = None,
     own_warm_up: bool = False,
-    data: str | None = None,
+    data: str | Path | None = None,
 ) -> list[Options]:
     """The runs of methods side by side, seed by seed.
 
     Args:
         problems: Names of problems, or of groups of them.
         methods: Contenders, such as `"ei"` and `"eeipu+cache"`, each once however it is written.
-        seeds: Of the problems, the warm-up and the searches.
+        seeds: Of the problems, the warm-up and the searches; each counts once.
         preset: How large the problems are.
         cost: Measured or declared; `None`: each problem's default.
-        n_initial: Warm-up trials; `None`: the problem's.
+        n_initial: Warm-up trials, 2 or more; `None`: the problem's.
         budget: In units of cost; `None`: as `budget_factor` says, or the problem.
         budget_factor: The budget in multiples of what the warm-up costs without a cache.
         own_warm_up: Whether contenders choose their warm-up; otherwise all get the same points.
@@ -51,14 +51,15 @@ def comparison(
     Raises:
         ConfigurationError: A name is none that is known, or a number is out of range.
     """
-    if preset not in get_args(Preset):
-        raise ConfigurationError(f"there is no preset {preset!r}; choose in {get_args(Preset)}.")
     if budget is not None and budget_factor is not None:
         raise ConfigurationError("a budget and a budget factor exclude each other; pass one.")
     for name, value in {"budget": budget, "budget factor": budget_factor}.items():
         if value is not None and not 0.0 < value < math.inf:
             raise ConfigurationError(f"the {name} must be positive and finite, but got {value}.")
-    seeds = list(seeds)
+    if n_initial is not None and n_initial < 2:
+        raise ConfigurationError(f"n_initial must be 2 or more, but got {n_initial!r}.")
+    # Numbers of NumPy's are no part of a file.
+    seeds = list(dict.fromkeys(map(int, seeds)))
     for seed in seeds:
         if not 0 <= seed <= LARGEST_SEED:
             raise ConfigurationError(f"a seed must be 0 to {LARGEST_SEED}, but one is {seed}.")
@@ -75,7 +76,7 @@ def comparison(
             budget,
             budget_factor,
             own_warm_up,
-            data,
+            None if data is None else str(data),
         )
         for seed, problem, contender in product(seeds, chosen, contenders)
     ]
@@ -83,7 +84,7 @@ def comparison(
 
 def run_all(
     all_options: Sequence[Options],
-    out: Path,
+    out: str | Path,
     *,
     jobs: int = 1,
     threads: int = 1,
@@ -101,11 +102,16 @@ def run_all(
         on_done: Called with each file, in the order in which runs end.
 
     Raises:
-        ConfigurationError: A contender is none that is known, a problem has no such costs or
-            cannot use the data, or there can be no such directory.
+        ConfigurationError: A contender is none that is known, a problem has no such preset or
+            costs or cannot use the data, there can be no such directory, or `jobs` or `threads` is
+            not positive.
         MissingExtraError: A library that a problem needs is not installed.
         PipelineError: Some runs failed. All others have been made.
     """
+    for name, count in {"jobs": jobs, "threads": threads}.items():
+        if count < 1:
+            raise ConfigurationError(f"{name} must be 1 or more, but got {count!r}.")
+    out = Path(out)
     for options in all_options:  # before anything runs for hours
         Contender.parse(options.contender)
     firsts = {replace(options, contender="", seed=0): options for options in all_options}

@@ -110,10 +110,12 @@ def _draw_shares_over_iterations(contenders: Contenders, ax: "Axes") -> None:
     _label_improvement(ax, curves, "trials", SHARE)
 
 
-def _label_improvement(ax: "Axes", curves: Iterable[Curve], x: str, y: str) -> None:
+def _label_improvement(ax: "Axes", curves: Sequence[Curve], x: str, y: str) -> None:
     """Label the axes, and leave out how far below the first trials were, beside which all pales."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
+    if not curves:
+        return
     lows, highs = zip(*(curve.ends_within for curve in curves), strict=True)
     least, largest = min(0.0, *lows), max(highs)
     if largest > least:
@@ -130,7 +132,8 @@ def _draw_overhead(contenders: Contenders, ax: "Axes") -> None:
 def _draw_curves(
     contenders: Contenders, curve_of: Callable[[Sequence[Result]], Curve], ax: "Axes"
 ) -> list[Curve]:
-    curves = {method: curve_of(runs) for method, runs in contenders.items()}
+    found = {method: curve_of(runs) for method, runs in contenders.items()}
+    curves = {method: curve for method, curve in found.items() if len(curve.x)}  # some success
     labels = _labels(curves)
     for index, (method, curve) in enumerate(curves.items()):
         if method not in labels:
@@ -183,7 +186,8 @@ def _draw_stages(contenders: Contenders, ax: "Axes") -> None:
 def _finish(ax: "Axes") -> None:
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
+    if ax.get_legend_handles_labels()[0]:  # matplotlib warns of a legend of nothing
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
 
 
 _KINDS: dict[str, Callable[[Contenders, "Axes"], None]] = {

@@ -8,8 +8,9 @@ import json
 import math
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,25 @@ class Result:
     def share(self) -> float | None:
         """The improvement as a share of the possible one, where the optimum is known."""
         return None if self.shares is None else self.shares[-1]
+
+    @property
+    def with_suggestions_charged(self) -> "Result":
+        """The run as far as it would have come, had the seconds of suggestions been paid as well.
+
+        What was chosen stays as it is, also where a method cools with what is left of the budget.
+        """
+        seconds = accumulate(trial["suggest_s"] for trial in self.trials)
+        trials = [
+            {
+                **trial,
+                "spent": trial["spent"] + so_far,
+                "charged": trial["charged"] + trial["suggest_s"],
+            }
+            for trial, so_far in zip(self.trials, seconds, strict=True)
+        ]
+        # The trial that exceeds the budget is the last.
+        within = sum(trial["spent"] < self.problem["budget"] for trial in trials)
+        return replace(self, trials=tuple(trials[: within + 1]))
 
     @property
     def optimiser_s(self) -> float:

@@ -113,7 +113,7 @@ def print_stages(rows: Sequence[StageCost], style: Style) -> None:
 
 def _print_json(rows: Sequence[Summary | StageCost]) -> None:
     for row in rows:
-        typer.echo(json.dumps(_flat(row)))
+        typer.echo(json.dumps(_flat(row), allow_nan=False))
 
 
 def _flat(row: Summary | StageCost) -> dict[str, object]:

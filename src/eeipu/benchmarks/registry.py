@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
 from eeipu.benchmarks.synthetic.problem import PIPELINES, VARIANTS
 from eeipu.benchmarks.synthetic.sums import SumPipeline
@@ -106,12 +106,15 @@ def named(names: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for name in names:
         if name not in REGISTRY and name not in GROUPS:
-            raise ConfigurationError(
-                f"{name!r} is no problem and no group of problems; see "
-                f"`python -m eeipu.benchmarks list`."
-            )
+            raise _unknown(name)
         found |= {each: None for each, e in REGISTRY.items() if name in (each, e.group)}
     return list(found)
+
+
+def _unknown(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name!r} is no problem and no group of problems; see `python -m eeipu.benchmarks list`."
+    )
 
 
 def load(
@@ -127,9 +130,13 @@ def load(
         data: Where the user's own data are; `None`: the problem's.
 
     Raises:
-        ConfigurationError: It has no costs of this kind, or takes no data.
+        ConfigurationError: There is none, or no such preset; it has no costs of this kind, or
+            takes no data.
         MissingExtraError: A library that it needs is not installed.
     """
+    if name not in REGISTRY:
+        raise _unknown(name)
+    check_size(preset, cost)
     builder = REGISTRY[name].builder()
     if data is None:
         return builder(preset, cost=cost, seed=seed)

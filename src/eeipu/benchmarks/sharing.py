@@ -43,6 +43,10 @@ def sharing(problem: Problem, outputs: StageCache) -> Problem:
     Args:
         problem: One whose stages all declare their costs.
         outputs: What other runs have computed, and where this one's outputs go.
+
+    Note:
+        What stages pass on is wrapped, so that multi-stage BO would not see their numbers; no
+        problem whose stages take time passes on any.
     """
     pipeline, key = problem.pipeline, inputs_key(problem.inputs)
 

@@ -36,9 +36,10 @@ class StageCost:
         each: The cost of executing it once; `None` where it never was.
         begun: Trials after the warm-up that began at it, in a run.
         paid: What these were charged, of all that was charged after the warm-up; `None` where
-            nothing was.
-        gained: The improvement that came with them, of that since the warm-up; `None` where there
-            is none.
+            nothing was. What reused all stages is the rest.
+        gained: The improvement that came with them, of all that came after the warm-up; `None`
+            where there is none. Where the objective has noise, one may be negative: a better
+            observation of a worse configuration takes the place of the best.
     """
 
     problem: str
@@ -67,6 +68,7 @@ def stage_costs(results: Iterable[Result]) -> list[StageCost]:
 
 def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageCost]:
     executed, reused, spent = np.mean([_of_stages(run) for run in runs], axis=0)
+    # The last column is of trials that began nowhere.
     begun, paid, gained = np.mean([_of_beginnings(run) for run in runs], axis=0)
     share, of_paid, of_gained = map(_shares, (spent, paid, gained))
     return [
@@ -97,16 +99,15 @@ def _of_stages(run: Result) -> Array:
 
 
 def _of_beginnings(run: Result) -> Array:
-    """Of the trials that began at each stage: how many, what was charged, and gained: `3 x K`."""
+    """Trials that began at each stage and at none: how many, charged, and gained: `3 x (K + 1)`."""
     # What is worse than the warm-up's best, or not known, has gained nothing.
     gains = np.diff(np.fmax(run.improvements, 0.0), prepend=0.0)
-    totals = np.zeros((3, len(run.problem["stages"])))
+    totals = np.zeros((3, len(run.problem["stages"]) + 1))
     for trial, gain in zip(run.trials, gains, strict=True):
-        if trial["warm_up"] or trial["stage_costs"] is None:
-            continue
-        executed = [k for k, cost in enumerate(trial["stage_costs"]) if cost is not None]
-        if executed:
-            totals[:, executed[0]] += 1.0, trial["charged"], gain
+        if not trial["warm_up"]:
+            costs = trial["stage_costs"] or ()
+            first = next((k for k, cost in enumerate(costs) if cost is not None), -1)
+            totals[:, first] += 1.0, trial["charged"], gain
     return totals
 
 

@@ -51,7 +51,7 @@ class Mean:
     @classmethod
     def of(cls, values: Sequence[float | None]) -> "Mean":
         """The mean of values; not known where there are none, or where one of them is not."""
-        known = [value for value in values if value is not None]
+        known = [value for value in values if value is not None and not math.isnan(value)]
         if not known or len(known) < len(values):
             return cls(None, None)
         return cls(float(np.mean(known)), half_width(known))
@@ -238,9 +238,12 @@ def _lead_in_share(one: Result, other: Result) -> float | None:
 
 
 def _won(pairs: Sequence[Pair]) -> float | None:
-    """How often the first improves more; a tie counts a half."""
-    points = [1.0 + np.sign(one.improvement - other.improvement) for one, other in pairs]
-    return float(np.mean(points)) / 2.0 if points else None
+    """How often the first improves more; a tie counts a half, and no success is the least."""
+    both = np.nan_to_num([(a.improvement, b.improvement) for a, b in pairs], nan=-np.inf)
+    if not pairs:
+        return None
+    own, other = both.T
+    return float(np.mean((own > other) + 0.5 * (own == other)))
 
 
 def _missed(runs: Runs) -> float | None:
@@ -264,11 +267,11 @@ def _more_improvement(pairs: Sequence[Pair]) -> float | None:
 
 
 def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """The ratio of the means, less one; `None` where the reference's is not positive."""
+    """The ratio of the means, less one; `None` where it is not known, or the reference's <= 0."""
     if not pairs:
         return None
     own, base = np.mean(pairs, axis=0)
-    return float(own / base - 1.0) if base > 0 else None
+    return float(own / base - 1.0) if base > 0 and not math.isnan(own) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -27,8 +27,7 @@ from eeipu.benchmarks.distillation.stages import (
     fine_tune,
     preprocess,
 )
-from eeipu.benchmarks.problem import CostKind, Preset, Problem
-from eeipu.errors import ConfigurationError
+from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution, Float, Int
 from eeipu.stages import stage
@@ -76,20 +75,13 @@ def problem(preset: Preset = "cpu", *, cost: CostKind = "measured", seed: int = 
         MissingExtraError: `transformers`, or `datasets` for `paper`, is not installed.
         ConfigurationError: There is no such preset or cost, or the articles cannot be had.
     """
-    sizes: dict[str, Callable[[int], Size]] = {"smoke": _smoke, "cpu": _cpu, "paper": paper}
-    if preset not in sizes:
-        raise ConfigurationError(f"preset must be one of {list(sizes)}, but got {preset!r}.")
+    check_size(preset, cost)
+    sizes: dict[Preset, Callable[[int], Size]] = {"smoke": _smoke, "cpu": _cpu, "paper": paper}
     return problem_of(sizes[preset](seed), cost=cost)
 
 
 def problem_of(size: Size, *, cost: CostKind = "measured") -> Problem:
-    """The problem of a size of one's own.
-
-    Raises:
-        ConfigurationError: `cost` is neither `measured` nor `declared`.
-    """
-    if cost not in ("measured", "declared"):
-        raise ConfigurationError(f"cost must be 'measured' or 'declared', but got {cost!r}.")
+    """The problem of a size of one's own."""
     return Problem(
         name="distillation",
         pipeline=_pipeline(size, is_declared=cost == "declared"),

@@ -1,9 +1,11 @@
 """Scenes from the user's own folders of pictures and masks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +49,9 @@ class FolderScenes:
         return Scenes(np.stack(images), np.stack(masks))
 
     def _image(self, path: Path) -> Labels:
-        pillow = _pillow()
-        with pillow.open(path) as image:
-            resized = image.convert("RGB").resize((self.width, self.height), pillow.Resampling.BOX)
+        box = _pillow().Resampling.BOX
+        with _opened(path) as image:
+            resized = image.convert("RGB").resize((self.width, self.height), box)
         return np.asarray(resized)
 
     def _mask(self, path: Path) -> Labels:
@@ -72,7 +74,7 @@ def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderSc
 
     Raises:
         ConfigurationError: A folder is none, a picture has no mask or the other way round, there
-            are too few, or a mask is not one.
+            are too few, two have one name, a file is no picture, or a mask is not one.
         MissingExtraError: Pillow is not installed.
     """
     pictures, answers = _by_stem(Path(images)), _by_stem(Path(masks))
@@ -87,6 +89,9 @@ def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderSc
             f"{str(images)!r} has {len(pictures)} pictures ({', '.join(SUFFIXES)}), which is too "
             f"few to hold some out; pass a folder of {FEWEST} or more."
         )
+    for picture in pictures.values():
+        with _opened(picture):  # its head alone is read: enough to see what is no picture
+            pass
     pairs = tuple((pictures[stem], answers[stem]) for stem in sorted(pictures))
     return FolderScenes(pairs, height, width, _class_count([mask for _, mask in pairs]))
 
@@ -94,7 +99,20 @@ def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderSc
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ConfigurationError(f"there is no folder {str(folder)!r}; pass one that exists.")
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
+    # Hidden files are those that other programs leave beside pictures.
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    by_stem = {path.stem: path for path in found}
+    for path in found:
+        if by_stem[path.stem] != path:
+            raise ConfigurationError(
+                f"{str(path)!r} and {by_stem[path.stem].name!r} have one name but for the suffix; "
+                f"leave one of them."
+            )
+    return by_stem
 
 
 def _class_count(masks: Sequence[Path]) -> int:
@@ -111,13 +129,29 @@ def _class_count(masks: Sequence[Path]) -> int:
 
 def _labels(path: Path) -> Labels:
     """A mask as it is in its file, `rows x columns`."""
-    with _pillow().open(path) as mask:
+    with _opened(path) as mask:
         if mask.mode not in ("L", "P"):
             raise ConfigurationError(
                 f"the mask {str(path)!r} is of mode {mask.mode!r}, not of one channel of 8 bits; "
                 f"save class numbers as a grey picture, or one with a palette."
             )
         return np.array(mask)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A picture of Pillow's.
+
+    Raises:
+        ConfigurationError: The file cannot be read as one.
+    """
+    try:
+        with _pillow().open(path) as picture:
+            yield picture
+    except OSError as error:
+        raise ConfigurationError(
+            f"{str(path)!r} cannot be read as a picture ({error}); move it elsewhere or mend it."
+        ) from error
 
 
 def _pillow() -> ModuleType:

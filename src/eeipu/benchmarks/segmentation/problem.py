@@ -17,13 +17,13 @@ Notation:
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.benchmarks.segmentation.crf import smooth
 from eeipu.benchmarks.segmentation.iou import mean_iou
 from eeipu.benchmarks.segmentation.picture_folders import open_folders
@@ -134,8 +134,7 @@ def problem(
             is given, both they and `data` are, or the folders do not fit.
         MissingExtraError: Pillow, which reads the folders, is not installed.
     """
-    _check_choice("preset", preset, get_args(Preset))
-    _check_choice("cost", cost, get_args(CostKind))
+    check_size(preset, cost)
     size = SIZES[preset]
     if data is not None:
         if images is not None or masks is not None:
@@ -168,11 +167,6 @@ def problem(
         n_initial=size.n_initial,
         budget=None if is_declared else size.budget,
     )
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigurationError(f"{name} must be one of {choices}, but got {value!r}.")
 
 
 def _source(size: Size, seed: int, images: Path | None, masks: Path | None) -> SceneSource:

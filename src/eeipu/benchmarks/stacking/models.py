@@ -154,7 +154,7 @@ def meta_score(stacked: Stacked, *, C: float, tol: float, max_iter: int) -> floa
     """The area under the ROC curve of a logistic model, on the held-out rows.
 
     It sees the predictions of the base models and the table's features. On four predictions alone
-    any solver is done after thirty iterations, so that most of the published range of `max_iter`
+    any solver is done within 40 iterations, so that most of the published range of `max_iter`
     would mean nothing; with features of unequal scales SAGA uses up to all of it.
     """
     table = stacked.table

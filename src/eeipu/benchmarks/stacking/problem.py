@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from eeipu.benchmarks.problem import CostKind, Preset, Problem
+from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.benchmarks.stacking import work
 from eeipu.benchmarks.stacking.models import (
     MAX_DEPTH,
@@ -75,9 +75,9 @@ def problem(
         data: The user's own table; see `eeipu.benchmarks.stacking.table.credit_table`.
 
     Raises:
-        ConfigurationError: The table cannot be used.
+        ConfigurationError: There is no such preset or cost, or the table cannot be used.
     """
-    size = _SIZES[preset]
+    size = _size(preset, cost)
     stages = [_base_models(size.deepest, cost), _meta_model(cost)]
     return _problem("stacking", stages, size, cost, seed, data)
 
@@ -86,7 +86,7 @@ def problem_by_model(
     preset: Preset, *, cost: CostKind, seed: int, data: str | Path | None = None
 ) -> Problem:
     """Stacking with a stage for each base model; arguments as for `problem`."""
-    size = _SIZES[preset]
+    size = _size(preset, cost)
     stages = [
         _xgboost(cost),
         _extra_trees(cost),
@@ -95,6 +95,11 @@ def problem_by_model(
         _meta_model(cost),
     ]
     return _problem("stacking-by-model", stages, size, cost, seed, data)
+
+
+def _size(preset: Preset, cost: CostKind) -> _Size:
+    check_size(preset, cost)
+    return _SIZES[preset]
 
 
 def _problem(
