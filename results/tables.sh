@@ -13,7 +13,8 @@ table() { # FILE HEADING ARGUMENTS
 
 ran() { # PROBLEM: those of all methods that have results of it
     for method in eeipu eeipu-paper ms-bo ms-carbo eips carbo ei pbgi gp tpe lambo random-grid random; do
-        for each in $method+cache $method $method+cache+design=cost-effective $method+cache+top-q=all; do
+        for each in $method+cache $method $method+cache+design=cost-effective \
+            $method+cache+top-q=all $method+cache+top-q=all+design=none; do
             case $each in eeipu+cache+*) continue ;; esac # ablations have tables of their own
             if ls "$runs/$1/cpu-declared/$each-seed0-"* > /dev/null 2>&1; then echo "$each"; fi
         done
@@ -38,7 +39,7 @@ if [ -d $runs/stacking-by-model ]; then
     table stacking-by-model "Stacking with a stage for each model, five seeds" stacking-by-model \
         --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking-by-model)"
 fi
-table real-stages "Real pipelines, stage by stage" $real --out $runs --stages \
+table real-stages "Real pipelines, stage by stage" real --out $runs --stages \
     --methods eeipu+cache,ei+cache,ei
 changed() { (cd "$runs/$1/cpu-declared" && ls) | sed -n 's/^\(eeipu+cache+.*\)-seed0-.*/\1/p' | paste -sd ,; }
 table ablations "What the parts of EEIPU are worth" branin2-ackley3-levy2 hartmann6-in-3 \
@@ -46,9 +47,11 @@ table ablations "What the parts of EEIPU are worth" branin2-ackley3-levy2 hartma
 table ablations-upstream "What cost models should see, where costs depend on earlier stages" \
     upstream-costs --out $runs --against eeipu+cache \
     --methods "eeipu+cache,eeipu+cache+cost-inputs=own,eeipu+cache+cost-inputs=upstream"
-if [ -d results/runs-fresh ]; then
-    table fresh "Synthetic pipelines, other seeds" --out results/runs-fresh --against ei+cache
-fi
+table fresh "Synthetic pipelines, other seeds" synthetic --out results/runs-fresh --against ei+cache
+table fresh-distillation "Distillation, other seeds" distillation --out results/runs-fresh \
+    --against ei+cache
+table real-charged "Real pipelines, ten seeds, the seconds of suggestions paid too" $real --out $runs \
+    --against ei+cache --methods $main --charge-suggestions
 
 leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the rows for all problems
     file=results/tables/$1.md methods=$3
@@ -59,6 +62,22 @@ leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the row
             sed -n "s/^| problem | method/| against/p; /^| ---/s/| --- | ---/| ---/p
                 s/^| all problems | eeipu+cache/| $method/p"
     done | awk '!seen[$0]++' >> "$file" # the heading once
+    for cache in +cache ""; do mean_of_six "$file" "$cache"; done > "$file.six"
+    cat "$file.six" >> "$file"
+    rm "$file.six"
+}
+
+mean_of_six() { # FILE CACHE: the mean row of the paper's six others; ms-bo that did not run is ei
+    awk -F '|' -v cache="$2" '
+        BEGIN { split("ei eips carbo ms-carbo lambo ms-bo", names, " ")
+                for (i in names) six[names[i] cache] = 1 }
+        { name = $2; gsub(/ /, "", name) }
+        name in six { n++; more += $5; larger += $7; won += $9 }
+        name == "ms-bo" cache { chain = 1 }
+        name == "ei" cache { ei_more = $5; ei_larger = $7; ei_won = $9 }
+        END { if (!chain) { n++; more += ei_more; larger += ei_larger; won += ei_won }
+              if (n == 6) printf "| mean of the six%s |  |  | %+.0f%% |  | %+.0f%% |  | %.0f%% |  |  |  |  |\n",
+              cache ? ", with a cache" : "", more / 6, larger / 6, won / 6 }' "$1"
 }
 leads synthetic-leads "nine synthetic pipelines" "$METHODS" synthetic
 leads real-leads "three real pipelines, five seeds" "$(ran stacking)" $real --seeds 5
@@ -82,4 +101,4 @@ pack() { # ARCHIVE DIRECTORIES: the same bytes from the same runs
 for name in synthetic variants real; do
     pack $name $(cd results && for each in $(group $name); do ls -d runs/"$each" || true; done 2> /dev/null)
 done
-if [ -d results/runs-fresh ]; then pack fresh runs-fresh; fi
+pack fresh $(cd results && for each in $(group synthetic) distillation; do ls -d runs-fresh/"$each"; done)
