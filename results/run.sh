@@ -17,7 +17,7 @@ BARE=carbo,eips,lambo,pbgi,random-grid,tpe,gp,eeipu-paper
 GRID=random-grid+cache+top-q=all
 run runs synthetic --seeds 10 --methods $MAIN,$OTHERS,$BARE,ms-bo+cache,ms-bo "$@"
 run runs synthetic --seeds 10 --methods carbo+cache+design=cost-effective,$GRID,$GRID+design=none "$@"
-run runs distillation segmentation stacking --seeds 10 --methods $MAIN "$@"
+run runs real --seeds 10 --methods $MAIN "$@"
 run runs variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
 
 # What the parts of EEIPU are worth.
@@ -37,5 +37,5 @@ run runs-fresh distillation --first-seed 10 --seeds 5 --methods eeipu+cache,ei+c
 
 # Hours on two cores.
 run runs distillation segmentation stacking --seeds 5 --methods $OTHERS,$BARE "$@"
-run runs stacking-by-model --seeds 5 --methods $MAIN,$OTHERS "$@"
+run runs stacking-by-model --seeds 5 --methods $OTHERS "$@"
 exit $failed
