@@ -62,9 +62,7 @@ leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the row
             sed -n "s/^| problem | method/| against/p; /^| ---/s/| --- | ---/| ---/p
                 s/^| all problems | eeipu+cache/| $method/p"
     done | awk '!seen[$0]++' >> "$file" # the heading once
-    for cache in +cache ""; do mean_of_six "$file" "$cache"; done > "$file.six"
-    cat "$file.six" >> "$file"
-    rm "$file.six"
+    for cache in +cache ""; do mean_of_six "$file" "$cache" >> "$file"; done # it has read all before it writes
 }
 
 mean_of_six() { # FILE CACHE: the mean row of the paper's six others; of two that did not run, their equals'
