@@ -15,8 +15,8 @@
 # # The paper's benchmarks
 #
 # Stacking, segmentation and T5 distillation are pipelines like your own. This notebook tunes one of
-# them, then compares methods on it and draws what they reached. Behind a method's name `+cache` gives
-# it a cache; without, it has none.
+# them, then compares methods on it and draws what they reached. `+cache` behind a method's name
+# gives it a cache.
 #
 # Install what it needs with `pip install "eeipu[benchmarks,notebook]"`. It runs in about a minute,
 # at the size `smoke`; say `cpu` for figures that mean something. The published budgets are those of
