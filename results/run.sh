@@ -33,7 +33,7 @@ run runs upstream-costs --seeds 10 \
 
 # Seeds of their own, in another directory, so that no table takes the means of both.
 run runs-fresh synthetic --first-seed 10 --seeds 9 --methods eeipu+cache,ei+cache "$@"
-run runs-fresh distillation --first-seed 10 --seeds 5 --methods eeipu+cache,ei+cache "$@"
+run runs-fresh distillation --first-seed 10 --seeds 20 --methods eeipu+cache,ei+cache "$@"
 
 # Hours on two cores.
 run runs distillation segmentation stacking --seeds 5 --methods $OTHERS,$BARE "$@"

@@ -37,6 +37,8 @@ table real-methods "Real pipelines, all methods, five seeds" $real \
     --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking)"
 table stacking-by-model "Stacking with a stage for each model, ten seeds" stacking-by-model --out $runs \
     --against ei+cache --methods $main
+table stacking-by-model-methods "Stacking with a stage for each model, all methods, five seeds" \
+    stacking-by-model --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking-by-model)"
 table real-stages "Real pipelines, stage by stage" real --out $runs --stages \
     --methods eeipu+cache,ei+cache,ei
 changed() { (cd "$runs/$1/cpu-declared" && ls) | sed -n 's/^\(eeipu+cache+.*\)-seed0-.*/\1/p' | paste -sd ,; }
@@ -52,15 +54,23 @@ table real-charged "Real pipelines, ten seeds, the seconds of suggestions paid t
     --against ei+cache --methods $main --charge-suggestions
 table stacking-by-model-charged "Stacking with a stage for each model, ten seeds, the seconds of suggestions paid too" \
     stacking-by-model --out $runs --against ei+cache --methods $main --charge-suggestions
+table synthetic-anytime "Synthetic pipelines, in the mean over the budget" synthetic --out $runs \
+    --against ei+cache --methods $METHODS --anytime
+table real-anytime "Real pipelines, ten seeds, in the mean over the budget" $real --out $runs \
+    --against ei+cache --methods $main --anytime
+table stacking-by-model-anytime "Stacking with a stage for each model, ten seeds, in the mean over the budget" \
+    stacking-by-model --out $runs --against ei+cache --methods $main --anytime
+table fresh-distillation-anytime "Distillation, other seeds, in the mean over the budget" distillation \
+    --out results/runs-fresh --against ei+cache --anytime
 
-leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the rows for all problems
+leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the last rows: for all problems
     file=results/tables/$1.md methods=$3
     printf '# EEIPU with a cache against each other method, %s\n\n' "$2" > "$file"
     shift 3
     for method in $(echo "$methods" | tr , '\n' | grep -v '^eeipu+cache$'); do
         python -m eeipu.benchmarks table "$@" --out $runs --markdown --methods eeipu+cache --against "$method" |
             sed -n "s/^| problem | method/| against/p; /^| ---/s/| --- | ---/| ---/p
-                s/^| all problems | eeipu+cache/| $method/p"
+                /^|[^|]*| eeipu+cache/{s//| $method/;h}; \${x;p}"
     done | awk '!seen[$0]++' >> "$file" # the heading once
     for cache in +cache ""; do mean_of_six "$file" "$cache" >> "$file"; done # it has read all before it writes
 }
@@ -81,6 +91,8 @@ mean_of_six() { # FILE CACHE: the mean row of the paper's six others; of two tha
 }
 leads synthetic-leads "nine synthetic pipelines" "$METHODS" synthetic
 leads real-leads "three real pipelines, five seeds" "$(ran stacking)" $real --seeds 5
+leads stacking-by-model-leads "stacking with a stage for each model, five seeds" \
+    "$(ran stacking-by-model)" stacking-by-model --seeds 5
 
 rm -f results/figures/*.png
 python -m eeipu.benchmarks plot synthetic --out $runs --figures results/figures \

@@ -26,7 +26,7 @@ def test_improvement_is_over_the_best_warm_up_trial():
 def test_smaller_is_better_where_the_problem_is_minimised():
     each = result([3.0, 2.0, 1.5], start=2.0, direction="minimize", optimum=1.0)
     assert each.improvements == (-1.0, 0.0, 0.5)
-    assert each.share == 0.5
+    assert each.share_of(each.improvement) == 0.5
 
 
 def test_failed_trials_are_no_candidates():
@@ -45,7 +45,7 @@ def test_the_best_counts_without_its_luck():
 
 
 def test_a_warm_up_at_the_optimum_leaves_nothing_to_gain():
-    assert result([2.0, 2.0], start=2.0, optimum=2.0).share == 1.0
+    assert result([2.0, 2.0], start=2.0, optimum=2.0).shares == (1.0, 1.0)
 
 
 def test_with_suggestions_charged_a_run_ends_where_its_budget_would_have():
@@ -62,6 +62,15 @@ def test_with_suggestions_charged_a_run_ends_where_its_budget_would_have():
         charged, problem={**run.problem, "budget": 9.9}
     )
     assert result([0.0, 1.0]).with_suggestions_charged.candidates == 2
+
+
+def test_the_improvement_at_any_time_is_a_mean_over_the_budget():
+    # Trials end at 2, 4, 6 and 8 of 10: nothing until 6, 1 until 8, and 3 until 10.
+    assert result([-1.0, 0.0, 1.0, 3.0], budget=10.0).anytime == pytest.approx(0.8)
+    # The last ends at 8 of 7: what it brings is left out.
+    assert result([-1.0, 0.0, 1.0, 3.0], budget=7.0).anytime == pytest.approx(1.0 / 7.0)
+    # Before the first success there is none, nor below the start.
+    assert result([None, 1.0, 2.0], start=1.5, budget=10.0).anytime == pytest.approx(0.2)
 
 
 # --- files
@@ -136,6 +145,31 @@ def test_the_lead_is_over_the_reference_with_the_same_seed():
     # 2, 0 and -1: won, drawn and lost. The fourth seed has no counterpart.
     assert (eeipu.lead.value, eeipu.won) == (pytest.approx(1 / 3), 0.5)
     assert eeipu.lead.half_width == pytest.approx(half_width([2.0, 0.0, -1.0]))
+
+
+def test_anytime_all_figures_of_improvement_are_means_over_the_budget():
+    early, late = [0.0, 4.0, 4.0, 4.0], [0.0, 0.0, 0.0, 4.0]  # 2.4 and 0.8 in the mean
+    runs = [
+        result(values, contender=contender, problem=problem, optimum=8.0)
+        for problem in ("toy", "noisy")
+        for contender, values in (("ei", late), ("eeipu", early))
+    ]
+    toy, everything = (summaries(runs, against="ei", anytime=True)[row] for row in (1, -1))
+    assert (toy.improvement.value, toy.lead.value) == pytest.approx((2.4, 1.6))
+    for row in (toy, everything):
+        assert row.method == "eeipu"
+        assert (row.more_improvement, row.won) == (pytest.approx(2.0), 1.0)
+        assert (row.share.value, row.missed) == pytest.approx((0.3, 0.7))
+    assert everything.lead.value == pytest.approx(0.2)
+    at_end = summaries(runs, against="ei")[1]
+    assert (at_end.lead.value, at_end.won) == (0.0, 0.5)
+
+
+def test_what_rounding_alone_tells_apart_is_a_tie():
+    runs = [result([0.0, 0.3]), result([0.0, 0.1 + 0.2], contender="eeipu")]
+    assert runs[0].improvement != runs[1].improvement
+    row = summaries(runs, against="ei")[1]
+    assert (row.lead.value, row.won) == (0.0, 0.5)
 
 
 def on_some_seeds(contender, values):

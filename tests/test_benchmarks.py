@@ -174,6 +174,17 @@ def test_every_column_is_explained():
     assert [column for column in STAGE if f"`{column}`" not in of_stages] == []
 
 
+def test_tables_of_means_over_the_budget(out):
+    at_end, anytime = (
+        rows_of(invoke("table", SMALL, "--out", str(out), "--json", *more))
+        for more in ((), ("--anytime",))
+    )
+    pairs = zip(anytime, at_end, strict=True)
+    assert all(mean["improvement"] < end["improvement"] for mean, end in pairs)
+    told = invoke("table", SMALL, "--out", str(out), "--markdown", "--anytime").stdout
+    assert "improvements in the mean over the budget" in told.splitlines()[0]
+
+
 def test_tables_of_stage_costs(out):
     rows = rows_of(invoke("table", SMALL, "--out", str(out), "--stages", "--json"))
     assert len(rows) == 6

@@ -133,6 +133,9 @@ def table(
     charge_suggestions: Annotated[
         bool, typer.Option(help="Pay the optimiser's seconds too, a unit of cost for each.")
     ] = False,
+    anytime: Annotated[
+        bool, typer.Option(help="Improvements in the mean over the budget, not at its end.")
+    ] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
@@ -146,8 +149,8 @@ def table(
     if stages:
         print_stages(stage_costs(_only(results, chosen)), style)
     else:
-        rows = summaries(results, against=reference, methods=chosen)
-        print_summaries(rows, style, against=reference)
+        rows = summaries(results, against=reference, methods=chosen, anytime=anytime)
+        print_summaries(rows, style, against=reference, anytime=anytime)
     if style == "markdown":
         for note in _mixtures(_only(results, chosen)):
             typer.echo(f"\n{note[0].upper()}{note[1:]}.")

@@ -14,6 +14,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eeipu.benchmarks.options import Options
 from eeipu.errors import ConfigurationError
 
@@ -80,18 +82,30 @@ class Result:
         return self.improvements[-1]
 
     @cached_property
+    def anytime(self) -> float:
+        """The improvement in the mean over the budget: of a run that may be ended anywhere in it.
+
+        There is none before the first that has been paid for, and the last trial's does not count
+        where it exceeds the budget.
+        """
+        budget = self.problem["budget"]
+        reached = np.nan_to_num(self.improvements).clip(0.0)
+        paid = np.minimum([*(trial["spent"] for trial in self.trials), budget], budget)
+        return float(reached @ np.diff(paid) / budget)
+
+    @cached_property
     def shares(self) -> tuple[float, ...] | None:
         """After each trial: the improvement as a share of the possible one; `None`: unknown."""
+        known = [each for each in map(self.share_of, self.improvements) if each is not None]
+        return tuple(known) or None
+
+    def share_of(self, improvement: float) -> float | None:
+        """An improvement as a share of the possible one, where the optimum is known."""
         optimum = self.problem["optimum"]
         if optimum is None:
             return None
         possible = self.sign * (optimum - self.start)
-        return tuple(each / possible if possible > 0 else 1.0 for each in self.improvements)
-
-    @property
-    def share(self) -> float | None:
-        """The improvement as a share of the possible one, where the optimum is known."""
-        return None if self.shares is None else self.shares[-1]
+        return improvement / possible if possible > 0 else 1.0
 
     @property
     def with_suggestions_charged(self) -> "Result":

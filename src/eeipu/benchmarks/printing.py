@@ -37,13 +37,16 @@ STAGE = ("spent", "share", "executed", "reused", "each", "begun", "paid", "gaine
 Row = tuple[str, ...]
 
 
-def print_summaries(rows: Sequence[Summary], style: Style, *, against: str | None) -> None:
+def print_summaries(
+    rows: Sequence[Summary], style: Style, *, against: str | None, anytime: bool = False
+) -> None:
     """Print what contenders reached.
 
     Args:
         rows: A row each.
         style: How.
         against: The contender that the others are compared with; `None`: nothing is compared.
+        anytime: Whether improvements are those in the mean over the budget.
     """
     if style == "json":
         _print_json(rows)
@@ -53,11 +56,14 @@ def print_summaries(rows: Sequence[Summary], style: Style, *, against: str | Non
         (row.setting, row.method, *(texts[heading] for heading in headings))
         for row, texts in zip(rows, map(_texts, rows), strict=True)
     ]
-    _print(_title(rows, against), ("problem", "method"), tuple(headings), cells, style)
+    title = _title(rows, against, anytime=anytime)
+    _print(title, ("problem", "method"), tuple(headings), cells, style)
 
 
-def _title(rows: Sequence[Summary], against: str | None) -> str:
+def _title(rows: Sequence[Summary], against: str | None, *, anytime: bool) -> str:
     title = "means over seeds with 95 % intervals"
+    if anytime:
+        title += ", improvements in the mean over the budget"
     if against is None:
         return title
     brackets = " (as many runs as in brackets)" if any(map(_is_part, rows)) else ""

@@ -5,10 +5,12 @@ Notation:
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from eeipu.benchmarks.files import Result
@@ -29,11 +31,15 @@ ALL = "all problems"
 Runs = Sequence[Result]
 Pair = tuple[Result, Result]
 Contenders = Mapping[str, Runs]
+Figure = Callable[[Result], float]
 
 CONFIDENCE = 0.95
 
 # A run that ends at the optimum would make a geometric mean zero.
 LEAST_MISSED = 1e-6
+
+# The same trials may be paid for in sums of another order.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,11 @@ def half_width(values: Sequence[float]) -> float | None:
 
 
 def summaries(
-    results: Iterable[Result], *, against: str | None = None, methods: Sequence[str] | None = None
+    results: Iterable[Result],
+    *,
+    against: str | None = None,
+    methods: Sequence[str] | None = None,
+    anytime: bool = False,
 ) -> list[Summary]:
     """A summary for each contender on each problem, and of those that ran on all, on all.
 
@@ -157,21 +167,26 @@ def summaries(
         results: The runs.
         against: The contender that the others are compared with.
         methods: The contenders that get a row, in this order, each where it ran; `None`: all.
+        anytime: Whether improvements are those in the mean over the budget, not those at its end.
     """
+    improvement: Figure = attrgetter("anytime" if anytime else "improvement")
     grouped = {
         title: contenders
         for title, contenders in by_setting(results).items()
         if _chosen(contenders, methods)
     }
     rows = [
-        _summary(title, method, contenders[method], contenders.get(against or "", []))
+        _summary(title, method, contenders[method], contenders.get(against or "", []), improvement)
         for title, contenders in grouped.items()
         for method in _chosen(contenders, methods)
     ]
     for title, settings in families(grouped).items():
         runs = everywhere(settings)
         reference = runs.get(against or "", {})
-        rows += [_of_all(title, m, runs[m], reference) for m in _chosen(runs, methods)]
+        rows += [
+            _of_all(title, method, runs[method], reference, improvement)
+            for method in _chosen(runs, methods)
+        ]
     return rows
 
 
@@ -180,7 +195,7 @@ def _chosen(contenders: Iterable[str], methods: Sequence[str] | None) -> list[st
     return ran if methods is None else [method for method in methods if method in ran]
 
 
-def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
+def _summary(title: str, method: str, runs: Runs, reference: Runs, improvement: Figure) -> Summary:
     pairs = _pairs(runs, reference)
     return Summary(
         problem=runs[0].options.problem,
@@ -189,20 +204,24 @@ def _summary(title: str, method: str, runs: Runs, reference: Runs) -> Summary:
         runs=len(runs),
         pairs=len(pairs),
         candidates=Mean.of([run.candidates for run in runs]),
-        improvement=Mean.of([run.improvement for run in runs]),
-        more_candidates=_more_candidates(pairs),
-        more_improvement=_more_improvement(pairs),
-        lead=Mean.of([one.improvement - other.improvement for one, other in pairs]),
-        won=_won(pairs),
-        share=Mean.of([run.share for run in runs]),
-        missed=_missed(runs),
+        improvement=Mean.of([improvement(run) for run in runs]),
+        more_candidates=_more(pairs, _candidates),
+        more_improvement=_more(pairs, improvement),
+        lead=Mean.of([_lead(improvement(one), improvement(other)) for one, other in pairs]),
+        won=_won(pairs, improvement),
+        share=Mean.of([_share(run, improvement) for run in runs]),
+        missed=_missed(runs, improvement),
         optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
         suggestion_s=_suggestion_s(runs),
     )
 
 
 def _of_all(
-    title: str, method: str, own: Mapping[int, Runs], reference: Mapping[int, Runs]
+    title: str,
+    method: str,
+    own: Mapping[int, Runs],
+    reference: Mapping[int, Runs],
+    improvement: Figure,
 ) -> Summary:
     """The means of a contender's runs everywhere; intervals are those of means by seed."""
     runs = [run for each in own.values() for run in each]
@@ -217,12 +236,12 @@ def _of_all(
         pairs=sum(len(each) for each in pairs),
         candidates=Mean.of([_mean([run.candidates for run in each]) for each in own.values()]),
         improvement=Mean.of([]),
-        more_candidates=_mean([_more_candidates(each) for each in pairs]),
-        more_improvement=_mean([_more_improvement(each) for each in pairs]),
-        lead=Mean.of([_mean(list(map(_lead_in_share, one, other))) for one, other in both]),
-        won=_won([pair for each in pairs for pair in each]),
-        share=Mean.of([_mean([run.share for run in each]) for each in own.values()]),
-        missed=_missed(runs),
+        more_candidates=_mean([_more(each, _candidates) for each in pairs]),
+        more_improvement=_mean([_more(each, improvement) for each in pairs]),
+        lead=Mean.of([_lead_in_share(one, other, improvement) for one, other in both]),
+        won=_won([pair for each in pairs for pair in each], improvement),
+        share=Mean.of([_mean_share(each, improvement) for each in own.values()]),
+        missed=_missed(runs, improvement),
         optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
         suggestion_s=_suggestion_s(runs),
     )
@@ -233,21 +252,40 @@ def _pairs(runs: Runs, reference: Runs) -> list[Pair]:
     return [(one, other) for one, other in _by_seed([runs, reference]).values()]
 
 
-def _lead_in_share(one: Result, other: Result) -> float | None:
-    return None if one.share is None or other.share is None else one.share - other.share
+def _candidates(run: Result) -> float:
+    return run.candidates
 
 
-def _won(pairs: Sequence[Pair]) -> float | None:
+def _share(run: Result, improvement: Figure) -> float | None:
+    return run.share_of(improvement(run))
+
+
+def _mean_share(runs: Runs, improvement: Figure) -> float | None:
+    return _mean([_share(run, improvement) for run in runs])
+
+
+def _lead_in_share(own: Runs, others: Runs, improvement: Figure) -> float | None:
+    """The lead of a seed in the mean over problems."""
+    one, other = _mean_share(own, improvement), _mean_share(others, improvement)
+    return None if one is None or other is None else _lead(one, other)
+
+
+def _lead(one: float, other: float) -> float:
+    """How much larger the first is; what rounding alone tells apart is a tie."""
+    return 0.0 if math.isclose(one, other, rel_tol=ROUNDING) else one - other
+
+
+def _won(pairs: Sequence[Pair], improvement: Figure) -> float | None:
     """How often the first improves more; a tie counts a half, and no success is the least."""
-    both = np.nan_to_num([(a.improvement, b.improvement) for a, b in pairs], nan=-np.inf)
     if not pairs:
         return None
-    own, other = both.T
-    return float(np.mean((own > other) + 0.5 * (own == other)))
+    both = np.nan_to_num(_of_both(pairs, improvement), nan=-np.inf)
+    leads = np.array([_lead(one, other) for one, other in both.T])
+    return float(np.mean((leads > 0) + 0.5 * (leads == 0)))
 
 
-def _missed(runs: Runs) -> float | None:
-    known = [run.share for run in runs if run.share is not None]
+def _missed(runs: Runs, improvement: Figure) -> float | None:
+    known = [share for run in runs if (share := _share(run, improvement)) is not None]
     if len(known) < len(runs):
         return None
     return float(np.exp(np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()))
@@ -258,20 +296,17 @@ def _suggestion_s(runs: Runs) -> float | None:
     return _mean([t["suggest_s"] for run in runs for t in run.trials if not t["warm_up"]])
 
 
-def _more_candidates(pairs: Sequence[Pair]) -> float | None:
-    return _more([(one.candidates, other.candidates) for one, other in pairs])
-
-
-def _more_improvement(pairs: Sequence[Pair]) -> float | None:
-    return _more([(one.improvement, other.improvement) for one, other in pairs])
-
-
-def _more(pairs: Sequence[tuple[float, float]]) -> float | None:
+def _more(pairs: Sequence[Pair], figure: Figure) -> float | None:
     """The ratio of the means, less one; `None` where it is not known, or the reference's <= 0."""
     if not pairs:
         return None
-    own, base = np.mean(pairs, axis=0)
+    own, base = _of_both(pairs, figure).mean(axis=1)
     return float(own / base - 1.0) if base > 0 and not math.isnan(own) else None
+
+
+def _of_both(pairs: Sequence[Pair], figure: Figure) -> NDArray[np.float64]:
+    """`2 x pairs`."""
+    return np.array([[figure(one), figure(other)] for one, other in pairs]).T
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
