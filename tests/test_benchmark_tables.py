@@ -26,7 +26,7 @@ def test_improvement_is_over_the_best_warm_up_trial():
 def test_smaller_is_better_where_the_problem_is_minimised():
     each = result([3.0, 2.0, 1.5], start=2.0, direction="minimize", optimum=1.0)
     assert each.improvements == (-1.0, 0.0, 0.5)
-    assert each.share_of(each.improvement) == 0.5
+    assert each.shares == (-1.0, 0.0, 0.5)
 
 
 def test_failed_trials_are_no_candidates():
@@ -69,8 +69,22 @@ def test_the_improvement_at_any_time_is_a_mean_over_the_budget():
     assert result([-1.0, 0.0, 1.0, 3.0], budget=10.0).anytime == pytest.approx(0.8)
     # The last ends at 8 of 7: what it brings is left out.
     assert result([-1.0, 0.0, 1.0, 3.0], budget=7.0).anytime == pytest.approx(1.0 / 7.0)
-    # Before the first success there is none, nor below the start.
+    # Before the first success there is none, nor before the start is reached.
     assert result([None, 1.0, 2.0], start=1.5, budget=10.0).anytime == pytest.approx(0.2)
+    assert result([0.0, 1.0], start=1.5).anytime == 0.0
+    assert math.isnan(result([None, None]).anytime)
+
+
+def test_what_noise_makes_worse_counts_at_any_time():
+    run = result([0.0, 0.0, 2.0], budget=10.0)
+    run.trials[2]["metrics"] = {"noise_free": -1.0}  # it looks best, and is the worst
+    assert run.anytime == pytest.approx(-0.4)
+
+
+def test_anytime_with_suggestions_charged():
+    # Trials end at 2.5, 5, 7.5 and 10 of 10, the fifth too late.
+    run = result([0.0, 0.0, 1.0, 2.0, 9.0], budget=10.0)
+    assert run.with_suggestions_charged.anytime == pytest.approx(0.25)
 
 
 # --- files
@@ -170,6 +184,18 @@ def test_what_rounding_alone_tells_apart_is_a_tie():
     assert runs[0].improvement != runs[1].improvement
     row = summaries(runs, against="ei")[1]
     assert (row.lead.value, row.won) == (0.0, 0.5)
+
+
+def test_anytime_without_an_optimum_there_are_no_shares():
+    (row,) = summaries([result([0.0, 0.0, 1.0])], anytime=True)
+    assert row.improvement.value == pytest.approx(0.4)
+    assert (row.share.value, row.missed) == (None, None)
+
+
+def test_who_has_no_success_loses_at_any_time():
+    runs = [result([0.0, 0.0]), result([None, None], contender="eeipu")]
+    row = summaries(runs, against="ei", anytime=True)[1]
+    assert (row.improvement.value, row.won) == (None, 0.0)
 
 
 def on_some_seeds(contender, values):

@@ -222,6 +222,7 @@ def said(monkeypatch, capsys, *arguments):
             ("run", SMALL, "--first-seed", str(2**32 - 9)),
             "a seed must be 0 to 4294967295",
         ),
+        (("table", "--stages", "--anytime"), "--stages and --anytime exclude each other"),
         (("table", "stacking"), "no results of ['stacking'] with these seeds"),
         (("table", "--seeds", "3", "--first-seed", "1"), "there are no results with these seeds"),
         (("table", "--methods", "random,ei"), "no results of 'ei'"),

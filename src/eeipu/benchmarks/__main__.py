@@ -141,6 +141,8 @@ def table(
 ) -> None:
     """What results say, in means over seeds with 95 % intervals."""
     style = _style(as_json=as_json, as_markdown=as_markdown)
+    if stages and anytime:
+        raise ConfigurationError("--stages and --anytime exclude each other; pass one.")
     results = _results(problems, out, seeds, first_seed)
     if charge_suggestions:
         results = [result.with_suggestions_charged for result in results]

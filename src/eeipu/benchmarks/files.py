@@ -85,26 +85,27 @@ class Result:
     def anytime(self) -> float:
         """The improvement in the mean over the budget: of a run that may be ended anywhere in it.
 
-        There is none before the first that has been paid for, and the last trial's does not count
-        where it exceeds the budget.
+        There is none before a trial that is as good as `start` has been paid for; the last trial's
+        does not count where it exceeds the budget. NaN without any success.
         """
+        if math.isnan(self.improvement):
+            return math.nan
         budget = self.problem["budget"]
-        reached = np.nan_to_num(self.improvements).clip(0.0)
+        improvements = np.array(self.improvements)
+        has_begun = np.logical_or.accumulate(improvements >= 0.0)
         paid = np.minimum([*(trial["spent"] for trial in self.trials), budget], budget)
-        return float(reached @ np.diff(paid) / budget)
+        return float(np.where(has_begun, improvements, 0.0) @ np.diff(paid) / budget)
 
     @cached_property
     def shares(self) -> tuple[float, ...] | None:
         """After each trial: the improvement as a share of the possible one; `None`: unknown."""
-        known = [each for each in map(self.share_of, self.improvements) if each is not None]
-        return tuple(known) or None
-
-    def share_of(self, improvement: float) -> float | None:
-        """An improvement as a share of the possible one, where the optimum is known."""
-        optimum = self.problem["optimum"]
-        if optimum is None:
+        if self.problem["optimum"] is None:
             return None
-        possible = self.sign * (optimum - self.start)
+        return tuple(self.share_of(each) for each in self.improvements)
+
+    def share_of(self, improvement: float) -> float:
+        """An improvement as a share of the possible one, where the optimum is known."""
+        possible: float = self.sign * (self.problem["optimum"] - self.start)
         return improvement / possible if possible > 0 else 1.0
 
     @property

@@ -7,7 +7,6 @@ Notation:
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,14 +30,15 @@ ALL = "all problems"
 Runs = Sequence[Result]
 Pair = tuple[Result, Result]
 Contenders = Mapping[str, Runs]
-Figure = Callable[[Result], float]
+Measure = Callable[[Result], float]
 
 CONFIDENCE = 0.95
 
 # A run that ends at the optimum would make a geometric mean zero.
 LEAST_MISSED = 1e-6
 
-# The same trials may be paid for in sums of another order.
+# A relative difference of so much is a tie: the same trials may be scored and paid for in sums of
+# another order.
 ROUNDING = 1e-9
 
 
@@ -167,9 +167,10 @@ def summaries(
         results: The runs.
         against: The contender that the others are compared with.
         methods: The contenders that get a row, in this order, each where it ran; `None`: all.
-        anytime: Whether improvements are those in the mean over the budget, not those at its end.
+        anytime: Whether improvements, and what is made of them, are those in the mean over the
+            budget (`Result.anytime`), not those at its end.
     """
-    improvement: Figure = attrgetter("anytime" if anytime else "improvement")
+    improvement = _anytime if anytime else _at_end
     grouped = {
         title: contenders
         for title, contenders in by_setting(results).items()
@@ -195,7 +196,7 @@ def _chosen(contenders: Iterable[str], methods: Sequence[str] | None) -> list[st
     return ran if methods is None else [method for method in methods if method in ran]
 
 
-def _summary(title: str, method: str, runs: Runs, reference: Runs, improvement: Figure) -> Summary:
+def _summary(title: str, method: str, runs: Runs, reference: Runs, improvement: Measure) -> Summary:
     pairs = _pairs(runs, reference)
     return Summary(
         problem=runs[0].options.problem,
@@ -221,7 +222,7 @@ def _of_all(
     method: str,
     own: Mapping[int, Runs],
     reference: Mapping[int, Runs],
-    improvement: Figure,
+    improvement: Measure,
 ) -> Summary:
     """The means of a contender's runs everywhere; intervals are those of means by seed."""
     runs = [run for each in own.values() for run in each]
@@ -256,15 +257,23 @@ def _candidates(run: Result) -> float:
     return run.candidates
 
 
-def _share(run: Result, improvement: Figure) -> float | None:
-    return run.share_of(improvement(run))
+def _at_end(run: Result) -> float:
+    return run.improvement
 
 
-def _mean_share(runs: Runs, improvement: Figure) -> float | None:
+def _anytime(run: Result) -> float:
+    return run.anytime
+
+
+def _share(run: Result, improvement: Measure) -> float | None:
+    return None if run.shares is None else run.share_of(improvement(run))
+
+
+def _mean_share(runs: Runs, improvement: Measure) -> float | None:
     return _mean([_share(run, improvement) for run in runs])
 
 
-def _lead_in_share(own: Runs, others: Runs, improvement: Figure) -> float | None:
+def _lead_in_share(own: Runs, others: Runs, improvement: Measure) -> float | None:
     """The lead of a seed in the mean over problems."""
     one, other = _mean_share(own, improvement), _mean_share(others, improvement)
     return None if one is None or other is None else _lead(one, other)
@@ -275,7 +284,7 @@ def _lead(one: float, other: float) -> float:
     return 0.0 if math.isclose(one, other, rel_tol=ROUNDING) else one - other
 
 
-def _won(pairs: Sequence[Pair], improvement: Figure) -> float | None:
+def _won(pairs: Sequence[Pair], improvement: Measure) -> float | None:
     """How often the first improves more; a tie counts a half, and no success is the least."""
     if not pairs:
         return None
@@ -284,7 +293,7 @@ def _won(pairs: Sequence[Pair], improvement: Figure) -> float | None:
     return float(np.mean((leads > 0) + 0.5 * (leads == 0)))
 
 
-def _missed(runs: Runs, improvement: Figure) -> float | None:
+def _missed(runs: Runs, improvement: Measure) -> float | None:
     known = [share for run in runs if (share := _share(run, improvement)) is not None]
     if len(known) < len(runs):
         return None
@@ -296,17 +305,17 @@ def _suggestion_s(runs: Runs) -> float | None:
     return _mean([t["suggest_s"] for run in runs for t in run.trials if not t["warm_up"]])
 
 
-def _more(pairs: Sequence[Pair], figure: Figure) -> float | None:
+def _more(pairs: Sequence[Pair], measure: Measure) -> float | None:
     """The ratio of the means, less one; `None` where it is not known, or the reference's <= 0."""
     if not pairs:
         return None
-    own, base = _of_both(pairs, figure).mean(axis=1)
+    own, base = _of_both(pairs, measure).mean(axis=1)
     return float(own / base - 1.0) if base > 0 and not math.isnan(own) else None
 
 
-def _of_both(pairs: Sequence[Pair], figure: Figure) -> NDArray[np.float64]:
+def _of_both(pairs: Sequence[Pair], measure: Measure) -> NDArray[np.float64]:
     """`2 x pairs`."""
-    return np.array([[figure(one), figure(other)] for one, other in pairs]).T
+    return np.array([[measure(one), measure(other)] for one, other in pairs]).T
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
