@@ -63,36 +63,15 @@ table stacking-by-model-anytime "Stacking with a stage for each model, ten seeds
 table fresh-distillation-anytime "Distillation, other seeds, in the mean over the budget" distillation \
     --out results/runs-fresh --against ei+cache --anytime
 
-leads() { # FILE HEADING METHODS PROBLEMS...: EEIPU against each method, the last rows: for all problems
-    file=results/tables/$1.md methods=$3
-    printf '# EEIPU with a cache against each other method, %s\n\n' "$2" > "$file"
-    shift 3
-    for method in $(echo "$methods" | tr , '\n' | grep -v '^eeipu+cache$'); do
-        python -m eeipu.benchmarks table "$@" --out $runs --markdown --methods eeipu+cache --against "$method" |
-            sed -n "s/^| problem | method/| against/p; /^| ---/s/| --- | ---/| ---/p
-                /^|[^|]*| eeipu+cache/{s//| $method/;h}; \${x;p}"
-    done | awk '!seen[$0]++' >> "$file" # the heading once
-    for cache in +cache ""; do mean_of_six "$file" "$cache" >> "$file"; done # it has read all before it writes
+leads() { # FILE HEADING METHODS SEEDS PROBLEMS...
+    file=results/tables/$1.md
+    shift
+    python results/leads.py "$@" > "$file"
 }
-
-mean_of_six() { # FILE CACHE: the mean row of the paper's six others; of two that did not run, their equals'
-    awk -F '|' -v cache="$2" '
-        { name = $2; gsub(/ /, "", name); more[name] = $5; larger[name] = $7; won[name] = $9 }
-        END { split("ei eips carbo ms-carbo lambo ms-bo", names, " ")
-              equal["ms-carbo"] = "eeipu"; equal["ms-bo" cache] = "ei" cache # the first without a cache alone
-              for (i in names) {
-                  name = names[i] cache
-                  if (!(name in more)) name = equal[name]
-                  if (!(name in more)) exit
-                  m += more[name]; l += larger[name]; w += won[name]
-              }
-              printf "| mean of the six%s |  |  | %+.0f%% |  | %+.0f%% |  | %.0f%% |  |  |  |  |\n",
-                  cache ? ", with a cache" : "", m / 6, l / 6, w / 6 }' "$1"
-}
-leads synthetic-leads "nine synthetic pipelines" "$METHODS" synthetic
-leads real-leads "three real pipelines, five seeds" "$(ran stacking)" $real --seeds 5
+leads synthetic-leads "nine synthetic pipelines, ten seeds" "$METHODS" 10 synthetic
+leads real-leads "three real pipelines, five seeds" "$(ran stacking)" 5 $real
 leads stacking-by-model-leads "stacking with a stage for each model, five seeds" \
-    "$(ran stacking-by-model)" stacking-by-model --seeds 5
+    "$(ran stacking-by-model)" 5 stacking-by-model
 
 rm -f results/figures/*.png
 python -m eeipu.benchmarks plot synthetic --out $runs --figures results/figures \
@@ -106,6 +85,7 @@ python -m eeipu.benchmarks plot real --out $runs --figures results/figures \
 pack() { # ARCHIVE DIRECTORIES: the same bytes from the same runs
     archive=results/runs/$1.tar.xz
     shift
+    [ $# -gt 0 ] || return 0 # nothing of it is unpacked
     (cd results && find "$@" -name '*-seed*.json' -print0 | LC_ALL=C sort -z |
         tar --null -T - --mtime=2026-11-21 --owner=0 --group=0 --numeric-owner -cf -) |
         xz -9e > "$archive"
