@@ -18,6 +18,7 @@ GRID=random-grid+cache+top-q=all
 run runs synthetic --seeds 10 --methods $MAIN,$OTHERS,$BARE,ms-bo+cache,ms-bo "$@"
 run runs synthetic --seeds 10 --methods carbo+cache+design=cost-effective,$GRID,$GRID+design=none "$@"
 run runs real --seeds 10 --methods $MAIN "$@"
+run runs distillation --seeds 27 --methods eeipu+cache,ei+cache "$@"
 run runs variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
 
 # What the parts of EEIPU are worth.
@@ -33,7 +34,6 @@ run runs upstream-costs --seeds 10 \
 
 # Seeds of their own, in another directory, so that no table takes the means of both.
 run runs-fresh synthetic --first-seed 10 --seeds 9 --methods eeipu+cache,ei+cache "$@"
-run runs-fresh distillation --first-seed 10 --seeds 20 --methods eeipu+cache,ei+cache "$@"
 
 # Hours on two cores.
 run runs distillation segmentation stacking --seeds 5 --methods $OTHERS,$BARE "$@"

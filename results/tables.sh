@@ -24,22 +24,30 @@ METHODS=$(ran ackley6-in-3)
 table synthetic "Synthetic pipelines" synthetic --out $runs --against ei+cache --methods $METHODS
 table synthetic-against-ei "Synthetic pipelines, against EI without a cache" synthetic --out $runs \
     --methods $METHODS
+sums= composites=
+for problem in $(group synthetic); do
+    case $problem in *-in-3) composites="$composites $problem" ;; *) sums="$sums $problem" ;; esac
+done
+table synthetic-sums "Sums among the synthetic pipelines" $sums --out $runs --against ei+cache \
+    --methods $METHODS
+table synthetic-composites "Composites among the synthetic pipelines" $composites --out $runs \
+    --against ei+cache --methods $METHODS
 table synthetic-stages "Synthetic pipelines, stage by stage" synthetic --out $runs --stages \
     --methods eeipu+cache,eeipu,ei+cache,ei
 table variants "Variants of synthetic pipelines" variants --out $runs --against ei+cache \
     --methods eeipu+cache,ei+cache,ei,carbo,random+cache
 real="distillation segmentation stacking"
 main=eeipu+cache,ei+cache,ei,random+cache,random # ten seeds, where the others have five
-table real "Real pipelines, ten seeds" $real --out $runs --against ei+cache --methods $main
+table real "Real pipelines, ten seeds" $real --out $runs --seeds 10 --against ei+cache --methods $main
 table real-against-ei "Real pipelines, ten seeds, against EI without a cache" $real --out $runs \
-    --methods $main
+    --seeds 10 --methods $main
 table real-methods "Real pipelines, all methods, five seeds" $real \
     --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking)"
 table stacking-by-model "Stacking with a stage for each model, ten seeds" stacking-by-model --out $runs \
     --against ei+cache --methods $main
 table stacking-by-model-methods "Stacking with a stage for each model, all methods, five seeds" \
     stacking-by-model --out $runs --seeds 5 --against ei+cache --methods "$(ran stacking-by-model)"
-table real-stages "Real pipelines, stage by stage" real --out $runs --stages \
+table real-stages "Real pipelines, ten seeds, stage by stage" real --out $runs --seeds 10 --stages \
     --methods eeipu+cache,ei+cache,ei
 changed() { (cd "$runs/$1/cpu-declared" && ls) | sed -n 's/^\(eeipu+cache+.*\)-seed0-.*/\1/p' | paste -sd ,; }
 table ablations "What the parts of EEIPU are worth" branin2-ackley3-levy2 hartmann6-in-3 \
@@ -48,20 +56,27 @@ table ablations-upstream "What cost models should see, where costs depend on ear
     upstream-costs --out $runs --against eeipu+cache \
     --methods "eeipu+cache,eeipu+cache+cost-inputs=own,eeipu+cache+cost-inputs=upstream"
 table fresh "Synthetic pipelines, other seeds" synthetic --out results/runs-fresh --against ei+cache
-table fresh-distillation "Distillation, other seeds" distillation --out results/runs-fresh \
-    --against ei+cache
 table real-charged "Real pipelines, ten seeds, the seconds of suggestions paid too" $real --out $runs \
-    --against ei+cache --methods $main --charge-suggestions
+    --seeds 10 --against ei+cache --methods $main --charge-suggestions
 table stacking-by-model-charged "Stacking with a stage for each model, ten seeds, the seconds of suggestions paid too" \
     stacking-by-model --out $runs --against ei+cache --methods $main --charge-suggestions
 table synthetic-anytime "Synthetic pipelines, in the mean over the budget" synthetic --out $runs \
     --against ei+cache --methods $METHODS --anytime
 table real-anytime "Real pipelines, ten seeds, in the mean over the budget" $real --out $runs \
-    --against ei+cache --methods $main --anytime
+    --seeds 10 --against ei+cache --methods $main --anytime
 table stacking-by-model-anytime "Stacking with a stage for each model, ten seeds, in the mean over the budget" \
     stacking-by-model --out $runs --against ei+cache --methods $main --anytime
-table fresh-distillation-anytime "Distillation, other seeds, in the mean over the budget" distillation \
-    --out results/runs-fresh --against ei+cache --anytime
+
+distillation() { # FILE HEADING ARGUMENTS: EEIPU and EI, which have more seeds there
+    name=$1 heading=$2
+    shift 2
+    for when in "" -anytime; do
+        table "$name$when" "$heading${when:+, in the mean over the budget}" distillation --out $runs \
+            --against ei+cache --methods eeipu+cache,ei+cache ${when:+--anytime} "$@"
+    done
+}
+distillation distillation "Distillation, all 27 seeds"
+distillation distillation-later "Distillation, seeds 15 to 26" --first-seed 15
 
 leads() { # FILE HEADING METHODS SEEDS PROBLEMS...
     file=results/tables/$1.md
@@ -79,7 +94,7 @@ python -m eeipu.benchmarks plot synthetic --out $runs --figures results/figures 
 for problem in $(group synthetic); do # what stages cost, and the optimiser's time, are in tables
     rm results/figures/"$problem"-*-stages.png results/figures/"$problem"-*-overhead.png
 done
-python -m eeipu.benchmarks plot real --out $runs --figures results/figures \
+python -m eeipu.benchmarks plot real --out $runs --seeds 10 --figures results/figures \
     --methods eeipu+cache,ei+cache,ei,random+cache
 
 pack() { # ARCHIVE DIRECTORIES: the same bytes from the same runs
@@ -93,4 +108,4 @@ pack() { # ARCHIVE DIRECTORIES: the same bytes from the same runs
 for name in synthetic variants real; do
     pack $name $(cd results && for each in $(group $name); do ls -d runs/"$each" || true; done 2> /dev/null)
 done
-pack fresh $(cd results && for each in $(group synthetic) distillation; do ls -d runs-fresh/"$each"; done)
+pack fresh $(cd results && for each in $(group synthetic); do ls -d runs-fresh/"$each"; done)
