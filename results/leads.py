@@ -5,7 +5,8 @@ Prints a table in Markdown of the runs in `results/runs`:
     python results/leads.py HEADING METHODS SEEDS PROBLEM...
 
 with METHODS behind commas, and the first SEEDS seeds. What differs is told as
-`python -m eeipu.benchmarks table` tells it, over all problems where there are several.
+`python -m eeipu.benchmarks table` tells it, over all problems where there are several. Intervals
+want two seeds or more.
 """
 
 import sys
@@ -21,8 +22,8 @@ from eeipu.benchmarks.tables import Summary, summaries
 RUNS = Path("results/runs")
 OURS = "eeipu+cache"
 
-# The paper's six others. Two are another method trial for trial, which stands for them where they
-# did not run: stages that pass on no numbers leave multi-stage BO one model, and without memoized
+# The paper's six others. Two choose as another method does, which stands for them where they did
+# not run: stages that pass on no numbers leave multi-stage BO one model, and without memoized
 # stages EEIPU is MS-CArBO.
 SIX = ("ei", "eips", "carbo", "ms-carbo", "lambo", "ms-bo")
 EQUALS = {"ms-carbo": "eeipu", "ms-bo": "ei", "ms-bo+cache": "ei+cache"}
