@@ -1,6 +1,6 @@
 """Build the frozen extract of docstrings and its tokenizer, which the distillation problem ships.
 
-    python benchmarks/build_docstrings.py src/eeipu/benchmarks/distillation/data
+    python benchmarks/build_docstrings.py eeipu/benchmarks/distillation/data
 
 Pairs of a docstring's first line and what follows it, from the source of Python's standard
 library, NumPy, SciPy, scikit-learn and PyTorch as installed here; the versions go into the file's

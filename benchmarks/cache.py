@@ -22,8 +22,8 @@ import numpy as np
 from figures import Figure, at_least, at_most, show
 
 from eeipu import Pipeline, StageCache, stage
-from eeipu.keys import inputs_key
-from eeipu.stages import Stage, look_again
+from eeipu.fingerprints.keys import inputs_key
+from eeipu.stages.declaration import Stage, look_again
 
 LARGE = 50_000_000  # float64: 400 MB
 ROUNDS = 7

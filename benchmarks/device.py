@@ -20,7 +20,7 @@ import torch
 from figures import Figure, show
 
 from eeipu.cost_models import StageCostModel
-from eeipu.surrogate import ObjectiveModel
+from eeipu.models.objective import ObjectiveModel
 
 TRIALS = (50, 100, 200, 400, 800)
 REPEATS = 3

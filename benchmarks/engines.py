@@ -24,8 +24,8 @@ from loky.process_executor import ProcessPoolExecutor
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.executors import ProcessExecutor, RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
-from eeipu.stage_tasks import StageTask
-from eeipu.workers import for_stages, temporary_cache
+from eeipu.stages.tasks import StageTask
+from eeipu.studies.worker_pool import for_stages, temporary_cache
 
 STAGE_S = 0.1
 STAGES = 3

@@ -28,9 +28,9 @@ import optuna
 from figures import Figure, at_most, show
 
 from eeipu import CacheMiss, Float, Int, Pipeline, StageCache, Tuner, stage
-from eeipu.execution import run_path, stage_calls
-from eeipu.folders import MARKER
-from eeipu.leases import BeatingLeases, FileLeases, wait_for
+from eeipu.caching.cache_directory import MARKER
+from eeipu.caching.leases.lease import BeatingLeases, FileLeases, wait_for
+from eeipu.stages.calls import run_path, stage_calls
 
 # Children start in milliseconds, and what they load is loaded already.
 fork = multiprocessing.get_context("fork")

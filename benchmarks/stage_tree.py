@@ -40,18 +40,18 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from eeipu import StageCache
-from eeipu.algorithms import FullTraining
-from eeipu.early_stopping import ASHA, SuccessiveHalving
-from eeipu.executors.futures import FuturesCluster
-from eeipu.executors.simulated import SimulatedCluster
-from eeipu.iterative import iterative, stage_path
-from eeipu.paths import Path
-from eeipu.plan_nodes import PlanNode
-from eeipu.plan_runner import Algorithm, Ask, Stop, StudyRun, run_studies
-from eeipu.schedule import Piecewise
-from eeipu.scheduling import CRITICAL_PATH, FIFO, Policy, Resources, Scheduler
-from eeipu.search_plan import SearchPlan
-from eeipu.torch_training import torch_training
+from eeipu.algorithms.full_training import FullTraining
+from eeipu.algorithms.halving import ASHA, SuccessiveHalving
+from eeipu.algorithms.runner import Algorithm, Ask, Stop, StudyRun, run_studies
+from eeipu.executors.futures_cluster import FuturesCluster
+from eeipu.executors.simulated_cluster import SimulatedCluster
+from eeipu.stage_tree.nodes import PlanNode
+from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Policy, Resources, Scheduler
+from eeipu.stage_tree.search_plan import SearchPlan
+from eeipu.stages.iterative import iterative, stage_path
+from eeipu.stages.paths import Path
+from eeipu.stages.schedules import Piecewise
+from eeipu.stages.torch_training.loop import torch_training
 
 WORKERS = 20
 EPOCHS = 160

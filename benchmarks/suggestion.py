@@ -29,10 +29,10 @@ from figures import Figure, at_least, at_most, show
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
 from eeipu import EEIPUSampler, Float, Pipeline
-from eeipu.candidates import maximize, prefix_pool
-from eeipu.history import History
-from eeipu.methods import METHODS
-from eeipu.search import Search
+from eeipu.methods.catalogue import METHODS
+from eeipu.methods.history import History
+from eeipu.methods.maximisation import maximize, prefix_pool
+from eeipu.methods.search_state import Search
 
 REPEATS = 5
 PROBLEMS = 50

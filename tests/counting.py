@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from eeipu import Categorical, Float, Pipeline, stage
-from eeipu.iterative import Training, iterative
-from eeipu.schedule import MultiStep
-from eeipu.schedule_space import OneOf, Searchable
+from eeipu.stages.iterative import Training, iterative
+from eeipu.stages.schedules import MultiStep
+from eeipu.stages.searchable_schedules import OneOf, Searchable
 
 LR = OneOf(flat=Float(0.1, 1.0), drop=Searchable(MultiStep, Float(0.1, 1.0), [2], 0.5))
 

@@ -22,9 +22,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu import entries
 from eeipu.cache import IN_MEMORY, CacheStats, StageCache
 from eeipu.errors import CacheMiss, ConfigurationError, MissingExtraError
+from eeipu.serialization import entry_format
 
 KEY = "0123456789abcdef"
 
@@ -557,9 +557,9 @@ def test_an_entry_that_goes_while_it_is_read_does_not_come_back_empty(directory,
 
     def read_and_lose(*args):
         path.unlink()
-        return entries.read_payload(*args)
+        return entry_format.read_payload(*args)
 
-    monkeypatch.setattr("eeipu.directories.read_payload", read_and_lose)
+    monkeypatch.setattr("eeipu.caching.directory_store.read_payload", read_and_lose)
     assert cache.get(KEY) == 1
     assert KEY not in cache
     assert list(cache) == []
@@ -579,7 +579,9 @@ def test_a_write_that_fails_leaves_the_old_entry_and_no_litter(directory, monkey
 
 def test_a_write_that_never_began_leaves_its_own_error(directory, monkeypatch):
     cache = StageCache(directory)
-    monkeypatch.setattr("eeipu.directories.write_entry", failing(PermissionError("read only")))
+    monkeypatch.setattr(
+        "eeipu.caching.directory_store.write_entry", failing(PermissionError("read only"))
+    )
     with pytest.raises(PermissionError, match="read only"):
         cache.put(KEY, 1)
 

@@ -7,7 +7,7 @@ import pytest
 
 import eeipu
 from eeipu import __main__ as command_line
-from eeipu import demo
+from eeipu.benchmarks import demo
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_wrong_budget_is_one_line_and_runs_nothing(run, monkeypatch, tmp_path)
 
 def test_a_missing_library_is_one_line(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    monkeypatch.delitem(sys.modules, "eeipu.demo")
+    monkeypatch.delitem(sys.modules, "eeipu.benchmarks.demo")
 
     code, output, errors = run("demo")
 

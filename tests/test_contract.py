@@ -12,7 +12,7 @@ from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
 import eeipu
 from eeipu import Categorical, Float, Int, Pipeline, StageCache, Tuner, stage
-from eeipu.methods import METHODS
+from eeipu.methods.catalogue import METHODS
 
 ALL_COST = PREP_COST + FIT_COST + SCORE_COST
 

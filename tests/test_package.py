@@ -89,10 +89,10 @@ LIGHT = [
     "eeipu",
     "eeipu.pipeline",
     "eeipu.cache",
-    "eeipu.execution",
-    "eeipu.stage_tree",
-    "eeipu.executors.futures",
-    "eeipu.plan_runner",
+    "eeipu.stages.calls",
+    "eeipu.stage_tree.tree",
+    "eeipu.executors.futures_cluster",
+    "eeipu.algorithms.runner",
     "eeipu.benchmarks.__main__",  # list, table and plot do without
 ]
 

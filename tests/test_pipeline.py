@@ -12,11 +12,11 @@ from optuna.trial import FixedTrial
 
 from eeipu.cache import IN_MEMORY, StageCache
 from eeipu.errors import ConfigurationError, PipelineError, SpaceError
-from eeipu.execution import StageRun
-from eeipu.keys import inputs_key
+from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages import Stage, stage
+from eeipu.stages.calls import StageRun
+from eeipu.stages.declaration import Stage, stage
 
 SPACE = {
     "prep.dims": Int(1, 8, log=True),

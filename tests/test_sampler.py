@@ -26,9 +26,9 @@ from eeipu import (
     Tuner,
     stage,
 )
-from eeipu.designs import no_design
 from eeipu.executors.simulated_pool import SimulatedPool
-from eeipu.methods import Method
+from eeipu.methods.catalogue import Method
+from eeipu.methods.warm_up import no_design
 from eeipu.pipeline import suggest
 
 ALL_KINDS = Pipeline.declare(

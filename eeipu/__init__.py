@@ -1,0 +1,113 @@
+"""Hyper-parameter optimisation of expensive, multi-stage machine-learning pipelines.
+
+`eeipu` learns what each stage of a pipeline costs, remembers stage outputs, and spends a fixed
+budget on the candidates that promise the most improvement per unit of cost, given what is
+already computed (EEIPU; Essofi et al. 2024, arXiv 2411.03731).
+
+The names below load on first use, so that importing `eeipu` in a worker process or a shell
+completion does not load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eeipu.cache import IN_MEMORY, CacheStats, StageCache
+    from eeipu.errors import (
+        BudgetTooSmall,
+        CacheFormatError,
+        CacheMiss,
+        ConfigurationError,
+        EeipuError,
+        MissingExtraError,
+        NothingWorthwhile,
+        PipelineError,
+        SearchOver,
+        SpaceError,
+        SpaceExhausted,
+        StudyMismatchError,
+        TransientError,
+    )
+    from eeipu.fingerprints.values import Fingerprinted
+    from eeipu.pipeline import Pipeline
+    from eeipu.sampler import EEIPUSampler
+    from eeipu.space import Categorical, Float, Int
+    from eeipu.stage_tree.tree import StageTree
+    from eeipu.stages.calls import PipelineRun, StageRun
+    from eeipu.stages.declaration import Stage, stage
+    from eeipu.tuner import Suggestion, Tuner
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "cache": ["IN_MEMORY", "CacheStats", "StageCache"],
+    "fingerprints.values": ["Fingerprinted"],
+    "errors": [
+        "BudgetTooSmall",
+        "CacheFormatError",
+        "CacheMiss",
+        "ConfigurationError",
+        "EeipuError",
+        "MissingExtraError",
+        "NothingWorthwhile",
+        "PipelineError",
+        "SearchOver",
+        "SpaceError",
+        "SpaceExhausted",
+        "StudyMismatchError",
+        "TransientError",
+    ],
+    "stages.calls": ["PipelineRun", "StageRun"],
+    "pipeline": ["Pipeline"],
+    "sampler": ["EEIPUSampler"],
+    "space": ["Categorical", "Float", "Int"],
+    "stage_tree.tree": ["StageTree"],
+    "stages.declaration": ["Stage", "stage"],
+    "tuner": ["Suggestion", "Tuner"],
+}
+_HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "IN_MEMORY",
+    "BudgetTooSmall",
+    "CacheFormatError",
+    "CacheMiss",
+    "CacheStats",
+    "Categorical",
+    "ConfigurationError",
+    "EEIPUSampler",
+    "EeipuError",
+    "Fingerprinted",
+    "Float",
+    "Int",
+    "MissingExtraError",
+    "NothingWorthwhile",
+    "Pipeline",
+    "PipelineError",
+    "PipelineRun",
+    "SearchOver",
+    "SpaceError",
+    "SpaceExhausted",
+    "Stage",
+    "StageCache",
+    "StageRun",
+    "StageTree",
+    "StudyMismatchError",
+    "Suggestion",
+    "TransientError",
+    "Tuner",
+    "__version__",
+    "stage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'eeipu' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,201 @@
+r"""The acquisition functions: expected improvement per unit of remaining cost.
+
+Notation:
+    x: a candidate, `batch_shape x 1 x d`; K: stages; S: samples of the cost.
+    c_k(x): cost of stage k, lognormal under its GP; M: the set of memoized stages.
+    eps_k: what a memoized stage costs (its load time, or the paper's constant).
+    eta: the cooling exponent, 1 at the start of the search and 0 at the end of the budget.
+    R: what is left of the budget.
+
+EEIPU (Essofi et al. 2024, arXiv 2411.03731, section 3) is
+
+    EEIPU(x) = EI(x) * E[1 / C(x)]^eta,  C(x) = sum_{k in M} eps_k + sum_{k not in M} c_k(x).
+
+Where R is given, the chance that it pays for the candidate is one more factor, P(C(x) <= R)
+(Astudillo et al. 2021, arXiv 2111.06537); C is taken as lognormal for it, with the moments of the
+samples.
+
+Everything here is in the log domain, where costs of 1e-6 beside costs of 1e6 and improvements
+below the smallest double still have a value and a gradient.
+"""
+
+import math
+
+import torch
+from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
+from botorch.models.model import Model
+from botorch.utils.probability.utils import log_ndtr
+from botorch.utils.sampling import draw_sobol_normal_samples
+from botorch.utils.transforms import t_batch_mode_transform
+from torch import Tensor
+
+from eeipu.cost_models import StageCostModel
+from eeipu.errors import ConfigurationError
+from eeipu.models.pending_improvement import LogPendingEI
+
+__all__ = ["DEFAULT_MEMOIZED_COST", "LogEEIPU", "log_expected_inverse_cost"]
+
+# The published epsilon, in units of cost.
+DEFAULT_MEMOIZED_COST = 0.1
+
+# With scrambled Sobol points the relative error of E[1/C] at this size is below 1 % in 95 % of
+# cases for up to ten stages whose log costs have standard deviations up to 1.
+DEFAULT_NUM_SAMPLES = 128
+
+# The least standard deviation of a log cost where the chance to pay it is asked for: without any
+# spread the chance would be a step, which has no slope to climb.
+LEAST_LOG_STD = 1e-2
+
+
+def log_expected_inverse_cost(log_costs: Tensor) -> Tensor:
+    """`log E[1 / sum_k c_k]` by averaging over samples.
+
+    Args:
+        log_costs: `S x ... x K`, samples of the log costs.
+
+    Returns:
+        `...`
+    """
+    return _log_mean_inverse(torch.logsumexp(log_costs, dim=-1))
+
+
+def _log_mean_inverse(log_totals: Tensor) -> Tensor:
+    """`log E[1 / C]` from samples of `log C`, `S x ... -> ...`."""
+    return torch.logsumexp(-log_totals, dim=0) - math.log(len(log_totals))
+
+
+def _log_chance_to_pay(log_totals: Tensor, log_remaining: float) -> Tensor:
+    """`log P(C <= R)` from samples of `log C`, `S x ... -> ...`."""
+    std = (log_totals.var(dim=0, correction=0) + LEAST_LOG_STD**2).sqrt()
+    chance: Tensor = log_ndtr((log_remaining - log_totals.mean(dim=0)) / std)
+    return chance
+
+
+class LogEEIPU(AcquisitionFunction):
+    """The logarithm of EEIPU.
+
+    Args:
+        model: The GP of the objective, maximised, with one output.
+        cost_model: The stages' log costs.
+        best_f: The best value so far.
+        memoized: Which stages' outputs are there already: boolean, `K` or `batch_shape x K`;
+            any set of stages, not only a prefix. `None`: no stage's.
+        memoized_cost: What a memoized stage costs, in the unit of the costs: a number, or `K`.
+        cooling: eta, not negative; 0 is log EI, and 1 its start.
+        X_pending: `m x d`, points that are being evaluated: expected improvement is then what a
+            candidate adds to theirs.
+        remaining: R, to count the chance that it pays for the candidate; `None`: do not.
+        num_samples: S. Scrambled Sobol points, each stage with a dimension of its own, so that
+            stage costs are independent draws.
+        seed: Fixes the samples; `None` is a seed too, always the same.
+
+    Raises:
+        ConfigurationError: `cooling` is negative, `memoized_cost`, `remaining` or `num_samples`
+            is not positive, or `memoized` is not a boolean tensor of K columns.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        cost_model: StageCostModel,
+        best_f: float | Tensor,
+        *,
+        memoized: Tensor | None = None,
+        memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
+        cooling: float = 1.0,
+        X_pending: Tensor | None = None,
+        remaining: float | None = None,
+        num_samples: int = DEFAULT_NUM_SAMPLES,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(model)
+        epsilon = torch.as_tensor(memoized_cost, dtype=torch.double)
+        if not (epsilon > 0).all():
+            raise ConfigurationError(f"memoized_cost must be positive, but got {memoized_cost!r}.")
+        if not cooling >= 0:
+            raise ConfigurationError(f"cooling must not be negative, but got {cooling!r}.")
+        if num_samples < 1:
+            raise ConfigurationError(f"num_samples must be positive, but got {num_samples!r}.")
+        if not (remaining is None or remaining > 0):
+            raise ConfigurationError(f"remaining must be positive, but got {remaining!r}.")
+        if memoized is not None and not (
+            isinstance(memoized, Tensor) and memoized.dtype == torch.bool
+        ):
+            raise ConfigurationError(
+                f"memoized must be a boolean tensor, one entry a stage, but got {memoized!r}."
+            )
+        self.cost_model = cost_model
+        self.memoized = memoized
+        self.cooling = cooling
+        self.num_samples = num_samples
+        self.seed = 0 if seed is None else seed
+        self._log_epsilon = epsilon.log()
+        self._log_remaining = None if remaining is None else math.log(remaining)
+        self._log_ei = log_expected_improvement(model, best_f, X_pending, seed=self.seed)
+        self._normal: Tensor | None = None
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: Tensor) -> Tensor:
+        """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
+        return self.score(X, self.memoized)
+
+    def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+        """As `forward`, but with a mask of memoized stages of the call's own.
+
+        Args:
+            X: `batch_shape x 1 x d`.
+            memoized: `K` or `batch_shape x K`.
+        """
+        value: Tensor = self._log_ei(X)
+        if self.cooling == 0 and self._log_remaining is None:
+            return value
+        log_totals = self._log_totals(X.squeeze(-2), memoized)
+        if self.cooling > 0:
+            value = value + self.cooling * _log_mean_inverse(log_totals)
+        if self._log_remaining is not None:
+            value = value + _log_chance_to_pay(log_totals, self._log_remaining)
+        return value
+
+    def log_inverse_cost(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+        """`log E[1 / C]`, `batch_shape x d -> batch_shape`."""
+        return _log_mean_inverse(self._log_totals(X, memoized))
+
+    def log_chance_to_pay(self, X: Tensor, memoized: Tensor | None, remaining: float) -> Tensor:
+        """`log P(C <= R)`, `batch_shape x d -> batch_shape`."""
+        log_remaining = math.log(remaining) if remaining > 0 else -math.inf
+        return _log_chance_to_pay(self._log_totals(X, memoized), log_remaining)
+
+    def _log_totals(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+        """Samples of `log C`, `batch_shape x d -> S x batch_shape`."""
+        mean, std = self.cost_model.log_cost_posterior(X)
+        normal = self._samples(mean)
+        log_costs = mean + std * normal.reshape(-1, *(1,) * (mean.ndim - 1), mean.shape[-1])
+        if memoized is not None:
+            if memoized.shape[-1] != mean.shape[-1]:
+                raise ConfigurationError(
+                    f"memoized must end in one entry for each of the {mean.shape[-1]} stages, but "
+                    f"its shape is {tuple(memoized.shape)}."
+                )
+            log_costs = torch.where(memoized, self._log_epsilon.to(mean), log_costs)
+        return torch.logsumexp(log_costs, dim=-1)
+
+    def _samples(self, like: Tensor) -> Tensor:
+        """Standard normal base samples, `S x K`; drawn once, a dimension for each stage."""
+        if self._normal is None:
+            self._normal = draw_sobol_normal_samples(
+                d=like.shape[-1], n=self.num_samples, seed=self.seed, dtype=torch.double
+            )
+        return self._normal.to(like)
+
+
+def log_expected_improvement(
+    model: Model,
+    best_f: float | Tensor,
+    X_pending: Tensor | None = None,
+    *,
+    seed: int = 0,
+) -> AcquisitionFunction:
+    """Log EI, or what a candidate adds to that of the points that are being evaluated."""
+    if X_pending is None or len(X_pending) == 0:
+        return LogExpectedImprovement(model, best_f)
+    return LogPendingEI(model, best_f, X_pending, seed=seed)

@@ -1,0 +1,274 @@
+"""The benchmarks' command line: `python -m eeipu.benchmarks`."""
+
+import math
+import sys
+from collections.abc import Collection, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eeipu.benchmarks.options import LARGEST_SEED
+from eeipu.benchmarks.problem import CostKind, Preset
+from eeipu.benchmarks.registry import REGISTRY, named
+from eeipu.benchmarks.reports.figures import draw
+from eeipu.benchmarks.reports.printing import Style, print_stages, print_summaries
+from eeipu.benchmarks.reports.stage_costs import stage_costs
+from eeipu.benchmarks.reports.tables import summaries
+from eeipu.benchmarks.results import Result, read, read_all
+from eeipu.errors import ConfigurationError, EeipuError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(help="Compare methods on benchmark problems.", add_completion=False)
+
+# The method that all others build on.
+REFERENCE = "ei"
+
+DEFAULT_OUT = Path("comparison")
+
+# The exit code of what SIGINT has ended.
+INTERRUPTED = 130
+
+Out = Annotated[Path, typer.Option(file_okay=False, help="Directory of the results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a row.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")]
+Against = Annotated[
+    str | None,
+    typer.Option(help="The contender that others are compared with. Default: ei, where it ran."),
+]
+Only = Annotated[str | None, typer.Option(help="These alone, comma-separated, in this order.")]
+Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds. Default: all.")]
+FirstSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The first seed.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Names of problems or groups of them.")]
+
+
+@app.command("list")
+def list_problems() -> None:
+    """The names of all problems, their groups, and what they are."""
+    for name, entry in REGISTRY.items():
+        typer.echo(f"{name:45} {entry.group:10} {entry.about}")
+
+
+@app.command()
+def run(
+    problems: Names = None,
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated; '+cache' behind a method gives it a cache.")
+    ] = "eeipu+cache,eeipu-paper+cache,carbo,ei+cache,ei",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
+    first_seed: FirstSeed = 0,
+    preset: Annotated[Preset, typer.Option(help="How large the problems are.")] = "cpu",
+    cost: Annotated[CostKind | None, typer.Option(help="Default: the problem's.")] = None,
+    n_initial: Annotated[
+        int | None, typer.Option(min=2, help="Warm-up trials. Default: the problem's.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="In units of cost. Default: the problem's.")
+    ] = None,
+    budget_factor: Annotated[
+        float | None, typer.Option(help="The budget, in multiples of what the warm-up costs.")
+    ] = None,
+    own_warm_up: Annotated[
+        bool, typer.Option(help="Let each method choose its warm-up; otherwise all get the same.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Your own: a table for stacking, a folder for segmentation.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,
+    again: Annotated[bool, typer.Option(help="Run also what has a result.")] = False,
+    out: Out = DEFAULT_OUT,
+    against: Against = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """Run methods side by side, one file a run, and print what each reached.
+
+    Without names, the problems of the group 'synthetic'. What has a result already is not run
+    again, so that a comparison that was stopped goes on.
+    """
+    # Not above: all other commands do without torch.
+    from eeipu.benchmarks.runs.campaign import comparison, run_all
+
+    style = _style(as_json=as_json, as_markdown=as_markdown)
+    all_options = comparison(
+        problems or ["synthetic"],
+        methods.split(","),
+        range(first_seed, first_seed + seeds),
+        preset=preset,
+        cost=cost,
+        n_initial=n_initial,
+        budget=budget,
+        budget_factor=budget_factor,
+        own_warm_up=own_warm_up,
+        data=data,
+    )
+    reference = _reference(against, {options.contender for options in all_options})
+    numbers = count(1)
+
+    def tell(path: Path) -> None:
+        typer.echo(f"{next(numbers)}/{len(all_options)} {path}", err=True)
+
+    try:
+        run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
+    except KeyboardInterrupt:
+        typer.echo("stopped by Ctrl-C; the same command goes on.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    results = [read(options.path(out)) for options in all_options]
+    _note_mixtures(results)
+    print_summaries(summaries(results, against=reference), style, against=reference)
+
+
+@app.command()
+def table(
+    problems: Names = None,
+    methods: Only = None,
+    seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
+    out: Out = DEFAULT_OUT,
+    against: Against = None,
+    stages: Annotated[bool, typer.Option(help="What stages cost and brought, instead.")] = False,
+    charge_suggestions: Annotated[
+        bool, typer.Option(help="Pay the optimiser's seconds too, a unit of cost for each.")
+    ] = False,
+    anytime: Annotated[
+        bool, typer.Option(help="Improvements in the mean over the budget, not at its end.")
+    ] = False,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """What results say, in means over seeds with 95 % intervals."""
+    style = _style(as_json=as_json, as_markdown=as_markdown)
+    if stages and anytime:
+        raise ConfigurationError("--stages and --anytime exclude each other; pass one.")
+    results = _results(problems, out, seeds, first_seed)
+    if charge_suggestions:
+        results = [result.with_suggestions_charged for result in results]
+    chosen = _chosen(methods, results, out)
+    reference = _reference(against, {result.options.contender for result in results})
+    if stages:
+        print_stages(stage_costs(_only(results, chosen)), style)
+    else:
+        rows = summaries(results, against=reference, methods=chosen, anytime=anytime)
+        print_summaries(rows, style, against=reference, anytime=anytime)
+    if style == "markdown":
+        for note in _mixtures(_only(results, chosen)):
+            typer.echo(f"\n{note[0].upper()}{note[1:]}.")
+
+
+@app.command()
+def plot(
+    problems: Names = None,
+    methods: Only = None,
+    seeds: Seeds = None,
+    first_seed: FirstSeed = 0,
+    out: Out = DEFAULT_OUT,
+    figures: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Default: 'figures' in the results.")
+    ] = None,
+) -> None:
+    """Draw results: curves over budget and iterations, cost a stage, the optimiser's time."""
+    results = _results(problems, out, seeds, first_seed)
+    chosen = _chosen(methods, results, out)
+    for path in draw(_only(results, chosen), figures or out / "figures"):
+        typer.echo(path)
+
+
+def _style(*, as_json: bool, as_markdown: bool) -> Style:
+    if as_json and as_markdown:
+        raise ConfigurationError("--json and --markdown exclude each other; pass one.")
+    return "json" if as_json else "markdown" if as_markdown else "terminal"
+
+
+def _results(
+    problems: list[str] | None, out: Path, seeds: int | None, first_seed: int
+) -> list[Result]:
+    """The results of some problems and seeds."""
+    chosen = named(problems) if problems else list(REGISTRY)
+    end = math.inf if seeds is None else first_seed + seeds
+    found = [
+        result
+        for result in read_all(out, leave_out=REGISTRY.keys() - chosen)
+        if first_seed <= result.options.seed < end
+    ]
+    if not found:
+        of = f" of {problems}" if problems else ""
+        raise ConfigurationError(f"there are no results{of} with these seeds in {str(out)!r}.")
+    _note_mixtures(found)
+    return found
+
+
+def _note_mixtures(results: Sequence[Result]) -> None:
+    """Say on standard error what means are taken over that may not be alike."""
+    for note in _mixtures(results):
+        typer.echo(f"note: {note}", err=True)
+
+
+def _mixtures(results: Sequence[Result]) -> list[str]:
+    """Where runs may differ in more than contender and seed."""
+    notes = []
+    if len({result.code for result in results}) > 1:
+        notes.append("several versions of eeipu made these results; see `code` in their files")
+    machines = [result.hardware for result in results if result.options.cost == "measured"]
+    if any(each != machines[0] for each in machines):
+        notes.append(
+            "these seconds are of several machines or numbers of threads; see `hardware` in their "
+            "files"
+        )
+    return notes
+
+
+def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[str] | None:
+    """Contenders by their names, in the order in which they were given."""
+    if methods is None:
+        return None
+    ran = {result.options.contender for result in results}
+    contenders = list(dict.fromkeys(_name(text, ran) for text in methods.split(",")))
+    for contender in contenders:
+        if contender not in ran:
+            raise ConfigurationError(f"there are no results of {contender!r} in {str(out)!r}.")
+    return contenders
+
+
+def _name(text: str, ran: Collection[str]) -> str:
+    """The one name of a contender; parsed, for which torch is imported, where none ran as such."""
+    if text in ran:
+        return text
+    from eeipu.benchmarks.contenders import Contender
+
+    return str(Contender.parse(text))
+
+
+def _only(results: Sequence[Result], chosen: list[str] | None) -> list[Result]:
+    """The results of these contenders, in their order."""
+    if chosen is None:
+        return list(results)
+    found = [result for result in results if result.options.contender in chosen]
+    return sorted(found, key=lambda result: chosen.index(result.options.contender))
+
+
+def _reference(against: str | None, contenders: Collection[str]) -> str | None:
+    """Whom the contenders are compared with; `None`: nobody was named, and `REFERENCE` is none."""
+    if against is None:
+        return REFERENCE if REFERENCE in contenders else None
+    reference = _name(against, contenders)
+    if reference not in contenders:
+        raise ConfigurationError(
+            f"--against {reference!r} did not run here; name one of {sorted(contenders)}."
+        )
+    return reference
+
+
+def main() -> None:
+    """Run the command line; expected errors are one line on standard error and exit code 1."""
+    try:
+        app()
+    except EeipuError as error:
+        typer.echo(f"eeipu.benchmarks: error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

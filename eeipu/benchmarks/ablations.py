@@ -1,0 +1,185 @@
+"""EEIPU with one of its parts changed, to see what that part is worth.
+
+Whatever is not changed is `eeipu.methods.catalogue.eeipu`, in the same sampler.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from torch import Tensor
+
+from eeipu.acquisition import LogEEIPU
+from eeipu.cost_models import Inputs, StageCostModel
+from eeipu.errors import ConfigurationError
+from eeipu.methods.catalogue import Method
+from eeipu.methods.maximisation import Score
+from eeipu.methods.search_state import Search
+from eeipu.methods.warm_up import Design, cost_effective, independent, no_design, prefix_sharing
+
+__all__ = ["CHANGES", "Ablation", "CommonSamples"]
+
+DESIGNS: dict[str, Design] = {
+    "independent": independent,
+    "prefix-sharing": prefix_sharing,
+    "cost-effective": cost_effective,
+    "none": no_design,
+}
+
+# Enough for every trial that a study may have.
+ALL = 10**9
+
+
+class CommonSamples(LogEEIPU):
+    """EEIPU with one base sample shared by all stages, as the published code has it.
+
+    Stage costs then move together, which inflates `E[1/C]`.
+    """
+
+    def _samples(self, like: Tensor) -> Tensor:
+        return super()._samples(like[..., :1]).expand(-1, like.shape[-1])
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is changed. `None` stands for what the method itself does.
+
+    Attributes:
+        cooling: eta, constant instead of falling from 1 to 0 with the budget.
+        epsilon: What a reused stage is taken to cost, instead of its mean load time.
+        cost_inputs: What the cost models see.
+        common_samples: Whether one base sample serves all stages.
+        top_q: Of how many of the best trials outputs are kept, and prefixes offered.
+        design: The warm-up.
+        texts: The changes as they were written, in the order of `CHANGES`.
+    """
+
+    cooling: float | None = None
+    epsilon: float | None = None
+    cost_inputs: Inputs = "chosen"
+    common_samples: bool = False
+    top_q: int | None = None
+    design: Design | None = None
+    texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def parse(cls, changes: Mapping[str, str]) -> "Ablation":
+        """From names of `CHANGES` and their values.
+
+        Raises:
+            ConfigurationError: There is no such change, or no such value of it.
+        """
+        ablation = cls()
+        for name, text in changes.items():
+            if name not in CHANGES:
+                raise ConfigurationError(
+                    f"there is no change {name!r}; choose among {sorted(CHANGES)}."
+                )
+            try:
+                ablation = CHANGES[name](ablation, text)
+            except (KeyError, ValueError) as error:
+                raise ConfigurationError(
+                    f"the change {name!r} does not take {text!r}: {MEANINGS[name]}."
+                ) from error
+        # In one order, so that a contender has one name.
+        texts = tuple((name, changes[name]) for name in CHANGES if name in changes)
+        return replace(ablation, texts=texts)
+
+    def __str__(self) -> str:
+        return "".join(f"+{name}={text}" for name, text in self.texts)
+
+    @property
+    def changes_acquisition(self) -> bool:
+        """Whether another function is maximised."""
+        return bool(
+            {"cooling", "epsilon", "cost-inputs", "samples"} & {name for name, _ in self.texts}
+        )
+
+    def applied_to(self, method: Method) -> Method:
+        """The method with these changes.
+
+        Raises:
+            ConfigurationError: They are EEIPU's, and the method is another one.
+        """
+        if self.design is not None:
+            method = replace(method, design=self.design)
+        if not self.changes_acquisition:
+            return method
+        if method.name != "eeipu":
+            raise ConfigurationError(
+                f"{str(self)!r} behind {method.name!r}: cooling, epsilon, cost inputs and samples "
+                f"are changed in 'eeipu' alone."
+            )
+        return replace(method, score=self._score)
+
+    def _score(self, search: Search) -> Score:
+        kind = CommonSamples if self.common_samples else LogEEIPU
+        return kind(
+            search.objective,
+            self._costs(search),
+            search.best_f,
+            memoized_cost=search.memoized_cost if self.epsilon is None else self.epsilon,
+            cooling=search.cooling if self.cooling is None else self.cooling,
+            X_pending=search.X_pending,
+            seed=search.trial_seed,
+        ).score
+
+    def _costs(self, search: Search) -> StageCostModel:
+        if self.cost_inputs == "chosen":
+            return search.costs
+        return search.costs_from(self.cost_inputs)
+
+
+def _cooling(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, cooling=1.0 if text == "off" else _at_least(0.0, float(text)))
+
+
+def _epsilon(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, epsilon=None if text == "load" else _at_least(1e-12, float(text)))
+
+
+def _cost_inputs(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, cost_inputs=cast(Inputs, _one_of(("chosen", "own", "upstream"), text)))
+
+
+def _samples(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, common_samples=_one_of(("independent", "common"), text) == "common")
+
+
+def _top_q(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, top_q=ALL if text == "all" else int(_at_least(1, int(text))))
+
+
+def _design(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, design=DESIGNS[text])
+
+
+def _at_least(least: float, value: float) -> float:
+    if not least <= value < math.inf:
+        raise ValueError
+    return value
+
+
+def _one_of(choices: tuple[str, ...], text: str) -> str:
+    if text not in choices:
+        raise ValueError
+    return text
+
+
+CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
+    "cooling": _cooling,
+    "epsilon": _epsilon,
+    "cost-inputs": _cost_inputs,
+    "samples": _samples,
+    "top-q": _top_q,
+    "design": _design,
+}
+MEANINGS = {
+    "cooling": "'off' for an exponent of 1 to the end, or a constant exponent >= 0",
+    "epsilon": "'load' for load times, or a positive cost",
+    "cost-inputs": "'chosen', 'own' or 'upstream'",
+    "samples": "'independent' or 'common'",
+    "top-q": "a whole number >= 1, or 'all'",
+    "design": f"one of {sorted(DESIGNS)}",
+}

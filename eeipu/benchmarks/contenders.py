@@ -1,0 +1,107 @@
+"""Who takes part in a comparison: a method with or without a cache, and with parts changed."""
+
+from dataclasses import dataclass
+
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+
+from eeipu.benchmarks.ablations import Ablation
+from eeipu.errors import ConfigurationError
+from eeipu.methods.catalogue import METHODS, method_named
+from eeipu.methods.warm_up import no_design
+from eeipu.pipeline import Pipeline
+from eeipu.sampler import EEIPUSampler
+
+__all__ = ["OPTUNA", "Contender"]
+
+# The paper's.
+DEFAULT_TOP_Q = 5
+
+# Optuna's own samplers, by the names that they have here.
+OPTUNA = ("gp", "tpe")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method, with or without a cache.
+
+    Attributes:
+        method: One of `eeipu.methods.catalogue.METHODS` or `OPTUNA`.
+        cached: Whether stage outputs are reused.
+        ablation: What is changed in it.
+    """
+
+    method: str
+    cached: bool = False
+    ablation: Ablation = Ablation()  # noqa: RUF009 - it is frozen
+
+    @classmethod
+    def parse(cls, text: str) -> "Contender":
+        """From `"ei"`, `"eeipu+cache"` or `"eeipu+cache+top-q=1+cooling=off"`.
+
+        Raises:
+            ConfigurationError: A part of it is none that is known.
+        """
+        method, *parts = text.strip().split("+")
+        if method not in METHODS and method not in OPTUNA:
+            raise ConfigurationError(
+                f"{text!r}: there is no method {method!r}; choose among "
+                f"{sorted([*METHODS, *OPTUNA])}."
+            )
+        cached = "cache" in parts
+        changes = [part.partition("=") for part in parts if part != "cache"]
+        strange = [name for name, equals, _ in changes if not equals]
+        if strange:
+            raise ConfigurationError(
+                f"{text!r}: behind a method comes '+cache' or a change such as '+top-q=1', not "
+                f"{'+' + strange[0]!r}."
+            )
+        names = [name for name, _, _ in changes]
+        if len(names) > len(set(names)):
+            raise ConfigurationError(f"{text!r} changes something twice; name each change once.")
+        ablation = Ablation.parse({name: value for name, _, value in changes})
+        contender = cls(method, cached, ablation)
+        contender._check()
+        return contender
+
+    def _check(self) -> None:
+        if self.method in METHODS:
+            self.ablation.applied_to(method_named(self.method))
+        elif self.ablation.changes_acquisition or self.ablation.design is not None:
+            raise ConfigurationError(
+                f"{str(self)!r}: of Optuna's samplers only top-q can be changed, which says what "
+                f"the cache keeps."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.method}{'+cache' if self.cached else ''}{self.ablation}"
+
+    @property
+    def has_no_warm_up(self) -> bool:
+        """Whether it would choose from the first trial on, if it were given no warm-up."""
+        if self.method in OPTUNA:
+            return False
+        return self.ablation.applied_to(method_named(self.method)).design is no_design
+
+    @property
+    def top_q(self) -> int:
+        """Of how many of the best trials outputs are kept."""
+        return self.ablation.top_q or DEFAULT_TOP_Q
+
+    def sampler(
+        self, pipeline: Pipeline, *, budget: float, n_initial: int, seed: int
+    ) -> BaseSampler:
+        """The sampler that chooses its configurations."""
+        match self.method:
+            case "tpe":
+                return TPESampler(seed=seed, n_startup_trials=n_initial)
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=n_initial)
+            case name:
+                return EEIPUSampler(
+                    pipeline,
+                    budget=budget,
+                    top_q=self.top_q,
+                    n_initial=n_initial,
+                    method=self.ablation.applied_to(method_named(name)),
+                    seed=seed,
+                )

@@ -1,0 +1,322 @@
+"""What results say in numbers: means over seeds with 95 % intervals, beside a reference.
+
+Notation:
+    m +- h: the mean over seeds, and the half width of its interval from Student's t.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from eeipu.benchmarks.results import Result
+
+__all__ = [
+    "ALL",
+    "Mean",
+    "Summary",
+    "by_setting",
+    "everywhere",
+    "families",
+    "half_width",
+    "summaries",
+]
+
+ALL = "all problems"
+
+Runs = Sequence[Result]
+Pair = tuple[Result, Result]
+Contenders = Mapping[str, Runs]
+Measure = Callable[[Result], float]
+
+CONFIDENCE = 0.95
+
+# A run that ends at the optimum would make a geometric mean zero.
+LEAST_MISSED = 1e-6
+
+# A relative difference of so much is a tie: the same trials may be scored and paid for in sums of
+# another order.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds.
+
+    Attributes:
+        value: The mean; `None` where it is not known.
+        half_width: Half the width of its interval; `None` for a single seed.
+    """
+
+    value: float | None
+    half_width: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> "Mean":
+        """The mean of values; not known where there are none, or where one of them is not."""
+        known = [value for value in values if value is not None and not math.isnan(value)]
+        if not known or len(known) < len(values):
+            return cls(None, None)
+        return cls(float(np.mean(known)), half_width(known))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a contender reached, in means over its runs.
+
+    Attributes:
+        problem: The problem's name, or `ALL`.
+        setting: The problem with its options in words; for all problems the `families`' title.
+        method: The contender.
+        runs: How many runs.
+        pairs: How many of them have a run of the reference with the same seed. These alone are
+            compared with it.
+        candidates: Configurations evaluated within the budget.
+        improvement: Over the best warm-up trial, in the unit of the objective; not known for all
+            problems together, whose units differ.
+        more_candidates: The reference's candidates and a share of them so large; 1 is twice as
+            many. For all problems the mean over these.
+        more_improvement: Likewise; `None` where the reference does not improve.
+        lead: How much more it improves than the reference's run with the same seed. For all
+            problems, in shares of the possible improvement.
+        won: How many of these pairs it won, of 1; a tie counts a half.
+        share: The improvement as a share of the possible one, where the optimum is known.
+        missed: Geometric mean of `1 - share`, which tells apart those that come close.
+        optimiser_s: Seconds that the suggestions of a run took.
+        suggestion_s: Seconds that one took, of a trial that is not of the warm-up; `None` where
+            there is none.
+    """
+
+    problem: str
+    setting: str
+    method: str
+    runs: int
+    pairs: int
+    candidates: Mean
+    improvement: Mean
+    more_candidates: float | None
+    more_improvement: float | None
+    lead: Mean
+    won: float | None
+    share: Mean
+    missed: float | None
+    optimiser_s: float
+    suggestion_s: float | None
+
+
+def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
+    """Title of the setting -> contender -> its runs by seed. Only these can be compared."""
+    grouped: dict[str, dict[str, list[Result]]] = {}
+    for result in sorted(results, key=lambda r: r.options.seed):
+        setting = grouped.setdefault(result.options.title, {})
+        setting.setdefault(result.options.contender, []).append(result)
+    return grouped
+
+
+def families(settings: Mapping[str, Contenders]) -> dict[str, list[Contenders]]:
+    """Title -> settings that differ in the problem alone; those of a single problem have none.
+
+    The title is `ALL`, with the options where these differ between settings.
+    """
+    grouped: dict[str, list[Contenders]] = {}
+    for contenders in settings.values():
+        options = next(iter(contenders.values()))[0].options
+        grouped.setdefault(replace(options, problem=ALL).title, []).append(contenders)
+    return {
+        title if len(grouped) > 1 else ALL: each for title, each in grouped.items() if len(each) > 1
+    }
+
+
+def everywhere(settings: Sequence[Contenders]) -> dict[str, dict[int, Runs]]:
+    """Contender -> seed -> its run in each setting; of seeds that it has in all of them."""
+    runs = {method: _by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
+    return {method: own for method, own in runs.items() if own}
+
+
+def _by_seed(groups: Sequence[Runs]) -> dict[int, Runs]:
+    """Seed -> its run in each group; of seeds that all groups have."""
+    tables = [{run.options.seed: run for run in group} for group in groups]
+    shared = set.intersection(*(set(each) for each in tables))
+    return {seed: [each[seed] for each in tables] for seed in sorted(shared)}
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Half the width of the interval of a mean; `None` for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    quantile = stdtrit(n - 1, 0.5 + CONFIDENCE / 2)
+    return float(quantile * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def summaries(
+    results: Iterable[Result],
+    *,
+    against: str | None = None,
+    methods: Sequence[str] | None = None,
+    anytime: bool = False,
+) -> list[Summary]:
+    """A summary for each contender on each problem, and of those that ran on all, on all.
+
+    All are those of a family: what else they were asked for is never averaged over.
+
+    Args:
+        results: The runs.
+        against: The contender that the others are compared with.
+        methods: The contenders that get a row, in this order, each where it ran; `None`: all.
+        anytime: Whether improvements, and what is made of them, are those in the mean over the
+            budget (`Result.anytime`), not those at its end.
+    """
+    improvement = _anytime if anytime else _at_end
+    grouped = {
+        title: contenders
+        for title, contenders in by_setting(results).items()
+        if _chosen(contenders, methods)
+    }
+    rows = [
+        _summary(title, method, contenders[method], contenders.get(against or "", []), improvement)
+        for title, contenders in grouped.items()
+        for method in _chosen(contenders, methods)
+    ]
+    for title, settings in families(grouped).items():
+        runs = everywhere(settings)
+        reference = runs.get(against or "", {})
+        rows += [
+            _of_all(title, method, runs[method], reference, improvement)
+            for method in _chosen(runs, methods)
+        ]
+    return rows
+
+
+def _chosen(contenders: Iterable[str], methods: Sequence[str] | None) -> list[str]:
+    ran = list(contenders)
+    return ran if methods is None else [method for method in methods if method in ran]
+
+
+def _summary(title: str, method: str, runs: Runs, reference: Runs, improvement: Measure) -> Summary:
+    pairs = _pairs(runs, reference)
+    return Summary(
+        problem=runs[0].options.problem,
+        setting=title,
+        method=method,
+        runs=len(runs),
+        pairs=len(pairs),
+        candidates=Mean.of([run.candidates for run in runs]),
+        improvement=Mean.of([improvement(run) for run in runs]),
+        more_candidates=_more(pairs, _candidates),
+        more_improvement=_more(pairs, improvement),
+        lead=Mean.of([_lead(improvement(one), improvement(other)) for one, other in pairs]),
+        won=_won(pairs, improvement),
+        share=Mean.of([_share(run, improvement) for run in runs]),
+        missed=_missed(runs, improvement),
+        optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
+        suggestion_s=_suggestion_s(runs),
+    )
+
+
+def _of_all(
+    title: str,
+    method: str,
+    own: Mapping[int, Runs],
+    reference: Mapping[int, Runs],
+    improvement: Measure,
+) -> Summary:
+    """The means of a contender's runs everywhere; intervals are those of means by seed."""
+    runs = [run for each in own.values() for run in each]
+    both = [(own[seed], reference[seed]) for seed in own if seed in reference]
+    # Those of each setting, with a pair for each seed.
+    pairs = list(zip(*(zip(one, other, strict=True) for one, other in both), strict=True))
+    return Summary(
+        problem=ALL,
+        setting=title,
+        method=method,
+        runs=len(runs),
+        pairs=sum(len(each) for each in pairs),
+        candidates=Mean.of([_mean([run.candidates for run in each]) for each in own.values()]),
+        improvement=Mean.of([]),
+        more_candidates=_mean([_more(each, _candidates) for each in pairs]),
+        more_improvement=_mean([_more(each, improvement) for each in pairs]),
+        lead=Mean.of([_lead_in_share(one, other, improvement) for one, other in both]),
+        won=_won([pair for each in pairs for pair in each], improvement),
+        share=Mean.of([_mean_share(each, improvement) for each in own.values()]),
+        missed=_missed(runs, improvement),
+        optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
+        suggestion_s=_suggestion_s(runs),
+    )
+
+
+def _pairs(runs: Runs, reference: Runs) -> list[Pair]:
+    """Runs and those of the reference with the same seeds."""
+    return [(one, other) for one, other in _by_seed([runs, reference]).values()]
+
+
+def _candidates(run: Result) -> float:
+    return run.candidates
+
+
+def _at_end(run: Result) -> float:
+    return run.improvement
+
+
+def _anytime(run: Result) -> float:
+    return run.anytime
+
+
+def _share(run: Result, improvement: Measure) -> float | None:
+    return None if run.shares is None else run.share_of(improvement(run))
+
+
+def _mean_share(runs: Runs, improvement: Measure) -> float | None:
+    return _mean([_share(run, improvement) for run in runs])
+
+
+def _lead_in_share(own: Runs, others: Runs, improvement: Measure) -> float | None:
+    """The lead of a seed in the mean over problems."""
+    one, other = _mean_share(own, improvement), _mean_share(others, improvement)
+    return None if one is None or other is None else _lead(one, other)
+
+
+def _lead(one: float, other: float) -> float:
+    """How much larger the first is; what rounding alone tells apart is a tie."""
+    return 0.0 if math.isclose(one, other, rel_tol=ROUNDING) else one - other
+
+
+def _won(pairs: Sequence[Pair], improvement: Measure) -> float | None:
+    """How often the first improves more; a tie counts a half, and no success is the least."""
+    if not pairs:
+        return None
+    both = np.nan_to_num(_of_both(pairs, improvement), nan=-np.inf)
+    leads = np.array([_lead(one, other) for one, other in both.T])
+    return float(np.mean((leads > 0) + 0.5 * (leads == 0)))
+
+
+def _missed(runs: Runs, improvement: Measure) -> float | None:
+    known = [share for run in runs if (share := _share(run, improvement)) is not None]
+    if len(known) < len(runs):
+        return None
+    return float(np.exp(np.log(np.maximum(1.0 - np.array(known), LEAST_MISSED)).mean()))
+
+
+def _suggestion_s(runs: Runs) -> float | None:
+    """Of trials that somebody chose: the points of a common warm-up are given."""
+    return _mean([t["suggest_s"] for run in runs for t in run.trials if not t["warm_up"]])
+
+
+def _more(pairs: Sequence[Pair], measure: Measure) -> float | None:
+    """The ratio of the means, less one; `None` where it is not known, or the reference's <= 0."""
+    if not pairs:
+        return None
+    own, base = _of_both(pairs, measure).mean(axis=1)
+    return float(own / base - 1.0) if base > 0 and not math.isnan(own) else None
+
+
+def _of_both(pairs: Sequence[Pair], measure: Measure) -> NDArray[np.float64]:
+    """`2 x pairs`."""
+    return np.array([[measure(one), measure(other)] for one, other in pairs]).T
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return Mean.of(values).value

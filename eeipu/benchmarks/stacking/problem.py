@@ -1,0 +1,217 @@
+"""The stacking pipeline in the paper's two stages, and with a stage for each base model.
+
+The paper (Essofi et al. 2024) tunes two tree counts, two depths and two learning rates over four
+base models, and does not say whose they are. Here the models of a kind share a count and a depth,
+the boosted ones (XGBoost, CatBoost) and the forests (ExtraTrees, random forest), and each boosted
+one has a learning rate of its own; forests have none. With a stage for each model, each has a
+count and a depth of its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
+from eeipu.benchmarks.stacking import work
+from eeipu.benchmarks.stacking.models import (
+    MAX_DEPTH,
+    Stacked,
+    meta_score,
+    with_catboost,
+    with_extra_trees,
+    with_random_forest,
+    with_xgboost,
+)
+from eeipu.benchmarks.stacking.table import Table, credit_table, randhie_table
+from eeipu.pipeline import Pipeline
+from eeipu.space import Distribution, Float, Int
+from eeipu.stages.declaration import Stage
+
+__all__ = ["problem", "problem_by_model"]
+
+# The paper's ranges.
+TREES = Int(1, 20)
+DEPTH = Int(1, MAX_DEPTH)
+RATE = Float(0.001, 0.999)
+META = {"C": Float(0.1, 10.0), "tol": Float(1e-5, 1e-2, log=True), "max_iter": Int(10, 300)}
+
+
+@dataclass(frozen=True)
+class _Size:
+    """How large a preset is.
+
+    Attributes:
+        rows: Of the default table; `None`: all 20,190.
+        own_rows: Of the user's own table. The paper took 1 % of 300,000.
+        deepest: CatBoost's deepest trees, which take as long as all others together.
+        n_initial: Warm-up trials.
+        budget: Measured seconds; `None` stands for three times the warm-up.
+    """
+
+    rows: int | None
+    own_rows: int
+    deepest: int
+    n_initial: int
+    budget: float | None = None
+
+
+_SIZES: dict[Preset, _Size] = {
+    "smoke": _Size(1_200, 1_200, 6, 3),
+    "cpu": _Size(None, 20_000, 16, 10),
+    # The published budget.
+    "paper": _Size(None, 3_000, 16, 10, 500.0),
+}
+
+
+def problem(
+    preset: Preset, *, cost: CostKind, seed: int, data: str | Path | None = None
+) -> Problem:
+    """Stacking in two stages: all base models, then the meta-model.
+
+    Args:
+        preset: How many rows, and what may be spent.
+        cost: Seconds, or the units of `eeipu.benchmarks.stacking.work`.
+        seed: Which rows are drawn, and held out.
+        data: The user's own table; see `eeipu.benchmarks.stacking.table.credit_table`.
+
+    Raises:
+        ConfigurationError: There is no such preset or cost, or the table cannot be used.
+    """
+    size = _size(preset, cost)
+    stages = [_base_models(size.deepest, cost), _meta_model(cost)]
+    return _problem("stacking", stages, size, cost, seed, data)
+
+
+def problem_by_model(
+    preset: Preset, *, cost: CostKind, seed: int, data: str | Path | None = None
+) -> Problem:
+    """Stacking with a stage for each base model; arguments as for `problem`."""
+    size = _size(preset, cost)
+    stages = [
+        _xgboost(cost),
+        _extra_trees(cost),
+        _random_forest(cost),
+        _catboost(size.deepest, cost),
+        _meta_model(cost),
+    ]
+    return _problem("stacking-by-model", stages, size, cost, seed, data)
+
+
+def _size(preset: Preset, cost: CostKind) -> _Size:
+    check_size(preset, cost)
+    return _SIZES[preset]
+
+
+def _problem(
+    name: str,
+    stages: list[Stage],
+    size: _Size,
+    cost: CostKind,
+    seed: int,
+    data: str | Path | None,
+) -> Problem:
+    table: Table = (
+        randhie_table(size.rows, seed)
+        if data is None
+        else credit_table(Path(data), size.own_rows, seed)
+    )
+    return Problem(
+        name,
+        Pipeline(stages, name=name),
+        (Stacked.nothing(table),),
+        "maximize",
+        size.n_initial,
+        size.budget if cost == "measured" else None,
+    )
+
+
+def _stage(
+    name: str,
+    space: Mapping[str, Distribution],
+    function: Callable[..., object],
+    cost: Callable[..., float],
+    kind: CostKind,
+) -> Stage:
+    return Stage(name, space, function, cost=cost if kind == "declared" else None)
+
+
+def _base_models(deepest: int, kind: CostKind) -> Stage:
+    def run(
+        stacked: Stacked,
+        *,
+        boosted_trees: int,
+        boosted_depth: int,
+        xgboost_rate: float,
+        catboost_rate: float,
+        forest_trees: int,
+        forest_depth: int,
+    ) -> Stacked:
+        boosted = {"trees": boosted_trees, "depth": boosted_depth}
+        forest = {"trees": forest_trees, "depth": forest_depth}
+        stacked = with_xgboost(stacked, **boosted, rate=xgboost_rate)
+        stacked = with_extra_trees(stacked, **forest)
+        stacked = with_random_forest(stacked, **forest)
+        return with_catboost(stacked, **boosted, rate=catboost_rate, deepest=deepest)
+
+    def cost(
+        stacked: Stacked,
+        *,
+        boosted_trees: int,
+        boosted_depth: int,
+        forest_trees: int,
+        forest_depth: int,
+        **_: float,
+    ) -> float:
+        boosted = {"trees": boosted_trees, "depth": boosted_depth}
+        forest = {"trees": forest_trees, "depth": forest_depth}
+        return (
+            work.boosting(stacked, **boosted)
+            + work.extra_trees(stacked, **forest)
+            + work.random_forest(stacked, **forest)
+            + work.symmetric(stacked, **boosted, deepest=deepest)
+        )
+
+    space = {
+        "boosted_trees": TREES,
+        "boosted_depth": DEPTH,
+        "xgboost_rate": RATE,
+        "catboost_rate": RATE,
+        "forest_trees": TREES,
+        "forest_depth": DEPTH,
+    }
+    return _stage("base-models", space, run, cost, kind)
+
+
+def _xgboost(kind: CostKind) -> Stage:
+    def cost(stacked: Stacked, *, trees: int, depth: int, rate: float) -> float:  # noqa: ARG001
+        return work.boosting(stacked, trees=trees, depth=depth)
+
+    space = {"trees": TREES, "depth": DEPTH, "rate": RATE}
+    return _stage("xgboost", space, with_xgboost, cost, kind)
+
+
+def _extra_trees(kind: CostKind) -> Stage:
+    space = {"trees": TREES, "depth": DEPTH}
+    return _stage("extra-trees", space, with_extra_trees, work.extra_trees, kind)
+
+
+def _random_forest(kind: CostKind) -> Stage:
+    space = {"trees": TREES, "depth": DEPTH}
+    return _stage("random-forest", space, with_random_forest, work.random_forest, kind)
+
+
+def _catboost(deepest: int, kind: CostKind) -> Stage:
+    def run(stacked: Stacked, *, trees: int, depth: int, rate: float) -> Stacked:
+        return with_catboost(stacked, trees=trees, depth=depth, rate=rate, deepest=deepest)
+
+    def cost(stacked: Stacked, *, trees: int, depth: int, rate: float) -> float:  # noqa: ARG001
+        return work.symmetric(stacked, trees=trees, depth=depth, deepest=deepest)
+
+    return _stage("catboost", {"trees": TREES, "depth": DEPTH, "rate": RATE}, run, cost, kind)
+
+
+def _meta_model(kind: CostKind) -> Stage:
+    def cost(stacked: Stacked, *, C: float, tol: float, max_iter: int) -> float:  # noqa: ARG001
+        return work.meta(stacked, max_iter=max_iter)
+
+    return _stage("meta-model", META, meta_score, cost, kind)

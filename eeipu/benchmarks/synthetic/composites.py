@@ -1,0 +1,74 @@
+"""Pipelines whose last stage evaluates one function of the inputs of all stages.
+
+What is best in one stage depends on the others, as in composite objectives, where a sum would let
+each stage be tuned by itself.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from eeipu.benchmarks.synthetic.costs import stage_cost
+from eeipu.benchmarks.synthetic.functions import FUNCTIONS
+from eeipu.pipeline import Pipeline
+from eeipu.space import Float
+from eeipu.stages.declaration import Stage
+
+__all__ = ["CompositePipeline"]
+
+
+@dataclass(frozen=True)
+class CompositePipeline:
+    """A pipeline whose objective is a negated function of the inputs of all stages together.
+
+    Attributes:
+        function: The function's name.
+        stage_sizes: How many of its inputs each stage has.
+        cost_scales: The size of each stage's costs.
+    """
+
+    function: str
+    stage_sizes: tuple[int, ...]
+    cost_scales: tuple[float, ...]
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline, to be maximised, run with the input `0.0`."""
+        stages = [self._stage(k) for k in range(len(self.stage_sizes))]
+        return Pipeline(stages, name=f"{self.function}-in-{len(stages)}")
+
+    @property
+    def about(self) -> str:
+        """What it is, in a line."""
+        costs = ":".join(map(str, self.cost_scales))
+        return f"one function in {len(self.stage_sizes)} stages, whose costs are as {costs}"
+
+    @property
+    def optimum(self) -> float:
+        """The largest value of the objective."""
+        return -FUNCTIONS[self.function].minimum
+
+    def _stage(self, k: int) -> Stage:
+        function = FUNCTIONS[self.function]
+        first = sum(self.stage_sizes[:k])
+        names = [f"x{i}" for i in range(first, first + self.stage_sizes[k])]
+        is_last = k == len(self.stage_sizes) - 1
+
+        def collect(upstream: object, **inputs: float) -> object:
+            before = upstream if isinstance(upstream, tuple) else ()
+            x = (*before, *(inputs[name] for name in names))
+            return -float(function(np.array([x]))[0]) if is_last else x
+
+        def cost(**values: float) -> float:
+            x = np.array([values[name] for name in names])
+            unit = (x - function.low) / (function.high - function.low)
+            return self.cost_scales[k] * stage_cost(unit, stage=k)
+
+        return Stage(
+            name=f"{self.function}-{k}",
+            space={name: Float(function.low, function.high) for name in names},
+            function=collect,
+            version="1",
+            cost=cost,
+        )

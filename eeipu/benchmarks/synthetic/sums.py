@@ -1,0 +1,151 @@
+"""Pipelines in which each stage adds the value of a function of its own to what it gets.
+
+These are the paper's (Essofi et al. 2024, section 5.1), and variants of them: noisy ones, discrete
+inputs, and costs that depend on what is upstream.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eeipu.benchmarks.synthetic.costs import stage_cost, workload
+from eeipu.benchmarks.synthetic.functions import FUNCTIONS, TestFunction
+from eeipu.benchmarks.synthetic.inputs import Kind, distribution, levels, position
+from eeipu.pipeline import Pipeline
+from eeipu.stages.declaration import Stage
+
+__all__ = ["Handed", "SumPipeline"]
+
+Value = float | int | str
+
+
+class Handed(NamedTuple):
+    """What a stage hands on where costs depend on what is upstream: the sum, and their factor."""
+
+    total: float
+    workload: float
+
+
+@dataclass(frozen=True)
+class SumPipeline:
+    """A pipeline whose objective is the negated sum of its stages' functions.
+
+    Attributes:
+        functions: The name of each stage's function.
+        cost_scales: The size of each stage's costs.
+        kinds: What each stage's inputs are; by default all are floats.
+        noise: Standard deviation of the observed objective, in those of the objective over the
+            whole space. It depends on the configuration and the seed alone, so that a
+            configuration that runs again has the same noise; `"noise_free"` is a metric beside it.
+        seed: Of the noise.
+        upstream_costs: Whether the first input of the first stage scales all later stages' costs.
+        label: The pipeline's name; by default those of its functions.
+    """
+
+    functions: tuple[str, ...]
+    cost_scales: tuple[float, ...]
+    kinds: tuple[Kind, ...] = ()
+    noise: float = 0.0
+    seed: int = 0
+    upstream_costs: bool = False
+    label: str | None = None
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline, to be maximised, run with the input `0.0`."""
+        return Pipeline(
+            [self._stage(k) for k in range(len(self.functions))],
+            objective="value" if self.noise else None,
+            name=self.label or "-".join(self.functions),
+        )
+
+    @property
+    def about(self) -> str:
+        """What it is, in a line."""
+        costs = ":".join(map(str, self.cost_scales))
+        text = f"a sum of {len(self.functions)} functions, one a stage, whose costs are as {costs}"
+        if self.kinds:
+            text += f"; inputs: {', '.join(self.kinds)}"
+        if self.noise:
+            text += "; noisy"
+        return text + ("; the first input scales later costs" if self.upstream_costs else "")
+
+    @property
+    def optimum(self) -> float:
+        """The largest value of the objective, without noise."""
+        return -sum(
+            function.minimum
+            if (grid := levels(kind, function)) is None
+            # A grid is small enough to look at all of it.
+            else function.minimum_on(grid)
+            for function, kind in (self._part(k) for k in range(len(self.functions)))
+        )
+
+    def _part(self, k: int) -> tuple[TestFunction, Kind]:
+        return FUNCTIONS[self.functions[k]], self.kinds[k] if self.kinds else "float"
+
+    @property
+    def _noise_std(self) -> float:
+        return self.noise * float(np.linalg.norm([FUNCTIONS[f].spread for f in self.functions]))
+
+    def _stage(self, k: int) -> Stage:
+        function, kind = self._part(k)
+        names = [f"x{i}" for i in range(function.d)]
+        return Stage(
+            name=f"{self.functions[k]}-{k}",
+            space={name: distribution(kind, function) for name in names},
+            function=self._adding(k, names),
+            version=f"1, noise {self.noise}, seed {self.seed}" if self.noise else "1",
+            cost=self._costing(k, names),
+        )
+
+    def _adding(self, k: int, names: list[str]) -> Callable[..., object]:
+        """The stage's function."""
+        function, kind = self._part(k)
+        is_last = k == len(self.functions) - 1
+
+        def add(upstream: float | Handed, **values: Value) -> object:
+            x = np.array([position(kind, function, values[name]) for name in names])
+            before = upstream.total if isinstance(upstream, Handed) else upstream
+            total = before - float(function(x[None])[0])
+            if is_last:
+                return self._observed(total, before, values)
+            if not self.upstream_costs:
+                return total
+            if isinstance(upstream, Handed):
+                return Handed(total, upstream.workload)
+            return Handed(total, workload(float(_unit(x, function)[0])))
+
+        return add
+
+    def _costing(self, k: int, names: list[str]) -> Callable[..., float]:
+        """The stage's declared cost."""
+        function, kind = self._part(k)
+
+        def cost(**values: Value) -> float:
+            x = np.array([position(kind, function, values[name]) for name in names])
+            return self.cost_scales[k] * stage_cost(_unit(x, function), stage=k)
+
+        def cost_of_workload(upstream: Handed, **values: Value) -> float:
+            return upstream.workload * cost(**values)
+
+        return cost_of_workload if self.upstream_costs and k > 0 else cost
+
+    def _observed(self, total: float, before: float, values: dict[str, Value]) -> object:
+        """The objective, and where it is noisy what it is without noise."""
+        if not self.noise:
+            return total
+        # The sum of the stages before stands for their configuration, to the last bit.
+        digest = hashlib.sha256(repr((self.seed, before, sorted(values.items()))).encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        return {"value": total + self._noise_std * rng.standard_normal(), "noise_free": total}
+
+
+def _unit(x: NDArray[np.float64], function: TestFunction) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = (x - function.low) / (function.high - function.low)
+    return unit

@@ -1,0 +1,181 @@
+"""`eeipu cache`: what a cache holds, what it has saved, and its upkeep."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import fsspec
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Column, Table
+
+from eeipu.cache import StageCache
+from eeipu.caching.inventory import StoredOutput, inventory
+from eeipu.errors import CacheMiss, ConfigurationError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="What a cache directory or URL holds, and its upkeep.", no_args_is_help=True)
+
+Location = Annotated[str, typer.Argument(help="The directory or fsspec URL of the cache.")]
+Shared = Annotated[
+    bool, typer.Option("--shared", help="Others may write there; their code may run here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+# Enough to name an entry among many, and to leave room for the rest.
+_SHOWN_OF_KEY = 12
+
+_DAY_S = 24 * 3600.0
+
+
+@app.command("ls")
+def list_entries(location: Location, shared: Shared = False, as_json: AsJson = False) -> None:
+    """List the entries: the most recently used last."""
+    entries = inventory(_open(location, shared).place)
+    if as_json:
+        _print_json(map(_described, entries))
+        return
+    table = Table("key", "stage", "parameters", "bytes", "age", "hits", "saved", "kept")
+    table.columns[0].no_wrap, table.columns[0].min_width = True, _SHOWN_OF_KEY
+    for column in (3, 4, 5, 6):
+        table.columns[column].justify = "right"
+    for each in entries:
+        table.add_row(*_row(each))
+    table.caption = (
+        f"{len(entries)} entries, {decimal(sum(e.size_bytes for e in entries))}, "
+        f"{_seconds(sum(e.saved for e in entries))} saved"
+    )
+    Console().print(table)
+
+
+@app.command()
+def show(
+    location: Location,
+    key: Annotated[str, typer.Argument(help="The key, or the beginning of it.")],
+    shared: Shared = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known of one entry; the value is not loaded."""
+    entries = inventory(_open(location, shared).place)
+    found = [each for each in entries if each.key.startswith(key)]
+    if len(found) != 1:
+        what = "no key begins" if not found else f"{len(found)} keys begin"
+        raise CacheMiss(f"{what} with {key!r}; `eeipu cache ls` lists them.")
+    if as_json:
+        _print_json([_described(found[0])])
+        return
+    table = Table(Column(), Column(overflow="fold"), show_header=False)
+    for name, value in _described(found[0]).items():
+        table.add_row(name, json.dumps(value))
+    Console().print(table)
+
+
+@app.command()
+def verify(location: Location, shared: Shared = False, as_json: AsJson = False) -> None:
+    """Read every entry and check it; exit code 1 if any is damaged. Nothing is dropped."""
+    cache = _open(location, shared)
+    damaged = cache.verify()
+    if as_json:
+        _print_json({"damaged": key} for key in damaged)
+    else:
+        for key in damaged:
+            typer.echo(f"damaged: {key}")
+        typer.echo(f"{len(damaged)} of {cache.stats().entries} entries are damaged")
+    if damaged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    location: Location,
+    max_bytes: Annotated[
+        float | None, typer.Option(help="Drop what is cheapest to lose beyond so many bytes.")
+    ] = None,
+    idle_days: Annotated[
+        float | None, typer.Option(help="Drop what nobody has used for so many days.")
+    ] = None,
+    shared: Shared = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what killed processes left and what is in quarantine; drop old entries on request.
+
+    Nothing goes that a running trial uses or a study keeps.
+    """
+    cache = _open(location, shared)
+    max_idle_s = None if idle_days is None else idle_days * _DAY_S
+    removed = cache.gc(max_bytes=max_bytes, max_idle_s=max_idle_s)
+    _report(cache, removed, as_json)
+
+
+@app.command()
+def clear(
+    location: Location,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    shared: Shared = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop all entries, also those that studies keep, but not those that running trials use."""
+    cache = _open(location, shared)
+    before = cache.stats()
+    if not yes:
+        typer.confirm(
+            f"Drop {before.entries} entries ({decimal(before.size_bytes)}) of {location}?",
+            abort=True,
+        )
+    cache.clear()
+    _report(cache, before.entries - cache.stats().entries, as_json)
+
+
+def _open(location: str, shared: bool) -> StageCache:
+    """The cache at a location, where there is one: a look should not make a directory."""
+    fs, root = fsspec.url_to_fs(location)
+    if not fs.exists(root) or not fs.ls(root):
+        raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
+    return StageCache(location, shared=shared)
+
+
+def _report(cache: StageCache, removed: int, as_json: bool) -> None:
+    stats = cache.stats()
+    if as_json:
+        said = {"removed": removed, "entries": stats.entries, "size_bytes": stats.size_bytes}
+        _print_json([said])
+        return
+    typer.echo(f"removed {removed}; {stats.entries} entries ({decimal(stats.size_bytes)}) are left")
+
+
+def _print_json(objects: Iterable[dict[str, Any]]) -> None:
+    for each in objects:
+        typer.echo(json.dumps(each))
+
+
+def _described(entry: StoredOutput) -> dict[str, Any]:
+    stamps = {
+        "created": datetime.fromtimestamp(entry.created_s).astimezone().isoformat(),
+        "used": datetime.fromtimestamp(int(entry.used_s)).astimezone().isoformat(),
+    }
+    return {**asdict(entry), **stamps, "saved": entry.saved}
+
+
+def _row(entry: StoredOutput) -> list[str]:
+    return [
+        entry.key[:_SHOWN_OF_KEY],
+        entry.stage or "-",
+        ", ".join(f"{name}={value}" for name, value in entry.params.items()) or "-",
+        decimal(entry.size_bytes),
+        _seconds(max(0.0, datetime.now().timestamp() - entry.created_s)),
+        str(entry.hits),
+        _seconds(entry.saved),
+        "yes" if entry.is_kept else "",
+    ]
+
+
+def _seconds(seconds: float) -> str:
+    """Seconds as people say them."""
+    for unit, size in (("d", _DAY_S), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.3g} s"

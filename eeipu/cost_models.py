@@ -1,0 +1,201 @@
+"""One Gaussian process per stage on the logarithm of what the stage costs.
+
+Notation:
+    n: trials; d: hyper-parameters; K: stages.
+    X: `n x d`, points of the unit cube.
+    stage_costs: `n x K`, c_k; NaN where stage k was not executed.
+    log c_k(x) ~ GP, so that costs are positive and lognormal under the posterior.
+
+A batch size chosen in one stage may set the time of the next, so each stage's model sees either
+the stage's own columns or those and all upstream ones, whichever predicts left-out costs better.
+A single cost far off what its neighbours foretell (a machine that hung) is left out of the fit.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from eeipu.errors import ConfigurationError
+from eeipu.models.gaussian_process import ExactGPs
+
+__all__ = ["Inputs", "StageCostModel"]
+
+Inputs = Literal["chosen", "own", "upstream"]
+
+# Declared costs may be zero, of which there is no logarithm: they are taken for this share of the
+# largest cost, which is still far below any cost that matters beside it.
+ZERO_SHARE = 1e-15
+
+# The standard deviation of the log cost of a stage that nothing is known about: within a factor
+# of e^2, about seven, of the average stage in 95 % of cases.
+PRIOR_STD = 1.0
+
+# A cost is left out if its leave-one-out residual is so many robust standard deviations wide,
+# and a factor of more than three, in a stage that has been executed this often.
+OUTLIER_SCORE = 10.0
+OUTLIER_FACTOR = math.log(3.0)
+OUTLIER_LEAST_COUNT = 6
+
+# From the median of absolute deviations to the standard deviation of a normal distribution.
+MAD_TO_STD = 1.4826
+
+
+class StageCostModel:
+    """The log costs of all stages, learnt from the stages that were executed.
+
+    Args:
+        X: `n x d`, the configurations; a tensor, or an array that becomes one.
+        stage_costs: `n x K`, true costs >= 0; NaN where a stage was not executed.
+        stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
+        categorical: The columns of `X` whose values have no order.
+        start: `hyperparameters` of an earlier fit, to go on from.
+        device: Where to fit; `None`: what is faster.
+        inputs: Whether a stage's model sees its `"own"` columns, those and all `"upstream"` ones,
+            or is `"chosen"` between the two.
+
+    Attributes:
+        hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
+        columns: For each stage, the columns that its model was found to depend on.
+
+    Raises:
+        ConfigurationError: The shapes do not fit, a column is not there, or a cost is negative or
+            infinite.
+
+    Note:
+        A stage that was never executed has a prior instead of a posterior: the mean of all
+        other log costs, and a standard deviation of 1.
+
+    >>> X = torch.tensor([[0.1], [0.9]], dtype=torch.double)
+    >>> model = StageCostModel(X, torch.tensor([[1.0, 5.0], [2.0, float("nan")]]), [[0], []])
+    >>> mean, std = model.log_cost_posterior(X)
+    >>> mean.shape
+    torch.Size([2, 2])
+    """
+
+    def __init__(
+        self,
+        X: Tensor,
+        stage_costs: Tensor,
+        stage_indices: Sequence[Sequence[int]],
+        *,
+        categorical: Sequence[int] = (),
+        start: Tensor | None = None,
+        device: torch.device | None = None,
+        inputs: Inputs = "chosen",
+    ) -> None:
+        X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
+        _check(X, stage_costs, stage_indices)
+        largest = stage_costs.nan_to_num(0.0).amax().item() if stage_costs.numel() else 0.0
+        logs = stage_costs.clamp_min(ZERO_SHARE * largest if largest > 0 else 1.0).log()
+        known = logs[~logs.isnan()]
+        self._prior_mean = known.mean().item() if len(known) else 0.0
+        self.columns = [tuple(columns) for columns in stage_indices]
+        self.hyperparameters: Tensor | None = None
+        self._gps: ExactGPs | None = None
+        self._executed: list[int] = []
+        options = [
+            (k, columns)
+            for k, columns in _input_options(self.columns, inputs)
+            if not logs[:, k].isnan().all()
+        ]
+        if options:
+            self._fit(X, logs, options, categorical, start, device)
+
+    def _fit(
+        self,
+        X: Tensor,
+        logs: Tensor,
+        options: list[tuple[int, tuple[int, ...]]],
+        categorical: Sequence[int],
+        start: Tensor | None,
+        device: torch.device | None,
+    ) -> None:
+        """Fit all options in one batch, and choose one a stage."""
+        Y = logs[:, [k for k, _ in options]].T
+        active = torch.zeros(len(options), 1, X.shape[-1], dtype=torch.bool)
+        for row, (_, columns) in enumerate(options):
+            active[row, 0, list(columns)] = True
+        if start is not None and len(start) != len(options):
+            start = None  # a stage has been executed for the first time
+        fit = partial(ExactGPs, X, active=active, categorical=categorical, device=device)
+        gps = fit(Y, start=start)
+        outliers = _outliers(gps)
+        if outliers.any():
+            Y = Y.masked_fill(outliers, math.nan)
+            gps = fit(Y, start=gps.hyperparameters)
+        density = gps.left_out_density()
+        best: dict[int, int] = {}
+        for row, (k, columns) in enumerate(options):
+            chosen = best.get(k)
+            if chosen is None or density[row] > density[chosen]:
+                best[k], self.columns[k] = row, columns
+        self._executed = sorted(best)
+        self._gps = gps.select([best[k] for k in self._executed])
+        self.hyperparameters = gps.hyperparameters
+
+    def log_cost_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the log costs at `X`.
+
+        Args:
+            X: `... x d`.
+
+        Returns:
+            Two tensors, `... x K`.
+        """
+        X = X.double()
+        shape = (*X.shape[:-1], len(self.columns))
+        mean, std = X.new_full(shape, self._prior_mean), X.new_full(shape, PRIOR_STD)
+        if self._gps is not None:
+            means, variances = self._gps.posterior(X)
+            at = (..., self._executed)
+            mean[at], std[at] = means.movedim(0, -1), variances.sqrt().movedim(0, -1)
+        return mean, std
+
+
+def _input_options(
+    stage_indices: Sequence[tuple[int, ...]], inputs: Inputs
+) -> list[tuple[int, tuple[int, ...]]]:
+    """What each stage's cost may depend on: its own columns, or all columns up to its own."""
+    options = []
+    upstream: tuple[int, ...] = ()
+    for k, own in enumerate(stage_indices):
+        if inputs != "upstream" or not upstream:
+            options.append((k, own))
+        if inputs != "own" and upstream:
+            options.append((k, upstream + own))
+        upstream += own
+    return options
+
+
+def _outliers(gps: ExactGPs) -> Tensor:
+    """Observations far off what the others foretell, `B x n`."""
+    residual, _ = gps.leave_one_out()
+    size = residual.abs()
+    typical = MAD_TO_STD * size.nanmedian(-1, keepdim=True).values
+    enough = (~residual.isnan()).sum(-1, keepdim=True) >= OUTLIER_LEAST_COUNT
+    return enough & (size > OUTLIER_SCORE * typical) & (size > OUTLIER_FACTOR)
+
+
+def _check(X: Tensor, stage_costs: Tensor, stage_indices: Sequence[Sequence[int]]) -> None:
+    expected = (len(X), len(stage_indices))
+    if X.ndim != 2 or stage_costs.shape != expected:
+        raise ConfigurationError(
+            f"X must be n x d and stage_costs n x K with K={len(stage_indices)} stages, but got "
+            f"{tuple(X.shape)} and {tuple(stage_costs.shape)}."
+        )
+    strangers = [c for columns in stage_indices for c in columns if not 0 <= c < X.shape[1]]
+    if strangers:
+        raise ConfigurationError(
+            f"stage_indices names column {strangers[0]}, but X has the columns 0 to "
+            f"{X.shape[1] - 1}."
+        )
+    wrong = stage_costs.isinf() | (stage_costs < 0)
+    if wrong.any():
+        raise ConfigurationError(
+            f"stage costs must be finite and not negative (NaN where a stage was not executed), "
+            f"but got {stage_costs[wrong][0].item()!r}."
+        )

@@ -1,0 +1,154 @@
+"""Local worker processes, each of which may die without harm to the others."""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import joblib
+from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+from eeipu.errors import ConfigurationError
+from eeipu.executors.futures_pool import StageExecutor
+from eeipu.executors.worker_processes import Runner, begin
+from eeipu.stage_tree.scheduler import Resources
+
+__all__ = ["ProcessExecutor", "gpu_shares"]
+
+
+class ProcessExecutor(StageExecutor):
+    """Workers on this machine, each a loky pool of one process.
+
+    One pool of many processes breaks as a whole when one of them dies, and nobody knows whose call
+    it was. Here only the call of the worker that died is lost, and a new one takes its place.
+
+    Args:
+        max_workers: How many; as many as there are CPU cores by default.
+        gpus: The devices that each worker sees, as in `CUDA_VISIBLE_DEVICES`, and how many GPUs it
+            may lend to a call (see `gpu_shares`). Workers beyond the list have none.
+
+    Raises:
+        ConfigurationError: There is no worker, or more entries in `gpus` than workers.
+    """
+
+    def __init__(
+        self, max_workers: int | None = None, *, gpus: Sequence[tuple[str, float]] = ()
+    ) -> None:
+        cores = joblib.cpu_count()
+        count = cores if max_workers is None else max_workers
+        if count < 1 or len(gpus) > count:
+            raise ConfigurationError(
+                f"a pool needs a worker at least, and one for each entry of gpus, but got "
+                f"max_workers={max_workers!r} and gpus={gpus!r}."
+            )
+        # Who asks for more workers than cores expects them to wait for something else.
+        self._num_cpus = float(max(cores, count))
+        self._workers = [_Worker(*gpus[k]) if k < len(gpus) else _Worker() for k in range(count)]
+        for worker in self._workers:  # they load what they need while the first trial is chosen
+            worker.start()
+
+    def can_take(self, needs: Resources) -> bool:
+        """See `StageExecutor`. A call of more cores than there are waits until it is alone."""
+        taken = sum(worker.needs.num_cpus for worker in self._workers if worker.is_busy)
+        return self._free_for(needs) is not None and (
+            taken == 0 or taken + needs.num_cpus <= self._num_cpus
+        )
+
+    def _free_for(self, needs: Resources) -> "_Worker | None":
+        """The free worker with the fewest GPUs that suffice."""
+        free = (w for w in self._workers if not w.is_busy and w.num_gpus >= needs.num_gpus)
+        return min(free, key=lambda worker: worker.num_gpus, default=None)
+
+    def submit_with(
+        self, needs: Resources, function: Callable[..., Any], /, *args: Any
+    ) -> "Future[Any]":
+        """See `StageExecutor`.
+
+        Raises:
+            ConfigurationError: No worker that is free has what the call needs.
+        """
+        worker = self._free_for(needs)
+        if worker is None:
+            raise ConfigurationError(
+                f"no free worker has {needs}; the executor has {len(self._workers)} workers, "
+                f"{sum(w.num_gpus > 0 for w in self._workers)} of them with GPUs."
+            )
+        return worker.submit(needs, function, *args)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """See `concurrent.futures.Executor`; but there must be a free worker."""
+        return self.submit_with(Resources(), partial(fn, **kwargs), *args)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See `concurrent.futures.Executor`; without `wait`, running calls are ended at once."""
+        del cancel_futures  # there is no queue
+        for worker in self._workers:
+            worker.shutdown(kill=not wait)
+
+
+class _Worker:
+    """A process that takes one call at a time, and is replaced when it dies."""
+
+    def __init__(self, devices: str = "", num_gpus: float = 0.0) -> None:
+        self.num_gpus = num_gpus
+        self.needs = Resources(0.0, 0.0)
+        self._devices = devices
+        self._pool: ProcessPoolExecutor | None = None
+        self._future: Future[Any] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._future is not None and not self._future.done()
+
+    def submit(self, needs: Resources, function: Callable[..., Any], *args: Any) -> "Future[Any]":
+        self.needs = needs
+        try:
+            self._future = self._running_pool().submit(function, *args)
+        except BrokenExecutor:  # it died, under its last call or since
+            self._pool = None
+            self._future = self._running_pool().submit(function, *args)
+        return self._future
+
+    def start(self) -> None:
+        self._running_pool().submit(import_module, "eeipu.stages.tasks")
+
+    def _running_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                1,
+                initializer=begin,
+                initargs=(Runner.here(),),
+                env={"CUDA_VISIBLE_DEVICES": self._devices},
+            )
+        return self._pool
+
+    def shutdown(self, *, kill: bool) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(kill_workers=kill)
+            self._pool = None
+
+
+def gpu_shares(devices: Sequence[str], num_gpus: float) -> list[tuple[str, float]]:
+    """The workers among whom GPUs are shared out.
+
+    Args:
+        devices: What `CUDA_VISIBLE_DEVICES` calls them.
+        num_gpus: What the most demanding stage needs: a fraction puts several workers on one GPU.
+
+    Returns:
+        For each worker its devices, and how many GPUs it may lend.
+
+    >>> gpu_shares(["0", "1"], 0.5)
+    [('0', 0.5), ('0', 0.5), ('1', 0.5), ('1', 0.5)]
+    >>> gpu_shares(["0", "1", "2"], 2)
+    [('0,1', 2.0)]
+    """
+    if num_gpus <= 0:
+        return []
+    if num_gpus < 1:
+        return [(device, num_gpus) for device in devices for _ in range(int(1 / num_gpus))]
+    size = math.ceil(num_gpus)
+    groups = [devices[k : k + size] for k in range(0, len(devices) - size + 1, size)]
+    return [(",".join(group), float(size)) for group in groups]

@@ -1,0 +1,223 @@
+"""The methods that a tuner knows by name: what each maximises, and where.
+
+Every method can be run with and without a cache; those of other papers do not ask what is in it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
+from torch import Tensor
+
+from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_improvement
+from eeipu.errors import ConfigurationError
+from eeipu.methods.baselines import GittinsIndex, LogEIPerCost
+from eeipu.methods.cascade import CascadeEI
+from eeipu.methods.lambo import lambo_region
+from eeipu.methods.maximisation import Region, Score
+from eeipu.methods.search_state import Search
+from eeipu.methods.warm_up import INITIAL_SHARE, Design, cost_effective, independent, no_design
+
+__all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
+
+# Gridded random search: with five values a parameter, a prefix of one parameter repeats in every
+# fifth trial, and one of two in every twenty-fifth.
+RANDOM_GRID_LEVELS = 5
+
+# LaMBO's upper confidence bound: two standard deviations, the usual choice where the bound of the
+# theory, which grows with the trials, explores too much.
+UCB_BETA = 4.0
+
+# PBGI's lambda, as in the paper's experiments, for an objective whose observations have a standard
+# deviation of 1 and trials that cost 1 on average.
+PBGI_PRICE = 1e-4
+
+
+# What is free counts as so little of a mean trial, where a logarithm of it is taken.
+LEAST_COST = 1e-9
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose the next configuration.
+
+    Attributes:
+        name: What the user calls it.
+        score: From a search to the score of its candidates; `None`: choose at random.
+        uses_prefixes: Whether candidates that share kept prefixes are searched for.
+        design: The warm-up; `None`: prefixes are shared where there is a cache, else points are
+            independent.
+        region: Where to search; `None`: everywhere.
+        is_careful: Whether it stops before a trial that what is left of the budget more likely than
+            not does not pay for.
+        in_batches: Whether its score is the logarithm of the expected improvement and of what does
+            not depend on running trials, so that one maximisation may serve several suggestions.
+        levels: Where it chooses at random: at most so many values of each parameter, so that
+            prefixes repeat by themselves. `None`: all values.
+    """
+
+    name: str
+    score: Callable[[Search], Score] | None
+    uses_prefixes: bool = False
+    design: Design | None = None
+    region: Callable[[Search], Region] | None = None
+    is_careful: bool = False
+    in_batches: bool = False
+    levels: int | None = None
+
+
+def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> LogEEIPU:
+    """The acquisition of EEIPU.
+
+    Args:
+        search: What is known.
+        is_published: Whether a reused stage costs the paper's constant, not its load time, and cost
+            models see their own stage's hyper-parameters alone.
+        is_careful: Whether the chance that the remaining budget pays counts.
+    """
+    return LogEEIPU(
+        search.objective,
+        search.costs_from("own") if is_published else search.costs,
+        search.best_f,
+        memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
+        cooling=search.cooling,
+        X_pending=search.X_pending,
+        remaining=search.uncommitted if is_careful and search.uncommitted > 0 else None,
+        seed=search.trial_seed,
+    )
+
+
+def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> Score:
+    return eeipu(search, is_published=is_published, is_careful=is_careful).score
+
+
+def gittins_index(search: Search, price: float) -> Score:
+    """The Gittins index with the memoized stages taken into account.
+
+    Args:
+        search: What is known.
+        price: What a unit of cost is worth, in the unit of the search's values.
+    """
+    free = LEAST_COST * search.mean_cost
+    return GittinsIndex(
+        search.believer, search.costs, price=price, memoized_cost=max(search.load_cost, free)
+    ).score
+
+
+def _ei(search: Search) -> Score:
+    return _without_memory(_improvement(search))
+
+
+def _improvement(search: Search) -> AcquisitionFunction:
+    return log_expected_improvement(
+        search.objective, search.best_f, search.X_pending, seed=search.trial_seed
+    )
+
+
+def _eips(search: Search) -> Score:
+    return _without_memory(LogEIPerCost(_improvement(search), search.total_cost))
+
+
+def _carbo(search: Search) -> Score:
+    # Its own design spends so much; a warm-up that it was given, whatever that has spent.
+    first = max(INITIAL_SHARE * search.budget, search.history.spent_by(0))
+    exponent = search.share_left(first)
+    return _without_memory(
+        LogEIPerCost(_improvement(search), search.total_cost, exponent=exponent, expected=False)
+    )
+
+
+def _ms_carbo(search: Search) -> Score:
+    """CArBO with a cost model a stage: `E[1/C]` as in EEIPU, blind to what is memoized."""
+    return _without_memory(
+        LogEEIPU(
+            search.objective,
+            search.costs,
+            search.best_f,
+            cooling=search.cooling,
+            X_pending=search.X_pending,
+            seed=search.trial_seed,
+        )
+    )
+
+
+def _pbgi(search: Search) -> Score:
+    price = PBGI_PRICE * search.objective.scale / search.mean_cost
+    return _without_memory(GittinsIndex(search.believer, search.total_cost, price=price))
+
+
+def _ucb(search: Search) -> Score:
+    return _without_memory(UpperConfidenceBound(search.believer, beta=UCB_BETA))
+
+
+def _cascade(search: Search) -> Score:
+    history, pipeline = search.history, search.history.pipeline
+    passed_on = ~np.isnan(history.stage_values[:, :-1])
+    if passed_on.sum(axis=0).max(initial=0) < 2:
+        # The chain would be a single model, and the one that all methods share knows more.
+        return _ei(search)
+    return _without_memory(
+        CascadeEI(
+            history.X,
+            history.stage_values,
+            pipeline.stage_columns,
+            categorical=pipeline.cube.categorical_columns,
+            pending=history.running_X,
+            seed=search.trial_seed,
+            device=search.device,
+        )
+    )
+
+
+def _without_memory(acquisition: AcquisitionFunction) -> Score:
+    def score(X: Tensor, memoized: Tensor) -> Tensor:  # noqa: ARG001 - that is the point
+        values: Tensor = acquisition(X)
+        return values
+
+    return score
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("eeipu", _eeipu, uses_prefixes=True, in_batches=True),
+        Method(
+            "eeipu-paper",
+            partial(_eeipu, is_published=True),
+            uses_prefixes=True,
+            design=independent,
+            in_batches=True,
+        ),
+        Method(
+            "eeipu-careful",
+            partial(_eeipu, is_careful=True),
+            uses_prefixes=True,
+            is_careful=True,
+        ),
+        Method("ei", _ei, in_batches=True),
+        Method("eips", _eips, in_batches=True),
+        Method("carbo", _carbo, design=cost_effective),
+        Method("ms-carbo", _ms_carbo),
+        Method("lambo", _ucb, region=lambo_region),
+        Method("ms-bo", _cascade),
+        Method("pbgi", _pbgi),
+        Method("random", None, design=independent),
+        Method("random-grid", None, design=no_design, levels=RANDOM_GRID_LEVELS),
+    )
+}
+
+
+def method_named(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if name not in METHODS:
+        raise ConfigurationError(
+            f"there is no method {name!r}; choose one of {sorted(METHODS)}, or pass an "
+            f"optuna.samplers.BaseSampler."
+        )
+    return METHODS[name]

@@ -1,0 +1,148 @@
+"""The model of the objective: a GP that knows which columns belong to which stage.
+
+Its kernel has one term over all columns and one over each stage's own. Objectives of pipelines
+are often nearly sums of what the stages contribute, and a term of few columns learns its part
+from few points; where the objective is not of that kind, the weights of those terms can vanish.
+
+A few very bad values would leave the model no resolution among the good ones, so their tail is
+drawn in wherever left-out values are then predicted better.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+
+import numpy as np
+import torch
+from botorch.acquisition.objective import PosteriorTransform
+from botorch.models.model import Model
+from botorch.posteriors import GPyTorchPosterior
+from gpytorch.distributions import MultivariateNormal
+from linear_operator.operators import to_linear_operator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eeipu.models.gaussian_process import ExactGPs
+
+__all__ = ["ObjectiveModel"]
+
+
+# GPyTorch takes smaller variances for rounding errors, and warns.
+MIN_VARIANCE = 1.01e-10
+
+
+class ObjectiveModel(Model):
+    """The GP of the objective, as a BoTorch model.
+
+    Args:
+        X: `n x d`, points of the unit cube.
+        values: `n`, to be maximised, of the order of 1; NaN where a trial failed. Failures are put
+            at the worst value seen, which keeps the search away from them without inventing a
+            scale.
+        stage_columns: For each stage, the columns of its hyper-parameters.
+        categorical: The columns of `X` without an order.
+        start: `hyperparameters` of an earlier fit, to go on from.
+        device: Where to fit; `None`: what is faster.
+
+    Attributes:
+        hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
+        scale: The standard deviation of the values, as the model takes them.
+        best_f: The best of its means at the configurations that succeeded: what the best value so
+            far is worth without its luck.
+    """
+
+    num_outputs = 1
+    batch_shape = torch.Size([])
+
+    def __init__(
+        self,
+        X: NDArray[np.float64],
+        values: NDArray[np.float64],
+        stage_columns: Sequence[Sequence[int]],
+        *,
+        categorical: Sequence[int] = (),
+        start: Tensor | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        y = torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values))
+        compressed, log_slope = _compress(y)
+        both = ExactGPs(
+            torch.from_numpy(X),
+            torch.stack([y, compressed]),
+            _terms(X.shape[1], stage_columns).expand(2, -1, -1),
+            categorical=categorical,
+            start=start,
+            device=device,
+        )
+        self.hyperparameters = both.hyperparameters
+        plain, warped = both.left_out_density()
+        self._gp = both.select([int(warped + log_slope.sum() > plain)])
+        self.scale = self._gp.scale.item()
+        self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
+
+    def believing(self, X: Tensor) -> "ObjectiveModel":
+        """The model after observing its own means at `X` (`m x d`), for functions of one point."""
+        believer = copy(self)
+        believer._gp = self._gp.believing(X)
+        return believer
+
+    def beside(self, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """From points `m x d` to their means and variances, `m`, and covariances with `C`.
+
+        What `C` (`c x d`) shares with the data is computed once for all calls; the covariances
+        are `m x c`.
+        """
+        whitened = self._gp.whitened(C)
+
+        def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            mean, variance, covariance = self._gp.posterior_beside(X, C, whitened)
+            return mean[0], variance[0], covariance[0]
+
+        return moments
+
+    def _best(self, X: Tensor, values: Tensor) -> float:
+        observed = ~values.isnan()
+        mean, _ = self._gp.posterior(X[observed])
+        return float(mean.max())
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,  # noqa: ARG002 - there is one output
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+    ) -> GPyTorchPosterior:
+        """The posterior of the noise-free objective at `X`, `batch_shape x q x d`."""
+        assert observation_noise is False, "the posterior is that of the noise-free objective"
+        if X.shape[-2] == 1:
+            mean, covariance = self._gp.posterior(X)
+            covariance = covariance.clamp_min(MIN_VARIANCE).unsqueeze(-1)
+        else:
+            mean, covariance = self._gp.joint_posterior(X)
+        normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
+        posterior = GPyTorchPosterior(normal)
+        return posterior if posterior_transform is None else posterior_transform(posterior)
+
+
+def _compress(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw in the tail of bad values, and leave the good half as it is.
+
+    Returns:
+        The compressed values, `n`, and the logarithm of the map's slope at each.
+    """
+    middle = y.median()
+    unit = (y.max() - middle).clamp_min(1e-300)
+    below = (middle - y) / unit  # 1: as far below the middle as the best value is above
+    tail = below > 1.0
+    log_below = torch.where(tail, below, 1.0).log()
+    return torch.where(tail, middle - unit * (1.0 + log_below), y), -log_below
+
+
+def _terms(d: int, stage_columns: Sequence[Sequence[int]]) -> Tensor:
+    """Which columns each term of the kernel sees, `1 x T x d`."""
+    own = [columns for columns in stage_columns if 0 < len(columns) < d]
+    terms = torch.zeros(1, 1 + len(own), d, dtype=torch.bool)
+    terms[0, 0] = True
+    for term, columns in enumerate(own, start=1):
+        terms[0, term, list(columns)] = True
+    return terms

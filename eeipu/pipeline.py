@@ -1,0 +1,306 @@
+"""Pipelines: stages joined into a chain, with one search space."""
+
+import inspect
+import math
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import BaseTrial
+
+from eeipu.cache import StageCache
+from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.fingerprints.keys import inputs_key
+from eeipu.space import Distribution, Params, Space
+from eeipu.stages.calls import (
+    Clock,
+    PipelineRun,
+    StageCall,
+    StageRun,
+    number_of,
+    run_path,
+    stage_calls,
+)
+from eeipu.stages.declaration import Stage, look_again, stage
+
+__all__ = ["Pipeline", "PipelineRun", "Stage", "StageRun", "record_run", "stage"]
+
+
+class Pipeline:
+    """Stages joined into a chain: each gets the previous one's output.
+
+    Args:
+        stages: The stages, first to last.
+        objective: Which metric to optimise, where the last stage returns a dict of them.
+        name: For people; defaults to the stages' names.
+
+    Raises:
+        PipelineError: Two stages share a name, or a function cannot take what it would get.
+
+    Note:
+        Declare costs for all stages or for none: the budget adds them up, and declared costs have
+        a unit of their own.
+
+    >>> from eeipu import Float, Pipeline, stage
+    >>> @stage(space={"x": Float(0.0, 1.0)})
+    ... def square(*, x):
+    ...     return x * x
+    >>> Pipeline([square]).run({"square.x": 0.5}).value
+    0.25
+    """
+
+    def __init__(
+        self,
+        stages: Iterable[Stage],
+        objective: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if isinstance(stages, Stage):
+            raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
+        self.stages = tuple(stages)
+        self.objective = objective
+        if not self.stages:
+            raise PipelineError("a pipeline needs at least one stage, but got none.")
+        for each in self.stages:
+            if not isinstance(each, Stage):
+                raise PipelineError(f"{each!r} is not a stage; decorate it with @stage(...).")
+        repeated = [n for n, count in Counter(self.stage_names).items() if count > 1]
+        if repeated:
+            raise PipelineError(
+                f"two stages are named {repeated[0]!r}; rename one with stage(name=...)."
+            )
+        for upstream, each in pairwise(self.stages):
+            if each.function is not None:
+                _check_takes_one_output(each, upstream)
+        self.name = name if name is not None else " -> ".join(self.stage_names)
+
+    @classmethod
+    def declare(
+        cls, spaces: Mapping[str, Mapping[str, Distribution]], name: str | None = None
+    ) -> "Pipeline":
+        """A pipeline without functions, for those who run the stages themselves (ask/tell).
+
+        Args:
+            spaces: Stage name -> hyper-parameter name -> distribution, first stage first.
+            name: For people.
+        """
+        return cls([Stage(name=key, space=space) for key, space in spaces.items()], name=name)
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages' names, first to last."""
+        return tuple(each.name for each in self.stages)
+
+    @cached_property
+    def space(self) -> dict[str, Distribution]:
+        """`"stage.param"` -> distribution, in stage order."""
+        return {
+            f"{each.name}.{param}": distribution
+            for each in self.stages
+            for param, distribution in each.space.items()
+        }
+
+    @cached_property
+    def cube(self) -> Space:
+        """The search space and its map to the unit cube."""
+        return Space(self.space)
+
+    @cached_property
+    def stage_columns(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage, the columns of the unit cube that hold its own hyper-parameters."""
+        ends = [0, *accumulate(len(each.space) for each in self.stages)]
+        return tuple(tuple(range(start, end)) for start, end in pairwise(ends))
+
+    @property
+    def is_runnable(self) -> bool:
+        """Whether every stage has a function."""
+        return all(each.function is not None for each in self.stages)
+
+    def calls(self, params: Params, upstream: str = "") -> tuple[StageCall, ...]:
+        """The stage calls of a configuration, with their content keys.
+
+        Args:
+            params: The configuration.
+            upstream: The key of the run's inputs (`eeipu.fingerprints.keys.inputs_key`).
+
+        Raises:
+            SpaceError: The configuration does not lie in the space.
+        """
+        stored = self.cube.canonical(params)
+        by_stage = [
+            {param: stored[f"{each.name}.{param}"] for param in each.space} for each in self.stages
+        ]
+        return stage_calls(self.stages, by_stage, upstream)
+
+    def check_inputs(self, inputs: tuple[Any, ...]) -> None:
+        """Check that the first stage can be called with these inputs, and all stages run.
+
+        Raises:
+            PipelineError: It cannot.
+        """
+        missing = [each.name for each in self.stages if each.function is None]
+        if missing:
+            raise PipelineError(
+                f"stage {missing[0]!r} was declared without a function; run the stages yourself "
+                f"and report through Tuner.ask and Tuner.tell."
+            )
+        first = self.stages[0]
+        try:
+            inspect.Signature(first.inputs).bind(*inputs)
+        except TypeError as error:
+            expected = [p.name for p in first.inputs]
+            raise PipelineError(
+                f"the first stage, {first.name!r}, takes the inputs {expected}, but got "
+                f"{len(inputs)} ({error}); pass them to run(...) in this order."
+            ) from error
+
+    def run(
+        self,
+        params: Params | BaseTrial,
+        *inputs: Any,
+        cache: StageCache | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> PipelineRun:
+        """Run one configuration, reusing the outputs that the cache holds.
+
+        Args:
+            params: The configuration, or an Optuna trial (also a finished one, such as
+                `study.best_trial`), which then suggests one and gets `stage_costs`, `memoized`
+                and `charged` as user attributes.
+            inputs: What the first stage gets.
+            cache: Where stage outputs are looked up and kept.
+            clock: Seconds that only grow.
+
+        Returns:
+            The run. A stage that failed is in it as data: `run.error` has the traceback.
+
+        Raises:
+            SpaceError: The configuration does not lie in the space.
+            PipelineError: The first stage does not take these inputs.
+            ConfigurationError: `cache` is not a `StageCache`.
+        """
+        if not (cache is None or isinstance(cache, StageCache)):
+            raise ConfigurationError(
+                f"cache must be a StageCache or None, but got {cache!r}; "
+                f"a directory is given as StageCache(location)."
+            )
+        self.check_inputs(inputs)
+        look_again(self.stages)
+        trial = None
+        if isinstance(params, BaseTrial):
+            trial, params = params, suggest(params, self.space)
+        calls = self.calls(params, inputs_key(inputs))
+        run = self.join(run_path(calls, inputs, cache, clock=clock))
+        if trial is not None:
+            record_run(trial, calls, run)
+        return run
+
+    def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:
+        """The run that these stage runs make up, with the last one's output as its value."""
+        runs = list(stage_runs)
+        value: float | None = None
+        metrics: dict[str, float] = {}
+        if len(runs) == len(self.stages) and runs[-1].error is None:
+            try:
+                value, metrics = _objective(runs[-1].output, self.objective)
+            except Exception:
+                runs[-1] = replace(runs[-1], error=traceback.format_exc())
+        return PipelineRun(self.stage_names, tuple(runs), value, metrics)
+
+
+def _check_takes_one_output(each: Stage, upstream: Stage) -> None:
+    required = [
+        p.name
+        for p in each.inputs
+        if p.default is p.empty and p.kind is not inspect.Parameter.VAR_POSITIONAL
+    ]
+    if len(each.inputs) == 0:
+        raise PipelineError(
+            f"stage {each.name!r} takes no input, but it gets the output of {upstream.name!r}; "
+            f"give its function a first positional parameter without a space."
+        )
+    if len(required) > 1:
+        raise PipelineError(
+            f"stage {each.name!r} gets one input, the output of {upstream.name!r}, but its "
+            f"parameters {required[1:]} have neither a space nor a default; add them to "
+            f"stage(space=...) or give them defaults."
+        )
+
+
+def _objective(output: Any, objective: str | None) -> tuple[float, dict[str, float]]:
+    """The value to optimise and all metrics, from what the last stage returned."""
+    metrics: dict[str, float] = {}
+    if isinstance(output, Mapping):
+        metrics = {
+            str(name): _number(metric, f"a number as the metric {name!r}")
+            for name, metric in output.items()
+        }
+        if objective not in metrics:
+            raise TypeError(
+                f"the last stage returned the metrics {list(metrics)}, and the objective is "
+                f"{objective!r}; name one of them with Pipeline(objective=...)."
+            )
+        output = metrics[objective]
+    value = _number(output, "a number or a dict of numbers")
+    if not math.isfinite(value):
+        raise ValueError(f"the objective must be finite, but the last stage returned {value!r}.")
+    return value, metrics
+
+
+def _number(output: Any, wanted: str) -> float:
+    number = number_of(output)
+    if number is None:
+        raise TypeError(
+            f"the last stage must return {wanted}, but it returned "
+            f"{type(output).__name__}: {output!r:.80}"
+        )
+    return number
+
+
+def suggest(trial: BaseTrial, space: Mapping[str, Distribution]) -> dict[str, Any]:
+    """Let an Optuna trial suggest a value for every parameter of a space."""
+    return {name: _suggest_one(trial, name, dist) for name, dist in space.items()}
+
+
+def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+        case _:  # pragma: no cover - Stage has refused it
+            raise AssertionError
+
+
+def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
+    """Write a run, finished or not, into a trial's user attributes."""
+    trial.set_user_attr("stage_keys", [call.key for call in calls])
+    trial.set_user_attr("stage_costs", run.stage_costs)
+    trial.set_user_attr("memoized", run.memoized)
+    trial.set_user_attr("charged", run.charged)
+    trial.set_user_attr("saved", run.saved)
+    if any(value is not None for value in run.stage_values[:-1]):
+        trial.set_user_attr("stage_values", run.stage_values)
+    if any(peak is not None for peak in run.peak_gpu_bytes):
+        trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
+    if run.metrics:
+        trial.set_user_attr("metrics", dict(run.metrics))
+    if run.error is not None:
+        trial.set_user_attr("failed_stage", run.stage_runs[-1].name)
+        trial.set_user_attr("error", run.error)

@@ -1,0 +1,285 @@
+"""Search spaces: distributions under short names, and parameters as points of the unit cube.
+
+Notation:
+    d: number of parameters of a pipeline, all stages together, in stage order.
+    n: number of configurations.
+    X: `n x d`, points of the unit cube `[0, 1]^d`.
+
+Every parameter is one column. The cube is the *declared* space, never the hull of the points
+seen. A parameter with `m` values (integers, steps, choices) owns `m` cells of its column and
+each value lies at the centre of its cell, so that a uniform point is a uniform choice. Log
+parameters are spaced evenly in the logarithm, log integers with cells that shrink upwards.
+
+Floats lose bits on the way through the cube and back, therefore nothing that enters a content
+key may be decoded twice: a configuration is decoded once, when it is suggested, and from then
+on the decoded value is the truth (see `eeipu.fingerprints.keys`).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalChoiceType,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from eeipu.errors import SpaceError
+
+__all__ = ["Categorical", "Distribution", "Float", "Int", "Params", "Space"]
+
+Params = Mapping[str, Any]
+Distribution = BaseDistribution
+Array = NDArray[np.float64]
+
+
+def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
+    low: float, high: float, *, log: bool = False, step: float | None = None
+) -> FloatDistribution:
+    """A float in `[low, high]`, on a log scale if `log`, on the grid `low + i * step` if `step`.
+
+    Raises:
+        SpaceError: The range is empty or not finite, or `log` with `low <= 0` or with `step`.
+    """
+    for name, bound in (("low", low), ("high", high), ("step", 1.0 if step is None else step)):
+        if not _is_finite(bound):
+            raise SpaceError(f"Float needs finite numbers, but got {name}={bound!r}.")
+    if not _is_finite(high - low):
+        raise SpaceError(f"Float({low!r}, {high!r}) is too wide for a float; use log=True.")
+    try:
+        return FloatDistribution(low, high, log=log, step=step)
+    except ValueError as error:
+        raise SpaceError(f"Float({low!r}, {high!r}, log={log}, step={step!r}): {error}") from error
+
+
+def Int(  # noqa: N802
+    low: int, high: int, *, log: bool = False, step: int = 1
+) -> IntDistribution:
+    """An integer in `[low, high]`, on a log scale if `log`, on `low + i * step` if `step > 1`.
+
+    Raises:
+        SpaceError: The range is empty or not of whole numbers, or `log` with `low < 1` or `step`.
+    """
+    for name, bound in (("low", low), ("high", high), ("step", step)):
+        if not _is_whole(bound):
+            raise SpaceError(
+                f"Int needs whole numbers, but got {name}={bound!r}; use Float for others."
+            )
+    try:
+        return IntDistribution(low, high, log=log, step=step)
+    except ValueError as error:
+        raise SpaceError(f"Int({low!r}, {high!r}, log={log}, step={step!r}): {error}") from error
+
+
+def Categorical(choices: Sequence[CategoricalChoiceType]) -> CategoricalDistribution:  # noqa: N802
+    """One of `choices`, without an order among them.
+
+    Raises:
+        SpaceError: There is no choice, or two are equal.
+    """
+    # A set has no order of its own: the columns of the cube would change from run to run.
+    if isinstance(choices, str) or not isinstance(choices, Sequence):
+        raise SpaceError(f"Categorical needs a list of choices, but got {choices!r}.")
+    for i, choice in enumerate(choices):
+        if choice in choices[:i]:
+            # A study finds choices by equality, so that it cannot tell 1, 1.0 and True apart.
+            twin = choices[choices.index(choice)]
+            raise SpaceError(
+                f"Categorical lists {twin!r} and {choice!r}, which are equal; "
+                f"list every choice once."
+            )
+    try:
+        return CategoricalDistribution(choices)
+    except ValueError as error:
+        raise SpaceError(f"Categorical({list(choices)!r}): {error}") from error
+
+
+def cell_count(distribution: BaseDistribution) -> int | None:
+    """How many values a distribution has; `None` for a continuous one."""
+    match distribution:
+        case CategoricalDistribution():
+            return len(distribution.choices)
+        case IntDistribution():
+            return (distribution.high - distribution.low) // distribution.step + 1
+        case FloatDistribution(step=float(step)):
+            return round((distribution.high - distribution.low) / step) + 1
+        case FloatDistribution() if distribution.single():
+            return 1
+        case _:
+            return None
+
+
+class _Axis:
+    """One column of the cube, between Optuna's internal values (floats) and `[0, 1]`."""
+
+    def __init__(self, distribution: BaseDistribution) -> None:
+        self.distribution = distribution
+        self.cells = cell_count(distribution)
+        match distribution:
+            case CategoricalDistribution(choices=choices):
+                self.low, self.high, self.step = 0.0, len(choices) - 1.0, 1.0
+            case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
+                # A continuous column has no step, and a single value needs none.
+                self.low, self.high, self.step = low, high, distribution.step or 1.0
+            case _:
+                raise SpaceError(f"unknown kind of distribution: {distribution!r}")
+        half_cell = 0.0 if self.cells is None else 0.5 * self.step
+        self.is_log = getattr(distribution, "log", False) and self.cells != 1
+        self._walls = [
+            math.log(wall) if self.is_log else wall
+            for wall in (self.low - half_cell, self.high + half_cell)
+        ]
+
+    def to_unit(self, internal: Array) -> Array:
+        if self.cells == 1:
+            return np.full_like(internal, 0.5)
+        low, high = self._walls
+        scaled = np.log(internal) if self.is_log else internal
+        return np.clip((scaled - low) / (high - low), 0.0, 1.0)
+
+    def to_internal(self, unit: Array) -> Array:
+        if self.cells == 1:
+            return np.full_like(unit, self.low)
+        low, high = self._walls
+        scaled = low + unit * (high - low)
+        internal = np.exp(scaled) if self.is_log else scaled
+        if self.cells is not None:
+            internal = self.low + self.step * np.round((internal - self.low) / self.step)
+        return np.clip(internal, self.low, self.high)
+
+
+class Space:
+    """An ordered set of named distributions, and its map to and from the unit cube.
+
+    Args:
+        distributions: Parameter name -> distribution; the order is the order of the columns.
+
+    >>> space = Space({"fit.lr": Float(1e-4, 1e-2, log=True), "fit.depth": Int(1, 4)})
+    >>> X = space.encode([{"fit.lr": 1e-3, "fit.depth": 1}])
+    >>> X.round(3).tolist()
+    [[0.5, 0.125]]
+    >>> space.decode(X[0])["fit.depth"]
+    1
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.distributions = dict(distributions)
+        self._axes = [_Axis(distribution) for distribution in self.distributions.values()]
+
+    def __len__(self) -> int:
+        return len(self.distributions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, in column order."""
+        return tuple(self.distributions)
+
+    @cached_property
+    def cells(self) -> tuple[int | None, ...]:
+        """The number of values of each column; `None` where it is continuous."""
+        return tuple(axis.cells for axis in self._axes)
+
+    @cached_property
+    def categorical_columns(self) -> tuple[int, ...]:
+        """The columns whose values have no order."""
+        return tuple(
+            i
+            for i, axis in enumerate(self._axes)
+            if isinstance(axis.distribution, CategoricalDistribution)
+        )
+
+    @cached_property
+    def size(self) -> int | None:
+        """The number of configurations; `None` where a column is continuous."""
+        size = 1
+        for cells in self.cells:
+            if cells is None:
+                return None
+            size *= cells
+        return size
+
+    def values(self, column: int) -> Array:
+        """All points of a discrete column in the cube, ascending; empty if it is continuous."""
+        axis = self._axes[column]
+        return axis.to_unit(axis.low + axis.step * np.arange(axis.cells or 0, dtype=np.float64))
+
+    def encode(self, configurations: Sequence[Params]) -> Array:
+        """Configurations as points of the cube, `n x d`, each at the centre of its cells."""
+        X = np.empty((len(configurations), len(self)))
+        for column, (name, axis) in enumerate(zip(self.names, self._axes, strict=True)):
+            internal = [axis.distribution.to_internal_repr(p[name]) for p in configurations]
+            X[:, column] = axis.to_unit(np.array(internal, dtype=np.float64))
+        return X
+
+    def decode(self, point: Array) -> dict[str, Any]:
+        """The configuration whose cells hold `point`, a vector of length `d`."""
+        return {
+            name: axis.distribution.to_external_repr(axis.to_internal(np.asarray(unit)).item())
+            for name, axis, unit in zip(self.names, self._axes, point, strict=True)
+        }
+
+    def snap(self, X: Array) -> Array:
+        """Move the points of `X` (`n x d`) to the centres of the cells that hold them."""
+        snapped = np.array(X, dtype=np.float64, copy=True)
+        for column, axis in enumerate(self._axes):
+            if axis.cells is not None:
+                snapped[:, column] = axis.to_unit(axis.to_internal(snapped[:, column]))
+        return snapped
+
+    def configurations(self) -> Iterator[dict[str, Any]]:
+        """All configurations of a finite space; none of an infinite one."""
+        if self.size is not None:
+            for point in product(*(self.values(column) for column in range(len(self)))):
+                yield self.decode(np.array(point))
+
+    def canonical(self, params: Params) -> dict[str, Any]:
+        """A configuration as the study stores it: plain Python values, in column order.
+
+        Raises:
+            SpaceError: A parameter is missing, unknown, or outside of its distribution.
+        """
+        if not isinstance(params, Mapping):
+            raise SpaceError(
+                f"a configuration must be a dict of parameters, but got {type(params).__name__}."
+            )
+        unknown = [name for name in params if name not in self.distributions]
+        missing = [name for name in self.names if name not in params]
+        if unknown or missing:
+            problem = f"unknown: {unknown}" if unknown else f"missing: {missing}"
+            raise SpaceError(
+                f"the configuration does not fit the space ({problem}); "
+                f"it needs exactly {list(self.names)}."
+            )
+        return {
+            name: _stored(name, distribution, params[name])
+            for name, distribution in self.distributions.items()
+        }
+
+
+def _stored(name: str, distribution: BaseDistribution, value: Any) -> Any:
+    """`value` as it comes back from a study's storage."""
+    if isinstance(distribution, IntDistribution) and not _is_whole(value):
+        raise SpaceError(f"{name}={value!r} is not a whole number, as {distribution} asks.")
+    try:
+        internal = distribution.to_internal_repr(value)
+    except ValueError as error:
+        raise SpaceError(f"{name}={value!r} does not fit {distribution}: {error}") from error
+    if not distribution._contains(internal):
+        raise SpaceError(f"{name}={value!r} lies outside of {distribution}.")
+    return distribution.to_external_repr(internal)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Real) and float(value).is_integer()

@@ -1,0 +1,189 @@
+"""Searchable schedules: their parameters are ordinary parameters of the space.
+
+A template stands where a schedule would, with distributions in the place of some arguments. The
+space gets one flat parameter for each, named after the hyper-parameter and the argument, and a
+configuration of the space makes the template a schedule again.
+
+>>> from eeipu.stages.schedules import Constant, Cosine
+>>> from eeipu.space import Float
+>>> lr = OneOf(flat=Constant(0.1), cosine=Searchable(Cosine, Float(0.1, 1.0), 0.0, steps=90))
+>>> list(space_of("lr", lr))
+['lr', 'lr_cosine_initial']
+>>> schedule_of("lr", lr, {"lr": "flat", "lr_cosine_initial": 0.5})
+Constant(value=0.1)
+"""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+
+from eeipu.errors import SpaceError
+from eeipu.fingerprints.code import value_digest
+from eeipu.space import Categorical, Distribution, Params
+from eeipu.stages.schedules import Function, Schedule, as_schedule
+
+__all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of", "spaces_of"]
+
+
+@dataclass(frozen=True, init=False)
+class Searchable:
+    """A schedule with distributions, or other templates, among its arguments.
+
+    Args:
+        kind: A class of `eeipu.stages.schedules`, or any function that returns a schedule.
+        arguments: Its arguments, by position and keyword; lists and dicts may hold distributions
+            too.
+    """
+
+    kind: Callable[..., Schedule]
+    arguments: Mapping[str, Any]
+
+    def __init__(self, kind: Callable[..., Schedule], *args: Any, **kwargs: Any) -> None:
+        try:
+            bound = inspect.signature(kind).bind(*args, **kwargs)
+        except TypeError as error:
+            raise SpaceError(f"{kind.__name__} does not take these arguments: {error}.") from error
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "arguments", dict(bound.arguments))
+
+
+@dataclass(frozen=True, init=False)
+class OneOf:
+    """One of several schedules or templates, each under a name."""
+
+    choices: Mapping[str, Any]
+
+    def __init__(self, **choices: Any) -> None:
+        if not choices:
+            raise SpaceError("OneOf needs at least one schedule: OneOf(flat=Constant(0.1)).")
+        object.__setattr__(self, "choices", choices)
+
+
+def space_of(name: str, template: Any) -> dict[str, Distribution]:
+    """The parameters of a template, flat, for a hyper-parameter called `name`.
+
+    A template is a distribution, a `Searchable`, a `OneOf`, a list or dict of templates, a
+    schedule, or a value; the last two have no parameters.
+
+    Raises:
+        SpaceError: Two parameters would have one name.
+    """
+    match template:
+        case BaseDistribution():
+            return {name: template}
+        case Searchable(arguments=arguments):
+            parts = {f"{name}_{argument}": part for argument, part in arguments.items()}
+        case OneOf(choices=choices):
+            own = {name: Categorical(list(choices))}
+            parts = {f"{name}_{choice}": part for choice, part in choices.items()}
+            return own | _joined(parts, {})
+        case list() | tuple():
+            parts = {f"{name}_{place}": part for place, part in enumerate(template)}
+        case dict():
+            parts = {f"{name}_{key}": part for key, part in template.items()}
+        case _:
+            return {}
+    return _joined(parts, {})
+
+
+def spaces_of(templates: Mapping[str, Any]) -> dict[str, Distribution]:
+    """The parameters of several hyper-parameters together.
+
+    Args:
+        templates: Hyper-parameter -> template, as given to `space_of`.
+
+    Raises:
+        SpaceError: A parameter of one is called as another, or as a parameter of another.
+    """
+    return _joined(templates, {name: name for name in templates})
+
+
+def _joined(parts: Mapping[str, Any], taken: Mapping[str, str]) -> dict[str, Distribution]:
+    """The parameters of all parts, where names are `taken` by one of them."""
+    joined: dict[str, Distribution] = {}
+    owners = dict(taken)
+    for name, part in parts.items():
+        for key, distribution in space_of(name, part).items():
+            if owners.setdefault(key, name) != name:
+                raise SpaceError(
+                    f"{key!r} would be a parameter of {name!r}, and is one of {owners[key]!r}; "
+                    f"rename one of the two."
+                )
+            joined[key] = distribution
+    return joined
+
+
+def schedule_of(name: str, template: Any, params: Params) -> Schedule:
+    """The schedule that a configuration makes of a template.
+
+    Args:
+        name: The hyper-parameter, as given to `space_of`.
+        template: The template, as given to `space_of`.
+        params: The configuration; it may hold other parameters too. A parameter may be a schedule
+            itself: then the template counts at each step as it is with the values there.
+
+    Raises:
+        SpaceError: The schedule does not take the values chosen for it.
+    """
+    moving = {k: params[k] for k in space_of(name, template) if _is_moving(params.get(k))}
+    if not moving or isinstance(template, BaseDistribution):
+        return as_schedule(_filled(name, template, params))
+
+    def value(step: int) -> Any:
+        now = {key: schedule(step) for key, schedule in moving.items()}
+        return schedule_of(name, template, {**params, **now})(step)
+
+    return Function(value)
+
+
+def _is_moving(value: Any) -> bool:
+    return isinstance(value, Schedule)
+
+
+def _filled(name: str, template: Any, params: Params) -> Any:
+    match template:
+        case BaseDistribution():
+            return params[name]
+        case Searchable(kind=kind, arguments=arguments):
+            filled = {k: _filled(f"{name}_{k}", part, params) for k, part in arguments.items()}
+            bound = inspect.BoundArguments(inspect.signature(kind), OrderedDict(filled))
+            return kind(*bound.args, **bound.kwargs)
+        case OneOf(choices=choices):
+            choice = params[name]
+            return as_schedule(_filled(f"{name}_{choice}", choices[choice], params))
+        case list() | tuple():
+            return tuple(_filled(f"{name}_{k}", part, params) for k, part in enumerate(template))
+        case dict():
+            return {k: _filled(f"{name}_{k}", part, params) for k, part in template.items()}
+        case _:
+            return template
+
+
+def described(template: Any, stop: int, start: int = 0) -> Any:
+    """What a template is apart from its parameters' ranges, as JSON: equal for equal training.
+
+    Args:
+        template: The template, as given to `space_of`.
+        stop: Schedules count by their values over steps `[start, stop)`.
+        start: The first of them.
+    """
+    match template:
+        case BaseDistribution():
+            return "searched"  # its value is a hyper-parameter of the call
+        case Searchable(kind=kind, arguments=arguments):
+            parts = {name: described(part, stop) for name, part in arguments.items()}
+            return [value_digest(kind), parts]
+        case OneOf(choices=choices):
+            return {name: described(part, stop, start) for name, part in choices.items()}
+        case list() | tuple():
+            return [described(part, stop) for part in template]
+        case dict():
+            return {key: described(part, stop) for key, part in template.items()}
+        case Schedule():
+            return [(run.start, run.stop, run.value) for run in template.runs(stop, start)]
+        case _:
+            return value_digest(template)

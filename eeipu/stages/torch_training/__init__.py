@@ -1,0 +1,1 @@
+"""The room of stages/torch_training."""

@@ -1,0 +1,134 @@
+"""The workers that a tuner asks for: none, local processes or threads, or an executor's."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from eeipu.cache import StageCache
+from eeipu.errors import ConfigurationError
+from eeipu.executors.dask import for_stages
+from eeipu.executors.futures_pool import FuturesPool
+from eeipu.executors.pool import InlinePool, Pool
+from eeipu.executors.processes import ProcessExecutor, gpu_shares
+from eeipu.stages.declaration import Stage
+
+__all__ = ["ExecutorLike", "check_executor", "needs_directory", "open_pool", "temporary_cache"]
+
+ExecutorLike = Literal["processes", "threads"] | Executor | Callable[[], Executor] | Pool
+
+_PREFIX = "eeipu-cache-of-"
+
+# How much of the free disk outputs may take for the time of a process.
+DISK_SHARE = 0.25
+
+
+def check_executor(executor: ExecutorLike | None) -> None:
+    """Check that this is something that can run stages.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    known = executor is None or executor in ("processes", "threads")
+    if not (known or isinstance(executor, Executor | Pool) or callable(executor)):
+        raise ConfigurationError(
+            f'executor must be "processes", "threads", a concurrent.futures.Executor, a function '
+            f"that makes one, a pool of eeipu's, or None, but got {executor!r}."
+        )
+
+
+def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
+    """Whether workers may be other processes, which see no cache in memory."""
+    if executor is None:
+        return max_parallel > 1
+    if isinstance(executor, Pool):
+        return not executor.shares_memory
+    return executor != "threads" and not isinstance(executor, ThreadPoolExecutor)
+
+
+def open_pool(
+    executor: ExecutorLike | None,
+    max_parallel: int,
+    stages: Sequence[Stage],
+    cache: StageCache | None,
+) -> Pool:
+    """Start workers.
+
+    Args:
+        executor: As a tuner takes it; `None` stands for this thread, or for processes where
+            several stage calls are to run at once. A pool is taken as it is.
+        max_parallel: How many.
+        stages: What they run.
+        cache: Where outputs are.
+
+    Raises:
+        ConfigurationError: A stage needs more GPUs than there are, or workers cannot reach the
+            cache.
+    """
+    if executor is None and max_parallel == 1:
+        return InlinePool(cache)
+    if isinstance(executor, Pool):
+        return executor
+    if executor in (None, "processes"):
+        executor = partial(ProcessExecutor, max_parallel, gpus=_gpus(stages, max_parallel))
+    elif executor == "threads":
+        executor = partial(ThreadPoolExecutor, max_parallel)
+    assert not isinstance(executor, str)
+    assert executor is not None
+    return FuturesPool(for_stages(executor), max_parallel, stages, cache)
+
+
+def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]:
+    """The GPUs of each local worker, as few to each as the most demanding stage needs."""
+    most = max(stages, key=lambda stage: stage.num_gpus)
+    if most.num_gpus == 0:
+        return []
+    # Not their numbers here, if this process sees only some of them.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = (
+        [str(k) for k in range(torch.cuda.device_count())]
+        if visible is None
+        else ([name for name in visible.split(",") if name.strip()])
+    )
+    shares = gpu_shares(devices, most.num_gpus)
+    if not shares:
+        raise ConfigurationError(
+            f"stage {most.name!r} needs {most.num_gpus:g} GPUs, and there are {len(devices)} here; "
+            f"declare what it needs on this machine, or name an executor that has them."
+        )
+    return shares[:max_parallel]
+
+
+def temporary_cache() -> StageCache:
+    """A cache in a directory that is removed when nobody holds the cache any more."""
+    _clear_after_the_dead()
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
+    # It does not outlive this process, much less a power failure.
+    max_bytes = DISK_SHARE * shutil.disk_usage(folder).free
+    cache = StageCache(folder, max_bytes=max_bytes, durable=False)
+    weakref.finalize(cache, _remove, folder, os.getpid())
+    return cache
+
+
+def _clear_after_the_dead() -> None:
+    """Remove the temporary caches of this user's processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):  # it may just have gone
+            is_mine = folder.stat().st_uid == os.getuid()
+            if is_mine and pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # not a forked child that exits
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""Optuna's samplers and pruners as clients of a plan."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from eeipu import Categorical
+from eeipu.algorithms.optuna_pruning import OptunaPruning
+from eeipu.algorithms.runner import Ask, StudyRun, run_studies
+from eeipu.errors import ConfigurationError
+from eeipu.executors.simulated_cluster import SimulatedCluster
+from eeipu.stage_tree.scheduler import Scheduler
+from eeipu.stage_tree.search_plan import SearchPlan
+from eeipu.stages.paths import Path
+
+SPACE = {"lr": Categorical([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])}
+
+
+def path_of(config, step):
+    return Path().train("fit", "v", config, step).evaluate("fit", "v")
+
+
+def optuna_study(direction, pruner):
+    sampler = optuna.samplers.GridSampler({"lr": SPACE["lr"].choices}, seed=0)
+    return optuna.create_study(direction=direction, pruner=pruner, sampler=sampler)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_pruned_trials_stop_and_the_study_says_so(direction):
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
+    study = optuna_study(direction, pruner)
+    client = OptunaPruning(study, SPACE, trials=99, max_steps=8, every=2, concurrency=2)
+    run = StudyRun("optuna", client, path_of, minimize=direction == "minimize")
+    plan = SearchPlan()
+    cluster = SimulatedCluster(
+        2, lambda node: float(node.steps), lambda node: node.path.stretches[0].call.params["lr"]
+    )
+    run_studies([run], Scheduler(plan), cluster)
+    states = [trial.state for trial in study.trials]
+    assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
+    # The sampler ends the study when its grid is through; who was running then may repeat some.
+    assert 6 <= len(states) <= 8
+    assert study.best_value == (0.6 if direction == "maximize" else 0.1)
+    for trial in study.trials:
+        assert set(trial.intermediate_values.values()) == {trial.params["lr"]}
+    assert plan.spent_s < 8 * len(states)
+    assert run.configs[0] == study.trials[0].params
+
+
+def test_a_failed_trial_fails_in_optuna_and_another_begins():
+    study = optuna_study("maximize", optuna.pruners.NopPruner())
+    client = OptunaPruning(study, SPACE, trials=2, max_steps=3, every=2)
+    (first,) = client.start()
+    (_, second) = client.tell(first.trial, 2, None)
+    assert study.trials[0].state is TrialState.FAIL
+    (onward,) = client.tell(second.trial, 2, 0.5)
+    assert onward == Ask(second.trial, second.config, 3)
+    assert len(client.tell(second.trial, 3, 0.5)) == 1
+    assert study.trials[1].state is TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_direction_that_does_not_match_is_refused(direction):
+    study = optuna_study(direction, optuna.pruners.NopPruner())
+    client = OptunaPruning(study, SPACE, trials=2, max_steps=3, every=2)
+    with pytest.raises(ConfigurationError, match=f"pass minimize={direction == 'minimize'}"):
+        StudyRun("optuna", client, path_of, minimize=direction == "maximize")

@@ -1,0 +1,202 @@
+"""What trials say as arrays."""
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+from toys import declared
+
+from eeipu import Categorical, Float, Int, Pipeline
+from eeipu.methods.history import History, is_interrupted, spent
+
+PIPELINE = declared()
+
+
+def trial(x=0.5, y=0.5, value=1.0, *, extra=None, **attrs):
+    params = {"prep.x": x, "fit.y": y, **(extra or {})}
+    return create_trial(
+        params=params,
+        distributions={name: Float(0.0, 1.0) for name in params},
+        value=value,
+        state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+        user_attrs=attrs,
+    )
+
+
+def history_of(*trials, direction="maximize", pipeline=PIPELINE):
+    study = optuna.create_study(direction=direction)
+    study.add_trials(trials)
+    return History.of(study, pipeline)
+
+
+def test_an_empty_study_gives_empty_arrays():
+    history = history_of()
+
+    assert len(history) == 0
+    assert history.X.shape == history.running_X.shape == (0, 2)
+    assert history.values.shape == (0,)
+    assert history.stage_costs.shape == (0, 3)
+    assert history.top(5) == ()
+    assert history.spent == history.spent_by(3) == 0.0
+
+
+def test_configurations_are_points_of_the_declared_space():
+    pipeline = Pipeline.declare({"only": {"a": Int(1, 4), "b": Categorical(["u", "v"])}})
+    study = optuna.create_study()
+    study.enqueue_trial({"only.a": 2, "only.b": "v"})
+    study.tell(study.ask(pipeline.space), 1.0)
+
+    assert History.of(study, pipeline).X.tolist() == [[0.375, 0.75]]
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("maximize", 1.0), ("minimize", -1.0)])
+def test_values_are_maximised_and_nan_where_a_trial_failed(direction, sign):
+    history = history_of(
+        trial(value=2.0), trial(value=None), trial(value=-3.0), direction=direction
+    )
+
+    np.testing.assert_array_equal(history.values, [sign * 2.0, math.nan, sign * -3.0])
+
+
+def test_costs_are_nan_where_a_stage_was_not_executed_or_broke_off():
+    history = history_of(
+        trial(stage_costs=[4.0, 2.0, 1.0]),
+        trial(stage_costs=[None, 2.0, 1.0]),
+        trial(value=None, stage_costs=[4.0, 0.1, None], failed_stage="fit", error="..."),
+        trial(),
+    )
+
+    nan = math.nan
+    np.testing.assert_array_equal(
+        history.stage_costs,
+        [[4.0, 2.0, 1.0], [nan, 2.0, 1.0], [4.0, nan, nan], [nan, nan, nan]],
+    )
+
+
+def test_the_best_come_first_and_earlier_trials_win_ties():
+    history = history_of(
+        trial(value=1.0), trial(value=3.0), trial(value=None), trial(value=3.0), trial(value=2.0)
+    )
+
+    assert [each.number for each in history.top(3)] == [1, 3, 4]
+    assert [each.number for each in history.top(9)] == [1, 3, 4, 0]
+
+
+def test_the_best_of_a_minimisation_are_the_smallest():
+    history = history_of(trial(value=1.0), trial(value=-3.0), direction="minimize")
+
+    assert [each.number for each in history.top(1)] == [1]
+
+
+def test_interrupted_trials_are_paid_for_and_otherwise_left_out():
+    history = history_of(
+        trial(charged=1.0),
+        trial(value=None, charged=2.0, driver="host:1:1.0"),
+        trial(value=None, charged=4.0, interrupted=True),
+        trial(value=None, charged=8.0, driver="host:1:1.0", error="Traceback"),
+    )
+
+    assert [each.number for each in history.ended] == [0, 3]
+    assert history.spent == 15.0
+
+
+@pytest.mark.parametrize(
+    ("attrs", "expected"),
+    [
+        ({"driver": "host:1:1.0"}, True),
+        ({"interrupted": True}, True),
+        ({"driver": "host:1:1.0", "error": "Traceback"}, False),
+        ({}, False),  # a failure of plain Optuna's
+    ],
+)
+def test_which_failures_are_interruptions(attrs, expected):
+    assert is_interrupted(trial(value=None, **attrs)) == expected
+    assert not is_interrupted(trial(value=1.0, **attrs))
+
+
+def test_running_trials_count_once_they_have_a_configuration():
+    study = optuna.create_study()
+    study.ask()
+    half = study.ask()
+    half.suggest_float("prep.x", 0.0, 1.0)
+    whole = study.ask(PIPELINE.space)
+    study.enqueue_trial({"prep.x": 0.5, "fit.y": 0.5})
+    history = History.of(study, PIPELINE)
+
+    assert [each.number for each in history.running] == [whole.number]
+    assert history.running_X.tolist() == [list(whole.params.values())]
+    assert len(history) == 0
+    assert len(history.configurations) == 1
+
+
+def test_parameters_besides_the_pipelines_do_no_harm():
+    history = history_of(trial(x=0.25, y=0.75, extra={"other": 0.5}))
+
+    assert history.X.tolist() == [[0.25, 0.75]]
+
+
+def test_trials_of_another_space_are_left_out():
+    study = optuna.create_study()
+    study.tell(study.ask({"prep.x": Float(0.0, 1.0)}), 1.0)
+
+    assert len(History.of(study, PIPELINE)) == 0
+
+
+def test_spending_adds_up_without_rounding():
+    trials = [trial(charged=0.1) for _ in range(10)]
+
+    assert spent(trials) == 1.0
+    assert spent([trial()]) == 0.0
+
+
+def test_the_warm_up_is_the_first_trials_and_the_enqueued_ones():
+    history = history_of(
+        trial(charged=1.0), trial(charged=2.0), trial(charged=4.0, warm_up=True), trial(charged=8.0)
+    )
+
+    assert history.spent_by(1) == 5.0
+    assert history.spent_by(2) == 7.0
+    assert history.spent_by(9) == 15.0
+
+
+# --- which configurations have run
+
+
+def test_a_finite_space_is_exhausted_when_all_of_it_ran_or_runs():
+    pipeline = Pipeline.declare({"only": {"a": Int(1, 3)}})
+    study = optuna.create_study()
+    for a in (1, 2, 2, 3):
+        assert not History.of(study, pipeline).is_exhausted
+        study.enqueue_trial({"only.a": a})
+        running = study.ask(pipeline.space)
+        if a < 3:
+            study.tell(
+                running,
+                state=TrialState.FAIL if a == 1 else TrialState.COMPLETE,
+                values=None if a == 1 else 1.0,
+            )
+
+    assert History.of(study, pipeline).is_exhausted
+
+
+def test_an_infinite_space_is_never_exhausted():
+    assert not history_of(trial(), trial()).is_exhausted
+
+
+@pytest.mark.parametrize(
+    "choices", [["a", "b"], [None, True], [1, "1"], [(50,), (50, 50)], [[50], [50, 50]], [abs, max]]
+)
+# Optuna warns of choices that only a study in memory can hold.
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_configurations_are_told_apart_whatever_their_choices_are(choices):
+    pipeline = Pipeline.declare({"only": {"a": Categorical(choices), "b": Float(0.0, 1.0)}})
+    study = optuna.create_study()
+    study.enqueue_trial({"only.a": choices[1], "only.b": 0.5})
+    study.tell(study.ask(pipeline.space), 1.0)
+    history = History.of(study, pipeline)
+
+    assert history.identity({"only.a": choices[1], "only.b": 0.5}) in history.configurations
+    assert history.identity({"only.a": choices[0], "only.b": 0.5}) not in history.configurations
+    assert history.identity({"only.a": choices[1], "only.b": 0.25}) not in history.configurations

@@ -1,0 +1,205 @@
+"""The prefix pool and the maximisation over it."""
+
+import numpy as np
+import pytest
+import torch
+from optuna.trial import create_trial
+
+from eeipu import Categorical, Float, Int, Pipeline
+from eeipu.methods.maximisation import Prefix, maximize, prefix_pool, quasi_random
+from eeipu.space import Space
+
+PIPELINE = Pipeline.declare(
+    {
+        "prep": {"a": Float(0, 1)},
+        "train": {"b": Float(0, 1), "n": Int(1, 5)},
+        "score": {"c": Float(0, 1)},
+    }
+)
+
+
+def trial(a=0.1, b=0.2, n=3, c=0.4, keys=("p", "pt", "pts")):
+    params = {"prep.a": a, "train.b": b, "train.n": n, "score.c": c}
+    return create_trial(
+        value=0.0,
+        params=params,
+        distributions=PIPELINE.space,
+        user_attrs={"stage_keys": list(keys)},
+    )
+
+
+def test_pool_offers_all_kept_prefixes_and_the_empty_one():
+    pool = prefix_pool(PIPELINE, (trial(),), {"p", "pt", "pts"})
+
+    assert pool == [
+        Prefix({}, (False, False, False)),
+        Prefix({"prep.a": 0.1}, (True, False, False)),
+        Prefix({"prep.a": 0.1, "train.b": 0.2, "train.n": 3}, (True, True, False)),
+    ]
+
+
+def test_pool_offers_what_is_there_now_only():
+    assert len(prefix_pool(PIPELINE, (trial(),), {"pt"})) == 2
+    assert prefix_pool(PIPELINE, (trial(),), ()) == [Prefix({}, (False, False, False))]
+
+
+def test_pool_lists_a_shared_prefix_once():
+    trials = (trial(), trial(b=0.9, keys=("p", "pu", "pus")))
+
+    pool = prefix_pool(PIPELINE, trials, {"p", "pt", "pu"})
+
+    assert [len(prefix.params) for prefix in pool] == [0, 1, 3, 3]
+
+
+def test_pool_passes_over_stages_that_are_not_memoized():
+    from eeipu.stages.declaration import Stage
+
+    stages = [Stage(name=s.name, space=s.space, memoize=s.name != "prep") for s in PIPELINE.stages]
+
+    pool = prefix_pool(Pipeline(stages), (trial(),), {"p", "pt"})
+
+    assert [len(prefix.params) for prefix in pool] == [0, 3]
+
+
+def test_a_first_stage_without_parameters_is_free_for_everyone():
+    pipeline = Pipeline.declare({"load": {}, "fit": {"x": Float(0, 1)}})
+    loaded = create_trial(
+        value=0.0,
+        params={"fit.x": 0.5},
+        distributions=pipeline.space,
+        user_attrs={"stage_keys": ["l", "lf"]},
+    )
+
+    assert prefix_pool(pipeline, (loaded,), {"l"}) == [Prefix({}, (True, False))]
+
+
+SPACE = Space({"x": Float(0, 1), "k": Int(1, 7), "c": Categorical(list("abcdef"))})
+
+
+def bowl(X, memoized):
+    """Best at x=0.3, k=5 and "d"."""
+    best = torch.from_numpy(SPACE.encode([{"x": 0.3, "k": 5, "c": "d"}]))[0]
+    distance = (X[:, 0, :2] - best[:2]).square().sum(-1) + (X[:, 0, 2] != best[2])
+    return -distance + memoized[:, 0] * 0.01
+
+
+EMPTY = Prefix({}, (False, False))
+
+
+def test_the_best_of_a_mixed_space_is_found():
+    best = next(maximize(bowl, SPACE, [EMPTY], seed=0))
+
+    assert best.params["x"] == pytest.approx(0.3, abs=1e-3)
+    assert (best.params["k"], best.params["c"]) == (5, "d")
+    assert best.score == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_a_prefix_fixes_is_taken_to_the_bit():
+    x = 0.1 + 0.2  # not the float nearest to 0.3
+    pool = [Prefix({"x": x}, (True, False))]
+
+    best = next(maximize(bowl, SPACE, pool, seed=0))
+
+    assert best.params["x"] == x
+    assert (best.params["k"], best.params["c"]) == (5, "d")
+
+
+def test_prefixes_compete_with_their_own_masks():
+    """The prefix near the best point wins for what it saves; the one far from it does not."""
+    near, far = Prefix({"x": 0.31}, (True, False)), Prefix({"x": 0.9}, (True, False))
+
+    found = list(maximize(bowl, SPACE, [EMPTY, far, near], seed=0))
+
+    assert found[0].prefix is near
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+
+
+def test_scores_are_those_of_the_values_that_will_run():
+    for candidate in maximize(bowl, SPACE, [EMPTY], seed=0):
+        X = torch.from_numpy(SPACE.encode([candidate.params])).unsqueeze(1)
+        assert candidate.score == pytest.approx(bowl(X, torch.zeros(1, 2)).item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("word", ["w0", "w123", "w321", "w399"])
+def test_hundreds_of_choices_are_searched(word):
+    space = Space({"word": Categorical([f"w{i}" for i in range(400)]), "x": Float(0, 1)})
+    target = space.encode([{"word": word, "x": 0.5}])[0]
+
+    def score(X, memoized):
+        hit = (X[:, 0, 0] - float(target[0])).abs() < 1e-9
+        return hit * 1.0 - (X[:, 0, 1] - 0.5).square()
+
+    assert next(maximize(score, space, [EMPTY], seed=0)).params["word"] == word
+
+
+def test_thousands_of_choices_do_not_explode():
+    space = Space({"word": Categorical(list(range(5000))), "x": Float(0, 1)})
+    scored = []
+
+    def score(X, memoized):
+        scored.append(len(X))
+        return -(X[:, 0, 1] - 0.5).square()
+
+    next(maximize(score, space, [EMPTY], seed=0))
+
+    assert sum(scored) < 50_000
+
+
+def test_a_box_bounds_every_kind_of_column():
+    space = Space({"x": Float(0, 1), "n": Int(1, 4), "c": Categorical(["a", "b", "c", "d"])})
+    bounds = np.array([[0.25, 0.5, 0.0], [0.5, 1.0, 0.5]])
+
+    for candidate in maximize(lambda X, _: X[:, 0].sum(-1), space, [EMPTY], seed=0, bounds=bounds):
+        assert candidate.params["n"] in (3, 4)
+        assert candidate.params["c"] in ("a", "b")
+        assert 0.25 <= candidate.params["x"] <= 0.5
+    best = next(maximize(lambda X, _: X[:, 0].sum(-1), space, [EMPTY], seed=0, bounds=bounds))
+    assert best.params == {"x": 0.5, "n": 4, "c": "b"}
+
+
+def test_long_pools_share_the_effort():
+    scored = []
+
+    def score(X, memoized):
+        scored.append(len(X))
+        return -(X[:, 0, 0] - 0.3).square()
+
+    pool = [Prefix({"x": i / 500}, (True, False)) for i in range(500)]
+    best = next(maximize(score, SPACE, [EMPTY, *pool], seed=0))
+
+    assert best.params["x"] == pytest.approx(0.3, abs=1e-3)
+    assert scored[0] <= 512
+
+
+def test_wide_integers_are_searched():
+    space = Space({"n": Int(1, 100_000, log=True)})
+    target = space.encode([{"n": 777}])[0, 0]
+
+    def score(X, memoized):
+        return -(X[:, 0, 0] - target).square()
+
+    assert next(maximize(score, space, [EMPTY], seed=0)).params["n"] == pytest.approx(777, rel=0.02)
+
+
+def test_more_effort_finds_no_worse():
+    def rough(X, memoized):
+        return torch.sin(20 * X[:, 0, 0]) * X[:, 0, 0] + X[:, 0, 1]
+
+    scores = [next(maximize(rough, SPACE, [EMPTY], seed=1, effort=e)).score for e in (1, 10)]
+
+    assert scores[1] >= scores[0] - 1e-9
+
+
+def test_scores_that_are_not_numbers_are_never_chosen():
+    def broken(X, memoized):
+        values = bowl(X, memoized)
+        return torch.where(X[:, 0, 0] < 0.5, torch.nan, values)
+
+    assert next(maximize(broken, SPACE, [EMPTY], seed=0)).params["x"] >= 0.5
+
+
+def test_quasi_random_points_go_on_where_they_were():
+    whole = quasi_random(3, 8, seed=1)
+
+    assert np.array_equal(whole[5:], quasi_random(3, 3, seed=1, skip=5))
+    assert not np.array_equal(whole, quasi_random(3, 8, seed=2))

@@ -1,0 +1,156 @@
+"""The warm-up designs."""
+
+import numpy as np
+import optuna
+import pytest
+
+from eeipu import Categorical, Float, Int, Pipeline
+from eeipu.methods.history import History
+from eeipu.methods.maximisation import quasi_random
+from eeipu.methods.search_state import Search
+from eeipu.methods.warm_up import (
+    INITIAL_SHARE,
+    _cheap_and_far,
+    _distances,
+    cost_effective,
+    independent,
+    prefix_sharing,
+)
+
+PIPELINE = Pipeline.declare(
+    {
+        "prep": {"a": Float(0, 1), "b": Int(1, 50)},
+        "split": {},
+        "train": {"c": Float(0, 1)},
+        "score": {"d": Categorical(["x", "y"]), "e": Float(0, 1)},
+    }
+)
+
+
+def search_of(
+    points=(), *, number=0, n_initial=10, seed=0, cost=lambda x: 1.0, budget=1e3, free=False
+):
+    """A search whose trials so far ran at these points of the cube."""
+    study = optuna.create_study()
+    for point in points:
+        params = PIPELINE.cube.decode(point)
+        costs = [0.0] * 4 if free else [cost(point), 1.0, 1.0, 1.0]
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params,
+                distributions=PIPELINE.space,
+                value=0.0,
+                user_attrs={"stage_costs": costs, "charged": sum(costs)},
+            )
+        )
+    return Search(History.of(study, PIPELINE), budget, n_initial, number, seed)
+
+
+def design_of(design, n, **arguments):
+    return np.array([design(search_of(number=i, **arguments)) for i in range(n)])
+
+
+def test_independent_points_are_a_scrambled_sobol_sequence():
+    points = design_of(independent, 8, seed=3)
+
+    assert np.array_equal(points, quasi_random(5, 8, seed=3))
+
+
+@pytest.mark.parametrize("design", [independent, prefix_sharing])
+def test_it_is_over_after_its_trials(design):
+    ended = quasi_random(5, 3, seed=0)
+
+    assert design(search_of(ended[:2], number=2, n_initial=3)) is not None
+    assert design(search_of(ended, number=3, n_initial=3)) is None
+
+
+def test_early_stages_get_fewer_settings_than_late_ones():
+    points = design_of(prefix_sharing, 12)
+    settings = [
+        len(np.unique(points[:, list(columns)], axis=0))
+        for columns in PIPELINE.stage_columns
+        if columns
+    ]
+
+    assert settings == [6, 10, 12]
+
+
+def test_trials_with_the_same_prefix_follow_one_another():
+    points = design_of(prefix_sharing, 12)
+
+    for end in (2, 3):
+        new = (np.diff(points[:, :end], axis=0) != 0).any(axis=1)
+        assert len(np.unique(points[:, :end], axis=0)) == 1 + new.sum()
+
+
+def test_every_start_of_a_longer_design_is_the_shorter_one():
+    assert np.array_equal(design_of(prefix_sharing, 12)[:7], design_of(prefix_sharing, 7))
+
+
+def test_the_settings_of_each_stage_fill_its_space():
+    first = np.unique(design_of(prefix_sharing, 32)[:, :2], axis=0)
+
+    assert len(first) == 16
+    quarters = {tuple(row) for row in (first * 2).astype(int)}
+    assert len(quarters) == 4
+
+
+def test_seeds_give_different_points():
+    one, two = (design_of(prefix_sharing, 4, seed=seed) for seed in (0, 1))
+
+    assert not np.isclose(one, two).any()
+
+
+# --- CArBO's cost-effective design
+
+
+def test_without_known_costs_the_design_starts_at_a_quasi_random_point():
+    point = cost_effective(search_of())
+
+    assert np.array_equal(point, PIPELINE.cube.snap(quasi_random(5, 1, seed=0))[0])
+
+
+def test_it_is_over_when_an_eighth_of_the_budget_is_spent():
+    ended = quasi_random(5, 4, seed=0)  # 16 in all
+
+    assert cost_effective(search_of(ended, budget=16 / INITIAL_SHARE + 1)) is not None
+    assert cost_effective(search_of(ended, budget=16 / INITIAL_SHARE)) is None
+
+
+def test_the_costliest_and_the_nearest_are_dropped_in_turn():
+    costs = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
+    distance = np.array([0.9, 0.1, 0.5, 0.2, 0.8])
+
+    # 0 is the costliest, 1 the nearest; then 2 the costliest, 3 the nearest; 4 is left.
+    assert _cheap_and_far(costs, distance) == 4
+
+
+def test_categories_are_one_apart():
+    A, B = np.array([[0.1, 0.25]]), np.array([[0.4, 0.75], [0.1, 0.25], [0.1, 0.75]])
+
+    assert _distances(A, B, [1])[0].tolist() == pytest.approx([np.hypot(0.3, 1.0), 0.0, 1.0])
+
+
+def test_trials_that_cost_nothing_end_it_by_their_number():
+    ended = quasi_random(5, 10, seed=0)
+
+    free = search_of(ended, free=True)
+    assert cost_effective(free) is None
+    assert cost_effective(search_of(ended[:9], free=True)) is not None
+
+
+def test_it_prefers_what_is_cheap_and_far_from_what_has_run():
+    def cost(point):
+        return 1.0 + 99.0 * point[0]
+
+    ended = list(quasi_random(5, 12, seed=5))
+    chosen = []
+    for _ in range(6):
+        search = search_of([*ended, *chosen], cost=cost, number=1, budget=1e6)
+        chosen.append(cost_effective(search))
+
+    def distances(points):
+        return np.linalg.norm(np.array(points)[:, None] - np.array(ended), axis=-1).min(axis=1)
+
+    assert np.mean([cost(point) for point in chosen]) < 0.5 * np.mean([cost(p) for p in ended])
+    assert distances(chosen).mean() > distances(quasi_random(5, 512, seed=9)).mean()

@@ -1,0 +1,114 @@
+"""The model of the objective."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from botorch.acquisition import LogExpectedImprovement, qLogExpectedImprovement
+
+from eeipu.models.objective import ObjectiveModel, _compress
+
+
+def data(n=20, d=4, seed=0):
+    X = np.random.default_rng(seed).random((n, d))
+    return X, np.sin(5 * X[:, 0]) + X[:, 2] ** 2
+
+
+STAGES = [[0, 1], [2, 3]]
+
+
+def test_it_is_a_botorch_model():
+    X, y = data()
+    model = ObjectiveModel(X, y, STAGES)
+    points = torch.rand(6, 1, 4, dtype=torch.double)
+
+    posterior = model.posterior(points)
+
+    assert posterior.mean.shape == posterior.variance.shape == (6, 1, 1)
+    assert LogExpectedImprovement(model, y.max())(points).shape == (6,)
+
+
+def test_joint_posteriors_serve_batch_acquisitions():
+    X, y = data()
+    model = ObjectiveModel(X, y, STAGES)
+    points = torch.rand(3, 2, 4, dtype=torch.double)
+
+    assert model.posterior(points).mean.shape == (3, 2, 1)
+    assert qLogExpectedImprovement(model, y.max())(points).isfinite().all()
+
+
+def test_one_point_alone_and_in_a_set_have_the_same_moments():
+    X, y = data()
+    model = ObjectiveModel(X, y, STAGES)
+    points = torch.rand(1, 2, 4, dtype=torch.double)
+
+    joint, alone = model.posterior(points), model.posterior(points[0].unsqueeze(1))
+
+    torch.testing.assert_close(joint.mean[0, :, 0], alone.mean[:, 0, 0])
+    torch.testing.assert_close(
+        joint.variance[0, :, 0], alone.variance[:, 0, 0], rtol=1e-5, atol=1e-9
+    )
+
+
+def test_a_sum_over_stages_is_learnt_from_few_points():
+    """With a term a stage, half of the error is left of what the joint term alone makes."""
+    X, y = data(n=60, d=6)
+    train, test = slice(0, 25), slice(25, None)
+    y = np.sin(5 * X[:, 0]) + np.cos(4 * X[:, 2]) * X[:, 3] + X[:, 5] ** 2
+    points = torch.from_numpy(X[test]).unsqueeze(1)
+
+    errors = [
+        np.abs(
+            ObjectiveModel(X[train], y[train], stages).posterior(points).mean[:, 0, 0].numpy()
+            - y[test]
+        ).mean()
+        for stages in ([[0, 1], [2, 3], [4, 5]], [[0, 1, 2, 3, 4, 5]])
+    ]
+
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_failures_are_put_at_the_worst_value():
+    X, y = data()
+    failed = np.where(X[:, 1] > 0.7, math.nan, y)
+    filled = np.where(np.isnan(failed), np.nanmin(failed), failed)
+    points = torch.from_numpy(X).unsqueeze(1)
+
+    means = [ObjectiveModel(X, v, STAGES).posterior(points).mean for v in (failed, filled)]
+
+    assert torch.equal(*means)
+
+
+def test_compression_keeps_order_and_the_good_half():
+    y = torch.tensor([-1e5, -50.0, -3.0, 0.0, 1.0, 2.0, 4.0]).double()
+
+    compressed, log_slope = _compress(y)
+
+    assert (compressed.diff() > 0).all()
+    torch.testing.assert_close(compressed[2:], y[2:])
+    assert compressed[0] > -100
+    assert (log_slope[2:] == 0).all()
+
+
+def test_compression_reports_its_slope():
+    y = torch.tensor([-1000.0, -20.0, 0.0, 1.0, 2.0]).double()
+    step = torch.tensor([1e-5, 1e-5, 0.0, 0.0, 0.0]).double()
+
+    compressed, log_slope = _compress(y)
+    moved, _ = _compress(y + step)
+
+    torch.testing.assert_close(
+        ((moved - compressed)[:2] / step[:2]).log(), log_slope[:2], rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_heavy_tail_does_not_hide_the_top():
+    X, _ = data(n=60)
+    y = -np.exp(10 * np.abs(X[:, 0] - 0.6))
+    points = torch.linspace(0.4, 0.8, 41, dtype=torch.double).unsqueeze(-1)
+    points = torch.cat([points, torch.full((41, 3), 0.5, dtype=torch.double)], dim=-1)
+
+    mean = ObjectiveModel(X, y, STAGES).posterior(points.unsqueeze(1)).mean[:, 0, 0]
+
+    assert points[mean.argmax(), 0].item() == pytest.approx(0.6, abs=0.05)

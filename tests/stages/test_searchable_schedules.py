@@ -1,0 +1,88 @@
+"""Templates of schedules, and the flat spaces that they stand for."""
+
+import pytest
+
+from eeipu import Categorical, Float, Int
+from eeipu.errors import SpaceError
+from eeipu.stages.schedules import Constant, Cosine, MultiStep, Piecewise, WarmUp
+from eeipu.stages.searchable_schedules import (
+    OneOf,
+    Searchable,
+    described,
+    schedule_of,
+    space_of,
+    spaces_of,
+)
+
+RATE = Float(0.01, 1.0, log=True)
+
+
+def test_a_distribution_is_a_constant_to_search():
+    assert space_of("lr", RATE) == {"lr": RATE}
+    assert schedule_of("lr", RATE, {"lr": 0.1}) == Constant(0.1)
+
+
+def test_arguments_become_parameters_under_their_names():
+    template = Searchable(MultiStep, RATE, milestones=[30, Int(40, 80)], gamma=0.1)
+    space = space_of("lr", template)
+    assert list(space) == ["lr_initial", "lr_milestones_1"]
+    params = {"lr_initial": 0.5, "lr_milestones_1": 60}
+    assert schedule_of("lr", template, params) == MultiStep(0.5, [30, 60])
+
+
+def test_templates_nest():
+    template = Searchable(WarmUp, Searchable(Cosine, RATE, 0.0, 90), steps=Int(0, 10))
+    params = {"lr_schedule_initial": 0.2, "lr_steps": 5}
+    assert space_of("lr", template).keys() == params.keys()
+    assert schedule_of("lr", template, params) == WarmUp(Cosine(0.2, 0.0, 90), 5)
+
+
+def test_a_categorical_over_schedules_takes_only_what_its_choice_needs():
+    template = OneOf(flat=RATE, drop=Searchable(MultiStep, RATE, [30]), fixed=Constant(1.0))
+    assert space_of("lr", template) == {
+        "lr": Categorical(["flat", "drop", "fixed"]),
+        "lr_flat": RATE,
+        "lr_drop_initial": RATE,
+    }
+    params = {"lr": "drop", "lr_flat": 0.3, "lr_drop_initial": 0.4}
+    assert schedule_of("lr", template, params) == MultiStep(0.4, [30])
+    assert schedule_of("lr", template, params | {"lr": "flat"}) == Constant(0.3)
+    assert schedule_of("lr", template, params | {"lr": "fixed"}) == Constant(1.0)
+
+
+def test_schedules_and_values_have_no_parameters():
+    assert space_of("lr", Constant(0.1)) == space_of("lr", 0.1) == {}
+    assert schedule_of("lr", 0.1, {}) == Constant(0.1)
+
+
+def test_wrong_arguments_are_told_when_the_template_is_made():
+    with pytest.raises(SpaceError, match="Cosine does not take these arguments"):
+        Searchable(Cosine, rate=RATE)
+
+
+def piecewise(*rates, **steps):
+    return Piecewise(rates, [steps["first"]])
+
+
+def test_functions_of_any_number_of_arguments_are_kinds():
+    template = Searchable(piecewise, RATE, 0.5, first=Int(1, 9))
+    space = space_of("lr", template)
+    assert list(space) == ["lr_rates_0", "lr_steps_first"]
+    params = {"lr_rates_0": 0.1, "lr_steps_first": 3}
+    assert schedule_of("lr", template, params).runs(9) == Piecewise([0.1, 0.5], [3]).runs(9)
+    assert described(template, 9) == described(template, 99)
+
+
+@pytest.mark.parametrize("other", [RATE, 0.1, Constant(0.1)])
+def test_parameters_of_one_name_are_refused(other):
+    templates = {"lr": Searchable(MultiStep, RATE, [30]), "lr_initial": other}
+    with pytest.raises(SpaceError, match="'lr_initial' would be a parameter of 'lr'"):
+        spaces_of(templates)
+    nested = OneOf(drop=templates["lr"], drop_initial=RATE)
+    with pytest.raises(SpaceError, match="rename one of the two"):
+        space_of("lr", nested)
+
+
+def test_one_of_nothing_is_refused():
+    with pytest.raises(SpaceError, match="at least one schedule"):
+        OneOf()
