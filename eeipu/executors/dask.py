@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from eeipu.executors.futures_pool import StageExecutor, task_needs
-from eeipu.stage_tree.scheduler import Resources
-from eeipu.stages.tasks import StageTask, packed_task, run_packed
+from eeipu.executors.jobs import PackedJob, pack_task, run_packed
+from eeipu.executors.stage_executor import StageExecutor
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import StageTask
 
 __all__ = ["DaskExecutor", "for_stages"]
 
@@ -46,10 +47,12 @@ class DaskExecutor(StageExecutor):
         """See `concurrent.futures.Executor`."""
         return self.submit_with(Resources(), partial(fn, **kwargs), *args)
 
-    def submit_task(self, job: bytes, task: StageTask) -> "Future[Any]":
+    def submit_task(
+        self, job: PackedJob, task: StageTask, *, with_job: bool = False
+    ) -> "Future[Any]":
         """See `StageExecutor`."""
-        name, needs = task.call.stage.name, task_needs(task)
-        return self._submit(name, needs, run_packed, job, packed_task(task))
+        data, needs = job.data if with_job else None, task.call.resources
+        return self._submit(task.call.name, needs, run_packed, job.name, data, pack_task(task))
 
     def _submit(
         self, name: str, needs: Resources, function: Callable[..., Any], *args: Any

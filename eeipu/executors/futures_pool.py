@@ -1,8 +1,7 @@
 """A pool of workers on any `concurrent.futures.Executor`: threads, processes, loky, Dask, Ray."""
 
 import time
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -13,59 +12,33 @@ from concurrent.futures import (
     wait,
 )
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, EeipuError
+from eeipu.executors.jobs import PackedJob, pack_task, run_packed
 from eeipu.executors.pool import Ended, Thought
+from eeipu.executors.stage_executor import StageExecutor
 from eeipu.serialization import transport
-from eeipu.stage_tree.scheduler import Resources
 from eeipu.stages.calls import Clock
-from eeipu.stages.declaration import Stage
-from eeipu.stages.tasks import StageTask, TaskResult, packed_job, packed_task, run_packed, run_task
+from eeipu.stages.declaration import look_again
+from eeipu.stages.iterative import IterativeStage
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
-__all__ = ["FuturesPool", "StageExecutor", "task_needs"]
+__all__ = ["FuturesPool"]
 
 # Seconds between looks whether the user has pressed Ctrl-C: a wait without end hears no signals
 # on some systems.
 POLL_S = 1.0
 
+# Whose training sets the random generators of its process, which has to be its own.
+ONE_THREAD = "eeipu.stages.torch_training.loop"
 
-class StageExecutor(Executor):
-    """An executor that knows what a call needs, so that each worker gets what fits it."""
-
-    @abstractmethod
-    def can_take(self, needs: Resources) -> bool:
-        """Whether a worker with so much is free."""
-
-    @abstractmethod
-    def submit_with(
-        self, needs: Resources, function: Callable[..., Any], /, *args: Any
-    ) -> "Future[Any]":
-        """Call a function on a worker that has what it needs."""
-
-    def submit_task(self, job: bytes, task: StageTask) -> "Future[Any]":
-        """Run a task; what comes is a `TaskResult`, or its bytes.
-
-        An engine that keeps values may give a handle in place of the output, and gets it back as
-        the next task's argument.
-
-        Args:
-            job: See `packed_job`.
-            task: The task.
-        """
-        call = partial(run_packed, job, packed_task(task))
-        return self.submit_with(task_needs(task), call)
-
-    def is_death(self, error: BaseException) -> bool:
-        """Whether an exception says that a worker died, and not that a call failed."""
-        return isinstance(error, BrokenExecutor)
-
-
-def task_needs(task: StageTask) -> Resources:
-    """What a task's stage declares."""
-    return Resources(task.call.stage.num_cpus, task.call.stage.num_gpus)
+# Added to the death of a worker as long as no worker has returned anything.
+NO_RESULT = (
+    " (no worker has returned anything yet; a script that starts workers by spawn or forkserver is "
+    "run again by them: start them under `if __name__ == '__main__':`)"
+)
 
 
 @dataclass(eq=False)
@@ -86,29 +59,34 @@ class FuturesPool:
         executor: The executor; or a function that makes one, called again when it breaks, whose
             executor is shut down in the end.
         size: How many calls run at once.
-        stages: The pipeline's stages.
-        cache: Where outputs are.
-        clock: Seconds that only grow.
+        job: The stages, inputs and cache.
+        clock: Measures seconds.
 
     Raises:
-        ConfigurationError: The cache is in memory, and workers are other processes.
+        ConfigurationError: The cache is in memory, and workers are other processes; or workers are
+            several threads, and a stage trains with torch, whose random generators the threads of a
+            process share.
+        PipelineError: A stage or the inputs cannot be sent to another process.
     """
 
     def __init__(
         self,
         executor: Executor | Callable[[], Executor],
         size: int,
-        stages: Sequence[Stage],
-        cache: StageCache | None,
+        job: Job,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self.size = size
+        self.size, self.job = size, job
         self._renew = None if isinstance(executor, Executor) else executor
         self._executor = executor if isinstance(executor, Executor) else executor()
         self.shares_memory = isinstance(self._executor, ThreadPoolExecutor)
-        self._cache = cache
+        self._packed: PackedJob | None = None
         try:
-            self._job = b"" if self.shares_memory else _job(stages, cache)
+            if isinstance(self._executor, ThreadPoolExecutor):
+                _check_threads(min(size, self._executor._max_workers), job)
+                job.states.room = size
+            else:
+                self._packed = PackedJob(job)
         except BaseException:
             self._shut_down(wait=False)
             raise
@@ -117,10 +95,24 @@ class FuturesPool:
         self._thought: Future[Any] | None = None
         self._running: dict[Future[Any], _Running] = {}
         self._suspects: set[str] = set()  # keys of calls under which a shared executor broke
+        self._has_results = False
+
+    def __enter__(self) -> "FuturesPool":
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        self.close(at_once=failure is not None)
 
     def now(self) -> float:
         """See `Pool`."""
         return self._clock()
+
+    def renew(self) -> None:
+        """See `Pool`."""
+        if self._packed is None:
+            look_again(self.job.stages.values())
+        else:
+            self._packed.refresh()
 
     def can_take(self, needs: Resources) -> bool:
         """See `Pool`."""
@@ -132,20 +124,27 @@ class FuturesPool:
 
     def submit(self, task: StageTask) -> None:
         """See `Pool`."""
-        executor = self._executor
+        self._hand_over(_Running(task, self._executor, self.now()))
+
+    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:  # noqa: ARG002
+        """See `Pool`."""
+        return False
+
+    def _hand_over(self, running: _Running, *, with_job: bool = False) -> None:
         try:
-            future = self._send(executor, task)
+            future = self._send(running.executor, running.task, with_job=with_job)
         except Exception as error:  # broken since its last call ended, or the task does not travel
             future = Future()
             future.set_exception(error)
-        self._running[future] = _Running(task, executor, self.now())
+        self._running[future] = running
 
-    def _send(self, executor: Executor, task: StageTask) -> "Future[Any]":
-        if self.shares_memory:
-            return executor.submit(run_task, task, self._cache, self._clock)
+    def _send(self, executor: Executor, task: StageTask, *, with_job: bool) -> "Future[Any]":
+        if self._packed is None:
+            return executor.submit(run_task, task, self.job, self._clock)
         if isinstance(executor, StageExecutor):
-            return executor.submit_task(self._job, task)
-        return executor.submit(run_packed, self._job, packed_task(task))
+            return executor.submit_task(self._packed, task, with_job=with_job)
+        data = self._packed.data if with_job else None
+        return executor.submit(run_packed, self._packed.name, data, pack_task(task))
 
     def think(self, thought: Callable[[], Any]) -> None:
         """See `Pool`."""
@@ -159,26 +158,26 @@ class FuturesPool:
             if not futures:
                 return []
             done, _ = wait(futures, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            if done:
-                # In the order of their submission, so that a run can be told again.
-                return [self._event(future) for future in futures if future in done]
+            # In the order of their submission, so that a run can be repeated.
+            events = [self._event(future) for future in futures if future in done]
+            told = [event for event in events if event is not None]
+            if told:
+                return told
 
-    def _event(self, future: "Future[Any]") -> Ended | Thought:
+    def _event(self, future: "Future[Any]") -> Ended | Thought | None:
+        """The event that the end of a future is; `None` where a worker asks for the job."""
         if future is self._thought:
             self._thought = None
             error = future.exception()
             return Thought(error=error) if error is not None else Thought(future.result())
         running = self._running.pop(future)
+        error, result = _outcome(future)
         elapsed_s = self.now() - running.began
-        error = _error_of(future)
+        if error is None and result is None:
+            self._hand_over(running, with_job=True)
+            return None
         if error is None:
-            try:
-                returned = future.result()
-                is_packed = isinstance(returned, bytes)
-                result: TaskResult = transport.loads(returned) if is_packed else returned
-            except Exception as raised:  # what came cannot be made a value here
-                error = raised
-        if error is None:
+            self._has_results = True
             ended = Ended(running.task, result, elapsed_s=elapsed_s)
         elif _is_death(running.executor, error):
             return self._died(running, error, elapsed_s)
@@ -207,6 +206,8 @@ class FuturesPool:
             self._suspects.add(key)
             return Ended(running.task, elapsed_s=elapsed_s)
         self._suspects.discard(key)
+        if not self._has_results:
+            error = EeipuError(f"{error}{NO_RESULT}")
         return Ended(running.task, error=error, is_death=True, elapsed_s=elapsed_s)
 
     def close(self, *, at_once: bool) -> None:
@@ -222,21 +223,30 @@ class FuturesPool:
             self._executor.shutdown(wait=wait)
 
 
-def _job(stages: Sequence[Stage], cache: StageCache | None) -> bytes:
-    if cache is not None and cache.location is None:
-        raise ConfigurationError(
-            "workers in other processes cannot reach a cache in memory; give the tuner a "
-            "StageCache(directory), or leave cache= out."
-        )
-    return packed_job(stages, cache)
+def _check_threads(count: int, job: Job) -> None:
+    """Refuse threads that would train with each other's random numbers."""
+    for stage in job.stages.values() if count > 1 else ():
+        init = stage.training.init if isinstance(stage, IterativeStage) and stage.training else None
+        if getattr(init, "__module__", "") == ONE_THREAD:
+            raise ConfigurationError(
+                f"stage {stage.name!r} trains with torch, whose random generators all threads of a "
+                f'process share; use executor="processes", or one thread.'
+            )
 
 
-def _error_of(future: "Future[Any]") -> BaseException | None:
-    """What a call has raised, whatever it is: a stage may raise `KeyboardInterrupt` too."""
+def _outcome(future: "Future[Any]") -> tuple[BaseException | None, TaskResult | None]:
+    """The exception of a call or its result; a stage may raise even `KeyboardInterrupt`."""
     try:
-        return future.exception()
-    except CancelledError as error:
-        return error
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
+    if error is not None:
+        return error, None
+    try:
+        returned = future.result()
+        return None, transport.loads(returned) if isinstance(returned, bytes) else returned
+    except Exception as raised:  # what was returned cannot be made a value here
+        return raised, None
 
 
 def _is_death(executor: Executor, error: BaseException) -> bool:

@@ -1,27 +1,27 @@
-"""What a pool of workers is to the driver: it runs stage calls, and the search beside them."""
+"""The protocol of a pool of workers: it runs stage calls, and the search beside them."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from eeipu.cache import StageCache
-from eeipu.stage_tree.scheduler import Resources
 from eeipu.stages.calls import Clock
-from eeipu.stages.tasks import StageTask, TaskResult, run_task
+from eeipu.stages.declaration import look_again
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
-__all__ = ["Ended", "InlinePool", "Pool", "Thought"]
+__all__ = ["Ended", "InlinePool", "Joined", "Pool", "Thought"]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A task has ended, one way or another.
+    """A task has ended.
 
     Attributes:
         task: The task, as it was submitted.
-        result: What became of it; `None` where that is not known.
+        result: Its result; `None` where there is none, and the task can be submitted again.
         error: The exception in place of a result.
-        is_death: Whether the worker died under it.
+        is_death: Whether the worker died under the task.
         elapsed_s: Seconds since it was submitted.
     """
 
@@ -34,46 +34,71 @@ class Ended:
 
 @dataclass(frozen=True)
 class Thought:
-    """What a thought has come to: a value or an exception."""
+    """A thought has come to a value, or to an exception."""
 
     value: Any = None
     error: BaseException | None = None
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A worker has joined the pool, or come back to it: more may be submitted."""
+
+
 @runtime_checkable
 class Pool(Protocol):
-    """Workers, one that thinks beside them, and a clock that may be virtual.
+    """Workers, a background thread for the search, and a clock that may be simulated.
 
     Attributes:
         size: How many tasks can run at once.
-        shares_memory: Whether tasks run in this process, where values can be handed on as they are.
+        shares_memory: Whether tasks run in this process, where values are handed on as they are.
+        job: The stages, inputs and cache that the workers have.
     """
 
     size: int
     shares_memory: bool
+    job: Job
 
     def now(self) -> float:
-        """Seconds that only grow."""
+        """Seconds that never decrease."""
+        ...
+
+    def renew(self) -> None:
+        """Look at the stages' code again; calls that were submitted have the code that was."""
         ...
 
     def can_take(self, needs: Resources) -> bool:
-        """Whether a task of these needs could be submitted now."""
+        """Whether a task with these needs could be submitted now."""
         ...
 
     def submit(self, task: StageTask) -> None:
-        """Run a task, for which there is room."""
+        """Run a task that can be taken, if possible where the state that it begins with is."""
+        ...
+
+    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:
+        """Report the first part of a running task when it is done, as the end of another task.
+
+        Args:
+            task: The running task.
+            upper: The task that its first part is.
+            share: How much of it that is.
+
+        Returns:
+            Whether the pool will. Where a task is the user's own code from one end to the other, it
+            cannot.
+        """
         ...
 
     def think(self, thought: Callable[[], Any]) -> None:
         """Call a function beside the workers; one at a time."""
         ...
 
-    def wait(self) -> Sequence[Ended | Thought]:
-        """What has happened, as soon as anything has; empty if there is nothing to wait for."""
+    def wait(self) -> Sequence[Ended | Thought | Joined]:
+        """The next events, as soon as there are any; empty if there is nothing to wait for."""
         ...
 
     def close(self, *, at_once: bool) -> None:
-        """Let go of the workers, without waiting for what they do if it is to be at once."""
+        """Let go of the workers, without waiting for running tasks if it is to be at once."""
         ...
 
 
@@ -81,15 +106,15 @@ class InlinePool:
     """One worker: the thread that waits.
 
     Args:
-        cache: Where outputs are.
-        clock: Seconds that only grow.
+        job: The stages, inputs and cache.
+        clock: Measures seconds.
     """
 
     size = 1
     shares_memory = True
 
-    def __init__(self, cache: StageCache | None, clock: Clock = time.perf_counter) -> None:
-        self._cache = cache
+    def __init__(self, job: Job, clock: Clock = time.perf_counter) -> None:
+        self.job = job
         self._clock = clock
         self._task: StageTask | None = None
         self._thought: Callable[[], Any] | None = None
@@ -97,6 +122,10 @@ class InlinePool:
     def now(self) -> float:
         """See `Pool`."""
         return self._clock()
+
+    def renew(self) -> None:
+        """See `Pool`."""
+        look_again(self.job.stages.values())
 
     def can_take(self, needs: Resources) -> bool:  # noqa: ARG002 - it has what the process has
         """See `Pool`."""
@@ -106,15 +135,21 @@ class InlinePool:
         """See `Pool`."""
         self._task = task
 
+    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:  # noqa: ARG002
+        """See `Pool`."""
+        return False
+
     def think(self, thought: Callable[[], Any]) -> None:
         """See `Pool`."""
         self._thought = thought
 
     def wait(self) -> list[Ended | Thought]:
-        """Do what is to be done; see `Pool`."""
+        """Run the task, or else have the thought; see `Pool`."""
         if self._task is not None:
             task, self._task = self._task, None
-            return [Ended(task, run_task(task, self._cache, self._clock))]
+            began = self._clock()
+            result = run_task(task, self.job, self._clock)
+            return [Ended(task, result, elapsed_s=self._clock() - began)]
         if self._thought is not None:
             thought, self._thought = self._thought, None
             try:

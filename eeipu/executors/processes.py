@@ -7,13 +7,15 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-import joblib
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
+from loky import cpu_count
+from loky.process_executor import ProcessPoolExecutor
 
 from eeipu.errors import ConfigurationError
-from eeipu.executors.futures_pool import StageExecutor
+from eeipu.executors.jobs import PackedJob, pack_task, run_packed
+from eeipu.executors.stage_executor import StageExecutor
 from eeipu.executors.worker_processes import Runner, begin
-from eeipu.stage_tree.scheduler import Resources
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import StageTask
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
 
@@ -36,7 +38,7 @@ class ProcessExecutor(StageExecutor):
     def __init__(
         self, max_workers: int | None = None, *, gpus: Sequence[tuple[str, float]] = ()
     ) -> None:
-        cores = joblib.cpu_count()
+        cores = cpu_count()
         count = cores if max_workers is None else max_workers
         if count < 1 or len(gpus) > count:
             raise ConfigurationError(
@@ -52,14 +54,29 @@ class ProcessExecutor(StageExecutor):
     def can_take(self, needs: Resources) -> bool:
         """See `StageExecutor`. A call of more cores than there are waits until it is alone."""
         taken = sum(worker.needs.num_cpus for worker in self._workers if worker.is_busy)
-        return self._free_for(needs) is not None and (
+        return bool(self._free_for(needs)) and (
             taken == 0 or taken + needs.num_cpus <= self._num_cpus
         )
 
-    def _free_for(self, needs: Resources) -> "_Worker | None":
-        """The free worker with the fewest GPUs that suffice."""
-        free = (w for w in self._workers if not w.is_busy and w.num_gpus >= needs.num_gpus)
-        return min(free, key=lambda worker: worker.num_gpus, default=None)
+    def _free_for(self, needs: Resources) -> "list[_Worker]":
+        """The free workers with the fewest GPUs that suffice."""
+        free = [w for w in self._workers if not w.is_busy and w.num_gpus >= needs.num_gpus]
+        fewest = min((worker.num_gpus for worker in free), default=0.0)
+        return [worker for worker in free if worker.num_gpus == fewest]
+
+    def submit_task(
+        self, job: PackedJob, task: StageTask, *, with_job: bool = False
+    ) -> "Future[Any]":
+        """See `StageExecutor`. A worker that has the training state to go on from comes first."""
+        free = self._free_for(task.call.resources)
+        if not free:
+            return super().submit_task(job, task, with_job=with_job)  # which says why
+        worker = max(free, key=lambda each: (each.state == task.upstream, each.state == ""))
+        data = job.data if with_job or worker.job != job.name else None
+        worker.job = job.name
+        if task.call.is_training or task.call.resumes:
+            worker.state = task.call.key if task.call.is_training else task.upstream
+        return worker.submit(task.call.resources, run_packed, job.name, data, pack_task(task))
 
     def submit_with(
         self, needs: Resources, function: Callable[..., Any], /, *args: Any
@@ -69,13 +86,13 @@ class ProcessExecutor(StageExecutor):
         Raises:
             ConfigurationError: No worker that is free has what the call needs.
         """
-        worker = self._free_for(needs)
-        if worker is None:
+        free = self._free_for(needs)
+        if not free:
             raise ConfigurationError(
                 f"no free worker has {needs}; the executor has {len(self._workers)} workers, "
                 f"{sum(w.num_gpus > 0 for w in self._workers)} of them with GPUs."
             )
-        return worker.submit(needs, function, *args)
+        return free[0].submit(needs, function, *args)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """See `concurrent.futures.Executor`; but there must be a free worker."""
@@ -89,10 +106,21 @@ class ProcessExecutor(StageExecutor):
 
 
 class _Worker:
-    """A process that takes one call at a time, and is replaced when it dies."""
+    """A process that takes one call at a time, and is replaced when it dies.
+
+    Args:
+        devices: The GPUs that it sees, as in `CUDA_VISIBLE_DEVICES`.
+        num_gpus: How many GPUs it may lend to a call.
+
+    Attributes:
+        needs: What its last call takes.
+        job: The name of the job that it was sent last.
+        state: The key of the training state that it has in memory; empty if there is none.
+    """
 
     def __init__(self, devices: str = "", num_gpus: float = 0.0) -> None:
         self.num_gpus = num_gpus
+        self.job = self.state = ""
         self.needs = Resources(0.0, 0.0)
         self._devices = devices
         self._pool: ProcessPoolExecutor | None = None
@@ -112,7 +140,7 @@ class _Worker:
         return self._future
 
     def start(self) -> None:
-        self._running_pool().submit(import_module, "eeipu.stages.tasks")
+        self._running_pool().submit(import_module, "eeipu.executors.jobs")
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:

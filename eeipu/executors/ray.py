@@ -15,16 +15,18 @@ from functools import partial
 from typing import Any
 
 from eeipu.errors import MissingExtraError
-from eeipu.executors.futures_pool import StageExecutor, task_needs
-from eeipu.serialization import transport
-from eeipu.stage_tree.scheduler import Resources
-from eeipu.stages.tasks import (
-    StageTask,
-    TaskResult,
+from eeipu.executors.jobs import (
+    PackedJob,
+    has_job,
     has_output_apart,
-    packed_task,
+    keep_job,
+    pack_task,
     run_apart,
 )
+from eeipu.executors.stage_executor import StageExecutor
+from eeipu.serialization import transport
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import StageTask, TaskResult
 
 __all__ = ["RayExecutor"]
 
@@ -74,10 +76,9 @@ class RayExecutor(StageExecutor):
         )
         # The driver retries, and knows what it costs.
         once = {"max_retries": 0, "num_returns": 2}
-        self._on_cpu = ray.remote(**once)(run_apart)
-        self._on_gpu = ray.remote(**once, num_gpus=1, max_calls=1)(run_apart)
-        self._job: tuple[bytes, Any] | None = None
-        self._inputs: tuple[str, Any] | None = None
+        self._on_cpu = ray.remote(**once)(_run)
+        self._on_gpu = ray.remote(**once, num_gpus=1, max_calls=1)(_run)
+        self._job: tuple[str, Any] | None = None
         self._known: set[Resources] = set()
         self._futures: set[Future[Any]] = set()  # those that have not ended
 
@@ -108,34 +109,36 @@ class RayExecutor(StageExecutor):
         """See `concurrent.futures.Executor`."""
         return self.submit_with(Resources(), partial(fn, *args, **kwargs))
 
-    def submit_task(self, job: bytes, task: StageTask) -> "Future[Any]":
-        """See `StageExecutor`."""
-        needs = task_needs(task)
+    def submit_task(
+        self, job: PackedJob, task: StageTask, *, with_job: bool = False
+    ) -> "Future[Any]":
+        """See `StageExecutor`. A worker fetches the job from the object store by itself."""
+        del with_job
+        needs = task.call.resources
         remote = self._on_gpu if needs.num_gpus > 0 else self._on_cpu
         result_ref, output_ref = remote.options(
-            name=task.call.stage.name, **_options(needs)
-        ).remote(self._job_ref(job), packed_task(replace(task, args=None)), self._args_ref(task))
+            name=task.call.name, **_options(needs)
+        ).remote(
+            job.name, self._job_refs(job), pack_task(replace(task, args=None)), self._args_ref(task)
+        )
 
         result_ref.future().add_done_callback(partial(_heed, output_ref))
         return self._followed(result_ref, partial(_opened, task, output_ref))
 
-    def _job_ref(self, job: bytes) -> Any:
-        if self._job is None or self._job[0] != job:
-            self._job = job, self._ray.put(job)
-        return self._job[1]
+    def _job_refs(self, job: PackedJob) -> list[Any]:
+        """The job in the object store; inside a list, a reference is not fetched before a call."""
+        if self._job is None or self._job[0] != job.name:
+            self._job = job.name, self._ray.put(job.data)
+        return [self._job[1]]
 
     def _args_ref(self, task: StageTask) -> Any:
-        """What a task gets, in the object store; `None` where the cache has it."""
+        """A task's arguments in the object store; `None` where the worker finds them."""
         args = task.args
         if args is None:
             return None
         if len(args) == 1 and isinstance(args[0], _Held):
             return args[0].ref
-        if not task.is_first:
-            return self._ray.put(transport.segments(args))
-        if self._inputs is None or self._inputs[0] != task.upstream:  # they serve all trials
-            self._inputs = task.upstream, self._ray.put(transport.segments(args))
-        return self._inputs[1]
+        return self._ray.put(transport.segments(args))
 
     def _followed(self, ref: Any, opened: Callable[[Any], Any]) -> "_Followed":
         end = partial(self._ray.cancel, ref, force=True)
@@ -157,9 +160,18 @@ class RayExecutor(StageExecutor):
                 future.cancel()
         if wait:
             wait_for(running)
-        self._job = self._inputs = None
+        self._job = None
         if self._is_ours:
             self._ray.shutdown()
+
+
+def _run(name: str, jobs: list[Any], packed: bytes, args: Any) -> Any:
+    """Run a task in a Ray worker, which fetches the job once."""
+    if not has_job(name):
+        import ray
+
+        keep_job(name, ray.get(jobs[0]))
+    return run_apart(name, packed, args)
 
 
 class _Followed(Future[Any]):

@@ -1,40 +1,26 @@
-"""What a process does as a worker: it keeps the job that it was given, and ends with its runner.
+"""What a process does as a worker: it leaves interrupts to its runner, and ends when that ends.
 
-An executor hands a function nothing but its arguments. So a job, which may hold a data set, is
-sent when a process says that it does not have it, and not with every batch. It is kept as bytes,
-as what one batch does to its inputs must not reach the next. And a process that
-waits for work is not told when whoever would send it was killed: it has to look.
+A process that waits for work is not told when the process that would send it was killed: it has to
+look.
 """
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
-import cloudpickle
-import joblib
 import psutil
-from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-from eeipu.executors.node_batches import Job, Work, WorkResult, run_works
-from eeipu.serialization.transport import adopt_classes
-from eeipu.stages.iterative import functions_of
-from eeipu.stages.tasks import leave_interrupts_to_driver
+__all__ = ["Runner", "begin", "end_with", "leave_interrupts_to_runner"]
 
-__all__ = ["Runner", "begin", "end_with", "packed", "run_elsewhere", "worker_processes"]
-
-# Seconds between looks whether the runner lives; a look takes microseconds.
+# Seconds between two looks whether the runner is alive; a look takes microseconds.
 LOOK_S = 0.5
-
-# The one thing that outlives a call in a worker: the last job, under its name.
-_jobs: dict[str, bytes] = {}
 
 
 @dataclass(frozen=True)
 class Runner:
-    """The process that hands out batches.
+    """The process that hands out calls.
 
     Attributes:
         pid: Its number; `created_s`: when it began, as numbers come again.
@@ -59,42 +45,31 @@ class Runner:
         return is_same and self.pid in {each.pid for each in process.parents()}
 
 
-def worker_processes(workers: int) -> Executor:
-    """Worker processes that end with this one, even before they were given anything.
-
-    They start clean, as loky's do: they inherit neither threads, which a forked process would wait
-    for in vain once torch has used them here, nor the use of a GPU, and do not run the script
-    again that starts them. The cores are shared out among them, unless the environment has
-    `OMP_NUM_THREADS`.
-
-    Args:
-        workers: How many.
-    """
-    threads = max(1, joblib.cpu_count() // workers)
-    pool: Executor = ProcessPoolExecutor(
-        workers,
-        initializer=begin,
-        initargs=(Runner.here(),),
-        env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))},
-    )
-    return pool
-
-
 def begin(runner: Runner) -> None:
-    """What a worker process does first: it leaves interrupts to its runner, and ends with it.
+    """Prepare this process for calls: it leaves interrupts to its runner, and ends with it.
 
     Args:
-        runner: Who has started it.
+        runner: The process that has started it.
     """
-    leave_interrupts_to_driver()
+    leave_interrupts_to_runner()
     end_with(runner)
 
 
+def leave_interrupts_to_runner() -> None:
+    """Ignore Ctrl-C, which a terminal sends to all of its processes.
+
+    The runner lets running stages end, and ends its workers itself.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def end_with(runner: Runner) -> None:
-    """Have this process end when the runner has, if that has started it.
+    """Have this process end when the runner has ended, if the runner has started it.
 
     Args:
-        runner: Who hands out batches; a worker that others started serves others too.
+        runner: The process that hands out calls. A worker that others started serves others too,
+            and goes on.
     """
     name = f"watch over {runner}"
     if any(thread.name == name for thread in threading.enumerate()):
@@ -104,44 +79,7 @@ def end_with(runner: Runner) -> None:
 
 
 def _watch(parent: int) -> None:
-    """Wait until this process is given another parent, as its own has ended."""
+    """Wait until this process is given another parent, because its own has ended."""
     while os.getppid() == parent:
         time.sleep(LOOK_S)
-    os._exit(1)  # as if killed: what is in the cache stands that
-
-
-def packed(job: Job) -> bytes:
-    """A job as bytes, and who sends it."""
-    return bytes(cloudpickle.dumps((job, Runner.here())))
-
-
-def run_elsewhere(
-    name: str,
-    job: bytes | None,
-    works: Sequence[Work],
-    upstream: str | None,
-    above: Sequence[Work],
-    cut: str | None = None,
-) -> list[WorkResult] | None:
-    """Run nodes in this process.
-
-    Args:
-        name: The job's name.
-        job: The job, packed; `None`: this process should have it.
-        works: The nodes; see `eeipu.executors.node_batches.run_works`.
-        upstream: The key of the state to begin from.
-        above: What leads to the stage of the first node.
-        cut: The key whose presence in the cache ends the batch.
-
-    Returns:
-        As `run_works`; `None` where the process does not have the job.
-    """
-    if job is not None:
-        _jobs.clear()
-        _jobs[name] = job
-    if name not in _jobs:
-        return None
-    mine, runner = cloudpickle.loads(_jobs[name])
-    adopt_classes(each for stage in mine.stages.values() for each in functions_of(stage))
-    end_with(runner)
-    return run_works(works, mine, upstream, above, cut)
+    os._exit(1)  # as if killed, which the cache is made for

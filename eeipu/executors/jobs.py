@@ -1,0 +1,259 @@
+"""Sending stages, inputs and tasks to other processes.
+
+An executor hands a function nothing but its arguments. A job, which may hold a data set, is
+therefore sent once to each process: a process that does not have it says so, and gets it with its
+task. A process keeps the job's inputs as bytes, since a stage may change in place what it gets, and
+that must not reach the next call.
+"""
+
+import multiprocessing
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.executors.worker_processes import Runner, end_with, leave_interrupts_to_runner
+from eeipu.fingerprints.values import reason
+from eeipu.serialization import transport
+from eeipu.stages.calls import StageCall
+from eeipu.stages.declaration import Stage, look_again
+from eeipu.stages.iterative import functions_of
+from eeipu.stages.limits import threads
+from eeipu.stages.runs import StageRun
+from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
+
+__all__ = [
+    "PackedJob",
+    "has_job",
+    "has_output_apart",
+    "keep_job",
+    "pack_task",
+    "run_apart",
+    "run_packed",
+]
+
+# A worker may serve two drivers in turn.
+MAX_JOBS = 2
+
+
+# --- in the driver ----------------------------------------------------------------------------
+
+
+class PackedJob:
+    """A job as bytes, packed again where the code of its stages has changed.
+
+    Args:
+        job: The job.
+
+    Raises:
+        ConfigurationError: The job's cache is in memory, where other processes cannot reach it.
+        PipelineError: A stage or the inputs cannot be sent to another process.
+
+    Attributes:
+        name: Tells jobs apart.
+        data: The bytes.
+    """
+
+    def __init__(self, job: Job) -> None:
+        if job.cache is not None and job.cache.location is None:
+            raise ConfigurationError(
+                "workers in other processes cannot reach a cache in memory; give a "
+                "StageCache(directory), or no cache."
+            )
+        self._job = job
+        self._code = self._current_code()
+        self.name, self.data = self._packed()
+
+    def refresh(self) -> None:
+        """Look at the code of the stages again, and pack anew if it has changed."""
+        look_again(self._job.stages.values())
+        code = self._current_code()
+        if code != self._code:
+            self._code = code
+            self.name, self.data = self._packed()
+
+    def _current_code(self) -> list[str]:
+        return [stage.fingerprint for stage in self._job.stages.values()]
+
+    def _packed(self) -> tuple[str, bytes]:
+        stages = list(self._job.stages.values())
+        for stage in stages:
+            stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
+            _check_travels(stage)
+        try:
+            inputs = transport.dumps(self._job.inputs)
+        except Exception as error:
+            raise PipelineError(
+                f"the run's inputs cannot be sent to a worker process ({reason(error)}); make them "
+                f'picklable, or run with executor="threads".'
+            ) from error
+        # The stages all together, since they share the globals of their module.
+        data = transport.dumps((stages, inputs, self._job.cache, Runner.here()))
+        return uuid.uuid4().hex, data
+
+
+def _check_travels(stage: Stage) -> None:
+    try:
+        transport.dumps(stage)
+    except Exception as error:
+        raise PipelineError(
+            f"stage {stage.name!r} cannot be sent to a worker process ({reason(error)}); what "
+            f'it uses has to be picklable, or run it with executor="threads".'
+        ) from error
+
+
+@dataclass(frozen=True)
+class _TravellingTask:
+    """A task without its stages, which the worker has.
+
+    Attributes:
+        task: The task.
+        names: The names of the stages of its call, and of the calls above.
+    """
+
+    task: StageTask
+    names: tuple[str, ...]
+
+
+def pack_task(task: StageTask) -> bytes:
+    """A task as bytes, for a process that has its job."""
+    calls = (task.call, *task.above)
+    light, *above = (replace(call, stage=None) for call in calls)  # type: ignore[arg-type]
+    names = tuple(call.stage.name for call in calls)
+    return transport.dumps(_TravellingTask(replace(task, call=light, above=tuple(above)), names))
+
+
+# --- in a worker ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Received:
+    """A job that this process has received.
+
+    Attributes:
+        job: The job.
+        is_drivers: Whether this is the process that sent it, as a thread of Dask's may be.
+    """
+
+    job: Job
+    is_drivers: bool
+
+
+# What outlives a call in a worker process: the last jobs, by name.
+_received: OrderedDict[str, _Received] = OrderedDict()
+
+
+def has_job(name: str) -> bool:
+    """Whether this process has a job."""
+    return name in _received
+
+
+def keep_job(name: str, data: bytes) -> None:
+    """Unpack a job and keep it for the calls to come.
+
+    A worker opens the cache once, and its memory tier serves all tasks. From here on the process
+    ends with its runner.
+    """
+    stages, inputs, cache, runner = transport.loads(data)
+    is_drivers = runner == Runner.here()
+    if is_drivers:  # which must not end when a call takes too long
+        stages = [replace(stage, timeout=None) for stage in stages]
+    else:
+        transport.adopt_classes(each for stage in stages for each in functions_of(stage))
+        end_with(runner)
+    _received[name] = _Received(Job(stages, partial(transport.loads, inputs), cache), is_drivers)
+    while len(_received) > MAX_JOBS:
+        _received.popitem(last=False)
+
+
+def run_packed(name: str, data: bytes | None, packed: bytes) -> bytes | None:
+    """Run a task in a worker process, on the number of threads that its stage declares.
+
+    Bytes go in and out, so that classes defined in a notebook pass through any executor.
+
+    Args:
+        name: The job's name.
+        data: The job (`PackedJob.data`); `None` where this process should have it.
+        packed: The task (`pack_task`).
+
+    Returns:
+        The `TaskResult`, packed; `None` where this process does not have the job.
+    """
+    if multiprocessing.current_process().name != "MainProcess":
+        leave_interrupts_to_runner()
+    if data is not None and not has_job(name):
+        keep_job(name, data)
+    if not has_job(name):
+        return None
+    received = _received[name]
+    result = _run(_unpacked(packed, received.job), received, hands_on=False)
+    try:
+        return transport.dumps(result)
+    except Exception as error:
+        return transport.dumps(replace(result, run=_unsendable(result.run, error)))
+
+
+def run_apart(
+    name: str, packed: bytes, args: Sequence[Any] | None
+) -> tuple[bytes, Sequence[Any] | None]:
+    """Run a task as `run_packed` does, for an engine that stores values where they were made.
+
+    Args:
+        name: The name of a job that this process has.
+        packed: The task (`pack_task`).
+        args: The segments of the call's arguments, where they do not come from the cache or the
+            job.
+
+    Returns:
+        The packed result, without its output where a next call gets that (`has_output_apart`); and
+        the segments of what the next call gets.
+    """
+    received = _received[name]
+    task = _unpacked(packed, received.job)
+    if args is not None:
+        task = replace(task, args=transport.loads_apart(args))
+    result = _run(task, received, hands_on=True)
+    run = result.run
+    if run is None or not has_output_apart(task, result):
+        return transport.dumps(result), None
+    light = replace(result, run=replace(run, output=None))
+    return transport.dumps(light), transport.segments((run.output,))
+
+
+def has_output_apart(task: StageTask, result: TaskResult) -> bool:
+    """Whether `run_apart` returns an output beside a result: one just made, for a next call."""
+    run = result.run
+    return not (task.is_last or run is None or run.error is not None or run.memoized)
+
+
+def _unpacked(packed: bytes, job: Job) -> StageTask:
+    travelling: _TravellingTask = transport.loads(packed)
+    light = travelling.task
+    call, *above = (
+        _with_stage(each, job.stages[name])
+        for each, name in zip((light.call, *light.above), travelling.names, strict=True)
+    )
+    return replace(light, call=call, above=tuple(above))
+
+
+def _with_stage(call: StageCall, stage: Stage) -> StageCall:
+    return replace(call, stage=stage)
+
+
+def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:
+    count = max(1, round(task.call.stage.num_cpus))
+    with nullcontext() if received.is_drivers else threads(count):
+        return run_task(task, received.job, is_own_process=True, hands_on=hands_on)
+
+
+def _unsendable(run: StageRun | None, error: Exception) -> StageRun:
+    assert run is not None, "a result without a run can be sent"
+    message = (
+        f"the output of stage {run.name!r} cannot be sent to another process ({reason(error)}); "
+        f'return what can be pickled, or run with executor="threads".'
+    )
+    return replace(run, output=None, error=message)

@@ -1,0 +1,115 @@
+"""The records of what running stages gave: one stage call, one whole configuration."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+__all__ = ["PipelineRun", "StageRun", "number_of", "numbers_of"]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What became of one stage call.
+
+    Attributes:
+        name: The stage's name.
+        key: The content key of the call.
+        cost: What executing it cost, measured in seconds or declared; `None` if not executed.
+        memoized: Whether its output was reused.
+        error: The traceback, where the stage failed; a line, where it ran out of memory.
+        charged: What the budget pays: the cost, or the seconds that loading took.
+        saved: What the output cost when it was made, where it was reused and that is known.
+        output: The stage's output; for reused stages only the last one's was loaded.
+        value: The output, where it is a number, as which it outlives the output.
+        is_transient: Whether the error is one that may not come again.
+        peak_gpu_bytes: The most memory that torch had in use on GPUs meanwhile; `None` where the
+            stage was not executed, or nothing was there.
+    """
+
+    name: str
+    key: str
+    cost: float | None = None
+    memoized: bool = False
+    error: str | None = None
+    charged: float = 0.0
+    saved: float = 0.0
+    output: Any = field(default=None, repr=False)
+    value: float | None = None
+    is_transient: bool = False
+    peak_gpu_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """What became of one configuration.
+
+    Attributes:
+        stage_names: The names of all stages, also of those that were not reached.
+        stage_runs: The stages that were reached, in order.
+        value: The objective; `None` if a stage failed.
+        metrics: All metrics, where the last stage returned a dict.
+    """
+
+    stage_names: tuple[str, ...]
+    stage_runs: tuple[StageRun, ...]
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def error(self) -> str | None:
+        """The traceback of the stage that failed, if one did."""
+        return self.stage_runs[-1].error if self.stage_runs else None
+
+    @property
+    def stage_costs(self) -> list[float | None]:
+        """True cost a stage; `None` where the stage was not executed."""
+        costs = [run.cost for run in self.stage_runs]
+        return costs + [None] * (len(self.stage_names) - len(costs))
+
+    @property
+    def stage_values(self) -> list[float | None]:
+        """Each stage's output where that is a number and the stage was executed or loaded."""
+        values = [run.value for run in self.stage_runs]
+        return values + [None] * (len(self.stage_names) - len(values))
+
+    @property
+    def peak_gpu_bytes(self) -> list[int | None]:
+        """The most memory that was in use on GPUs during each stage; see `StageRun`."""
+        peaks = [run.peak_gpu_bytes for run in self.stage_runs]
+        return peaks + [None] * (len(self.stage_names) - len(peaks))
+
+    @property
+    def memoized(self) -> list[bool]:
+        """Whether each stage's output was reused."""
+        flags = [run.memoized for run in self.stage_runs]
+        return flags + [False] * (len(self.stage_names) - len(flags))
+
+    @property
+    def charged(self) -> float:
+        """What the budget pays for the run."""
+        return math.fsum(run.charged for run in self.stage_runs)
+
+    @property
+    def saved(self) -> float:
+        """What the reused stages would have cost."""
+        return math.fsum(run.saved for run in self.stage_runs)
+
+
+def number_of(output: Any) -> float | None:
+    """An output as a float, where it is a number of Python, NumPy or torch; else `None`."""
+    try:
+        if not isinstance(output, Real) and getattr(output, "shape", None) == ():
+            output = output.item()
+        return float(output) if isinstance(output, Real) else None
+    except Exception:  # whatever an output of the user's own type raises, or one beyond floats
+        return None
+
+
+def numbers_of(output: Any) -> float | dict[str, float] | None:
+    """The number that an output is, or the numbers in it where it is a dict; `None` for others."""
+    if isinstance(output, Mapping):
+        numbers = {str(name): number_of(each) for name, each in output.items()}
+        return {name: each for name, each in numbers.items() if each is not None} or None
+    return number_of(output)

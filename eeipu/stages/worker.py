@@ -1,0 +1,372 @@
+"""What a worker does with a stage call: claim it, load its input, run it within limits, keep it.
+
+`Pipeline.run`, the tuner and the search plan run their calls through `run_task`, in whatever thread
+or process a call was sent to. What a call made goes to the cache, where the next one finds it. An
+output that is not kept travels with the result instead, and to the next call with its task.
+"""
+
+import time
+import traceback
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from eeipu.cache import StageCache
+from eeipu.errors import CacheMiss
+from eeipu.fingerprints.values import plain
+from eeipu.stages.calls import Clock, StageCall, call_with_retries
+from eeipu.stages.declaration import Stage
+from eeipu.stages.limits import ended_after
+from eeipu.stages.paths import Kind
+from eeipu.stages.runs import StageRun, number_of, numbers_of
+
+__all__ = ["Job", "StageTask", "TaskResult", "load_deepest", "run_path", "run_task"]
+
+
+class Job:
+    """What all calls of a pool of workers have in common.
+
+    Args:
+        stages: The stages that calls may be of.
+        inputs: The run's inputs, as the first stage's positional arguments; or a function that
+            makes a copy of them for every call.
+        cache: Where outputs are looked up and kept; `None` where nothing is.
+
+    Attributes:
+        stages: Stage name -> stage.
+        cache: The cache.
+        states: The training states that this process made last.
+    """
+
+    def __init__(
+        self,
+        stages: Iterable[Stage] = (),
+        inputs: tuple[Any, ...] | Callable[[], tuple[Any, ...]] = (),
+        cache: StageCache | None = None,
+    ) -> None:
+        self.stages = {stage.name: stage for stage in stages}
+        self.cache = cache
+        self.states = LastStates()
+        self._inputs = inputs if callable(inputs) else tuple(map(plain, inputs))
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The run's inputs, which a worker process may change in place."""
+        return self._inputs() if callable(self._inputs) else self._inputs
+
+
+class LastStates:
+    """The training states that a process made last, by content key.
+
+    A segment of training that begins where the one before it ended goes on from the state in
+    memory, and need not load the checkpoint.
+
+    Args:
+        room: The number of states to remember.
+    """
+
+    def __init__(self, room: int = 1) -> None:
+        self.room = room
+        self._states: OrderedDict[str, Any] = OrderedDict()
+
+    def keep(self, key: str, state: Any) -> None:
+        """Remember a state, and forget the oldest where there is no room."""
+        self._states[key] = state
+        while len(self._states) > self.room:
+            self._states.popitem(last=False)
+
+    def take(self, key: str) -> Any:
+        """The state under a key, which is then the caller's alone; `None` if it is not there."""
+        return self._states.pop(key, None)
+
+
+@dataclass(frozen=True, eq=False)
+class StageTask:
+    """A stage call that can run now.
+
+    Attributes:
+        call: The call.
+        upstream: The key of its input: the output before it, or the run's inputs.
+        args: Its positional arguments, where the worker finds them neither in the cache nor among
+            the run's inputs. For a call that resumes training, what was saved.
+        is_first: Whether its input is the run's inputs.
+        is_last: Whether its output is wanted with the result.
+        above: The calls that lead to the input of the call's stage, first to last. They are given
+            for a training whose `load` takes that input.
+    """
+
+    call: StageCall
+    upstream: str
+    args: tuple[Any, ...] | None
+    is_first: bool
+    is_last: bool
+    above: tuple[StageCall, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What running a task gave.
+
+    Attributes:
+        run: The run of the call, without its output where the cache keeps that; `None` where the
+            input could not be found.
+        is_kept: Whether the cache has the output.
+        load_s: Seconds that loading the input took.
+        loaded: The input that was loaded, where it is a number.
+        value: The output of a plain call or an evaluation, where it is a number; or its numbers,
+            where it is a dict.
+    """
+
+    run: StageRun | None
+    is_kept: bool = False
+    load_s: float = 0.0
+    loaded: float | None = None
+    value: float | dict[str, float] | None = None
+
+
+def run_task(
+    task: StageTask,
+    job: Job,
+    clock: Clock = time.perf_counter,
+    *,
+    is_own_process: bool = False,
+    hands_on: bool = False,
+) -> TaskResult:
+    """Run a task. Where somebody else runs the same call now, wait and take over their output.
+
+    Args:
+        task: The task.
+        job: The stages, inputs and cache.
+        clock: Measures seconds.
+        is_own_process: Whether this process belongs to a pool of workers. It is then ended when the
+            call exceeds its timeout, and an output that the cache keeps is not returned as well.
+        hands_on: Whether such an output is returned nevertheless.
+    """
+    call, cache = task.call, job.cache
+    if cache is None or not call.stage.memoize:
+        return _valued(_executed(task, job, clock, is_own_process), task)
+    with cache.holders.claim(call.key):
+        found = _found(task, cache, clock)
+        if found is not None:
+            return _valued(found, task)
+        result = _executed(task, job, clock, is_own_process)
+        if result.run is None or result.run.error is not None:
+            return result
+        _keep(cache, call, result.run)
+    result = _valued(result, task)
+    if call.key not in cache:
+        return result
+    drops_output = is_own_process and not (task.is_last or hands_on)
+    run = replace(result.run, output=None) if drops_output and result.run else result.run
+    return replace(result, run=run, is_kept=True)
+
+
+def _valued(result: TaskResult, task: StageTask) -> TaskResult:
+    if result.run is None or task.call.is_training:
+        return result
+    return replace(result, value=numbers_of(result.run.output))
+
+
+def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | None:
+    """The output that somebody has made in the meantime; it is loaded only where it is wanted."""
+    call = task.call
+    if call.key not in cache:
+        return None
+    if task.is_last:
+        loaded = load_deepest([call], cache, clock)
+        return TaskResult(loaded[0], is_kept=True) if loaded else None
+    saved = cache.cost(call.key) or 0.0
+    return TaskResult(StageRun(call.name, call.key, memoized=True, saved=saved), is_kept=True)
+
+
+def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> TaskResult:
+    call = task.call
+    start = clock()
+    try:
+        args, is_loaded = _input(task, job)
+    except CacheMiss:
+        return TaskResult(None)
+    except Exception:  # the user's own `load`, or a stage above that had to run again
+        return TaskResult(StageRun(call.name, call.key, error=traceback.format_exc()))
+    load_s = clock() - start if is_loaded else 0.0
+    loaded = number_of(args[0]) if is_loaded and not call.resumes else None
+    timeout_s = call.stage.timeout if is_own_process else None
+    try:
+        run, state = call_with_retries(
+            call,
+            args,
+            clock,
+            limits=partial(ended_after, timeout_s) if timeout_s is not None else nullcontext,
+            reload=partial(_resumed, task, job) if call.resumes else None,
+        )
+    except CacheMiss:  # a checkpoint that was to be loaded again
+        return TaskResult(None)
+    if run.error is None:
+        if call.kind is Kind.EVALUATION:  # which leaves the state as it was
+            job.states.keep(task.upstream, args[0])
+        elif state is not None:
+            job.states.keep(call.key, state)
+    return TaskResult(run, load_s=load_s, loaded=loaded)
+
+
+def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:
+    """The positional arguments of a call, and whether they had to be loaded from the cache."""
+    if task.call.resumes:
+        state = job.states.take(task.upstream)
+        return ((state,), False) if state is not None else (_resumed(task, job), True)
+    if task.args is not None:
+        return task.args, False
+    if task.is_first:
+        return job.inputs, False
+    assert job.cache is not None, "an input that is not in a cache travels with its task"
+    return (job.cache.get(task.upstream),), True
+
+
+def _resumed(task: StageTask, job: Job) -> tuple[Any, ...]:
+    """The training state to go on from, made of what was saved of it."""
+    if task.args is not None:
+        (saved,) = task.args
+    else:
+        assert job.cache is not None, "an input that is not in a cache travels with its task"
+        saved = job.cache.get(task.upstream)
+    training = task.call.training
+    if not training.loads_inputs:
+        return (training.load(saved),)
+    return (training.load(saved, *_given(task.above, job)),)
+
+
+def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
+    """The input of a stage: the output of the last of these calls, or the run's inputs.
+
+    A plan keeps the states that its nodes begin from, but not always the inputs of their stages;
+    an input that is gone is made again.
+    """
+    if not above:
+        return job.inputs
+    *before, last = above
+    assert job.cache is not None, "a plan has a cache"
+    try:
+        return (job.cache.get(last.key),)
+    except CacheMiss:
+        upstream = before[-1].key if before else ""
+        of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
+        task = StageTask(
+            last,
+            upstream,
+            _given(before, job),
+            is_first=not before,
+            is_last=True,
+            above=of_stage,
+        )
+        run = run_task(task, job).run
+        if run is None or run.error is not None:
+            reason = "its input is gone" if run is None else run.error
+            raise RuntimeError(f"{last.name!r} had to run again and failed: {reason}") from None
+        return (run.output,)
+
+
+def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
+    """Put the output of a call into the cache; where that fails, only warn."""
+    try:
+        cache.put(
+            call.key,
+            run.output,
+            cost=run.cost,
+            stage=call.name,
+            params=call.recorded_params,
+            versions=call.stage.versions,
+        )
+    except Exception as error:  # an output that cannot be kept is still an output
+        warnings.warn(
+            f"the output of stage {call.name!r} could not be kept and may have to be "
+            f"computed again: {error!r}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+# --- several calls ----------------------------------------------------------------------------
+
+
+def run_path(
+    calls: Sequence[StageCall],
+    inputs: tuple[Any, ...],
+    cache: StageCache | None = None,
+    *,
+    clock: Clock = time.perf_counter,
+) -> Iterator[StageRun]:
+    """Run calls one after another in this thread, yielding after each; stop after a failure.
+
+    The deepest call whose output the cache still holds is loaded, and nothing above it runs. The
+    caller may stop iterating between two stages: what has been computed is in the cache.
+
+    Args:
+        calls: The path, from the first stage on.
+        inputs: The first stage's positional arguments.
+        cache: Where outputs are looked up and kept; `None` executes everything.
+        clock: Measures seconds; injected in tests and simulations.
+    """
+    job = Job((), inputs, cache)
+    keys = [call.key for call in calls if call.stage.memoize]
+    with nullcontext() if cache is None else cache.holders.using(keys):
+        loaded = [] if cache is None else load_deepest(calls, cache, clock)
+        yield from loaded
+        args = (loaded[-1].output,) if loaded else job.inputs
+        start = len(loaded)
+        del loaded  # an output may be large: it lives until the next stage has used it
+        for depth, call in enumerate(calls[start:], start):
+            run = run_task(StageTask(call, "", args, depth == 0, is_last=True), job, clock).run
+            assert run is not None, "the input came with the task"
+            yield run
+            if run.error is not None:
+                return
+            args = (run.output,)
+
+
+def load_deepest(
+    calls: Sequence[StageCall], cache: StageCache, clock: Clock = time.perf_counter
+) -> list[StageRun]:
+    """Load the output of the deepest call that the cache still holds.
+
+    Args:
+        calls: The path.
+        cache: The cache. Entries above the loaded one count a hit too, as they spared a run.
+        clock: Measures seconds.
+
+    Returns:
+        The runs of the calls up to the loaded one, all memoized; empty if nothing was found.
+    """
+    for depth in range(len(calls), 0, -1):
+        call = calls[depth - 1]
+        if not call.stage.memoize or call.key not in cache:
+            continue
+        start = clock()
+        try:
+            output = cache.get(call.key)
+        except CacheMiss:
+            continue
+        load_s = clock() - start
+        runs = reused(calls[:depth], cache)
+        # Declared costs have a unit of their own, to which seconds cannot be added.
+        charged = load_s if call.stage.cost is None else 0.0
+        runs[-1] = replace(runs[-1], charged=charged, output=output, value=number_of(output))
+        return runs
+    return []
+
+
+def reused(calls: Sequence[StageCall], cache: StageCache) -> list[StageRun]:
+    """The runs of calls that need not be made, since the output of the last one is kept.
+
+    The entries above that one count a hit, as they spared a run; the last one counts its own
+    when it is loaded.
+    """
+    costs = [cache.cost(call.key) for call in calls]
+    cache.spare(c.key for c, cost in zip(calls[:-1], costs, strict=False) if cost is not None)
+    return [
+        StageRun(call.name, call.key, memoized=True, saved=cost or 0.0)
+        for call, cost in zip(calls, costs, strict=True)
+    ]
