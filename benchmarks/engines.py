@@ -24,7 +24,7 @@ from loky.process_executor import ProcessPoolExecutor
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.executors import ProcessExecutor, RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
-from eeipu.stages.tasks import StageTask
+from eeipu.stages.worker import StageTask
 from eeipu.studies.worker_pool import for_stages, temporary_cache
 
 STAGE_S = 0.1

@@ -43,11 +43,13 @@ from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA, SuccessiveHalving
 from eeipu.algorithms.moves import Algorithm, Ask, Stop
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.executors.futures_cluster import FuturesCluster
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.nodes import PlanNode
-from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Policy, Resources, Scheduler
+from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Policy, Scheduler
+from eeipu.stages.resources import Resources
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import iterative, stage_path
 from eeipu.stages.paths import Path

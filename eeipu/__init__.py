@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from eeipu.sampler import EEIPUSampler
     from eeipu.space import Categorical, Float, Int
     from eeipu.stage_tree.tree import StageTree
-    from eeipu.stages.calls import PipelineRun, StageRun
     from eeipu.stages.declaration import Stage, stage
+    from eeipu.stages.runs import PipelineRun, StageRun
     from eeipu.tuner import Suggestion, Tuner
 
 __version__ = "0.1.0"
@@ -57,7 +57,7 @@ _HOMES = {
         "StudyMismatchError",
         "TransientError",
     ],
-    "stages.calls": ["PipelineRun", "StageRun"],
+    "stages.runs": ["PipelineRun", "StageRun"],
     "pipeline": ["Pipeline"],
     "sampler": ["EEIPUSampler"],
     "space": ["Categorical", "Float", "Int"],

@@ -23,16 +23,10 @@ from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
-from eeipu.stages.calls import (
-    Clock,
-    PipelineRun,
-    StageCall,
-    StageRun,
-    number_of,
-    run_path,
-    stage_calls,
-)
+from eeipu.stages.calls import Clock, StageCall, stage_calls
 from eeipu.stages.declaration import Stage, look_again, stage
+from eeipu.stages.runs import PipelineRun, StageRun, number_of
+from eeipu.stages.worker import run_path
 
 __all__ = ["Pipeline", "PipelineRun", "Stage", "StageRun", "record_run", "stage"]
 

@@ -17,23 +17,24 @@ from optuna.trial import TrialState
 
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.executors.pool import Pool
-from eeipu.fingerprints.keys import inputs_key
-from eeipu.pipeline import Pipeline
-from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
-from eeipu.space import Params
-from eeipu.stages.declaration import look_again
-from eeipu.studies.driver import Driver, interruptible, stoppable
-from eeipu.studies.progress import showing
-from eeipu.studies.study import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
-from eeipu.studies.trials import Callback, Trials
-from eeipu.studies.worker_pool import (
+from eeipu.executors.opening import (
     ExecutorLike,
     check_executor,
     needs_directory,
     open_pool,
     temporary_cache,
 )
+from eeipu.executors.pool import Pool
+from eeipu.fingerprints.keys import inputs_key
+from eeipu.pipeline import Pipeline
+from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
+from eeipu.space import Params
+from eeipu.stages.declaration import look_again
+from eeipu.stages.worker import Job
+from eeipu.studies.driver import Driver, interruptible, stoppable
+from eeipu.studies.progress import showing
+from eeipu.studies.study import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
+from eeipu.studies.trials import Callback, Trials
 
 __all__ = ["Suggestion", "Tuner"]
 
@@ -297,7 +298,7 @@ class Tuner:
             showing(progress) as display,
             interruptible() as interrupted,
             stoppable(self.study),
-            self._pool() as pool,
+            self._pool(inputs) as pool,
         ):
             if isinstance(self.study.sampler, EEIPUSampler):
                 self.study.sampler.beside_workers = pool.size > 1
@@ -323,9 +324,10 @@ class Tuner:
         return self.study
 
     @contextmanager
-    def _pool(self) -> Iterator[Pool]:
+    def _pool(self, inputs: tuple[Any, ...]) -> Iterator[Pool]:
         """The workers, ended at once where this run is."""
-        pool = open_pool(self._executor, self._max_parallel, self.pipeline.stages, self.cache)
+        job = Job(self.pipeline.stages, inputs, self.cache)
+        pool = open_pool(self._executor, self._max_parallel, job)
         try:
             yield pool
         except BaseException:

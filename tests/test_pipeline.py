@@ -15,7 +15,7 @@ from eeipu.errors import ConfigurationError, PipelineError, SpaceError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages.calls import StageRun
+from eeipu.stages.runs import StageRun
 from eeipu.stages.declaration import Stage, stage
 
 SPACE = {

@@ -1,165 +1,58 @@
-"""Runs studies on a plan: clients ask, the scheduler orders, a cluster works.
+"""Runs studies on a plan: algorithms ask, the scheduler orders, a pool of workers runs.
 
-The clock is the cluster's: the same code runs on real executors and in virtual time.
+The clock is the pool's: the same code runs on real workers and in virtual time.
 """
 
-import math
+import traceback
 import warnings
-from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
-from eeipu.errors import ConfigurationError, PipelineError, SpaceError
-from eeipu.executors.clusters import Cluster, Outcome, Report
-from eeipu.stage_tree.nodes import Answer
-from eeipu.stage_tree.scheduler import Resources, Scheduler
+from eeipu.algorithms.node_tasks import NodeTask, NodeTasks
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.errors import CacheMiss, ConfigurationError, PipelineError
+from eeipu.executors.pool import Ended, Joined, Pool, Thought, death_of
+from eeipu.stage_tree.nodes import PlanNode
+from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stages.paths import Path
+from eeipu.stages.runs import StageRun, numbers_of
 
-__all__ = ["PathOf", "StudyRun", "run_studies"]
-
-
-class PathOf(Protocol):
-    """Makes a path of a configuration, trained up to a step and evaluated there.
-
-    A `SpaceError` says that the configuration is none, such as milestones that do not ascend.
-    """
-
-    def __call__(self, config: Mapping[str, Any], step: int) -> Path:
-        """The path."""
-        ...
+__all__ = ["run_studies"]
 
 
-@dataclass
-class StudyRun:
-    """A study on a plan.
-
-    Attributes:
-        name: Its name in the plan.
-        algorithm: Who asks.
-        path_of: What a configuration means.
-        objective: Which metric to optimise, where evaluations return a dict of them.
-        minimize: Whether smaller is better; the sign changes here and nowhere else.
-        values: `(trial, step)` -> value, as evaluated.
-        errors: `(trial, step)` -> traceback.
-        configs: Trial -> its last configuration.
-        ended_s: When the last answer came, on the cluster's clock.
-
-    Raises:
-        ConfigurationError: The algorithm has a direction (`minimizes`), and it is the other.
-    """
-
-    name: str
-    algorithm: Algorithm
-    path_of: PathOf
-    objective: str | None = None
-    minimize: bool = False
-
-    def __post_init__(self) -> None:
-        self.values: dict[tuple[int, int], float] = {}
-        self.errors: dict[tuple[int, int], str] = {}
-        self.configs: dict[int, Mapping[str, Any]] = {}
-        self.ended_s = 0.0
-        self._open: dict[tuple[int, Hashable], int] = {}
-        if getattr(self.algorithm, "minimizes", self.minimize) is not self.minimize:
-            raise ConfigurationError(
-                f"study {self.name!r} has minimize={self.minimize!r}, but its algorithm's "
-                f"direction is the other; pass minimize={not self.minimize!r}."
-            )
-
-    @property
-    def best(self) -> tuple[int, int]:
-        """The trial and step of the best value so far.
-
-        Raises:
-            ConfigurationError: There is no value yet.
-        """
-        if not self.values:
-            first = next(iter(self.errors.values()), None)
-            remedy = "run it first." if first is None else f"its first failure was: {first}"
-            raise ConfigurationError(f"study {self.name!r} has no value yet; {remedy}")
-        sign = -1.0 if self.minimize else 1.0
-        return max(self.values, key=lambda place: sign * self.values[place])
-
-    def act(self, moves: Iterable[Move], scheduler: Scheduler) -> None:
-        """Turn an algorithm's moves into requests; a configuration that is none has failed."""
-        pending = deque([moves])
-        while pending:
-            invalid = []
-            for move in pending.popleft():
-                if isinstance(move, Stop):
-                    scheduler.plan.cancel(self.name, move.trial)
-                    continue
-                try:
-                    self._request(move, scheduler)
-                except SpaceError as error:
-                    self.errors[move.trial, move.step] = str(error)
-                    invalid.append(move)
-            pending.extend(self.algorithm.tell(m.trial, m.step, None) for m in invalid)
-
-    def _request(self, ask: Ask, scheduler: Scheduler) -> None:
-        path = self.path_of(ask.config, ask.step)
-        self.configs[ask.trial] = ask.config
-        self._open[ask.trial, path.key(len(path))] = ask.step
-        scheduler.plan.request(self.name, ask.trial, path)
-        scheduler.follow()
-
-    def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> None:
-        """Take an answer to the algorithm, and do what it says."""
-        request = answer.request
-        step = self._open.pop((request.trial, request.node.key), None)
-        if step is None:
-            return  # asked by an earlier process, and not by this one
-        self.ended_s = now
-        value, place = None, (request.trial, step)
-        if answer.error is None:
-            try:
-                value = self.values[place] = self._number(answer.value)
-            except (TypeError, ValueError, KeyError) as error:
-                self.errors[place] = f"{answer.value!r} is no objective: {error!r}"
-        else:
-            self.errors[place] = answer.error
-        told = value if value is None or not self.minimize else -value
-        self.act(self.algorithm.tell(request.trial, step, told), scheduler)
-
-    def _number(self, value: Any) -> float:
-        number = float(value if self.objective is None else value[self.objective])
-        if math.isnan(number):
-            raise ValueError("NaN is neither good nor bad")
-        return number
-
-
-def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
+def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -> None:
     """Run studies together until none of them wants anything more.
-
-    Args:
-        studies: Studies with different names. What another process has asked the plan for and
-            was not answered is run too, where inputs and code are the same.
-        scheduler: Of the plan that they share.
-        cluster: Where nodes run.
 
     An interrupt waits for the nodes that run, unless it comes twice; what they made is kept.
 
+    Args:
+        studies: Studies with different names. Requests that another process has made of the plan,
+            and that were not answered, are run too, where inputs and code are the same.
+        scheduler: The scheduler of the plan that they share.
+        pool: The workers, with the plan's cache.
+
     Raises:
         ConfigurationError: Two studies share a name, or a node fits no worker.
-        PipelineError: The cluster has nothing to do any more, and there are open requests.
+        PipelineError: Nothing can be run any more, and there are open requests.
     """
     studies = list(studies)
     by_name = {study.name: study for study in studies}
     if len(by_name) < len(studies):
         raise ConfigurationError("two studies have one name; each needs a name of its own.")
-    cluster.renew()
+    pool.renew()
+    if pool.job.stages:
+        scheduler.declare(pool.job.stages.values())
+    run = _PlanRun(by_name, scheduler, pool)
     try:
         for study in studies:
             study.act(study.algorithm.start(), scheduler)
         _suspend(scheduler.plan)
-        _run(by_name, scheduler, cluster)
+        run.until_nothing_runs()
     except BaseException:  # such as an interrupt: the same plan can be run again
-        _record_all(cluster.drain(), scheduler)
+        run.drain()
         raise
     finally:  # also after a second interrupt
+        run.forget_outputs()
         scheduler.plan.stop_all()
     if scheduler.plan.waiting:
         raise PipelineError(
@@ -168,29 +61,8 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         )
 
 
-def _run(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
-    """Deliver, submit and wait until nothing runs."""
-    reports: Sequence[Report] | None = ()
-    while True:
-        _deliver(by_name, scheduler, cluster)
-        _submit(scheduler, cluster)
-        for report in reports or ():
-            _reconsider(report, scheduler, cluster)
-        reports = cluster.wait()
-        if reports is None:
-            node = scheduler.waiting()
-            if node is None:
-                return
-            raise ConfigurationError(
-                f"no worker has room for {node!r}, which takes {scheduler.resources_of(node)}; "
-                f"the workers have {list(cluster.offers())}."
-            )
-        _record_all(reports, scheduler)
-        scheduler.plan.trim()
-
-
 def _suspend(plan: SearchPlan) -> None:
-    """Say what is left open, as these stages and inputs would give other values for it."""
+    """Warn of open requests that these stages and inputs would give other values for."""
     dormant = plan.suspend()
     if dormant:
         warnings.warn(
@@ -202,58 +74,164 @@ def _suspend(plan: SearchPlan) -> None:
         )
 
 
-def _deliver(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster) -> None:
-    plan = scheduler.plan
-    while answers := plan.take_answers():
-        for answer in answers:
-            if answer.request.study in by_name:
-                by_name[answer.request.study].hear(answer, scheduler, cluster.now())
-    for upper, lower in plan.take_splits():
-        if not cluster.split(upper, lower):
-            plan.stop(upper)
+class _PlanRun:
+    """One call of `run_studies`.
 
+    Args:
+        studies: Name -> study.
+        scheduler: Orders the nodes of the plan.
+        pool: Runs them.
+    """
 
-def _submit(scheduler: Scheduler, cluster: Cluster) -> None:
-    """Hand out batches until nothing more fits."""
-    refused = set[Resources]()
-    while free := next((offer for offer in cluster.offers() if offer not in refused), None):
-        batch = scheduler.next(free)
-        if batch is None:
-            refused.add(free)
+    def __init__(self, studies: Mapping[str, StudyRun], scheduler: Scheduler, pool: Pool) -> None:
+        self._studies = studies
+        self._scheduler, self._plan = scheduler, scheduler.plan
+        self._pool = pool
+        self._tasks = NodeTasks(pool.job, hands_inputs=pool.shares_memory)
+        self._running: dict[PlanNode, NodeTask] = {}
+        # Outputs that no cache keeps. The first node that begins with one gets it; for another, the
+        # stage has to run again.
+        self._outputs: dict[PlanNode, Any] = {}
+
+    def until_nothing_runs(self) -> None:
+        """Deliver answers, submit nodes and wait for events, in turn."""
+        done: Sequence[PlanNode] = ()
+        while True:
+            self._deliver()
+            for node in done:  # its worker goes on where that is best
+                self._submit_next(after=node)
+            while self._submit_next():
+                pass
+            events = self._pool.wait()
+            if not events:
+                self._check_done()
+                return
+            done = self._take(events)
+            self._plan.trim()
+
+    def drain(self) -> None:
+        """Wait for the nodes that run, and record them."""
+        while self._running and (events := self._pool.wait()):
+            self._take(events)
+
+    def forget_outputs(self) -> None:
+        """Let go of the outputs that no cache keeps."""
+        for node in self._outputs:
+            self._plan.forget(node)
+        self._outputs.clear()
+
+    def _deliver(self) -> None:
+        """Tell the studies of answers, and the pool of running nodes that were split."""
+        while answers := self._plan.take_answers():
+            for answer in answers:
+                if answer.request.study in self._studies:
+                    study = self._studies[answer.request.study]
+                    study.hear(answer, self._scheduler, self._pool.now())
+        for upper, lower in self._plan.take_splits():
+            task = self._tasks.task(upper, self._scheduler.resources_of(upper))
+            share = (upper.stop - upper.start) / (lower.stop - upper.start)
+            if self._pool.split(self._running[lower], task, share):
+                self._running[upper] = task
+            else:
+                self._plan.stop(upper)
+
+    def _check_done(self) -> None:
+        node = self._scheduler.waiting()
+        if node is not None:
+            raise ConfigurationError(
+                f"no worker has room for {node!r}, which takes "
+                f"{self._scheduler.resources_of(node)}; declare less with "
+                f"stage(num_cpus=..., num_gpus=...), or give a pool whose workers have as much."
+            )
+
+    # --- from the scheduler to the pool -------------------------------------------------------
+
+    def _submit_next(self, after: PlanNode | None = None) -> bool:
+        """Submit the next node that a worker can take; return whether there was one."""
+        node = self._scheduler.next(self._pool.can_take, after)
+        if node is None:
+            return False
+        try:
+            task = self._task(node)
+        except PipelineError:
+            self._plan.fail(node, 0.0, traceback.format_exc())
         else:
-            cluster.submit(batch)
+            self._running[node] = task
+            self._pool.submit(task)
+        return True
 
+    def _task(self, node: PlanNode) -> NodeTask:
+        needs, parent = self._scheduler.resources_of(node), node.parent
+        if parent not in self._outputs:
+            return self._tasks.task(node, needs)
+        task = self._tasks.task(node, needs, (self._outputs.pop(parent),))
+        self._plan.forget(parent)
+        return task
 
-def _reconsider(report: Report, scheduler: Scheduler, cluster: Cluster) -> None:
-    """Between two nodes of a batch: go on only if somebody wants it, and nobody needs it more."""
-    following = report.following
-    if following is None or not following.is_running:
-        return
-    if not following.must_run or scheduler.is_behind(following):
-        for node in cluster.recall(following):
-            scheduler.plan.stop(node)
-        _submit(scheduler, cluster)
+    # --- from the pool to the plan ------------------------------------------------------------
 
+    def _take(self, events: Sequence[Ended | Thought | Joined]) -> list[PlanNode]:
+        """Record what has ended, and return the nodes that were completed.
 
-def _record_all(reports: Iterable[Report], scheduler: Scheduler) -> None:
-    """Nodes that were not begun first: a failure answers only those whom nobody else serves."""
-    for report in sorted(reports, key=lambda r: r.outcome is not Outcome.STOPPED):
-        _record(report, scheduler)
+        Nodes that were not begun come first: a failure answers only requests that nothing else
+        serves.
+        """
+        done = []
+        ended = [event for event in events if isinstance(event, Ended)]
+        for event in sorted(ended, key=lambda e: not (e.result is None and e.error is None)):
+            task = event.task
+            assert isinstance(task, NodeTask)
+            node = task.node
+            # A task of an earlier call, which a second interrupt has ended, is nobody's any more.
+            if node is None or self._running.get(node) is not task:
+                continue
+            del self._running[node]
+            if self._record(node, event):
+                done.append(node)
+        return done
 
-
-def _record(report: Report, scheduler: Scheduler) -> None:
-    plan, node = scheduler.plan, report.node
-    match report.outcome:
-        case Outcome.COMPLETED:
-            plan.complete(node, report.cost_s, report.value)
-            scheduler.observe(node, report.cost_s)
-        case Outcome.FAILED:
-            plan.fail(node, report.cost_s, report.error or "")
-        case Outcome.LOST:
-            plan.lose(node, report.cost_s, report.error or "its worker died")
-        case Outcome.STOPPED:
-            plan.stop(node, report.cost_s)
-        case Outcome.MISSING:
+    def _record(self, node: PlanNode, event: Ended) -> bool:
+        """Tell the plan of the end of a node, and return whether it was completed."""
+        if event.result is None:
+            self._record_without_result(node, event)
+            return False
+        run = event.result.run
+        if run is None:
             assert node.parent is not None
-            plan.forget(node.parent)
-            plan.lose(node, why="the state that it begins from was not in the cache")
+            self._plan.forget(node.parent)
+            self._plan.lose(node, why="the state that it begins with was not in the cache")
+            return False
+        if run.error is not None:
+            self._plan.fail(node, run.charged, run.error)
+            return False
+        self._complete(node, run, event.result.value, is_kept=event.result.is_kept)
+        return True
+
+    def _record_without_result(self, node: PlanNode, event: Ended) -> None:
+        if event.is_death:
+            stages = self._pool.job.stages
+            limit = event.task.call.stage.retries + 1 if stages else None
+            self._plan.lose(node, event.elapsed_s, death_of(event), limit=limit)
+        elif event.error is not None:
+            error = "".join(traceback.format_exception(event.error))
+            self._plan.fail(node, event.elapsed_s, error)
+        else:
+            self._plan.stop(node, event.elapsed_s)
+
+    def _complete(self, node: PlanNode, run: StageRun, value: Any, *, is_kept: bool) -> None:
+        if not is_kept:
+            self._outputs[node] = run.output
+        elif value is None and node.requests and not node.is_training:
+            value = self._kept_value(node)  # a request came while it ran
+        self._plan.complete(node, run.charged, value, is_kept=is_kept)
+        if not is_kept and not (node.has_state and node.needs):
+            del self._outputs[node]
+        if not run.memoized:
+            self._scheduler.observe(node, run.charged)
+
+    def _kept_value(self, node: PlanNode) -> Any:
+        cache = self._pool.job.cache
+        try:
+            return None if cache is None else numbers_of(cache.get(node.key))
+        except CacheMiss:
+            return None

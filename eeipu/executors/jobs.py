@@ -124,7 +124,8 @@ def pack_task(task: StageTask) -> bytes:
     calls = (task.call, *task.above)
     light, *above = (replace(call, stage=None) for call in calls)  # type: ignore[arg-type]
     names = tuple(call.stage.name for call in calls)
-    return transport.dumps(_TravellingTask(replace(task, call=light, above=tuple(above)), names))
+    bare = StageTask(light, task.upstream, task.args, task.is_first, task.is_last, tuple(above))
+    return transport.dumps(_TravellingTask(bare, names))
 
 
 # --- in a worker ------------------------------------------------------------------------------

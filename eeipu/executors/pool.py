@@ -10,7 +10,7 @@ from eeipu.stages.declaration import look_again
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
-__all__ = ["Ended", "InlinePool", "Joined", "Pool", "Thought"]
+__all__ = ["Ended", "InlinePool", "Joined", "Pool", "Thought", "death_of"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,15 @@ class Thought:
 @dataclass(frozen=True)
 class Joined:
     """A worker has joined the pool, or come back to it: more may be submitted."""
+
+
+def death_of(event: Ended) -> str:
+    """How a task has ended its worker, in words."""
+    stage = event.task.call.stage
+    hung = stage.timeout is not None and event.elapsed_s >= stage.timeout
+    if hung:
+        return f"the stage {stage.name!r} took longer than its timeout of {stage.timeout:g} s"
+    return f"the stage {stage.name!r} ended its worker"
 
 
 @runtime_checkable

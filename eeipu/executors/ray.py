@@ -116,9 +116,7 @@ class RayExecutor(StageExecutor):
         del with_job
         needs = task.call.resources
         remote = self._on_gpu if needs.num_gpus > 0 else self._on_cpu
-        result_ref, output_ref = remote.options(
-            name=task.call.name, **_options(needs)
-        ).remote(
+        result_ref, output_ref = remote.options(name=task.call.name, **_options(needs)).remote(
             job.name, self._job_refs(job), pack_task(replace(task, args=None)), self._args_ref(task)
         )
 

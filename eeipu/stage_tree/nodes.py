@@ -4,13 +4,12 @@ A node has to run when a request ends at it, or a child has to run that starts f
 state is not there; it is ready when its parent's state is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from eeipu.stage_tree.tree import Node, StageTree
-from eeipu.stages.calls import number_of
 from eeipu.stages.paths import Kind, Path
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "RequestState",
     "error_of",
     "first_waiting",
-    "value_of",
     "waiting_below",
 ]
 
@@ -211,11 +209,3 @@ def waiting_below(node: PlanNode) -> Iterator[Request]:
         each = stack.pop()
         yield from each.requests
         stack.extend(c for c in each.children.values() if c.must_run and not c.is_running)
-
-
-def value_of(output: Any) -> Any:
-    """A number, or the numbers of a dict, as plain Python; `None` where there is none."""
-    if isinstance(output, Mapping):
-        metrics = {str(name): number_of(each) for name, each in output.items()}
-        return {name: each for name, each in metrics.items() if each is not None} or None
-    return number_of(output)

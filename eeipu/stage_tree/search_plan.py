@@ -22,12 +22,12 @@ from eeipu.stage_tree.nodes import (
     RequestState,
     error_of,
     first_waiting,
-    value_of,
     waiting_below,
 )
 from eeipu.stage_tree.payments import Payments
 from eeipu.stage_tree.requests import RequestBook
 from eeipu.stages.paths import Path
+from eeipu.stages.runs import numbers_of
 
 __all__ = ["SearchPlan"]
 
@@ -228,7 +228,9 @@ class SearchPlan:
             if node.is_running:
                 self.stop(node)
 
-    def complete(self, node: PlanNode, cost_s: float, value: Any = None) -> None:
+    def complete(
+        self, node: PlanNode, cost_s: float, value: Any = None, *, is_kept: bool = True
+    ) -> None:
         """A node has run.
 
         Args:
@@ -261,17 +263,24 @@ class SearchPlan:
             self._answer(request, error)
             self._states.need(request.node, -1)
 
-    def lose(self, node: PlanNode, cost_s: float = 0.0, why: str = "its worker died") -> None:
+    def lose(
+        self,
+        node: PlanNode,
+        cost_s: float = 0.0,
+        why: str = "its worker died",
+        limit: int | None = None,
+    ) -> None:
         """A worker has died while it ran a node, or could not begin it; it becomes ready again.
 
         Args:
             node: The node; after `max_losses` times it has failed.
             cost_s: Seconds that were spent in vain.
             why: What has happened.
+            limit: The number of losses that make a failure; by default `max_losses`.
         """
         self.stop(node, cost_s)
         node.losses += 1
-        if node.losses >= self._max_losses:
+        if node.losses >= (self._max_losses if limit is None else limit):
             self.fail(node, 0.0, f"{why} {node.losses} times: {node.describe()}")
         else:
             self._states.save(node)
@@ -333,7 +342,7 @@ class SearchPlan:
         if self.cache is None or node.is_training or not node.has_state or node.value is not None:
             return
         try:
-            node.value = value_of(self.cache.get(node.key))
+            node.value = numbers_of(self.cache.get(node.key))
         except CacheMiss:
             self.forget(node)
         else:

@@ -67,5 +67,5 @@ def threads(count: int) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _controller(modules: int) -> ThreadpoolController:  # noqa: ARG001 - when it is out of date
-    """The libraries that are loaded: finding them takes as long as the rest of a call's overhead."""
+    """The loaded libraries: finding them takes as long as all else that a call needs."""
     return ThreadpoolController()

@@ -24,7 +24,7 @@ from eeipu.stages.limits import ended_after
 from eeipu.stages.paths import Kind
 from eeipu.stages.runs import StageRun, number_of, numbers_of
 
-__all__ = ["Job", "StageTask", "TaskResult", "load_deepest", "run_path", "run_task"]
+__all__ = ["Job", "StageTask", "TaskResult", "load_deepest", "reused", "run_path", "run_task"]
 
 
 class Job:

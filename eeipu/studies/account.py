@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from eeipu.cache import StageCache
 from eeipu.methods.history import is_interrupted, spent
 from eeipu.pipeline import record_run
-from eeipu.stages.calls import Clock, PipelineRun, StageCall, StageRun
+from eeipu.stages.calls import Clock, StageCall
+from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.progress import Display, Snapshot
 from eeipu.studies.study import study_id
 from eeipu.studies.trials import Trials

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import optuna
@@ -19,11 +19,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SearchOver
-from eeipu.executors.pool import Ended, Pool, Thought
+from eeipu.executors.pool import Ended, Joined, Pool, Thought
 from eeipu.fingerprints.values import plain
-from eeipu.stage_tree.scheduler import Resources
-from eeipu.stages.calls import StageCall
-from eeipu.stages.tasks import StageTask
+from eeipu.stages.worker import StageTask
 from eeipu.studies.account import Ledger
 from eeipu.studies.progress import Display
 from eeipu.studies.study import driver_name
@@ -67,7 +65,8 @@ class Driver:
         self._pool = pool
         self._budget = budget
         self._cache = cache
-        self._inputs: tuple[Any, ...] | None = tuple(map(plain, inputs))
+        # Workers in other processes have them with their job.
+        self._inputs = tuple(map(plain, inputs)) if pool.shares_memory else None
         self._upstream = upstream
         self._interrupted = interrupted
         self._ledger = Ledger(
@@ -89,24 +88,22 @@ class Driver:
     def run(self, max_trials: int | None) -> str | None:
         """Run trials until something ends it; the reason, where the user has to know it."""
         self._left = math.inf if max_trials is None else max_trials
-        with ExitStack() as held:
-            self._hand_out_inputs(held)
-            try:
-                while True:
-                    self._start_what_can()
-                    events = self._pool.wait()
-                    if not events:
-                        self._check_done()
-                        break
-                    for event in events:
-                        self._take(event)
-            finally:
-                self._is_over = True
-                with ExitStack() as ends:  # each is cut, also where another's storage fails
-                    for path in reversed(self._paths):  # the first is cut first
-                        ends.callback(self._cut, path)
-                    if self._chosen is not None:  # and nobody has taken it
-                        ends.callback(self._trials.interrupt, self._chosen)
+        try:
+            while True:
+                self._start_what_can()
+                events = self._pool.wait()
+                if not events:
+                    self._check_done()
+                    break
+                for event in events:
+                    self._take(event)
+        finally:
+            self._is_over = True
+            with ExitStack() as ends:  # each is cut, also where another's storage fails
+                for path in reversed(self._paths):  # the first is cut first
+                    ends.callback(self._cut, path)
+                if self._chosen is not None:  # and nobody has taken it
+                    ends.callback(self._trials.interrupt, self._chosen)
         if self._has_cut or (self._reason is None and self._interrupted.is_set() and self._is_due):
             return self._ledger.how_to_resume()
         return self._reason
@@ -114,19 +111,6 @@ class Driver:
     def how_to_resume(self) -> str:
         """What Ctrl-C has left, in a sentence for the user."""
         return self._ledger.how_to_resume()
-
-    def _hand_out_inputs(self, held: ExitStack) -> None:
-        """Let workers in other processes find the inputs in the cache, if there is one."""
-        cache = self._cache
-        if self._pool.shares_memory or cache is None:
-            return
-        held.callback(cache.discard, [self._upstream])
-        held.enter_context(cache.holders.using([self._upstream]))
-        if self._upstream not in cache:
-            with suppress(Exception):  # what cannot be kept travels with the tasks
-                cache.put(self._upstream, self._inputs, stage="(inputs)")
-        if self._upstream in cache:
-            self._inputs = None
 
     # --- What can be started
 
@@ -167,7 +151,7 @@ class Driver:
             elif self._cache is not None and path.next.stage.memoize and key in self._making:
                 self._ready.remove(path)
                 self._waiting[key].append(path)
-            elif self._pool.can_take(_needs(path.next)):
+            elif self._pool.can_take(path.next.resources):
                 self._ready.remove(path)
                 self._submit(path)
         has_room = (
@@ -219,13 +203,15 @@ class Driver:
             call = self._ready[0].next
             raise ConfigurationError(
                 f"no worker of the executor can run stage {call.stage.name!r}, which needs "
-                f"{_needs(call)}; declare less with stage(num_cpus=..., num_gpus=...), or give an "
-                f"executor whose workers have as much."
+                f"{call.resources}; declare less with stage(num_cpus=..., num_gpus=...), "
+                f"or give an executor whose workers have as much."
             )
 
     # --- What has happened
 
-    def _take(self, event: Ended | Thought) -> None:
+    def _take(self, event: Ended | Thought | Joined) -> None:
+        if isinstance(event, Joined):
+            return
         if isinstance(event, Thought):
             self._is_thinking = False
             self._take_thought(event)
@@ -311,10 +297,6 @@ class Driver:
         self._has_cut = True
         self._drop(path)
         self._trials.interrupt(path.trial)
-
-
-def _needs(call: StageCall) -> Resources:
-    return Resources(call.stage.num_cpus, call.stage.num_gpus)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from eeipu.stages.calls import StageRun
+from eeipu.stages.runs import StageRun
 
 __all__ = ["Display", "Snapshot", "showing"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import optuna
 
 from eeipu.cache import StageCache
-from eeipu.errors import CacheMiss
-from eeipu.executors.pool import Ended
-from eeipu.stages.calls import Clock, StageCall, StageRun, number_of
-from eeipu.stages.tasks import StageTask
+from eeipu.executors.pool import Ended, death_of
+from eeipu.stages.calls import Clock, StageCall
+from eeipu.stages.runs import StageRun
+from eeipu.stages.worker import StageTask, load_deepest, reused
 
 __all__ = ["TrialPath"]
 
@@ -98,21 +98,14 @@ class TrialPath:
             call = self.calls[depth - 1]
             if not call.stage.memoize or call.key not in self.cache:
                 continue
-            found = [
-                StageRun(c.stage.name, c.key, memoized=True, saved=self.cache.cost(c.key) or 0.0)
-                for c in self.calls[done:depth]
-            ]
-            if depth == len(self.calls):  # its output is wanted here, and by no worker
-                start = clock()
-                try:
-                    output = self.cache.get(call.key)
-                except CacheMiss:
-                    continue
-                last = _charged(found[-1], call, clock() - start)
-                found[-1] = replace(last, output=output, value=number_of(output))
-            self.runs += found
-            self.args = None
-            return
+            found = self.calls[done:depth]
+            # The last output is wanted here, and no worker loads it.
+            is_last = depth == len(self.calls)
+            runs = load_deepest(found, self.cache, clock) if is_last else reused(found, self.cache)
+            if len(runs) == len(found):
+                self.runs += runs
+                self.args = None
+                return
 
     def take(self, event: Ended, clock: Clock) -> None:
         """Write down what became of the call of a task that has ended."""
@@ -167,13 +160,8 @@ class TrialPath:
         assert event.error is not None
         if not event.is_death:
             return "".join(traceback.format_exception(event.error))
-        stage = event.task.call.stage
-        hung = stage.timeout is not None and event.elapsed_s >= stage.timeout
-        what = (
-            f"took longer than its timeout of {stage.timeout:g} s" if hung else "ended its worker"
-        )
         return (
-            f"the stage {stage.name!r} {what} {self.deaths} times in a row, the last time after "
+            f"{death_of(event)} {self.deaths} times in a row, the last time after "
             f"{event.elapsed_s:.3g} s: {event.error}"
         )
 

@@ -7,7 +7,8 @@ from optuna.trial import TrialState
 from eeipu import Categorical
 from eeipu.algorithms.moves import Ask
 from eeipu.algorithms.optuna_pruning import OptunaPruning
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.scheduler import Scheduler

@@ -5,7 +5,8 @@ import pytest
 from eeipu import Float, Pipeline, stage
 from eeipu.algorithms.moves import Ask, Stop
 from eeipu.algorithms.population import PopulationBasedTraining
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.scheduler import Scheduler

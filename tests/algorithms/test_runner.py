@@ -7,7 +7,8 @@ import pytest
 
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.moves import Ask, Stop
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.executors.clusters import Outcome, Report
 from eeipu.executors.simulated_cluster import SimulatedCluster

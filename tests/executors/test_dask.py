@@ -19,8 +19,8 @@ from engines import (
 
 from eeipu import Float, Pipeline, stage
 from eeipu.executors.dask import DaskExecutor, for_stages
-from eeipu.stage_tree.scheduler import Resources
-from eeipu.stages.tasks import _ended_after
+from eeipu.stages.resources import Resources
+from eeipu.stages.limits import _ended_after
 
 pytestmark = pytest.mark.xdist_group("dask")
 

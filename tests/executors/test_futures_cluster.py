@@ -16,12 +16,14 @@ from counting import pipeline, prep
 from eeipu import Int, StageCache, stage
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.clusters import Outcome
 from eeipu.executors.futures_cluster import FuturesCluster
 from eeipu.executors.node_batches import Job, run_works, work_of
-from eeipu.stage_tree.scheduler import Resources, Scheduler
+from eeipu.stages.resources import Resources
+from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.schedules import Constant, Piecewise

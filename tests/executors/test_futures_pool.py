@@ -23,8 +23,8 @@ from loky.process_executor import ProcessPoolExecutor as LokyPool
 from eeipu.errors import EeipuError
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.processes import ProcessExecutor
-from eeipu.stage_tree.scheduler import Resources
-from eeipu.stages.tasks import StageTask
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import StageTask
 
 
 def processes(count=2):

@@ -25,9 +25,9 @@ from eeipu.errors import MissingExtraError
 from eeipu.executors import RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.ray import _Followed, _heed, _Held, _opened
-from eeipu.stage_tree.scheduler import Resources
-from eeipu.stages.calls import StageRun
-from eeipu.stages.tasks import StageTask, TaskResult
+from eeipu.stages.resources import Resources
+from eeipu.stages.runs import StageRun
+from eeipu.stages.worker import StageTask, TaskResult
 
 # One process of the tests is to have it: it takes 600 MB.
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]

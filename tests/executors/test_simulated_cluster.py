@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.moves import Ask
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.clusters import Outcome
 from eeipu.executors.simulated_cluster import SimulatedCluster
-from eeipu.stage_tree.scheduler import BREADTH_FIRST, CRITICAL_PATH, FIFO, Resources, Scheduler
+from eeipu.stage_tree.scheduler import BREADTH_FIRST, CRITICAL_PATH, FIFO, Scheduler
+from eeipu.stages.resources import Resources
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stage_tree.tree import StageTree
 from eeipu.stages.paths import Kind, Path

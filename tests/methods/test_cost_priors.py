@@ -7,7 +7,7 @@ from eeipu import Categorical, Float, Pipeline
 from eeipu.errors import ConfigurationError
 from eeipu.methods.cost_priors import cost_prior
 from eeipu.methods.history import History
-from eeipu.stage_tree.scheduler import CostEstimates
+from eeipu.stage_tree.cost_estimates import CostEstimates
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Call, Kind, Path
 

@@ -7,17 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu import stage
-from eeipu.stage_tree.scheduler import (
-    BREADTH_FIRST,
-    CRITICAL_PATH,
-    DEPTH_FIRST,
-    FIFO,
-    Batch,
-    CostEstimates,
-    Resources,
-    Scheduler,
-    stage_resources,
-)
+from eeipu.stage_tree.scheduler import BREADTH_FIRST, CRITICAL_PATH, DEPTH_FIRST, FIFO, Batch, Scheduler, stage_resources
+from eeipu.stage_tree.cost_estimates import CostEstimates
+from eeipu.stages.resources import Resources
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Call, Kind, Path
 from eeipu.stages.schedules import Function, MultiStep

@@ -8,15 +8,9 @@ import pytest
 import torch
 
 from eeipu import Float, Pipeline, StageCache, parcels, stage, stage_tasks
-from eeipu.stages.tasks import (
-    StageTask,
-    _ended_after,
-    has_output_apart,
-    packed_job,
-    packed_task,
-    run_apart,
-    run_packed,
-)
+from eeipu.stages.worker import StageTask
+from eeipu.stages.limits import _ended_after
+from eeipu.executors.jobs import has_output_apart, packed_job, packed_task, run_apart, run_packed
 
 
 @pytest.fixture(autouse=True)

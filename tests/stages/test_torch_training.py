@@ -23,7 +23,8 @@ from torch.utils.data import (
 
 from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
-from eeipu.algorithms.runner import StudyRun, run_studies
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.algorithms.runner import run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.futures_cluster import FuturesCluster
 from eeipu.stage_tree.scheduler import Scheduler

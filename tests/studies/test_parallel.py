@@ -17,7 +17,7 @@ from toys import Toy
 import eeipu
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
-from eeipu.stage_tree.scheduler import Resources
+from eeipu.stages.resources import Resources
 from eeipu.studies.worker_pool import temporary_cache
 
 

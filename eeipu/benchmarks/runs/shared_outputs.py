@@ -15,8 +15,9 @@ from eeipu.cache import StageCache
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
-from eeipu.stages.calls import run_path, stage_calls
+from eeipu.stages.calls import stage_calls
 from eeipu.stages.declaration import Stage
+from eeipu.stages.worker import run_path
 
 __all__ = ["sharing"]
 

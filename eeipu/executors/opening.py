@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-import torch
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError
@@ -21,6 +20,7 @@ from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.pool import InlinePool, Pool
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.stages.declaration import Stage
+from eeipu.stages.worker import Job
 
 __all__ = ["ExecutorLike", "check_executor", "needs_directory", "open_pool", "temporary_cache"]
 
@@ -58,33 +58,32 @@ def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
 def open_pool(
     executor: ExecutorLike | None,
     max_parallel: int,
-    stages: Sequence[Stage],
-    cache: StageCache | None,
+    job: Job,
 ) -> Pool:
     """Start workers.
 
     Args:
         executor: As a tuner takes it; `None` stands for this thread, or for processes where
             several stage calls are to run at once. A pool is taken as it is.
-        max_parallel: How many.
-        stages: What they run.
-        cache: Where outputs are.
+        max_parallel: The number of stage calls that run at once.
+        job: The stages, inputs and cache.
 
     Raises:
         ConfigurationError: A stage needs more GPUs than there are, or workers cannot reach the
             cache.
     """
     if executor is None and max_parallel == 1:
-        return InlinePool(cache)
+        return InlinePool(job)
     if isinstance(executor, Pool):
         return executor
     if executor in (None, "processes"):
-        executor = partial(ProcessExecutor, max_parallel, gpus=_gpus(stages, max_parallel))
+        gpus = _gpus(list(job.stages.values()), max_parallel)
+        executor = partial(ProcessExecutor, max_parallel, gpus=gpus)
     elif executor == "threads":
         executor = partial(ThreadPoolExecutor, max_parallel)
     assert not isinstance(executor, str)
     assert executor is not None
-    return FuturesPool(for_stages(executor), max_parallel, stages, cache)
+    return FuturesPool(for_stages(executor), max_parallel, job)
 
 
 def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]:
@@ -92,6 +91,9 @@ def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]
     most = max(stages, key=lambda stage: stage.num_gpus)
     if most.num_gpus == 0:
         return []
+    # Only here: workers that use no GPU load no torch.
+    import torch
+
     # Not their numbers here, if this process sees only some of them.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = (

@@ -1,0 +1,109 @@
+"""The nodes of a plan as tasks for a pool of workers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from eeipu.errors import PipelineError
+from eeipu.fingerprints.keys import inputs_key, is_digest
+from eeipu.stage_tree.nodes import PlanNode
+from eeipu.stages.calls import StageCall
+from eeipu.stages.declaration import Stage
+from eeipu.stages.paths import Call, Kind
+from eeipu.stages.resources import Resources
+from eeipu.stages.worker import Job, StageTask
+
+__all__ = ["NodeTask", "NodeTasks"]
+
+
+@dataclass(frozen=True, eq=False)
+class NodeTask(StageTask):
+    """A task that runs a node of a plan.
+
+    Attributes:
+        node: The node.
+    """
+
+    node: PlanNode | None = None
+
+
+class NodeTasks:
+    """Makes the tasks of a plan's nodes.
+
+    Args:
+        job: The stages, inputs and cache of the workers. Without stages, tasks are for a
+            simulation, which calls nothing.
+        hands_inputs: Whether the inputs travel with the tasks, as to workers that share memory.
+    """
+
+    def __init__(self, job: Job, *, hands_inputs: bool) -> None:
+        self._job = job
+        self._hands_inputs = hands_inputs
+        try:
+            self._inputs_key = inputs_key(job.inputs) if job.stages else None
+        except PipelineError:  # then `path_of` has a name of the user's own for them
+            self._inputs_key = None
+
+    def task(
+        self, node: PlanNode, needs: Resources, args: tuple[Any, ...] | None = None
+    ) -> NodeTask:
+        """The task of a node.
+
+        Args:
+            node: The node, which lies within one stage.
+            needs: What it takes, for a simulation.
+            args: The output that it begins with, where no cache keeps that.
+
+        Raises:
+            PipelineError: The workers have other code of the stage, or other inputs, than the node
+                was asked for.
+        """
+        parent = node.parent
+        assert parent is not None, "the root is not run"
+        is_first = parent.parent is None
+        call = self._call(node, needs)
+        if is_first and self._hands_inputs:
+            args = self._job.inputs
+        return NodeTask(
+            call,
+            parent.key,
+            args,
+            is_first=is_first,
+            is_last=bool(node.requests),
+            above=self._calls_above(node, call) if call.resumes else (),
+            node=node,
+        )
+
+    def _calls_above(self, node: PlanNode, call: StageCall) -> tuple[StageCall, ...]:
+        """The calls that lead to the input of a training that its `load` takes."""
+        if not self._job.stages or not call.training.loads_inputs:
+            return ()
+        nodes = [n for n in node.ancestry() if n.stretches[0].call.stage != call.stage.name]
+        return tuple(self._call(each, Resources()) for each in reversed(nodes))
+
+    def _call(self, node: PlanNode, needs: Resources) -> StageCall:
+        first = node.stretches[0]
+        stage = self._stage(first.call, node.path.upstream, needs)
+        if first.call.kind is not Kind.TRAINING:
+            return StageCall(stage, dict(first.call.params), node.key, first.call.kind)
+        start, stop = node.start - first.origin, node.stop - first.origin
+        params = node.path.schedules(node.start)
+        return StageCall(stage, params, node.key, Kind.TRAINING, start, stop)
+
+    def _stage(self, call: Call, upstream: str, needs: Resources) -> Stage:
+        if not self._job.stages:
+            return Stage(call.stage, num_cpus=needs.num_cpus, num_gpus=needs.num_gpus)
+        stage = self._job.stages.get(call.stage)
+        if stage is None or stage.code != call.fingerprint:
+            raise PipelineError(
+                f"the plan has stage {call.stage!r} as {call.fingerprint!r}, and the workers have "
+                f"{'none of that name' if stage is None else repr(stage.code)}; give path_of and "
+                f"the pool the same stages."
+            )
+        is_content = self._inputs_key is not None and is_digest(upstream)
+        if is_content and upstream != self._inputs_key:  # the user's own name is their word
+            raise PipelineError(
+                f"the plan has stage {call.stage!r} on the inputs {upstream!r}, and the workers "
+                f"have {self._inputs_key!r}; give the pool the inputs whose inputs_key path_of "
+                f"takes."
+            )
+        return stage

@@ -1,0 +1,126 @@
+"""A study on a plan: an algorithm's moves become requests, and answers come back to it."""
+
+import math
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
+from eeipu.errors import ConfigurationError, SpaceError
+from eeipu.stage_tree.nodes import Answer
+from eeipu.stage_tree.scheduler import Scheduler
+from eeipu.stages.paths import Path
+
+__all__ = ["PathOf", "StudyRun"]
+
+
+class PathOf(Protocol):
+    """Makes the path of a configuration, trained up to a step and evaluated there.
+
+    It raises `SpaceError` for a configuration that is not valid, such as milestones that do not
+    ascend.
+    """
+
+    def __call__(self, config: Mapping[str, Any], step: int) -> Path:
+        """The path."""
+        ...
+
+
+@dataclass
+class StudyRun:
+    """A study on a plan.
+
+    Attributes:
+        name: Its name in the plan.
+        algorithm: Decides what to train.
+        path_of: Makes the path of a configuration.
+        objective: The metric to optimise, where evaluations return a dict of them.
+        minimize: Whether smaller is better; the sign changes here and nowhere else.
+        values: `(trial, step)` -> value, as evaluated.
+        errors: `(trial, step)` -> traceback.
+        configs: Trial -> its last configuration.
+        ended_s: When the last answer came, on the pool's clock.
+
+    Raises:
+        ConfigurationError: The algorithm has a direction (`minimizes`), and it is the other.
+    """
+
+    name: str
+    algorithm: Algorithm
+    path_of: PathOf
+    objective: str | None = None
+    minimize: bool = False
+
+    def __post_init__(self) -> None:
+        self.values: dict[tuple[int, int], float] = {}
+        self.errors: dict[tuple[int, int], str] = {}
+        self.configs: dict[int, Mapping[str, Any]] = {}
+        self.ended_s = 0.0
+        self._open: dict[tuple[int, Hashable], int] = {}
+        if getattr(self.algorithm, "minimizes", self.minimize) is not self.minimize:
+            raise ConfigurationError(
+                f"study {self.name!r} has minimize={self.minimize!r}, but its algorithm's "
+                f"direction is the other; pass minimize={not self.minimize!r}."
+            )
+
+    @property
+    def best(self) -> tuple[int, int]:
+        """The trial and step of the best value so far.
+
+        Raises:
+            ConfigurationError: There is no value yet.
+        """
+        if not self.values:
+            first = next(iter(self.errors.values()), None)
+            remedy = "run it first." if first is None else f"its first failure was: {first}"
+            raise ConfigurationError(f"study {self.name!r} has no value yet; {remedy}")
+        sign = -1.0 if self.minimize else 1.0
+        return max(self.values, key=lambda place: sign * self.values[place])
+
+    def act(self, moves: Iterable[Move], scheduler: Scheduler) -> None:
+        """Turn an algorithm's moves into requests. An invalid configuration is a failed trial."""
+        pending = deque([moves])
+        while pending:
+            invalid = []
+            for move in pending.popleft():
+                if isinstance(move, Stop):
+                    scheduler.plan.cancel(self.name, move.trial)
+                    continue
+                try:
+                    self._request(move, scheduler)
+                except SpaceError as error:
+                    self.errors[move.trial, move.step] = str(error)
+                    invalid.append(move)
+            pending.extend(self.algorithm.tell(m.trial, m.step, None) for m in invalid)
+
+    def _request(self, ask: Ask, scheduler: Scheduler) -> None:
+        path = self.path_of(ask.config, ask.step)
+        self.configs[ask.trial] = ask.config
+        self._open[ask.trial, path.key(len(path))] = ask.step
+        scheduler.plan.request(self.name, ask.trial, path)
+        scheduler.follow()
+
+    def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> None:
+        """Tell the algorithm of an answer, and make the moves that it returns."""
+        request = answer.request
+        step = self._open.pop((request.trial, request.node.key), None)
+        if step is None:
+            return  # asked by an earlier process, and not by this one
+        self.ended_s = now
+        value, place = None, (request.trial, step)
+        if answer.error is None:
+            try:
+                value = self.values[place] = self._number(answer.value)
+            except (TypeError, ValueError, KeyError) as error:
+                self.errors[place] = f"{answer.value!r} is no objective: {error!r}"
+        else:
+            self.errors[place] = answer.error
+        told = value if value is None or not self.minimize else -value
+        self.act(self.algorithm.tell(request.trial, step, told), scheduler)
+
+    def _number(self, value: Any) -> float:
+        number = float(value if self.objective is None else value[self.objective])
+        if math.isnan(number):
+            raise ValueError("NaN is neither good nor bad")
+        return number
