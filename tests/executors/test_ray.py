@@ -20,11 +20,12 @@ from engines import (
     tuner_of,
 )
 
-from eeipu import Float, Pipeline, parcels, stage
+from eeipu import Float, Pipeline, stage
 from eeipu.errors import MissingExtraError
 from eeipu.executors import RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.ray import _Followed, _heed, _Held, _opened
+from eeipu.serialization import transport as parcels
 from eeipu.stage_tree.scheduler import Resources
 from eeipu.stages.calls import StageRun
 from eeipu.stages.tasks import StageTask, TaskResult

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eeipu import Float, Pipeline, StageCache, parcels, stage, stage_tasks
+from eeipu import Float, Pipeline, StageCache, stage
+from eeipu.serialization import transport as parcels
+from eeipu.stages import tasks as stage_tasks
 from eeipu.stages.tasks import (
     StageTask,
     _ended_after,
