@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from eeipu import MissingExtraError, StageCache, demo
+from eeipu import MissingExtraError, StageCache
+from eeipu.benchmarks import demo
 from eeipu.report.figures import plot_best_over_budget
 
 CONFIGURATION = {

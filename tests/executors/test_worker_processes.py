@@ -13,7 +13,8 @@ import psutil
 import pytest
 from counting import pipeline
 
-from eeipu import StageCache, stage, worker_processes
+from eeipu import StageCache, stage
+from eeipu.executors import worker_processes
 from eeipu.executors.node_batches import Job, Work
 from eeipu.executors.worker_processes import Runner, end_with, packed, run_elsewhere
 from eeipu.stages.paths import Kind

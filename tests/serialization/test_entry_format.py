@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu import ConfigurationError, StageCache, entries
+from eeipu import ConfigurationError, StageCache
+from eeipu.serialization import entry_format as entries
 from eeipu.serialization.entry_format import (
     DamagedEntry,
     Header,

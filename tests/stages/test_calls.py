@@ -544,7 +544,7 @@ def test_running_out_of_memory_is_a_failure_in_a_line_that_frees_what_it_held(er
     (only,) = run([stage(name="train", version="1")(train)], 0)
 
     assert only.error.startswith("out of memory in stage 'train', at ")
-    assert "test_execution.py" in only.error
+    assert "test_calls.py" in only.error
     assert only.error.count("\n") == 0
     assert type(error).__name__ in only.error
     assert only.peak_gpu_bytes == 9
