@@ -3,7 +3,7 @@
 import optuna
 import pytest
 from optuna.trial import TrialState
-from test_studies import dead_driver
+from test_study import dead_driver
 
 from eeipu.studies.driver_queue import NAMELESS_PATIENCE_S, PATIENCE_S, await_turn, repeated
 from eeipu.studies.storages import open_storage
