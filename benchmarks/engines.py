@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 import optuna
+from eeipu.studies.worker_pool import for_stages, temporary_cache
 from figures import Figure, at_least, at_most
 from loky.process_executor import ProcessPoolExecutor
 
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.executors import ProcessExecutor, RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
-from eeipu.stages.worker import StageTask
-from eeipu.studies.worker_pool import for_stages, temporary_cache
+from eeipu.stages.worker import Job, StageTask
 
 STAGE_S = 0.1
 STAGES = 3
@@ -170,13 +170,11 @@ def overhead(name: str, engine: Engine) -> Iterator[Figure]:
 def calls_in_turns(engine: Engine, cache: StageCache | None) -> tuple[list[float], list[float]]:
     """Seconds of bare calls, and of calls of stages that do nothing."""
     pipeline = sleeping(0.0)
-    pool = FuturesPool(for_stages(engine.executor), 1, pipeline.stages, cache)
-    if cache is not None:
-        cache.put("inputs", (0.0,))
+    pool = FuturesPool(for_stages(engine.executor), 1, Job(pipeline.stages, (0.0,), cache))
     bare_s, ours_s = [], []
     for k in range(CALLS // STAGES):
         calls = pipeline.calls({f"s{i}.x": k / CALLS for i in range(STAGES)}, "inputs")
-        upstream, args = "inputs", None if cache is not None else (0.0,)
+        upstream, args = "inputs", None
         for depth, call in enumerate(calls):
             bare_s.append(seconds(partial(engine.bare, abs, -k)))
             is_last = depth == STAGES - 1
@@ -206,12 +204,13 @@ def handover(name: str, engine: Engine) -> Iterator[Figure]:
         return float(array[k])
 
     pipeline = Pipeline([make, use])
-    pool = FuturesPool(for_stages(engine.executor), 1, pipeline.stages, temporary_cache())
+    job = Job(pipeline.stages, (1.0,), temporary_cache())
+    pool = FuturesPool(for_stages(engine.executor), 1, job)
     seconds_of = defaultdict(list)
     for k in range(HANDOVERS):
         # So that each is written anew.
         first, last = pipeline.calls({"make.n": LARGE_BYTES // 8 + k, "use.k": k}, "one")
-        pool.submit(StageTask(first, "one", (1.0,), is_first=True, is_last=False))
+        pool.submit(StageTask(first, "one", None, is_first=True, is_last=False))
         (made,) = pool.wait()
         ways = {"object store": (made.result.run.output,), "cache": None}
         for way, args in ways.items():

@@ -30,8 +30,8 @@ from figures import Figure, at_most, show
 from eeipu import CacheMiss, Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.caching.cache_directory import MARKER
 from eeipu.caching.leases.lease import BeatingLeases, FileLeases, wait_for
-from eeipu.stages.worker import run_path
 from eeipu.stages.calls import stage_calls
+from eeipu.stages.worker import run_path
 
 # Children start in milliseconds, and what they load is loaded already.
 fork = multiprocessing.get_context("fork")

@@ -43,18 +43,20 @@ from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA, SuccessiveHalving
 from eeipu.algorithms.moves import Algorithm, Ask, Stop
-from eeipu.algorithms.study_run import StudyRun
 from eeipu.algorithms.runner import run_studies
-from eeipu.executors.futures_cluster import FuturesCluster
-from eeipu.executors.simulated_cluster import SimulatedCluster
+from eeipu.algorithms.simulation import simulated_workers
+from eeipu.algorithms.study_run import StudyRun
+from eeipu.executors.futures_pool import FuturesPool
+from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Policy, Scheduler
-from eeipu.stages.resources import Resources
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import iterative, stage_path
 from eeipu.stages.paths import Path
+from eeipu.stages.resources import Resources
 from eeipu.stages.schedules import Piecewise
 from eeipu.stages.torch_training.loop import torch_training
+from eeipu.stages.worker import Job
 
 WORKERS = 20
 EPOCHS = 160
@@ -171,9 +173,9 @@ def study(name: str, algorithm: Algorithm, is_shared: bool) -> StudyRun:
 
 def simulate(
     studies: Studies, policy: Policy, *, is_shared: bool = True, workers: int = WORKERS
-) -> tuple[SearchPlan, SimulatedCluster]:
+) -> tuple[SearchPlan, SimulatedPool]:
     """Run studies together on a simulated cluster."""
-    plan, cluster = SearchPlan(), SimulatedCluster(workers, seconds, score)
+    plan, cluster = SearchPlan(), simulated_workers(workers, seconds, score)
     runs = [study(name, make(), is_shared) for name, make in studies.items()]
     run_studies(runs, Scheduler(plan, policy), cluster)
     return plan, cluster
@@ -317,14 +319,13 @@ def _plan(trials: int) -> dict[str, float]:
         scheduler.follow()
     request_ms = 1e3 * (time.process_time() - began) / trials
     gib = _memory_gib()
-    times = []
+    times, fits = [], Resources().fit
     for trial in range(1000):
         began = time.process_time()
-        batch = scheduler.next(Resources())
+        node = scheduler.next(fits)
         times.append(1e3 * (time.process_time() - began))
-        assert batch is not None
-        for node in batch.nodes:
-            plan.complete(node, float(node.steps))
+        assert node is not None
+        plan.complete(node, float(node.steps))
         plan.request("later", trial, random_path())
     nodes = len(plan.tree)
     del plan, scheduler
@@ -445,11 +446,12 @@ def train_really(algorithm: Algorithm, *, is_shared: bool) -> dict[str, float]:
         list(executor.map(_warm_up, range(4)))
         before = _cpu_s()
         plan = SearchPlan(FilePath(folder) / "plan.db", cache)
-        cluster = FuturesCluster(executor, [REAL_STAGE], (), cache, workers=2)
-        run_studies([run], Scheduler(plan), cluster)
+        pool = FuturesPool(executor, 2, Job([REAL_STAGE], (), cache))
+        began_s = pool.now()
+        run_studies([run], Scheduler(plan), pool)
         result = {
             "cpu_s": _cpu_s() - before,
-            "wall_s": cluster.now(),
+            "wall_s": pool.now() - began_s,
             "merge_rate": plan.tree.merge_rate,
             "best": max(run.values.values()),
         }

@@ -2,8 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from numbers import Integral, Real
@@ -24,7 +23,6 @@ from eeipu.executors.opening import (
     open_pool,
     temporary_cache,
 )
-from eeipu.executors.pool import Pool
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
@@ -294,11 +292,12 @@ class Tuner:
         same_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
         self.study._stop_flag = False  # an earlier run's
+        job = Job(self.pipeline.stages, inputs, self.cache)
         with (
             showing(progress) as display,
             interruptible() as interrupted,
             stoppable(self.study),
-            self._pool(inputs) as pool,
+            open_pool(self._executor, self._max_parallel, job) as pool,
         ):
             if isinstance(self.study.sampler, EEIPUSampler):
                 self.study.sampler.beside_workers = pool.size > 1
@@ -322,18 +321,6 @@ class Tuner:
         if reason is not None:
             logger.warning("%s", reason)
         return self.study
-
-    @contextmanager
-    def _pool(self, inputs: tuple[Any, ...]) -> Iterator[Pool]:
-        """The workers, ended at once where this run is."""
-        job = Job(self.pipeline.stages, inputs, self.cache)
-        pool = open_pool(self._executor, self._max_parallel, job)
-        try:
-            yield pool
-        except BaseException:
-            pool.close(at_once=True)
-            raise
-        pool.close(at_once=False)
 
     def _check_code(self) -> None:
         """Tell now of code that cannot be fingerprinted, before a trial begins."""

@@ -211,7 +211,8 @@ class _PlanRun:
         if event.is_death:
             stages = self._pool.job.stages
             limit = event.task.call.stage.retries + 1 if stages else None
-            self._plan.lose(node, event.elapsed_s, death_of(event), limit=limit)
+            why = f"{death_of(event)} ({event.error})"
+            self._plan.lose(node, event.elapsed_s, why, limit=limit)
         elif event.error is not None:
             error = "".join(traceback.format_exception(event.error))
             self._plan.fail(node, event.elapsed_s, error)

@@ -4,9 +4,9 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -55,12 +55,13 @@ def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
     return executor != "threads" and not isinstance(executor, ThreadPoolExecutor)
 
 
+@contextmanager
 def open_pool(
     executor: ExecutorLike | None,
     max_parallel: int,
     job: Job,
-) -> Pool:
-    """Start workers.
+) -> Iterator[Pool]:
+    """Start workers, which are ended with the context: at once where that ends by an exception.
 
     Args:
         executor: As a tuner takes it; `None` stands for this thread, or for processes where
@@ -72,6 +73,16 @@ def open_pool(
         ConfigurationError: A stage needs more GPUs than there are, or workers cannot reach the
             cache.
     """
+    pool = _pool(executor, max_parallel, job)
+    try:
+        yield pool
+    except BaseException:
+        pool.close(at_once=True)
+        raise
+    pool.close(at_once=False)
+
+
+def _pool(executor: ExecutorLike | None, max_parallel: int, job: Job) -> Pool:
     if executor is None and max_parallel == 1:
         return InlinePool(job)
     if isinstance(executor, Pool):

@@ -72,8 +72,12 @@ class _ReadyNodes:
     Entries whose node was taken, or has another priority by now, stay until they come to the front.
     """
 
-    def __init__(self, priority: Callable[[PlanNode], Priority]) -> None:
-        self._priority = priority
+    def __init__(
+        self,
+        priority: Callable[[PlanNode], Priority],
+        needs: Callable[[PlanNode], Resources],
+    ) -> None:
+        self._priority, self._needs = priority, needs
         self._pushes = count()
         self._queues: dict[Resources, list[tuple[Priority, int, PlanNode]]] = {}
 
@@ -81,13 +85,13 @@ class _ReadyNodes:
         """Forget all nodes."""
         self._queues.clear()
 
-    def push(self, node: PlanNode, needs: Resources) -> None:
+    def push(self, node: PlanNode) -> None:
         """Add a node that is ready, unless it waits under the same priority."""
         if node.must_run:
             priority = self._priority(node)  # also notes that it is needed now
             if node.queued != priority and node.is_ready:
                 node.queued = priority
-                queue = self._queues.setdefault(needs, [])
+                queue = self._queues.setdefault(self._needs(node), [])
                 heapq.heappush(queue, (priority, next(self._pushes), node))
 
     def first(self, can_take: Callable[[Resources], bool]) -> PlanNode | None:
@@ -141,7 +145,7 @@ class Scheduler:
         self._resources = resources if resources is not None else stage_resources(())
         self._orders = count()
         self._times = RemainingTimes(self._costs)
-        self._ready = _ReadyNodes(self._priority)
+        self._ready = _ReadyNodes(self._priority, self.resources_of)
         plan.take_changed()
         for node in self._nodes():
             node.order = -1
@@ -193,14 +197,14 @@ class Scheduler:
         self._ready.clear()
         for node in nodes:
             node.queued = None
-            self._ready.push(node, self.resources_of(node))
+            self._ready.push(node)
 
     def follow(self) -> None:
         """Take in the changes of the plan. `next` does; after each request it is less at once."""
         changed = self.plan.take_changed()
         above = [each for node in changed for each in self._times.follow(node)]
         for node in dict.fromkeys([*changed, *above]):
-            self._ready.push(node, self.resources_of(node))
+            self._ready.push(node)
 
     def resources_of(self, node: PlanNode) -> Resources:
         """The resources that a node takes: those of its stage."""

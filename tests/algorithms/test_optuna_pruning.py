@@ -7,10 +7,10 @@ from optuna.trial import TrialState
 from eeipu import Categorical
 from eeipu.algorithms.moves import Ask
 from eeipu.algorithms.optuna_pruning import OptunaPruning
-from eeipu.algorithms.study_run import StudyRun
 from eeipu.algorithms.runner import run_studies
+from eeipu.algorithms.simulation import simulated_workers
+from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import ConfigurationError
-from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
@@ -34,7 +34,7 @@ def test_pruned_trials_stop_and_the_study_says_so(direction):
     client = OptunaPruning(study, SPACE, trials=99, max_steps=8, every=2, concurrency=2)
     run = StudyRun("optuna", client, path_of, minimize=direction == "minimize")
     plan = SearchPlan()
-    cluster = SimulatedCluster(
+    cluster = simulated_workers(
         2, lambda node: float(node.steps), lambda node: node.path.stretches[0].call.params["lr"]
     )
     run_studies([run], Scheduler(plan), cluster)

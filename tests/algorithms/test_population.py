@@ -5,10 +5,10 @@ import pytest
 from eeipu import Float, Pipeline, stage
 from eeipu.algorithms.moves import Ask, Stop
 from eeipu.algorithms.population import PopulationBasedTraining
-from eeipu.algorithms.study_run import StudyRun
 from eeipu.algorithms.runner import run_studies
+from eeipu.algorithms.simulation import simulated_workers
+from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import ConfigurationError
-from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
@@ -46,7 +46,7 @@ def test_a_copy_is_a_shared_prefix():
     plan = SearchPlan()
     population = PopulationBasedTraining(CONFIGS, 30, every=10, seed=0)
     study = StudyRun("pbt", population, path_of)
-    cluster = SimulatedCluster(
+    cluster = simulated_workers(
         2, lambda node: float(node.steps), lambda node: node.path.schedules(0)["lr"](node.stop - 2)
     )
     run_studies([study], Scheduler(plan), cluster)
@@ -111,7 +111,7 @@ def test_parameters_of_templates_and_of_plain_stages_can_be_explored():
     plan = SearchPlan()
     algorithm = PopulationBasedTraining(configs, 9, every=3, factors=[2.0], seed=0)
     study = StudyRun("pbt", algorithm, noted)
-    cluster = SimulatedCluster(2, lambda node: float(node.steps), lambda node: node.cost_s or 1.0)
+    cluster = simulated_workers(2, lambda node: float(node.steps), lambda node: node.cost_s or 1.0)
     run_studies([study], Scheduler(plan), cluster)
     assert len(study.values) == 12
     assert study.errors == {}

@@ -7,17 +7,19 @@ import pytest
 
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.moves import Ask, Stop
-from eeipu.algorithms.study_run import StudyRun
 from eeipu.algorithms.runner import run_studies
+from eeipu.algorithms.simulation import simulated_workers
+from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.executors.clusters import Outcome, Report
-from eeipu.executors.simulated_cluster import SimulatedCluster
+from eeipu.executors.pool import Ended
 from eeipu.stage_tree.accounts import account
 from eeipu.stage_tree.nodes import RequestState
 from eeipu.stage_tree.scheduler import FIFO, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
+from eeipu.stages.runs import StageRun
 from eeipu.stages.schedules import MultiStep
+from eeipu.stages.worker import TaskResult
 
 
 def path_of(config, step):
@@ -37,7 +39,7 @@ class Noting(FullTraining):
 
 
 def cluster(value, workers=2):
-    return SimulatedCluster(workers, lambda node: float(node.steps), value)
+    return simulated_workers(workers, lambda node: float(node.steps), value)
 
 
 def lr_of(node):
@@ -127,27 +129,47 @@ def test_studies_need_names_of_their_own():
 
 
 class Unreliable:
-    """A cluster whose first reports are of another kind."""
+    """A pool whose first ends of evaluations are others, made by a function of the event."""
 
-    def __init__(self, inner, outcome, left=1):
-        self.inner, self.outcome, self.left = inner, outcome, left
+    def __init__(self, inner, ended, left=1):
+        self.inner, self.ended, self.left = inner, ended, left
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
     def wait(self):
-        reports = self.inner.wait()
-        if self.left and reports and not reports[0].node.is_training:
+        events = self.inner.wait()
+        if self.left and events and not events[0].task.call.is_training:
             self.left -= 1
-            error = "boom" if self.outcome is Outcome.FAILED else None
-            return [Report(reports[0].node, self.outcome, 1.0, error=error)]
-        return reports
+            return [self.ended(events[0].task)]
+        return events
+
+
+def failed(task):
+    run = StageRun(task.call.name, task.call.key, cost=1.0, charged=1.0, error="boom")
+    return Ended(task, TaskResult(run), elapsed_s=1.0)
+
+
+def missing(task):
+    return Ended(task, TaskResult(None))
+
+
+def died(task):
+    return Ended(task, error=OSError("killed"), is_death=True, elapsed_s=1.0)
+
+
+def unsure(task):
+    return Ended(task, elapsed_s=1.0)
+
+
+def broken(task):
+    return Ended(task, error=ZeroDivisionError("in the machinery"), elapsed_s=1.0)
 
 
 def test_a_stage_that_fails_is_told_as_a_failure():
     algorithm = Noting([{"lr": 0.1}], 9)
     study = StudyRun("study", algorithm, path_of)
-    unreliable = Unreliable(cluster(lr_of), Outcome.FAILED)
+    unreliable = Unreliable(cluster(lr_of), failed)
     run_studies([study], Scheduler(SearchPlan()), unreliable)
     assert algorithm.told == [(0, 9, None)]
     assert study.errors == {(0, 9): "boom"}
@@ -156,7 +178,7 @@ def test_a_stage_that_fails_is_told_as_a_failure():
 def test_a_state_that_is_missing_is_made_again():
     plan = SearchPlan()
     study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
-    unreliable = Unreliable(cluster(lr_of), Outcome.MISSING)
+    unreliable = Unreliable(cluster(lr_of), missing)
     run_studies([study], Scheduler(plan), unreliable)
     assert study.values == {(0, 9): 0.1}
     assert plan.spent_s == 18
@@ -164,7 +186,7 @@ def test_a_state_that_is_missing_is_made_again():
 
 def test_a_state_that_is_missing_for_ever_is_a_failure():
     study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
-    unreliable = Unreliable(cluster(lr_of), Outcome.MISSING, 99)
+    unreliable = Unreliable(cluster(lr_of), missing, 99)
     run_studies([study], Scheduler(SearchPlan()), unreliable)
     assert "was not in the cache 3 times" in study.errors[0, 9]
 
@@ -172,7 +194,7 @@ def test_a_state_that_is_missing_for_ever_is_a_failure():
 def test_missing_inputs_are_only_tried_again():
     plan = SearchPlan()
     study = StudyRun("study", Noting([{"lr": 0.1}], 1), lambda c, step: Path().call("s", "v", c))
-    run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), Outcome.MISSING))
+    run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), missing))
     assert study.values == {(0, 1): 0.1}
 
 
@@ -217,43 +239,52 @@ def test_an_invalid_configuration_is_a_failure_of_its_trial():
     assert (1, 9, None) in algorithm.told
 
 
-class Interrupted(SimulatedCluster):
-    def wait(self):
-        raise KeyboardInterrupt
+def interrupted():
+    raise KeyboardInterrupt
 
 
 def test_an_interrupted_plan_can_be_run_again():
     plan = SearchPlan()
     study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    pool = Unreliable(cluster(lr_of), lambda task: interrupted())
     with pytest.raises(KeyboardInterrupt):
-        run_studies([study], Scheduler(plan), Interrupted(1, lambda node: 1.0, lr_of))
+        run_studies([study], Scheduler(plan), pool)
     assert not any(node.is_running for node in plan.tree)
     assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}
 
 
-def test_an_interrupt_takes_back_what_runs_so_that_the_same_cluster_can_go_on(monkeypatch):
-    simulated = SimulatedCluster(2, lambda node: float(node.steps), lr_of)
-    plan = SearchPlan()
-    for wait in (Interrupted(1, lambda node: 1.0).wait, simulated.wait):
-        monkeypatch.setattr(simulated, "wait", wait)
+def test_an_interrupt_waits_for_what_runs_so_that_the_same_pool_can_go_on(monkeypatch):
+    pool, plan = cluster(lr_of), SearchPlan()
+    waits = iter([interrupted])
+    wait = pool.wait
+    monkeypatch.setattr(pool, "wait", lambda: next(waits, wait)())
+    for _ in range(2):
         study = StudyRun("study", Noting([{"lr": 0.1}, {"lr": 0.2}], 9), path_of)
         with suppress(KeyboardInterrupt):
-            run_studies([study], Scheduler(plan), simulated)
+            run_studies([study], Scheduler(plan), pool)
     assert study.values == {(0, 9): 0.1, (1, 9): 0.2}
     assert plan.spent_s == 2 * 9
 
 
-class Forgetful(SimulatedCluster):
-    """A cluster whose workers never report."""
+def test_after_a_second_interrupt_what_still_runs_is_nobodys(monkeypatch):
+    pool, plan = cluster(lr_of), SearchPlan()
+    waits = iter([interrupted, interrupted])
+    wait = pool.wait
+    monkeypatch.setattr(pool, "wait", lambda: next(waits, wait)())
+    for _ in range(2):
+        study = StudyRun("study", Noting([{"lr": 0.1}, {"lr": 0.2}], 9), path_of)
+        with suppress(KeyboardInterrupt):
+            run_studies([study], Scheduler(plan), pool)
+    assert study.values == {(0, 9): 0.1, (1, 9): 0.2}
+    assert plan.spent_s == 2 * 9  # nothing that the first run began was reported
 
-    def wait(self):
-        return None
 
-
-def test_requests_that_nobody_answers_are_no_good_end():
+def test_requests_that_nobody_answers_are_no_good_end(monkeypatch):
+    pool = cluster(lr_of)
+    monkeypatch.setattr(pool, "wait", list)  # its workers never report
     study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
     with pytest.raises(PipelineError, match="1 requests are open"):
-        run_studies([study], Scheduler(SearchPlan()), Forgetful(1, lambda node: 1.0, lr_of))
+        run_studies([study], Scheduler(SearchPlan()), pool)
 
 
 def test_a_plan_is_closed_as_a_context(tmp_path):
@@ -263,9 +294,9 @@ def test_a_plan_is_closed_as_a_context(tmp_path):
     SearchPlan(tmp_path / "plan.db").close()
 
 
-def failing(plan, outcome=Outcome.FAILED, left=1):
+def failing(plan, ended=failed, left=1):
     study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
-    run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), outcome, left))
+    run_studies([study], Scheduler(plan), Unreliable(cluster(lr_of), ended, left))
     return study
 
 
@@ -282,7 +313,7 @@ def test_a_failure_is_kept_until_it_is_to_be_tried_again():
 
 def test_dead_workers_are_forgotten_when_a_plan_is_opened_anew(tmp_path):
     with SearchPlan(tmp_path / "plan.db") as plan:
-        assert "its worker died 3 times" in failing(plan, Outcome.LOST, 3).errors[0, 9]
+        assert "ended its worker (killed) 3 times" in failing(plan, died, 3).errors[0, 9]
     with SearchPlan(tmp_path / "plan.db") as plan:
         assert run(Noting([{"lr": 0.1}], 9), lr_of, plan).values == {(0, 9): 0.1}
 
@@ -302,3 +333,13 @@ def test_a_trial_that_is_stopped_is_not_run_on():
     assert algorithm.told == [(1, 1, 0.2), (0, 100, 0.1)]
     assert plan.requests()[2].state is RequestState.CANCELLED
     assert clock.now() == 100
+
+
+def test_a_node_of_which_nobody_knows_whether_it_killed_its_worker_runs_again():
+    plan = SearchPlan()
+    assert failing(plan, unsure, 9).values == {(0, 9): 0.1}
+    assert all(node.losses == 0 for node in plan.tree)
+
+
+def test_an_error_of_the_machinery_is_a_failure_of_its_trial():
+    assert "in the machinery" in failing(SearchPlan(), broken).errors[0, 9]

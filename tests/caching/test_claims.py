@@ -11,8 +11,8 @@ import pytest
 
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
 from eeipu.caching.leases.claims import PIN_LIFETIME_S
-from eeipu.stages.worker import run_path
 from eeipu.stages.calls import stage_calls
+from eeipu.stages.worker import run_path
 
 
 @pytest.fixture(params=["memory", "directory", "fsspec"])

@@ -20,8 +20,8 @@ from eeipu.caching.inventory import inventory
 from eeipu.caching.leases.lease import BeatingLeases
 from eeipu.caching.remote_store import RemoteStore
 from eeipu.caching.unfinished_files import ABANDONED_S
-from eeipu.stages.worker import run_path
 from eeipu.stages.calls import stage_calls
+from eeipu.stages.worker import run_path
 
 
 @pytest.fixture(scope="module")

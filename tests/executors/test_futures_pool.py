@@ -24,7 +24,7 @@ from eeipu.errors import EeipuError
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.processes import ProcessExecutor
 from eeipu.stages.resources import Resources
-from eeipu.stages.worker import StageTask
+from eeipu.stages.worker import Job, StageTask
 
 
 def processes(count=2):
@@ -105,7 +105,7 @@ def test_calls_under_which_an_executor_broke_run_one_at_a_time_until_it_is_known
         made.append(Breaking())
         return made[-1]
 
-    pool = FuturesPool(make, 2, pipeline.stages, None)
+    pool = FuturesPool(make, 2, Job(pipeline.stages))
     pool.submit(first)
     pool.submit(second)
     made[0].die()
@@ -131,7 +131,7 @@ def test_an_executor_that_broke_since_its_last_call_is_made_anew():
         made.append(Breaking())
         return made[-1]
 
-    pool = FuturesPool(make, 1, pipeline.stages, None)
+    pool = FuturesPool(make, 1, Job(pipeline.stages))
     made[0].die()
     pool.submit(task)
     (event,) = pool.wait()
@@ -147,7 +147,7 @@ def test_a_run_that_ends_at_once_cancels_what_waits_in_the_users_executor():
         begun, go = threading.Event(), threading.Event()
         executor.submit(lambda: (begun.set(), go.wait()))
         begun.wait()
-        pool = FuturesPool(executor, 2, pipeline.stages, None)
+        pool = FuturesPool(executor, 2, Job(pipeline.stages))
         pool.submit(first)
         pool.submit(second)
         waiting = list(pool._running)
@@ -158,7 +158,7 @@ def test_a_run_that_ends_at_once_cancels_what_waits_in_the_users_executor():
 
 def test_an_executor_for_stages_is_asked_whether_it_has_room():
     pipeline = diary(".")
-    pool = FuturesPool(partial(ProcessExecutor, 1), 2, pipeline.stages, None)
+    pool = FuturesPool(partial(ProcessExecutor, 1), 2, Job(pipeline.stages))
     assert pool.can_take(Resources())
     assert not pool.can_take(Resources(1.0, 1.0))
     pool.close(at_once=True)

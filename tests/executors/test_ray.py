@@ -20,14 +20,15 @@ from engines import (
     tuner_of,
 )
 
-from eeipu import Float, Pipeline, parcels, stage
+from eeipu import Float, Pipeline, stage
 from eeipu.errors import MissingExtraError
 from eeipu.executors import RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.ray import _Followed, _heed, _Held, _opened
+from eeipu.serialization import transport
 from eeipu.stages.resources import Resources
 from eeipu.stages.runs import StageRun
-from eeipu.stages.worker import StageTask, TaskResult
+from eeipu.stages.worker import Job, StageTask, TaskResult
 
 # One process of the tests is to have it: it takes 600 MB.
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
@@ -127,16 +128,16 @@ def test_a_stage_has_the_cpus_and_gpus_that_it_declares(executor, ray):
 def test_outputs_and_inputs_stay_in_the_object_store(executor, ray, tmp_path, monkeypatch):
     pipeline = diary(tmp_path)
     calls = pipeline.calls(point(0.5, x=2), "up")
-    pool = FuturesPool(executor, 2, pipeline.stages, None)
+    pool = FuturesPool(executor, 2, Job(pipeline.stages, (data(),)))
     puts, put = [], ray.put
     monkeypatch.setattr(ray, "put", lambda value: puts.append(value) or put(value))
-    pool.submit(StageTask(calls[0], "up", (data(),), True, False))
-    pool.submit(StageTask(calls[0], "up", (data(),), True, False))
+    pool.submit(StageTask(calls[0], "up", None, True, False))
+    pool.submit(StageTask(calls[0], "up", None, True, False))
     outputs = [event.result.run.output for event in (*pool.wait(), *pool.wait())][:2]
-    assert len(puts) == 2  # the stages and the inputs, once each
+    assert len(puts) == 1  # the stages and the inputs, once
     pool.submit(StageTask(calls[1], calls[0].key, (outputs[0],), False, False))
     (event,) = pool.wait()
-    assert len(puts) == 2
+    assert len(puts) == 1
     assert ray.get(event.result.run.output.ref)[0].__class__ is bytes
     pool.submit(StageTask(calls[2], calls[1].key, (data() * 2.5,), False, True))
     (event,) = pool.wait()
@@ -178,8 +179,8 @@ def test_a_result_holds_its_output_where_there_is_one(tmp_path):
     made, found = (StageRun("prep", "key", memoized=memoized) for memoized in (False, True))
     for run, output in ((made, _Held("ref")), (found, None)):
         result = TaskResult(run)
-        assert _opened(task, "ref", parcels.dumps(result)).run.output == output
-    assert _opened(task, "ref", parcels.dumps(TaskResult(None))) == TaskResult(None)
+        assert _opened(task, "ref", transport.dumps(result)).run.output == output
+    assert _opened(task, "ref", transport.dumps(TaskResult(None))) == TaskResult(None)
 
 
 def test_an_error_of_an_output_is_looked_at():

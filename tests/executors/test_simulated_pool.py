@@ -12,6 +12,7 @@ from eeipu import Categorical, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.errors import ConfigurationError
 from eeipu.executors.pool import Pool
 from eeipu.executors.simulated_pool import SimulatedPool, declared_seconds
+from eeipu.stages.worker import StageTask
 
 
 def nothing(measured_s):
@@ -159,7 +160,7 @@ def test_a_measured_cost_is_the_virtual_time_that_a_call_took():
     def only(*, a):
         return a
 
-    pool = SimulatedPool(2, None, lambda call: 7.0, thinking_s=nothing, driving_s=nothing)
+    pool = SimulatedPool(2, None, lambda task: 7.0, thinking_s=nothing, driving_s=nothing)
     tuner = Tuner(Pipeline([only]), budget=21.0, method="random", seed=0, cache=None, executor=pool)
     tuner.run(progress=False)
 
@@ -244,17 +245,24 @@ def test_a_stage_without_a_cost_needs_seconds():
         return a
 
     (call,) = Pipeline([only]).calls({"only.a": 0.5})
+    task = StageTask(call, "", (), is_first=True, is_last=True)
     with pytest.raises(ConfigurationError, match="how long stage 'only' takes"):
-        declared_seconds(call)
+        declared_seconds(task)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 0}, {"straggling": 1.5}, {"slowdown": 0.5}, {"time_between_failures_s": 0.0}],
+    [
+        {"workers": 0},
+        {"workers": []},
+        {"straggling": 1.5},
+        {"slowdown": 0.5},
+        {"time_between_failures_s": 0.0},
+    ],
 )
 def test_arguments_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigurationError, match="a pool needs workers"):
-        SimulatedPool(**{"size": 1, **wrong})
+        SimulatedPool(**{"workers": 1, **wrong})
 
 
 # --- budget ---------------------------------------------------------------------------------

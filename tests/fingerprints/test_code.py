@@ -13,8 +13,8 @@ import pytest
 
 from eeipu import Float, PipelineError, StageCache, stage
 from eeipu.fingerprints.code import Look, code_fingerprint, code_of, value_digest, versions_of
-from eeipu.stages.worker import run_path
 from eeipu.stages.calls import stage_calls
+from eeipu.stages.worker import run_path
 
 
 @pytest.fixture

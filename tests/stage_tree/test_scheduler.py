@@ -1,28 +1,45 @@
 """Schedulers: what is left below each node, and who goes first."""
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu import stage
-from eeipu.stage_tree.scheduler import BREADTH_FIRST, CRITICAL_PATH, DEPTH_FIRST, FIFO, Batch, Scheduler, stage_resources
 from eeipu.stage_tree.cost_estimates import CostEstimates
-from eeipu.stages.resources import Resources
+from eeipu.stage_tree.scheduler import (
+    BREADTH_FIRST,
+    CRITICAL_PATH,
+    DEPTH_FIRST,
+    FIFO,
+    Scheduler,
+    stage_resources,
+)
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Call, Kind, Path
+from eeipu.stages.resources import Resources
 from eeipu.stages.schedules import Function, MultiStep
 
-FREE = Resources(1.0, 1.0)
+
+def free(num_cpus=1.0, num_gpus=1.0):
+    """A worker that has these resources."""
+    return lambda needs: needs.fit(Resources(num_cpus, num_gpus))
 
 
 def train(lr, steps=90):
     return Path().train("fit", "v", {"lr": lr}, steps).evaluate("fit", "v")
 
 
-def spans(batch):
-    return [(node.start, node.stop) for node in batch.nodes]
+def span(node):
+    return None if node is None else (node.start, node.stop)
+
+
+def followed(scheduler, count=9):
+    """The spans of the nodes that one worker runs one after another."""
+    spans, node = [], None
+    while len(spans) < count and (node := scheduler.next(free(), node)) is not None:
+        spans.append(span(node))
+        scheduler.plan.complete(node, 1.0, 0.5)
+    return spans
 
 
 def planned(*paths):
@@ -48,9 +65,8 @@ def longest(node, costs):
 @given(st.lists(rates, min_size=1, max_size=6), moves)
 def test_remaining_times_stay_true_whatever_happens(values, moves):
     plan, number = SearchPlan(), 0
-    scheduler = Scheduler(
-        plan, costs=CostEstimates(lambda call: 1.0 + 9.0 * call.params.get("lr", 0))
-    )
+    costs = CostEstimates(lambda call: 1.0 + 9.0 * call.params.get("lr", 0))
+    scheduler = Scheduler(plan, costs=costs)
     for move, choice in moves:
         ready = [node for node in plan.tree if node.is_ready]
         node = ready[choice % len(ready)] if ready else None
@@ -68,7 +84,7 @@ def test_remaining_times_stay_true_whatever_happens(values, moves):
             plan.complete(node, 1.0, 0.5)
         waiting = scheduler.waiting()
         for each in plan.tree:
-            assert each.remaining == pytest.approx(longest(each, scheduler.costs))
+            assert each.remaining == pytest.approx(longest(each, costs))
         ready = [node for node in plan.tree if node.is_ready]
         assert (waiting is None) == (not ready)
         if ready:
@@ -79,70 +95,57 @@ def test_remaining_times_stay_true_whatever_happens(values, moves):
     st.lists(rates, min_size=1, max_size=6),
     st.sampled_from([CRITICAL_PATH, FIFO, BREADTH_FIRST, DEPTH_FIRST]),
 )
-def test_batches_are_paths_that_cover_everything_once(values, policy):
+def test_one_worker_runs_everything_once(values, policy):
     plan = planned(*(train(Function(each.__getitem__), len(each)) for each in values))
-    scheduler, ran = Scheduler(plan, policy), []
-    while (batch := scheduler.next(FREE)) is not None:
-        assert batch.nodes[0].parent.has_state
-        assert all(b.parent is a for a, b in pairwise(batch.nodes))
-        for node in batch.nodes:
-            plan.complete(node, 1.0, 0.5)
-            ran.append(node.key)
+    scheduler, ran, node = Scheduler(plan, policy), [], None
+    while (node := scheduler.next(free(), node)) is not None:
+        assert node.is_running
+        assert node.parent.has_state
+        plan.complete(node, 1.0, 0.5)
+        ran.append(node.key)
     assert len(ran) == len(set(ran)) == len(plan.tree)
 
 
 # --- orders ---------------------------------------------------------------------------------
 
 
-def test_the_longest_remaining_path_goes_first_as_one_batch():
+def test_the_longest_remaining_path_goes_first_and_is_run_to_its_end():
     plan = planned(train(0.1, 50), train(MultiStep(0.2, [40]), 90))
-    batch = Scheduler(plan).next(FREE)
-    assert spans(batch) == [(0, 40), (40, 90), (90, 91)]
-    assert all(node.is_running for node in batch.nodes)
+    assert followed(Scheduler(plan), 3) == [(0, 40), (40, 90), (0, 50)]
 
 
 def test_first_in_first_out_runs_the_oldest_trial():
     plan = planned(train(0.1, 50), train(0.2, 90))
-    scheduler = Scheduler(plan, FIFO)
-    assert spans(scheduler.next(FREE)) == [(0, 50), (50, 51)]
-    assert spans(scheduler.next(FREE)) == [(0, 90), (90, 91)]
-    assert scheduler.next(FREE) is None
+    assert followed(Scheduler(plan, FIFO)) == [(0, 50), (50, 51), (0, 90), (90, 91)]
 
 
-def test_breadth_first_takes_one_node_at_a_time_from_the_top():
+def test_breadth_first_begins_everything_before_it_goes_on():
     plan = planned(train(MultiStep(0.1, [30])), train(0.2, 80))
-    scheduler = Scheduler(plan, BREADTH_FIRST)
-    first = scheduler.next(FREE)
-    assert len(first.nodes) == 1
-    plan.complete(first.nodes[0], 1.0)
-    assert scheduler.next(FREE).nodes[0].start == 0
+    assert followed(Scheduler(plan, BREADTH_FIRST), 3) == [(0, 30), (0, 80), (30, 90)]
 
 
 def test_depth_first_goes_on_where_it_is_deepest():
     plan = planned(train(MultiStep(0.1, [30])), train(MultiStep(0.1, [30], gamma=0.5)), train(0.2))
-    scheduler = Scheduler(plan, DEPTH_FIRST)
-    first = scheduler.next(FREE)
-    for node in first.nodes:
-        plan.complete(node, 1.0, 0.5)
-    assert scheduler.next(FREE).nodes[0].start in (30, 0)
+    spans = followed(Scheduler(plan, DEPTH_FIRST))
+    assert spans.index((0, 90)) == len(spans) - 2
 
 
-def test_a_batch_may_be_overtaken_by_what_has_become_ready():
+def test_a_worker_goes_on_unless_something_more_urgent_has_become_ready():
+    for policy, expected in ((CRITICAL_PATH, (0, 90)), (FIFO, (50, 51))):
+        plan = planned(train(0.1, 50))
+        scheduler = Scheduler(plan, policy)
+        first = scheduler.next(free())
+        plan.request("study", 1, train(0.2))
+        plan.complete(first, 1.0)
+        assert span(scheduler.next(free(), first)) == expected
+
+
+def test_what_another_worker_runs_is_not_handed_out():
     plan = planned(train(0.1, 50))
     scheduler = Scheduler(plan)
-    batch = scheduler.next(FREE)
-    plan.request("study", 1, train(0.2))
-    assert scheduler.waiting() is not None
-    assert scheduler.is_behind(batch.nodes[1])
-    assert not Scheduler(plan, FIFO).is_behind(batch.nodes[1])
-
-
-def test_nothing_overtakes_where_nothing_waits():
-    plan = planned(train(0.1, 50))
-    scheduler = Scheduler(plan)
-    batch = scheduler.next(FREE)
+    assert scheduler.next(free()) is not None
+    assert scheduler.next(free()) is None
     assert scheduler.waiting() is None
-    assert not scheduler.is_behind(batch.nodes[1])
 
 
 # --- resources ------------------------------------------------------------------------------
@@ -155,45 +158,43 @@ def needs(call):
 def test_a_worker_takes_what_fits():
     plan = planned(Path().call("prep", "v", {}), train(0.1))
     scheduler = Scheduler(plan, resources=needs)
-    batch = scheduler.next(Resources(8.0, 0.0))
-    assert [node.describe() for node in batch.nodes] == ["prep"]
-    assert scheduler.next(Resources(8.0, 0.0)) is None
-    assert scheduler.next(Resources(0.5, 1.0)) is None
-    assert scheduler.next(Resources(1.0, 2.0)) is not None
+    assert scheduler.next(free(8.0, 0.0)).describe() == "prep"
+    assert scheduler.next(free(8.0, 0.0)) is None
+    assert scheduler.next(free(0.5, 1.0)) is None
+    assert scheduler.next(free(1.0, 2.0)) is not None
 
 
-def test_a_batch_ends_where_more_is_needed_than_it_has():
+def test_a_worker_does_not_go_on_to_what_needs_more_than_it_has():
     scheduler = Scheduler(planned(train(0.1)), resources=needs)
-    batch = scheduler.next(Resources(8.0, 8.0))
-    assert batch == Batch(batch.nodes, Resources(1.0, 1.0))
-    assert spans(batch) == [(0, 90)]
+    first = scheduler.next(free(1.0, 8.0))
+    scheduler.plan.complete(first, 1.0)
+    assert scheduler.next(free(1.0, 8.0), first) is None
+    assert span(scheduler.next(free(4.0, 0.0))) == (90, 91)
 
 
-def test_a_batch_ends_where_the_gpu_is_no_longer_needed():
-    path = train(0.1).call("post", "v", {})
-    gpus = {"fit": Resources(1.0, 1.0), "post": Resources(1.0, 0.0)}
-    scheduler = Scheduler(planned(path), resources=lambda call: gpus[call.stage])
-    first = scheduler.next(FREE)
-    assert spans(first) == [(0, 90), (90, 91)]
-    for node in first.nodes:
-        scheduler.plan.complete(node, 1.0)
-    second = scheduler.next(FREE)
-    assert (spans(second), second.resources) == ([(91, 92)], gpus["post"])
+def test_the_stages_of_the_workers_say_what_calls_take_unless_that_was_given():
+    @stage(name="fit", version="1", num_cpus=3)
+    def fit(data): ...
+
+    for resources, expected in ((None, Resources(3.0, 0.0)), (needs, Resources(1.0, 1.0))):
+        plan = planned(train(0.1))
+        scheduler = Scheduler(plan, resources=resources)
+        scheduler.declare([fit])
+        assert scheduler.resources_of(scheduler.waiting()) == expected
 
 
 def test_upper_parts_are_run_when_the_worker_of_a_split_node_dies():
     plan = planned(train(0.1))
     scheduler = Scheduler(plan)
-    batch = scheduler.next(FREE)
+    node = scheduler.next(free())
     plan.request("study", 1, train(MultiStep(0.1, [40])))
     for upper, _ in plan.take_splits():
         plan.stop(upper)
     scheduler.follow()
     plan.cancel("study", 1)
-    assert scheduler.next(FREE) is None  # the lower part began further up
-    for node in reversed(batch.nodes):
-        plan.stop(node)
-    assert spans(scheduler.next(FREE)) == [(0, 40), (40, 90), (90, 91)]
+    assert scheduler.next(free()) is None  # the lower part began further up
+    plan.stop(node)
+    assert followed(scheduler) == [(0, 40), (40, 90), (90, 91)]
 
 
 def test_stages_declare_what_they_take():
@@ -233,7 +234,7 @@ def test_priorities_follow_what_was_measured():
     plan.complete(plan.tree[prep.key(1)], 9.0)
     scheduler.observe(plan.tree[prep.key(1)], 9.0)
     plan.request("study", 2, Path("other inputs").call("prep", "v", {}))
-    assert scheduler.next(FREE).nodes[0].describe() == "prep"
+    assert scheduler.next(free()).describe() == "prep"
 
 
 def test_cancelling_the_longest_path_lets_another_go_first():

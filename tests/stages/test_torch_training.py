@@ -23,15 +23,16 @@ from torch.utils.data import (
 
 from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
-from eeipu.algorithms.study_run import StudyRun
 from eeipu.algorithms.runner import run_studies
+from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import ConfigurationError
-from eeipu.executors.futures_cluster import FuturesCluster
+from eeipu.executors.futures_pool import FuturesPool
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import iterative, stage_path
 from eeipu.stages.schedules import Constant, Exponential, MultiStep, Piecewise
 from eeipu.stages.torch_training.loop import torch_training
+from eeipu.stages.worker import Job
 
 STEPS = 9
 
@@ -423,8 +424,8 @@ def test_trials_merged_in_a_plan_score_what_they_score_alone():
         objective="loss",
     )
     with ThreadPoolExecutor(1) as executor:
-        cluster = FuturesCluster(executor, [stage], (data(),), cache)
-        run_studies([study], Scheduler(plan), cluster)
+        pool = FuturesPool(executor, 1, Job([stage], (data(),), cache))
+        run_studies([study], Scheduler(plan), pool)
     kind = training("epoch")
     alone = [
         kind.evaluate(kind.advance(kind.init(data()), 0, 6, {"lr": config["fit.lr"]}))["loss"]

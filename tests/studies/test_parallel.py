@@ -16,9 +16,9 @@ from toys import Toy
 
 import eeipu
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
+from eeipu.executors.opening import temporary_cache
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.stages.resources import Resources
-from eeipu.studies.worker_pool import temporary_cache
 
 
 def diary(folder, act=lambda x, calls: None, **options):
@@ -160,8 +160,7 @@ def test_the_budget_counts_what_running_stages_have_taken(tmp_path):
 
 def test_outputs_that_the_cache_does_not_take_travel_with_the_next_call(tmp_path):
     cache = StageCache(tmp_path / "cache", max_bytes=1)
-    with pytest.warns(RuntimeWarning, match="larger than the whole cache"):
-        study = tuner_of(diary(tmp_path), point(), cache=cache).run(1.0, max_trials=1)
+    study = tuner_of(diary(tmp_path), point(), cache=cache).run(1.0, max_trials=1)
     assert study.best_value == 2.0
     assert cache.stats().entries == 0
 

@@ -1,4 +1,4 @@
-"""The simulated cluster: virtual time, failures, stragglers, resources."""
+"""Plans in virtual time: schedules, failures, stragglers, resources."""
 
 import pytest
 from hypothesis import given
@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.moves import Ask
-from eeipu.algorithms.study_run import StudyRun
 from eeipu.algorithms.runner import run_studies
+from eeipu.algorithms.simulation import simulated_workers
+from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import ConfigurationError
-from eeipu.executors.clusters import Outcome
-from eeipu.executors.simulated_cluster import SimulatedCluster
+from eeipu.executors.pool import Ended
 from eeipu.stage_tree.scheduler import BREADTH_FIRST, CRITICAL_PATH, FIFO, Scheduler
-from eeipu.stages.resources import Resources
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stage_tree.tree import StageTree
 from eeipu.stages.paths import Kind, Path
+from eeipu.stages.resources import Resources
 from eeipu.stages.schedules import MultiStep
 
 
@@ -41,7 +41,7 @@ CONFIGS = [{"lr": lr, "drop": drop} for lr in (0.1, 0.2) for drop in (30, 50, 70
 def run(configs=CONFIGS, workers=3, policy=CRITICAL_PATH, **options):
     plan = SearchPlan()
     study = StudyRun("study", FullTraining(configs, 90), path_of)
-    cluster = SimulatedCluster(workers, steps, final_lr, **options)
+    cluster = simulated_workers(workers, steps, final_lr, **options)
     run_studies([study], Scheduler(plan, policy), cluster)
     return plan, study, cluster
 
@@ -86,7 +86,7 @@ def test_no_schedule_beats_the_bounds(configs, workers):
 def test_with_random_deaths_everything_completes_and_nothing_runs_again(seed, policy):
     plan = SearchPlan(max_losses=1000)
     study = StudyRun("study", FullTraining(CONFIGS, 90), path_of)
-    cluster = SimulatedCluster(
+    cluster = simulated_workers(
         3, steps, final_lr, time_between_failures_s=100.0, repair_s=20.0, seed=seed
     )
     completed = note_completed(cluster)
@@ -100,10 +100,10 @@ def test_with_random_deaths_everything_completes_and_nothing_runs_again(seed, po
 def test_a_node_under_which_workers_die_too_often_fails_and_takes_no_other_with_it(seed):
     plan = SearchPlan()
     study = StudyRun("study", FullTraining(CONFIGS, 90), path_of)
-    cluster = SimulatedCluster(3, steps, final_lr, time_between_failures_s=60.0, seed=seed)
+    cluster = simulated_workers(3, steps, final_lr, time_between_failures_s=60.0, seed=seed)
     run_studies([study], Scheduler(plan), cluster)
     assert len(study.values) + len(study.errors) == len(CONFIGS)
-    assert all("its worker died 3 times" in error for error in study.errors.values())
+    assert all("its simulated worker died) 3 times" in error for error in study.errors.values())
     assert study.values.items() <= separately().items()
 
 
@@ -112,9 +112,10 @@ def note_completed(cluster):
     completed, wait = [], cluster.wait
 
     def noting():
-        reports = wait()
-        completed.extend(r.node.key for r in reports or () if r.outcome is Outcome.COMPLETED)
-        return reports
+        events = wait()
+        ended = [event for event in events if isinstance(event, Ended)]
+        completed.extend(event.task.node.key for event in ended if event.result is not None)
+        return events
 
     cluster.wait = noting
     return completed
@@ -147,14 +148,14 @@ def test_stragglers_take_longer():
     assert cluster.busy_s == 2.0 * plain.busy_s
 
 
-def test_loading_and_saving_take_time_but_not_between_nodes_of_one_batch():
+def test_loading_and_saving_take_time_but_not_where_the_worker_has_the_state():
     configs = [{"lr": 0.1, "drop": 30}]
     _, _, cluster = run(configs, save_s=5.0, load_s=100.0)
     assert cluster.now() == 90 + 2 * 5.0
     plan = SearchPlan()
     for step in (30, 90):  # the second study begins on the same worker
         study = StudyRun(f"to {step}", FullTraining(configs, step), path_of)
-        cluster = SimulatedCluster(1, steps, final_lr, load_s=100.0)
+        cluster = simulated_workers(1, steps, final_lr, load_s=100.0)
         run_studies([study], Scheduler(plan), cluster)
     assert cluster.now() == 60 + 100.0
 
@@ -197,70 +198,47 @@ class Fickle(LateBrother):
         return []
 
 
-def test_a_batch_that_nobody_wants_any_more_ends_with_its_node():
+def test_a_path_that_nobody_wants_any_more_ends_with_its_node():
     plan = SearchPlan()
-    cluster = SimulatedCluster(2, steps, final_lr)
+    cluster = simulated_workers(2, steps, final_lr)
     run_studies([StudyRun("study", Fickle(plan), path_of)], Scheduler(plan), cluster)
     assert cluster.busy_s == 20 + 30
-    assert cluster.offers() == [Resources(1.0, 1.0)]
+    assert all(cluster.can_take(Resources()) for _ in range(2))
 
 
 @pytest.mark.parametrize(("drop", "work"), [(40, 20 + 90 + 50), (10, 20 + 90 + 10 + 80)])
 def test_a_running_node_that_is_split_saves_its_state_on_the_way_or_it_is_made_again(drop, work):
     plan = SearchPlan()
     study = StudyRun("study", LateBrother(drop), path_of)
-    cluster = SimulatedCluster(2, steps, final_lr)
+    cluster = simulated_workers(2, steps, final_lr)
     run_studies([study], Scheduler(plan), cluster)
     assert cluster.busy_s == work
     assert study.values[2, 90] == separately([{"lr": 0.1, "drop": drop}])[0, 90]
     assert study.values[1, 90] == separately([{"lr": 0.1, "drop": 99}])[0, 90]
 
 
-def test_a_node_that_waits_in_a_batch_is_split_before_it_begins():
-    class Brother(LateBrother):
-        def start(self):
-            return [Ask(0, {"lr": 0.2, "drop": 99}, 20), Ask(1, {"lr": 0.1, "drop": 30}, 90)]
-
-        def tell(self, trial, step, value):
-            extra = {"lr": 0.1, "drop": 30, "again": 60}
-            return [Ask(2, extra, 90)] if trial == 0 else []
-
-    def twice(config, step):
-        drops = [config["drop"], *([config["again"]] if "again" in config else [])]
-        schedules = {"lr": MultiStep(config["lr"], drops)}
-        return Path().train("fit", "v", schedules, step).evaluate("fit", "v")
-
-    study = StudyRun("study", Brother(0), twice)
-    cluster = SimulatedCluster(2, steps, final_lr)
-    run_studies([study], Scheduler(SearchPlan()), cluster)
-    assert cluster.busy_s == 20 + 90 + 30
+def test_a_split_node_dies_with_its_parts():
+    plan = SearchPlan(max_losses=99)
+    study = StudyRun("study", LateBrother(40), path_of)
+    cluster = simulated_workers(2, steps, final_lr, time_between_failures_s=30.0, seed=1)
+    run_studies([study], Scheduler(plan), cluster)
+    assert cluster.deaths > 0
     assert len(study.values) == 3
+    assert plan.spent_s == pytest.approx(cluster.busy_s)
 
 
-def test_a_worker_that_dies_idle_is_away_for_a_while():
-    cluster = SimulatedCluster(2, steps, time_between_failures_s=1.0, repair_s=9.0)
-    assert len(cluster.offers()) == 1
+def test_a_worker_that_dies_is_away_for_a_while():
+    cluster = simulated_workers(1, steps, time_between_failures_s=1.0, repair_s=9.0)
     plan = SearchPlan()
     study = StudyRun("study", FullTraining(CONFIGS[:1], 30), path_of)
     run_studies([study], Scheduler(plan), cluster)
-    assert cluster.deaths > 3
-    assert "its worker died 3 times" in study.errors[0, 30]
+    assert cluster.deaths == 3
+    assert cluster.now() > 2 * 9.0
+    assert "its simulated worker died) 3 times" in study.errors[0, 30]
 
 
-def test_what_has_begun_cannot_be_taken_back_but_what_follows_can():
-    plan = SearchPlan()
-    for trial, step in enumerate((90, 30)):
-        plan.request("study", trial, path_of({"lr": 0.1 + trial, "drop": 50}, step))
-    cluster, scheduler = SimulatedCluster(2, steps, final_lr), Scheduler(plan)
-    first = scheduler.next(Resources())
-    cluster.submit(first)
-    cluster.submit(scheduler.next(Resources()))
-    cluster.wait()  # until the shorter trial has trained
-    assert cluster.recall(first.nodes[0]) == []
-    assert cluster.recall(first.nodes[1]) == list(first.nodes[1:])
-    ended = {report.node for _ in range(2) for report in cluster.wait()}
-    assert first.nodes[0] in ended
-    assert cluster.wait() is None
+def test_an_idle_pool_waits_for_nothing():
+    assert simulated_workers(2, steps, time_between_failures_s=1.0).wait() == []
 
 
 # --- resources ------------------------------------------------------------------------------
@@ -273,7 +251,7 @@ def gpu_training(call):
 def test_a_node_that_fits_nobody_is_told():
     plan = SearchPlan()
     study = StudyRun("study", FullTraining(CONFIGS, 90), path_of)
-    cluster = SimulatedCluster([Resources(4.0, 0.0)], steps)
+    cluster = simulated_workers([Resources(4.0, 0.0)], steps)
     with pytest.raises(ConfigurationError, match=r"no worker has room for Node\('fit \[0, "):
         run_studies([study], Scheduler(plan, resources=gpu_training), cluster)
 
@@ -281,15 +259,16 @@ def test_a_node_that_fits_nobody_is_told():
 def test_a_large_worker_runs_several_at_once():
     plan = SearchPlan()
     study = StudyRun("study", FullTraining(CONFIGS, 90), path_of)
-    cluster = SimulatedCluster([Resources(50.0, 50.0)], steps, final_lr)
+    cluster = simulated_workers([Resources(50.0, 50.0)], steps, final_lr)
     run_studies([study], Scheduler(plan, resources=gpu_training), cluster)
     assert cluster.now() == 90
-    assert cluster.offers() == [Resources(50.0, 50.0)]
+    assert cluster.can_take(Resources(50.0, 50.0))
+    assert not cluster.can_take(Resources(50.0, 51.0))
 
 
 @pytest.mark.parametrize(
     "options", [{"workers": 0}, {"workers": 1, "straggling": 2.0}, {"workers": 1, "slowdown": 0.5}]
 )
-def test_a_cluster_that_makes_no_sense_is_refused(options):
-    with pytest.raises(ConfigurationError, match="a cluster needs workers"):
-        SimulatedCluster(seconds=steps, **options)
+def test_a_pool_that_makes_no_sense_is_refused(options):
+    with pytest.raises(ConfigurationError, match="a pool needs workers"):
+        simulated_workers(seconds=steps, **options)
