@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import eeipu
-from eeipu import cache_commands
+from eeipu.commands import cache
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(cache_commands.app, name="cache")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from eeipu.benchmarks.analysis.tables import Summary, summaries
 from eeipu.benchmarks.registry import REGISTRY, named
-from eeipu.benchmarks.reports.tables import Summary, summaries
-from eeipu.benchmarks.results import Result, read_all
+from eeipu.benchmarks.runs.results import Result, read_all
 
 RUNS = Path("results/runs")
 OURS = "eeipu+cache"

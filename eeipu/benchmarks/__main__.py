@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from eeipu.benchmarks.options import LARGEST_SEED
+from eeipu.benchmarks.analysis.pictures import draw
+from eeipu.benchmarks.analysis.printing import Style, print_stages, print_summaries
+from eeipu.benchmarks.analysis.stage_costs import stage_costs
+from eeipu.benchmarks.analysis.tables import summaries
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, named
-from eeipu.benchmarks.reports.figures import draw
-from eeipu.benchmarks.reports.printing import Style, print_stages, print_summaries
-from eeipu.benchmarks.reports.stage_costs import stage_costs
-from eeipu.benchmarks.reports.tables import summaries
-from eeipu.benchmarks.results import Result, read, read_all
+from eeipu.benchmarks.runs.options import LARGEST_SEED
+from eeipu.benchmarks.runs.results import Result, read, read_all
 from eeipu.errors import ConfigurationError, EeipuError
 
 __all__ = ["app", "main"]

@@ -12,10 +12,10 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 
 from eeipu.benchmarks.contenders import Contender
-from eeipu.benchmarks.options import LARGEST_SEED, Options
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, load, named
-from eeipu.benchmarks.runs.run import chooses_warm_up, prepare, run_to_file
+from eeipu.benchmarks.runs.options import LARGEST_SEED, Options
+from eeipu.benchmarks.runs.single_run import chooses_warm_up, prepare, run_to_file
 from eeipu.errors import ConfigurationError, EeipuError, PipelineError
 
 __all__ = ["comparison", "run_all"]

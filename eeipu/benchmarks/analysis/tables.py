@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.runs.results import Result
 
 __all__ = [
     "ALL",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.benchmarks.reports.tables import by_setting
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.analysis.tables import by_setting
+from eeipu.benchmarks.runs.results import Result
 
 __all__ = ["StageCost", "stage_costs"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.benchmarks.options import Options
+from eeipu.benchmarks.runs.options import Options
 from eeipu.errors import ConfigurationError
 
 __all__ = ["FORMAT", "Result", "noise_free", "read", "read_all", "write", "write_whole"]

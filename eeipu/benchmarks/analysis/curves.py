@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.benchmarks.reports.tables import half_width
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.analysis.tables import half_width
+from eeipu.benchmarks.runs.results import Result
 
 __all__ = ["Curve", "over_budget", "over_iterations", "shares", "suggestion_seconds"]
 

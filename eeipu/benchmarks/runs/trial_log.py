@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from eeipu.benchmarks.problem import Problem
 from eeipu.cache import StageCache
 
-__all__ = ["Checkpoint"]
+__all__ = ["TrialLog"]
 
 
-class Checkpoint:
+class TrialLog:
     """A directory beside a run's file; called after every trial, as a tuner's callback.
 
     Args:

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from eeipu.benchmarks.reports.stage_costs import StageCost
-from eeipu.benchmarks.reports.tables import Mean, Summary
+from eeipu.benchmarks.analysis.stage_costs import StageCost
+from eeipu.benchmarks.analysis.tables import Mean, Summary
 
 __all__ = ["Style", "print_stages", "print_summaries"]
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eeipu.benchmarks.reports.curves import (
+from eeipu.benchmarks.analysis.curves import (
     Curve,
     over_budget,
     over_iterations,
     shares,
     suggestion_seconds,
 )
-from eeipu.benchmarks.reports.stage_costs import stage_costs
-from eeipu.benchmarks.reports.tables import by_setting, everywhere, families
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.analysis.stage_costs import stage_costs
+from eeipu.benchmarks.analysis.tables import by_setting, everywhere, families
+from eeipu.benchmarks.runs.results import Result
 from eeipu.report.figures import COLOURS, DASHES, new_axes
 
 if TYPE_CHECKING:

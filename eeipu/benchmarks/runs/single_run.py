@@ -18,13 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from eeipu.benchmarks.contenders import Contender
-from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY, load
-from eeipu.benchmarks.results import Result, noise_free, write, write_whole
-from eeipu.benchmarks.runs.checkpoints import Checkpoint
 from eeipu.benchmarks.runs.machine import code, code_of_stages, hardware, versions
+from eeipu.benchmarks.runs.options import Options
+from eeipu.benchmarks.runs.results import Result, noise_free, write, write_whole
 from eeipu.benchmarks.runs.shared_outputs import sharing
+from eeipu.benchmarks.runs.trial_log import TrialLog
 from eeipu.cache import StageCache
 from eeipu.errors import PipelineError
 from eeipu.methods.history import is_interrupted
@@ -243,10 +243,10 @@ def _tuner(
     seed: int,
     unfinished: Path | None,
 ) -> Tuner:
-    checkpoint = None if unfinished is None else Checkpoint(unfinished)
+    log = None if unfinished is None else TrialLog(unfinished)
     cache = None
     if contender.cached:
-        cache = StageCache() if checkpoint is None else checkpoint.cache(problem)
+        cache = StageCache() if log is None else log.cache(problem)
     return Tuner(
         problem.pipeline,
         budget=budget,
@@ -255,10 +255,10 @@ def _tuner(
         top_q=contender.top_q,
         n_initial=n_initial,
         cache=cache,
-        storage=None if checkpoint is None else checkpoint.storage(problem),
+        storage=None if log is None else log.storage(problem),
         study_name=problem.name,
         seed=seed,
-        callbacks=() if checkpoint is None else (checkpoint,),
+        callbacks=() if log is None else (log,),
     )
 
 
