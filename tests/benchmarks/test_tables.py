@@ -29,11 +29,7 @@ def test_means_are_over_seeds_and_compared_with_the_reference():
     ei, eeipu = rows
     assert (ei.runs, ei.candidates, ei.improvement) == (2, Mean(3.0, 0.0), Mean(1.0, 0.0))
     assert (ei.more_candidates, ei.more_improvement) == (0.0, 0.0)
-    assert (
-        eeipu.methods.maximisation.value,
-        eeipu.models.pending_improvement.value,
-        eeipu.share.value,
-    ) == (4.5, 1.5, 0.75)
+    assert (eeipu.candidates.value, eeipu.improvement.value, eeipu.share.value) == (4.5, 1.5, 0.75)
     assert (eeipu.more_candidates, eeipu.more_improvement) == (0.5, 0.5)
     assert eeipu.missed == pytest.approx(math.sqrt(0.5 * 1e-6))
     assert (eeipu.optimiser_s, eeipu.suggestion_s) == (2.25, 0.5)
