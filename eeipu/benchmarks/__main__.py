@@ -278,7 +278,7 @@ def _reference(against: str | None, contenders: Collection[str]) -> str | None:
 
 
 def main() -> None:
-    """Run the command line; expected errors are one line on standard error and exit code 1."""
+    """Run the command line. An expected error is one line on standard error, with exit code 1."""
     try:
         app()
     except EeipuError as error:

@@ -31,17 +31,17 @@ __all__ = ["Summary", "comparison", "run_demo", "summarize"]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a study found, and where its time went.
+    """The result of a study, and how its time was spent.
 
     Attributes:
-        candidates: Configurations that were evaluated.
-        failed: Trials that gave no value.
+        candidates: The number of configurations that were evaluated.
+        failed: The number of trials without a value.
         best: The best value; NaN if there is none.
-        gain: How much better than the best of the warm-up; NaN if either is missing.
-        stage_s: Seconds spent executing each stage.
-        loading_s: Seconds spent loading remembered stage outputs.
-        saved_s: Seconds that the remembered outputs had cost when they were made.
-        optimiser_s: Seconds spent choosing configurations.
+        gain: The improvement over the best value of the warm-up; NaN if either is missing.
+        stage_s: For each stage, the seconds spent on executing it.
+        loading_s: Seconds spent on loading stage outputs from the cache.
+        saved_s: Seconds that these outputs had cost when they were computed.
+        optimiser_s: Seconds spent on choosing configurations.
     """
 
     candidates: int
@@ -55,11 +55,11 @@ class Summary:
 
 
 def summarize(study: optuna.Study, *, warm_up: int) -> Summary:
-    """Sum up a study that maximises and whose costs are seconds.
+    """Summarise a study that maximises and whose costs are seconds.
 
     Args:
-        study: What `Tuner.run` returned.
-        warm_up: Number of warm-up trials.
+        study: The study, as `Tuner.run` returned it.
+        warm_up: The number of warm-up trials.
     """
     trials = study.get_trials(states=(TrialState.COMPLETE, TrialState.FAIL))
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
@@ -90,8 +90,8 @@ def comparison(summaries: dict[str, Summary], stage_names: Sequence[str]) -> Tab
     """A table with one column for each study.
 
     Args:
-        summaries: The studies by their names.
-        stage_names: The names of the pipeline's stages.
+        summaries: Name of a study -> its summary.
+        stage_names: The names of the stages of the pipeline.
     """
     table = Table(title="Handwritten digits: 50 labelled, 1000 held out")
     table.add_column("")
@@ -125,14 +125,14 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
 
     Args:
         budget: Seconds of stage time for each search.
-        seed: Of both searches; it fixes the warm-up points, which they share.
+        seed: The seed of both searches, and of the warm-up configurations that they share.
         out: The directory for the picture, `best-over-budget.png`.
-        console: Where to print.
+        console: The console to print on.
 
     Raises:
         ConfigurationError: `budget` is not positive.
     """
-    # Not above: a worker process that imports the stages needs no torch.
+    # Imported here because `eeipu.benchmarks.demo` loads without torch.
     from eeipu.methods.maximisation import quasi_random
     from eeipu.tuner import Tuner
 
@@ -142,7 +142,7 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
         "EEIPU with a cache": Tuner(pipeline, budget=budget, method="eeipu", seed=seed),
         "EI without a cache": Tuner(pipeline, budget=budget, method="ei", cache=None, seed=seed),
     }
-    # Independent points for both: designs that share prefixes are for searches with a cache.
+    # Independent points for both: a warm-up that shares prefixes would favour the cache.
     warm_up = next(iter(tuners.values())).n_initial
     for point in quasi_random(len(pipeline.cube), warm_up, seed):
         for tuner in tuners.values():
@@ -150,7 +150,7 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
     for name, tuner in tuners.items():
         console.print(f"{name}: {budget:g} seconds of stage time")
         tuner.run(digits)
-        if tuner.remaining > 0.0:  # Ctrl-C, or stages that only fail; the tuner has said which
+        if tuner.remaining > 0.0:  # after Ctrl-C or repeated failures, which the tuner has reported
             console.print("The search ended before its budget, so there is nothing to compare.")
             return
     studies = {name: tuner.study for name, tuner in tuners.items()}
@@ -162,7 +162,7 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
 
 
 def _save_picture(studies: dict[str, optuna.Study], warm_up: int, out: Path) -> Path:
-    """Draw both searches into a file in the directory `out`; its path."""
+    """Draw both searches into a file in the directory `out`, and return its path."""
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = plot_best_over_budget(studies, warm_up=warm_up, ax=figure.add_subplot())
     axes.set_xlabel("seconds of stage time spent")

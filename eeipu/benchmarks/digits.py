@@ -46,29 +46,29 @@ __all__ = ["Digits", "augment", "classify", "digits_pipeline", "embed", "load"]
 
 Array = NDArray[Any]
 
-LABELLED_PER_CLASS = 5  # so few that augmentation matters
-HELD_OUT = 1000  # so many that a digit more or less moves the accuracy by a tenth of a point
+LABELLED_PER_CLASS = 5  # few enough that augmentation matters
+HELD_OUT = 1000  # one digit changes the accuracy by a tenth of a percentage point
 
-SCAN_SIDE = 8  # of scikit-learn's digits
+SCAN_SIDE = 8  # pixels; that of scikit-learn's digits
 BORDER = 2  # black pixels around a scan, for strokes that end at its edge
-SIDE = 28  # large enough for patches of many sizes; that of MNIST
+SIDE = 28  # pixels, as in MNIST; large enough for patches of many sizes
 OVERSAMPLING = 2  # pictures are drawn twice as large and averaged down, for smooth strokes
-KNOTS = SCAN_SIDE  # control points along each axis of a random bend: one a scanned pixel
+KNOTS = SCAN_SIDE  # control points of a random bend along each axis: one for each scanned pixel
 
-PATCH_SAMPLE = 4000  # to learn whitening from: many times the 196 pixels of the largest patch
-THRESHOLD = 0.5  # how much a patch must look like a filter to count, in whitened units
+PATCH_SAMPLE = 4000  # patches for whitening: many times the 196 pixels of the largest patch
+THRESHOLD = 0.5  # the least similarity of patch and filter that counts, in whitened units
 BATCH = 50  # pictures embedded at a time: their patches and activations take about 20 MB
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Labelled pictures to learn from, and held-out ones to be scored on.
+    """Labelled pictures for training, and held-out pictures for the score.
 
     Attributes:
-        train: `n x side x side`, brightness from 0 to 1; once embedded, `n x features`.
-        train_labels: `n`, from 0 to 9.
-        held_out: Likewise; nothing is learnt from them.
-        held_out_labels: Likewise.
+        train: Brightness from 0 to 1, `n x side x side`; after `embed`, features, `n x features`.
+        train_labels: The digits, `n`, from 0 to 9.
+        held_out: Like `train`; no stage is fitted to them.
+        held_out_labels: Like `train_labels`.
     """
 
     train: Array
@@ -78,7 +78,7 @@ class Digits:
 
 
 def load() -> Digits:
-    """Scikit-learn's handwritten digits, always the same 50 labelled and 1000 held out."""
+    """Load scikit-learn's handwritten digits; always the same 50 labelled and 1000 held-out ones."""
     pixels, labels = load_digits(return_X_y=True)
     pictures = (pixels / 16.0).reshape(-1, SCAN_SIDE, SCAN_SIDE)
     order = np.random.default_rng(0).permutation(len(labels))
@@ -87,7 +87,7 @@ def load() -> Digits:
     return Digits(pictures[train], labels[train], pictures[held_out], labels[held_out])
 
 
-# --- augment: draw the pictures larger, and distorted copies of the labelled ones
+# --- augment: draw the pictures larger, and add distorted copies of the labelled ones
 
 
 @stage(
@@ -99,17 +99,17 @@ def load() -> Digits:
     }
 )
 def augment(digits: Digits, *, copies: int, degrees: float, shift: float, warp: float) -> Digits:
-    """Draw all pictures as they are, and the labelled ones distorted as well.
+    """Draw all pictures in a larger size, and distorted copies of the labelled ones.
 
     Args:
         digits: Scanned pictures, `n x w x w`.
-        copies: Distorted copies of each labelled picture.
-        degrees: Each copy is turned by at most so much, either way.
-        shift: Each is moved by at most so many scanned pixels, either way, along both axes.
-        warp: Each is bent smoothly; the standard deviation of the bend, in scanned pixels.
+        copies: The number of distorted copies of each labelled picture.
+        degrees: The largest angle by which a copy is turned, in both directions.
+        shift: The largest distance by which a copy is moved along each axis, in scanned pixels.
+        warp: The standard deviation of the smooth bend of a copy, in scanned pixels.
 
     Returns:
-        Drawn pictures, `n x s x s`; of the labelled ones, `copies + 1` each.
+        Drawn pictures, `n x s x s`, with `copies + 1` versions of each labelled one.
     """
     rng = np.random.default_rng(0)
     count = len(digits.train)
@@ -127,14 +127,14 @@ def augment(digits: Digits, *, copies: int, degrees: float, shift: float, warp: 
 
 
 def _canvas() -> Array:
-    """Where the pixels of a drawing lie: rows and columns from the scan's centre, `2 x f x f`."""
+    """The rows and columns of the pixels of a drawing, from the centre of the scan, `2 x f x f`."""
     count = SIDE * OVERSAMPLING
     ticks = ((np.arange(count) + 0.5) / count - 0.5) * SCAN_SIDE
     return np.stack(np.meshgrid(ticks, ticks, indexing="ij"))
 
 
 def _turned(angles: Array) -> Array:
-    """How far turns by `angles` (`n`, in radians) move the canvas, `n x 2 x f x f`."""
+    """The displacements of the canvas by rotations, `n x 2 x f x f`; `angles`: `n`, in radians."""
     rows, columns = _canvas()
     cos, sin = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
     turned: Array = np.stack([cos * rows - sin * columns, sin * rows + cos * columns], axis=1)
@@ -142,7 +142,7 @@ def _turned(angles: Array) -> Array:
 
 
 def _smooth_noise(rng: np.random.Generator, count: int) -> Array:
-    """Smooth random moves of the canvas with unit variance everywhere, `n x 2 x f x f`."""
+    """Smooth random displacements of the canvas, with variance 1 everywhere, `n x 2 x f x f`."""
     ticks, knots = np.linspace(0.0, KNOTS - 1.0, SIDE * OVERSAMPLING), np.arange(KNOTS)
     bumps = np.exp(-0.5 * (ticks[:, None] - knots) ** 2)
     bumps /= np.linalg.norm(bumps, axis=1, keepdims=True)
@@ -151,7 +151,7 @@ def _smooth_noise(rng: np.random.Generator, count: int) -> Array:
 
 
 def _draw(pictures: Array, moves: Array) -> Array:
-    """Draw scanned pictures (`n x w x w`) on a canvas that moves have bent; `n x s x s`."""
+    """Draw scanned pictures (`n x w x w`) on a displaced canvas, `n x s x s`."""
     padded = np.pad(pictures, ((0, 0), (BORDER, BORDER), (BORDER, BORDER)))
     points = _canvas() + moves + BORDER + (SCAN_SIDE - 1) / 2
     pairs = zip(padded, points, strict=True)
@@ -173,18 +173,18 @@ def _draw(pictures: Array, moves: Array) -> Array:
     }
 )
 def embed(digits: Digits, *, filters: int, patch: int, pooling: str, whitening: float) -> Digits:
-    """Describe each picture by how much its quarters look like patches of the labelled ones.
+    """Describe each picture by the similarity of its quarters to patches of the labelled ones.
 
     Args:
         digits: Drawn pictures, `n x s x s`.
-        filters: Size of the dictionary.
-        patch: Side of its patches, in pixels.
-        pooling: Whether a quarter counts by its mean likeness, or by its greatest.
-        whitening: Variance added to every direction of patch space before it is whitened; the
-            larger, the less the finest differences count.
+        filters: The number of patches in the dictionary.
+        patch: The side of the patches, in pixels.
+        pooling: `"mean"` takes the mean similarity of a quarter, `"max"` the largest.
+        whitening: The variance added to every direction of patch space before whitening; larger
+            values reduce the influence of fine details.
 
     Returns:
-        Features, `n x (4 * filters)`, none negative.
+        Features, `n x (4 * filters)`, all of them non-negative.
     """
     pool = np.mean if pooling == "mean" else np.max
     with _one_core():
@@ -199,7 +199,7 @@ def embed(digits: Digits, *, filters: int, patch: int, pooling: str, whitening: 
 
 
 def _sample_patches(pictures: Array, patch: int) -> Array:
-    """Patches from random places of random pictures (`n x s x s`), `PATCH_SAMPLE x p^2`."""
+    """Patches at random positions of random pictures (`n x s x s`), `PATCH_SAMPLE x p^2`."""
     rng = np.random.default_rng(0)
     which = rng.integers(len(pictures), size=PATCH_SAMPLE)
     rows, columns = rng.integers(SIDE + 1 - patch, size=(2, PATCH_SAMPLE))
@@ -214,19 +214,20 @@ def _windows(pictures: Array, patch: int) -> Array:
 
 
 def _dictionary(sample: Array, filters: int, whitening: float) -> tuple[Array, Array]:
-    """Filters that compare a patch with some of a sample, by their cosines after whitening.
+    """Filters that compare a patch with patches of a sample, by their cosines after whitening.
 
     Args:
-        sample: Patches, `PATCH_SAMPLE x p^2`; the first that show more than the median serve.
-        filters: How many do.
-        whitening: Variance added to every direction.
+        sample: Patches, `PATCH_SAMPLE x p^2`; the first ones with more contrast than the median
+            become filters.
+        filters: The number of filters.
+        whitening: The variance added to every direction.
 
     Returns:
-        Weights (`p^2 x m`) and offsets (`m`): a patch's likeness is `patch @ weights - offsets`.
+        Weights (`p^2 x m`) and offsets (`m`); the similarity is `patch @ weights - offsets`.
     """
     mean = sample.mean(axis=0)
     variances, axes = np.linalg.eigh(np.cov(sample, rowvar=False))
-    # Directions without variance come out a rounding error below zero.
+    # Rounding can make the variance of constant directions negative.
     whiten = axes / np.sqrt(np.maximum(variances, 0.0) + whitening) @ axes.T
     white = (sample - mean) @ whiten
     contrast = np.linalg.norm(white, axis=1)
@@ -236,16 +237,16 @@ def _dictionary(sample: Array, filters: int, whitening: float) -> tuple[Array, A
 
 
 def _likeness(pictures: Array, patch: int, weights: Array, offsets: Array) -> Array:
-    """How much each place of each picture looks like each filter, `b x rows x columns x m`."""
+    """The similarity of each position of each picture to each filter, `b x rows x columns x m`."""
     windows = _windows(pictures, patch)
-    # One large product; a stack of small ones is slower by far.
+    # One large product is much faster than a stack of small ones.
     likeness = np.maximum(windows.reshape(-1, patch**2) @ weights - offsets, 0.0)
     stacked: Array = likeness.reshape(*windows.shape[:3], -1)
     return stacked
 
 
 def _pooled(likeness: Array, pool: Callable[..., Array]) -> Array:
-    """One number a filter for each quarter, `b x 4m`; the quarters share a middle line if any."""
+    """One number for each filter and quarter, `b x 4m`; quarters share a middle line, if any."""
     half = math.ceil(likeness.shape[1] / 2)
     sides = (slice(None, half), slice(-half, None))
     quarters = [likeness[:, rows, columns] for rows in sides for columns in sides]
@@ -261,13 +262,13 @@ def classify(digits: Digits, *, alpha: float, power: float) -> float:
 
     Args:
         digits: Features, `n x features`.
-        alpha: Ridge penalty, for each picture that is learnt from.
-        power: What features are raised to: the smaller, the more their mere presence counts.
+        alpha: The ridge penalty for each training picture.
+        power: The exponent of the features; small values reduce the influence of their size.
 
     Returns:
-        Accuracy on the held-out digits, from 0 to 1.
+        The accuracy on the held-out digits, from 0 to 1.
     """
-    # In double precision: with a small penalty the normal equations are near singular.
+    # In double precision, because the normal equations are near singular for small penalties.
     train, held_out = (each.astype(np.float64) ** power for each in (digits.train, digits.held_out))
     model = RidgeClassifier(alpha=alpha * len(train) * train.var(axis=0).mean())
     with _one_core():
@@ -276,15 +277,15 @@ def classify(digits: Digits, *, alpha: float, power: float) -> float:
 
 
 def _one_core() -> AbstractContextManager[Any]:
-    """Let matrix products run on one core, which is what the stages declare.
+    """Limit matrix products to one core, the number that the stages declare.
 
-    On more, their cost would depend on whatever else the machine does: threads wait for each
-    other actively, and a stage that shares its cores takes many times longer.
+    With several threads, the cost of a stage would depend on the load of the machine: threads
+    wait for each other actively, and a stage that shares its cores takes many times longer.
     """
     limits: AbstractContextManager[Any] = threadpool_limits(limits=1, user_api="blas")
     return limits
 
 
 def digits_pipeline() -> Pipeline:
-    """The pipeline that the demo tunes; its input is `load()`."""
+    """The pipeline that the demo tunes; its input is the result of `load()`."""
     return Pipeline([augment, embed, classify], name="digits")
