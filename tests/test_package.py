@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -160,6 +161,49 @@ def test_public_names_but_those_of_the_search_load_without_torch(loaded):
 
 def test_the_sampler_loads_torch(loaded):
     assert "torch" in loaded["EEIPUSampler"]
+
+
+def documents():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"]
+    return "\n".join(page.read_text() for page in pages)
+
+
+def is_there(name):
+    """Whether a dotted name is a module, or the name of something at the top of one."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:end])
+        for source in (place.with_suffix(".py"), place / "__init__.py"):
+            if source.exists():
+                return end == len(parts) or parts[end] in names_in(source)
+    return False
+
+
+def names_in(source):
+    """The names at the top of a module, by its source: importing all of them takes a minute."""
+    names = set(PUBLIC) if source == ROOT / "eeipu" / "__init__.py" else set()
+    for node in ast.parse(source.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names |= {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return names
+
+
+def test_names_in_documents_are_there():
+    named = set(re.findall(r"\beeipu(?:\.\w+)+", documents()))
+    for module, names in re.findall(r"from (eeipu[\w.]*) import ([\w, ]+)", documents()):
+        named |= {f"{module}.{name.strip()}" for name in names.split(",")}
+    assert len(named) > 40
+    assert not [name for name in named if not is_there(name)]
+
+
+def test_paths_in_documents_are_there():
+    paths = set(re.findall(r"`((?:eeipu|tests|benchmarks|docs)/[\w./-]*)`", documents()))
+    assert len(paths) > 10
+    assert not [path for path in paths if not (ROOT / path).exists()]
 
 
 def test_the_picture_of_the_house_is_current():

@@ -78,7 +78,7 @@ class Digits:
 
 
 def load() -> Digits:
-    """Load scikit-learn's handwritten digits; always the same 50 labelled and 1000 held-out ones."""
+    """Load scikit-learn's handwritten digits, always the same 50 labelled and 1000 others."""
     pixels, labels = load_digits(return_X_y=True)
     pictures = (pixels / 16.0).reshape(-1, SCAN_SIDE, SCAN_SIDE)
     order = np.random.default_rng(0).permutation(len(labels))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "DASHES", "new_axes", "plot_best_over_budget"]
 
-# The colours of Okabe and Ito, which colour-blind people can distinguish, without their pale yellow.
+# The colours of Okabe and Ito, which colour-blind people can distinguish, without the pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")  # for prints without colours
 
