@@ -4,9 +4,9 @@ Prints a table in Markdown of the runs in `results/runs`:
 
     python results/leads.py HEADING METHODS SEEDS PROBLEM...
 
-METHODS are separated by commas, and SEEDS is the number of seeds, from the first one on. The columns
-are those of `python -m eeipu.benchmarks table`, for all problems together if there are several.
-Intervals need two seeds or more.
+METHODS are separated by commas, and SEEDS is the number of seeds, from the first one on. The
+columns are those of `python -m eeipu.benchmarks table`, for all problems together if there are
+several. Intervals need two seeds or more.
 """
 
 import sys

@@ -123,7 +123,7 @@ def run(
 
 
 def _counting(total: int) -> Callable[[Path], None]:
-    """A function that prints each file with its number, of so many in `total`."""
+    """A function that prints each result file with a running number, such as `3/40`."""
     numbers = count(1)
 
     def tell(path: Path) -> None:

@@ -111,8 +111,8 @@ class Ablation:
             return method
         if method.name != "eeipu":
             raise ConfigurationError(
-                f"{str(self)!r} behind {method.name!r}: cooling, epsilon, cost inputs and samples "
-                f"are changed in 'eeipu' alone."
+                f"{str(self)!r} after {method.name!r}: cooling, epsilon, cost inputs and samples "
+                f"can be changed in 'eeipu' only."
             )
         return replace(method, score=self._score)
 

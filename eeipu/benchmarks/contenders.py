@@ -52,7 +52,7 @@ class Contender:
         strange = [name for name, equals, _ in changes if not equals]
         if strange:
             raise ConfigurationError(
-                f"{text!r}: behind a method comes '+cache' or a change such as '+top-q=1', not "
+                f"{text!r}: after a method comes '+cache' or a change such as '+top-q=1', not "
                 f"{'+' + strange[0]!r}."
             )
         names = [name for name, _, _ in changes]
@@ -68,8 +68,8 @@ class Contender:
             self.ablation.applied_to(method_named(self.method))
         elif self.ablation.changes_acquisition or self.ablation.design is not None:
             raise ConfigurationError(
-                f"{str(self)!r}: of Optuna's samplers only top-q can be changed, which says what "
-                f"the cache keeps."
+                f"{str(self)!r}: of Optuna's samplers only top-q can be changed, which determines "
+                f"what the cache keeps."
             )
 
     def __str__(self) -> str:

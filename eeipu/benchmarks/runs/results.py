@@ -171,7 +171,7 @@ def read(path: Path) -> Result:
     try:
         content = json.loads(path.read_text())
         if content.pop("format") != FORMAT:
-            raise ValueError("another format")  # noqa: TRY301 - it is told like all others
+            raise ValueError("another format")  # noqa: TRY301 - reported below with the other errors
         content["options"] = Options(**content["options"])
         content["trials"] = tuple(content["trials"])
         return Result(**content)

@@ -77,8 +77,8 @@ def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderSc
 
     Raises:
         ConfigurationError: A folder does not exist, a picture or mask has no partner, there are
-            too few pictures, two files of a folder have the same name but for the suffix, a file
-            is not a picture, or a mask has more than one channel or only one class.
+            too few pictures, two files of a folder have the same name without suffix, a file is
+            not a picture, or a mask has more than one channel or only one class.
         MissingExtraError: Pillow is not installed.
     """
     pictures, answers = _by_stem(Path(images)), _by_stem(Path(masks))
@@ -113,8 +113,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for path in found:
         if by_stem[path.stem] != path:
             raise ConfigurationError(
-                f"{str(path)!r} and {by_stem[path.stem].name!r} have one name but for the suffix; "
-                f"leave one of them."
+                f"{str(path)!r} and {by_stem[path.stem].name!r} have the same name without suffix; "
+                f"remove one of them."
             )
     return by_stem
 
@@ -125,8 +125,8 @@ def _class_count(masks: Sequence[Path]) -> int:
     count = 1 + max((int(labels.max()) for labels in known if labels.size), default=0)
     if count < 2:
         raise ConfigurationError(
-            f"the masks beside {masks[0].name!r} hold one class at most, so that there is nothing "
-            f"to tell apart; number the classes 0, 1, ... (not 0 and 255: {VOID} is unknown)."
+            f"the masks beside {masks[0].name!r} hold at most one class, so that there is nothing "
+            f"to distinguish; number the classes 0, 1, ... (not 0 and 255: {VOID} is unknown)."
         )
     return count
 
@@ -154,7 +154,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield picture
     except OSError as error:
         raise ConfigurationError(
-            f"{str(path)!r} cannot be read as a picture ({error}); move it elsewhere or mend it."
+            f"{str(path)!r} cannot be read as a picture ({error}); repair it, or move it elsewhere."
         ) from error
 
 
