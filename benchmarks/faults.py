@@ -1,7 +1,7 @@
-"""What a cache survives: kills, damage, races, a full disk, lost permissions, a wrong clock.
+"""Faults that a cache must survive: kills, damage, races, a full disk, lost permissions, clocks.
 
 Run `python benchmarks/faults.py [--json]`, or `make faults`; it takes a few minutes on two cores.
-Every figure is a count of what went wrong, or of what was survived, out of as many tries.
+Every figure is a number of failures, or of successes, out of a stated number of tries.
 """
 
 import itertools
