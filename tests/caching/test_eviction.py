@@ -2,7 +2,8 @@
 
 import pytest
 
-from eeipu import StageCache, eviction
+from eeipu import StageCache
+from eeipu.caching import eviction
 from eeipu.caching.eviction import cheapest_first
 from eeipu.serialization.entry_format import Use
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu import CacheFormatError, CacheMiss, MissingExtraError, StageCache, tensors
+from eeipu import CacheFormatError, CacheMiss, MissingExtraError, StageCache
+from eeipu.serialization import tensors
 from eeipu.serialization.pickles import dumps, loads
 
 
