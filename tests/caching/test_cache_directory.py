@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from eeipu import ConfigurationError, StageCache
-from eeipu.caching.cache_directory import MARKER, CacheDirectory, Modes
+from eeipu.caching.cache_directory import MARKER, CacheDirectory
+from eeipu.caching.permissions import Modes
 
 
 @pytest.mark.parametrize("name", ["partial/thesis", "quarantine/thesis", "thesis.txt"])
@@ -74,7 +75,7 @@ def test_a_marker_that_cannot_be_completed_any_more_is_one(tmp_path, monkeypatch
 
 
 def test_a_file_that_is_gone_needs_no_mode(tmp_path):
-    CacheDirectory(tmp_path).modes.settle(str(tmp_path / "gone"))
+    CacheDirectory(tmp_path).modes.set_mode(str(tmp_path / "gone"))
 
 
 @pytest.fixture

@@ -243,12 +243,12 @@ def test_a_study_goes_on_where_nothing_can_be_dropped_any_more(tmp_path, monkeyp
     assert len(study.trials) == 3
 
 
-def test_beating_leases_serve_a_directory_without_locks(tmp_path, monkeypatch):
+def test_heartbeat_leases_serve_a_directory_without_locks(tmp_path, monkeypatch):
     monkeypatch.setattr("eeipu.caching.locations.has_locks", lambda root: False)
     cache = StageCache(tmp_path)
     cache.put("a", 1)
     with cache.holders.using(["a"]):
         StageCache(tmp_path).retain([])
         assert "a" in cache
-    assert type(cache.holders._leases).__name__ == "BeatingLeases"
+    assert type(cache.holders._leases).__name__ == "HeartbeatLeases"
     assert fsspec.filesystem("file").exists(str(tmp_path / "entries"))

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from eeipu import CacheFormatError, CacheMiss, ConfigurationError, StageCache
-from eeipu.caching.cache_directory import MARKER, PRIVATE
+from eeipu.caching.cache_directory import MARKER
 from eeipu.caching.directory_store import DirectoryStore
 from eeipu.caching.inventory import inventory
-from eeipu.caching.unfinished_files import ABANDONED_S, Partials
+from eeipu.caching.permissions import PRIVATE
+from eeipu.caching.unfinished_files import ABANDONED_S, UnfinishedFiles
 from eeipu.serialization.entry_format import Header
 
 KEY = "0123456789abcdef"
@@ -160,7 +161,7 @@ def test_where_there_are_no_locks_age_tells_what_was_abandoned(tmp_path, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     now = [time.time()]
-    partials = Partials(tmp_path / "partial", PRIVATE.mkdir, now=lambda: now[0])
+    partials = UnfinishedFiles(tmp_path / "partial", PRIVATE.mkdir, now=lambda: now[0])
     path, descriptor = partials.new()
     os.close(descriptor)
     now[0] += ABANDONED_S - 60
@@ -171,7 +172,7 @@ def test_where_there_are_no_locks_age_tells_what_was_abandoned(tmp_path, monkeyp
 
 
 def test_what_cannot_be_removed_is_not_counted(tmp_path, monkeypatch):
-    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
+    partials = UnfinishedFiles(tmp_path / "partial", PRIVATE.mkdir)
     path, descriptor = partials.new()
     os.close(descriptor)
 
@@ -381,7 +382,7 @@ def test_two_who_find_damage_at_once_put_it_aside_once(tmp_path):
 
 
 def test_a_writer_whose_file_was_taken_for_a_dead_ones_takes_another(tmp_path, monkeypatch):
-    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
+    partials = UnfinishedFiles(tmp_path / "partial", PRIVATE.mkdir)
     lock, lost = fcntl.flock, []
 
     def lose_and_lock(descriptor, operation):

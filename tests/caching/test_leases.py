@@ -13,8 +13,11 @@ import uuid
 import fsspec
 import pytest
 
-from eeipu.caching.leases import lease as leases
-from eeipu.caching.leases.lease import BeatingLeases, FileLeases, LocalLeases, has_locks, wait_for
+from eeipu.caching.leases import file_locks, heartbeats
+from eeipu.caching.leases.file_locks import FileLeases, has_locks
+from eeipu.caching.leases.heartbeats import HeartbeatLeases
+from eeipu.caching.leases.lease import wait_for
+from eeipu.caching.leases.memory import MemoryLeases
 
 fork = multiprocessing.get_context("fork")
 
@@ -31,11 +34,11 @@ class Clock:
 def held(request, tmp_path):
     """Leases of each kind."""
     if request.param == "memory":
-        return LocalLeases()
+        return MemoryLeases()
     if request.param == "files":
         return FileLeases(tmp_path)
     fs = fsspec.filesystem("memory" if request.param == "beating" else "file")
-    return BeatingLeases(fs, f"{tmp_path}/{uuid.uuid4().hex}")
+    return HeartbeatLeases(fs, f"{tmp_path}/{uuid.uuid4().hex}")
 
 
 def test_a_name_has_one_holder_at_a_time(held):
@@ -92,7 +95,7 @@ def test_a_killed_holder_is_noticed(tmp_path, kind):
     def leases_here():
         if kind == "files":
             return FileLeases(tmp_path)
-        return BeatingLeases(fsspec.filesystem("file"), str(tmp_path))
+        return HeartbeatLeases(fsspec.filesystem("file"), str(tmp_path))
 
     ready, tell = os.pipe()
 
@@ -141,7 +144,7 @@ def test_a_forked_child_is_no_holder(tmp_path):
 
 
 def test_a_long_wait_is_told(monkeypatch):
-    ours, clock = LocalLeases(), Clock()
+    ours, clock = MemoryLeases(), Clock()
     lease = ours.acquire("locks/a")
     sleeps = []
 
@@ -191,7 +194,7 @@ def test_a_lease_that_cannot_be_written_is_given_back(tmp_path, monkeypatch):
 
 
 def test_a_lease_given_back_while_it_is_listed_is_not_living(tmp_path):
-    assert leases._said(tmp_path / "gone", True) is None
+    assert file_locks._living_content(tmp_path / "gone", True) is None
 
 
 def test_file_systems_without_locks_are_known(tmp_path, monkeypatch):
@@ -222,7 +225,7 @@ def elsewhere(place, name="locks/a", beats=0):
 
 def test_a_holder_on_another_host_is_dead_when_it_has_been_silent_for_long(place):
     clock = Clock()
-    ours = BeatingLeases(*place, expiry_s=60.0, clock=clock)
+    ours = HeartbeatLeases(*place, expiry_s=60.0, clock=clock)
     elsewhere(place)
     assert ours.acquire("locks/a") is None  # the first look
     clock.now_s = 59.0
@@ -236,7 +239,7 @@ def test_a_holder_on_another_host_is_dead_when_it_has_been_silent_for_long(place
 
 def test_what_a_silent_holder_said_counts_no_more(place):
     clock = Clock()
-    ours = BeatingLeases(*place, clock=clock)
+    ours = HeartbeatLeases(*place, clock=clock)
     elsewhere(place, "uses/1")
     assert ours.living("uses") == [b"x"]
     clock.now_s = 1e3
@@ -250,7 +253,7 @@ def test_half_a_lease_is_nobodys_when_it_stays_half(place):
     fs, root = place
     clock = Clock()
     fs.pipe_file(f"{root}/locks/a", b"{")
-    ours = BeatingLeases(*place, clock=clock)
+    ours = HeartbeatLeases(*place, clock=clock)
     assert ours.acquire("locks/a") is None
     clock.now_s = 1e3
     assert ours.acquire("locks/a") is not None
@@ -258,7 +261,7 @@ def test_half_a_lease_is_nobodys_when_it_stays_half(place):
 
 def test_a_holder_shows_that_it_lives(place):
     fs, root = place
-    lease = BeatingLeases(*place, beat_s=0.01).acquire("locks/a")
+    lease = HeartbeatLeases(*place, beat_s=0.01).acquire("locks/a")
     first = fs.cat_file(f"{root}/locks/a")
     for _ in range(200):
         time.sleep(0.01)
@@ -272,7 +275,7 @@ def test_a_holder_shows_that_it_lives(place):
 
 def test_who_was_taken_for_dead_leaves_the_new_holder_alone(place):
     fs, root = place
-    lease = BeatingLeases(*place, beat_s=0.01).acquire("locks/a")
+    lease = HeartbeatLeases(*place, beat_s=0.01).acquire("locks/a")
     elsewhere(place)
     theirs = fs.cat_file(f"{root}/locks/a")
     time.sleep(0.1)
@@ -282,7 +285,7 @@ def test_who_was_taken_for_dead_leaves_the_new_holder_alone(place):
 
 
 def test_who_releases_before_a_beat_leaves_the_new_holder_alone(place):
-    lease = BeatingLeases(*place).acquire("locks/a")
+    lease = HeartbeatLeases(*place).acquire("locks/a")
     elsewhere(place)
     lease.release()
     assert place[0].exists(f"{place[1]}/locks/a")
@@ -290,7 +293,7 @@ def test_who_releases_before_a_beat_leaves_the_new_holder_alone(place):
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_beats_for_itself_alone(tmp_path):
-    ours = BeatingLeases(fsspec.filesystem("file"), str(tmp_path), beat_s=0.01)
+    ours = HeartbeatLeases(fsspec.filesystem("file"), str(tmp_path), beat_s=0.01)
     lease = ours.acquire("locks/a")
 
     def work():
@@ -313,7 +316,7 @@ def test_a_forked_child_beats_for_itself_alone(tmp_path):
 
 def test_another_may_be_faster_in_taking_a_dead_holders_place(place, monkeypatch):
     clock = Clock()
-    ours = BeatingLeases(*place, clock=clock)
+    ours = HeartbeatLeases(*place, clock=clock)
     elsewhere(place)
     ours.acquire("locks/a")
     clock.now_s = 1e3
@@ -328,7 +331,7 @@ def test_another_may_be_faster_in_taking_a_dead_holders_place(place, monkeypatch
 
 
 def test_a_process_of_the_same_number_is_another():
-    mine = leases._this_process()
-    assert leases._runs(mine)
-    assert not leases._runs({**mine, "started": mine["started"] - 100.0})
-    assert not leases._runs({**mine, "pid": 2**22 + 1})
+    mine = heartbeats._this_process()
+    assert heartbeats._runs(mine)
+    assert not heartbeats._runs({**mine, "started": mine["started"] - 100.0})
+    assert not heartbeats._runs({**mine, "pid": 2**22 + 1})

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from eeipu import CacheMiss, ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.caching.inventory import inventory
-from eeipu.caching.leases.lease import BeatingLeases
+from eeipu.caching.leases.heartbeats import HeartbeatLeases
 from eeipu.caching.remote_store import RemoteStore
 from eeipu.caching.unfinished_files import ABANDONED_S
 from eeipu.stages.calls import run_path, stage_calls
@@ -305,6 +305,6 @@ def test_a_study_goes_on_when_its_cache_is_out_of_reach(monkeypatch):
 
 def test_what_has_been_given_back_is_not_read():
     fs = fsspec.filesystem("memory")
-    leases = BeatingLeases(fs, f"/{uuid.uuid4().hex}")
+    leases = HeartbeatLeases(fs, f"/{uuid.uuid4().hex}")
     assert leases._read("/not/there") is None
     assert not leases._is_dead("/not/there", None)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from eeipu import CacheFormatError, CacheMiss, MissingExtraError, StageCache
 from eeipu.serialization import tensors
-from eeipu.serialization.pickles import dumps, loads
+from eeipu.serialization.pickles import deserialize, serialize
 
 
 def round_trip(value, **trust):
-    kind, segments = dumps(value, **trust)
-    return loads(kind, [segments[0], *map(bytearray, segments[1:])], **trust)
+    kind, segments = serialize(value, **trust)
+    return deserialize(kind, [segments[0], *map(bytearray, segments[1:])], **trust)
 
 
 ARRAYS = [
@@ -48,11 +48,11 @@ def test_arrays_come_back_as_they_were(array, trusted):
 
 def test_a_large_array_is_handed_over_where_it_lies():
     array = np.arange(10_000.0)
-    kind, (_, buffer) = dumps({"deep": [array]})
+    kind, (_, buffer) = serialize({"deep": [array]})
     assert kind == "pickle"
     assert np.shares_memory(np.frombuffer(buffer), array)
     memory = bytearray(buffer)
-    loaded = loads(kind, [dumps({"deep": [array]})[1][0], memory])
+    loaded = deserialize(kind, [serialize({"deep": [array]})[1][0], memory])
     assert np.shares_memory(np.frombuffer(memory), loaded["deep"][0])
 
 
@@ -140,7 +140,7 @@ class Elsewhere:
         return rebuild, (data, {**about, "on_accelerator": True})
 
 
-def test_a_tensor_from_a_gpu_comes_back_on_the_device_of_whoever_loads_it(monkeypatch):
+def test_a_tensor_from_a_gpu_comes_back_on_the_device_of_whoever_deserialize_it(monkeypatch):
     moved = []
     monkeypatch.setattr(tensors, "_accelerator", lambda torch: moved.append(1) or "cpu")
     assert torch.equal(round_trip(Elsewhere(torch.ones(3))), torch.ones(3))
@@ -155,7 +155,7 @@ def test_the_accelerator_is_the_one_that_is_there(monkeypatch):
     assert tensors._accelerator(torch) == torch.device("cuda", 1)
 
 
-def test_a_device_comes_back_as_that_of_whoever_loads_it(monkeypatch):
+def test_a_device_comes_back_as_that_of_whoever_deserialize_it(monkeypatch):
     assert round_trip(torch.device("cpu")) == torch.device("cpu")
     monkeypatch.setattr(tensors, "_accelerator", lambda torch: "here")
     assert round_trip(torch.device("cuda", 3)) == "here"
@@ -213,21 +213,21 @@ class Own:
 )
 def test_what_has_no_safe_format_is_refused(value):
     with pytest.raises(CacheFormatError):
-        dumps(value, trusted=False)
+        serialize(value, trusted=False)
 
 
 def test_a_tensor_from_a_gpu_is_marked_in_its_safe_format(monkeypatch):
     monkeypatch.setattr(
         "eeipu.serialization.safe_formats.to_accelerator", lambda tensor: tensor + 1
     )
-    _, segments = dumps(torch.ones(2), trusted=False)
+    _, segments = serialize(torch.ones(2), trusted=False)
     marked = [b'{"accelerator tensor": 0}', segments[1]]
-    assert torch.equal(loads("safe", marked, trusted=False), torch.ones(2) + 1)
+    assert torch.equal(deserialize("safe", marked, trusted=False), torch.ones(2) + 1)
 
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(CacheFormatError, match="'exe'"):
-        loads("safe", [b'{"exe": 0}', b""], trusted=False)
+        deserialize("safe", [b'{"exe": 0}', b""], trusted=False)
 
 
 @pytest.mark.parametrize("name", ["safetensors.torch", "pyarrow"])
@@ -235,7 +235,7 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     value = torch.ones(2) if "tensors" in name else pd.DataFrame({"a": [1]})
     with pytest.raises(MissingExtraError, match=r"eeipu\[safe\]"):
-        dumps(value, trusted=False)
+        serialize(value, trusted=False)
 
 
 class Evil:
