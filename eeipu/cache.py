@@ -180,7 +180,7 @@ class StageCache:
     def __contains__(self, key: object) -> bool:
         try:
             return isinstance(key, str) and self.place.store.contains(key)
-        except Exception as error:  # file systems raise errors of their own
+        except Exception as error:  # file systems raise their own types of errors
             message = f"{self!r} cannot be reached ({error!r}); stages have to run again"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return False
@@ -201,7 +201,7 @@ class StageCache:
         except KeyError:
             self._counts.add(hit=False)
             raise CacheMiss(f"no value under {key!r}") from None
-        except Exception as error:  # file systems raise errors of their own
+        except Exception as error:  # file systems raise their own types of errors
             self._counts.add(hit=False)
             message = f"the cache entry {key} {_set_aside(self._tier, key, error)}"
             warnings.warn(f"{message}; its stage has to run again", RuntimeWarning, stacklevel=2)
@@ -373,7 +373,7 @@ def _value_of(entry: Entry, trusted: bool) -> Any:
 
 
 def _set_aside(tier: MemoryTier, key: str, error: Exception) -> str:
-    """Put an entry into quarantine if it is damaged, and say what is wrong with it and was done."""
+    """Put an entry into quarantine if it is damaged, and describe the problem for a warning."""
     if isinstance(error, CacheFormatError):
         return f"is not loaded: {error}"
     if isinstance(error, PermissionError):  # the value may well be sound
@@ -408,8 +408,8 @@ def _warn_too_large(size_bytes: int, max_bytes: float) -> None:
 
 def _warn_no_room(size_bytes: int, max_bytes: float) -> None:
     warnings.warn(
-        f"a value of {size_bytes:,} bytes was not kept: what running trials use and studies keep "
-        f"leaves no room for it within max_bytes={max_bytes:,.0f}",
+        f"a value of {size_bytes:,} bytes was not kept: the entries that running trials use and "
+        f"studies keep leave no room for it within max_bytes={max_bytes:,.0f}",
         RuntimeWarning,
         stacklevel=3,
     )

@@ -277,6 +277,6 @@ def _map(file: FileIO, header: Header) -> list[memoryview]:
     """The segments of an open file, mapped so that changes to them never reach the file."""
     start = file.tell()
     if os.fstat(file.fileno()).st_size != start + header.payload_bytes:
-        raise DamagedEntry("its size is not what was written")
+        raise DamagedEntry("its file has another size than the one that was written")
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return mapped_payload(memoryview(mapped)[start:], header)

@@ -35,7 +35,7 @@ def encode(value: Any) -> list[Segment]:
 
 
 def decode(segments: Sequence[Segment]) -> Any:
-    """The value of segments.
+    """The value that `encode` turned into segments.
 
     Raises:
         CacheFormatError: The tree contains a format that this version of eeipu does not know.

@@ -28,7 +28,11 @@ class Pins(Protocol):
         ...
 
     def clean(self, oldest_s: float) -> int:
-        """Remove the files of killed writers, and the pins that were written by `oldest_s`.
+        """Remove the files of killed writers, and old pins.
+
+        Args:
+            oldest_s: Pins that were written at this time or earlier are removed (in seconds since
+                1970).
 
         Returns:
             The number of files that were removed.
