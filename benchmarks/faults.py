@@ -29,7 +29,9 @@ from figures import Figure, at_most, show
 
 from eeipu import CacheMiss, Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.caching.cache_directory import MARKER
-from eeipu.caching.leases.lease import BeatingLeases, FileLeases, wait_for
+from eeipu.caching.leases.file_locks import FileLeases
+from eeipu.caching.leases.heartbeats import HeartbeatLeases
+from eeipu.caching.leases.lease import wait_for
 from eeipu.stages.calls import run_path, stage_calls
 
 # Children start in milliseconds, and what they load is loaded already.
@@ -407,7 +409,7 @@ def hold_forever(location: Path, log: int, _seed: int) -> None:
 def leases_in(location: Path) -> Any:
     """The leases of a directory; of a kind without kernel locks where the name says so."""
     if location.name == "beating":
-        return BeatingLeases(fsspec.filesystem("file"), str(location))
+        return HeartbeatLeases(fsspec.filesystem("file"), str(location))
     return FileLeases(location)
 
 
