@@ -42,7 +42,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA, SuccessiveHalving
-from eeipu.algorithms.runner import Algorithm, Ask, Stop, StudyRun, run_studies
+from eeipu.algorithms.moves import Algorithm, Ask, Stop
+from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.executors.futures_cluster import FuturesCluster
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.nodes import PlanNode

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.space import Distribution, Space
 

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from statistics import fmean, median
 
 from eeipu.algorithms.full_training import Config, check_steps
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError
 
 __all__ = ["ASHA", "Hyperband", "MedianStopping", "SuccessiveHalving", "geometric_rungs"]

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from eeipu.algorithms.full_training import check_steps
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.pipeline import suggest
 from eeipu.space import Distribution
 

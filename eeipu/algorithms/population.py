@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eeipu.algorithms.full_training import Config, check_steps
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError
 from eeipu.stages.schedules import Constant, Piecewise, Schedule, Switch, as_schedule
 

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
 from eeipu.errors import ConfigurationError, PipelineError, SpaceError
 from eeipu.executors.clusters import Cluster, Outcome, Report
 from eeipu.stage_tree.nodes import Answer
@@ -17,44 +18,7 @@ from eeipu.stage_tree.scheduler import Resources, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
 
-__all__ = ["Algorithm", "Ask", "Move", "PathOf", "Stop", "StudyRun", "run_studies"]
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Train a trial up to a step and evaluate it there.
-
-    Attributes:
-        trial: The trial's number in its study.
-        config: Its configuration, as the study's `path_of` takes it.
-        step: How many steps of the iterative stage; ignored by pipelines without one.
-    """
-
-    trial: int
-    config: Mapping[str, Any]
-    step: int
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A trial will not go on; what it has asked for and nobody else wants is not run."""
-
-    trial: int
-
-
-Move = Ask | Stop
-
-
-class Algorithm(Protocol):
-    """A tuning algorithm as a client of the plan. Values are *maximised*."""
-
-    def start(self) -> Iterable[Move]:
-        """What to do first."""
-        ...
-
-    def tell(self, trial: int, step: int, value: float | None) -> Iterable[Move]:
-        """What to do next, now that a trial has a value at a step; `None` if it failed."""
-        ...
+__all__ = ["PathOf", "StudyRun", "run_studies"]
 
 
 class PathOf(Protocol):

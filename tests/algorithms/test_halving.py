@@ -13,7 +13,7 @@ from eeipu.algorithms.halving import (
     SuccessiveHalving,
     geometric_rungs,
 )
-from eeipu.algorithms.runner import Ask, Stop
+from eeipu.algorithms.moves import Ask, Stop
 from eeipu.errors import ConfigurationError, SpaceError
 
 CONFIGS = [{"x": x} for x in range(9)]
