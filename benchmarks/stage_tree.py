@@ -322,7 +322,7 @@ def _plan(trials: int) -> dict[str, float]:
         times.append(1e3 * (time.process_time() - began))
         assert batch is not None
         for node in batch.nodes:
-            plan.complete(node, float(node.steps))
+            plan.execution.complete(node, float(node.steps))
         plan.request("later", trial, random_path())
     nodes = len(plan.tree)
     del plan, scheduler

@@ -160,7 +160,7 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         _record_all(cluster.drain(), scheduler)
         raise
     finally:  # also after a second interrupt
-        scheduler.plan.stop_all()
+        scheduler.plan.execution.stop_all()
     if scheduler.plan.waiting:
         raise PipelineError(
             f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
@@ -186,7 +186,7 @@ def _run(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster
                 f"the workers have {list(cluster.offers())}."
             )
         _record_all(reports, scheduler)
-        scheduler.plan.trim()
+        scheduler.plan.execution.trim()
 
 
 def _suspend(plan: SearchPlan) -> None:
@@ -208,9 +208,9 @@ def _deliver(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Clu
         for answer in answers:
             if answer.request.study in by_name:
                 by_name[answer.request.study].hear(answer, scheduler, cluster.now())
-    for upper, lower in plan.take_splits():
+    for upper, lower in plan.execution.take_splits():
         if not cluster.split(upper, lower):
-            plan.stop(upper)
+            plan.execution.stop(upper)
 
 
 def _submit(scheduler: Scheduler, cluster: Cluster) -> None:
@@ -231,7 +231,7 @@ def _reconsider(report: Report, scheduler: Scheduler, cluster: Cluster) -> None:
         return
     if not following.must_run or scheduler.is_behind(following):
         for node in cluster.recall(following):
-            scheduler.plan.stop(node)
+            scheduler.plan.execution.stop(node)
         _submit(scheduler, cluster)
 
 
@@ -245,15 +245,15 @@ def _record(report: Report, scheduler: Scheduler) -> None:
     plan, node = scheduler.plan, report.node
     match report.outcome:
         case Outcome.COMPLETED:
-            plan.complete(node, report.cost_s, report.value)
+            plan.execution.complete(node, report.cost_s, report.value)
             scheduler.observe(node, report.cost_s)
         case Outcome.FAILED:
-            plan.fail(node, report.cost_s, report.error or "")
+            plan.execution.fail(node, report.cost_s, report.error or "")
         case Outcome.LOST:
-            plan.lose(node, report.cost_s, report.error or "its worker died")
+            plan.execution.lose(node, report.cost_s, report.error or "its worker died")
         case Outcome.STOPPED:
-            plan.stop(node, report.cost_s)
+            plan.execution.stop(node, report.cost_s)
         case Outcome.MISSING:
             assert node.parent is not None
-            plan.forget(node.parent)
-            plan.lose(node, why="the state that it begins from was not in the cache")
+            plan.execution.forget(node.parent)
+            plan.execution.lose(node, why="the state that it begins from was not in the cache")
