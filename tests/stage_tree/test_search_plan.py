@@ -10,8 +10,9 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from eeipu import Pipeline, StageCache, stage
 from eeipu.errors import ConfigurationError, PipelineError
@@ -51,12 +52,7 @@ def spans(nodes):
 # --- laws -----------------------------------------------------------------------------------
 
 rates = st.lists(st.sampled_from([0.1, 0.2]), min_size=1, max_size=6)
-moves = st.lists(
-    st.tuples(
-        st.sampled_from(["request", "run", "lose", "fail", "forget", "cancel"]), st.integers(0, 999)
-    ),
-    max_size=30,
-)
+choices = st.integers(0, 999)
 
 
 def check_counts(plan):
@@ -68,40 +64,113 @@ def check_counts(plan):
         assert node.needs == len(waiting) + len(needing)
 
 
-@given(st.lists(rates, min_size=1, max_size=6), moves)
-def test_counts_stay_true_and_every_request_is_answered_once(values, moves):
-    plan, answers, number = SearchPlan(), [], 0
-    for move, choice in moves:
-        nodes = ready(plan)
-        node = nodes[choice % len(nodes)] if nodes else None
-        if move == "request":
-            lr = Function(values[choice % len(values)].__getitem__)
-            plan.request("study", number, train(lr, len(values[choice % len(values)])))
-            number += 1
-        elif move == "cancel" and number:
-            plan.cancel("study", choice % number)
-        elif move == "forget" and len(plan.tree):
-            plan.execution.forget(list(plan.tree)[choice % len(plan.tree)])
-        elif node is not None:
-            plan.execution.start(node)
-            if move == "run":
-                plan.execution.complete(node, 1.0, 0.5)
-            elif move == "lose":
-                plan.execution.lose(node)
-            elif move == "fail":
-                plan.execution.fail(node, 1.0, "boom")
-            else:
-                plan.execution.stop(node)
+class PlanMachine(RuleBasedStateMachine):
+    """Clients and workers in any order: counts stay true, and every request is answered once."""
+
+    def __init__(self):
+        super().__init__()
+        self.plan = SearchPlan()
+        self.number = 0
+        self.answers = []
+        self.ready = set()
+
+    def begin(self, choice):
+        """Start a node as a runner does, which hands out what is in hand once."""
+        nodes = ready(self.plan)
+        node = nodes[choice % len(nodes)]
+        self.plan.execution.start(node)
+        if node.parent.is_in_hand:
+            self.plan.execution.forget(node.parent)
+        return node
+
+    def is_idle(self):
+        return not ready(self.plan)
+
+    @rule(values=rates)
+    def request(self, values):
+        self.plan.request("study", self.number, train(Function(values.__getitem__), len(values)))
+        self.number += 1
+
+    @rule(values=rates)
+    def request_again(self, values):
+        path = train(Function(values.__getitem__), len(values))
+        self.plan.request("study", self.number, path.call("score", "v", {}))
+        self.number += 1
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def run(self, choice):
+        self.plan.execution.complete(self.begin(choice), 1.0, 0.5)
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def run_without_keeping(self, choice):
+        self.plan.execution.complete(self.begin(choice), 1.0, 0.5, is_kept=False)
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def begin_only(self, choice):
+        self.begin(choice)
+
+    @precondition(lambda self: any(node.is_running for node in self.plan.tree))
+    @rule(choice=choices, is_kept=st.booleans())
+    def end(self, choice, is_kept):
+        nodes = sorted((n for n in self.plan.tree if n.is_running), key=lambda node: node.key)
+        self.plan.execution.complete(nodes[choice % len(nodes)], 1.0, 0.5, is_kept=is_kept)
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def lose(self, choice):
+        self.plan.execution.lose(self.begin(choice))
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def fail(self, choice):
+        self.plan.execution.fail(self.begin(choice), 1.0, "boom")
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def stop(self, choice):
+        self.plan.execution.stop(self.begin(choice))
+
+    @precondition(lambda self: len(self.plan.tree))
+    @rule(choice=choices)
+    def forget(self, choice):
+        self.plan.execution.forget(list(self.plan.tree)[choice % len(self.plan.tree)])
+
+    @precondition(lambda self: self.number)
+    @rule(choice=choices)
+    def cancel(self, choice):
+        self.plan.cancel("study", choice % self.number)
+
+    @invariant()
+    def counts_are_true(self):
+        check_counts(self.plan)
+        self.answers += self.plan.take_answers()
+
+    @invariant()
+    def what_became_ready_is_told(self):
+        now = set(ready(self.plan))
+        assert now - self.ready <= set(self.plan.execution.take_changed())
+        self.ready = now
+
+    def teardown(self):
+        plan = self.plan
+        plan.execution.stop_all()
+        run_all(plan)
         check_counts(plan)
-        answers += plan.take_answers()
-    run_all(plan)
-    check_counts(plan)
-    answers += plan.take_answers()
-    cancelled = [r for r in plan.requests() if r.state is RequestState.CANCELLED]
-    assert len({answer.request.id for answer in answers}) == len(answers)
-    assert len(answers) + len(cancelled) == number
-    assert all((a.value is None) == (a.error is not None) for a in answers)
-    assert not any(node.is_running for node in plan.tree)
+        self.answers += plan.take_answers()
+        cancelled = [r for r in plan.requests() if r.state is RequestState.CANCELLED]
+        assert len({answer.request.id for answer in self.answers}) == len(self.answers)
+        answered = {answer.request.id for answer in self.answers}
+        assert len(answered | {request.id for request in cancelled}) == self.number
+        assert not answered & {request.id for request in cancelled}
+        assert all((a.value is None) == (a.error is not None) for a in self.answers)
+        assert not any(node.is_running or node.is_in_hand for node in plan.tree)
+
+
+PlanMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
+TestPlanMachine = PlanMachine.TestCase
 
 
 @given(st.lists(rates, min_size=1, max_size=8))
