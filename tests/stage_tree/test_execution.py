@@ -103,6 +103,22 @@ def test_nothing_runs_again_for_a_child_that_runs():
     assert ready(plan) == ["prep"]  # from the beginning, as nothing was kept
 
 
+def test_a_scheduler_hears_of_the_first_node_that_a_late_request_needs():
+    plan = SearchPlan()
+    embed = PREP.call("embed", "v", {})
+    plan.request("study", 0, embed.call("score", "v", {"x": 0}))
+    prep = run(plan, PREP)
+    plan.execution.start(node_of(plan, embed))
+    plan.execution.forget(prep)
+    plan.execution.complete(node_of(plan, embed), 1.0, is_kept=False)
+    plan.execution.start(plan.requests()[0].node)
+    plan.execution.forget(node_of(plan, embed))
+    plan.execution.take_changed()
+    plan.request("study", 1, embed.call("score", "v", {"x": 1}))
+    assert ready(plan) == ["prep"]
+    assert prep in plan.execution.take_changed()
+
+
 def test_a_scheduler_runs_chains_that_are_not_kept_to_the_end():
     plan = SearchPlan()
     scheduler = Scheduler(plan, FIFO)
