@@ -212,7 +212,7 @@ class StageTree:
         return upper
 
     def _make(self, path: Path, parent: Node | None, start: int, stop: int) -> Node:
-        """Make a node, which the caller adds to the children; subclasses make nodes of their own."""
+        """Make a node, which the caller adds to its parent. Subclasses override this."""
         node = Node(path.key(stop), parent, path, start, stop)
         if parent is not None:
             self._nodes[node.key] = node
