@@ -43,7 +43,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA, SuccessiveHalving
-from eeipu.algorithms.runner import Algorithm, Ask, Stop, StudyRun, run_studies
+from eeipu.algorithms.moves import Algorithm, Ask, Stop
+from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.executors.futures_cluster import FuturesCluster
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.nodes import PlanNode
@@ -322,7 +323,7 @@ def _plan(trials: int) -> dict[str, float]:
         times.append(1e3 * (time.process_time() - began))
         assert batch is not None
         for node in batch.nodes:
-            plan.complete(node, float(node.steps))
+            plan.execution.complete(node, float(node.steps))
         plan.request("later", trial, random_path())
     nodes = len(plan.tree)
     del plan, scheduler

@@ -1,26 +1,31 @@
-"""Searches that ask for little training first, and for more from those that do well.
+"""Successive halving and its relatives: train many trials a little, and the best ones further.
 
-They are clients of a plan: a trial that is promoted goes on from its last state. Values are
-maximised, and a trial that failed is worse than any other.
+Trials are compared at *rungs*, numbers of training steps, and about one in `eta` goes on to the
+next rung. A trial that goes on continues from its last checkpoint. Values are maximised, and a
+trial that failed is worse than any other.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
-from statistics import fmean, median
 
-from eeipu.algorithms.full_training import Config, check_steps
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.configurations import Config, check_steps
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError
 
-__all__ = ["ASHA", "Hyperband", "MedianStopping", "SuccessiveHalving", "geometric_rungs"]
+__all__ = ["ASHA", "Hyperband", "SuccessiveHalving", "geometric_rungs"]
 
 
 def geometric_rungs(min_steps: int, max_steps: int, eta: float = 3.0) -> list[int]:
-    """Steps at which to compare trials: `max_steps`, divided by `eta` down to `min_steps`.
+    """Return the rungs: `max_steps`, divided by powers of `eta`, while at least `min_steps`.
+
+    Args:
+        min_steps: A lower bound of the first rung, at least 1.
+        max_steps: The last rung.
+        eta: The factor between two rungs, above 1.
 
     Raises:
-        ConfigurationError: The steps are not in order, or `eta` is not above 1.
+        ConfigurationError: `min_steps` is not in 1..`max_steps`, or `eta` is not above 1.
 
     >>> geometric_rungs(1, 81)
     [1, 3, 9, 27, 81]
@@ -39,15 +44,18 @@ def _check_rungs(rungs: Sequence[int], eta: float) -> None:
 
 
 class SuccessiveHalving:
-    """The best `1 / eta` of all trials go on, once all have come to a rung.
+    """Promotes the best `1 / eta` of the trials once all of them have reached a rung.
 
     Jamieson and Talwalkar 2016, arXiv 1502.07943.
 
     Args:
-        configs: The configurations of all trials.
-        rungs: The steps at which trials are compared, such as `geometric_rungs` gives them.
-        eta: One in how many goes on.
+        configs: The configurations, one for each trial.
+        rungs: The steps at which trials are compared, ascending; see `geometric_rungs`.
+        eta: One in `eta` trials is promoted; above 1.
         first_trial: The number of the first trial.
+
+    Raises:
+        ConfigurationError: `rungs` do not ascend from at least 1, or `eta` is not above 1.
     """
 
     def __init__(
@@ -66,11 +74,11 @@ class SuccessiveHalving:
         self._values: dict[int, float] = {}
 
     def start(self) -> list[Move]:
-        """All trials up to the first rung."""
+        """Ask for all trials up to the first rung."""
         return [Ask(trial, config, self._rungs[0]) for trial, config in self._configs.items()]
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:  # noqa: ARG002
-        """When the last trial has come to a rung, the best go on."""
+        """Promote the best trials and stop the others, once the last one has reached the rung."""
         self._waiting.discard(trial)
         self._values[trial] = -math.inf if value is None else value
         if self._waiting:
@@ -86,15 +94,22 @@ class SuccessiveHalving:
 
 
 class Hyperband:
-    """Successive halving, from many short trials to a few whole ones.
+    """Successive halving in several brackets, from many short trials to a few full ones.
 
-    Li et al. 2018, arXiv 1603.06560, algorithm 1; the brackets run side by side.
+    Li et al. 2018, arXiv 1603.06560, algorithm 1.
 
     Args:
-        configs: Configurations, at least as many as all brackets take.
-        min_steps: Where the first rung of the first bracket is, about.
-        max_steps: Where all brackets end.
-        eta: One in how many goes on.
+        configs: The configurations. If there are fewer than all brackets take, the last
+            brackets are smaller.
+        min_steps: A lower bound of the first rung of the first bracket.
+        max_steps: The last rung of all brackets.
+        eta: One in `eta` trials is promoted; above 1.
+
+    Raises:
+        ConfigurationError: `min_steps` is not in 1..`max_steps`, or `eta` is not above 1.
+
+    Note:
+        The paper runs one bracket after the other; here they run at the same time.
     """
 
     def __init__(
@@ -114,25 +129,29 @@ class Hyperband:
             first += len(chosen)
 
     def start(self) -> Iterator[Move]:
-        """All trials of all brackets up to their first rungs."""
+        """Ask for all trials of all brackets, each up to its first rung."""
         for bracket in self._brackets:
             yield from bracket.start()
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
-        """What the trial's bracket says."""
+        """Return the moves of the trial's bracket."""
         return self._bracket_of[trial].tell(trial, step, value)
 
 
 class ASHA:
-    """Promotes a trial as soon as it is among the best `1 / eta` at its rung so far.
+    """Promotes a trial as soon as it is among the best `1 / eta` that have reached its rung.
 
     Li et al. 2020, arXiv 1810.05934, algorithm 2.
 
     Args:
-        configs: Configurations; new ones are taken while nobody can be promoted.
-        rungs: The steps at which trials are compared, such as `geometric_rungs` gives them.
-        eta: One in how many goes on.
-        concurrency: How many trials to have waiting or running, at least as many as workers.
+        configs: The configurations. A new one begins whenever no trial can be promoted.
+        rungs: The steps at which trials are compared, ascending; see `geometric_rungs`.
+        eta: One in `eta` trials is promoted; above 1.
+        concurrency: The number of trials that wait or run at the same time; at least the number
+            of workers, so that none is idle.
+
+    Raises:
+        ConfigurationError: `rungs` do not ascend from at least 1, or `eta` is not above 1.
     """
 
     def __init__(
@@ -153,15 +172,15 @@ class ASHA:
         self._active = 0
 
     def start(self) -> list[Move]:
-        """As many trials as may run at once."""
+        """Ask for `concurrency` trials up to the first rung."""
         return self._fill()
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
-        """One trial less is active; who goes on, or is new."""
+        """Promote a trial, or begin a new one, in place of the one that has a value now."""
         self._active -= 1
         self._rungs[self._steps.index(step)][trial] = -math.inf if value is None else value
         moves = self._fill()
-        if self._active == 0:  # nobody can be promoted any more
+        if self._active == 0:  # and nothing is left to promote or begin
             moves += [Stop(each) for each in self._configs]
         return moves
 
@@ -184,64 +203,3 @@ class ASHA:
             self._configs[trial] = config
             return Ask(trial, config, self._steps[0])
         return None
-
-
-class MedianStopping:
-    """Stops a trial whose best value is below the median of what ended trials had on average.
-
-    Golovin et al. 2017 (Vizier), section 3.2.2. The averages are over the values up to the same
-    step, and of trials that came so far, whether they were trained to the end or stopped later.
-
-    Args:
-        configs: The configurations of all trials.
-        max_steps: How far the best are trained.
-        every: How many steps lie between two looks.
-        min_steps: No trial is stopped before.
-        concurrency: How many trials to have waiting or running.
-    """
-
-    def __init__(
-        self,
-        configs: Iterable[Config],
-        max_steps: int,
-        every: int,
-        min_steps: int = 0,
-        concurrency: int = 1,
-    ) -> None:
-        check_steps(every, max_steps)
-        self._source = enumerate(configs)
-        self._max_steps, self._every, self._min_steps = max_steps, every, min_steps
-        self._concurrency = concurrency
-        self._configs: dict[int, Config] = {}
-        self._curves: dict[int, dict[int, float]] = {}
-        self._ended: set[int] = set()
-
-    def start(self) -> list[Move]:
-        """As many trials as may run at once, up to the first look."""
-        return [move for _ in range(self._concurrency) for move in self._new()]
-
-    def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
-        """The trial goes on, or a new one begins."""
-        if value is not None:
-            self._curves[trial][step] = value
-        if value is None or step >= self._max_steps or self._is_poor(trial, step):
-            self._ended.add(trial)
-            return [Stop(trial), *self._new()]
-        return [Ask(trial, self._configs[trial], min(step + self._every, self._max_steps))]
-
-    def _new(self) -> list[Move]:
-        for trial, config in self._source:
-            self._configs[trial], self._curves[trial] = config, {}
-            return [Ask(trial, config, self._every)]
-        return []
-
-    def _is_poor(self, trial: int, step: int) -> bool:
-        if step < self._min_steps:
-            return False
-        ended = (self._curves[other] for other in self._ended)
-        means = [
-            fmean(value for at, value in curve.items() if at <= step)
-            for curve in ended
-            if step in curve
-        ]
-        return bool(means) and max(self._curves[trial].values()) < median(means)

@@ -1,4 +1,4 @@
-"""Optuna's pruners and samplers as clients of a plan."""
+"""Any Optuna sampler together with any Optuna pruner, as a search algorithm on a stage tree."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from eeipu.algorithms.full_training import check_steps
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.configurations import check_steps
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.pipeline import suggest
 from eeipu.space import Distribution
 
@@ -16,19 +16,21 @@ __all__ = ["OptunaPruning"]
 
 
 class OptunaPruning:
-    """Trials of an Optuna study, which its sampler suggests and its pruner stops.
+    """Runs the trials of an Optuna study: its sampler suggests them, its pruner stops them.
 
     Args:
-        study: The study, which maximises or minimises as its direction says; run it with
-            `StudyRun(minimize=...)` to match, which checks that.
-        space: What to suggest.
-        trials: How many trials, unless the sampler stops the study before.
-        max_steps: How far the best are trained.
-        every: How many steps lie between two reports to the pruner.
-        concurrency: How many trials to have waiting or running.
+        study: The study. `StudyRun(minimize=...)` must agree with its direction, and checks it.
+        space: The search space to suggest from.
+        trials: The number of trials, unless the sampler stops the study earlier.
+        max_steps: The number of steps to train a trial that is never pruned.
+        every: The number of steps between two reports to the pruner.
+        concurrency: The number of trials that wait or run at the same time.
+
+    Raises:
+        ConfigurationError: `every` is less than 1, or larger than `max_steps`.
 
     Attributes:
-        minimizes: Whether the study does.
+        minimizes: Whether the study minimises.
     """
 
     def __init__(
@@ -52,11 +54,11 @@ class OptunaPruning:
         self._sign = -1.0 if self.minimizes else 1.0
 
     def start(self) -> list[Move]:
-        """As many trials as may run at once, up to the first report."""
+        """Ask for `concurrency` trials, each up to its first report."""
         return [move for _ in range(self._concurrency) for move in self._new()]
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
-        """The trial goes on, or ends and another begins."""
+        """Train the trial further, or end it and begin a new one."""
         mine = self._trials[trial]
         if value is None:
             return self._end(trial, TrialState.FAIL)
@@ -84,7 +86,7 @@ class OptunaPruning:
 
 @contextmanager
 def _stoppable(study: optuna.Study) -> Iterator[None]:
-    """Let samplers call `study.stop()`, which Optuna allows in its own loop only."""
+    """Let samplers call `study.stop()`, which Optuna otherwise allows only in its own loop."""
     study._thread_local.in_optimize_loop = True
     try:
         yield

@@ -1,7 +1,8 @@
-"""Population-based training: the worst go on from where the best are, with changed schedules.
+"""Population-based training: the worst members continue from copies of the best ones.
 
-Jaderberg et al. 2017, arXiv 1711.09846. A copy is a shared prefix by nature: the copier's path is
-that of its model up to now, and its own from there on.
+Jaderberg et al. 2017, arXiv 1711.09846. A member that copies another one takes over its schedules
+up to the current step and changes them from there on. Both then share their path up to that step,
+so that the stage tree runs it once and copies no weights.
 """
 
 import math
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.algorithms.full_training import Config, check_steps
-from eeipu.algorithms.runner import Ask, Move, Stop
+from eeipu.algorithms.configurations import Config, check_steps
+from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError
 from eeipu.stages.schedules import Constant, Piecewise, Schedule, Switch, as_schedule
 
@@ -19,20 +20,21 @@ __all__ = ["PopulationBasedTraining"]
 
 
 class PopulationBasedTraining:
-    """Trains a population in rounds; after each, the worst copy the best and explore from there.
+    """Trains a population in rounds. After each round the worst members copy the best ones.
 
     Args:
-        configs: A member's hyper-parameters each: values or schedules, by name. Floats become
-            schedules that change when they are explored; what is neither stays as it is.
-        max_steps: How far to train.
-        every: How many steps a round has.
-        share: Which share of the population copies, and which share is copied, up to a half;
-            rounded down, and at least one member.
-        factors: One of these multiplies each float of a copy.
-        seed: Makes it repeatable.
+        configs: The hyper-parameters of each member. Floats, and schedules of floats, are
+            changed when a member explores; all other values stay as they are.
+        max_steps: The number of steps to train.
+        every: The number of steps in a round.
+        share: The share of the population that copies, and that is copied; in (0, 0.5]. It is
+            rounded down to whole members, but is at least one member.
+        factors: When a member explores, each float is multiplied by one of these.
+        seed: Makes the search repeatable.
 
     Raises:
-        ConfigurationError: `share` is out of range, or there are fewer than two members.
+        ConfigurationError: `share` is out of range, there are fewer than two members, or `every`
+            is not in 1..`max_steps`.
     """
 
     def __init__(
@@ -58,18 +60,19 @@ class PopulationBasedTraining:
             for member, config in enumerate(configs)
         }
         self._max_steps, self._every = max_steps, every
-        # Rounded down, so that nobody both copies and is copied; but a share may be just below.
+        # Rounded down, so that no member both copies and is copied. The small term is there because
+        # an exact product, such as 0.29 * 100, may be computed as just below the whole number.
         self._copies = max(1, math.floor(share * len(configs) + 1e-9))
         self._factors = list(factors)
         self._rng = np.random.default_rng(seed)
         self._values: dict[int, float] = {}
 
     def start(self) -> list[Move]:
-        """All members through the first round."""
+        """Ask for the first round of all members."""
         return self._ask(self._every)
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
-        """When the last member has come through a round, the worst copy and all go on."""
+        """Once the round has ended for all members, let the worst copy the best, and go on."""
         self._values[trial] = -math.inf if value is None else value
         if len(self._values) < len(self._configs):
             return []
@@ -92,7 +95,7 @@ class PopulationBasedTraining:
         return [Ask(member, config, step) for member, config in self._configs.items()]
 
     def _explore(self, schedule: Any, step: int) -> Any:
-        """The same up to now, and another value from here on; what is no float stays."""
+        """Change a schedule from a step on; return what is no schedule of floats as it is."""
         value = schedule(step) if isinstance(schedule, Schedule) else None
         if not isinstance(value, float):
             return schedule
@@ -101,7 +104,10 @@ class PopulationBasedTraining:
 
 
 def _changed(schedule: Schedule, step: int, value: float) -> Switch:
-    """The schedule up to a step, and a value from there on; never nested deeper than once."""
+    """Return the schedule up to a step, and a constant value from there on.
+
+    A schedule that was changed before gets one more piece, so that nesting stays at one level.
+    """
     if not isinstance(schedule, _Explored):
         return _Explored(schedule, step, Constant(value), restart=False)
     earlier = schedule.second
@@ -113,4 +119,4 @@ def _changed(schedule: Schedule, step: int, value: float) -> Switch:
 
 
 class _Explored(Switch):
-    """A schedule from which a copy has departed."""
+    """A schedule that a member has changed after copying it."""

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
 from eeipu.errors import ConfigurationError, PipelineError, SpaceError
 from eeipu.executors.clusters import Cluster, Outcome, Report
 from eeipu.stage_tree.nodes import Answer
@@ -17,44 +18,7 @@ from eeipu.stage_tree.scheduler import Resources, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
 
-__all__ = ["Algorithm", "Ask", "Move", "PathOf", "Stop", "StudyRun", "run_studies"]
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Train a trial up to a step and evaluate it there.
-
-    Attributes:
-        trial: The trial's number in its study.
-        config: Its configuration, as the study's `path_of` takes it.
-        step: How many steps of the iterative stage; ignored by pipelines without one.
-    """
-
-    trial: int
-    config: Mapping[str, Any]
-    step: int
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A trial will not go on; what it has asked for and nobody else wants is not run."""
-
-    trial: int
-
-
-Move = Ask | Stop
-
-
-class Algorithm(Protocol):
-    """A tuning algorithm as a client of the plan. Values are *maximised*."""
-
-    def start(self) -> Iterable[Move]:
-        """What to do first."""
-        ...
-
-    def tell(self, trial: int, step: int, value: float | None) -> Iterable[Move]:
-        """What to do next, now that a trial has a value at a step; `None` if it failed."""
-        ...
+__all__ = ["PathOf", "StudyRun", "run_studies"]
 
 
 class PathOf(Protocol):
@@ -196,7 +160,7 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, cluster: Clus
         _record_all(cluster.drain(), scheduler)
         raise
     finally:  # also after a second interrupt
-        scheduler.plan.stop_all()
+        scheduler.plan.execution.stop_all()
     if scheduler.plan.waiting:
         raise PipelineError(
             f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
@@ -222,7 +186,7 @@ def _run(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Cluster
                 f"the workers have {list(cluster.offers())}."
             )
         _record_all(reports, scheduler)
-        scheduler.plan.trim()
+        scheduler.plan.execution.trim()
 
 
 def _suspend(plan: SearchPlan) -> None:
@@ -244,9 +208,9 @@ def _deliver(by_name: Mapping[str, StudyRun], scheduler: Scheduler, cluster: Clu
         for answer in answers:
             if answer.request.study in by_name:
                 by_name[answer.request.study].hear(answer, scheduler, cluster.now())
-    for upper, lower in plan.take_splits():
+    for upper, lower in plan.execution.take_splits():
         if not cluster.split(upper, lower):
-            plan.stop(upper)
+            plan.execution.stop(upper)
 
 
 def _submit(scheduler: Scheduler, cluster: Cluster) -> None:
@@ -267,7 +231,7 @@ def _reconsider(report: Report, scheduler: Scheduler, cluster: Cluster) -> None:
         return
     if not following.must_run or scheduler.is_behind(following):
         for node in cluster.recall(following):
-            scheduler.plan.stop(node)
+            scheduler.plan.execution.stop(node)
         _submit(scheduler, cluster)
 
 
@@ -281,15 +245,15 @@ def _record(report: Report, scheduler: Scheduler) -> None:
     plan, node = scheduler.plan, report.node
     match report.outcome:
         case Outcome.COMPLETED:
-            plan.complete(node, report.cost_s, report.value)
+            plan.execution.complete(node, report.cost_s, report.value)
             scheduler.observe(node, report.cost_s)
         case Outcome.FAILED:
-            plan.fail(node, report.cost_s, report.error or "")
+            plan.execution.fail(node, report.cost_s, report.error or "")
         case Outcome.LOST:
-            plan.lose(node, report.cost_s, report.error or "its worker died")
+            plan.execution.lose(node, report.cost_s, report.error or "its worker died")
         case Outcome.STOPPED:
-            plan.stop(node, report.cost_s)
+            plan.execution.stop(node, report.cost_s)
         case Outcome.MISSING:
             assert node.parent is not None
-            plan.forget(node.parent)
-            plan.lose(node, why="the state that it begins from was not in the cache")
+            plan.execution.forget(node.parent)
+            plan.execution.lose(node, why="the state that it begins from was not in the cache")

@@ -160,7 +160,7 @@ class Scheduler:
         self._resources = resources if resources is not None else lambda call: Resources()  # noqa: ARG005
         self._orders, self._pushes = count(), count()
         self._queues: dict[Resources, list[tuple[tuple[float, ...], int, PlanNode]]] = {}
-        plan.take_changed()
+        plan.execution.take_changed()
         for node in self._nodes():
             node.order = -1
         for request in plan.requests():
@@ -187,7 +187,7 @@ class Scheduler:
         while self.policy.in_batches and (child := self._first_child(nodes[-1], resources)):
             nodes.append(child)
         for each in nodes:
-            self.plan.start(each)
+            self.plan.execution.start(each)
         return Batch(tuple(nodes), resources)
 
     def is_behind(self, node: PlanNode) -> bool:
@@ -275,7 +275,7 @@ class Scheduler:
 
     def follow(self) -> None:
         """Take in what has changed in the plan. `next` does; after each request it is less."""
-        changed = self.plan.take_changed()
+        changed = self.plan.execution.take_changed()
         for node in changed:  # which grows on the way, by nodes that need no more than a push
             if node.must_run and node.remaining == 0.0:
                 self._rise(node, self._remaining(node), changed)

@@ -5,8 +5,9 @@ import pytest
 from optuna.trial import TrialState
 
 from eeipu import Categorical
+from eeipu.algorithms.moves import Ask
 from eeipu.algorithms.optuna_pruning import OptunaPruning
-from eeipu.algorithms.runner import Ask, StudyRun, run_studies
+from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.scheduler import Scheduler

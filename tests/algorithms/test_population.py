@@ -3,8 +3,9 @@
 import pytest
 
 from eeipu import Float, Pipeline, stage
+from eeipu.algorithms.moves import Ask, Stop
 from eeipu.algorithms.population import PopulationBasedTraining
-from eeipu.algorithms.runner import Ask, Stop, StudyRun, run_studies
+from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.simulated_cluster import SimulatedCluster
 from eeipu.stage_tree.scheduler import Scheduler

@@ -6,7 +6,8 @@ from contextlib import suppress
 import pytest
 
 from eeipu.algorithms.full_training import FullTraining
-from eeipu.algorithms.runner import Ask, Stop, StudyRun, run_studies
+from eeipu.algorithms.moves import Ask, Stop
+from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.executors.clusters import Outcome, Report
 from eeipu.executors.simulated_cluster import SimulatedCluster

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu.algorithms.full_training import FullTraining
-from eeipu.algorithms.runner import Ask, StudyRun, run_studies
+from eeipu.algorithms.moves import Ask
+from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.errors import ConfigurationError
 from eeipu.executors.clusters import Outcome
 from eeipu.executors.simulated_cluster import SimulatedCluster

@@ -69,11 +69,11 @@ def test_remaining_times_stay_true_whatever_happens(values, moves):
         elif move == 2 and number:
             plan.cancel("study", choice % number)
         elif move == 3 and len(plan.tree):
-            plan.forget(list(plan.tree)[choice % len(plan.tree)])
+            plan.execution.forget(list(plan.tree)[choice % len(plan.tree)])
         elif node is not None and move == 4:
-            plan.fail(node, 1.0, "boom")
+            plan.execution.fail(node, 1.0, "boom")
         elif node is not None:
-            plan.complete(node, 1.0, 0.5)
+            plan.execution.complete(node, 1.0, 0.5)
         waiting = scheduler.waiting()
         for each in plan.tree:
             assert each.remaining == pytest.approx(longest(each, scheduler.costs))
@@ -94,7 +94,7 @@ def test_batches_are_paths_that_cover_everything_once(values, policy):
         assert batch.nodes[0].parent.has_state
         assert all(b.parent is a for a, b in pairwise(batch.nodes))
         for node in batch.nodes:
-            plan.complete(node, 1.0, 0.5)
+            plan.execution.complete(node, 1.0, 0.5)
             ran.append(node.key)
     assert len(ran) == len(set(ran)) == len(plan.tree)
 
@@ -122,7 +122,7 @@ def test_breadth_first_takes_one_node_at_a_time_from_the_top():
     scheduler = Scheduler(plan, BREADTH_FIRST)
     first = scheduler.next(FREE)
     assert len(first.nodes) == 1
-    plan.complete(first.nodes[0], 1.0)
+    plan.execution.complete(first.nodes[0], 1.0)
     assert scheduler.next(FREE).nodes[0].start == 0
 
 
@@ -131,7 +131,7 @@ def test_depth_first_goes_on_where_it_is_deepest():
     scheduler = Scheduler(plan, DEPTH_FIRST)
     first = scheduler.next(FREE)
     for node in first.nodes:
-        plan.complete(node, 1.0, 0.5)
+        plan.execution.complete(node, 1.0, 0.5)
     assert scheduler.next(FREE).nodes[0].start in (30, 0)
 
 
@@ -184,7 +184,7 @@ def test_a_batch_ends_where_the_gpu_is_no_longer_needed():
     first = scheduler.next(FREE)
     assert spans(first) == [(0, 90), (90, 91)]
     for node in first.nodes:
-        scheduler.plan.complete(node, 1.0)
+        scheduler.plan.execution.complete(node, 1.0)
     second = scheduler.next(FREE)
     assert (spans(second), second.resources) == ([(91, 92)], gpus["post"])
 
@@ -194,13 +194,13 @@ def test_upper_parts_are_run_when_the_worker_of_a_split_node_dies():
     scheduler = Scheduler(plan)
     batch = scheduler.next(FREE)
     plan.request("study", 1, train(MultiStep(0.1, [40])))
-    for upper, _ in plan.take_splits():
-        plan.stop(upper)
+    for upper, _ in plan.execution.take_splits():
+        plan.execution.stop(upper)
     scheduler.follow()
     plan.cancel("study", 1)
     assert scheduler.next(FREE) is None  # the lower part began further up
     for node in reversed(batch.nodes):
-        plan.stop(node)
+        plan.execution.stop(node)
     assert spans(scheduler.next(FREE)) == [(0, 40), (40, 90), (90, 91)]
 
 
@@ -238,7 +238,7 @@ def test_priorities_follow_what_was_measured():
     prep = Path().call("prep", "v", {})
     plan = planned(train(0.1, 3), prep.call("score", "v", {}))
     scheduler = Scheduler(plan)
-    plan.complete(plan.tree[prep.key(1)], 9.0)
+    plan.execution.complete(plan.tree[prep.key(1)], 9.0)
     scheduler.observe(plan.tree[prep.key(1)], 9.0)
     plan.request("study", 2, Path("other inputs").call("prep", "v", {}))
     assert scheduler.next(FREE).nodes[0].describe() == "prep"
