@@ -2,15 +2,16 @@
 
     python benchmarks/build_docstrings.py eeipu/benchmarks/distillation/data
 
-Pairs of a docstring's first line and what follows it, from the source of Python's standard
-library, NumPy, SciPy, scikit-learn and PyTorch as installed here; the versions go into the file's
-first row. What is kept:
+The extract consists of pairs of the first line of a docstring and the text below it. They come from
+the installed sources of Python's standard library, NumPy, SciPy, scikit-learn and PyTorch; the
+first row of the file has their versions. These rules select the pairs:
 
-- files under their package's own licence: no vendored code, and no notice of another licence;
-- first lines of 3 to 20 words, descriptions of at least 15, in ASCII;
-- one of those that say nearly the same, by word triples of the description or of the whole, or by
-  words of the first line, so that nothing to validate on has a near twin to learn from;
-- `PAIRS` of them, chosen by digest. Whole files go to one part or the other.
+- Files must be under the licence of their package: vendored code, and files with a notice of
+  another licence, are skipped.
+- First lines have 3 to 20 words, descriptions at least 15, all in ASCII.
+- Of pairs that are nearly equal, by word triples of the description or of the whole, or by words of
+  the first line, only one is kept, so that no validation pair has a near copy in the training part.
+- A digest chooses `PAIRS` of them, and assigns whole files to training or to validation.
 """
 
 import argparse

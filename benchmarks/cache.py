@@ -1,7 +1,8 @@
 """The speed of the cache: large values, small ones, a memoized trial, and 100,000 entries.
 
-Run `python benchmarks/cache.py [--json]`; it takes two minutes and 3 GB of disk. What is compared
-is measured in turn, and each ratio is one of the best times: others may be busy on the machine.
+Run `python benchmarks/cache.py [--json]`; it takes two minutes and 3 GB of disk. Things that are
+compared are measured alternately, and each ratio is that of the shortest times, because the machine
+may have other work.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""A study whose workers are killed at random instants: what is lost, what is done twice.
+"""Kill the workers of a study at random instants, and count lost results and repeated work.
 
 `python benchmarks/chaos.py [--kills 50] [--seed 0] [--json]`
 """

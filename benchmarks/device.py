@@ -1,8 +1,8 @@
-"""From how many trials on a GPU fits the models faster than one core.
+"""The number of trials from which on a GPU fits the models faster than one core of the processor.
 
-A search of four stages and eight parameters: the objective's two GPs and the stages' seven, fitted
-from their priors in two batches, and their covariances factorised. Medians of three, on one thread
-of the processor. Without a GPU the processor's times alone are printed.
+The search has four stages and eight parameters. The two GPs of the objective and the seven of the
+stages are fitted from their priors in two batches, and their covariances are factorised. Times are
+medians of three, on one thread. Without a GPU, only the times of the processor are printed.
 Run `python benchmarks/device.py [--json]`.
 """
 

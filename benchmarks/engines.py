@@ -1,7 +1,8 @@
-"""What the engines add to a stage call, and what a second worker brings.
+"""Measurements of execution engines: their overhead for each stage call, and the second worker.
 
-Stages sleep for a fixed time, so that two workers are worth two on a machine that has other work.
-Workers are there before anything is measured: starting them belongs to nobody's stage call.
+Stages sleep for a fixed time, so that a second worker can double the throughput even on a machine
+that has other work. All workers are started before the measurements begin, because the time of
+their start belongs to no stage call.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What a cache survives: kills, damage, races, a full disk, lost permissions, a wrong clock.
+"""Faults that a cache must survive: kills, damage, races, a full disk, lost permissions, clocks.
 
 Run `python benchmarks/faults.py [--json]`, or `make faults`; it takes a few minutes on two cores.
-Every figure is a count of what went wrong, or of what was survived, out of as many tries.
+Every figure is a number of failures, or of successes, out of a stated number of tries.
 """
 
 import itertools
@@ -29,7 +29,9 @@ from figures import Figure, at_most, show
 
 from eeipu import CacheMiss, Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.caching.cache_directory import MARKER
-from eeipu.caching.leases.lease import BeatingLeases, FileLeases, wait_for
+from eeipu.caching.leases.file_locks import FileLeases
+from eeipu.caching.leases.heartbeats import HeartbeatLeases
+from eeipu.caching.leases.lease import wait_for
 from eeipu.stages.calls import stage_calls
 from eeipu.stages.worker import run_path
 
@@ -408,7 +410,7 @@ def hold_forever(location: Path, log: int, _seed: int) -> None:
 def leases_in(location: Path) -> Any:
     """The leases of a directory; of a kind without kernel locks where the name says so."""
     if location.name == "beating":
-        return BeatingLeases(fsspec.filesystem("file"), str(location))
+        return HeartbeatLeases(fsspec.filesystem("file"), str(location))
     return FileLeases(location)
 
 

@@ -1,4 +1,4 @@
-"""How benchmark scripts print what they measured."""
+"""The output of benchmark scripts: measured figures, as text or as JSON."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number beside what it should be.
+    """One measured number and its target.
 
     Attributes:
         figure: What was measured.

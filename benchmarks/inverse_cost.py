@@ -1,4 +1,4 @@
-"""How exact E[1 / sum_k c_k] is: the default quasi-random samples against two million plain ones.
+"""The error of E[1 / sum_k c_k] with the default samples, against two million independent ones.
 
 Run `python benchmarks/inverse_cost.py [--json]`; it takes about two minutes.
 """

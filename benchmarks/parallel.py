@@ -1,4 +1,4 @@
-"""Many workers: what a second one brings, and what engines add to a stage call.
+"""Many workers: the throughput of a second one, and the overhead of engines for a stage call.
 
 `python benchmarks/parallel.py [--engine loky --engine dask --engine ray] [--json]`
 """

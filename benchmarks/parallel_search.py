@@ -1,12 +1,13 @@
-"""How well many workers search, and how many of them one driver keeps busy.
+"""The quality of a search with many workers, and the number of workers that one driver can serve.
 
-Quality: EEIPU with a cache on synthetic pipelines, with 1, 2, 4 and 8 workers at one budget, in
-virtual time, in which suggestions take none; the share of the possible gain over independent
-warm-up points, of the trials that the budget has paid for. What runs when it is spent comes late.
+Quality: EEIPU with a cache on synthetic pipelines, with 1, 2, 4 and 8 workers and the same budget,
+in virtual time, in which suggestions take no time. The figure is the share of the possible gain
+over independent warm-up points. It counts only trials that the budget has paid for, not those that
+are still running when it is spent.
 
-Scale: processor seconds on one thread that a suggestion takes after n trials beside 1,000 running
-ones, and that the driver takes for a trial; from both, how long a trial has to take at least for
-1,000 workers to idle at most 10 % of the time, with batches of suggestions and without.
+Scale: the processor seconds on one thread of a suggestion after n trials and beside 1,000 running
+ones, and of the driver for each trial. From both follows the shortest duration of trials for which
+1,000 workers are idle at most 10 % of the time, with batches of suggestions and without.
 
 Run `python benchmarks/parallel_search.py [--json] [--seeds 10] [--problems 2] [--no-scale]`; it
 takes about a quarter of an hour of one idle core.

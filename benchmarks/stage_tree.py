@@ -1,13 +1,14 @@
-"""What running many trials as one saves: simulated clusters, a large plan, and a real training.
+"""Savings by running many trials as one stage tree: simulated, with a large plan, and in earnest.
 
-Simulated, on 20 workers of one GPU each, in the settings of Shin et al. 2019 (arXiv 1911.10504)
-and of Hippo (arXiv 2006.11972): ResNet-like training of 160 epochs of 30 s, or of 100 to 2 times
-as long by batch size; scores from a made-up learning curve, which depends on the sequence alone.
-Stage-based runs share every stage and follow the critical path; trial-based runs share nothing
-between trials (each still goes on from its own checkpoints) and are first in, first out. ASHA
-promotes by who has come first, and so trains other trials in the one than in the other: over the
-merge rate, which is of the trials that the stage-based run asked for, stand the GPU-hours of these
-same trials, trial-based.
+The simulation has 20 workers with one GPU each, in the settings of Shin et al. 2019 (arXiv
+1911.10504) and of Hippo (arXiv 2006.11972): a ResNet-like training of 160 epochs of 30 s each, with
+longer epochs for small batches; scores come from an invented learning curve, which depends only on
+the sequence of hyper-parameters. Stage-based runs share every stage and follow the critical path.
+Trial-based runs share nothing between trials, although each trial continues from its own
+checkpoints, and are served first in, first out. ASHA promotes trials in the order in which they
+finish, so it trains different trials in the two kinds of runs. Therefore its merge rate, which
+belongs to the trials of the stage-based run, is compared with the GPU-hours of the same trials when
+they run trial-based.
 
 Run `python benchmarks/stage_tree.py [--json]`; it takes about ten minutes. Times of large plans are
 CPU times, as far as other processes leave them alone; the real training takes two workers.
@@ -325,7 +326,7 @@ def _plan(trials: int) -> dict[str, float]:
         node = scheduler.next(fits)
         times.append(1e3 * (time.process_time() - began))
         assert node is not None
-        plan.complete(node, float(node.steps))
+        plan.execution.complete(node, float(node.steps))
         plan.request("later", trial, random_path())
     nodes = len(plan.tree)
     del plan, scheduler

@@ -1,9 +1,10 @@
-"""How long a suggestion takes, how good its maximum is, and how much memory it needs.
+"""The time of a suggestion, the quality of its maximum, and its memory.
 
-Everything runs on one thread, and times are ratios within one run: a whole EEIPU suggestion
-(GP fits of the objective and all stages, maximisation over all prefixes) over one plain BoTorch
-suggestion on the same data (`SingleTaskGP` fitted from scratch, `optimize_acqf` of log EI with 10
-restarts and 512 raw samples). Medians of five. Run `python benchmarks/suggestion.py [--json]`.
+Everything runs on one thread. Times are ratios within one run: the time of a whole EEIPU suggestion
+(GP fits of the objective and all stages, maximisation over all prefixes) divided by that of a plain
+BoTorch suggestion on the same data (`SingleTaskGP` fitted from scratch, `optimize_acqf` of log EI
+with 10 restarts and 512 raw samples). They are medians of five.
+Run `python benchmarks/suggestion.py [--json]`.
 """
 
 import os

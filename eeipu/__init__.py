@@ -4,7 +4,20 @@
 budget on the candidates that promise the most improvement per unit of cost, given what is
 already computed (EEIPU; Essofi et al. 2024, arXiv 2411.03731).
 
-The names below load on first use, so that importing `eeipu` in a worker process or a shell
+The house: modules are front doors with the public names, folders (with a slash) are rooms.
+
+    tuner, sampler                 tune until the budget is spent; the same as an Optuna sampler
+    pipeline, space                stages joined, with one search space; kinds of hyper-parameters
+    cache                          the stage outputs that are kept
+    acquisition, cost_models       the mathematics of EEIPU, on BoTorch
+    errors, __main__, commands/    the tree of exceptions; the command line and its groups
+    studies/ algorithms/           an Optuna study of a pipeline; searches that stop trials early
+    methods/ models/               how the next candidate is chosen; the Gaussian processes
+    stages/ stage_tree/ executors/ stages and their calls; trials as one tree; where calls run
+    caching/ fingerprints/ serialization/    behind the cache: stores, keys, values as bytes
+    report/ benchmarks/            figures of studies; comparisons of methods on problems
+
+The public names load on first use, so that importing `eeipu` in a worker process or a shell
 completion does not load torch.
 """
 
@@ -29,12 +42,10 @@ if TYPE_CHECKING:
         TransientError,
     )
     from eeipu.fingerprints.values import Fingerprinted
-    from eeipu.pipeline import Pipeline
+    from eeipu.pipeline import Pipeline, PipelineRun, Stage, StageRun, stage
     from eeipu.sampler import EEIPUSampler
     from eeipu.space import Categorical, Float, Int
     from eeipu.stage_tree.tree import StageTree
-    from eeipu.stages.declaration import Stage, stage
-    from eeipu.stages.runs import PipelineRun, StageRun
     from eeipu.tuner import Suggestion, Tuner
 
 __version__ = "0.1.0"
@@ -57,12 +68,10 @@ _HOMES = {
         "StudyMismatchError",
         "TransientError",
     ],
-    "stages.runs": ["PipelineRun", "StageRun"],
-    "pipeline": ["Pipeline"],
+    "pipeline": ["Pipeline", "PipelineRun", "Stage", "StageRun", "stage"],
     "sampler": ["EEIPUSampler"],
     "space": ["Categorical", "Float", "Int"],
     "stage_tree.tree": ["StageTree"],
-    "stages.declaration": ["Stage", "stage"],
     "tuner": ["Suggestion", "Tuner"],
 }
 _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""The command line: `eeipu`, or `python -m eeipu`."""
+"""The command line: `eeipu`, or `python -m eeipu`. Groups of commands are in `eeipu.commands`."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import eeipu
-from eeipu import cache_commands
+from eeipu.commands import cache
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(cache_commands.app, name="cache")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,16 +39,16 @@ def options(
 @app.command()
 def demo(
     budget: Annotated[float, typer.Option(help="Seconds of stage time for each search.")] = 45.0,
-    seed: Annotated[int, typer.Option(help="Of both searches.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of both searches.")] = 0,
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the picture.")] = Path(
         "demo-result"
     ),
 ) -> None:
-    """Tune a pipeline on handwritten digits: EEIPU with a cache against EI without one.
+    """Tune a pipeline on handwritten digits twice: EEIPU with a cache, and EI without one.
 
-    Takes at most three minutes on two cores. All figures are measured while it runs.
+    It takes at most three minutes on two cores. All figures are measured while it runs.
     """
-    # Not above: the other commands need neither torch nor the extras.
+    # Imported here because the other commands need neither torch nor the extras.
     import optuna
     from rich.console import Console
 
@@ -59,7 +59,7 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; expected errors are one line on standard error and exit code 1."""
+    """Run the command line. An expected error is one line on standard error, with exit code 1."""
     try:
         app()
     except EeipuError as error:

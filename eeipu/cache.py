@@ -1,26 +1,29 @@
-"""The stage-output cache: values under content keys, in memory, in a directory, or remote.
+"""The cache of stage outputs: values under content keys, in memory, in a directory, or remote.
 
-A cache promises that `get` returns what was `put` or nothing: entries are written aside, sealed
-with checksums, synced, and renamed into place (`eeipu.serialization.entry_format`,
-`eeipu.caching.directory_store`); what is damaged is put into quarantine with a warning. It promises
-that a stage runs once, that no running trial loses what it uses, and that no study drops what
-another keeps (`eeipu.caching.leases.claims`).
+A cache promises:
+
+- `get` returns the value that was `put`, or raises `CacheMiss`. An entry is written under a
+  temporary name, sealed with checksums, synced, and renamed (`eeipu.serialization.entry_format`,
+  `eeipu.caching.directory_store`). A damaged entry is put into quarantine with a warning.
+- Of several processes that need the same stage's output, one runs the stage. No running trial
+  loses an output that it uses, and no study drops an output that another study keeps
+  (`eeipu.caching.leases.claims`).
 
 Warning:
     Loading an entry unpickles it, and unpickling runs whatever code the entry names. A cache
-    therefore trusts everyone who can write to its location: a new directory is made for its user
-    alone, and one that others can write to is refused unless `shared=True` says that their code
-    may run. On a remote file system that check is not possible: the bucket's permissions decide.
-    With `trusted=False`, only formats that cannot run code are written and loaded (JSON, npy,
-    safetensors, Parquet); then a stranger can still plant a wrong value, but no code.
+    therefore trusts everybody who can write to its location. A new directory is created for its
+    user alone, and a directory that others can write to is refused unless `shared=True` says that
+    their code may run. This check is not possible on a remote file system, where the permissions
+    of the bucket decide. With `trusted=False`, only formats that cannot run code are written and
+    loaded (JSON, npy, safetensors, Parquet). Then a stranger can still plant a wrong value, but no
+    code.
 """
 
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from numbers import Real
@@ -30,20 +33,21 @@ from typing import Any
 import fsspec
 import psutil
 
-from eeipu.caching.eviction import Room
-from eeipu.caching.locations import Place, open_place
+from eeipu.caching.eviction import Eviction
+from eeipu.caching.locations import open_place
 from eeipu.caching.memory_tier import MemoryTier
+from eeipu.caching.stores import Store
 from eeipu.errors import CacheFormatError, CacheMiss, ConfigurationError
-from eeipu.serialization.entry_format import DamagedEntry, Entry, Header, described
-from eeipu.serialization.pickles import dumps, loads
+from eeipu.serialization.entry_format import DamagedEntry, Entry, Header, with_sizes
+from eeipu.serialization.pickles import deserialize, serialize
 
 __all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache"]
 
-# The share of the free memory that a cache takes where the user said nothing: enough for the
-# outputs of a few trials, little enough for the pipeline itself to run beside it.
+# The share of the free memory that the default cache may use. It holds the outputs of a few trials
+# and leaves enough memory for the pipeline itself.
 MEMORY_SHARE = 0.25
 
-# Thousands of scores and small tables; nothing beside what a stage of a pipeline takes.
+# Room for thousands of scores and small tables, and little compared to what a stage needs.
 MEMORY_TIER_BYTES = 64 * 2**20
 
 
@@ -51,6 +55,10 @@ class InMemory(Enum):
     """The type of `IN_MEMORY`, the default of `Tuner(cache=...)`."""
 
     DEFAULT = "an in-memory cache bounded to a quarter of the free memory"
+
+    def open(self) -> "StageCache":
+        """A new cache in memory, bounded to a quarter of the memory that is free now."""
+        return StageCache(max_bytes=MEMORY_SHARE * psutil.virtual_memory().available)
 
     def __repr__(self) -> str:
         return "IN_MEMORY"
@@ -61,13 +69,13 @@ IN_MEMORY = InMemory.DEFAULT
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What a cache holds, and what this process has asked of it.
+    """The content of a cache, and the hits and misses of this process.
 
     Attributes:
-        entries: Number of values held.
-        size_bytes: Bytes they take.
-        hits: Values that `get` returned.
-        misses: Keys that `get` had no usable value for.
+        entries: The number of entries.
+        size_bytes: The size of all entries.
+        hits: How often `get` returned a value.
+        misses: How often `get` found no usable value.
     """
 
     entries: int
@@ -79,37 +87,40 @@ class CacheStats:
 class StageCache:
     """Stage outputs under content keys.
 
+    A cache with a location can be pickled. It is opened again in the process that unpickles it.
+
     Args:
-        location: `None` keeps values in this process's memory; a path or an fsspec URL
+        location: `None` keeps values in this process's memory. A path or an fsspec URL
             (`s3://...`) keeps them in a directory, which outlives the process and can be shared
             by processes and hosts.
-        max_bytes: The most bytes of entries to hold; those that are cheapest to compute again, for
-            their bytes and the time nobody wanted them, go first. Damaged entries, which lie in
-            quarantine until `gc`, do not count. `None`: no bound.
-        memory_bytes: How much of this process's memory may hold copies of small entries.
-        compression: `"gzip"`, `"bz2"`, `"xz"`, or `"zstd"`, `"lz4"`, `"snappy"` where their
-            libraries are installed; `None` writes values as they lie in memory, which is fastest.
-        mmap: Map values from local files instead of reading them, so that processes share the
-            memory. A value may be changed in place; the file is not. Somebody who truncates the
-            file meanwhile ends this process.
-        trusted: Whether entries may be pickles (see the module's warning).
-        shared: Whether a directory may belong to, or be written to by, others than this user.
-            What is made in it then has its mode, whatever the umask is; a new one is its group's.
-        durable: Whether an entry in a directory must survive a power failure from the moment that
-            `put` returns, which is to wait for the disk. Otherwise it may be lost, and is never
-            wrong.
-        now: Seconds since 1970.
+        max_bytes: The most bytes of entries to hold, or `None` for no bound. The entries that are
+            the cheapest to lose are dropped first (`eeipu.caching.eviction`). Damaged entries,
+            which stay in quarantine until `gc`, do not count.
+        memory_bytes: The most bytes of this process's memory for copies of small entries.
+        compression: `"gzip"`, `"bz2"`, `"xz"`, or `"zstd"`, `"lz4"`, `"snappy"` if their libraries
+            are installed. `None` writes values as they are in memory, which is the fastest.
+        mmap: Whether values are mapped from local files instead of being read, so that processes
+            share the memory. A value may be changed in place; its file does not change. If
+            somebody truncates the file in the meantime, this process crashes.
+        trusted: Whether entries may be pickles (see the warning of `eeipu.cache`).
+        shared: Whether other users may own the directory or write to it. Then new files and
+            folders in it get its mode, whatever the umask is. A new directory is writable by its
+            group.
+        durable: Whether an entry in a directory must survive a power failure as soon as `put`
+            returns. Then `put` waits for the disk. Otherwise a power failure may lose the entry,
+            but never makes it wrong.
+        now: The time, in seconds since 1970.
 
     Raises:
-        ConfigurationError: An argument is out of range, or `location` is no place for a
-            directory, or others can write to it, or it is empty and this user cannot.
+        ConfigurationError: An argument is out of range; or `location` cannot be a directory, can be
+            written to by others, or is empty and cannot be written to by this user.
         MissingExtraError: The file system of `location` needs a library that is not installed.
 
-    A cache with a location can be pickled: it is opened again where it is loaded.
-
     Attributes:
-        place: Where the entries are.
-        holders: Who makes, uses and keeps which keys (`eeipu.caching.leases.claims.Holders`).
+        location: The location as a string, or `None` for memory.
+        max_bytes: The most bytes of entries to hold, or `None`.
+        place: The opened location: the store of the entries and its holders.
+        holders: Who computes, uses and keeps which keys (`eeipu.caching.leases.claims.Holders`).
 
     >>> cache = StageCache()
     >>> cache.put("a", [1, 2])
@@ -151,14 +162,10 @@ class StageCache:
         self._now = now
         self.place = open_place(self.location, shared=shared, mapped=mmap, durable=durable, now=now)
         self.holders = self.place.holders
-        self._tier = MemoryTier(memory_bytes if self.place.is_slow and not mmap else 0)
-        self._room = Room(self.place.store, self.holders, self._tier, now)
+        has_tier = self.place.is_slow and not mmap
+        self._tier = MemoryTier(self.place.store, memory_bytes if has_tier else 0)
+        self._eviction = Eviction(self.place.store, self._tier, self.holders, now)
         self._counts = _Counts()
-
-    @classmethod
-    def in_memory(cls) -> "StageCache":
-        """A cache in memory, bounded to a quarter of what is free now."""
-        return cls(max_bytes=MEMORY_SHARE * psutil.virtual_memory().available)
 
     def __repr__(self) -> str:
         return f"StageCache({self.location!r}, max_bytes={self.max_bytes!r})"
@@ -166,14 +173,14 @@ class StageCache:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.location is None:
             raise TypeError(
-                "a cache in memory cannot be handed to another process; give it a location."
+                "a cache in memory cannot be sent to another process; give it a location."
             )
         return self._open_again, ()
 
     def __contains__(self, key: object) -> bool:
         try:
             return isinstance(key, str) and self.place.store.contains(key)
-        except Exception as error:  # file systems raise errors of their own
+        except Exception as error:  # file systems raise their own types of errors
             message = f"{self!r} cannot be reached ({error!r}); stages have to run again"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return False
@@ -185,21 +192,21 @@ class StageCache:
         """A fresh copy of the value under `key`.
 
         Raises:
-            CacheMiss: There is none, or it is damaged; a damaged entry is put into quarantine
+            CacheMiss: There is no usable value. If an entry is damaged, it is put into quarantine
                 with a warning.
         """
         start = time.perf_counter()
         try:
-            value = _loaded(_read(self.place, self._tier, key), self._trusted)
+            value = _value_of(self._tier.read(key), self._trusted)
         except KeyError:
             self._counts.add(hit=False)
             raise CacheMiss(f"no value under {key!r}") from None
-        except Exception as error:  # file systems raise errors of their own
+        except Exception as error:  # file systems raise their own types of errors
             self._counts.add(hit=False)
-            message = f"the cache entry {key} {_put_aside(self.place, self._tier, key, error)}"
+            message = f"the cache entry {key} {_set_aside(self._tier, key, error)}"
             warnings.warn(f"{message}; its stage has to run again", RuntimeWarning, stacklevel=2)
             raise CacheMiss(message) from error
-        self.place.store.mark(key, time.perf_counter() - start)
+        self.place.store.hits.add(key, time.perf_counter() - start)
         self._counts.add(hit=True)
         return value
 
@@ -213,21 +220,23 @@ class StageCache:
         params: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep `value` under `key`, and beside it what is known of how it came about.
+        """Keep a copy of `value` under `key`, and with it what is known about its origin.
+
+        A value for which there is no room is not kept, and a warning says so.
 
         Args:
             key: The content key.
-            value: What to keep; it is copied.
-            cost: What producing it cost, in seconds or declared.
-            stage: The name of the stage that produced it.
-            params: The stage's hyper-parameters.
+            value: The value.
+            cost: What computing it cost: measured seconds, or a declared cost.
+            stage: The name of the stage that computed it.
+            params: The hyper-parameters of the stage.
             versions: The versions of the packages that the stage used.
 
         Raises:
-            CacheFormatError: The value has no format that cannot run code, and `trusted=False`.
-            Exception: Whatever the serialiser or the file system raises; nothing is kept then.
+            CacheFormatError: The cache is not trusted, and all formats for the value can run code.
+            Exception: Whatever the serialiser or the file system raises. Then nothing is kept.
         """
-        kind, segments = dumps(value, trusted=self._trusted)
+        kind, segments = serialize(value, trusted=self._trusted)
         header = Header(
             key,
             kind,
@@ -240,78 +249,70 @@ class StageCache:
             versions={} if versions is None else dict(versions),
         )
         if self.max_bytes is not None and self._compression is None:
-            size_bytes = described(header, segments).file_bytes
+            size_bytes = with_sizes(header, segments).file_bytes
             if size_bytes > self.max_bytes:
                 _warn_too_large(size_bytes, self.max_bytes)
                 return
         pending = self.place.store.prepare(header, segments)
         if self.max_bytes is None:
             pending.commit()
-        else:
-            fits = False
-            try:
-                with self.holders.upkeep():
-                    fits = self._room.make(pending.header, self.max_bytes)
-                    if fits:
-                        pending.commit()
-            finally:
-                if not fits:
-                    pending.discard()
-            if not fits:
-                _warn_no_room(pending.header.file_bytes, self.max_bytes)
-                return
-        _remember(self.place, self._tier, Entry(pending.header, segments))
+        elif not self._eviction.admit(pending, self.max_bytes):
+            _warn_no_room(pending.header.file_bytes, self.max_bytes)
+            return
+        self._tier.remember(Entry(pending.header, segments))
 
     def spare(self, keys: Iterable[str]) -> None:
-        """Count a hit of entries that need not be loaded, since one made from them was."""
+        """Count a hit on entries that nobody had to load, because a later output was loaded."""
         for key in keys:
-            self.place.store.mark(key, 0.0)
+            self.place.store.hits.add(key, 0.0)
 
     def cost(self, key: str) -> float | None:
-        """The cost that produced the value under `key`; `None` if it is not known."""
+        """What computing the value under `key` cost, or `None` if that is not known."""
         try:
             return self.place.store.header(key).cost
-        except Exception:  # it is damaged, or out of reach
+        except Exception:  # the entry is missing, damaged or out of reach
             return None
 
     def discard(self, keys: Iterable[str]) -> None:
-        """Drop the values under `keys` that no running trial uses and no study keeps."""
+        """Drop the values under `keys`, except those that a running trial uses or a study keeps."""
         unwanted = set(keys)
         if unwanted:
             with self.holders.upkeep():
-                self._room.drop(unwanted - self.holders.kept())
+                self._eviction.drop(unwanted - self.holders.kept())
 
     def retain(self, keys: Iterable[str]) -> None:
-        """Drop all values but those under `keys`, and those that are used or kept by others.
+        """Drop all values except those under `keys`, and those that are used or kept by others.
 
-        With the keys of the best trials' stages, this is the paper's rule: only the outputs of
-        the top Q stay.
+        With the keys of the stages of the best trials, this is the rule of the paper: only the
+        outputs of the top Q trials stay.
         """
         self.discard(set(self.place.store.sizes()) - set(keys))
 
     def clear(self) -> None:
-        """Drop all values but those that a running trial uses; also what studies keep."""
+        """Drop all values that no running trial uses, even if a study keeps them."""
         with self.holders.upkeep():
-            self._room.drop(set(self.place.store.sizes()) - self.holders.used())
+            self._eviction.drop(set(self.place.store.sizes()) - self.holders.used())
             self.place.store.tidy()
 
     def stats(self) -> CacheStats:
-        """What the cache holds, and this process's hits and misses."""
+        """The number and the size of the entries, and this process's hits and misses."""
         sizes = self.place.store.sizes()
         return CacheStats(len(sizes), sum(sizes.values()), *self._counts.now())
 
     def verify(self) -> list[str]:
-        """The keys of all damaged entries; nothing is unpickled and nothing dropped."""
-        return [key for key in self if not _is_sound(self.place, key)]
+        """The keys of all damaged entries. Nothing is unpickled and nothing is dropped."""
+        return [key for key in self if not _is_sound(self.place.store, key)]
 
     def gc(self, *, max_bytes: float | None = None, max_idle_s: float | None = None) -> int:
-        """Remove what killed processes left and what is in quarantine, and old entries on request.
+        """Empty the quarantine, remove the files of killed processes, and on request old entries.
 
-        Unfinished uploads go when they are a day old: those of another host may still be running.
+        An unfinished upload is removed when it is a day old: a younger one may be another host's
+        that is still running.
 
         Args:
-            max_bytes: Drop what is cheapest to lose until at most so many bytes are held.
-            max_idle_s: Drop what nobody has used for so many seconds.
+            max_bytes: If given, drop the entries that are the cheapest to lose until at most
+                `max_bytes` are held.
+            max_idle_s: If given, drop the entries that nobody has used for `max_idle_s` seconds.
 
         Returns:
             The number of files and entries that were removed.
@@ -319,20 +320,18 @@ class StageCache:
         store = self.place.store
         with self.holders.upkeep():
             removed = store.clean(thoroughly=True) + self.holders.clean()
-            before = store.uses()
+            entries = len(store.sizes())
             if max_idle_s is not None:
-                kept, oldest_s = self.holders.kept(), self._now() - max_idle_s
-                idle = [key for key, use in before.items() if use.used_s < oldest_s]
-                self._room.drop(set(idle) - kept)
+                self._eviction.drop_idle(max_idle_s)
             if max_bytes is not None:
-                self._room.free(sum(store.sizes().values()) - max_bytes)
-            removed += len(before) - len(store.sizes())
+                self._eviction.shrink(max_bytes)
+            removed += entries - len(store.sizes())
             store.tidy()
         return removed
 
 
 class _Counts:
-    """Hits and misses, counted by several threads."""
+    """Hits and misses, which several threads can count."""
 
     def __init__(self) -> None:
         self._hits = self._misses = 0
@@ -364,49 +363,33 @@ def _check_compression(name: str | None) -> None:
         )
 
 
-def _read(place: Place, tier: MemoryTier, key: str) -> Entry:
-    """An entry from the memory tier, if that has what the store has, or from the store."""
-    entry = tier.get(key, place.store.signature)
-    if entry is None:
-        entry = place.store.read(key)
-        tier.put(entry)
-    return entry
-
-
-def _remember(place: Place, tier: MemoryTier, entry: Entry) -> None:
-    """Have the memory tier hold what was just written."""
-    with suppress(KeyError, OSError):  # another may have dropped it
-        tier.put(replace(entry, signature=place.store.signature(entry.header.key)))
-
-
-def _loaded(entry: Entry, trusted: bool) -> Any:
+def _value_of(entry: Entry, trusted: bool) -> Any:
     try:
-        return loads(entry.header.kind, entry.segments, trusted=trusted)
+        return deserialize(entry.header.kind, entry.segments, trusted=trusted)
     except (CacheFormatError, MemoryError):
         raise
-    except Exception as error:  # whatever the value's own types raise
+    except Exception as error:  # the types of the value's parts may raise anything
         raise DamagedEntry(f"it does not load: {error!r}") from error
 
 
-def _put_aside(place: Place, tier: MemoryTier, key: str, error: Exception) -> str:
-    """Take an entry that cannot be used out of the way, if it is at fault; what became of it."""
+def _set_aside(tier: MemoryTier, key: str, error: Exception) -> str:
+    """Put an entry into quarantine if it is damaged, and describe the problem for a warning."""
     if isinstance(error, CacheFormatError):
         return f"is not loaded: {error}"
     if isinstance(error, PermissionError):  # the value may well be sound
         return f"may not be read ({error}); chmod it to 0600 if it is yours"
     if not isinstance(error, DamagedEntry | IsADirectoryError):
-        return f"cannot be read ({error!r})"  # it may be in reach again later
-    tier.drop(key)
+        return f"cannot be read ({error!r})"  # it may be readable again later
     try:
-        place.store.quarantine(key)
+        tier.quarantine(key)
     except OSError:
         return f"is damaged ({error!r})"
     return f"is damaged ({error!r}) and was dropped, into quarantine"
 
 
-def _is_sound(place: Place, key: str) -> bool:
+def _is_sound(store: Store, key: str) -> bool:
     try:
-        place.store.read(key)
+        store.read(key)
     except (DamagedEntry, OSError):
         return False
     except KeyError:  # dropped since it was listed
@@ -425,8 +408,8 @@ def _warn_too_large(size_bytes: int, max_bytes: float) -> None:
 
 def _warn_no_room(size_bytes: int, max_bytes: float) -> None:
     warnings.warn(
-        f"a value of {size_bytes:,} bytes was not kept: what running trials use and studies keep "
-        f"leaves no room for it within max_bytes={max_bytes:,.0f}",
+        f"a value of {size_bytes:,} bytes was not kept: the entries that running trials use and "
+        f"studies keep leave no room for it within max_bytes={max_bytes:,.0f}",
         RuntimeWarning,
         stacklevel=3,
     )

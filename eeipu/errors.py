@@ -1,20 +1,21 @@
 """The exceptions that eeipu raises.
 
 EeipuError
-├── ConfigurationError (also ValueError): an argument is wrong; nothing has been run
-│   ├── SpaceError: a search space, or a configuration outside of it
-│   ├── PipelineError: stages that cannot be declared or joined as they were
-│   └── StudyMismatchError: a storage holds a study of something else
+├── ConfigurationError (also ValueError): an argument is wrong, and nothing has been run
+│   ├── SpaceError: a search space is malformed, or a configuration does not lie in it
+│   ├── PipelineError: a stage or a pipeline is declared in a way that cannot run
+│   └── StudyMismatchError: the storage has a study of this name that belongs to something else
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
-├── CacheFormatError (also ValueError): a value or an entry in a form that the cache does not take
+├── CacheFormatError (also ValueError): the cache does not accept the format of a value or entry
 ├── MissingExtraError (also ImportError): an optional library is not installed
-├── TransientError: raised by a stage that is worth another try
-└── SearchOver: there is nothing left that is worth a trial
-    ├── SpaceExhausted: every configuration of a finite space has been evaluated
-    ├── NothingWorthwhile: no candidate promises enough for what it costs
-    └── BudgetTooSmall: what is left of the budget hardly pays for the next candidate
+├── TransientError: raised by a stage that should be tried again
+└── SearchOver: no further trial is worthwhile
+    ├── SpaceExhausted: every configuration of a finite space was evaluated or is running
+    ├── NothingWorthwhile: no candidate promises enough improvement for its cost
+    └── BudgetTooSmall: the remaining budget probably does not cover the next candidate
 
-A stage that fails is not an exception but data: see `eeipu.stages.calls.StageRun.error`.
+A stage that fails does not raise an error here. Its failure is data: see
+`eeipu.stages.calls.StageRun.error`.
 """
 
 __all__ = [
@@ -51,7 +52,7 @@ class PipelineError(ConfigurationError):
 
 
 class StudyMismatchError(ConfigurationError):
-    """The storage holds a study under this name that belongs to something else."""
+    """The storage has a study of this name that belongs to another pipeline or search."""
 
 
 class CacheMiss(EeipuError, KeyError):  # noqa: N818 - an answer of the cache, not a mistake
@@ -61,31 +62,31 @@ class CacheMiss(EeipuError, KeyError):  # noqa: N818 - an answer of the cache, n
 
 
 class CacheFormatError(EeipuError, ValueError):
-    """A value, or an entry, has a form that this cache neither writes nor loads."""
+    """This cache does not write or load the format of a value or an entry."""
 
 
 class MissingExtraError(EeipuError, ImportError):
-    """An optional library is needed here. The message names the extra to install."""
+    """An optional library is needed but not installed. The message names the extra to install."""
 
 
 class TransientError(EeipuError):
-    """For stages to raise: what went wrong may go right at once (a lost connection, say).
+    """For stages to raise after a failure that another try may avoid, such as a lost connection.
 
     The stage is tried again, as often as its `retries` allow.
     """
 
 
 class SearchOver(EeipuError):  # noqa: N818 - a state of the search, not a mistake
-    """There is nothing left that is worth a trial."""
+    """The search is over, because no further trial is worthwhile."""
 
 
 class SpaceExhausted(SearchOver):
-    """Every configuration of a finite search space has been evaluated or is running."""
+    """Every configuration of a finite search space was evaluated or is running."""
 
 
 class NothingWorthwhile(SearchOver):
-    """No candidate's expected improvement is worth its cost, at the price that was named."""
+    """No candidate's expected improvement is worth its cost, at the price that the user set."""
 
 
 class BudgetTooSmall(SearchOver):
-    """What is left of the budget more likely than not does not pay for the next candidate."""
+    """The remaining budget probably does not cover the cost of the next candidate."""

@@ -142,7 +142,7 @@ class Tuner:
         self._max_parallel = _check_count("max_parallel", max_parallel, 1)
         if isinstance(cache, InMemory):
             is_shared = needs_directory(executor, self._max_parallel)
-            cache = temporary_cache() if is_shared else StageCache.in_memory()
+            cache = temporary_cache() if is_shared else cache.open()
         self.cache = cache
         self.study = open_study(
             pipeline,

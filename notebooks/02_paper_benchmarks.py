@@ -29,12 +29,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from eeipu import StageCache, Tuner
+from eeipu.benchmarks.analysis.curves import over_budget
+from eeipu.benchmarks.analysis.stage_costs import stage_costs
+from eeipu.benchmarks.analysis.tables import by_setting, summaries
 from eeipu.benchmarks.registry import REGISTRY, load
-from eeipu.benchmarks.reports.curves import over_budget
-from eeipu.benchmarks.reports.stage_costs import stage_costs
-from eeipu.benchmarks.reports.tables import by_setting, summaries
-from eeipu.benchmarks.results import read
 from eeipu.benchmarks.runs.campaign import comparison, run_all
+from eeipu.benchmarks.runs.results import read
 
 PRESET = "smoke"
 SEEDS = range(2)

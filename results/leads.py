@@ -4,9 +4,9 @@ Prints a table in Markdown of the runs in `results/runs`:
 
     python results/leads.py HEADING METHODS SEEDS PROBLEM...
 
-with METHODS behind commas, and the first SEEDS seeds. What differs is told as
-`python -m eeipu.benchmarks table` tells it, over all problems where there are several. Intervals
-want two seeds or more.
+METHODS are separated by commas, and SEEDS is the number of seeds, from the first one on. The
+columns are those of `python -m eeipu.benchmarks table`, for all problems together if there are
+several. Intervals need two seeds or more.
 """
 
 import sys
@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
+from eeipu.benchmarks.analysis.tables import Summary, summaries
 from eeipu.benchmarks.registry import REGISTRY, named
-from eeipu.benchmarks.reports.tables import Summary, summaries
-from eeipu.benchmarks.results import Result, read_all
+from eeipu.benchmarks.runs.results import Result, read_all
 
 RUNS = Path("results/runs")
 OURS = "eeipu+cache"
 
-# The paper's six others. Two choose as another method does, which stands for them where they did
-# not run: stages that pass on no numbers leave multi-stage BO one model, and without memoized
-# stages EEIPU is MS-CArBO.
+# The six other methods of the paper. Two of them are equal to another method in some cases, which
+# then represents them if they did not run: without numbers between stages, multi-stage BO has a
+# single model, as EI; and without a cache, EEIPU is MS-CArBO.
 SIX = ("ei", "eips", "carbo", "ms-carbo", "lambo", "ms-bo")
 EQUALS = {"ms-carbo": "eeipu", "ms-bo": "ei", "ms-bo+cache": "ei+cache"}
 
@@ -57,7 +57,7 @@ def main(heading: str, methods: str, seeds: str, *problems: str) -> None:
 
 
 def _row(results: Sequence[Result], other: str, anytime: bool) -> Summary:
-    """Of all problems together where there are several: that row is the last."""
+    """The last row, which is that of all problems together if there are several."""
     return summaries(results, against=other, methods=[OURS], anytime=anytime)[-1]
 
 
@@ -72,7 +72,7 @@ def _mean_row(cache: str, six: Sequence[Sequence[Summary]]) -> str:
 
 
 def _percent(shares: Sequence[float | None], sign: str = "+") -> str:
-    """Their mean; empty where one of them is not known."""
+    """The mean of some shares as a percentage; empty if one of them is unknown."""
     known = [share for share in shares if share is not None]
     return f"{np.mean(known):{sign}.0%}" if len(known) == len(shares) else ""
 

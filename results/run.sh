@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the runs that README.md speaks of, and those that it lacks, from the project's root. What is
-# there already is not made again. Arguments go to every `run`, such as `--jobs 8`.
+# Makes all runs of README.md, and those that are still missing there; call it in the project's root.
+# Runs whose results exist are not made again. Arguments are passed to every `run`, such as `--jobs 8`.
 export OMP_NUM_THREADS=1
 failed=0
 run() {
@@ -10,7 +10,7 @@ run() {
 }
 
 MAIN=eeipu+cache,ei+cache,ei,random+cache,random
-# Without a cache ms-carbo is eeipu, and on the real pipelines, which pass on no numbers, ms-bo is ei.
+# Without a cache, ms-carbo is eeipu; on the real pipelines, whose stages pass on no numbers, ms-bo is ei.
 OTHERS=eeipu,carbo+cache,eips+cache,ms-carbo+cache,lambo+cache,pbgi+cache,random-grid+cache
 OTHERS=$OTHERS,tpe+cache,gp+cache,eeipu-paper+cache
 BARE=carbo,eips,lambo,pbgi,random-grid,tpe,gp,eeipu-paper
@@ -21,7 +21,7 @@ run runs real --seeds 10 --methods $MAIN "$@"
 run runs distillation --seeds 27 --methods eeipu+cache,ei+cache "$@"
 run runs variants --seeds 10 --methods eeipu+cache,ei+cache,ei,random+cache,carbo "$@"
 
-# What the parts of EEIPU are worth.
+# Ablations: EEIPU with one part changed.
 PARTS=eeipu+cache
 for part in cooling=off top-q=1 top-q=3 top-q=10 top-q=all epsilon=0.1 epsilon=1 samples=common \
     cost-inputs=own cost-inputs=upstream design=independent design=prefix-sharing \
@@ -32,7 +32,7 @@ run runs branin2-ackley3-levy2 hartmann6-in-3 --seeds 10 --methods $PARTS "$@"
 run runs upstream-costs --seeds 10 \
     --methods eeipu+cache+cost-inputs=own,eeipu+cache+cost-inputs=upstream "$@"
 
-# Seeds of their own, in another directory, so that no table takes the means of both.
+# Other seeds, in a directory of their own, so that no table mixes them with the runs above.
 run runs-fresh synthetic --first-seed 10 --seeds 9 --methods eeipu+cache,ei+cache "$@"
 
 # Hours on two cores.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the tables, the pictures and the archives of the runs that are there, from the project's root.
+# Makes the tables, pictures and archives of all existing runs; call it in the project's root.
 set -e
 runs=results/runs
 group() { python -m eeipu.benchmarks list | awk -v group="$1" '$2 == group { print $1 }'; }
@@ -11,11 +11,11 @@ table() { # FILE HEADING ARGUMENTS
     python -m eeipu.benchmarks table "$@" --markdown >> "$file"
 }
 
-ran() { # PROBLEM: those of all methods that have results of it
+ran() { # PROBLEM: all methods that have results of this problem
     for method in eeipu eeipu-paper ms-bo ms-carbo eips carbo ei pbgi gp tpe lambo random-grid random; do
         for each in $method+cache $method $method+cache+design=cost-effective \
             $method+cache+top-q=all $method+cache+top-q=all+design=none; do
-            case $each in eeipu+cache+*) continue ;; esac # ablations have tables of their own
+            case $each in eeipu+cache+*) continue ;; esac # ablations have their own tables
             if ls "$runs/$1/cpu-declared/$each-seed0-"* > /dev/null 2>&1; then echo "$each"; fi
         done
     done | paste -sd ,
@@ -91,16 +91,16 @@ leads stacking-by-model-leads "stacking with a stage for each model, five seeds"
 rm -f results/figures/*.png
 python -m eeipu.benchmarks plot synthetic --out $runs --figures results/figures \
     --methods eeipu+cache,eeipu,ei+cache,ei,ms-bo+cache,carbo+cache,lambo+cache,tpe+cache,random+cache
-for problem in $(group synthetic); do # what stages cost, and the optimiser's time, are in tables
+for problem in $(group synthetic); do # costs of stages and the optimiser's time are in tables
     rm results/figures/"$problem"-*-stages.png results/figures/"$problem"-*-overhead.png
 done
 python -m eeipu.benchmarks plot real --out $runs --seeds 10 --figures results/figures \
     --methods eeipu+cache,ei+cache,ei,random+cache
 
-pack() { # ARCHIVE DIRECTORIES: the same bytes from the same runs
+pack() { # ARCHIVE DIRECTORIES: equal runs give equal bytes
     archive=results/runs/$1.tar.xz
     shift
-    [ $# -gt 0 ] || return 0 # nothing of it is unpacked
+    [ $# -gt 0 ] || return 0 # no such runs are here
     (cd results && find "$@" -name '*-seed*.json' -print0 | LC_ALL=C sort -z |
         tar --null -T - --mtime=2026-11-21 --owner=0 --group=0 --numeric-owner -cf -) |
         xz -9e > "$archive"

@@ -4,10 +4,10 @@ from collections import Counter
 
 from toys import Toy
 
-from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import Entry
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.runs.options import Options
+from eeipu.benchmarks.runs.results import Result
 
 CALLS = Counter()
 TOY = {"toy": Entry("toys", "benchmark_toys:problem", "a toy", ("measured", "declared"))}

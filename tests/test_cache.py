@@ -384,7 +384,7 @@ def test_the_default_cache_takes_a_quarter_of_the_free_memory(monkeypatch):
         available = 8000
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    cache = StageCache.in_memory()
+    cache = IN_MEMORY.open()
     assert (cache.location, cache.max_bytes) == (None, 2000)
 
 

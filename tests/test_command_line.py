@@ -63,7 +63,8 @@ def test_a_wrong_budget_is_one_line_and_runs_nothing(run, monkeypatch, tmp_path)
 
 def test_a_missing_library_is_one_line(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    monkeypatch.delitem(sys.modules, "eeipu.benchmarks.demo")
+    for name in ("demo", "digits"):
+        monkeypatch.delitem(sys.modules, f"eeipu.benchmarks.{name}")
 
     code, output, errors = run("demo")
 

@@ -52,8 +52,7 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -
         run.drain()
         raise
     finally:  # also after a second interrupt
-        run.forget_outputs()
-        scheduler.plan.stop_all()
+        scheduler.plan.execution.stop_all()
     if scheduler.plan.waiting:
         raise PipelineError(
             f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
@@ -86,6 +85,7 @@ class _PlanRun:
     def __init__(self, studies: Mapping[str, StudyRun], scheduler: Scheduler, pool: Pool) -> None:
         self._studies = studies
         self._scheduler, self._plan = scheduler, scheduler.plan
+        self._execution = scheduler.plan.execution
         self._pool = pool
         self._tasks = NodeTasks(pool.job, hands_inputs=pool.shares_memory)
         self._running: dict[PlanNode, NodeTask] = {}
@@ -107,18 +107,12 @@ class _PlanRun:
                 self._check_done()
                 return
             done = self._take(events)
-            self._plan.trim()
+            self._execution.trim()
 
     def drain(self) -> None:
         """Wait for the nodes that run, and record them."""
         while self._running and (events := self._pool.wait()):
             self._take(events)
-
-    def forget_outputs(self) -> None:
-        """Let go of the outputs that no cache keeps."""
-        for node in self._outputs:
-            self._plan.forget(node)
-        self._outputs.clear()
 
     def _deliver(self) -> None:
         """Tell the studies of answers, and the pool of running nodes that were split."""
@@ -127,13 +121,13 @@ class _PlanRun:
                 if answer.request.study in self._studies:
                     study = self._studies[answer.request.study]
                     study.hear(answer, self._scheduler, self._pool.now())
-        for upper, lower in self._plan.take_splits():
+        for upper, lower in self._execution.take_splits():
             task = self._tasks.task(upper, self._scheduler.resources_of(upper))
             share = (upper.stop - upper.start) / (lower.stop - upper.start)
             if self._pool.split(self._running[lower], task, share):
                 self._running[upper] = task
             else:
-                self._plan.stop(upper)
+                self._execution.stop(upper)
 
     def _check_done(self) -> None:
         node = self._scheduler.waiting()
@@ -154,7 +148,7 @@ class _PlanRun:
         try:
             task = self._task(node)
         except PipelineError:
-            self._plan.fail(node, 0.0, traceback.format_exc())
+            self._execution.fail(node, 0.0, traceback.format_exc())
         else:
             self._running[node] = task
             self._pool.submit(task)
@@ -165,7 +159,7 @@ class _PlanRun:
         if parent not in self._outputs:
             return self._tasks.task(node, needs)
         task = self._tasks.task(node, needs, (self._outputs.pop(parent),))
-        self._plan.forget(parent)
+        self._execution.forget(parent)
         return task
 
     # --- from the pool to the plan ------------------------------------------------------------
@@ -198,11 +192,11 @@ class _PlanRun:
         run = event.result.run
         if run is None:
             assert node.parent is not None
-            self._plan.forget(node.parent)
-            self._plan.lose(node, why="the state that it begins with was not in the cache")
+            self._execution.forget(node.parent)
+            self._execution.lose(node, why="the state that it begins with was not in the cache")
             return False
         if run.error is not None:
-            self._plan.fail(node, run.charged, run.error)
+            self._execution.fail(node, run.charged, run.error)
             return False
         self._complete(node, run, event.result.value, is_kept=event.result.is_kept)
         return True
@@ -212,20 +206,20 @@ class _PlanRun:
             stages = self._pool.job.stages
             limit = event.task.call.stage.retries + 1 if stages else None
             why = f"{death_of(event)} ({event.error})"
-            self._plan.lose(node, event.elapsed_s, why, limit=limit)
+            self._execution.lose(node, event.elapsed_s, why, limit=limit)
         elif event.error is not None:
             error = "".join(traceback.format_exception(event.error))
-            self._plan.fail(node, event.elapsed_s, error)
+            self._execution.fail(node, event.elapsed_s, error)
         else:
-            self._plan.stop(node, event.elapsed_s)
+            self._execution.stop(node, event.elapsed_s)
 
     def _complete(self, node: PlanNode, run: StageRun, value: Any, *, is_kept: bool) -> None:
         if not is_kept:
             self._outputs[node] = run.output
         elif value is None and node.requests and not node.is_training:
             value = self._kept_value(node)  # a request came while it ran
-        self._plan.complete(node, run.charged, value, is_kept=is_kept)
-        if not is_kept and not (node.has_state and node.needs):
+        self._execution.complete(node, run.charged, value, is_kept=is_kept)
+        if not is_kept and not node.is_in_hand:
             del self._outputs[node]
         if not run.memoized:
             self._scheduler.observe(node, run.charged)

@@ -1,34 +1,34 @@
-"""The benchmarks' command line: `python -m eeipu.benchmarks`."""
+"""The command line of the benchmarks: `python -m eeipu.benchmarks`."""
 
 import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eeipu.benchmarks.options import LARGEST_SEED
+from eeipu.benchmarks.analysis.pictures import draw
+from eeipu.benchmarks.analysis.printing import Style, print_stages, print_summaries
+from eeipu.benchmarks.analysis.stage_costs import stage_costs
+from eeipu.benchmarks.analysis.tables import summaries
 from eeipu.benchmarks.problem import CostKind, Preset
 from eeipu.benchmarks.registry import REGISTRY, named
-from eeipu.benchmarks.reports.figures import draw
-from eeipu.benchmarks.reports.printing import Style, print_stages, print_summaries
-from eeipu.benchmarks.reports.stage_costs import stage_costs
-from eeipu.benchmarks.reports.tables import summaries
-from eeipu.benchmarks.results import Result, read, read_all
+from eeipu.benchmarks.runs.options import LARGEST_SEED
+from eeipu.benchmarks.runs.results import Result, read, read_all
 from eeipu.errors import ConfigurationError, EeipuError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(help="Compare methods on benchmark problems.", add_completion=False)
 
-# The method that all others build on.
+# The contender that others are compared with by default: the method that they all build on.
 REFERENCE = "ei"
 
 DEFAULT_OUT = Path("comparison")
 
-# The exit code of what SIGINT has ended.
+# The exit code of a process that SIGINT has ended.
 INTERRUPTED = 130
 
 Out = Annotated[Path, typer.Option(file_okay=False, help="Directory of the results.")]
@@ -36,17 +36,26 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a row.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="A table in Markdown.")]
 Against = Annotated[
     str | None,
-    typer.Option(help="The contender that others are compared with. Default: ei, where it ran."),
+    typer.Option(help="The contender that others are compared with. Default: ei, if it ran."),
 ]
-Only = Annotated[str | None, typer.Option(help="These alone, comma-separated, in this order.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="How many seeds. Default: all.")]
+Only = Annotated[
+    str | None, typer.Option(help="Show only these contenders, comma-separated, in this order.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Your own data: a table for stacking, a folder for segmentation."),
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="The number of seeds. Default: all.")]
+WarmUp = Annotated[
+    int | None, typer.Option(min=2, help="Warm-up trials. Default: as the problem has it.")
+]
 FirstSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The first seed.")]
 Names = Annotated[list[str] | None, typer.Argument(help="Names of problems or groups of them.")]
 
 
 @app.command("list")
 def list_problems() -> None:
-    """The names of all problems, their groups, and what they are."""
+    """List all problems with their groups and descriptions."""
     for name, entry in REGISTRY.items():
         typer.echo(f"{name:45} {entry.group:10} {entry.about}")
 
@@ -55,41 +64,37 @@ def list_problems() -> None:
 def run(
     problems: Names = None,
     methods: Annotated[
-        str, typer.Option(help="Comma-separated; '+cache' behind a method gives it a cache.")
+        str, typer.Option(help="Comma-separated; '+cache' after a method gives it a cache.")
     ] = "eeipu+cache,eeipu-paper+cache,carbo,ei+cache,ei",
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="The number of seeds.")] = 10,
     first_seed: FirstSeed = 0,
-    preset: Annotated[Preset, typer.Option(help="How large the problems are.")] = "cpu",
-    cost: Annotated[CostKind | None, typer.Option(help="Default: the problem's.")] = None,
-    n_initial: Annotated[
-        int | None, typer.Option(min=2, help="Warm-up trials. Default: the problem's.")
-    ] = None,
+    preset: Annotated[Preset, typer.Option(help="The size of the problems.")] = "cpu",
+    cost: Annotated[CostKind | None, typer.Option(help="Default: as the problem has it.")] = None,
+    n_initial: WarmUp = None,
     budget: Annotated[
-        float | None, typer.Option(help="In units of cost. Default: the problem's.")
+        float | None, typer.Option(help="In units of cost. Default: as the problem has it.")
     ] = None,
     budget_factor: Annotated[
-        float | None, typer.Option(help="The budget, in multiples of what the warm-up costs.")
+        float | None, typer.Option(help="The budget, as a multiple of the cost of the warm-up.")
     ] = None,
     own_warm_up: Annotated[
-        bool, typer.Option(help="Let each method choose its warm-up; otherwise all get the same.")
+        bool, typer.Option(help="Let each method choose its warm-up; otherwise all have the same.")
     ] = False,
-    data: Annotated[
-        str | None, typer.Option(help="Your own: a table for stacking, a folder for segmentation.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each.")] = 1,
-    again: Annotated[bool, typer.Option(help="Run also what has a result.")] = False,
+    data: Data = None,
+    jobs: Annotated[int, typer.Option(min=1, help="The number of runs at a time.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="The number of threads of each run.")] = 1,
+    again: Annotated[bool, typer.Option(help="Make also runs whose results exist.")] = False,
     out: Out = DEFAULT_OUT,
     against: Against = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
-    """Run methods side by side, one file a run, and print what each reached.
+    """Run methods side by side, write a result file for each run, and print a table.
 
-    Without names, the problems of the group 'synthetic'. What has a result already is not run
-    again, so that a comparison that was stopped goes on.
+    Without names, the problems are those of the group 'synthetic'. Runs whose results exist are
+    not made again, so the same command resumes a comparison that was stopped.
     """
-    # Not above: all other commands do without torch.
+    # Imported here because the other commands do not need torch.
     from eeipu.benchmarks.runs.campaign import comparison, run_all
 
     style = _style(as_json=as_json, as_markdown=as_markdown)
@@ -106,19 +111,25 @@ def run(
         data=data,
     )
     reference = _reference(against, {options.contender for options in all_options})
-    numbers = count(1)
-
-    def tell(path: Path) -> None:
-        typer.echo(f"{next(numbers)}/{len(all_options)} {path}", err=True)
-
+    on_done = _counting(len(all_options))
     try:
-        run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=tell)
+        run_all(all_options, out, jobs=jobs, threads=threads, again=again, on_done=on_done)
     except KeyboardInterrupt:
         typer.echo("stopped by Ctrl-C; the same command goes on.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     results = [read(options.path(out)) for options in all_options]
     _note_mixtures(results)
     print_summaries(summaries(results, against=reference), style, against=reference)
+
+
+def _counting(total: int) -> Callable[[Path], None]:
+    """A function that prints each result file with a running number, such as `3/40`."""
+    numbers = count(1)
+
+    def tell(path: Path) -> None:
+        typer.echo(f"{next(numbers)}/{total} {path}", err=True)
+
+    return tell
 
 
 @app.command()
@@ -129,17 +140,19 @@ def table(
     first_seed: FirstSeed = 0,
     out: Out = DEFAULT_OUT,
     against: Against = None,
-    stages: Annotated[bool, typer.Option(help="What stages cost and brought, instead.")] = False,
+    stages: Annotated[
+        bool, typer.Option(help="Show instead what each stage cost and gained.")
+    ] = False,
     charge_suggestions: Annotated[
-        bool, typer.Option(help="Pay the optimiser's seconds too, a unit of cost for each.")
+        bool, typer.Option(help="Charge suggestions too, one unit of cost for each second.")
     ] = False,
     anytime: Annotated[
-        bool, typer.Option(help="Improvements in the mean over the budget, not at its end.")
+        bool, typer.Option(help="Show improvements averaged over the budget, not those at its end.")
     ] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
-    """What results say, in means over seeds with 95 % intervals."""
+    """Print a table of results: means over seeds with 95 % intervals."""
     style = _style(as_json=as_json, as_markdown=as_markdown)
     if stages and anytime:
         raise ConfigurationError("--stages and --anytime exclude each other; pass one.")
@@ -166,10 +179,13 @@ def plot(
     first_seed: FirstSeed = 0,
     out: Out = DEFAULT_OUT,
     figures: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Default: 'figures' in the results.")
+        Path | None,
+        typer.Option(
+            file_okay=False, help="Directory of the pictures. Default: 'figures' among the results."
+        ),
     ] = None,
 ) -> None:
-    """Draw results: curves over budget and iterations, cost a stage, the optimiser's time."""
+    """Draw results: curves over budget and trials, cost of each stage, time of suggestions."""
     results = _results(problems, out, seeds, first_seed)
     chosen = _chosen(methods, results, out)
     for path in draw(_only(results, chosen), figures or out / "figures"):
@@ -185,7 +201,7 @@ def _style(*, as_json: bool, as_markdown: bool) -> Style:
 def _results(
     problems: list[str] | None, out: Path, seeds: int | None, first_seed: int
 ) -> list[Result]:
-    """The results of some problems and seeds."""
+    """The results of the chosen problems and seeds."""
     chosen = named(problems) if problems else list(REGISTRY)
     end = math.inf if seeds is None else first_seed + seeds
     found = [
@@ -201,13 +217,13 @@ def _results(
 
 
 def _note_mixtures(results: Sequence[Result]) -> None:
-    """Say on standard error what means are taken over that may not be alike."""
+    """Warn on standard error where means are over results that may not be comparable."""
     for note in _mixtures(results):
         typer.echo(f"note: {note}", err=True)
 
 
 def _mixtures(results: Sequence[Result]) -> list[str]:
-    """Where runs may differ in more than contender and seed."""
+    """Notes on results that may differ in more than the contender and the seed."""
     notes = []
     if len({result.code for result in results}) > 1:
         notes.append("several versions of eeipu made these results; see `code` in their files")
@@ -221,7 +237,7 @@ def _mixtures(results: Sequence[Result]) -> list[str]:
 
 
 def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[str] | None:
-    """Contenders by their names, in the order in which they were given."""
+    """The names of the chosen contenders, in the order in which they were given."""
     if methods is None:
         return None
     ran = {result.options.contender for result in results}
@@ -233,7 +249,7 @@ def _chosen(methods: str | None, results: Sequence[Result], out: Path) -> list[s
 
 
 def _name(text: str, ran: Collection[str]) -> str:
-    """The one name of a contender; parsed, for which torch is imported, where none ran as such."""
+    """The canonical name of a contender; only a name that no run has is parsed (loads torch)."""
     if text in ran:
         return text
     from eeipu.benchmarks.contenders import Contender
@@ -242,7 +258,7 @@ def _name(text: str, ran: Collection[str]) -> str:
 
 
 def _only(results: Sequence[Result], chosen: list[str] | None) -> list[Result]:
-    """The results of these contenders, in their order."""
+    """The results of the chosen contenders, in the order of the choice."""
     if chosen is None:
         return list(results)
     found = [result for result in results if result.options.contender in chosen]
@@ -250,7 +266,7 @@ def _only(results: Sequence[Result], chosen: list[str] | None) -> list[Result]:
 
 
 def _reference(against: str | None, contenders: Collection[str]) -> str | None:
-    """Whom the contenders are compared with; `None`: nobody was named, and `REFERENCE` is none."""
+    """The contender to compare others with; `None` if none was named and `ei` did not run."""
     if against is None:
         return REFERENCE if REFERENCE in contenders else None
     reference = _name(against, contenders)
@@ -262,7 +278,7 @@ def _reference(against: str | None, contenders: Collection[str]) -> str | None:
 
 
 def main() -> None:
-    """Run the command line; expected errors are one line on standard error and exit code 1."""
+    """Run the command line. An expected error is one line on standard error, with exit code 1."""
     try:
         app()
     except EeipuError as error:

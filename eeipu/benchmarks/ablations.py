@@ -1,6 +1,6 @@
-"""EEIPU with one of its parts changed, to see what that part is worth.
+"""Ablations: EEIPU with some of its parts changed, to measure what these parts contribute.
 
-Whatever is not changed is `eeipu.methods.catalogue.eeipu`, in the same sampler.
+All other parts are those of `eeipu.methods.catalogue.eeipu`, in the same sampler.
 """
 
 import math
@@ -27,14 +27,14 @@ DESIGNS: dict[str, Design] = {
     "none": no_design,
 }
 
-# Enough for every trial that a study may have.
+# More than the number of trials of any study.
 ALL = 10**9
 
 
 class CommonSamples(LogEEIPU):
-    """EEIPU with one base sample shared by all stages, as the published code has it.
+    """EEIPU with one base sample that all stages share, as in the published code.
 
-    Stage costs then move together, which inflates `E[1/C]`.
+    The samples of stage costs are then fully correlated, which inflates `E[1/C]`.
     """
 
     def _samples(self, like: Tensor) -> Tensor:
@@ -43,16 +43,16 @@ class CommonSamples(LogEEIPU):
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is changed. `None` stands for what the method itself does.
+    """The changed parts of a method. `None` leaves a part as the method has it.
 
     Attributes:
-        cooling: eta, constant instead of falling from 1 to 0 with the budget.
-        epsilon: What a reused stage is taken to cost, instead of its mean load time.
-        cost_inputs: What the cost models see.
-        common_samples: Whether one base sample serves all stages.
-        top_q: Of how many of the best trials outputs are kept, and prefixes offered.
+        cooling: A constant exponent eta, instead of one that falls from 1 to 0 with the budget.
+        epsilon: The assumed cost of a reused stage, instead of its mean load time.
+        cost_inputs: The hyper-parameters that the cost models of the stages see.
+        common_samples: Whether all stages share one base sample.
+        top_q: The number of best trials whose outputs are kept and whose prefixes are offered.
         design: The warm-up.
-        texts: The changes as they were written, in the order of `CHANGES`.
+        texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
     """
 
     cooling: float | None = None
@@ -65,10 +65,13 @@ class Ablation:
 
     @classmethod
     def parse(cls, changes: Mapping[str, str]) -> "Ablation":
-        """From names of `CHANGES` and their values.
+        """Read changes.
+
+        Args:
+            changes: Name of a change, a key of `CHANGES` -> its value as text.
 
         Raises:
-            ConfigurationError: There is no such change, or no such value of it.
+            ConfigurationError: There is no such change, or it does not take this value.
         """
         ablation = cls()
         for name, text in changes.items():
@@ -82,7 +85,7 @@ class Ablation:
                 raise ConfigurationError(
                     f"the change {name!r} does not take {text!r}: {MEANINGS[name]}."
                 ) from error
-        # In one order, so that a contender has one name.
+        # In a fixed order, so that equal contenders have equal names.
         texts = tuple((name, changes[name]) for name in CHANGES if name in changes)
         return replace(ablation, texts=texts)
 
@@ -91,7 +94,7 @@ class Ablation:
 
     @property
     def changes_acquisition(self) -> bool:
-        """Whether another function is maximised."""
+        """Whether the acquisition function differs from that of the method."""
         return bool(
             {"cooling", "epsilon", "cost-inputs", "samples"} & {name for name, _ in self.texts}
         )
@@ -100,7 +103,7 @@ class Ablation:
         """The method with these changes.
 
         Raises:
-            ConfigurationError: They are EEIPU's, and the method is another one.
+            ConfigurationError: A change applies to EEIPU only, and the method is another one.
         """
         if self.design is not None:
             method = replace(method, design=self.design)
@@ -108,8 +111,8 @@ class Ablation:
             return method
         if method.name != "eeipu":
             raise ConfigurationError(
-                f"{str(self)!r} behind {method.name!r}: cooling, epsilon, cost inputs and samples "
-                f"are changed in 'eeipu' alone."
+                f"{str(self)!r} after {method.name!r}: cooling, epsilon, cost inputs and samples "
+                f"can be changed in 'eeipu' only."
             )
         return replace(method, score=self._score)
 

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: a method with or without a cache, and with parts changed."""
+"""The contenders of a comparison: methods, with or without a cache, possibly with changed parts."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from eeipu.sampler import EEIPUSampler
 
 __all__ = ["OPTUNA", "Contender"]
 
-# The paper's.
+# As in the paper.
 DEFAULT_TOP_Q = 5
 
-# Optuna's own samplers, by the names that they have here.
+# Optuna's own samplers, by their names in comparisons.
 OPTUNA = ("gp", "tpe")
 
 
@@ -27,7 +27,7 @@ class Contender:
     Attributes:
         method: One of `eeipu.methods.catalogue.METHODS` or `OPTUNA`.
         cached: Whether stage outputs are reused.
-        ablation: What is changed in it.
+        ablation: The parts of the method that are changed.
     """
 
     method: str
@@ -36,10 +36,10 @@ class Contender:
 
     @classmethod
     def parse(cls, text: str) -> "Contender":
-        """From `"ei"`, `"eeipu+cache"` or `"eeipu+cache+top-q=1+cooling=off"`.
+        """Read a contender such as `"ei"`, `"eeipu+cache"` or `"eeipu+cache+top-q=1+cooling=off"`.
 
         Raises:
-            ConfigurationError: A part of it is none that is known.
+            ConfigurationError: The method, a change or its value is not known.
         """
         method, *parts = text.strip().split("+")
         if method not in METHODS and method not in OPTUNA:
@@ -52,7 +52,7 @@ class Contender:
         strange = [name for name, equals, _ in changes if not equals]
         if strange:
             raise ConfigurationError(
-                f"{text!r}: behind a method comes '+cache' or a change such as '+top-q=1', not "
+                f"{text!r}: after a method comes '+cache' or a change such as '+top-q=1', not "
                 f"{'+' + strange[0]!r}."
             )
         names = [name for name, _, _ in changes]
@@ -68,8 +68,8 @@ class Contender:
             self.ablation.applied_to(method_named(self.method))
         elif self.ablation.changes_acquisition or self.ablation.design is not None:
             raise ConfigurationError(
-                f"{str(self)!r}: of Optuna's samplers only top-q can be changed, which says what "
-                f"the cache keeps."
+                f"{str(self)!r}: of Optuna's samplers only top-q can be changed, which determines "
+                f"what the cache keeps."
             )
 
     def __str__(self) -> str:
@@ -77,20 +77,27 @@ class Contender:
 
     @property
     def has_no_warm_up(self) -> bool:
-        """Whether it would choose from the first trial on, if it were given no warm-up."""
+        """Whether it has no warm-up of its own, and so chooses the first trial already."""
         if self.method in OPTUNA:
             return False
         return self.ablation.applied_to(method_named(self.method)).design is no_design
 
     @property
     def top_q(self) -> int:
-        """Of how many of the best trials outputs are kept."""
+        """The number of best trials whose stage outputs are kept."""
         return self.ablation.top_q or DEFAULT_TOP_Q
 
     def sampler(
         self, pipeline: Pipeline, *, budget: float, n_initial: int, seed: int
     ) -> BaseSampler:
-        """The sampler that chooses its configurations."""
+        """The Optuna sampler that chooses the configurations.
+
+        Args:
+            pipeline: The pipeline to tune.
+            budget: The budget of the run, in units of cost.
+            n_initial: The number of warm-up trials.
+            seed: The seed of the sampler.
+        """
         match self.method:
             case "tpe":
                 return TPESampler(seed=seed, n_startup_trials=n_initial)

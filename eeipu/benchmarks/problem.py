@@ -1,4 +1,4 @@
-"""What every benchmark problem is: a pipeline, its inputs, and what a run of it may spend."""
+"""The form of a benchmark problem: a pipeline, its inputs, and the budget of a run."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,17 +9,18 @@ from eeipu.pipeline import Pipeline
 __all__ = ["CostKind", "Preset", "Problem", "check_size"]
 
 Preset = Literal["smoke", "cpu", "paper"]
-"""How large a problem is: under a minute in all, about ten minutes a method, or as published."""
+"""The size of a problem: `smoke` takes less than a minute in all, `cpu` about ten minutes for each
+method, and `paper` has the published size."""
 
 CostKind = Literal["measured", "declared"]
-"""Seconds by the clock, or a work model's units, which are the same on every machine."""
+"""`measured`: seconds by the clock; `declared`: units of a work model, equal on every machine."""
 
 
 def check_size(preset: Preset, cost: CostKind) -> None:
-    """Check what a problem is asked for.
+    """Check the preset and the kind of cost that a problem is asked for.
 
     Raises:
-        ConfigurationError: There is no such preset or no such kind of cost.
+        ConfigurationError: There is no such preset, or no such kind of cost.
     """
     for name, value, choices in (
         ("preset", preset, get_args(Preset)),
@@ -34,14 +35,14 @@ class Problem:
     """A benchmark problem of one size.
 
     Attributes:
-        name: As the command line and the result files call it.
+        name: Its name on the command line and in result files.
         pipeline: The pipeline to tune.
         inputs: The run's inputs, for `Tuner.run(*inputs)`.
         direction: `"minimize"` or `"maximize"`.
-        n_initial: Warm-up trials.
-        budget: In units of cost, seconds where it is measured; `None` stands for three times what
-            the warm-up costs.
-        optimum: The best value there is, where it is known.
+        n_initial: The number of warm-up trials.
+        budget: The budget of a run in units of cost, which are seconds where costs are measured;
+            `None` stands for three times the cost of the warm-up.
+        optimum: The best possible value; `None` if it is not known.
     """
 
     name: str

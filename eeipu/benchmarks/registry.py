@@ -1,4 +1,4 @@
-"""The problems by name, each imported only when it is run."""
+"""The benchmark problems by name. The module of a problem is imported only when it is loaded."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +20,15 @@ EXTRA = 'pip install "eeipu[benchmarks]"'
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a problem is.
+    """The registration of a problem.
 
     Attributes:
-        group: With which others it is asked for.
-        path: `"module:function"`; the function takes `(preset, *, cost, seed)`, and `data` where
-            the user may bring any.
-        about: What it is, in a line.
-        costs: The kinds of costs that it has, the default first.
-        arguments: What else the function gets.
+        group: The name under which several problems can be asked for together.
+        path: `"module:function"`; the function takes `(preset, *, cost, seed)`, and also `data`
+            if users may bring their own.
+        about: A description in one line.
+        costs: The kinds of costs that the problem offers, the default first.
+        arguments: Further keyword arguments of the function.
     """
 
     group: str
@@ -39,14 +39,14 @@ class Entry:
 
     @property
     def is_long(self) -> bool:
-        """Whether a run takes so long that it should go on after a kill."""
+        """Whether a run takes long enough that it should be resumed after it was killed."""
         return "measured" in self.costs
 
     def builder(self) -> Callable[..., Problem]:
         """The function that makes the problem.
 
         Raises:
-            MissingExtraError: A library that it needs is not installed.
+            MissingExtraError: A library that the problem needs is not installed.
         """
         module, _, function = self.path.partition(":")
         try:
@@ -98,10 +98,10 @@ GROUPS = tuple(dict.fromkeys(entry.group for entry in REGISTRY.values()))
 
 
 def named(names: Sequence[str]) -> list[str]:
-    """The problems that these names of problems and groups stand for.
+    """The names of all problems that these names of problems and groups stand for.
 
     Raises:
-        ConfigurationError: One is neither.
+        ConfigurationError: One of the names is neither a problem nor a group.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -120,19 +120,19 @@ def _unknown(name: str) -> ConfigurationError:
 def load(
     name: str, preset: Preset, *, cost: CostKind, seed: int, data: str | None = None
 ) -> Problem:
-    """A problem of one size.
+    """Make a problem of one size.
 
     Args:
-        name: In `REGISTRY`.
-        preset: How large.
-        cost: Measured or declared.
-        seed: What is random in the problem itself.
-        data: Where the user's own data are; `None`: the problem's.
+        name: A name in `REGISTRY`.
+        preset: The size of the problem.
+        cost: Whether costs are measured or declared.
+        seed: Seeds whatever is random in the problem itself.
+        data: The path of the user's own data; `None` takes those of the problem.
 
     Raises:
-        ConfigurationError: There is none, or no such preset; it has no costs of this kind, or
-            takes no data.
-        MissingExtraError: A library that it needs is not installed.
+        ConfigurationError: There is no problem of this name, no such preset, or no such kind of
+            cost; or the problem takes no data.
+        MissingExtraError: A library that the problem needs is not installed.
     """
     if name not in REGISTRY:
         raise _unknown(name)

@@ -1,4 +1,4 @@
-"""What is in the 256 folders of a kind, looked at again only where that has changed."""
+"""The files in the 256 folders of a kind, which are listed again only after a change."""
 
 import os
 import time
@@ -6,31 +6,32 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-__all__ = ["Listing"]
+__all__ = ["DirectoryListing"]
 
-# A folder that changed so recently may change again without its time stamp showing it: a few
-# ticks of the kernel's clock, or seconds where the file system keeps whole seconds.
+# A folder that changed less than this time before it was listed may have changed again without a
+# new time stamp: within a few ticks of the kernel's clock, or within two seconds if the file system
+# stores whole seconds.
 _TICK_NS = 50_000_000
 _WHOLE_SECOND_NS = 2_000_000_000
 
 
 @dataclass
 class _Folder:
-    """What a folder held when it was last listed."""
+    """The content of a folder when it was last listed."""
 
     changed_ns: int = -1
     listed_ns: int = 0
     files: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
-class Listing:
-    """The files in the folders of a folder.
+class DirectoryListing:
+    """The files in all folders of a folder.
 
     Args:
         root: The folder.
-        suffix: The end of the files' names, which is left out.
-        is_growing: Whether files are written to after they were made, which their folder does
-            not show: then it is always listed.
+        suffix: The end of the files' names, which is removed from the names.
+        is_growing: Whether data is appended to existing files. The time stamp of their folder does
+            not show that, so the folder is listed every time.
     """
 
     def __init__(self, root: str, suffix: str = "", *, is_growing: bool = False) -> None:
@@ -40,7 +41,7 @@ class Listing:
         self._folders: dict[str, _Folder] = {}
 
     def files(self) -> dict[str, tuple[int, float]]:
-        """Name -> bytes and time of change, of all files."""
+        """The size in bytes and the time of the last change (seconds since 1970) by file name."""
         listed: dict[str, tuple[int, float]] = {}
         try:
             folders = os.listdir(self._root)
@@ -66,6 +67,7 @@ class Listing:
 
 
 def _files(path: str, suffix: str) -> dict[str, tuple[int, float]]:
+    """The size and the time of the last change of each file in one folder."""
     files: dict[str, tuple[int, float]] = {}
     try:
         listed = os.scandir(path)
@@ -73,7 +75,7 @@ def _files(path: str, suffix: str) -> dict[str, tuple[int, float]]:
         return files
     with listed:
         for each in listed:
-            with suppress(FileNotFoundError):  # dropped since it was listed
+            with suppress(FileNotFoundError):  # it was removed since the folder was listed
                 status = each.stat()
                 name = unquote(each.name.removesuffix(suffix))
                 files[name] = (status.st_size, status.st_mtime)

@@ -1,4 +1,12 @@
-"""Which entries to drop first: those that are cheapest to lose."""
+"""Which entries are dropped first when a cache is full: those that are the cheapest to lose.
+
+An entry is worth the cost of computing it again, for each byte that it occupies and each second
+since its last use:
+
+    worth = cost / (size_bytes * idle_s)
+
+The entry with the smallest worth is dropped first.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -6,31 +14,34 @@ from itertools import accumulate
 
 from eeipu.caching.leases.claims import Holders
 from eeipu.caching.memory_tier import MemoryTier
-from eeipu.caching.stores import Store
-from eeipu.serialization.entry_format import DamagedEntry, Header, Use
+from eeipu.caching.stores import Pending, Store, Use
+from eeipu.serialization.entry_format import DamagedEntry, Header
 
-__all__ = ["Room", "cheapest_first"]
+__all__ = ["Eviction", "cheapest_first"]
 
-# What an entry counts as having cost where nobody said: enough for unknown costs to be compared
-# by bytes and age alone, and to give way to a stage that is known to be expensive.
+# The cost of an entry whose cost is not known. With this value, such entries are compared with each
+# other by size and age alone, and are dropped before the output of an expensive stage.
 UNKNOWN_COST = 1.0
 
-# Two uses within a tick of the clock, or before it was set back, are equally recent.
+# Two uses within one tick of the clock, or after the clock was set back, count as equally recent.
 _LEAST_IDLE_S = 1e-3
+
+# Ranking this many entries takes about as long as dropping them. In a cache with more entries,
+# room is therefore made for several new entries at once, namely this share of the whole cache. In a
+# smaller cache, each entry is worth too much for that.
+MANY_ENTRIES = 1000
+SPARE = 0.01
 
 
 def cheapest_first(
     uses: dict[str, Use], cost_of: Callable[[str], float | None], now_s: float
 ) -> Iterable[str]:
-    """The keys, in the order in which to drop them.
-
-    An entry is worth the seconds that it takes to compute again, for each byte that it takes and
-    each second that nobody has wanted it: `cost / (size_bytes * idle_s)`.
+    """The keys of entries, in the order in which to drop them.
 
     Args:
-        uses: Key -> size and last use, of the entries that may be dropped.
-        cost_of: Key -> what producing the value cost; `None`: not known.
-        now_s: Seconds since 1970.
+        uses: The uses of the entries that may be dropped, by key.
+        cost_of: Returns the cost of computing the value of a key, or `None` if it is not known.
+        now_s: The time, in seconds since 1970.
     """
 
     def worth(key: str) -> tuple[float, float]:
@@ -42,18 +53,12 @@ def cheapest_first(
     return sorted(uses, key=worth)
 
 
-# To weigh many entries takes as long as dropping many: then room is made for more than one. Few
-# entries are each too dear for that.
-MANY_ENTRIES = 1000
-SPARE = 0.01
-
-
 def _heaviest(uses: dict[str, Use], least_bytes: float, now_s: float) -> dict[str, Use]:
-    """Those of many entries that are worth a look at what they cost, which takes a read each.
+    """The entries whose costs are worth reading, if there are many: a cost takes a read each.
 
-    The cheapest to lose are hardly among those that are small and were just used: what is looked
-    at is the `MANY_ENTRIES` with the most bytes times idle seconds, or more if that is less than
-    `least_bytes`.
+    Small and recently used entries are hardly the cheapest to lose. So only the `MANY_ENTRIES`
+    with the largest product of size and idle time are considered, or more if those together have
+    fewer than `least_bytes`.
     """
     if len(uses) <= MANY_ENTRIES:
         return uses
@@ -67,52 +72,76 @@ def _heaviest(uses: dict[str, Use], least_bytes: float, now_s: float) -> dict[st
     return {key: uses[key] for key in ranked[:count]}
 
 
-class Room:
-    """Drops entries of a store, and never those that somebody uses or keeps.
+class Eviction:
+    """Drops entries of a cache, but none that a running trial uses or a study keeps.
 
     Args:
         store: The entries.
-        holders: Who uses and keeps which.
-        tier: Copies of entries, which are dropped with them.
-        now: Seconds since 1970.
+        tier: The copies of entries in memory, which are dropped with them.
+        holders: The uses and pins of entries.
+        now: The time, in seconds since 1970.
     """
 
     def __init__(
-        self, store: Store, holders: Holders, tier: MemoryTier, now: Callable[[], float]
+        self, store: Store, tier: MemoryTier, holders: Holders, now: Callable[[], float]
     ) -> None:
         self._store = store
-        self._holders = holders
         self._tier = tier
+        self._holders = holders
         self._now = now
         self._costs: dict[str, float | None] = {}
 
-    def make(self, header: Header, max_bytes: float) -> bool:
-        """Drop what is cheapest to lose until an entry fits; whether it does.
+    def admit(self, pending: Pending, max_bytes: float) -> bool:
+        """Commit a new entry if there is room for it, or discard it.
 
-        Call it during `holders.upkeep()`.
+        Args:
+            pending: The new entry.
+            max_bytes: The most bytes of entries to hold. Other entries are dropped to respect it.
+
+        Returns:
+            Whether the entry was committed.
         """
+        fits = False
+        try:
+            with self._holders.upkeep():
+                fits = self._make_room(pending.header, max_bytes)
+                if fits:
+                    pending.commit()
+        finally:
+            if not fits:
+                pending.discard()
+        return fits
+
+    def _make_room(self, header: Header, max_bytes: float) -> bool:
         sizes = self._store.sizes()
-        sizes.pop(header.key, None)  # it is replaced
+        sizes.pop(header.key, None)  # the new entry replaces this one
         excess = sum(sizes.values()) + header.file_bytes - max_bytes
         self._costs[header.key] = header.cost
         if excess <= 0:
             return True
         spare = SPARE * max_bytes if len(sizes) > MANY_ENTRIES else 0.0
-        return self.free(excess + spare, but=header.key) or self.free(excess, but=header.key)
+        return self._free(excess + spare, header.key) or self._free(excess, header.key)
 
-    def free(self, excess: float, but: str | None = None) -> bool:
-        """Drop what is cheapest to lose until so many bytes are free, or nothing at all.
+    def shrink(self, max_bytes: float) -> None:
+        """Drop the cheapest entries until at most `max_bytes` are held, if that is possible.
+
+        Call it during `Holders.upkeep`.
+        """
+        self._free(sum(self._store.sizes().values()) - max_bytes)
+
+    def _free(self, excess: float, spared: str | None = None) -> bool:
+        """Drop the cheapest entries until `excess` bytes are free, or nothing if that fails.
 
         Args:
             excess: The bytes to free.
-            but: A key to leave alone.
+            spared: A key that is not dropped.
 
         Returns:
-            Whether they could be freed.
+            Whether the bytes were freed.
         """
         kept = self._holders.kept()
         uses = {
-            key: use for key, use in self._store.uses().items() if key not in kept and key != but
+            key: use for key, use in self._store.uses().items() if key not in kept and key != spared
         }
         if sum(use.size_bytes for use in uses.values()) < excess:
             return False
@@ -124,18 +153,26 @@ class Room:
             excess -= uses[key].size_bytes
         return True
 
+    def drop_idle(self, max_idle_s: float) -> None:
+        """Drop the entries that nobody has used for `max_idle_s` seconds and nobody keeps.
+
+        Call it during `Holders.upkeep`.
+        """
+        kept, oldest_s = self._holders.kept(), self._now() - max_idle_s
+        uses = self._store.uses()
+        self.drop({key for key, use in uses.items() if use.used_s < oldest_s} - kept)
+
     def drop(self, keys: Iterable[str]) -> None:
-        """Drop entries without a question."""
+        """Drop entries, whoever uses or keeps them."""
         for key in keys:
-            self._store.delete(key)
-            self._tier.drop(key)
+            self._tier.delete(key)
             self._costs.pop(key, None)
 
     def _cost(self, key: str) -> float | None:
-        # Read once: entries do not change.
+        # Each cost is read once, because entries do not change.
         if key not in self._costs:
             try:
                 self._costs[key] = self._store.header(key).cost
             except (KeyError, DamagedEntry, OSError):
-                return 0.0  # nothing is lost with it
+                return 0.0  # nothing is lost with such an entry
         return self._costs[key]

@@ -1,12 +1,12 @@
-"""What a cache holds, for people: where each entry came from, what it takes, what it has saved."""
+"""What a cache contains, for people: the origin, the size and the savings of each entry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from eeipu.caching.locations import Place
-from eeipu.caching.stores import Store
-from eeipu.serialization.entry_format import DamagedEntry, Use
+from eeipu.caching.stores import Store, Use
+from eeipu.serialization.entry_format import DamagedEntry
 
 __all__ = ["StoredOutput", "inventory"]
 
@@ -16,18 +16,18 @@ class StoredOutput:
     """What is known of one entry.
 
     Attributes:
-        key: Its content key.
-        stage: The name of the stage that produced it; `None`: not known.
-        params: The stage's hyper-parameters.
-        versions: The versions of Python and the packages that the stage used.
-        size_bytes: What it takes.
+        key: The content key.
+        stage: The name of the stage that computed the value, or `None` if it is not known.
+        params: The hyper-parameters of the stage.
+        versions: The versions of Python and of the packages that the stage used.
+        size_bytes: The size of the entry.
         created_s: When it was written, in seconds since 1970.
-        used_s: When it was last written or loaded.
-        cost: What producing it cost; `None`: not known.
-        hits: How often it was loaded, or spared by a hit on what was made from it, by any process;
-            not known on remote file systems.
-        load_s: What loading it took, on average; `None`: not known.
-        is_kept: Whether a running trial uses it or a study keeps it.
+        used_s: When it was last written or loaded, in seconds since 1970.
+        cost: What computing the value cost, or `None` if it is not known.
+        hits: How often any process loaded the entry, or did not need to because it loaded a value
+            that was computed from it. Always 0 on remote file systems, where hits are not counted.
+        load_s: The average loading time in seconds, or `None` if it is not known.
+        is_kept: Whether a running trial uses the entry or a study keeps it.
     """
 
     key: str
@@ -44,7 +44,7 @@ class StoredOutput:
 
     @property
     def saved(self) -> float:
-        """What its hits have saved: their cost, less the time to load it."""
+        """The cost that its hits have saved: what computing costs minus what loading costs."""
         return self.hits * max(0.0, (self.cost or 0.0) - (self.load_s or 0.0))
 
 
@@ -52,7 +52,7 @@ def inventory(place: Place) -> list[StoredOutput]:
     """What is known of every entry that can be read, the least recently used first.
 
     Args:
-        place: Where a cache is (`StageCache.place`); the header of each entry is read.
+        place: The place of a cache (`StageCache.place`). The header of each entry is read.
     """
     kept = place.holders.kept()
     uses = place.store.uses().items()
@@ -75,6 +75,6 @@ def _stored(store: Store, key: str, use: Use, *, is_kept: bool) -> StoredOutput 
         used_s=use.used_s,
         cost=header.cost,
         hits=use.hits,
-        load_s=store.load_s(key),
+        load_s=store.hits.load_s(key),
         is_kept=is_kept,
     )

@@ -1,4 +1,4 @@
-"""Opening the place that a cache is in: memory, a directory, or a remote file system."""
+"""Opening the location of a cache: memory, a directory, or a remote file system."""
 
 import time
 from collections.abc import Callable
@@ -9,10 +9,14 @@ from typing import Any
 import fsspec
 
 from eeipu.caching.directory_store import DirectoryStore
-from eeipu.caching.leases.claims import FilePins, Holders, LocalPins
-from eeipu.caching.leases.lease import BeatingLeases, FileLeases, LocalLeases, has_locks
+from eeipu.caching.leases.claims import Holders
+from eeipu.caching.leases.file_locks import FileLeases, has_locks
+from eeipu.caching.leases.heartbeats import HeartbeatLeases
+from eeipu.caching.leases.memory import MemoryLeases
+from eeipu.caching.leases.pins import FilePins, MemoryPins
+from eeipu.caching.memory_store import MemoryStore
 from eeipu.caching.remote_store import RemoteStore
-from eeipu.caching.stores import MemoryStore, Store
+from eeipu.caching.stores import Store
 from eeipu.errors import ConfigurationError, MissingExtraError
 
 __all__ = ["Place", "open_place"]
@@ -22,12 +26,12 @@ Now = Callable[[], float]
 
 @dataclass(frozen=True)
 class Place:
-    """Where entries are, and who needs which of them.
+    """An opened location.
 
     Attributes:
         store: The entries.
-        holders: Claims, uses and pins.
-        is_slow: Whether reading takes longer than reading memory.
+        holders: The claims on entries, their uses and their pins.
+        is_slow: Whether reading an entry takes longer than copying it in memory.
     """
 
     store: Store
@@ -47,26 +51,26 @@ def open_place(
 
     Args:
         location: `None` for memory, a path, or an fsspec URL.
-        shared: Whether a directory may be written to by others than this user.
-        mapped: Whether values are mapped from their files, where those are local.
+        shared: Whether other users may write to a directory.
+        mapped: Whether values are mapped from their files, if these are local.
         durable: Whether entries in a directory must survive a power failure.
-        now: Seconds since 1970.
+        now: The time, in seconds since 1970.
 
     Raises:
-        ConfigurationError: It is no place for a directory, or not a private one.
+        ConfigurationError: The location cannot be a cache's directory, or is not private.
         MissingExtraError: Its file system needs a library that is not installed.
     """
     if location is None:
-        return Place(MemoryStore(now), Holders(LocalLeases(), LocalPins(), now), is_slow=False)
+        return Place(MemoryStore(now), Holders(MemoryLeases(), MemoryPins(), now), is_slow=False)
     try:
         fs, root = fsspec.url_to_fs(location)
         if "file" in fs.protocol:
             store = DirectoryStore(
                 Path(root), shared=shared, mapped=mapped, durable=durable, now=now
             )
-            return _directory(fs, store, now)
+            return Place(store, _directory_holders(fs, store, now))
         pins = FilePins(fs, f"{root}/pins")
-        return Place(RemoteStore(fs, root, now), Holders(BeatingLeases(fs, root), pins, now))
+        return Place(RemoteStore(fs, root, now), Holders(HeartbeatLeases(fs, root), pins, now))
     except ImportError as error:
         raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
     except ConfigurationError:
@@ -77,11 +81,11 @@ def open_place(
         ) from error
 
 
-def _directory(fs: Any, store: DirectoryStore, now: Now) -> Place:
-    root, settle = store.root, store.modes.settle
+def _directory_holders(fs: Any, store: DirectoryStore, now: Now) -> Holders:
+    root, set_mode = store.root, store.modes.set_mode
     leases = (
         FileLeases(root, store.modes)
         if has_locks(root)
-        else BeatingLeases(fs, str(root), settle=settle)
+        else HeartbeatLeases(fs, str(root), set_mode=set_mode)
     )
-    return Place(store, Holders(leases, FilePins(fs, f"{root}/pins", settle), now))
+    return Holders(leases, FilePins(fs, f"{root}/pins", set_mode), now)

@@ -1,4 +1,4 @@
-"""Entries as objects of a remote file system: whatever fsspec reaches."""
+"""Entries as objects of any remote file system that fsspec reaches."""
 
 import math
 import os
@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from eeipu.caching.cache_directory import PRIVATE
-from eeipu.caching.stores import Pending
-from eeipu.caching.unfinished_files import ABANDONED_S, Partials
+from eeipu.caching.permissions import PRIVATE
+from eeipu.caching.stores import Hits, Pending, Use
+from eeipu.caching.unfinished_files import ABANDONED_S, UnfinishedFiles
 from eeipu.serialization.entry_format import (
     Entry,
     Header,
     Segment,
-    Use,
     read_header_of,
     read_payload,
     write_entry,
@@ -30,50 +29,63 @@ __all__ = ["RemoteStore"]
 
 _SUFFIX = ".stage"
 
-# What this module calls its own objects, and nothing else is removed.
+# The names of objects that this module removes. It removes no others.
 _PARTIAL = re.compile("[0-9a-f]{32}")
 _QUARANTINED = re.compile(r".+\.[0-9a-f]{8}")
 
-# Here an upload appears whole, when it ends; elsewhere it is given another name until then.
+# With these protocols, an upload becomes visible as a whole when it ends. With any other, it gets a
+# temporary name and is renamed at the end.
 _UPLOADS_APPEAR_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"}
+
+# The bytes that are requested to read a header: enough for nearly all, in one small request.
+_HEADER_BLOCK_BYTES = 2**14
 
 
 class RemoteStore:
-    """One object an entry. An entry's last use is when it was written.
+    """One object for each entry. The last use of an entry is the time at which it was written.
 
     Args:
         fs: The fsspec file system.
-        root: The place in it.
-        now: Seconds since 1970.
+        root: The cache's path in it.
+        now: The time, in seconds since 1970.
+
+    Attributes:
+        fs: The fsspec file system.
+        root: The cache's path in it.
+        hits: Counts nothing.
     """
 
     def __init__(self, fs: Any, root: str, now: Callable[[], float] = time.time) -> None:
         self.fs = fs
         self.root = root
+        self.hits: Hits = _NoHits()
         self._now = now
-        # A folder of this user's own: what a killed process left in it can be told and removed.
+        # The folder is this user's own, so files of killed processes can be recognised and removed.
         local = Path(tempfile.gettempdir(), f"eeipu-{os.geteuid()}")
-        self._partials = Partials(local, _make_own, now=now)
+        self._unfinished = UnfinishedFiles(local, _mkdir_private, now=now)
         self._is_clean = False
-        protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-        self._uploads_appear_whole = bool(protocols & _UPLOADS_APPEAR_WHOLE)
         fs.makedirs(f"{root}/entries", exist_ok=True)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/entries/{quote(key, safe='')}{_SUFFIX}"
 
-    def read(self, key: str) -> Entry:
-        """See `Store`."""
-        with self._opened(key) as file:
-            header = read_header_of(file, key)
-            return Entry(header, read_payload(file, header), key)
+    def contains(self, key: str) -> bool:
+        """See `Store`; the file system is asked every time."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(self._path(key)))
 
     def header(self, key: str) -> Header:
         """See `Store`."""
-        with self._opened(key, block_size=2**14) as file:
+        with self._open(key, block_size=_HEADER_BLOCK_BYTES) as file:
             return read_header_of(file, key)
 
-    def _opened(self, key: str, **options: Any) -> Any:
+    def read(self, key: str) -> Entry:
+        """See `Store`."""
+        with self._open(key) as file:
+            header = read_header_of(file, key)
+            return Entry(header, read_payload(file, header), key)
+
+    def _open(self, key: str, **options: Any) -> Any:
         self.fs.invalidate_cache()
         try:
             return self.fs.open(self._path(key), "rb", **options)
@@ -81,48 +93,21 @@ class RemoteStore:
             raise KeyError(key) from None
 
     def signature(self, key: str) -> Hashable:
-        """See `Store`; what is under a content key is not replaced by something else."""
+        """See `Store`; an entry under a content key is never replaced by a different one."""
         return key
 
-    def contains(self, key: str) -> bool:
-        """Whether there is an entry, asked of the file system now."""
-        self.fs.invalidate_cache()
-        return bool(self.fs.exists(self._path(key)))
-
     def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
-        """See `Store`."""
+        """See `Store`; the entry is written to a local file, which `commit` uploads."""
         if not self._is_clean:
             self._is_clean = True
-            self._partials.clean()
-        upload = _Upload(self, self._partials)
+            self._unfinished.clean()
+        upload = _PendingUpload(self.fs, self.root, self._path(header.key), self._unfinished)
         try:
             upload.header = write_entry(upload.file, header, segments)
             return upload
         except BaseException:
             upload.discard()
             raise
-
-    def upload(self, local: str, key: str) -> None:
-        """Copy a written entry to where readers look."""
-        if self._uploads_appear_whole:
-            self.fs.put_file(local, self._path(key))
-            return
-        partial = f"{self.root}/partial/{uuid.uuid4().hex}"
-        self.fs.makedirs(f"{self.root}/partial", exist_ok=True)
-        try:
-            self.fs.put_file(local, partial)
-            self.fs.mv(partial, self._path(key))
-        except BaseException:
-            with suppress(OSError):
-                self.fs.rm_file(partial)
-            raise
-
-    def mark(self, key: str, load_s: float) -> None:
-        """See `Store`; a request for every hit would cost more than it tells."""
-
-    def load_s(self, key: str) -> float | None:  # noqa: ARG002 - see `mark`
-        """See `Store`."""
-        return None
 
     def sizes(self) -> dict[str, int]:
         """See `Store`."""
@@ -147,19 +132,19 @@ class RemoteStore:
         """See `Store`."""
         name = f"{quote(key, safe='')}.{uuid.uuid4().hex[:8]}"
         self.fs.makedirs(f"{self.root}/quarantine", exist_ok=True)
-        with suppress(FileNotFoundError):  # another reader was faster
+        with suppress(FileNotFoundError):  # another process was faster
             self.fs.mv(self._path(key), f"{self.root}/quarantine/{name}")
 
     def clean(self, *, thoroughly: bool = False) -> int:
-        """See `Store`; nothing tells a dead host's upload from a slow one's but its age."""
-        removed = self._partials.clean()
+        """See `Store`; only its age tells an abandoned upload of another host from a slow one."""
+        removed = self._unfinished.clean()
         if thoroughly:
             removed += self._remove("partial", _PARTIAL, self._now() - ABANDONED_S)
             removed += self._remove("quarantine", _QUARANTINED)
         return removed
 
     def _remove(self, folder: str, named: re.Pattern[str], before_s: float = math.inf) -> int:
-        """Remove the objects in a folder that have such names and were written before a time."""
+        """Remove the objects in a folder with such names that were written before a time."""
         self.fs.invalidate_cache()
         listed = self.fs.find(f"{self.root}/{folder}", detail=True)
         paths = [
@@ -176,44 +161,72 @@ class RemoteStore:
         """See `Store`; most remote file systems have no folders."""
 
 
-class _Upload:
-    """An entry in a local file."""
+class _NoHits:
+    """Counts no hits: a request for each would cost more than the count is worth."""
+
+    def add(self, key: str, load_s: float) -> None:
+        """See `Hits`."""
+
+    def load_s(self, key: str) -> float | None:  # noqa: ARG002 - nothing is known of any key
+        """See `Hits`."""
+        return None
+
+
+class _PendingUpload:
+    """An entry in a local file, which is uploaded when it is committed."""
 
     header: Header
 
-    def __init__(self, store: RemoteStore, partials: Partials) -> None:
-        self._store = store
-        self._local, descriptor = partials.new()
+    def __init__(self, fs: Any, root: str, target: str, unfinished: UnfinishedFiles) -> None:
+        self._fs = fs
+        self._root = root
+        self._target = target
+        self._local, descriptor = unfinished.new()
         self.file = os.fdopen(descriptor, "wb")
 
     def commit(self) -> None:
         try:
-            self._store.upload(self._local, self.header.key)
+            self._upload()
         finally:
             self.discard()
 
+    def _upload(self) -> None:
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else self._fs.protocol
+        if not _UPLOADS_APPEAR_WHOLE.isdisjoint(protocols):
+            self._fs.put_file(self._local, self._target)
+            return
+        partial = f"{self._root}/partial/{uuid.uuid4().hex}"
+        self._fs.makedirs(f"{self._root}/partial", exist_ok=True)
+        try:
+            self._fs.put_file(self._local, partial)
+            self._fs.mv(partial, self._target)
+        except BaseException:
+            with suppress(OSError):
+                self._fs.rm_file(partial)
+            raise
+
     def discard(self) -> None:
         Path(self._local).unlink(missing_ok=True)
-        with suppress(OSError):  # what is buffered may not fit on the disk either
+        with suppress(OSError):  # the buffered rest may not fit on the disk
             self.file.close()
 
 
-def _make_own(folder: Path) -> None:
-    """Make a folder for this user alone, in a place where everyone may make folders.
+def _mkdir_private(folder: Path) -> None:
+    """Create a folder for this user alone, in a folder where everybody may create folders.
 
     Raises:
-        PermissionError: Somebody else made it first.
+        PermissionError: Another user created it first.
     """
     PRIVATE.mkdir(folder)
     status = folder.lstat()
     if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
         raise PermissionError(
-            f"{folder} is not a folder of this user's; remove it, or set TMPDIR to another place"
+            f"{folder} is not a folder of this user's; remove it, or set TMPDIR to another folder"
         )
 
 
 def _changed_s(info: dict[str, Any], unknown_s: float = 0.0) -> float:
-    """When a file was last written; file systems differ in what they call it."""
+    """When an object was last written; the name of this detail depends on the file system."""
     stamp = info.get("mtime", info.get("LastModified", info.get("created")))
     if stamp is None:
         return unknown_s

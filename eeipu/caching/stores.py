@@ -1,194 +1,117 @@
-"""Where entries are kept: what the cache asks of a place, and the simplest one, memory."""
+"""What the cache expects of a store, the place where its entries are.
 
-import threading
-import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+There are three stores, one module each: `memory_store`, `directory_store` and `remote_store`.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from eeipu.serialization.entry_format import Entry, Header, Segment, Use, described
+from eeipu.serialization.entry_format import Entry, Header, Segment
 
-__all__ = ["MemoryStore", "Pending", "Store"]
+__all__ = ["Hits", "Pending", "Store", "Use"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a store knows about an entry without reading it.
+
+    Attributes:
+        size_bytes: The size of the entry.
+        used_s: When it was last written or loaded, in seconds since 1970.
+        hits: How often it was loaded.
+    """
+
+    size_bytes: int
+    used_s: float
+    hits: int = 0
+
+
+class Hits(Protocol):
+    """How often the entries of a store were loaded, and how long that took."""
+
+    def add(self, key: str, load_s: float) -> None:
+        """Count a hit on an entry, which took `load_s` seconds to load."""
+        ...
+
+    def load_s(self, key: str) -> float | None:
+        """The average loading time of an entry in seconds, or `None` if it is not known."""
+        ...
 
 
 class Pending(Protocol):
-    """An entry that is written, and that nobody sees yet."""
+    """A new entry that is written but not visible yet."""
 
     header: Header
 
     def commit(self) -> None:
-        """Let it take the place of what was under its key."""
+        """Make the entry visible, in place of the former entry under its key."""
         ...
 
     def discard(self) -> None:
-        """Undo the writing."""
+        """Remove what was written."""
         ...
 
 
 class Store(Protocol):
-    """Entries under keys. Whatever reads raises `KeyError` where there is nothing."""
+    """Entries under keys. A method that reads raises `KeyError` if there is no entry."""
 
-    def read(self, key: str) -> Entry:
-        """An entry, in memory that is the caller's.
-
-        Raises:
-            DamagedEntry: It is not what was written.
-            OSError: It cannot be read.
-        """
-        ...
-
-    def header(self, key: str) -> Header:
-        """What an entry says about itself; raises as `read` does."""
+    @property
+    def hits(self) -> Hits:
+        """The hits of the entries."""
         ...
 
     def contains(self, key: str) -> bool:
-        """Whether there is an entry now."""
+        """Whether there is an entry under a key now."""
+        ...
+
+    def header(self, key: str) -> Header:
+        """The header of an entry; raises the same errors as `read`."""
+        ...
+
+    def read(self, key: str) -> Entry:
+        """An entry whose segments belong to the caller, who may change them.
+
+        Raises:
+            KeyError: There is no entry under this key.
+            DamagedEntry: The bytes are not those that were written.
+            OSError: The entry cannot be read.
+        """
         ...
 
     def signature(self, key: str) -> Hashable:
-        """What changes when the entry under a key is replaced."""
+        """A value that changes when the entry under a key is replaced."""
         ...
 
     def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
-        """Write an entry, as far as nobody sees it."""
-        ...
-
-    def mark(self, key: str, load_s: float) -> None:
-        """Remember that an entry was loaded, and how long that took."""
-        ...
-
-    def load_s(self, key: str) -> float | None:
-        """What loading an entry took, on average; `None`: not known."""
+        """Write an entry without making it visible yet."""
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Key -> bytes."""
+        """The size of each entry in bytes, by key."""
         ...
 
     def uses(self) -> dict[str, Use]:
-        """Key -> when and how often it was used, the least recently used first."""
+        """The size, last use and hits of each entry, by key, the least recently used first."""
         ...
 
     def delete(self, key: str) -> None:
-        """Drop an entry, where there is one."""
+        """Remove an entry if there is one."""
         ...
 
     def quarantine(self, key: str) -> None:
-        """Put a damaged entry aside, where nobody takes it for sound."""
+        """Move a damaged entry to where nobody loads it."""
         ...
 
     def clean(self, *, thoroughly: bool = False) -> int:
-        """Remove what killed processes left; the number of files.
+        """Remove the files that killed processes left, and return their number.
 
         Args:
-            thoroughly: Look also where that takes a listing of the whole cache, and remove the
-                damaged entries that were put aside.
+            thoroughly: Also look for files that only a listing of the whole cache shows, and
+                remove the entries in quarantine.
         """
         ...
 
     def tidy(self) -> None:
-        """Remove empty folders. During `Holders.upkeep`."""
+        """Remove empty folders. Call it during `Holders.upkeep`."""
         ...
-
-
-class MemoryStore:
-    """A dictionary, in order of use. Values are bytes, so that nobody can change them."""
-
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._entries: dict[str, Entry] = {}
-        self._uses: dict[str, Use] = {}
-        self._loading_s: dict[str, float] = {}
-        self._now = now
-        self._lock = threading.Lock()
-
-    def read(self, key: str) -> Entry:
-        """See `Store`."""
-        entry = self._entries[key]
-        # The pickle is only read, but arrays live in the other segments from now on.
-        first, *others = entry.segments
-        return replace(entry, segments=[first, *map(bytearray, others)])
-
-    def header(self, key: str) -> Header:
-        """See `Store`."""
-        return self._entries[key].header
-
-    def contains(self, key: str) -> bool:
-        """See `Store`."""
-        return key in self._entries
-
-    def signature(self, key: str) -> Hashable:
-        """See `Store`."""
-        return self._entries[key].signature
-
-    def prepare(self, header: Header, segments: Sequence[Segment]) -> Pending:
-        """See `Store`."""
-        # An object of its own is like no other.
-        entry = Entry(described(header, segments), tuple(map(bytes, segments)), object())
-        return _InMemory(self, entry)
-
-    def keep(self, entry: Entry) -> None:
-        """Put a prepared entry in its place."""
-        key = entry.header.key
-        with self._lock:
-            self._forget(key)
-            self._uses[key] = Use(entry.header.file_bytes, self._now())
-            self._entries[key] = entry
-
-    def mark(self, key: str, load_s: float) -> None:
-        """See `Store`."""
-        with self._lock:
-            former = self._uses.pop(key, None)
-            if former is None:  # dropped by another thread
-                return
-            self._uses[key] = Use(former.size_bytes, self._now(), former.hits + 1)
-            self._loading_s[key] = self._loading_s.get(key, 0.0) + load_s
-
-    def load_s(self, key: str) -> float | None:
-        """See `Store`."""
-        with self._lock:
-            use = self._uses.get(key)
-            return self._loading_s[key] / use.hits if use is not None and use.hits > 0 else None
-
-    def sizes(self) -> dict[str, int]:
-        """See `Store`."""
-        with self._lock:
-            return {key: use.size_bytes for key, use in self._uses.items()}
-
-    def uses(self) -> dict[str, Use]:
-        """See `Store`."""
-        with self._lock:
-            return dict(self._uses)
-
-    def delete(self, key: str) -> None:
-        """See `Store`."""
-        with self._lock:
-            self._entries.pop(key, None)
-            self._forget(key)
-
-    def _forget(self, key: str) -> None:
-        self._uses.pop(key, None)
-        self._loading_s.pop(key, None)
-
-    def quarantine(self, key: str) -> None:
-        """See `Store`; what memory holds cannot be looked at later."""
-        self.delete(key)
-
-    def clean(self, *, thoroughly: bool = False) -> int:  # noqa: ARG002 - memory leaves nothing
-        """See `Store`."""
-        return 0
-
-    def tidy(self) -> None:
-        """See `Store`; there are no folders."""
-
-
-class _InMemory:
-    def __init__(self, store: MemoryStore, entry: Entry) -> None:
-        self._store = store
-        self._entry = entry
-        self.header = entry.header
-
-    def commit(self) -> None:
-        self._store.keep(self._entry)
-
-    def discard(self) -> None:
-        """There is nothing to undo."""

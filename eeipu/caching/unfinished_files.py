@@ -1,6 +1,6 @@
-"""Files that are being written, told from those whose writer has died.
+"""Files that are being written, and how to recognise those whose writer has died.
 
-Each is locked by its writer for as long as that lives, however it ends.
+A writer locks its file. The kernel drops the lock when the writer ends, whatever the reason.
 """
 
 import fcntl
@@ -12,26 +12,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from eeipu.caching.cache_directory import PRIVATE, Modes
+from eeipu.caching.permissions import PRIVATE, Modes
 
-__all__ = ["ABANDONED_S", "Partials"]
+__all__ = ["ABANDONED_S", "UnfinishedFiles"]
 
-# Where no lock tells, age does: what takes longer is not a slow upload. 100 GB at 10 Mbit/s take
-# 22 hours.
+# Where there are no locks, a file of this age is abandoned. Even a slow upload is faster: 100 GB at
+# 10 Mbit/s take 22 hours.
 ABANDONED_S = 24 * 3600.0
 
-# What these files are called; nothing else is removed.
+# The names of these files. A file with another name is left alone.
 _NAME = re.compile("[0-9a-f]{32}")
 
 
-class Partials:
-    """The unfinished files in a folder.
+class UnfinishedFiles:
+    """The unfinished files in one folder.
 
     Args:
-        folder: Where they are.
-        mkdir: Makes the folder where there is none.
-        modes: Those of the files.
-        now: Seconds since 1970.
+        folder: The folder.
+        mkdir: Creates the folder if it does not exist.
+        modes: The modes of the files.
+        now: The time, in seconds since 1970.
     """
 
     def __init__(
@@ -47,27 +47,27 @@ class Partials:
         self._now = now
 
     def new(self) -> tuple[str, int]:
-        """Path and descriptor of a new file."""
+        """Create a file, locked by this process, and return its path and its descriptor."""
         self._mkdir(self._folder)
         while True:
             path = f"{self._folder}/{uuid.uuid4().hex}"
             descriptor = self._modes.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            with suppress(OSError):  # file systems without locks: `clean` leaves young files
+            with suppress(OSError):  # a file system without locks; `clean` spares young files there
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # `clean` may have taken it, not yet locked, for what a dead writer left.
+            # Before it was locked, `clean` may have taken it for a dead writer's and removed it.
             if os.fstat(descriptor).st_nlink > 0:
                 return path, descriptor
             os.close(descriptor)
 
     def clean(self) -> int:
-        """Remove what dead writers left; the number of files."""
+        """Remove the files of dead writers, and return their number."""
         try:
             paths = [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
         except (FileNotFoundError, NotADirectoryError):
             return 0
-        return sum(map(self._remove_if_dead, paths))
+        return sum(map(self._remove_if_abandoned, paths))
 
-    def _remove_if_dead(self, path: Path) -> bool:
+    def _remove_if_abandoned(self, path: Path) -> bool:
         try:
             descriptor = os.open(path, os.O_RDWR)
         except OSError:
@@ -77,7 +77,7 @@ class Partials:
                 return False
             path.unlink(missing_ok=True)
             return True
-        except OSError:  # a folder that can only be read
+        except OSError:  # the folder is read-only
             return False
         finally:
             os.close(descriptor)

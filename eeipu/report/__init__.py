@@ -1,1 +1,4 @@
-"""The room of report."""
+"""Figures and reports of studies, made from the studies alone.
+
+Public: `figures` (`plot_best_over_budget`).
+"""

@@ -1,4 +1,4 @@
-"""Figures of studies. They read nothing but the studies, and need no display."""
+"""Figures of studies. They are drawn from the studies alone, and need no display."""
 
 import math
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "DASHES", "new_axes", "plot_best_over_budget"]
 
-# Okabe and Ito's colours, which colour-blind eyes tell apart, without their faint yellow.
+# The colours of Okabe and Ito, which colour-blind people can distinguish, without the pale yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", "-.", ":")  # for those who print without colours
+DASHES = ("-", "--", "-.", ":")  # for prints without colours
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A study's best value after each of its `n` trials that ended.
+    """The best value of a study after each trial that has ended.
 
     Attributes:
-        numbers: The trials' numbers, ascending.
-        spent: What had been charged by the end of each.
-        best: The best value by then; NaN before the first success.
+        numbers: The numbers of these trials, ascending.
+        spent: The sum of all charges up to the end of each trial.
+        best: The best value up to then; NaN before the first success.
     """
 
     numbers: tuple[int, ...]
@@ -41,20 +41,20 @@ class _Curve:
 def plot_best_over_budget(
     studies: Mapping[str, optuna.Study], *, warm_up: int | None = None, ax: "Axes | None" = None
 ) -> "Axes":
-    """Draw the best value that each study had found, over what it had spent by then.
+    """Draw the best value of each study over the budget that it had spent.
 
-    Trials count in the order of their numbers; those that failed only by what they cost.
+    Trials are taken in the order of their numbers. Failed trials contribute their costs only.
 
     Args:
-        studies: Label -> study, whose trials carry the user attribute `charged`.
-        warm_up: Number of warm-up trials; where given, their end is marked on each curve.
-        ax: The axes to draw on; by default those of a new figure, `returned.figure`.
+        studies: Label -> study; its trials must have the user attribute `charged`.
+        warm_up: The number of warm-up trials; if given, their end is marked on each curve.
+        ax: The axes to draw on; by default those of a new figure.
 
     Returns:
-        The axes.
+        The axes; their figure is `axes.figure`.
 
     Raises:
-        ConfigurationError: There is no study, or one without a successful, charged trial.
+        ConfigurationError: There is no study, or a study has no successful trial with a charge.
         MissingExtraError: matplotlib is not installed.
     """
     if not studies:
@@ -102,7 +102,7 @@ def _value(trial: FrozenTrial) -> float:
 
 
 def new_axes() -> "Axes":
-    """The axes of a new figure, without a window.
+    """Make the axes of a new figure, without a window.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -113,12 +113,12 @@ def new_axes() -> "Axes":
         raise MissingExtraError(
             f'plotting needs matplotlib ({error}); pip install "eeipu[plots]"'
         ) from error
-    # Not through pyplot, which keeps figures in a global list and may want a display.
+    # Not with pyplot, which keeps figures in a global list and may need a display.
     return Figure(figsize=(7.0, 4.2), layout="constrained").add_subplot()
 
 
 def _annotate_end(ax: "Axes", curve: _Curve, colour: str, *, is_above: bool) -> None:
-    """Write the final value beside the final point, away from the other curves."""
+    """Write the final value near the last point: above the highest curve, below the others."""
     end = (curve.spent[-1], curve.best[-1])
     ax.plot(*end, marker="o", markersize=6, color=colour)
     ax.annotate(
@@ -146,7 +146,7 @@ def _finish(ax: "Axes", *, has_marks: bool) -> None:
     ax.set_xlabel("budget spent")
     ax.set_ylabel("best value so far")
     ax.set_xlim(left=0.0)
-    ax.margins(y=0.1)  # room for the final values
+    ax.margins(y=0.1)  # makes room for the final values
     ax.grid(color="#DDDDDD", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,1 +1,6 @@
-"""The room of serialization."""
+"""Values to bytes and back, for the cache and between processes.
+
+Public: `entry_format` (write_entry, read_header, read_payload: a cache entry's file), `pickles`
+(serialize, deserialize: a value for the cache), `transport` (dumps, loads: a value for another
+process). Behind them: `safe_formats` (encode, decode) and `tensors` (how tensors are pickled).
+"""

@@ -1,15 +1,15 @@
-"""The form of a cache entry: a header that people can read, then the value's bytes, both sealed.
+"""The file format of a cache entry: a header that people can read, and the bytes of the value.
 
-An entry is one file, so that one rename makes it appear whole:
+An entry is one file, so that one rename makes the whole entry visible:
 
     seal      64 bytes: `eeipu-stage`, the header's length, the header's digest, a newline
     header    one line of JSON (`Header`), padded with spaces to a multiple of 512 bytes
     payload   the value's segments, each at a multiple of 64 bytes
 
-The header holds the payload's digest and the entry's key, so a flipped bit anywhere, a missing or
-surplus byte, and two files that changed places are all noticed. Digests are XXH3, 128 bits: they
-detect damage, at the speed at which memory is read, and do not protect against forgery (see
-`eeipu.cache` for who may write to a cache).
+The header contains the digest of the payload and the key of the entry. So the reader notices a
+flipped bit anywhere, a missing or additional byte, and two files that were exchanged. The digests
+are 128-bit XXH3. They detect damage, at the speed at which memory is read, but they do not protect
+against forgery (`eeipu.cache` says who may write to a cache).
 """
 
 import io
@@ -34,12 +34,11 @@ __all__ = [
     "Header",
     "Readable",
     "Segment",
-    "Use",
-    "described",
     "mapped_payload",
     "read_header",
     "read_header_of",
     "read_payload",
+    "with_sizes",
     "write_entry",
 ]
 
@@ -47,24 +46,24 @@ FORMAT = 1
 _MAGIC = "eeipu-stage"
 _SEAL_BYTES = 64
 _HEADER_STEP = 512
-_ALIGNMENT = 64  # a cache line, and more than any dtype asks for
+_ALIGNMENT = 64  # a cache line of the processor, and more than any dtype needs
 
-# A header is a few hundred bytes, parameters included; what claims to be larger is damage.
+# A header has a few hundred bytes, parameters included. A larger length in a seal is damage.
 _MAX_HEADER_BYTES = 2**20
 
-# A large payload is hashed in pieces, by several threads. Part of the format.
+# A large payload is hashed in pieces of this size, by several threads. Part of the format.
 _PIECE_BYTES = 2**24
 
-# Small enough to stay in a core's cache between being read and being hashed.
+# A block of this size stays in a core's cache between being read and being hashed.
 _BLOCK_BYTES = 2**20
 
-# Each copies and hashes in turn; with three, two cores stay busy while one thread waits.
+# Each thread reads and hashes in turn. With three, two cores stay busy while one thread waits.
 _THREADS = 3
 
-# From here on, threads save more time than they take to start. Part of the format.
+# From this size on, threads save more time than their start costs. Part of the format.
 _MANY_BYTES = 2 * _PIECE_BYTES
 
-_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS only has fsync
 
 Segment = bytes | bytearray | memoryview
 
@@ -73,16 +72,16 @@ class Readable(Protocol):
     """A binary file, local or remote."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many bytes."""
+        """Read at most `size` bytes."""
         ...
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill a buffer, or a part of it; how many bytes."""
+        """Fill a buffer or its beginning, and return the number of bytes read."""
         ...
 
 
 class DamagedEntry(EeipuError, ValueError):  # noqa: N818 - a finding about a file
-    """The bytes of an entry are not what was written."""
+    """The bytes of an entry are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +89,18 @@ class Header:
     """What an entry says about itself.
 
     Attributes:
-        key: The content key that it was put under.
+        key: The content key under which it was put.
         kind: How the value is serialised: `pickle`, or `safe` for formats that cannot run code.
-        segments: Bytes of each segment of the payload, before compression.
+        segments: The size in bytes of each segment of the payload, before compression.
         compression: The name of the compression, or `None`.
-        created_s: When it was written, in seconds since 1970 by the writer's clock.
-        cost: What producing the value cost, measured in seconds or declared; `None`: not known.
-        stage: The name of the stage that produced it.
-        params: The stage's hyper-parameters.
-        versions: The versions of Python and the packages that the stage used.
+        created_s: When the entry was written, in seconds since 1970 by the writer's clock.
+        cost: What computing the value cost (measured seconds, or a declared cost), or `None` if
+            that is not known.
+        stage: The name of the stage that computed the value, or `None` if it is not known.
+        params: The hyper-parameters of the stage.
+        versions: The versions of Python and of the packages that the stage used.
         checksum: The digest of the payload as stored.
-        payload_bytes: The payload's bytes as stored.
+        payload_bytes: The size in bytes of the payload as stored.
     """
 
     key: str
@@ -117,12 +117,12 @@ class Header:
 
     @property
     def value_bytes(self) -> int:
-        """The payload's bytes before compression, padding included."""
+        """The size in bytes of the payload before compression, padding included."""
         return sum(map(_padded, self.segments))
 
     @property
     def file_bytes(self) -> int:
-        """The size of the whole entry."""
+        """The size in bytes of the whole entry."""
         return _SEAL_BYTES + _header_bytes(self) + self.payload_bytes
 
 
@@ -131,9 +131,9 @@ class Entry:
     """A header and the segments of its value.
 
     Attributes:
-        header: What it says about itself.
-        segments: The value.
-        signature: Tells it from others under its key, before and after it.
+        header: The header.
+        segments: The segments of the value.
+        signature: A value that distinguishes this entry from earlier and later ones under its key.
     """
 
     header: Header
@@ -141,32 +141,17 @@ class Entry:
     signature: Hashable = None
 
 
-@dataclass(frozen=True)
-class Use:
-    """What is known of an entry without reading it.
-
-    Attributes:
-        size_bytes: What it takes.
-        used_s: When it was last written or loaded, in seconds since 1970.
-        hits: How often it was loaded.
-    """
-
-    size_bytes: int
-    used_s: float
-    hits: int = 0
-
-
 def _padded(size_bytes: int, step: int = _ALIGNMENT) -> int:
     return -(-size_bytes // step) * step
 
 
 def _line(header: Header) -> bytes:
-    # Parameters are for people to read: what JSON cannot hold is written as it prints.
+    # Parameters are for people to read. A value that JSON cannot express is written as its repr.
     return json.dumps({"format": FORMAT, **asdict(header)}, default=repr).encode()
 
 
 def _header_bytes(header: Header) -> int:
-    # The same before and after the payload is known, whatever its size turns out to be.
+    # The header is rewritten once the payload's size is known, so room is left for any size.
     return _padded(len(_line(replace(header, payload_bytes=10**18))) + 1, _HEADER_STEP)
 
 
@@ -176,8 +161,8 @@ def _sealed(header: Header) -> bytes:
     return seal.ljust(_SEAL_BYTES - 1).encode() + b"\n" + line
 
 
-def described(header: Header, segments: Sequence[Segment]) -> Header:
-    """The header with what can be said of uncompressed segments before they are written."""
+def with_sizes(header: Header, segments: Sequence[Segment]) -> Header:
+    """A header with the sizes of uncompressed segments, which are known before writing."""
     sizes = tuple(memoryview(segment).nbytes for segment in segments)
     return replace(header, segments=sizes, payload_bytes=sum(map(_padded, sizes)))
 
@@ -188,12 +173,12 @@ def write_entry(
     """Write an entry into a stream that can seek, and return its header as written.
 
     Args:
-        stream: A file; a local one, if `durable`.
-        header: What the entry says of itself, as far as that is known before it is written.
-        segments: The value.
-        durable: Whether the file must survive a power failure when this returns.
+        stream: A file; it must be a local one if `durable`.
+        header: The header, without the sizes and the checksum.
+        segments: The segments of the value.
+        durable: Whether the file must survive a power failure as soon as this function returns.
     """
-    header = described(header, segments)
+    header = with_sizes(header, segments)
     stream.write(bytes(_SEAL_BYTES + _header_bytes(header)))
     if header.compression is None:
         header = replace(header, checksum=_write_plain(stream, segments, durable))
@@ -213,7 +198,7 @@ def write_entry(
 
 
 def _padded_pieces(segments: Sequence[Segment]) -> Iterator[Segment]:
-    """The payload of segments: pieces of them, and what fills each up to its alignment."""
+    """The payload in pieces: those of each segment, and its padding."""
     for segment in segments:
         view = memoryview(segment).cast("B")
         for start in range(0, len(view), _PIECE_BYTES):
@@ -222,7 +207,7 @@ def _padded_pieces(segments: Sequence[Segment]) -> Iterator[Segment]:
 
 
 def _write_plain(stream: BinaryIO, segments: Sequence[Segment], durable: bool) -> str:
-    """Write uncompressed segments; the payload's checksum."""
+    """Write uncompressed segments and return the checksum of the payload."""
     pieces = _padded_pieces(segments)
     if sum(_padded(memoryview(segment).nbytes) for segment in segments) < _MANY_BYTES:
         whole = xxhash.xxh3_128()
@@ -235,12 +220,12 @@ def _write_plain(stream: BinaryIO, segments: Sequence[Segment], durable: bool) -
         for number, piece in enumerate(pieces):
             found.append(hashing.submit(xxhash.xxh3_128_digest, piece))
             stream.write(piece)
-            # The disk begins with what is there, instead of waiting for all of it.
+            # The disk starts with the first pieces instead of waiting for the last one.
             if durable and number % 4 == 3:
                 stream.flush()
                 synced.append(syncing.submit(_sync_data, stream.fileno()))
         for each in synced:
-            each.result()  # the system tells of a failure to write once only
+            each.result()  # the system reports a failed write only once
         return _joined(each.result() for each in found)
 
 
@@ -249,7 +234,7 @@ def _joined(digests: Iterable[bytes]) -> str:
 
 
 class _Packed:
-    """Passes compressed bytes on to a file, and counts and hashes them on their way."""
+    """Writes compressed bytes to a file, and counts and hashes them."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -262,19 +247,19 @@ class _Packed:
         return self._stream.write(data)
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """There is no buffer to flush."""
 
     def digest(self) -> bytes:
         return bytes(self._digest.digest())
 
 
 def read_header(stream: Readable) -> Header:
-    """The header at the start of a stream, which is left at the start of the payload.
+    """Read the header at the start of a stream, up to the start of the payload.
 
     Raises:
-        DamagedEntry: It is not what was written.
+        DamagedEntry: The bytes are not those that were written.
     """
-    start = stream.read(_SEAL_BYTES + _HEADER_STEP)  # few headers are longer
+    start = stream.read(_SEAL_BYTES + _HEADER_STEP)  # enough for most headers
     try:
         magic, length, digest = start[:_SEAL_BYTES].decode().split()
         more_bytes = min(int(length), _MAX_HEADER_BYTES) - _HEADER_STEP
@@ -283,17 +268,17 @@ def read_header(stream: Readable) -> Header:
     line = start[_SEAL_BYTES:] + (stream.read(more_bytes) if more_bytes > 0 else b"")
     if magic != _MAGIC or xxhash.xxh3_128_hexdigest(line) != digest:
         raise DamagedEntry("its header does not match its seal")
-    said = json.loads(line.decode())  # which is faster told than guessed
-    if said.pop("format") != FORMAT:
+    fields = json.loads(line.decode())  # decoded first, because JSON would guess the encoding
+    if fields.pop("format") != FORMAT:
         raise DamagedEntry("it was written by another version of eeipu")
-    return Header(**{**said, "segments": tuple(said["segments"])})
+    return Header(**{**fields, "segments": tuple(fields["segments"])})
 
 
 def read_header_of(stream: Readable, key: str) -> Header:
-    """The header of the entry under a key.
+    """Read the header of the entry of a key, as `read_header` does.
 
     Raises:
-        DamagedEntry: It is not what was written, or belongs to another key.
+        DamagedEntry: The bytes are not those that were written, or belong to another key.
     """
     header = read_header(stream)
     if header.key != key:
@@ -302,10 +287,14 @@ def read_header_of(stream: Readable, key: str) -> Header:
 
 
 def read_payload(stream: Readable, header: Header) -> list[memoryview]:
-    """The segments behind a header that was just read, in memory of their own.
+    """Read the segments that follow a header into new memory.
+
+    Args:
+        stream: The stream, from which the header was just read.
+        header: The header.
 
     Raises:
-        DamagedEntry: They are not what was written.
+        DamagedEntry: The bytes are not those that were written.
     """
     stored = _memory(header.payload_bytes)
     if isinstance(stream, FileIO) and len(stored) >= _MANY_BYTES:
@@ -321,7 +310,7 @@ def read_payload(stream: Readable, header: Header) -> list[memoryview]:
 
 
 class _FromFile:
-    """Reads parts of a file, each to where it belongs, in any order."""
+    """Reads blocks of a file at given positions, in any order and from any thread."""
 
     def __init__(self, descriptor: int, start: int) -> None:
         self._descriptor = descriptor
@@ -336,7 +325,7 @@ class _FromFile:
 
 
 def _in_memory(block: memoryview, position: int) -> None:
-    """What is in memory already needs no reading."""
+    """Read nothing: the payload is in memory already."""
 
 
 def _check(
@@ -344,10 +333,16 @@ def _check(
     header: Header,
     read: Callable[[memoryview, int], None] = _in_memory,
 ) -> None:
-    """Compare a payload with its checksum, reading it piece by piece where that is to be done.
+    """Compare a payload with its checksum.
+
+    Args:
+        stored: The payload, or the memory for it.
+        header: The header of the entry.
+        read: Reads a block of the payload, given the block's memory and its position. Large
+            payloads are read block by block, each just before it is hashed.
 
     Raises:
-        DamagedEntry: It is not what was written.
+        DamagedEntry: The payload is not the one that was written.
     """
 
     def digest(piece: tuple[int, int]) -> bytes:
@@ -368,7 +363,7 @@ def _check(
 
 
 def _pieces(header: Header) -> list[tuple[int, int]]:
-    """Where the pieces of a stored payload begin and end that are hashed one by one."""
+    """The start and the end of each piece of a stored payload that is hashed separately."""
     if header.compression is not None:
         return [(0, header.payload_bytes)]
     pieces, start = [], 0
@@ -381,12 +376,12 @@ def _pieces(header: Header) -> list[tuple[int, int]]:
 
 
 def _memory(size_bytes: int) -> memoryview:
-    # Unlike a bytearray, it is not filled with zeros first.
+    # Unlike a bytearray, this memory is not filled with zeros first.
     return np.empty(size_bytes, dtype=np.uint8).data
 
 
 def _fill(stream: Readable, block: memoryview) -> bool:
-    """Read as much as there is room for, which remote files may give in pieces; whether it came."""
+    """Fill a block, even if the stream gives it in parts; return False if the stream ends early."""
     filled = 0
     while filled < len(block):
         more = stream.readinto(block[filled:])
@@ -397,10 +392,10 @@ def _fill(stream: Readable, block: memoryview) -> bool:
 
 
 def mapped_payload(stored: memoryview, header: Header) -> list[memoryview]:
-    """The segments in a payload that lies in memory already, such as a mapped file.
+    """The segments of a payload that is in memory already, such as a mapped file.
 
     Raises:
-        DamagedEntry: They are not what was written.
+        DamagedEntry: The bytes are not those that were written.
     """
     _check(stored, header)
     return _segments(stored, header)

@@ -1,10 +1,9 @@
 """Values as segments of bytes, and back.
 
-Two kinds. `pickle` takes whatever Python pickles; arrays and tensors, wherever they stand in a
-value, are handed over as they lie in memory (pickle protocol 5, out of band), so that they are
-written without a copy and read straight into the memory that they will have. Loading one runs
-whatever code the pickle names. `safe` (`eeipu.serialization.safe_formats`) holds only what needs no
-code.
+There are two kinds. `pickle` is for everything that Python can pickle. The arrays and tensors in
+a value become segments of their own (pickle protocol 5, out of band): they are written without a
+copy, and read straight into the memory that they will have. Loading a pickle runs whatever code
+it names. `safe` (`eeipu.serialization.safe_formats`) is for values whose formats need no code.
 """
 
 import pickle
@@ -17,14 +16,13 @@ import numpy as np
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
-from eeipu.serialization.tensors import reduce_torch
-from eeipu.serialization.transport import OUT_OF_BAND_BYTES
+from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
-__all__ = ["dumps", "loads"]
+__all__ = ["deserialize", "serialize"]
 
 
 class _Pickler(pickle.Pickler):
-    """Collects large buffers instead of copying them."""
+    """Collects large buffers instead of copying them into the pickle."""
 
     def __init__(self, stream: BytesIO) -> None:
         super().__init__(stream, protocol=5, buffer_callback=self._collect)
@@ -39,40 +37,47 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
-            if type(obj) is np.memmap:  # its file may be gone when the value is loaded
+            if type(obj) is np.memmap:  # its file may not exist any more when the value is loaded
                 return np.asarray(obj).__reduce_ex__(5)
             if not obj.flags.forc and type(obj) is np.ndarray:
                 return np.ascontiguousarray(obj).__reduce_ex__(5)
         return reduce_torch(obj)
 
 
-def dumps(value: Any, *, trusted: bool = True) -> tuple[str, list[Segment]]:
-    """The kind and the segments of a value; large ones are views of its own memory.
+def serialize(value: Any, *, trusted: bool = True) -> tuple[str, list[Segment]]:
+    """The kind and the segments of a value. Large segments are views of the value's own memory.
 
     Args:
-        value: Anything, or where not trusted, what `eeipu.serialization.safe_formats` takes.
+        value: Anything that can be pickled, or, if not trusted, a value that
+            `eeipu.serialization.safe_formats` can encode.
         trusted: Whether to pickle.
 
     Raises:
+        CacheFormatError: The value is not trusted and has no safe format.
         Exception: Whatever pickle or the value's own methods raise.
     """
     if not trusted:
-        return "safe", safe_formats.dumps(value)
+        return "safe", safe_formats.encode(value)
     stream = BytesIO()
     pickler = _Pickler(stream)
     pickler.dump(value)
     return "pickle", [stream.getbuffer(), *pickler.buffers]
 
 
-def loads(kind: str, segments: Sequence[Segment], *, trusted: bool = True) -> Any:
-    """The value of segments, which it may share memory with.
+def deserialize(kind: str, segments: Sequence[Segment], *, trusted: bool = True) -> Any:
+    """The value of segments. It may share their memory.
+
+    Args:
+        kind: The kind that `serialize` returned.
+        segments: The segments.
+        trusted: Whether to load pickles.
 
     Raises:
-        CacheFormatError: It is a pickle, and those who write the cache are not trusted.
+        CacheFormatError: The value is a pickle, and those who write to the cache are not trusted.
         Exception: Whatever unpickling raises.
     """
     if kind == "safe":
-        return safe_formats.loads(segments)
+        return safe_formats.decode(segments)
     if not trusted:
         raise CacheFormatError("it is a pickle, which this cache does not load (trusted=False)")
     return pickle.loads(segments[0], buffers=segments[1:])  # noqa: S301 - see eeipu.cache

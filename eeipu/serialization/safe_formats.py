@@ -1,7 +1,7 @@
 """Values in formats that cannot run code: JSON, npy, safetensors and Parquet.
 
-The first segment is a JSON tree of plain Python values. Where the value has an array, a tensor
-or a table, the tree names the segment that holds it.
+The first segment is a JSON tree of plain Python values. For each array, tensor or table in the
+value, the tree names its format and the number of its segment.
 """
 
 import json
@@ -16,48 +16,50 @@ from eeipu.errors import CacheFormatError, MissingExtraError
 from eeipu.serialization.entry_format import Segment
 from eeipu.serialization.tensors import is_plain, to_accelerator
 
-__all__ = ["dumps", "loads"]
+__all__ = ["decode", "encode"]
 
 _CONTAINERS = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
-def dumps(value: Any) -> list[Segment]:
-    """The segments of a value: the tree, then what the tree refers to.
+def encode(value: Any) -> list[Segment]:
+    """The segments of a value: the tree, then the segments to which the tree refers.
 
     Raises:
-        CacheFormatError: A part of it has no safe format.
-        MissingExtraError: A part of it is a tensor or a table, whose format needs a library.
+        CacheFormatError: A part of the value has no safe format.
+        MissingExtraError: A part of the value is a tensor or a table, and the library for its
+            format is not installed.
     """
     parts: list[Segment] = []
-    tree = _described(value, parts)
+    tree = _tree_of(value, parts)
     return [json.dumps(tree).encode(), *parts]
 
 
-def loads(segments: Sequence[Segment]) -> Any:
-    """The value of segments.
+def decode(segments: Sequence[Segment]) -> Any:
+    """The value that `encode` turned into segments.
 
     Raises:
-        CacheFormatError: The tree is not one that `dumps` makes.
-        MissingExtraError: It refers to a format whose library is not installed.
+        CacheFormatError: The tree contains a format that this version of eeipu does not know.
+        MissingExtraError: The tree contains a format whose library is not installed.
     """
-    return _value(json.loads(bytes(segments[0])), segments[1:])
+    return _value_of(json.loads(bytes(segments[0])), segments[1:])
 
 
-def _described(value: Any, parts: list[Segment]) -> Any:
-    """The tree of a value, whose larger parts are appended to `parts`."""
-    kind = type(value)  # exactly: a subclass would come back as something else
+def _tree_of(value: Any, parts: list[Segment]) -> Any:
+    """The tree of a value. The segments of its larger parts are appended to `parts`."""
+    kind = type(value)  # a subclass would be decoded as its base class, so only exact types count
     if value is None or kind in (bool, int, float, str):
         return value
     if kind in (list, tuple, set, frozenset):
-        return {kind.__name__: [_described(each, parts) for each in value]}
+        return {kind.__name__: [_tree_of(each, parts) for each in value]}
     if kind is dict:
-        return {"dict": [[_described(k, parts), _described(v, parts)] for k, v in value.items()]}
-    form, segment = _segment(value)
+        return {"dict": [[_tree_of(k, parts), _tree_of(v, parts)] for k, v in value.items()]}
+    form, segment = _segment_of(value)
     parts.append(segment)
     return {form: len(parts) - 1}
 
 
-def _segment(value: Any) -> tuple[str, Segment]:
+def _segment_of(value: Any) -> tuple[str, Segment]:
+    """The format and the segment of a value that is not a container."""
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if kind is bytes:
@@ -67,26 +69,26 @@ def _segment(value: Any) -> tuple[str, Segment]:
     if name == "torch.Tensor" and is_plain(value) and not value.requires_grad:
         form = "tensor" if value.device.type == "cpu" else "accelerator tensor"
         save = _library("safetensors.torch").save
-        # Conjugates and negatives may be mere marks, which safetensors does not write.
+        # Torch may store conjugation and negation as a flag, which safetensors does not write.
         values = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         return form, save({"tensor": values})
     if name in ("pandas.DataFrame", "pandas.core.frame.DataFrame"):
         return "parquet", _table_bytes(value)
     raise CacheFormatError(
-        f"a {name} has no format that cannot run code; return plain values, arrays, tensors or "
-        f"tables, or keep the outputs in a cache with trusted=True."
+        f"every format for a {name} can run code when it is loaded; return plain values, arrays, "
+        f"tensors or tables, or keep the outputs in a cache with trusted=True."
     )
 
 
-def _value(tree: Any, parts: Sequence[Segment]) -> Any:
+def _value_of(tree: Any, parts: Sequence[Segment]) -> Any:
     if not isinstance(tree, dict):
         return tree
     ((form, content),) = tree.items()
     match form:
         case "list" | "tuple" | "set" | "frozenset":
-            return _CONTAINERS[form](_value(each, parts) for each in content)
+            return _CONTAINERS[form](_value_of(each, parts) for each in content)
         case "dict":
-            return {_value(k, parts): _value(v, parts) for k, v in content}
+            return {_value_of(k, parts): _value_of(v, parts) for k, v in content}
         case "bytes":
             return bytes(parts[content])
         case "npy":
@@ -124,7 +126,7 @@ def _table_bytes(table: Any) -> Segment:
         again = _table(stream.getbuffer())
     except Exception as error:  # pyarrow and pandas each raise errors of their own
         raise CacheFormatError(f"a table cannot be written as Parquet ({error})") from error
-    # Parquet has fewer types than pandas: what does not come back as it was is not kept.
+    # Parquet has fewer types than pandas. A table that would come back changed is refused.
     if not (again.equals(table) and again.columns.equals(table.columns)):
         raise CacheFormatError("a table does not come back from Parquet as it was written")
     return stream.getbuffer()

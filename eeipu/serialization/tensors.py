@@ -1,10 +1,10 @@
-"""How torch tensors are pickled: without a device, and without copying them through the pickle.
+"""How torch tensors are pickled: without a device, and without a copy of their bytes.
 
-A tensor becomes a NumPy view of its bytes, which pickle hands out of band, and a few words about
-it. One that lay on an accelerator is marked, and comes back on the accelerator of the process
-that loads it, or in main memory where there is none.
+A tensor becomes a NumPy view of its bytes, which pickle passes on out of band, and a description. A
+tensor on an accelerator is marked as such. It is loaded onto the accelerator of the process that
+loads it, or into main memory if that process has none.
 
-Nothing here imports torch before a value holds a tensor.
+This module imports torch only when a value contains a tensor.
 """
 
 import sys
@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_plain", "reduce_torch", "tensor_bytes", "to_accelerator"]
+__all__ = ["OUT_OF_BAND_BYTES", "is_plain", "reduce_torch", "tensor_bytes", "to_accelerator"]
+
+# A smaller buffer is copied into the pickle, which costs less than a segment of its own.
+OUT_OF_BAND_BYTES = 4096
 
 
 def is_plain(tensor: Any) -> bool:
-    """Whether a tensor is described by its bytes, dtype and shape."""
+    """Whether bytes, dtype and shape describe a tensor completely."""
     return (
         str(tensor.layout) == "torch.strided"
         and not tensor.is_quantized
@@ -32,7 +35,7 @@ def tensor_bytes(tensor: Any) -> Any:
 
 
 def reduce_torch(value: Any) -> Any:
-    """What pickle needs to rebuild a tensor or a device; `NotImplemented` for anything else."""
+    """How to pickle a tensor or a device (`reducer_override`), or `NotImplemented` otherwise."""
     torch = sys.modules.get("torch")  # without torch loaded there are no tensors
     if torch is None:
         return NotImplemented
@@ -67,7 +70,7 @@ def _tensor(data: np.ndarray[Any, Any], about: dict[str, Any]) -> Any:
 
 
 def to_accelerator(tensor: Any) -> Any:
-    """The tensor on the device that this process computes on; the same one where that is none."""
+    """The tensor on this process's accelerator, or in main memory if there is none."""
     return tensor.to(_accelerator(import_module("torch")))
 
 

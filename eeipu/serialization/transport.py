@@ -1,8 +1,8 @@
-"""Values on their way between processes.
+"""Values that are sent from one process to another.
 
-Arrays and tensors, wherever they stand in a value, are handed over as they lie in memory (pickle
-protocol 5, out of band). What a script or a notebook defines travels with its code (cloudpickle).
-A tensor on an accelerator travels without a device, as in a cache.
+The arrays and tensors in a value can be sent without a copy (pickle protocol 5, out of band).
+Functions and classes that a script or a notebook defines are sent with their code (cloudpickle). A
+tensor on an accelerator is sent without its device, as in a cache.
 """
 
 import inspect
@@ -14,12 +14,9 @@ from typing import Any
 
 import cloudpickle
 
-from eeipu.serialization.tensors import reduce_torch
+from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
-__all__ = ["OUT_OF_BAND_BYTES", "adopt_classes", "dumps", "loads", "loads_apart", "segments"]
-
-# Below this, a segment of its own costs more than copying the bytes into the pickle.
-OUT_OF_BAND_BYTES = 4096
+__all__ = ["adopt_classes", "dumps", "loads", "loads_apart", "segments"]
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -29,7 +26,7 @@ class _Pickler(cloudpickle.Pickler):
 
 
 def dumps(value: Any) -> bytes:
-    """A value as bytes.
+    """A value as bytes, in which its arrays are copied.
 
     Raises:
         Exception: Whatever pickle or the value's own methods raise.
@@ -38,12 +35,16 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: bytes) -> Any:
-    """The value of bytes, whose arrays can be written to."""
+    """The value that `dumps` turned into bytes. Its arrays can be written to."""
     return pickle.loads(data)  # noqa: S301 - from this run's own workers and driver
 
 
 def segments(value: Any) -> list[bytes | pickle.PickleBuffer]:
-    """A value as bytes and the memory of its large arrays, which is not copied here."""
+    """A value as segments: a pickle, then the memory of its large arrays, which is not copied.
+
+    Raises:
+        Exception: Whatever pickle or the value's own methods raise.
+    """
     buffers: list[pickle.PickleBuffer] = []
 
     def collect(buffer: pickle.PickleBuffer) -> bool:
@@ -56,20 +57,20 @@ def segments(value: Any) -> list[bytes | pickle.PickleBuffer]:
 
 
 def loads_apart(parts: Sequence[Any]) -> Any:
-    """The value of segments, in memory of its own: a stage may change what it gets."""
+    """The value that `segments` split, in new memory, so that a stage may change its input."""
     first, *others = parts
     return pickle.loads(first, buffers=map(bytearray, others))  # noqa: S301 - as above
 
 
 def adopt_classes(functions: Iterable[Callable[..., Any]]) -> None:
-    """Have this worker's main module hold the classes of the driver's.
+    """Add the classes of the driver's main module to the main module of this worker.
 
-    What a script or a notebook defines has no other home. A cache pickles the instances of a class
-    by its name, which driver and workers then all find.
+    A cache pickles an instance with the name of its class. If a script or a notebook defines the
+    class, that name leads to the main module, so driver and workers must all find it there.
 
     Args:
-        functions: Functions that came from the driver; their globals are its main module's, as far
-            as they are used.
+        functions: Functions that the driver sent. Their globals are those of the driver's main
+            module that they use.
     """
     main = sys.modules["__main__"]
     for function in functions:

@@ -1,1 +1,6 @@
-"""The room of stage_tree."""
+"""The stage tree: the trials of all studies as one tree of calls, in which every call runs once.
+
+Public: tree (StageTree), search_plan (SearchPlan), nodes (Request, RequestState, Answer, PlanNode),
+accounts (account, Account), scheduler (Scheduler and its policies). The other modules are the
+inside of SearchPlan.
+"""

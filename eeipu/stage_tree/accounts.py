@@ -1,4 +1,4 @@
-"""What each study on a plan paid for, and what it got for free."""
+"""The account of one study: what its trials needed, what it paid, what it got from others."""
 
 import math
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ __all__ = ["Account", "account"]
 
 @dataclass(frozen=True)
 class Account:
-    """A study's account; all amounts are seconds that its nodes took.
+    """A study's account. All amounts are seconds that nodes took to run.
 
-    A node is paid by the study that waited for it when it ran: by the first of them, where
-    several did. Who has a node run again, as its state was gone, pays again.
+    A node is paid by the study that waited for it when it ran; by the first of them, if several
+    did. A study that needs a node again after its state was dropped pays for it again.
 
     Attributes:
-        study: Whose it is.
-        trials: How many trials were answered.
-        separately: What these trials would have taken each by itself, with its own checkpoints.
-        paid: What was run for this study, what failed or was lost included.
-        from_others: What it used that was first run for other studies, or there before any.
+        study: The study.
+        trials: The number of trials that were answered.
+        separately: What these trials would have taken if each had run by itself, continuing from
+            its own checkpoints only.
+        paid: What was run for this study, including calls that failed or were lost.
+        from_others: What the study used that was first run for others, or was there before.
     """
 
     study: str
@@ -37,11 +38,11 @@ class Account:
 
 
 def account(plan: SearchPlan, study: str) -> Account:
-    """The account of a study, from the requests that were answered.
+    """Draw up the account of a study from the requests that were answered.
 
     Args:
         plan: The plan.
-        study: A study that has asked it for something.
+        study: The name of a study that has requested something.
     """
     used: dict[int, dict[str, PlanNode]] = {}
     for request in plan.requests(study):

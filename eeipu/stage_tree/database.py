@@ -1,26 +1,28 @@
 """Where a search plan survives its process: one SQLite file, or nothing.
 
-The tree itself is not stored: it follows from the paths that were requested, in any order. What
-is stored are the paths, the requests, and what is known of each node that was ever run.
+The stage tree itself is not stored, because it follows from the paths that were requested, in any
+order. Stored are these paths, the requests, and what is known of every node that has ever run.
 """
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from eeipu.errors import ConfigurationError
 
-__all__ = ["NodeRow", "PlanStore", "RequestRow"]
+__all__ = ["NodeRow", "PlanDatabase", "RequestRow"]
 
-# Raised whenever the meaning of a table changes.
-FORMAT = 1
+# Raised whenever the tables or their meaning change.
+FORMAT = 2
 
 _TABLES = """
+CREATE TABLE IF NOT EXISTS plan (name TEXT);
 CREATE TABLE IF NOT EXISTS paths (id INTEGER PRIMARY KEY, key TEXT UNIQUE, path TEXT);
 CREATE TABLE IF NOT EXISTS requests (
-    id INTEGER PRIMARY KEY, study TEXT, trial INTEGER, path INTEGER, state TEXT);
+    id INTEGER PRIMARY KEY, study TEXT, trial INTEGER, path INTEGER, state TEXT, value TEXT);
 CREATE TABLE IF NOT EXISTS nodes (
     key TEXT PRIMARY KEY, cost_s REAL, payer TEXT, value TEXT, error TEXT, has_state INTEGER,
     losses INTEGER);
@@ -30,17 +32,27 @@ CREATE TABLE IF NOT EXISTS releases (study TEXT, trial INTEGER, PRIMARY KEY (stu
 
 
 class RequestRow(NamedTuple):
-    """A request as stored; `path` is the key of the path that was asked for."""
+    """A request as it is stored.
+
+    Attributes:
+        id: The request's number.
+        study: The study that asks.
+        trial: The trial that it asks for.
+        path: The key of the requested path.
+        state: The request's state.
+        value: Where this request alone was answered with a value, a JSON text of that value.
+    """
 
     id: int
     study: str
     trial: int
     path: str
     state: str
+    value: str | None = None
 
 
 class NodeRow(NamedTuple):
-    """What is known of a node, under the key of its end."""
+    """What is known of a node; see `eeipu.stage_tree.nodes.PlanNode` for the meaning of each."""
 
     key: str
     cost_s: float | None
@@ -51,25 +63,31 @@ class NodeRow(NamedTuple):
     losses: int
 
 
-class PlanStore:
+class PlanDatabase:
     """The tables of a search plan.
 
-    Every change is on disk when the call returns, as far as a killed process goes; a machine that
-    loses its power may lose the last ones, and then computes them again.
+    A change is stored when the call returns and survives the death of the process. A machine that
+    loses its power may lose the last changes, which are then computed again.
 
     Args:
-        location: A file; `None` keeps nothing.
+        location: The file; `None` stores nothing.
 
     Raises:
-        ConfigurationError: The file is in use, is no plan, or is of another version.
+        ConfigurationError: The file is in use, is no plan, or has another format.
+
+    Attributes:
+        location: The file.
+        name: A name that no other plan has. A plan in a file keeps it.
     """
 
     def __init__(self, location: str | FilePath | None) -> None:
         self.location = location
+        self.name = f"plan {uuid.uuid4().hex}"
         self._db: sqlite3.Connection | None = None
         if location is not None:
             try:
-                self._db = self._open(FilePath(location))
+                self._db = _open(FilePath(location), self.name)
+                self.name = str(self._db.execute("SELECT name FROM plan").fetchone()[0])
             except sqlite3.Error as error:
                 raise ConfigurationError(
                     f"the search plan {str(location)!r} cannot be opened ({error}); one SearchPlan "
@@ -77,48 +95,35 @@ class PlanStore:
                     f"context), end the other process, or choose another file."
                 ) from error
 
-    def _open(self, location: FilePath) -> sqlite3.Connection:
-        # The plan is called from one thread at a time, but not always from the one that made it.
-        db = sqlite3.connect(location, timeout=0.0, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("BEGIN IMMEDIATE")  # takes the lock, which stays until the end
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, FORMAT):
-            db.close()
-            raise ConfigurationError(
-                f"the search plan {str(location)!r} has the format {version}, and this version "
-                f"of eeipu reads {FORMAT}; choose another file."
-            )
-        for statement in _TABLES.split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={FORMAT}")
-        db.execute("COMMIT")
-        return db
-
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, so that another plan can open it."""
         if self._db is not None:
             self._db.close()
             self._db = None
 
     def add_request(self, row: RequestRow, path: str) -> None:
-        """Store a new request, and its path unless it is there."""
+        """Store a new request, and its path unless that is stored already.
+
+        Args:
+            row: The request.
+            path: The path as text.
+        """
         self._write(
             (
                 "INSERT INTO paths (key, path) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 (row.path, path),
             ),
             (
-                "INSERT INTO requests SELECT ?, ?, ?, id, ? FROM paths WHERE key = ?",
-                (row.id, row.study, row.trial, row.state, row.path),
+                "INSERT INTO requests SELECT ?, ?, ?, id, ?, ? FROM paths WHERE key = ?",
+                (row.id, row.study, row.trial, row.state, row.value, row.path),
             ),
         )
 
-    def set_state(self, request: int, state: str) -> None:
-        """Store what has become of a request."""
-        self._write(("UPDATE requests SET state = ? WHERE id = ?", (state, request)))
+    def set_state(self, request: int, state: str, value: str | None = None) -> None:
+        """Store a request's state, and its value where this request alone was answered with it."""
+        self._write(
+            ("UPDATE requests SET state = ?, value = ? WHERE id = ?", (state, value, request))
+        )
 
     def put_node(self, row: NodeRow) -> None:
         """Store what is known of a node."""
@@ -126,11 +131,11 @@ class PlanStore:
         self._write(("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", stored))
 
     def set_paid(self, study: str, seconds: float) -> None:
-        """Store what a study has paid in all."""
+        """Store the total that a study has paid."""
         self._write(("INSERT OR REPLACE INTO payments VALUES (?, ?)", (study, seconds)))
 
     def set_released(self, study: str, trial: int, *, is_released: bool) -> None:
-        """Store whether a trial has let go of its last state."""
+        """Store whether a trial was released, so that it holds no state."""
         statement = (
             "INSERT OR REPLACE INTO releases VALUES (?, ?)"
             if is_released
@@ -139,10 +144,10 @@ class PlanStore:
         self._write((statement, (study, trial)))
 
     def _write(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
-        """Make all these changes, or none.
+        """Make all these changes in one transaction.
 
         Raises:
-            ConfigurationError: They cannot be written, such as on a full disk.
+            ConfigurationError: They cannot be written, for example on a full disk.
         """
         if self._db is None:
             return
@@ -160,32 +165,59 @@ class PlanStore:
             ) from error
 
     def payments(self) -> Iterator[tuple[str, float]]:
-        """What each study has paid."""
+        """Yield each study and the total that it has paid, in seconds."""
         if self._db is not None:
             yield from self._db.execute("SELECT study, seconds FROM payments")
 
     def releases(self) -> Iterator[tuple[str, int]]:
-        """The trials that have let go of their last states."""
+        """Yield the trials that were released, as study and number."""
         if self._db is not None:
             yield from self._db.execute("SELECT study, trial FROM releases")
 
     def paths(self) -> Iterator[tuple[str, str]]:
-        """The key and text of every path, in the order of their first request."""
+        """Yield the key and text of every path, in the order of the first requests."""
         if self._db is not None:
             yield from self._db.execute("SELECT key, path FROM paths ORDER BY id")
 
     def requests(self) -> Iterator[RequestRow]:
-        """All requests, oldest first."""
+        """Yield all requests, oldest first."""
         if self._db is not None:
             query = (
-                "SELECT r.id, study, trial, key, state FROM requests r JOIN paths p "
+                "SELECT r.id, study, trial, key, state, value FROM requests r JOIN paths p "
                 "ON r.path = p.id ORDER BY r.id"
             )
             yield from map(RequestRow._make, self._db.execute(query))
 
     def nodes(self) -> Iterator[NodeRow]:
-        """All nodes of which something is known."""
+        """Yield every node of which something is known."""
         if self._db is not None:
             for row in map(NodeRow._make, self._db.execute("SELECT * FROM nodes")):
                 value = None if row.value is None else json.loads(row.value)
                 yield row._replace(value=value, has_state=bool(row.has_state))
+
+
+def _open(location: FilePath, name: str) -> sqlite3.Connection:
+    """Open the file, create what it lacks, and lock it until it is closed.
+
+    Raises:
+        ConfigurationError: The file has another format.
+    """
+    # The plan is called from one thread at a time, but not always from the one that made it.
+    db = sqlite3.connect(location, timeout=0.0, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA locking_mode=EXCLUSIVE")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    db.execute("BEGIN IMMEDIATE")  # takes the lock, which stays until the end
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in (0, FORMAT):
+        db.close()
+        raise ConfigurationError(
+            f"the search plan {str(location)!r} has the format {version}, and this version "
+            f"of eeipu reads {FORMAT}; choose another file."
+        )
+    for statement in _TABLES.split(";"):
+        db.execute(statement)
+    db.execute("INSERT INTO plan SELECT ? WHERE NOT EXISTS (SELECT * FROM plan)", (name,))
+    db.execute(f"PRAGMA user_version={FORMAT}")
+    db.execute("COMMIT")
+    return db

@@ -1,80 +1,114 @@
-"""Which nodes of a plan have to run, and to which states somebody refers.
+"""Which nodes of a plan have a state, and which of them have to run.
 
-Both are counts that change along one path from a node towards the root, so that every change costs
-as much as a path is deep.
-
-States are the outputs of nodes: checkpoints of training, outputs of plain stages. They live in a
-`StageCache` under the nodes' keys, or nowhere, as in simulations. A state is referred to by
-children that have to run and by trials that may go on from it; those that nobody refers to are
-the first to go when the cache is full, checkpoints before outputs, as a checkpoint may need what
-its stage began from.
+Both are counts that change along one path from a node towards the root, so that a change takes
+time in proportion to the depth of the path, however large the tree is. States are in a
+`StageCache` under the nodes' keys, or nowhere, as in simulations.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable
 
 from eeipu.cache import StageCache
-from eeipu.stage_tree.database import NodeRow, PlanStore
-from eeipu.stage_tree.nodes import PlanNode
+from eeipu.errors import CacheMiss
+from eeipu.stage_tree.database import NodeRow, PlanDatabase
+from eeipu.stage_tree.nodes import PlanNode, PlanTree
+from eeipu.stage_tree.payments import Payments
+from eeipu.stage_tree.references import References, TrialId
+from eeipu.stages.paths import Path
+from eeipu.stages.runs import numbers_of
 
-__all__ = ["Owner", "PlanStates"]
-
-Owner = tuple[str, int]
-"""A trial: its study and its number."""
-
-# Part of the cache's limit that states nobody refers to may fill, so that the next one fits.
-SPARE_SHARE = 0.75
+__all__ = ["NodeStates"]
 
 
-class PlanStates:
-    """What is there of a plan's nodes, and what is still to be made.
+class NodeStates:
+    """The states of a plan's nodes, and the counts that say which nodes have to run.
 
     Args:
-        cache: Where states are kept; `None`: nodes have a state once they ran.
-        store: Where it is noted.
+        tree: The plan's tree.
+        cache: Where states are kept; `None`: nodes have a state once they have run.
+        database: Where it is stored what is known of the nodes.
+        payments: Who pays for states that are found in the cache.
+        references: Who refers to which states.
     """
 
-    def __init__(self, cache: StageCache | None, store: PlanStore) -> None:
+    def __init__(
+        self,
+        tree: PlanTree,
+        cache: StageCache | None,
+        database: PlanDatabase,
+        payments: Payments,
+        references: References,
+    ) -> None:
+        self._tree = tree
         self._cache = cache
-        self._store = store
-        self._held: dict[Owner, PlanNode] = {}
-        self._released = set(store.releases())
-        self._checkpoints: dict[str, PlanNode] = {}  # that nobody refers to, oldest first
-        self._outputs: dict[str, PlanNode] = {}  # likewise
+        self._database = database
+        self._payments = payments
+        self._references = references
         self._changed: list[PlanNode] = []
+        self._splits: list[tuple[PlanNode, PlanNode]] = []
 
     def take_changed(self) -> list[PlanNode]:
-        """The nodes since the last call that may have become ready, or cost more or less."""
+        """Return the nodes that may have become ready, cheaper or dearer since the last call."""
         changed, self._changed = self._changed, []
         return changed
+
+    def take_splits(self) -> list[tuple[PlanNode, PlanNode]]:
+        """Return the nodes that were split since the last call and run, as upper and lower part."""
+        splits, self._splits = self._splits, []
+        return [(upper, lower) for upper, lower in splits if lower.is_running]
 
     def mark(self, *nodes: PlanNode) -> None:
         """Note that nodes have changed."""
         self._changed += nodes
 
+    # --- counts -----------------------------------------------------------------------------------
+
     def need(self, node: PlanNode, by: int) -> None:
-        """Add to what a node is needed for, and up the tree as far as that changes anything."""
+        """Change the number of those who need a node, and up the tree as far as that matters."""
         each: PlanNode | None = node
         while each is not None:
             before = each.must_run
             each.needs += by
-            self._note_references(each)
+            self._references.note(each)
             self.mark(each)
+            if each.is_in_hand and not each.has_waiting_child:
+                self.forget(each)  # nobody takes it any more; requests need a run of their own
+                break
             if each.must_run == before:
-                return
+                break
             each = each.parent
+        if by > 0:
+            self._mark_first(node)
 
-    def set(self, node: PlanNode, *, has_state: bool) -> None:
-        """Note that a node's state is there or not."""
+    def _mark_first(self, node: PlanNode) -> None:
+        """Mark the first node that has to run for this one: it may be ready now."""
+        first = node
+        while first.parent is not None and first.parent.must_run:
+            first = first.parent
+        if first is not node:
+            self.mark(first)
+
+    def set(self, node: PlanNode, *, has_state: bool, in_hand: bool = False) -> None:
+        """Note that a node's state is there or not.
+
+        Args:
+            node: The node.
+            has_state: Whether the state is there.
+            in_hand: Whether it is not in the cache but only with the runner.
+        """
         before = node.must_run
-        node.has_state = has_state
+        node.has_state, node.is_in_hand = has_state, in_hand
         self.save(node)
-        self._note_references(node)
+        self._references.note(node)
         self._pass_on(node, before)
         self.mark(node, *(child for child in node.children.values() if child.must_run))
 
+    def forget(self, node: PlanNode) -> None:
+        """Note that a state is gone. The inputs of the run are always there."""
+        if node.parent is not None and node.has_state:
+            self.set(node, has_state=False)
+
     def clear(self, node: PlanNode) -> None:
-        """Let a node that has failed run again, for whom it is needed."""
+        """Clear a node's failure so that it can run again if it is still needed."""
         before = node.must_run
         node.error, node.losses = None, 0
         self.save(node)
@@ -85,95 +119,70 @@ class PlanStates:
         if node.must_run != had_to_run and node.parent is not None:
             self.need(node.parent, 1 if node.must_run else -1)
 
-    def look_for(self, nodes: Iterable[PlanNode]) -> Iterator[PlanNode]:
-        """Take over the states of nodes that others have left in the cache; those nodes."""
+    # --- what is there already ----------------------------------------------------------------
+
+    def add(self, path: Path, trial: TrialId) -> PlanNode:
+        """Return the node that ends a path, adding the nodes that the tree lacks.
+
+        New nodes have a state where the cache has one.
+        """
+        node = self._tree.add(path, trial=trial)
+        assert isinstance(node, PlanNode)
+        made, self._tree.made = self._tree.made, []
+        splits, self._tree.splits = self._tree.splits, []
+        self.find(made)
+        for upper, lower in splits:
+            self.mark(lower, upper)
+            if lower.cost_s is not None:
+                self.save(upper)
+                self.save(lower)
+        self._splits.extend(splits)
+        return node
+
+    def find(self, nodes: Iterable[PlanNode]) -> None:
+        """Take over the states of nodes that the cache has.
+
+        Where an earlier process had begun to run a node, its study pays for it now.
+        """
+        if self._cache is None:
+            return
         for node in nodes:
-            if self._cache is not None and node.key in self._cache:
+            if node.key in self._cache:
                 node.cost_s = self._cache.cost(node.key)
                 self.set(node, has_state=True)
-                yield node
+                if node.payer is not None:
+                    self._payments.charge(node, node.cost_s or 0.0)
+
+    def find_value(self, node: PlanNode) -> None:
+        """Take a node's value from the cache, where a killed process or a tuner has left it."""
+        is_known = node.value is not None or node.is_training or not node.has_state
+        if self._cache is None or is_known or node.is_in_hand:
+            return
+        try:
+            node.value = numbers_of(self._cache.get(node.key))
+        except CacheMiss:
+            self.forget(node)
+        else:
+            self.save(node)
 
     def restore(self, row: NodeRow, node: PlanNode) -> None:
-        """Take over what is stored of a node; its state where that is still there."""
+        """Take over what is stored of a node, and its state if that is still there."""
         node.cost_s, node.payer, node.value = row.cost_s, row.payer, row.value
         node.error, node.losses = row.error, row.losses
         is_kept = self._cache is None or node.key in self._cache or node.value is not None
         node.has_state = row.has_state and is_kept
-        self._note_references(node)
+        self._references.note(node)
 
     def save(self, node: PlanNode) -> None:
         """Store what is known of a node."""
-        self._store.put_node(
+        self._database.put_node(
             NodeRow(
                 node.key,
                 node.cost_s,
                 node.payer,
                 node.value,
                 node.error,
-                node.has_state,
+                node.has_state and not node.is_in_hand,
                 node.losses,
             )
         )
-
-    # --- references ---------------------------------------------------------------------------
-
-    def hold(self, owner: Owner, node: PlanNode, *, anew: bool = True) -> None:
-        """Keep the last state of a trial, from which it may go on, in the place of an earlier one.
-
-        Args:
-            owner: The trial.
-            node: The node that ends its path.
-            anew: Also where the trial was released before.
-        """
-        if owner in self._released:
-            if not anew:
-                return
-            self._released.discard(owner)
-            self._store.set_released(*owner, is_released=False)
-        self._let_go(owner)
-        if not node.is_training and node.parent is not None:
-            node = node.parent
-        self._held[owner] = node
-        node.holds += 1
-        self._note_references(node)
-
-    def release(self, owner: Owner) -> None:
-        """A trial will not go on, for good."""
-        if self._let_go(owner):
-            self._released.add(owner)
-            self._store.set_released(*owner, is_released=True)
-
-    def _let_go(self, owner: Owner) -> bool:
-        node = self._held.pop(owner, None)
-        if node is None:
-            return False
-        node.holds -= 1
-        self._note_references(node)
-        return True
-
-    def _note_references(self, node: PlanNode) -> None:
-        if node.parent is None:
-            return
-        unreferenced = self._checkpoints if node.is_training else self._outputs
-        if node.has_state and node.needs == node.holds == 0:
-            unreferenced[node.key] = node
-        else:
-            unreferenced.pop(node.key, None)
-
-    def trim(self, max_bytes: float | None = None) -> list[str]:
-        """Drop states that nobody refers to; see `SearchPlan.trim`."""
-        if self._cache is None:
-            return []
-        if max_bytes is None:
-            if self._cache.max_bytes is None:
-                return []
-            max_bytes = SPARE_SHARE * self._cache.max_bytes
-        dropped = []
-        while self._cache.stats().size_bytes > max_bytes:
-            node = next(chain(self._checkpoints.values(), self._outputs.values()), None)
-            if node is None:
-                break
-            self.set(node, has_state=False)
-            self._cache.discard([node.key])
-            dropped.append(node.key)
-        return dropped

@@ -1,7 +1,9 @@
 """The nodes of a search plan, and the requests that wait for them.
 
-A node has to run when a request ends at it, or a child has to run that starts from it, and its
-state is not there; it is ready when its parent's state is.
+A node has to run while its output is not there and somebody needs it: a request that ends at the
+node, or a child that has to run and starts from the output. It is ready to run when the output of
+its parent is there. The output of a node, a checkpoint of training or what a plain stage returned,
+is called its *state*.
 """
 
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ __all__ = [
 
 
 class RequestState(StrEnum):
-    """What has become of a request."""
+    """The state of a request."""
 
     OPEN = "open"
     ANSWERED = "answered"
@@ -35,14 +37,17 @@ class RequestState(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A trial's wish for a path to be run. Made by `SearchPlan.request`, which changes its state.
+    """A trial's request that a path be run. `SearchPlan.request` makes it and changes its state.
 
     Attributes:
-        id: Counts requests of all studies in the order they were made.
-        study: Who asks; `trial`: for which trial.
-        node: The node that ends the path.
-        steps: How many steps the path counts.
-        state: What has become of it.
+        id: The request's number; requests of all studies are numbered in the order they were made.
+        study: The study that asks.
+        trial: The trial that the study asks for.
+        node: The node at which the path ends.
+        steps: The number of steps that the path counts.
+        state: The request's state.
+        answer: The answer, where it belongs to this request alone because the output that it was
+            taken from was not kept. Otherwise `None`.
     """
 
     id: int
@@ -51,16 +56,17 @@ class Request:
     node: "PlanNode"
     steps: int
     state: RequestState = RequestState.OPEN
+    answer: "Answer | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request gave.
+    """The answer to a request.
 
     Attributes:
         request: The request.
         value: What the last stage of the path returned; `None` after training alone.
-        error: Why there is no value, where a node of the path failed.
+        error: The reason why there is no value, where a node of the path has failed.
     """
 
     request: Request
@@ -72,19 +78,22 @@ class PlanNode(Node):
     """A node of the plan's tree.
 
     Attributes:
-        has_state: Whether its state, or for a last node its value, is there.
-        is_running: Whether a worker has it.
-        needs: Open requests that end here, and children that have to run.
-        holds: Trials that may go on from its state.
-        requests: The open requests that end here.
-        cost_s: Seconds it took, or was estimated to take when a longer node was split.
-        payer: The study that it was run for.
+        has_state: Whether the node's state is there, or for a last node its value.
+        is_in_hand: Whether the state is not in the cache but only with the runner, which hands it
+            to one child and then forgets it. Such a state is never stored as being there.
+        is_running: Whether a worker runs the node.
+        needs: The number of open requests that end here plus that of children that have to run.
+        holds: The number of trials that may go on from the node's state.
+        requests: The open requests that end here, the longest waiting first.
+        cost_s: Seconds that the node took; after a longer node was split, its share of them.
+        payer: The study that the node was run for.
         value: What a plain stage or an evaluation returned, where a request ended here.
-        error: Why it failed.
-        losses: How often a worker died under it.
-        remaining: Kept by a scheduler: the longest remaining time through it.
-        order: Kept by a scheduler: how many nodes were needed before it; negative: not yet.
-        queued: Kept by a scheduler: the priority under which it waits, if it does.
+        error: The reason why the node has failed.
+        losses: The number of workers that have died while they ran the node.
+        remaining: The longest remaining time of a path through the node; kept by a scheduler.
+        order: The number of nodes that were needed before this one; negative before a scheduler
+            has seen it.
+        queued: The priority under which the node waits in a scheduler's queue, if it does.
     """
 
     __slots__ = (
@@ -92,6 +101,7 @@ class PlanNode(Node):
         "error",
         "has_state",
         "holds",
+        "is_in_hand",
         "is_running",
         "losses",
         "needs",
@@ -108,7 +118,7 @@ class PlanNode(Node):
     def __init__(self, key: str, parent: Node | None, path: Path, start: int, stop: int) -> None:
         super().__init__(key, parent, path, start, stop)
         self.has_state = parent is None  # the inputs are always there
-        self.is_running = False
+        self.is_in_hand = self.is_running = False
         self.needs = self.holds = self.losses = 0
         self.requests: tuple[Request, ...] = ()
         self.cost_s: float | None = None
@@ -120,37 +130,44 @@ class PlanNode(Node):
         self.queued: tuple[float, ...] | None = None
 
     def ancestry(self) -> Iterator["PlanNode"]:
-        """This node and those above it, without the root."""
+        """Yield this node and those above it, without the root."""
         return super().ancestry()  # type: ignore[return-value]
 
     @property
     def must_run(self) -> bool:
-        """Whether somebody needs what it would make."""
+        """Whether somebody needs the node's output, which is not there."""
         return self.needs > 0 and not self.has_state and self.error is None
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can run now, and somebody waits for it."""
+        """Whether the node can run now, and a request waits for it."""
         return (
             self.must_run
             and not self.is_running
             and self.parent is not None
             and self.parent.has_state
-            # Children that run already took their state from further up (they were split off).
-            and (
-                bool(self.requests)
-                or any(c.must_run and not c.is_running for c in self.children.values())
-            )
+            # A node below that runs has begun from further up, and does not wait for this one.
+            and next(waiting_below(self), None) is not None
         )
 
     @property
+    def has_waiting_child(self) -> bool:
+        """Whether a child has to run that no worker runs yet."""
+        return any(child.must_run and not child.is_running for child in self.children.values())
+
+    @property
     def is_training(self) -> bool:
-        """Whether it ends inside or at the end of training, so that it has no value of its own."""
+        """Whether the node ends inside or at the end of training, so that it has no value."""
         return self.path.stretches[self.path.index(self.stop - 1)].call.kind is Kind.TRAINING
 
 
 class PlanTree(StageTree):
-    """The tree of a plan, which notes what was made and split."""
+    """The stage tree of a plan, which also remembers which nodes were made and split.
+
+    Attributes:
+        made: The nodes that were made, until somebody clears the list.
+        splits: The upper and lower parts of nodes that were split, likewise.
+    """
 
     def __init__(self) -> None:
         self.made: list[PlanNode] = []
@@ -165,7 +182,7 @@ class PlanTree(StageTree):
         return node
 
     def split(self, node: Node, position: int) -> Node:
-        """Cut a node in two; the upper part has no state, and costs its share."""
+        """Cut a node in two; the upper part has no state, and a share of the cost."""
         share = (position - node.start) / (node.stop - node.start)
         upper = super().split(node, position)
         assert isinstance(node, PlanNode)
@@ -180,9 +197,9 @@ class PlanTree(StageTree):
 
 
 def error_of(node: PlanNode) -> str | None:
-    """Why a node cannot run, where it or one that it has to start from has failed.
+    """Return why a node cannot run, where it or a node that it has to start from has failed.
 
-    What runs has begun from further up, and no longer depends on what fails there.
+    A node that runs has begun from further up, and does not depend on failures there.
     """
     each: PlanNode | None = node
     while each is not None and not (each.has_state or each.is_running):
@@ -193,7 +210,7 @@ def error_of(node: PlanNode) -> str | None:
 
 
 def first_waiting(node: PlanNode) -> str | None:
-    """A study that waits for a node: the first that is found below it."""
+    """Return the name of the first study found that waits for a node."""
     while not node.requests:
         below = next((child for child in node.children.values() if child.must_run), None)
         if below is None:
@@ -203,9 +220,16 @@ def first_waiting(node: PlanNode) -> str | None:
 
 
 def waiting_below(node: PlanNode) -> Iterator[Request]:
-    """The open requests that cannot be answered without a node."""
-    stack = [node]
+    """Yield the open requests that cannot be answered without a run of this node.
+
+    The first is found without a look at all children, of which a node may have very many.
+    """
+    stack = [iter((node,))]
     while stack:
-        each = stack.pop()
+        each = next(stack[-1], None)
+        if each is None:
+            stack.pop()
+            continue
         yield from each.requests
-        stack.extend(c for c in each.children.values() if c.must_run and not c.is_running)
+        waiting = (c for c in each.children.values() if c.must_run and not c.is_running)
+        stack.append(waiting)

@@ -146,7 +146,7 @@ class Scheduler:
         self._orders = count()
         self._times = RemainingTimes(self._costs)
         self._ready = _ReadyNodes(self._priority, self.resources_of)
-        plan.take_changed()
+        plan.execution.take_changed()
         for node in self._nodes():
             node.order = -1
         for request in plan.requests():
@@ -177,7 +177,7 @@ class Scheduler:
         if node is None:
             node = self._ready.first(can_take)
         if node is not None:
-            self.plan.start(node)
+            self.plan.execution.start(node)
         return node
 
     def waiting(self) -> PlanNode | None:
@@ -201,7 +201,7 @@ class Scheduler:
 
     def follow(self) -> None:
         """Take in the changes of the plan. `next` does; after each request it is less at once."""
-        changed = self.plan.take_changed()
+        changed = self.plan.execution.take_changed()
         above = [each for node in changed for each in self._times.follow(node)]
         for node in dict.fromkeys([*changed, *above]):
             self._ready.push(node)

@@ -1,11 +1,13 @@
-"""The stage tree: all trials as one, every common prefix once.
+"""The stage tree: the paths of all trials merged into one tree, in which common prefixes are one.
 
-A node is a stretch of positions `[start, stop)` that some trials do alike, under the content key of
-what is there at `stop` (`eeipu.stages.paths`); the root is what is there before anything is done.
-Trials share nodes up to where they part (Shin et al. 2019, arXiv 1911.10504, stage trees; Shin et
-al., Hippo, arXiv 2006.11972). Nodes end at the cuts of every path through them, where requests end,
-and where paths part, and nowhere else; so the tree depends on its paths and not on their order. A
-path that ends, or parts, inside a node splits it.
+A node is a stretch of positions `[start, stop)` that belongs to the paths of some trials. Its key
+is the content key of the state at `stop` (`eeipu.stages.paths`). The root stands for the inputs.
+Trials share their nodes up to the position where their paths part (stage trees: Shin et al. 2019,
+arXiv 1911.10504; Hippo: Shin et al., arXiv 2006.11972).
+
+A node ends at a cut of a path through it, where a requested path ends, or where two paths part,
+and nowhere else. The tree therefore depends on its paths only, and not on their order. A path that
+ends or parts inside a node splits the node in two.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -26,11 +28,12 @@ class Node:
     """A stretch of positions that all paths through it share.
 
     Attributes:
-        key: The content key of what is there at its end.
+        key: The content key of the state at its end.
         parent: The node that ends where this one begins; `None` for the root.
-        path: Any path through it.
-        start: Its first position; `stop`: the first that is not its.
-        children: The nodes that begin where this one ends, by what they do first.
+        path: Any path through the node.
+        start: Its first position.
+        stop: The position after its last one.
+        children: The nodes that begin where this one ends, by the labels of their first calls.
     """
 
     __slots__ = ("_steps", "children", "key", "parent", "path", "start", "stop")
@@ -49,25 +52,25 @@ class Node:
 
     @property
     def steps(self) -> int:
-        """How many steps it counts (`Path.steps`)."""
+        """The number of steps that the node counts; see `Path.steps`."""
         if self._steps is None:
             self._steps = self.path.steps(self.start, self.stop)
         return self._steps
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
-        """What is called in it, one call after another."""
+        """The stretches of the node, one for each call."""
         return tuple(self.path.between(self.start, self.stop))
 
     def ancestry(self) -> Iterator["Node"]:
-        """This node and those above it, without the root."""
+        """Yield this node and those above it, without the root."""
         node = self
         while node.parent is not None:
             yield node
             node = node.parent
 
     def describe(self) -> str:
-        """The node in words: stage, steps and hyper-parameters."""
+        """Return the node's stage, steps and hyper-parameters as a text for people."""
         if self.parent is None:
             return "inputs"
         parts = self.stretches
@@ -86,19 +89,24 @@ class Node:
 
 @dataclass(frozen=True)
 class CriticalPath:
-    """The costliest path from the root: no number of workers can be faster.
+    """The most expensive path from the root. No number of workers can be faster.
 
     Attributes:
-        nodes: The nodes along it, first to last.
-        cost: What they cost together.
+        nodes: The nodes of the path, first to last.
+        cost: The sum of their costs.
     """
 
     nodes: tuple[Node, ...]
     cost: float
 
 
+# More than 15 methods, because six of them are Python's protocols of a container that can be
+# compared and printed, and leave little to learn.
 class StageTree:
-    """Trials merged by their common prefixes.
+    """The paths of trials, merged by their common prefixes.
+
+    It is iterated over without its root, each node after its parent; `len`, `in` and `[]` take the
+    keys of nodes; trees with the same nodes in the same places are equal; `rich.print` draws it.
 
     >>> from eeipu.stages.schedules import Constant, MultiStep
     >>> def fit(lr):
@@ -115,10 +123,10 @@ class StageTree:
 
     @classmethod
     def build(cls, trials: Mapping[Hashable, Path] | Iterable[Path]) -> "StageTree":
-        """The tree of these trials.
+        """Build the tree of these trials.
 
         Args:
-            trials: Trial -> path; or paths alone, which are then numbered.
+            trials: Trial -> path, or just paths, whose trials are then numbered.
         """
         tree = cls()
         named = trials.items() if isinstance(trials, Mapping) else enumerate(trials)
@@ -127,7 +135,7 @@ class StageTree:
         return tree
 
     def merge(self, *others: "StageTree") -> "StageTree":
-        """The tree of this one's trials and the others'; each must have names of its own.
+        """Return the tree of the trials of this tree and the others.
 
         Raises:
             ConfigurationError: Two trees have a trial of the same name.
@@ -144,12 +152,13 @@ class StageTree:
         return merged
 
     def add(self, path: Path, stop: int | None = None, *, trial: Hashable | None = None) -> Node:
-        """Add a path up to position `stop`, whole by default.
+        """Add a path, or its beginning.
 
         Args:
-            path: What to do.
-            stop: Where to end.
-            trial: Who asks, for the number of requested steps; again and further is fine.
+            path: The path.
+            stop: The position up to which it is added; by default its end.
+            trial: The trial that the path belongs to, so that its steps count as requested. A
+                trial may be added again with a longer path.
 
         Returns:
             The node that ends at `stop`.
@@ -170,7 +179,7 @@ class StageTree:
         return node
 
     def _descend(self, node: Node, path: Path, stop: int) -> Node:
-        """The child of `node` that `path` goes through, made or split to fit."""
+        """Return the child of a node that a path goes through, after making or splitting it."""
         start = node.stop
         end = min(path.next_cut(start), stop)
         label = path.label(start)
@@ -186,7 +195,7 @@ class StageTree:
 
         Returns:
             The new upper part. The node itself becomes the lower part and keeps its key, which
-            stands for what is there at its end.
+            is that of the state at its end.
 
         Raises:
             ConfigurationError: The position does not lie inside the node.
@@ -203,14 +212,14 @@ class StageTree:
         return upper
 
     def _make(self, path: Path, parent: Node | None, start: int, stop: int) -> Node:
-        """A new node, which is not yet among its parent's children; here for subclasses."""
+        """Make a node, which the caller adds to its parent. Subclasses override this."""
         node = Node(path.key(stop), parent, path, start, stop)
         if parent is not None:
             self._nodes[node.key] = node
         return node
 
     def __iter__(self) -> Iterator[Node]:
-        """All nodes but the root, each after its parent."""
+        """Yield all nodes but the root, each after its parent."""
         stack = list(self.root.children.values())
         while stack:
             node = stack.pop()
@@ -227,36 +236,32 @@ class StageTree:
         return self._nodes[key]
 
     def __eq__(self, other: object) -> bool:
-        """Whether two trees have the same nodes, in the same places."""
-        return isinstance(other, StageTree) and self._shape == other._shape
+        """Whether two trees have the same nodes in the same places."""
+        return isinstance(other, StageTree) and _shape(self) == _shape(other)
 
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def _shape(self) -> set[tuple[str, str, int]]:
-        return {(n.parent.key, n.key, n.stop) for n in self if n.parent is not None}
-
-    @property
     def requested_steps(self) -> int:
-        """Steps that all trials ask for, each for itself."""
+        """The number of steps of all trials, if each ran by itself."""
         return sum(path.steps(0, stop) for path, stop in self._ends.values())
 
     @property
     def distinct_steps(self) -> int:
-        """Steps that are left after merging."""
+        """The number of steps of all nodes, which is what is left after merging."""
         return sum(node.steps for node in self)
 
     @property
     def merge_rate(self) -> float:
-        """Requested over distinct steps: how many times less there is to compute. 1 if empty."""
+        """Requested steps divided by distinct steps; 1 for an empty tree."""
         distinct = self.distinct_steps
         return self.requested_steps / distinct if distinct else 1.0
 
     def critical_path(self, cost: Cost | None = None) -> CriticalPath:
-        """The costliest path from the root.
+        """Return the most expensive path from the root.
 
         Args:
-            cost: The cost of a node; by default its steps.
+            cost: A function that returns the cost of a node; by default its number of steps.
         """
         cost = cost if cost is not None else (lambda node: node.steps)
         longest: dict[str, float] = {self.root.key: 0.0}
@@ -268,24 +273,29 @@ class StageTree:
                 last = node
         return CriticalPath(tuple(last.ancestry())[::-1], longest[last.key])
 
-    def draw(self) -> Tree:
-        """The tree as text, for `rich.print`: what each node does, and how many trials share it."""
-        shared: dict[str, int] = {}
-        for path, stop in self._ends.values():
-            for node in self._nodes[path.key(stop)].ancestry():
-                shared[node.key] = shared.get(node.key, 0) + 1
-        drawing = Tree(
-            f"{len(self._ends)} trials, {len(self)} nodes, {self.requested_steps} steps requested, "
-            f"{self.distinct_steps} distinct: merge rate {self.merge_rate:.2f}"
-        )
-        branches = {self.root.key: drawing}
-        for node in self:
-            assert node.parent is not None
-            count = shared.get(node.key, 0)  # none at the early rungs of trials that went on
-            line = Text(node.describe(), style="bold" if count > 1 else "")
-            line.append(f"  x{count}" if count else "")
-            branches[node.key] = branches[node.parent.key].add(line)
-        return drawing
-
     def __rich__(self) -> Tree:
-        return self.draw()
+        return _drawing(self)
+
+
+def _shape(tree: StageTree) -> set[tuple[str, str, int]]:
+    return {(n.parent.key, n.key, n.stop) for n in tree if n.parent is not None}
+
+
+def _drawing(tree: StageTree) -> Tree:
+    """Draw what each node does and how many trials share it."""
+    shared: dict[str, int] = {}
+    for path, stop in tree._ends.values():
+        for node in tree[path.key(stop)].ancestry():
+            shared[node.key] = shared.get(node.key, 0) + 1
+    drawing = Tree(
+        f"{len(tree._ends)} trials, {len(tree)} nodes, {tree.requested_steps} steps requested, "
+        f"{tree.distinct_steps} distinct: merge rate {tree.merge_rate:.2f}"
+    )
+    branches = {tree.root.key: drawing}
+    for node in tree:
+        assert node.parent is not None
+        count = shared.get(node.key, 0)  # none at the early rungs of trials that went on
+        line = Text(node.describe(), style="bold" if count > 1 else "")
+        line.append(f"  x{count}" if count else "")
+        branches[node.key] = branches[node.parent.key].add(line)
+    return drawing

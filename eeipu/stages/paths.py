@@ -1,13 +1,14 @@
-"""Paths: what a trial does, step by step, under content keys.
+"""Paths: the chain of calls that a trial makes, with a content key for every position.
 
-A path is a chain of stage calls. A plain stage is one call; an iterative stage is a stretch of
-training steps, which falls into the runs of its hyper-parameters (`eeipu.stages.schedules`), and
-may be followed by an evaluation. Positions count along the whole path: a plain stage or an
-evaluation takes one position, training as many as it has steps.
+A plain stage is one call and takes one position of the path. An iterative stage is training, which
+takes one position for each step, and may be followed by an evaluation, which takes one position.
+Training consists of stretches over which its hyper-parameters do not change
+(`eeipu.stages.schedules`).
 
-Every position has a key, Merkle over what leads to it (`eeipu.fingerprints.keys.stage_key`),
-whoever asks and however the path is cut: the training step `t` of stage `s` is the call of `"s@t"`,
-with the hyper-parameters of the run that it ends or lies in, on the key at which that run began.
+The key of a position is a digest of the calls that lead to it
+(`eeipu.fingerprints.keys.stage_key`). It depends neither on who asks nor on where the path is cut:
+the state after `t` training steps of stage `s` has the key of a call of `"s@t"`, with the
+hyper-parameters of the stretch that it lies in or ends, on the key at which that stretch begins.
 """
 
 import json
@@ -25,12 +26,12 @@ from eeipu.stages.schedules import Piecewise, Schedule, as_schedule, cuts
 __all__ = ["Call", "Kind", "Path", "Stretch", "common_length"]
 
 
-# Types that JSON gives back.
+# The types of values that JSON returns as they were written.
 _AS_THEY_ARE = {str, int, float, bool, type(None)}
 
 
 class Kind(StrEnum):
-    """What a call is."""
+    """The kind of a call."""
 
     PLAIN = "plain"
     TRAINING = "training"
@@ -39,13 +40,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is called along a stretch: a stage and its hyper-parameters, which do not change.
+    """A call of a stage with constant hyper-parameters.
 
     Attributes:
         stage: The stage's name.
-        fingerprint: What stands for its code.
-        params: Its hyper-parameters, without the stage's name in front.
-        kind: Whether it is trained in steps.
+        fingerprint: The identity of the stage's code.
+        params: The stage's hyper-parameters, without the stage's name in front.
+        kind: Whether the call is a plain stage, training, or an evaluation.
     """
 
     stage: str
@@ -54,7 +55,12 @@ class Call:
     kind: Kind = Kind.PLAIN
 
     def key(self, step: int, upstream: str) -> str:
-        """The key of this call, `step` steps into its stage, on what is upstream."""
+        """Return the key of the output of this call.
+
+        Args:
+            step: The number of steps since the beginning of the stage.
+            upstream: The key of the call's input.
+        """
         name = self.stage
         if self.kind is Kind.TRAINING:
             name = f"{name}@{step}"
@@ -63,18 +69,20 @@ class Call:
         return stage_key(name, self.fingerprint, self.params, upstream)
 
     def label(self, upstream: str) -> str:
-        """Equal for equal calls, and different for others."""
+        """Return a string that is equal for equal calls, and differs for different calls."""
         return stage_key(f"{self.stage}:{self.kind}", self.fingerprint, self.params, upstream)
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Positions `[start, stop)` of a path that one call fills.
+    """Positions `[start, stop)` of a path that belong to one call.
 
     Attributes:
         call: The call.
-        origin: The position at which its stage begins.
-        label: Equal for equal calls of one stage, and different for others.
+        start: The first position.
+        stop: The position after the last one.
+        origin: The position at which the call's stage begins.
+        label: A string that is equal for equal calls of one stage, and differs for others.
     """
 
     call: Call
@@ -85,16 +93,19 @@ class Stretch:
 
 
 class Path:
-    """A chain of stage calls, built from the front; every method returns a longer path.
+    """A chain of stage calls, which `call`, `train` and `evaluate` extend to a new, longer path.
 
     Args:
         upstream: The key of the run's inputs (`eeipu.fingerprints.keys.inputs_key`).
+        stretches: The stretches from the front; by default the path is empty.
+        cuts: The cuts that belong to them.
 
     Attributes:
         upstream: The key at position 0.
-        stretches: What fills the positions.
-        cuts: The positions, ascending, at which something steady begins or ends; the last is
-            the path's length.
+        stretches: The stretches, which cover all positions.
+        cuts: The positions, ascending, at which nodes of a stage tree may end: where stages end,
+            where schedules change or begin and end to move, and where checkpoints were requested.
+            The last one is the path's length.
 
     >>> from eeipu.stages.schedules import MultiStep
     >>> path = Path().call("prep", "v1", {"dims": 8})
@@ -122,16 +133,29 @@ class Path:
         return f"Path({' -> '.join(names)}, {len(self)} positions)"
 
     def call(self, stage: str, fingerprint: str, params: Mapping[str, Any]) -> "Path":
-        """The path followed by a plain stage.
+        """Return the path followed by a plain stage.
+
+        Args:
+            stage: The stage's name.
+            fingerprint: The identity of the stage's code.
+            params: The stage's hyper-parameters.
 
         Raises:
-            PipelineError: The path has a stage of this name.
+            PipelineError: The path already has a stage of this name.
         """
-        return self._with([(Call(stage, fingerprint, dict(params)), 1)])
+        return _extended(self, [(Call(stage, fingerprint, dict(params)), 1)])
 
     def evaluate(self, stage: str, fingerprint: str) -> "Path":
-        """The path followed by the evaluation of the iterative stage that it ends with."""
-        return self._with([(Call(stage, fingerprint, {}, Kind.EVALUATION), 1)])
+        """Return the path followed by the evaluation of the iterative stage that it ends with.
+
+        Args:
+            stage: The stage's name.
+            fingerprint: The identity of the stage's code.
+
+        Raises:
+            PipelineError: The path already has an evaluation of this stage.
+        """
+        return _extended(self, [(Call(stage, fingerprint, {}, Kind.EVALUATION), 1)])
 
     def train(
         self,
@@ -141,24 +165,25 @@ class Path:
         steps: int,
         checkpoint_every: int | None = None,
     ) -> "Path":
-        """The path followed by an iterative stage.
+        """Return the path followed by the training of an iterative stage.
 
-        A stage that follows without an evaluation in between gets what was saved of the training.
+        If a stage follows without an evaluation in between, its input is the saved training.
 
         Args:
             stage: The stage's name.
-            fingerprint: What stands for its code.
+            fingerprint: The identity of the stage's code.
             schedules: Hyper-parameter -> schedule, function of the step, or constant value.
-            steps: How many steps to train.
-            checkpoint_every: Cut also at every multiple of so many steps.
+            steps: The number of steps to train.
+            checkpoint_every: If given, the path is also cut at each multiple of this number.
 
         Raises:
-            PipelineError: The path has a stage of this name, or `steps` or `checkpoint_every` is no
-                whole number of at least 1.
+            PipelineError: The path already has a stage of this name, or `steps` or
+                `checkpoint_every` is not a whole number of at least 1.
 
         Note:
-            A schedule that moves with every step takes about 15 microseconds and 50 bytes of a
-            stored plan a step. Where there are millions, count steps in epochs, or in hundreds.
+            A schedule that changes with every step takes about 15 microseconds for each step, and
+            50 bytes for each in a stored plan. With millions of steps, count epochs instead, or
+            hundreds of steps.
         """
         if steps < 1 or steps != int(steps):
             raise PipelineError(
@@ -182,28 +207,14 @@ class Path:
         inner = {cut for each in runs.values() for cut in cuts(each)}
         if checkpoint_every is not None:
             inner.update(range(checkpoint_every, steps, checkpoint_every))
-        return self._with(parts, sorted(inner))
-
-    def _with(self, parts: Sequence[tuple[Call, int]], inner: Sequence[int] = ()) -> "Path":
-        origin = start = len(self)
-        first = parts[0][0]
-        if any((s.call.stage, s.call.kind) == (first.stage, first.kind) for s in self.stretches):
-            raise PipelineError(f"the path has the stage {first.stage!r} twice; rename one.")
-        added = []
-        for call, length in parts:
-            # Paths on other inputs are other paths from their first position on.
-            label = call.label("" if start else self.upstream)
-            added.append(Stretch(call, start, start + length, origin, label))
-            start += length
-        cuts_ = (*self.cuts, *(origin + cut for cut in inner), start)
-        return Path(self.upstream, (*self.stretches, *added), cuts_)
+        return _extended(self, parts, sorted(inner))
 
     def to_json(self) -> str:
-        """The path as text, which `from_json` reads back with the same keys.
+        """Return the path as text, from which `from_json` makes a path with the same keys.
 
         Raises:
-            PipelineError: A hyper-parameter is of a type that JSON does not have, or makes another
-                of, as of a tuple.
+            PipelineError: A hyper-parameter is of a type that JSON does not have or changes, such
+                as a tuple.
         """
         parts = [
             [c.stage, c.fingerprint, c.params, c.kind, s.stop, s.origin]
@@ -222,7 +233,7 @@ class Path:
 
     @classmethod
     def from_json(cls, text: str) -> "Path":
-        """The path that `to_json` wrote."""
+        """Return the path that `to_json` wrote."""
         upstream, cuts_, parts = json.loads(text)
         start, stretches = 0, []
         for stage, fingerprint, params, kind, stop, origin in parts:
@@ -233,16 +244,16 @@ class Path:
         return cls(upstream, stretches, cuts_)
 
     def index(self, position: int) -> int:
-        """Which stretch holds the step from `position` to the next."""
+        """Return the index of the stretch that holds the step from `position` to the next one."""
         return bisect_right(self._ends, position)
 
     def label(self, position: int) -> str:
-        """What is done from `position` to the next, as a string."""
+        """Return the label of the call from `position` to the next one."""
         return self.stretches[self.index(position)].label
 
     def key(self, position: int) -> str:
-        """The content key of what is there at a position."""
-        whole = bisect_right(self._ends, position)  # stretches that end at or before it
+        """Return the content key of the state at a position."""
+        whole = bisect_right(self._ends, position)  # how many stretches end at or before it
         for stretch in self.stretches[len(self._keys) - 1 : whole]:
             steps = stretch.stop - stretch.origin
             self._keys.append(stretch.call.key(steps, self._keys[-1]))
@@ -252,7 +263,7 @@ class Path:
         return stretch.call.key(position - stretch.origin, self._keys[whole])
 
     def between(self, start: int, stop: int) -> Iterator[Stretch]:
-        """The stretches of positions `[start, stop)`, the first and last cut to fit."""
+        """Yield the stretches of positions `[start, stop)`, the first and the last cut to fit."""
         for stretch in self.stretches[self.index(start) :]:
             if stretch.start >= stop:
                 return
@@ -265,9 +276,10 @@ class Path:
             )
 
     def steps(self, start: int, stop: int) -> int:
-        """What positions `[start, stop)` count: a plain stage as one step, an evaluation as none.
+        """Return the number of steps in positions `[start, stop)`.
 
-        An evaluation is what a request asks for at the end of training, not a part of it.
+        A plain stage counts as one step. An evaluation counts as none, because it is only what a
+        request asks for at the end of training.
         """
         return sum(
             stretch.stop - stretch.start
@@ -276,11 +288,11 @@ class Path:
         )
 
     def next_cut(self, position: int) -> int:
-        """The first cut after a position."""
+        """Return the first cut after a position."""
         return self.cuts[bisect_right(self.cuts, position)]
 
     def schedules(self, position: int) -> dict[str, Schedule]:
-        """The hyper-parameters of the stage at a position, as functions of the stage's steps."""
+        """Return the hyper-parameters of the stage at a position, as schedules over its steps."""
         here = self.stretches[self.index(position)]
         same = [s for s in self.stretches if s.origin == here.origin]
         boundaries = list(accumulate(s.stop - s.start for s in same))[:-1]
@@ -290,14 +302,39 @@ class Path:
         }
 
 
-def _check_stored(call: Call) -> None:
-    """What is read back must have the same key.
+def _extended(path: Path, parts: Sequence[tuple[Call, int]], inner: Sequence[int] = ()) -> Path:
+    """Return a path followed by one more stage.
+
+    Args:
+        path: The path.
+        parts: The calls of the stage and the number of positions of each.
+        inner: The cuts inside the stage, as positions of the stage.
 
     Raises:
-        TypeError: It would not.
+        PipelineError: The path already has this stage.
+    """
+    origin = start = len(path)
+    first = parts[0][0]
+    if any((s.call.stage, s.call.kind) == (first.stage, first.kind) for s in path.stretches):
+        raise PipelineError(f"the path has the stage {first.stage!r} twice; rename one.")
+    added = []
+    for call, length in parts:
+        # Paths on other inputs are other paths from their first position on.
+        label = call.label("" if start else path.upstream)
+        added.append(Stretch(call, start, start + length, origin, label))
+        start += length
+    cuts_ = (*path.cuts, *(origin + cut for cut in inner), start)
+    return Path(path.upstream, (*path.stretches, *added), cuts_)
+
+
+def _check_stored(call: Call) -> None:
+    """Check that a call has the same key after it was written as JSON and read again.
+
+    Raises:
+        TypeError: Its key would be another one, or it cannot be written.
     """
     others = {name: v for name, v in call.params.items() if type(v) not in _AS_THEY_ARE}
-    if not others:  # as nearly always; keys take time
+    if not others:  # as nearly always; keys take time to compute
         return
     read = Call(call.stage, call.fingerprint, json.loads(json.dumps(others)), call.kind)
     if read.label("") != Call(call.stage, call.fingerprint, others, call.kind).label(""):
@@ -305,7 +342,14 @@ def _check_stored(call: Call) -> None:
 
 
 def common_length(path: Path, other: Path, start: int, stop: int) -> int:
-    """The position up to which two paths do the same, at most `stop`; they do up to `start`."""
+    """Return the position up to which two paths make the same calls.
+
+    Args:
+        path: One path.
+        other: The other one.
+        start: A position up to which both are known to be the same.
+        stop: An upper limit of the result.
+    """
     position, limit = start, min(stop, len(path), len(other))
     while position < limit:
         one, two = path.stretches[path.index(position)], other.stretches[other.index(position)]

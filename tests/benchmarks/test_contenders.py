@@ -44,7 +44,7 @@ def test_a_contender_is_a_method_with_or_without_a_cache():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ei+cash", r"'ei\+cash': behind a method.*'\+cash'"),
+        ("ei+cash", r"'ei\+cash': after a method.*'\+cash'"),
         ("anneal", "no method 'anneal'.*'tpe'"),
         ("eeipu+heat=1", "no change 'heat'.*'cooling'"),
         ("eeipu+cooling=-1", "'cooling' does not take '-1'.*'off'"),
@@ -53,7 +53,7 @@ def test_a_contender_is_a_method_with_or_without_a_cache():
         ("eeipu+samples=few", "'samples' does not take 'few'"),
         ("eeipu+top-q=0", "'top-q' does not take '0'"),
         ("eeipu+design=grid", "'design' does not take 'grid'.*'prefix-sharing'"),
-        ("ei+cache+cooling=off", r"'\+cooling=off' behind 'ei'.*in 'eeipu' alone"),
+        ("ei+cache+cooling=off", r"'\+cooling=off' after 'ei'.*in 'eeipu' only"),
         ("tpe+cooling=off", r"'tpe\+cooling=off'.*only top-q"),
         ("gp+design=none", r"'gp\+design=none'.*only top-q"),
     ],

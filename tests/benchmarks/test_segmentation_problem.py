@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 
 from eeipu import ConfigurationError, StageCache
-from eeipu.benchmarks.segmentation import problem
 from eeipu.benchmarks.segmentation.crf import smooth
 from eeipu.benchmarks.segmentation.iou import mean_iou
-from eeipu.benchmarks.segmentation.problem import LEAST_STD, SIZES
+from eeipu.benchmarks.segmentation.problem import LEAST_STD, SIZES, problem
 from eeipu.benchmarks.segmentation.scenes import Scenes
 from eeipu.benchmarks.segmentation.unet import Architecture
 from eeipu.benchmarks.segmentation.work import Work

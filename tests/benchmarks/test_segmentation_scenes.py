@@ -219,7 +219,7 @@ def test_two_pictures_of_one_name_are_named(folders):
     images, masks = folders
     Image.open(images / "3.png").save(images / "3.bmp")
 
-    with pytest.raises(ConfigurationError, match=r"3\.bmp' and '3\.png' have one name"):
+    with pytest.raises(ConfigurationError, match=r"3\.bmp' and '3\.png' have the same name"):
         open_folders(images, masks, 10, 10)
 
 
@@ -244,7 +244,7 @@ def test_masks_of_one_class_are_refused(folders, fill):
     for path in masks.iterdir():
         Image.fromarray(np.full((20, 30), fill, np.uint8)).save(path)
 
-    with pytest.raises(ConfigurationError, match="one class at most"):
+    with pytest.raises(ConfigurationError, match="at most one class"):
         open_folders(images, masks, 10, 10)
 
 

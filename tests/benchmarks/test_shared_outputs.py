@@ -9,11 +9,11 @@ from toys import Toy, config
 from eeipu import Float, Pipeline, StageCache, stage
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY
-from eeipu.benchmarks.results import read
 from eeipu.benchmarks.runs import machine
-from eeipu.benchmarks.runs import run as runs
-from eeipu.benchmarks.runs.run import run, run_to_file
+from eeipu.benchmarks.runs import single_run as runs
+from eeipu.benchmarks.runs.results import read
 from eeipu.benchmarks.runs.shared_outputs import sharing
+from eeipu.benchmarks.runs.single_run import run, run_to_file
 
 COLUMNS = ("state", "warm_up", "value", "spent", "charged", "stage_costs", "memoized", "params")
 

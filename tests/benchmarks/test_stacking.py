@@ -6,8 +6,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from eeipu.benchmarks.options import Options
-from eeipu.benchmarks.runs.run import run
+from eeipu.benchmarks.runs.options import Options
+from eeipu.benchmarks.runs.single_run import run
 from eeipu.benchmarks.stacking import work
 from eeipu.benchmarks.stacking.models import Stacked, catboost_depth, with_extra_trees
 from eeipu.benchmarks.stacking.problem import problem, problem_by_model

@@ -6,11 +6,9 @@ import threading
 import uuid
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
-from eeipu.caching.leases.claims import PIN_LIFETIME_S
 from eeipu.stages.calls import stage_calls
 from eeipu.stages.worker import run_path
 
@@ -61,48 +59,6 @@ def test_clear_drops_what_studies_keep(cache):
     cache.holders.pin("one", ["a"])
     again(cache).clear()
     assert list(cache) == []
-
-
-def test_pins_of_a_study_that_is_not_run_again_come_to_an_end(location):
-    now = [1e9]
-    cache = StageCache(location, now=lambda: now[0])
-    cache.put("a", "a")
-    cache.holders.pin("study", ["a"])
-    now[0] += PIN_LIFETIME_S - 1
-    cache.gc()
-    cache.retain([])
-    assert "a" in cache
-    now[0] += 2
-    cache.gc()
-    cache.retain([])
-    assert "a" not in cache
-
-
-def test_gc_removes_pins_that_were_never_finished(tmp_path):
-    cache = StageCache(tmp_path)
-    cache.holders.pin("study", ["a"])
-    (tmp_path / "pins" / ("ab" * 16)).write_text("{")
-    assert cache.gc() == 1
-    assert cache.holders.kept() == {"a"}
-
-
-def test_damaged_notes_stop_nobody(tmp_path):
-    cache = StageCache(tmp_path)
-    cache.holders.pin("study", ["a"])
-    (tmp_path / "pins" / "other.json").write_text("{")
-    with cache.holders.using(["b"]):
-        (use,) = (tmp_path / "uses").iterdir()
-        assert cache.holders.kept() == {"a", "b"}
-        use.write_text("[")
-        assert cache.holders.kept() == {"a"}
-
-
-def test_pins_outlive_their_process_only_if_they_should(tmp_path):
-    StageCache(tmp_path).holders.pin("study", ["a"])
-    cache = StageCache(tmp_path)
-    assert cache.holders.kept() == {"a"}
-    cache.holders.pin("passing", ["b"], lasting=False)
-    assert StageCache(tmp_path).holders.kept() == {"a", "b"}
 
 
 def test_a_claim_in_a_place_that_cannot_be_written_to_is_no_obstacle(cache, monkeypatch):
@@ -242,14 +198,3 @@ def test_a_study_goes_on_where_nothing_can_be_dropped_any_more(tmp_path, monkeyp
     with pytest.warns(RuntimeWarning, match="could not be dropped.*read only"):
         study = tuner.run(1.0, max_trials=3, progress=False)
     assert len(study.trials) == 3
-
-
-def test_beating_leases_serve_a_directory_without_locks(tmp_path, monkeypatch):
-    monkeypatch.setattr("eeipu.caching.locations.has_locks", lambda root: False)
-    cache = StageCache(tmp_path)
-    cache.put("a", 1)
-    with cache.holders.using(["a"]):
-        StageCache(tmp_path).retain([])
-        assert "a" in cache
-    assert type(cache.holders._leases).__name__ == "BeatingLeases"
-    assert fsspec.filesystem("file").exists(str(tmp_path / "entries"))

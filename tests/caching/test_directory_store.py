@@ -1,7 +1,5 @@
 """Caches in directories: whose they are, what is mapped, and what many processes do to them."""
 
-import errno
-import fcntl
 import multiprocessing
 import os
 import pickle
@@ -15,10 +13,7 @@ import numpy as np
 import pytest
 
 from eeipu import CacheFormatError, CacheMiss, ConfigurationError, StageCache
-from eeipu.caching.cache_directory import MARKER, PRIVATE
 from eeipu.caching.directory_store import DirectoryStore
-from eeipu.caching.inventory import inventory
-from eeipu.caching.unfinished_files import ABANDONED_S, Partials
 from eeipu.serialization.entry_format import Header
 
 KEY = "0123456789abcdef"
@@ -154,35 +149,6 @@ def test_what_is_in_a_private_directory_is_its_users_alone(tmp_path, mask):
     assert modes == {(True, 0o700), (False, 0o600)}
 
 
-def test_where_there_are_no_locks_age_tells_what_was_abandoned(tmp_path, monkeypatch):
-    def refuse(*args):
-        raise OSError(errno.ENOLCK, "no locks")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    now = [time.time()]
-    partials = Partials(tmp_path / "partial", PRIVATE.mkdir, now=lambda: now[0])
-    path, descriptor = partials.new()
-    os.close(descriptor)
-    now[0] += ABANDONED_S - 60
-    assert partials.clean() == 0
-    now[0] += 120
-    assert partials.clean() == 1
-    assert not Path(path).exists()
-
-
-def test_what_cannot_be_removed_is_not_counted(tmp_path, monkeypatch):
-    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
-    path, descriptor = partials.new()
-    os.close(descriptor)
-
-    def refuse(self, **options):
-        raise PermissionError("read only")
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    assert partials.clean() == 0
-    assert Path(path).exists()
-
-
 # --- mapping ----------------------------------------------------------------------------------
 
 
@@ -228,78 +194,7 @@ def test_small_and_packed_values_come_from_a_mapping_cache_too(tmp_path):
     np.testing.assert_array_equal(cache.get("large"), large)
 
 
-# --- the memory tier --------------------------------------------------------------------------
-
-
-def test_a_hit_from_memory_reads_no_file(tmp_path, monkeypatch):
-    cache = StageCache(tmp_path)
-    cache.put(KEY, [1, np.arange(1000)])
-    monkeypatch.setattr(os, "read", None)
-    value = cache.get(KEY)
-    value.append(2)
-    value[1][:] = 0
-    again = cache.get(KEY)
-    assert again[0] == 1
-    assert len(again) == 2
-    assert again[1][-1] == 999
-
-
-def test_what_another_process_replaced_or_dropped_is_not_taken_from_memory(tmp_path):
-    cache, other = StageCache(tmp_path), StageCache(tmp_path)
-    cache.put(KEY, "old")
-    other.put(KEY, "new")
-    assert cache.get(KEY) == "new"
-    other.clear()
-    assert KEY not in cache
-    with pytest.raises(CacheMiss):
-        cache.get(KEY)
-
-
-def test_the_memory_tier_keeps_to_its_bound(tmp_path, monkeypatch):
-    cache = StageCache(tmp_path, memory_bytes=3000)
-    for key in "abc":
-        cache.put(key, key * 1000)
-    assert [key in cache._tier._held for key in "abc"] == [False, True, True]
-    cache.get("b")
-    cache.put("d", "d" * 1000)
-    assert [key in cache._tier._held for key in "abcd"] == [False, True, False, True]
-    cache.put("large", bytes(3000))
-    assert "large" not in cache._tier._held
-    assert cache.get("a") == "a" * 1000
-
-
-# --- hits, sizes and leftovers ----------------------------------------------------------------
-
-
-def test_hits_and_load_times_are_counted_over_all_processes(tmp_path):
-    StageCache(tmp_path).put(KEY, 1, cost=10.0)
-    for _ in range(3):
-        StageCache(tmp_path).get(KEY)
-    (entry,) = inventory(StageCache(tmp_path).place)
-    assert entry.hits == 3
-    assert 0.0 < entry.load_s < 10.0
-    assert entry.saved == pytest.approx(3 * (10.0 - entry.load_s))
-
-
-def test_half_a_hit_is_none(tmp_path):
-    cache = StageCache(tmp_path)
-    cache.put(KEY, 1)
-    cache.get(KEY)
-    (hits,) = tmp_path.glob("hits/*/*")
-    with hits.open("ab") as file:
-        file.write(b"abc")
-    assert inventory(cache.place)[0].hits == 1
-    hits.write_bytes(b"abc")
-    assert (inventory(cache.place)[0].hits, inventory(cache.place)[0].load_s) == (0, None)
-
-
-def test_gc_removes_the_hits_of_entries_that_have_gone(tmp_path):
-    cache = StageCache(tmp_path)
-    cache.put(KEY, 1)
-    cache.get(KEY)
-    entry_of(tmp_path).unlink()
-    assert cache.gc() == 1
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [MARKER]
+# --- upkeep -----------------------------------------------------------------------------------
 
 
 def test_gc_drops_what_was_not_used_for_long(tmp_path):
@@ -312,42 +207,6 @@ def test_gc_drops_what_was_not_used_for_long(tmp_path):
     now[0] += 1000.0
     assert cache.gc(max_idle_s=60.0) == 1
     assert list(cache) == ["b"]
-
-
-def test_sizes_follow_what_other_processes_do(tmp_path):
-    ours, other = StageCache(tmp_path), StageCache(tmp_path)
-    for step in range(30):
-        other.put(f"key {step}", step)
-        assert ours.stats().entries == step + 1
-    time.sleep(0.06)  # until what was listed counts as settled
-    assert ours.stats().entries == 30
-    other.discard(["key 3"])
-    assert "key 3" not in set(ours)
-    assert ours.stats().entries == 29
-
-
-def test_a_folder_is_listed_again_only_if_it_changed(tmp_path, monkeypatch):
-    cache = StageCache(tmp_path)
-    cache.put(KEY, 1)
-    time.sleep(0.06)
-    cache.stats()
-    monkeypatch.setattr("eeipu.caching.directory_listing._files", None)
-    assert cache.stats().entries == 1
-
-
-def test_a_folder_that_goes_while_it_is_listed_is_empty(tmp_path, monkeypatch):
-    cache = StageCache(tmp_path)
-    cache.put(KEY, 1)
-    monkeypatch.setattr(os, "listdir", lambda path: ["00", entry_of(tmp_path).parent.name])
-    assert list(cache) == [KEY]
-
-
-def test_what_is_damaged_or_gone_is_not_in_the_inventory(tmp_path, monkeypatch):
-    cache = StageCache(tmp_path)
-    for key in "ab":
-        cache.put(key, key)
-    entry_of(tmp_path, "a").write_bytes(b"damaged")
-    assert [entry.key for entry in inventory(cache.place)] == ["b"]
 
 
 def test_quarantine_is_emptied_by_gc_alone(tmp_path):
@@ -380,23 +239,6 @@ def test_two_who_find_damage_at_once_put_it_aside_once(tmp_path):
     assert list(tmp_path.glob("quarantine/*")) == []
 
 
-def test_a_writer_whose_file_was_taken_for_a_dead_ones_takes_another(tmp_path, monkeypatch):
-    partials = Partials(tmp_path / "partial", PRIVATE.mkdir)
-    lock, lost = fcntl.flock, []
-
-    def lose_and_lock(descriptor, operation):
-        if not lost:
-            lost.extend((tmp_path / "partial").iterdir())
-            lost[0].unlink()
-        return lock(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", lose_and_lock)
-    path, descriptor = partials.new()
-    os.close(descriptor)
-    assert Path(path).exists()
-    assert Path(path) != lost[0]
-
-
 def test_a_cache_that_can_only_be_read_can_be_read(tmp_path, monkeypatch):
     StageCache(tmp_path).put(KEY, 1)
 
@@ -405,12 +247,6 @@ def test_a_cache_that_can_only_be_read_can_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "unlink", refuse)
     assert StageCache(tmp_path).get(KEY) == 1
-
-
-def test_files_that_cannot_be_opened_are_not_cleaned(tmp_path):
-    cache = StageCache(tmp_path)
-    (tmp_path / "partial" / ("ab" * 16)).mkdir(parents=True)
-    assert cache.gc() == 0
 
 
 def test_a_folder_that_is_tidied_away_before_an_entry_is_in_it_is_made_again(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from eeipu import StageCache
 from eeipu.caching import eviction
 from eeipu.caching.eviction import cheapest_first
-from eeipu.serialization.entry_format import Use
+from eeipu.caching.stores import Use
 
 
 def order(costs, now_s=100.0, **uses):

@@ -17,7 +17,6 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from eeipu import CacheMiss, ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.caching.inventory import inventory
-from eeipu.caching.leases.lease import BeatingLeases
 from eeipu.caching.remote_store import RemoteStore
 from eeipu.caching.unfinished_files import ABANDONED_S
 from eeipu.stages.calls import stage_calls
@@ -258,14 +257,6 @@ def test_objects_that_changed_places_are_noticed():
         StageCache(url).get("b")
 
 
-def test_a_value_in_the_memory_tier_takes_no_request(monkeypatch):
-    cache = StageCache(f"memory:///{uuid.uuid4().hex}")
-    cache.put("a", [1])
-    monkeypatch.setattr(MemoryFileSystem, "open", None)
-    cache.get("a").append(2)
-    assert cache.get("a") == [1]
-
-
 def test_a_place_that_cannot_be_reached_is_named(monkeypatch):
     def refuse(self, path, exist_ok):
         raise ConnectionError("no route")
@@ -302,10 +293,3 @@ def test_a_study_goes_on_when_its_cache_is_out_of_reach(monkeypatch):
         study = tuner.run(max_trials=2, progress=False)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
     assert any("could not be kept" in str(each.message) for each in caught)
-
-
-def test_what_has_been_given_back_is_not_read():
-    fs = fsspec.filesystem("memory")
-    leases = BeatingLeases(fs, f"/{uuid.uuid4().hex}")
-    assert leases._read("/not/there") is None
-    assert not leases._is_dead("/not/there", None)

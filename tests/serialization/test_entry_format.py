@@ -1,6 +1,7 @@
 """The form of an entry, and what is noticed of damage to it."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu import ConfigurationError, StageCache
-from eeipu.serialization import entry_format as entries
+from eeipu.serialization import entry_format
 from eeipu.serialization.entry_format import (
     DamagedEntry,
     Header,
@@ -44,9 +45,9 @@ def test_what_is_written_is_read(segments, compression):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Have kilobytes treated as if they were large."""
-    monkeypatch.setattr(entries, "_PIECE_BYTES", 2**12)
-    monkeypatch.setattr(entries, "_BLOCK_BYTES", 2**10)
-    monkeypatch.setattr(entries, "_MANY_BYTES", 2**13)
+    monkeypatch.setattr(entry_format, "_PIECE_BYTES", 2**12)
+    monkeypatch.setattr(entry_format, "_BLOCK_BYTES", 2**10)
+    monkeypatch.setattr(entry_format, "_MANY_BYTES", 2**13)
 
 
 LARGE = [
@@ -87,7 +88,7 @@ def test_a_write_that_fails_in_the_background_is_told(small_pieces, tmp_path, mo
     def fail(descriptor):
         raise OSError("bad sector")
 
-    monkeypatch.setattr(entries, "_sync_data", fail)
+    monkeypatch.setattr(entry_format, "_sync_data", fail)
     with (tmp_path / "entry").open("wb") as file, pytest.raises(OSError, match="bad sector"):
         write_entry(file, Header("key", "pickle", ()), LARGE, durable=True)
 
@@ -127,7 +128,7 @@ def test_parameters_that_json_does_not_know_are_written_as_they_print():
 
 
 def test_an_entry_of_another_version_is_refused(monkeypatch):
-    monkeypatch.setattr(entries, "FORMAT", 2)
+    monkeypatch.setattr(entry_format, "FORMAT", 2)
     _, content = written([b""])
     monkeypatch.undo()
     with pytest.raises(DamagedEntry, match="another version"):
@@ -140,7 +141,7 @@ def test_a_packed_value_that_unpacks_to_less_is_refused():
     stream = io.BytesIO(other)
     shorter = read_header(stream)
     packed = memoryview(other)[stream.tell() :]
-    claims = entries.replace(
+    claims = replace(
         shorter, segments=header.segments, payload_bytes=len(packed), checksum=shorter.checksum
     )
     with pytest.raises(DamagedEntry, match="less"):

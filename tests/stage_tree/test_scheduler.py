@@ -38,7 +38,7 @@ def followed(scheduler, count=9):
     spans, node = [], None
     while len(spans) < count and (node := scheduler.next(free(), node)) is not None:
         spans.append(span(node))
-        scheduler.plan.complete(node, 1.0, 0.5)
+        scheduler.plan.execution.complete(node, 1.0, 0.5)
     return spans
 
 
@@ -77,11 +77,11 @@ def test_remaining_times_stay_true_whatever_happens(values, moves):
         elif move == 2 and number:
             plan.cancel("study", choice % number)
         elif move == 3 and len(plan.tree):
-            plan.forget(list(plan.tree)[choice % len(plan.tree)])
+            plan.execution.forget(list(plan.tree)[choice % len(plan.tree)])
         elif node is not None and move == 4:
-            plan.fail(node, 1.0, "boom")
+            plan.execution.fail(node, 1.0, "boom")
         elif node is not None:
-            plan.complete(node, 1.0, 0.5)
+            plan.execution.complete(node, 1.0, 0.5)
         waiting = scheduler.waiting()
         for each in plan.tree:
             assert each.remaining == pytest.approx(longest(each, costs))
@@ -101,7 +101,7 @@ def test_one_worker_runs_everything_once(values, policy):
     while (node := scheduler.next(free(), node)) is not None:
         assert node.is_running
         assert node.parent.has_state
-        plan.complete(node, 1.0, 0.5)
+        plan.execution.complete(node, 1.0, 0.5)
         ran.append(node.key)
     assert len(ran) == len(set(ran)) == len(plan.tree)
 
@@ -136,7 +136,7 @@ def test_a_worker_goes_on_unless_something_more_urgent_has_become_ready():
         scheduler = Scheduler(plan, policy)
         first = scheduler.next(free())
         plan.request("study", 1, train(0.2))
-        plan.complete(first, 1.0)
+        plan.execution.complete(first, 1.0)
         assert span(scheduler.next(free(), first)) == expected
 
 
@@ -167,7 +167,7 @@ def test_a_worker_takes_what_fits():
 def test_a_worker_does_not_go_on_to_what_needs_more_than_it_has():
     scheduler = Scheduler(planned(train(0.1)), resources=needs)
     first = scheduler.next(free(1.0, 8.0))
-    scheduler.plan.complete(first, 1.0)
+    scheduler.plan.execution.complete(first, 1.0)
     assert scheduler.next(free(1.0, 8.0), first) is None
     assert span(scheduler.next(free(4.0, 0.0))) == (90, 91)
 
@@ -188,12 +188,12 @@ def test_upper_parts_are_run_when_the_worker_of_a_split_node_dies():
     scheduler = Scheduler(plan)
     node = scheduler.next(free())
     plan.request("study", 1, train(MultiStep(0.1, [40])))
-    for upper, _ in plan.take_splits():
-        plan.stop(upper)
+    for upper, _ in plan.execution.take_splits():
+        plan.execution.stop(upper)
     scheduler.follow()
     plan.cancel("study", 1)
     assert scheduler.next(free()) is None  # the lower part began further up
-    plan.stop(node)
+    plan.execution.stop(node)
     assert followed(scheduler) == [(0, 40), (40, 90), (90, 91)]
 
 
@@ -231,7 +231,7 @@ def test_priorities_follow_what_was_measured():
     prep = Path().call("prep", "v", {})
     plan = planned(train(0.1, 3), prep.call("score", "v", {}))
     scheduler = Scheduler(plan)
-    plan.complete(plan.tree[prep.key(1)], 9.0)
+    plan.execution.complete(plan.tree[prep.key(1)], 9.0)
     scheduler.observe(plan.tree[prep.key(1)], 9.0)
     plan.request("study", 2, Path("other inputs").call("prep", "v", {}))
     assert scheduler.next(free()).describe() == "prep"

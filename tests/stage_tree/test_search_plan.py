@@ -10,8 +10,9 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from eeipu import Pipeline, StageCache, stage
 from eeipu.errors import ConfigurationError, PipelineError
@@ -36,8 +37,8 @@ def run_all(plan, cost=lambda node: float(node.steps)):
     ran = []
     while nodes := ready(plan):
         node = nodes[0]
-        plan.start(node)
-        plan.complete(node, cost(node), None if node.is_training else node.start)
+        plan.execution.start(node)
+        plan.execution.complete(node, cost(node), None if node.is_training else node.start)
         if plan.cache is not None:
             plan.cache.put(node.key, node.start)
         ran.append(node.key)
@@ -51,12 +52,7 @@ def spans(nodes):
 # --- laws -----------------------------------------------------------------------------------
 
 rates = st.lists(st.sampled_from([0.1, 0.2]), min_size=1, max_size=6)
-moves = st.lists(
-    st.tuples(
-        st.sampled_from(["request", "run", "lose", "fail", "forget", "cancel"]), st.integers(0, 999)
-    ),
-    max_size=30,
-)
+choices = st.integers(0, 999)
 
 
 def check_counts(plan):
@@ -68,40 +64,113 @@ def check_counts(plan):
         assert node.needs == len(waiting) + len(needing)
 
 
-@given(st.lists(rates, min_size=1, max_size=6), moves)
-def test_counts_stay_true_and_every_request_is_answered_once(values, moves):
-    plan, answers, number = SearchPlan(), [], 0
-    for move, choice in moves:
-        nodes = ready(plan)
-        node = nodes[choice % len(nodes)] if nodes else None
-        if move == "request":
-            lr = Function(values[choice % len(values)].__getitem__)
-            plan.request("study", number, train(lr, len(values[choice % len(values)])))
-            number += 1
-        elif move == "cancel" and number:
-            plan.cancel("study", choice % number)
-        elif move == "forget" and len(plan.tree):
-            plan.forget(list(plan.tree)[choice % len(plan.tree)])
-        elif node is not None:
-            plan.start(node)
-            if move == "run":
-                plan.complete(node, 1.0, 0.5)
-            elif move == "lose":
-                plan.lose(node)
-            elif move == "fail":
-                plan.fail(node, 1.0, "boom")
-            else:
-                plan.stop(node)
+class PlanMachine(RuleBasedStateMachine):
+    """Clients and workers in any order: counts stay true, and every request is answered once."""
+
+    def __init__(self):
+        super().__init__()
+        self.plan = SearchPlan()
+        self.number = 0
+        self.answers = []
+        self.ready = set()
+
+    def begin(self, choice):
+        """Start a node as a runner does, which hands out what is in hand once."""
+        nodes = ready(self.plan)
+        node = nodes[choice % len(nodes)]
+        self.plan.execution.start(node)
+        if node.parent.is_in_hand:
+            self.plan.execution.forget(node.parent)
+        return node
+
+    def is_idle(self):
+        return not ready(self.plan)
+
+    @rule(values=rates)
+    def request(self, values):
+        self.plan.request("study", self.number, train(Function(values.__getitem__), len(values)))
+        self.number += 1
+
+    @rule(values=rates)
+    def request_again(self, values):
+        path = train(Function(values.__getitem__), len(values))
+        self.plan.request("study", self.number, path.call("score", "v", {}))
+        self.number += 1
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def run(self, choice):
+        self.plan.execution.complete(self.begin(choice), 1.0, 0.5)
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def run_without_keeping(self, choice):
+        self.plan.execution.complete(self.begin(choice), 1.0, 0.5, is_kept=False)
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def begin_only(self, choice):
+        self.begin(choice)
+
+    @precondition(lambda self: any(node.is_running for node in self.plan.tree))
+    @rule(choice=choices, is_kept=st.booleans())
+    def end(self, choice, is_kept):
+        nodes = sorted((n for n in self.plan.tree if n.is_running), key=lambda node: node.key)
+        self.plan.execution.complete(nodes[choice % len(nodes)], 1.0, 0.5, is_kept=is_kept)
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def lose(self, choice):
+        self.plan.execution.lose(self.begin(choice))
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def fail(self, choice):
+        self.plan.execution.fail(self.begin(choice), 1.0, "boom")
+
+    @precondition(lambda self: not self.is_idle())
+    @rule(choice=choices)
+    def stop(self, choice):
+        self.plan.execution.stop(self.begin(choice))
+
+    @precondition(lambda self: len(self.plan.tree))
+    @rule(choice=choices)
+    def forget(self, choice):
+        self.plan.execution.forget(list(self.plan.tree)[choice % len(self.plan.tree)])
+
+    @precondition(lambda self: self.number)
+    @rule(choice=choices)
+    def cancel(self, choice):
+        self.plan.cancel("study", choice % self.number)
+
+    @invariant()
+    def counts_are_true(self):
+        check_counts(self.plan)
+        self.answers += self.plan.take_answers()
+
+    @invariant()
+    def what_became_ready_is_told(self):
+        now = set(ready(self.plan))
+        assert now - self.ready <= set(self.plan.execution.take_changed())
+        self.ready = now
+
+    def teardown(self):
+        plan = self.plan
+        plan.execution.stop_all()
+        run_all(plan)
         check_counts(plan)
-        answers += plan.take_answers()
-    run_all(plan)
-    check_counts(plan)
-    answers += plan.take_answers()
-    cancelled = [r for r in plan.requests() if r.state is RequestState.CANCELLED]
-    assert len({answer.request.id for answer in answers}) == len(answers)
-    assert len(answers) + len(cancelled) == number
-    assert all((a.value is None) == (a.error is not None) for a in answers)
-    assert not any(node.is_running for node in plan.tree)
+        self.answers += plan.take_answers()
+        cancelled = [r for r in plan.requests() if r.state is RequestState.CANCELLED]
+        assert len({answer.request.id for answer in self.answers}) == len(self.answers)
+        answered = {answer.request.id for answer in self.answers}
+        assert len(answered | {request.id for request in cancelled}) == self.number
+        assert not answered & {request.id for request in cancelled}
+        assert all((a.value is None) == (a.error is not None) for a in self.answers)
+        assert not any(node.is_running or node.is_in_hand for node in plan.tree)
+
+
+PlanMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
+TestPlanMachine = PlanMachine.TestCase
 
 
 @given(st.lists(rates, min_size=1, max_size=8))
@@ -154,9 +223,9 @@ def test_what_a_worker_finishes_after_its_trial_was_cancelled_is_kept():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
     (node,) = ready(plan)
-    plan.start(node)
+    plan.execution.start(node)
     plan.cancel("study", 0)
-    plan.complete(node, 90.0)
+    plan.execution.complete(node, 90.0)
     plan.request("study", 1, train(0.1))
     assert spans(ready(plan)) == [(90, 91)]
 
@@ -210,13 +279,13 @@ def test_a_running_stretch_that_is_split_tells_who_runs_it():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
     (node,) = ready(plan)
-    plan.start(node)
+    plan.execution.start(node)
     plan.request("study", 1, train(MultiStep(0.1, [40])))
-    ((upper, lower),) = plan.take_splits()
+    ((upper, lower),) = plan.execution.take_splits()
     assert lower is node
     assert upper.is_running
-    assert plan.take_splits() == ready(plan) == []
-    plan.stop(upper)  # the worker will not stop on its way, so another one has to make it
+    assert plan.execution.take_splits() == ready(plan) == []
+    plan.execution.stop(upper)  # the worker will not stop on its way, so another one has to make it
     assert ready(plan) == [upper]
 
 
@@ -224,9 +293,9 @@ def test_the_front_of_a_running_stretch_is_not_run_for_that_stretch_itself():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
     (node,) = ready(plan)
-    plan.start(node)
+    plan.execution.start(node)
     plan.request("study", 1, train(MultiStep(0.1, [40])))
-    plan.stop(node.parent)
+    plan.execution.stop(node.parent)
     plan.cancel("study", 1)
     assert ready(plan) == []
 
@@ -267,7 +336,7 @@ def test_a_failure_answers_all_who_wait_for_it_and_nobody_else():
     plan.request("other", 0, train(MultiStep(0.1, [60])))
     plan.request("study", 1, train(0.5))
     node = next(n for n in ready(plan) if n.stop == 30)
-    plan.fail(node, 1.0, "boom")
+    plan.execution.fail(node, 1.0, "boom")
     run_all(plan)
     errors = {(a.request.study, a.request.trial): a.error for a in plan.take_answers()}
     assert errors == {("study", 0): "boom", ("other", 0): "boom", ("study", 1): None}
@@ -277,9 +346,9 @@ def test_what_fails_after_its_trial_was_cancelled_is_nobodys_failure():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
     (node,) = ready(plan)
-    plan.start(node)
+    plan.execution.start(node)
     plan.cancel("study", 0)
-    plan.fail(node, 1.0, "boom")
+    plan.execution.fail(node, 1.0, "boom")
     check_counts(plan)
     assert plan.take_answers() == []
 
@@ -287,7 +356,7 @@ def test_what_fails_after_its_trial_was_cancelled_is_nobodys_failure():
 def test_what_failed_once_is_answered_at_once_later():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
-    plan.fail(ready(plan)[0], 1.0, "boom")
+    plan.execution.fail(ready(plan)[0], 1.0, "boom")
     plan.take_answers()
     plan.request("study", 0, train(0.1))
     plan.request("study", 1, train(0.1))
@@ -303,7 +372,7 @@ def test_a_part_that_was_never_run_is_run_after_its_failure_was_cleared():
     plan.request("study", 0, stretch(10))
     run_all(plan)
     plan.request("study", 1, stretch(4))  # its node has a share of what the longer one cost
-    plan.fail(ready(plan)[0], 1.0, "boom")
+    plan.execution.fail(ready(plan)[0], 1.0, "boom")
     plan.take_answers()
     plan.retry()
     plan.request("study", 1, stretch(4))
@@ -316,29 +385,29 @@ def split_under_a_worker():
     plan = SearchPlan()
     plan.request("study", 0, stretch(10))
     (lower,) = ready(plan)
-    plan.start(lower)
+    plan.execution.start(lower)
     plan.request("study", 1, stretch(4))
-    ((upper, _),) = plan.take_splits()
-    plan.stop(upper)
+    ((upper, _),) = plan.execution.take_splits()
+    plan.execution.stop(upper)
     return plan, upper, lower
 
 
 def test_what_runs_is_lost_after_its_upper_part_has_failed():
     plan, upper, lower = split_under_a_worker()
-    plan.start(upper)
-    plan.fail(upper, 1.0, "boom")
+    plan.execution.start(upper)
+    plan.execution.fail(upper, 1.0, "boom")
     assert [(a.request.trial, a.error) for a in plan.take_answers()] == [(1, "boom")]
-    plan.lose(lower)
+    plan.execution.lose(lower)
     assert [(a.request.trial, a.error) for a in plan.take_answers()] == [(0, "boom")]
     check_counts(plan)
 
 
 def test_what_runs_is_not_harmed_by_the_failure_of_its_upper_part():
     plan, upper, lower = split_under_a_worker()
-    plan.fail(upper, 1.0, "boom")
+    plan.execution.fail(upper, 1.0, "boom")
     plan.request("late", 0, stretch(10))  # waits for what runs
     plan.take_answers()
-    plan.complete(lower, 1.0)
+    plan.execution.complete(lower, 1.0)
     assert [(a.request.study, a.error) for a in plan.take_answers()] == [
         ("study", None),
         ("late", None),
@@ -350,8 +419,8 @@ def test_a_node_that_kills_three_workers_has_failed():
     plan.request("study", 0, train(0.1))
     for _ in range(3):
         (node,) = ready(plan)
-        plan.start(node)
-        plan.lose(node, 2.0)
+        plan.execution.start(node)
+        plan.execution.lose(node, 2.0)
     (answer,) = plan.take_answers()
     assert "its worker died 3 times: fit [0, 90) lr=0.1" in answer.error
     assert plan.spent_s == 6.0
@@ -429,7 +498,7 @@ def test_nothing_is_forgotten_twice_and_inputs_never():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
     for node in [plan.tree.root, *plan.tree]:
-        plan.forget(node)
+        plan.execution.forget(node)
     assert spans(ready(plan)) == [(0, 90)]
 
 
@@ -438,7 +507,7 @@ def test_a_value_is_known_for_good():
     plan.request("study", 0, train(0.1))
     run_all(plan)
     for node in plan.tree:
-        plan.forget(node)
+        plan.execution.forget(node)
     plan.take_answers()
     plan.request("study", 1, train(0.1))
     assert [answer.value for answer in plan.take_answers()] == [90]
@@ -449,8 +518,8 @@ def test_a_state_that_went_is_made_again_from_the_one_above():
     plan = SearchPlan()
     plan.request("study", 0, train(MultiStep(0.1, [30, 60]), 60))
     run_all(plan)
-    plan.forget(plan.tree[train(0.1, 30).key(30)])
-    plan.forget(plan.tree[train(MultiStep(0.1, [30]), 60).key(60)])
+    plan.execution.forget(plan.tree[train(0.1, 30).key(30)])
+    plan.execution.forget(plan.tree[train(MultiStep(0.1, [30]), 60).key(60)])
     assert ready(plan) == []
     plan.request("study", 1, train(MultiStep(0.1, [30]), 90))
     assert spans(ready(plan)) == [(0, 30)]
@@ -461,12 +530,12 @@ def test_states_that_nobody_refers_to_go_first_and_only_when_room_is_needed():
     plan = SearchPlan(cache=cache)
     plan.request("study", 0, train(MultiStep(0.1, [30])))
     run_all(plan)
-    assert plan.trim() == []
+    assert plan.execution.trim() == []
     held = plan.tree[train(MultiStep(0.1, [30])).key(90)]
-    assert held.key not in plan.trim(max_bytes=0)
+    assert held.key not in plan.execution.trim(max_bytes=0)
     assert held.key in cache
     plan.release("study", 0)
-    assert held.key in plan.trim(max_bytes=0)
+    assert held.key in plan.execution.trim(max_bytes=0)
     assert cache.stats().entries == 0
 
 
@@ -477,8 +546,8 @@ def test_checkpoints_go_before_what_their_stages_began_from():
     plan.request("study", 0, path)
     while nodes := ready(plan):
         cache.put(nodes[0].key, "state")
-        plan.complete(nodes[0], 1.0)
-    dropped = plan.trim(0)
+        plan.execution.complete(nodes[0], 1.0)
+    dropped = plan.execution.trim(0)
     assert dropped == [path.key(41), path.key(1)]  # the trial holds its last checkpoint
 
 
@@ -497,7 +566,7 @@ def test_without_a_limit_nothing_is_dropped(cache):
     plan.request("study", 0, train(0.1))
     run_all(plan)
     plan.cancel("study", 0)
-    assert plan.trim() == []
+    assert plan.execution.trim() == []
 
 
 # --- accounts -------------------------------------------------------------------------------
@@ -524,7 +593,7 @@ def test_an_account_counts_answered_trials_only():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1))
     plan.request("study", 1, train(0.2))
-    plan.fail(ready(plan)[0], 1.0, "boom")
+    plan.execution.fail(ready(plan)[0], 1.0, "boom")
     mine = account(plan, "study")
     assert (mine.trials, mine.separately, mine.paid, mine.free) == (0, 0, 1, -1)
 
@@ -534,7 +603,7 @@ def test_what_a_killed_process_left_is_paid_by_whom_it_was_run_for(tmp_path):
     with SearchPlan(tmp_path / "plan.db", cache) as plan:
         plan.request("study", 0, train(0.1))
         (node,) = ready(plan)
-        plan.start(node)
+        plan.execution.start(node)
     cache.put(node.key, "state", cost=7.0)  # its worker went on
     with SearchPlan(tmp_path / "plan.db", cache) as plan:
         plan.request("other", 0, train(0.1))
@@ -548,12 +617,12 @@ def test_whoever_waits_when_a_node_begins_anew_pays():
     plan = SearchPlan()
     plan.request("one", 0, train(0.1))
     (node,) = ready(plan)
-    plan.start(node)
+    plan.execution.start(node)
     plan.cancel("one", 0)
-    plan.stop(node)
+    plan.execution.stop(node)
     plan.request("two", 0, train(0.1))
-    plan.start(node)
-    plan.complete(node, 5.0)
+    plan.execution.start(node)
+    plan.execution.complete(node, 5.0)
     assert (node.payer, plan.paid_s) == ("two", {"two": 5.0})
 
 
@@ -562,9 +631,9 @@ def test_what_a_study_took_over_while_it_ran_is_paid_and_not_from_others():
     for study in ("one", "two"):
         plan.request(study, 0, stretch(10))
     (node,) = ready(plan)
-    plan.start(node)
+    plan.execution.start(node)
     plan.cancel("one", 0)
-    plan.complete(node, 5.0)
+    plan.execution.complete(node, 5.0)
     mine = account(plan, "two")
     assert (mine.separately, mine.paid, mine.from_others) == (5.0, 5.0, 0.0)
 
@@ -578,7 +647,7 @@ def test_a_plan_comes_back_as_it_was(tmp_path):
     plan.request("study", 0, train(0.1))
     run_all(plan)
     plan.request("study", 1, train(MultiStep(0.1, [40])))
-    plan.complete(ready(plan)[0], 40.0)
+    plan.execution.complete(ready(plan)[0], 40.0)
     plan.request("other", 5, train(0.5))
     plan.request("other", 6, train(0.6))
     plan.cancel("other", 6)
@@ -645,8 +714,8 @@ def test_failures_and_losses_survive(tmp_path):
     plan.request("study", 0, train(0.1))
     plan.request("study", 1, train(0.2))
     one, two = ready(plan)
-    plan.fail(one, 1.0, "boom")
-    plan.lose(two)
+    plan.execution.fail(one, 1.0, "boom")
+    plan.execution.lose(two)
     plan.close()
     again = SearchPlan(tmp_path / "plan.db")
     assert again.tree[one.key].error == "boom"
@@ -664,7 +733,7 @@ def test_a_killed_process_loses_nothing_that_was_reported(tmp_path):
             path = Path().train("fit", "v", {{"lr": trial}}, 9).evaluate("fit", "v")
             plan.request("study", trial, path)
             nodes = [node for node in plan.tree if node.is_ready]
-            plan.complete(nodes[0], 1.0, 0.5)
+            plan.execution.complete(nodes[0], 1.0, 0.5)
         os.kill(os.getpid(), signal.SIGKILL)
     """)
     killed = subprocess.run([sys.executable, "-c", program], check=False, env=os.environ)
@@ -679,8 +748,8 @@ def test_a_killed_process_loses_nothing_that_was_reported(tmp_path):
 def test_a_full_disk_is_told_and_loses_nothing_that_was_stored(tmp_path):
     with SearchPlan(tmp_path / "plan.db") as plan:
         plan.request("study", 0, train(0.1))
-        pages = plan._store._db.execute("PRAGMA page_count").fetchone()[0]
-        plan._store._db.execute(f"PRAGMA max_page_count={pages}")
+        pages = plan._database._db.execute("PRAGMA page_count").fetchone()[0]
+        plan._database._db.execute(f"PRAGMA max_page_count={pages}")
         trials = iter(range(1, 1000))
         ask = (plan.request("study", trial, train(0.1 + trial)) for trial in trials)
         with pytest.raises(ConfigurationError, match="; make room and run it again"):

@@ -1,8 +1,8 @@
-"""Texts as batches of numbered tokens.
+"""Pairs of texts and summaries as batches of token numbers.
 
 Notation:
-    b: pairs in a batch.
-    s: tokens of its longest text; t: of its longest summary.
+    b: number of pairs in a batch.
+    s: number of tokens of its longest text; t: number of tokens of its longest summary.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from eeipu.benchmarks.distillation.networks import PADDING
 
 __all__ = ["IGNORED", "Batch", "batches"]
 
-IGNORED = -100  # transformers' label of tokens that do not count
+IGNORED = -100  # the label by which transformers marks tokens that do not count in the loss
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs that are computed together.
+    """Pairs that are processed together.
 
     Attributes:
         text: Token numbers, `b x s`.
@@ -36,12 +36,12 @@ class Batch:
     labels: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device."""
+        """The same batch on a device."""
         return Batch(self.text.to(device), self.mask.to(device), self.labels.to(device))
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """As `transformers` calls them, for logits alone: of its loss and caches none is used."""
+        """Keyword arguments with which a network of `transformers` computes logits only."""
         before = self.labels.masked_fill(self.labels == IGNORED, PADDING)[:, :-1]
         return {
             "input_ids": self.text,
@@ -54,14 +54,14 @@ class Batch:
 def batches(
     pairs: tuple[Pair, ...], tokenizer: Any, batch_size: int, text_tokens: int, summary_tokens: int
 ) -> tuple[Batch, ...]:
-    """Pairs of similar length together, so that little is padding; the last batch has the rest.
+    """Make batches of pairs of similar length, so that there is little padding.
 
     Args:
         pairs: Texts and summaries.
-        tokenizer: Of `transformers`.
-        batch_size: Pairs in a batch.
-        text_tokens: Texts are cut there.
-        summary_tokens: And summaries there.
+        tokenizer: A tokenizer of `transformers`.
+        batch_size: The number of pairs in a batch; the last batch may have fewer.
+        text_tokens: The maximal number of tokens of a text; longer texts are cut.
+        summary_tokens: The maximal number of tokens of a summary; longer ones are cut.
     """
     texts = _numbered([text for text, _ in pairs], tokenizer, text_tokens)
     summaries = _numbered([summary for _, summary in pairs], tokenizer, summary_tokens)
@@ -77,7 +77,7 @@ def batches(
 
 
 def _numbered(texts: list[str], tokenizer: Any, most: int) -> list[list[int]]:
-    # The end of a text that is cut is its last token all the same.
+    # A text that is cut still ends with the end token.
     numbers: list[list[int]] = tokenizer(texts, max_length=most, truncation=True)["input_ids"]
     return numbers
 

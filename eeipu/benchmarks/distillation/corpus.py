@@ -1,8 +1,9 @@
 """Texts and their summaries: docstrings that ship with eeipu, or news.
 
-The docstrings are a frozen extract (`benchmarks/build_docstrings.py`) of Python's standard library,
-NumPy, SciPy, scikit-learn and PyTorch; their licences lie beside it. Whole source files belong to
-training or to validation, and of docstrings that say nearly the same there is one.
+The docstrings are a frozen extract (made by `benchmarks/build_docstrings.py`) of Python's standard
+library, NumPy, SciPy, scikit-learn and PyTorch; their licences lie beside it. All docstrings of a
+source file are used either for training or for validation. Of docstrings that are nearly equal,
+only one is included.
 """
 
 import json
@@ -28,8 +29,8 @@ class Corpus:
     """Pairs of a text and its summary.
 
     Attributes:
-        train: To learn from.
-        validation: To score on; nothing is learnt from them.
+        train: The pairs for training.
+        validation: The pairs for scoring; no network is trained on them.
     """
 
     train: tuple[Pair, ...]
@@ -37,17 +38,17 @@ class Corpus:
 
 
 def docstrings(train: int, validation: int) -> Corpus:
-    """Descriptions in docstrings, and the first lines above them.
+    """The descriptions in docstrings as texts, and their first lines as summaries.
 
     Args:
-        train: Pairs to learn from, the same first ones always; at most 6,250.
-        validation: Pairs to score on, likewise; at most 750.
+        train: The number of training pairs, at most 6,250; always the first ones.
+        validation: The number of validation pairs, at most 750; always the first ones.
 
     Raises:
-        ConfigurationError: There are not so many.
+        ConfigurationError: The extract does not have this number of pairs.
     """
     lines = lzma.decompress((DATA / "docstrings.jsonl.xz").read_bytes()).decode().splitlines()
-    rows = [json.loads(line) for line in lines[1:]]  # the first has versions
+    rows = [json.loads(line) for line in lines[1:]]  # the first line has versions
     return Corpus(_part(rows, "train", train), _part(rows, "validation", validation))
 
 
@@ -62,17 +63,17 @@ def cnn_dailymail(
     source: str = "abisee/cnn_dailymail",
     version: str | None = "3.0.0",
 ) -> Corpus:
-    """News articles and their highlights, by the `datasets` library.
+    """News articles and their highlights, loaded with the `datasets` library.
 
     Args:
-        train: How many articles to learn from.
-        validation: How many to score on.
+        train: The number of training articles.
+        validation: The number of validation articles.
         source: A name on the Hugging Face hub, or a folder with files of both parts.
-        version: The data set's configuration; `None` for a folder.
+        version: The configuration of the data set; `None` for a folder.
 
     Raises:
         MissingExtraError: `datasets` is not installed.
-        ConfigurationError: The articles cannot be had, or are too few.
+        ConfigurationError: The articles cannot be loaded, or there are too few.
     """
     return Corpus(
         _articles(source, version, "train", train),

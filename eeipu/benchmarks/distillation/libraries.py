@@ -1,4 +1,4 @@
-"""Optional libraries, imported when they are first needed."""
+"""Optional libraries, which are imported when they are first needed."""
 
 from importlib import import_module
 from typing import Any
@@ -9,10 +9,13 @@ __all__ = ["library"]
 
 
 def library(name: str) -> Any:
-    """The module of this name.
+    """Import a module of an optional library.
+
+    Args:
+        name: The name of the module.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The library is not installed.
     """
     try:
         return import_module(name)

@@ -1,4 +1,4 @@
-"""T5 networks and their tokenizers (Raffel et al. 2020, arXiv 1910.10683), by `transformers`."""
+"""T5 networks and their tokenizers (Raffel et al. 2020, arXiv 1910.10683), from `transformers`."""
 
 from dataclasses import dataclass
 from importlib.resources import as_file
@@ -12,27 +12,27 @@ from eeipu.errors import ConfigurationError
 
 __all__ = ["PADDING", "Network", "device", "tokenizer"]
 
-# T5's new embeddings have a standard deviation of 1, for Adafactor, whose steps grow with weights;
-# Adam's do not, and learn sooner from smaller ones.
+# The factor of new weights. New embeddings of T5 have a standard deviation of 1, which suits
+# Adafactor, whose steps are proportional to weights. With Adam, smaller weights learn faster.
 INITIAL_SCALE = 0.3
 
-# T5's own numbers of the tokens that pad and that end a text; a summary begins with padding.
+# T5's numbers of the tokens for padding and for the end of a text. A summary begins with padding.
 PADDING, END = 0, 1
 SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A T5 network: new, or with somebody's weights.
+    """A T5 network, with new or pretrained weights.
 
     Attributes:
-        width: Size of a token's vector, `d_model`.
-        inner: Size of the feed-forward layers, `d_ff`.
-        layers: In the encoder, and as many in the decoder.
-        heads: Attention heads, of `width / heads` each.
-        vocabulary: Number of tokens.
-        pretrained: A name on the Hugging Face hub or a folder, from which the weights come, and
-            the shape; what is above then only serves to declare costs.
+        width: The size of the vector of a token, `d_model`.
+        inner: The size of the feed-forward layers, `d_ff`.
+        layers: The number of layers of the encoder, and also of the decoder.
+        heads: The number of attention heads; each has the size `width / heads`.
+        vocabulary: The number of different tokens.
+        pretrained: A name on the Hugging Face hub, or a folder. If given, weights and shape are
+            loaded from there, and the attributes above only serve to declare costs.
     """
 
     width: int
@@ -43,11 +43,11 @@ class Network:
     pretrained: str | None = None
 
     def make(self) -> Any:
-        """The network, its new weights by torch's random generator.
+        """Make the network; new weights are drawn from torch's global random generator.
 
         Raises:
             MissingExtraError: `transformers` is not installed.
-            ConfigurationError: There is no such pretrained one.
+            ConfigurationError: The pretrained network cannot be loaded.
         """
         network = library("transformers").T5ForConditionalGeneration
         if self.pretrained is None:
@@ -63,7 +63,7 @@ class Network:
             num_layers=self.layers,
             num_heads=self.heads,
             initializer_factor=INITIAL_SCALE,
-            dropout_rate=0.0,  # as T5 v1.1 began; few epochs learn nothing by heart
+            dropout_rate=0.0,  # as in T5 v1.1; few epochs do not overfit
             pad_token_id=PADDING,
             eos_token_id=END,
             decoder_start_token_id=PADDING,
@@ -71,12 +71,12 @@ class Network:
 
     @property
     def encoder_weights(self) -> int:
-        """Weights that a token of the text meets: those of the encoder's layers."""
+        """The number of weights used for each token of the text: those of the encoder's layers."""
         return self.layers * (self._attention + self._feed_forward)
 
     @property
     def decoder_weights(self) -> int:
-        """Weights that a token of the summary meets: the decoder's layers and the output."""
+        """The number of weights used for each token of the summary: decoder and output layer."""
         layer = 2 * self._attention + self._feed_forward
         return self.layers * layer + self.width * self.vocabulary
 
@@ -90,15 +90,15 @@ class Network:
 
 
 def tokenizer(pretrained: str | None = None) -> Any:
-    """A tokenizer of `transformers`.
+    """Load a tokenizer of `transformers`.
 
     Args:
-        pretrained: A name on the Hugging Face hub or a folder; `None` for the one of the
-            docstrings: 1,024 byte pairs, learnt from the training part.
+        pretrained: A name on the Hugging Face hub, or a folder; `None` takes the tokenizer that
+            ships with the docstrings: 1,024 byte pairs, learnt from their training part.
 
     Raises:
         MissingExtraError: `transformers` is not installed.
-        ConfigurationError: There is no such one.
+        ConfigurationError: The tokenizer cannot be loaded.
     """
     transformers = library("transformers")
     if pretrained is not None:
@@ -118,5 +118,5 @@ def _load(kind: Any, name: str) -> Any:
 
 
 def device() -> torch.device:
-    """Where networks compute: the GPU, if there is one."""
+    """The device for all networks: the GPU, if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

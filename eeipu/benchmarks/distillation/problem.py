@@ -1,14 +1,16 @@
-"""The problem: which networks learn from what, and what is tuned over which range.
+"""The distillation problem: its networks, its data, and the ranges of its hyper-parameters.
 
-The paper (Essofi et al. 2024, arXiv 2411.03731) tunes a batch size in [10, 40], the teacher's
-learning rate in [1e-5, 1e-3] and weight decay in [1e-4, 0.8], both on a log scale, and learning
-rate, temperature in [0, 1] and weight decay of each stage of distillation, for the ROUGE of
-CNN/DailyMail. Preset `paper` has these ranges. The others train new networks of some hundred
-thousand weights, which need learning rates thirty times as high, on docstrings.
+The paper (Essofi et al. 2024, arXiv 2411.03731) tunes a batch size in [10, 40]; the learning rate
+in [1e-5, 1e-3] and the weight decay in [1e-4, 0.8] of the teacher, both on a log scale; and the
+learning rate, the weight decay and a temperature in [0, 1] of each stage of distillation. Its
+objective is the ROUGE of CNN/DailyMail. The preset `paper` has these ranges. The other presets
+train new networks with some hundred thousand weights on docstrings, which needs learning rates
+thirty times as high.
 
 Note:
-    The objective is the validation loss in all presets: ROUGE of few short summaries is noise. It
-    is reported as the metric `rouge_l`. No temperature is 0, which nothing can be divided by.
+    The objective of all presets is the validation loss, because the ROUGE of few short summaries
+    is mostly noise; it is reported as the metric `rouge_l`. Temperatures are above 0, since logits
+    are divided by them.
 """
 
 from collections.abc import Callable
@@ -34,23 +36,25 @@ from eeipu.stages.declaration import stage
 
 __all__ = ["Size", "paper", "problem", "problem_of"]
 
-VERSION = "2"  # of the stages' code, in content keys: to be raised with every change of a result
+VERSION = (
+    "2"  # of the code of the stages, for content keys; raise it with every change of their results
+)
 
-LEAST_TEMPERATURE = 0.01  # the teacher's first choice alone, nearly
+LEAST_TEMPERATURE = 0.01  # the teacher's answer is then nearly its first choice alone
 
 
 @dataclass(frozen=True)
 class Size:
-    """A problem of some size.
+    """The size of a problem.
 
     Attributes:
-        corpus: The pairs.
-        settings: What is not tuned.
-        lr: The range of learning rates, of the teacher and of the student.
-        speed: What the units of declared costs are.
-        num_gpus: That a stage of training takes.
-        n_initial: Warm-up trials.
-        budget: Measured seconds; `None` stands for three times the warm-up.
+        corpus: The pairs of texts and summaries.
+        settings: The settings that are not tuned.
+        lr: The range of the learning rates of teacher and student.
+        speed: The speed that defines the unit of declared costs.
+        num_gpus: The number of GPUs that a training stage needs.
+        n_initial: The number of warm-up trials.
+        budget: The budget in measured seconds; `None` is three times the cost of the warm-up.
     """
 
     corpus: Corpus
@@ -63,17 +67,18 @@ class Size:
 
 
 def problem(preset: Preset = "cpu", *, cost: CostKind = "measured", seed: int = 0) -> Problem:
-    """T5 distillation of one size; its value is a loss, to be minimised.
+    """Make the distillation problem; its objective is a loss, which is minimised.
 
     Args:
-        preset: `smoke` and `cpu` distil docstrings; `paper` pretrained T5 networks on
-            CNN/DailyMail, which have to be downloaded.
-        cost: Measured seconds, or what `work` declares.
-        seed: Of first weights, of the order of batches and of dropout.
+        preset: `smoke` and `cpu` train new networks on docstrings. `paper` trains pretrained T5
+            networks on CNN/DailyMail; both have to be downloaded.
+        cost: Measured seconds, or the units of `eeipu.benchmarks.distillation.work`.
+        seed: The seed of first weights, of the order of batches and of dropout.
 
     Raises:
         MissingExtraError: `transformers`, or `datasets` for `paper`, is not installed.
-        ConfigurationError: There is no such preset or cost, or the articles cannot be had.
+        ConfigurationError: There is no such preset or kind of cost, or the articles cannot be
+            loaded.
     """
     check_size(preset, cost)
     sizes: dict[Preset, Callable[[int], Size]] = {"smoke": _smoke, "cpu": _cpu, "paper": paper}
@@ -81,7 +86,12 @@ def problem(preset: Preset = "cpu", *, cost: CostKind = "measured", seed: int = 
 
 
 def problem_of(size: Size, *, cost: CostKind = "measured") -> Problem:
-    """The problem of a size of one's own."""
+    """Make the problem in a size of your own.
+
+    Args:
+        size: The size.
+        cost: Measured seconds, or the units of `eeipu.benchmarks.distillation.work`.
+    """
     return Problem(
         name="distillation",
         pipeline=_pipeline(size, is_declared=cost == "declared"),
@@ -119,7 +129,7 @@ def _stage(
     function: Callable[..., Any],
     cost: Callable[[Distillation, work.Speed], float],
 ) -> Any:
-    """A stage of training, of the same work whatever its hyper-parameters, but by its batches."""
+    """A training stage; its declared cost depends on its batches, not on its hyper-parameters."""
 
     def declared(distillation: Distillation, **_: float) -> float:
         return cost(distillation, size.speed)
@@ -137,17 +147,17 @@ def _training_space(size: Size) -> dict[str, Distribution]:
     return {"lr": Float(*size.lr, log=True), "weight_decay": Float(1e-4, 0.8, log=True)}
 
 
-# A learning rate for new weights: thirty times the paper's, whose networks are pretrained.
+# The range of learning rates for new weights: thirty times that of the paper for pretrained ones.
 NEW_LR = (3e-4, 3e-2)
 
 
 def _new(width: int, layers: int) -> Network:
-    """A new network of a shape like T5's, for the tokenizer of the docstrings."""
+    """A new network with proportions like those of T5, for the tokenizer of the docstrings."""
     return Network(width=width, inner=2 * width, layers=layers, heads=4, vocabulary=1024)
 
 
 def _smoke(seed: int) -> Size:
-    """A trial in less than a second of one core."""
+    """The preset `smoke`: a trial takes less than a second of one core."""
     settings = Settings(
         teacher=_new(96, 1),
         student=_new(64, 1),
@@ -163,14 +173,17 @@ def _smoke(seed: int) -> Size:
 
 
 def _cpu(seed: int) -> Size:
-    """A trial in about 5 s of one core; a teacher of 0.46 million weights, a student of 0.15."""
+    """The preset `cpu`: a trial takes about 5 s of one core.
+
+    The teacher has 0.46 million weights, the student 0.15 million.
+    """
     settings = Settings(
         teacher=_new(128, 1),
         student=_new(64, 1),
         tokenizer=None,
-        text_tokens=16,  # of a docstring's 125 at the median: its first sentence, nearly
-        summary_tokens=12,  # of 20
-        teacher_epochs=4,  # one more than the student has in all, so that it is ahead
+        text_tokens=16,  # nearly the first sentence; the median docstring has 125
+        summary_tokens=12,  # the median summary has 20
+        teacher_epochs=4,  # one more than all those of the student, so that the teacher is better
         epochs=1,
         summarised=16,
         seed=seed,
@@ -186,17 +199,18 @@ def paper(
     corpus: Callable[[int, int], Corpus] = cnn_dailymail,
     pairs: tuple[int, int] = (2000, 500),
 ) -> Size:
-    """Pretrained networks on news, for a GPU.
+    """The preset `paper`: pretrained networks on news, for a GPU.
 
     Args:
-        seed: Of the order of batches and of dropout.
-        teacher: Its name on the Hugging Face hub or a folder that `save_pretrained` has written.
-        student: The student's, likewise; its tokenizer serves both.
-        corpus: Numbers of pairs to learn from and to score on -> the pairs.
-        pairs: These numbers; the paper has 2,500 samples in all.
+        seed: The seed of the order of batches and of dropout.
+        teacher: The teacher's name on the Hugging Face hub, or a folder that `save_pretrained`
+            has written.
+        student: The same for the student, whose tokenizer serves both.
+        corpus: A function from the numbers of training and validation pairs to the pairs.
+        pairs: These two numbers; the paper has 2,500 samples in all.
     """
     settings = Settings(
-        # The shapes and the vocabulary of T5 base and T5 small, to declare costs by.
+        # The shapes and the vocabulary of T5 base and T5 small, for declared costs.
         teacher=Network(768, 3072, 12, 12, 32128, pretrained=teacher),
         student=Network(512, 2048, 6, 8, 32128, pretrained=student),
         tokenizer=student,

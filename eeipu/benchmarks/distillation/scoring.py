@@ -1,4 +1,4 @@
-"""How good a student is: validation loss, and ROUGE-L of the summaries that it writes."""
+"""Scores of a student: its validation loss, and the ROUGE-L of the summaries that it writes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ __all__ = ["rouge_l", "summaries", "validation_loss"]
 
 
 def validation_loss(model: Any, batches: Sequence[Batch]) -> float:
-    """Cross-entropy a token of reference summaries, in nats, without dropout.
+    """The mean cross-entropy of a token of reference summaries, in nats, without dropout.
 
     Args:
         model: A network, on the device of the batches.
-        batches: What it is scored on.
+        batches: The validation pairs.
     """
     total = count = 0.0
     model.eval()
@@ -29,13 +29,13 @@ def validation_loss(model: Any, batches: Sequence[Batch]) -> float:
 
 
 def summaries(model: Any, batches: Sequence[Batch], tokenizer: Any, most: int) -> list[str]:
-    """What the network writes of each text, always the likeliest next token.
+    """Write a summary of each text, always with the most probable next token.
 
     Args:
         model: A network, on the device of the batches.
         batches: The texts.
-        tokenizer: Of `transformers`.
-        most: Tokens at most.
+        tokenizer: A tokenizer of `transformers`.
+        most: The maximal number of tokens of a summary.
     """
     model.eval()
     written: list[str] = []
@@ -55,7 +55,7 @@ def rouge_l(written: str, reference: str) -> float:
     """ROUGE-L: the F-measure, from 0 to 1, of the longest common subsequence of words.
 
     Lin 2004, "ROUGE: a package for automatic evaluation of summaries", section 3, with equal
-    weights of precision and recall; words are those between spaces, in lower case.
+    weights of precision and recall. Texts are split into words at spaces, in lower case.
 
     >>> rouge_l("the cat sat", "The cat on the mat sat")
     0.6666666666666666
@@ -70,7 +70,7 @@ def _common(first: list[str], second: list[str]) -> int:
     """The length of the longest common subsequence."""
     lengths = [0] * (len(second) + 1)
     for word in first:
-        diagonal = 0  # of the row above, one to the left
+        diagonal = 0  # the length in the row above, one column to the left
         for j, other in enumerate(second, start=1):
             above = lengths[j]
             lengths[j] = diagonal + 1 if word == other else max(above, lengths[j - 1])

@@ -1,8 +1,9 @@
-"""The five stages: preprocessing, fine-tuning of the teacher, and three of distillation.
+"""The five stages: preprocessing, fine-tuning of the teacher, and three stages of distillation.
 
-Each passes on all that later ones need, as plain data: batches, weights and checkpoints in main
-memory. The student, its optimiser and its random generators go on from one stage of distillation
-to the next, so that three stages of equal hyper-parameters are one long one, bit for bit.
+The output of a stage contains all data that later stages need: batches, weights and checkpoints,
+in main memory. Each stage of distillation continues with the student, the optimiser and the random
+generators of the one before, so that three stages with equal hyper-parameters give the same
+weights as a single long one, bit for bit.
 """
 
 from dataclasses import dataclass, replace
@@ -32,18 +33,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Settings:
-    """What is not tuned.
+    """The settings that are not tuned.
 
     Attributes:
         teacher: The network that is fine-tuned.
-        student: The one that learns from it.
-        tokenizer: A name on the Hugging Face hub or a folder; `None`: that of the docstrings.
-        text_tokens: Where texts are cut.
-        summary_tokens: Where summaries are.
-        teacher_epochs: How often the teacher sees every pair.
-        epochs: How often the student does, in each stage of distillation.
-        summarised: Validation pairs that the student writes summaries of.
-        seed: Of first weights, of the order of batches and of dropout.
+        student: The network that learns from the teacher.
+        tokenizer: A name on the Hugging Face hub, or a folder; `None` takes the tokenizer of the
+            docstrings.
+        text_tokens: The maximal number of tokens of a text.
+        summary_tokens: The maximal number of tokens of a summary.
+        teacher_epochs: The number of passes of the teacher over all pairs.
+        epochs: The number of passes of the student, in each stage of distillation.
+        summarised: The number of validation pairs for which the student writes summaries.
+        seed: The seed of first weights, of the order of batches and of dropout.
     """
 
     teacher: Network
@@ -59,15 +61,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a stage hands on.
+    """The output of a stage.
 
     Attributes:
-        settings: As at the beginning.
-        train: Batches to learn from.
-        validation: Batches to score on.
-        summarised: Batches that the student is to write summaries of.
-        teacher: Where the teacher stands.
-        student: Where the student stands.
+        settings: The settings, as the first stage got them.
+        train: The batches for training.
+        validation: The batches for the validation loss.
+        summarised: The batches for which the student writes summaries.
+        teacher: The state of the teacher's training; `None` before it began.
+        student: The state of the student's training; `None` before it began.
     """
 
     settings: Settings
@@ -79,12 +81,12 @@ class Distillation:
 
 
 def preprocess(corpus: Corpus, settings: Settings, *, batch_size: int) -> Distillation:
-    """Number the tokens of all pairs and batch them; the batches serve all later stages.
+    """Tokenise all pairs and make the batches, which all later stages use.
 
     Args:
-        corpus: The pairs.
-        settings: What is not tuned.
-        batch_size: Pairs in a batch, and so in a step of training.
+        corpus: The pairs of texts and summaries.
+        settings: The settings that are not tuned.
+        batch_size: The number of pairs in a batch, and so in a step of training.
     """
     numbers = tokenizer(settings.tokenizer)
     parts = corpus.train, corpus.validation, corpus.validation[: settings.summarised]
@@ -96,12 +98,12 @@ def preprocess(corpus: Corpus, settings: Settings, *, batch_size: int) -> Distil
 
 
 def fine_tune(work: Distillation, *, lr: float, weight_decay: float) -> Distillation:
-    """Train the teacher on the labels.
+    """Train the teacher on the reference summaries.
 
     Args:
-        work: What has been done.
+        work: The output of the stage before.
         lr: The learning rate.
-        weight_decay: AdamW's.
+        weight_decay: The weight decay of AdamW.
     """
     settings = work.settings
     teacher = go_on(
@@ -113,20 +115,20 @@ def fine_tune(work: Distillation, *, lr: float, weight_decay: float) -> Distilla
         lr=lr,
         weight_decay=weight_decay,
     )
-    # What it needs to learn more is as large as three teachers, and it will not.
+    # The state of its optimiser is twice as large as the teacher, and is not needed any more.
     return replace(work, teacher=replace(teacher, optimizer={}))
 
 
 def distil(
     work: Distillation, *, lr: float, temperature: float, weight_decay: float
 ) -> Distillation:
-    """Train the student, from where it stands, on the teacher's answers and the labels.
+    """Continue to train the student on the answers of the teacher and the reference summaries.
 
     Args:
-        work: What has been done.
+        work: The output of the stage before.
         lr: The learning rate.
-        temperature: What both networks' logits are divided by, above 0.
-        weight_decay: AdamW's.
+        temperature: The divisor of the logits of both networks, above 0.
+        weight_decay: The weight decay of AdamW.
     """
     settings = work.settings
     assert work.teacher is not None
@@ -146,10 +148,11 @@ def distil(
 def distil_and_score(
     work: Distillation, *, lr: float, temperature: float, weight_decay: float
 ) -> dict[str, float]:
-    """Train the student once more, as `distil` does, and score it.
+    """Train the student once more, as `distil` does, and score it; arguments as for `distil`.
 
     Returns:
-        `validation_loss`, nats a token, and `rouge_l`, from 0 to 1, both of held-out pairs.
+        `validation_loss` in nats for each token, and `rouge_l` from 0 to 1, both of validation
+        pairs.
     """
     return score(distil(work, lr=lr, temperature=temperature, weight_decay=weight_decay))
 

@@ -1,17 +1,18 @@
-"""Training that goes on from a checkpoint as if it had never stopped.
+"""Training that continues from a checkpoint as if it had never stopped.
 
-A checkpoint has the weights, the optimiser's state, and the state of the random generators that
-order the batches and, in pretrained networks, drop units. Both optimisers are AdamW (Loshchilov and
-Hutter 2019, arXiv 1711.05101). A student's loss is that of Hinton, Vinyals and Dean (2015, arXiv
-1503.02531, section 2), for logits `u` of the student and `v` of the teacher, labels `y` and a
-temperature `T`:
+A checkpoint holds the weights, the state of the optimiser, and the states of the random generators
+that order the batches and, in pretrained networks, drop units. Both networks are trained with AdamW
+(Loshchilov and Hutter 2019, arXiv 1711.05101). The loss of the student is that of Hinton, Vinyals
+and Dean (2015, arXiv 1503.02531, section 2), for logits `u` of the student and `v` of the teacher,
+labels `y` and a temperature `T`:
 
     (1 - WEIGHT) * CE(softmax(u), y) + WEIGHT * T^2 * KL(softmax(v / T) || softmax(u / T))
 
 Note:
-    Published distillation softens with temperatures above 1. The paper's lie below: they sharpen
-    the teacher's answer towards its first choice, and as the gradient of the second term is about
-    `T`, they set how much the teacher counts beside the labels; near 0 it hardly does.
+    Distillation usually softens answers with temperatures above 1. The temperatures of the paper
+    are below 1: they sharpen the answer of the teacher towards its first choice. Since the gradient
+    of the second term is about proportional to `T`, they also determine how much the teacher counts
+    beside the labels; near 0 it has hardly any influence.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,23 +28,23 @@ from eeipu.benchmarks.distillation.networks import Network, device
 
 __all__ = ["Checkpoint", "begin", "distillation_loss", "go_on", "label_loss", "restored"]
 
-# Of the teacher's answer in a student's loss. The labels have the rest: Hinton et al. found that
-# their weight should be considerably lower.
+# The weight of the teacher's answer in the loss of the student. The labels have the rest, since
+# Hinton et al. found that the weight of the labels should be considerably lower.
 WEIGHT = 0.9
-MAX_GRADIENT_NORM = 1.0  # usual for transformers: one odd batch must not throw the weights off
+MAX_GRADIENT_NORM = 1.0  # usual for transformers: a single unusual batch must not spoil the weights
 
 Loss = Callable[[Batch, Tensor], Tensor]
-"""From a batch and the network's logits, `b x t x vocabulary`, to a scalar."""
+"""A function from a batch and the logits of the network, `b x t x vocabulary`, to a scalar."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network between two steps of its training, in main memory.
+    """The state of a training between two steps, in main memory.
 
     Attributes:
-        weights: Its parameters.
-        optimizer: The optimiser's state dict.
-        rng: The states of torch's random generators, by kind of device.
+        weights: The parameters of the network.
+        optimizer: The state dict of the optimiser.
+        rng: Kind of device -> the state of torch's random generator.
     """
 
     weights: Mapping[str, Tensor]
@@ -52,11 +53,11 @@ class Checkpoint:
 
 
 def begin(network: Network, seed: int) -> Checkpoint:
-    """A network before its first step.
+    """The state of a training before its first step.
 
     Args:
-        network: Which one.
-        seed: Of its first weights, where they are new, and of what is random in its training.
+        network: The network.
+        seed: The seed of first weights, if they are new, and of the random numbers of training.
     """
     with torch.random.fork_rng(_gpus()):
         torch.manual_seed(seed)
@@ -66,7 +67,7 @@ def begin(network: Network, seed: int) -> Checkpoint:
 
 
 def restored(network: Network, weights: Mapping[str, Tensor]) -> Any:
-    """A network with these weights, on the device."""
+    """Make a network with these weights, on the device of all networks."""
     with torch.random.fork_rng(_gpus()):  # new weights are drawn, and then replaced
         model = network.make()
     with torch.no_grad():
@@ -85,22 +86,27 @@ def go_on(
     lr: float,
     weight_decay: float,
 ) -> Checkpoint:
-    """Train from a checkpoint, through all batches in a new random order an epoch.
+    """Continue a training; each epoch has all batches, in a new random order.
 
     Args:
-        network: Which one.
-        checkpoint: Where it stands.
-        batches: What it learns from.
-        loss: What it minimises.
-        epochs: How often through the batches.
+        network: The network.
+        checkpoint: The state from which to continue.
+        batches: The batches for training.
+        loss: The loss to minimise.
+        epochs: The number of passes over the batches.
         lr: The learning rate.
-        weight_decay: What weights shrink by in a step, times `lr`.
+        weight_decay: The weight decay: a step shrinks weights by the share `lr * weight_decay`.
+
+    Returns:
+        The state after the last step.
     """
     model = restored(network, checkpoint.weights).train()
     with torch.random.fork_rng(_gpus()):
         _set_rng(checkpoint.rng)
         optimizer = _optimizer(model)
-        optimizer.load_state_dict(_on_cpu(checkpoint.optimizer))  # it may keep what it is given
+        optimizer.load_state_dict(
+            _on_cpu(checkpoint.optimizer)
+        )  # a copy, because the optimiser may keep and change the tensors
         for group in optimizer.param_groups:
             group.update(lr=lr, weight_decay=weight_decay)
         for _ in range(epochs):
@@ -110,7 +116,9 @@ def go_on(
 
 
 def _optimizer(model: Any) -> torch.optim.AdamW:
-    return torch.optim.AdamW(model.parameters(), fused=True)  # a third of the time of its loop
+    return torch.optim.AdamW(
+        model.parameters(), fused=True
+    )  # takes a third of the time of a loop over tensors
 
 
 def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, loss: Loss) -> None:
@@ -121,16 +129,16 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, loss: Loss
 
 
 def label_loss(batch: Batch, logits: Tensor) -> Tensor:
-    """Cross-entropy of the labels, the mean over tokens."""
+    """The cross-entropy of the labels, averaged over tokens."""
     return F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
 
 
 def distillation_loss(teacher: Any, temperature: float) -> Loss:
-    """The loss of a student, the mean over tokens.
+    """The loss of a student, averaged over tokens.
 
     Args:
-        teacher: A network, which answers without dropout.
-        temperature: Above 0.
+        teacher: The teacher, in evaluation mode.
+        temperature: The divisor of the logits, above 0.
     """
 
     def loss(batch: Batch, logits: Tensor) -> Tensor:
@@ -164,12 +172,12 @@ def _set_rng(states: Mapping[str, Tensor]) -> None:
 
 
 def _weights(model: Any) -> dict[str, Tensor]:
-    """Its parameters; those that it has twice, as the embedding of both ends, once."""
+    """Copies of all parameters; shared ones, such as embeddings, are included once."""
     return {name: _on_cpu(parameter) for name, parameter in model.named_parameters()}
 
 
 def _on_cpu(state: Any) -> Any:
-    """A copy with its tensors in main memory, which later steps do not change."""
+    """A copy of nested data with tensors in main memory, which later steps do not change."""
     if isinstance(state, Tensor):
         return state.detach().cpu().clone()
     if isinstance(state, Mapping):

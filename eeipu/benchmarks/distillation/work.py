@@ -1,10 +1,11 @@
-"""What a stage declares to cost: its floating-point operations and calls, at stated speeds.
+"""Declared costs of the stages of distillation: operations and calls, at stated speeds.
 
-A multiplication and an addition for every weight that a token meets, once forward and twice
-backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), padding included; the softmax over the
-vocabulary; and for every layer of every batch what it takes to call it, however little it computes.
-All depend on the batches, and so the batch size of the first stage changes what all later ones
-declare. No machine is asked: the declared costs of a call are the same everywhere.
+Three parts are counted. Every weight that is used for a token takes a multiplication and an
+addition, once in a forward pass and twice in a backward pass (Kaplan et al. 2020, arXiv 2001.08361,
+section 2.1); padding counts as tokens. The softmax over the vocabulary is counted in addition. And
+every call of a layer takes some time, no matter how small the batch. All parts depend on the
+batches, so the batch size of the first stage changes the declared costs of all later stages.
+Declared costs are the same on every machine.
 """
 
 from collections.abc import Sequence
@@ -26,51 +27,51 @@ __all__ = [
     "teacher_cost",
 ]
 
-FORWARD = 2  # operations a weight and token: a multiplication and an addition
-EXPONENTIAL = 300  # operations as long as a token's share of the softmaxes of a pass, about
-TRAINING = 3  # forward passes that a step of training is worth
-SECONDS_PER_PAIR = 3e-4  # to number its tokens on one core of a CPU, those behind a cut as well
-SECONDS_PER_BATCH = 1e-4  # to pad one, likewise
+FORWARD = 2  # operations for each weight and token: a multiplication and an addition
+EXPONENTIAL = 300  # operations for each entry of a softmax, by the time that it takes
+TRAINING = 3  # the cost of a training step, in forward passes
+SECONDS_PER_PAIR = 3e-4  # to tokenise a pair on one core, including the part that is cut off
+SECONDS_PER_BATCH = 1e-4  # to pad a batch on one core
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a unit of declared cost is.
+    """The speed that defines the unit of declared costs.
 
     Attributes:
-        operations: Floating-point operations in it.
-        call: Units that a layer of the encoder and one of the decoder take in a forward pass,
-            however few the tokens.
+        operations: The number of floating-point operations in a unit.
+        call: The cost of calling one layer of the encoder and one of the decoder in a forward
+            pass, in units.
     """
 
     operations: float
     call: float
 
 
-# A unit is about a second: of one core of a CPU, and of a large GPU, in float32 and rounded.
+# A unit is about one second: of one core of a CPU, and of a large GPU, both in float32.
 CORE = Speed(operations=7e10, call=2e-3)
 GPU = Speed(operations=3e13, call=1e-3)
 
 
 def preprocessing_cost(corpus: Corpus, settings: Settings, batch_size: int) -> float:
-    """Of the tokens of all pairs, and of their batches."""
+    """The cost of tokenising all pairs and making batches."""
     pairs = len(corpus.train) + len(corpus.validation) + settings.summarised
     return pairs * (SECONDS_PER_PAIR + SECONDS_PER_BATCH / batch_size)
 
 
 def teacher_cost(work: Distillation, speed: Speed) -> float:
-    """Of fine-tuning the teacher.
+    """The cost of fine-tuning the teacher.
 
     Args:
-        work: What the stage gets.
-        speed: What a unit of cost is.
+        work: The input of the stage.
+        speed: The speed that defines the unit.
     """
     settings = work.settings
     return settings.teacher_epochs * TRAINING * _forward(settings.teacher, work.train, speed)
 
 
 def distillation_cost(work: Distillation, speed: Speed) -> float:
-    """Of a stage of distillation, in which the student trains and the teacher answers."""
+    """The cost of a stage of distillation; arguments as for `teacher_cost`."""
     settings = work.settings
     student, teacher = (
         _forward(network, work.train, speed) for network in (settings.student, settings.teacher)
@@ -79,19 +80,19 @@ def distillation_cost(work: Distillation, speed: Speed) -> float:
 
 
 def scoring_cost(work: Distillation, speed: Speed) -> float:
-    """Of the validation loss, and of writing summaries, which calls the student for each token."""
+    """The cost of the validation loss and of writing summaries, token by token."""
     student, written = work.settings.student, work.summarised
     calls = len(written) * work.settings.summary_tokens * student.layers * speed.call
     return _forward(student, work.validation, speed) + _forward(student, written, speed) + calls
 
 
 def last_cost(work: Distillation, speed: Speed) -> float:
-    """Of distillation, and of scoring."""
+    """The cost of the last stage: distillation and scoring."""
     return distillation_cost(work, speed) + scoring_cost(work, speed)
 
 
 def _forward(network: Network, batches: Sequence[Batch], speed: Speed) -> float:
-    """Of a forward pass over all batches."""
+    """The cost of a forward pass over all batches."""
     encoder = network.encoder_weights * sum(batch.text.numel() for batch in batches)
     summaries = sum(batch.labels.numel() for batch in batches)
     operations = FORWARD * (encoder + network.decoder_weights * summaries)

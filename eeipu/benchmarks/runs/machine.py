@@ -1,4 +1,4 @@
-"""What a result was made with: versions of packages, and hardware."""
+"""The circumstances of a result: versions of packages, digests of the code, and the hardware."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ import psutil
 
 __all__ = ["code", "code_of_stages", "hardware", "versions"]
 
-# Those that decide about results.
+# The packages that influence results.
 PACKAGES = (
     "eeipu",
     "botorch",
@@ -32,7 +32,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that are installed."""
+    """The versions of Python and of those packages that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -48,7 +48,7 @@ def code() -> str:
 
 
 def code_of_stages() -> str:
-    """A digest of the benchmarks' sources and data, and of the versions of what they use."""
+    """A digest of the sources and data of the benchmarks and of the versions of all packages."""
     return _digest(Path(__file__).parents[1], *(f"{name} {v}" for name, v in versions().items()))
 
 
@@ -62,7 +62,7 @@ def _digest(folder: Path, *texts: str) -> str:
 
 
 def hardware() -> dict[str, object]:
-    """What the machine is; nothing that tells whose it is."""
+    """A description of the machine, without anything that identifies its owner."""
     return {
         "machine": platform.machine(),
         "system": platform.system(),
@@ -75,7 +75,7 @@ def hardware() -> dict[str, object]:
 
 
 def _processor(cpuinfo: Path) -> str:
-    """The processor's name, which Linux alone tells in a file."""
+    """The name of the processor, which only Linux provides in a file."""
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
@@ -84,7 +84,7 @@ def _processor(cpuinfo: Path) -> str:
 
 
 def _threads() -> int | None:
-    """How many a stage may use."""
+    """The number of threads that a stage may use; `None` if torch is not loaded."""
     torch = sys.modules.get("torch")
     return None if torch is None else torch.get_num_threads()
 

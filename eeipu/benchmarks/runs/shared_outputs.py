@@ -1,8 +1,9 @@
 """Stage outputs that the runs of a comparison share.
 
-Where costs are declared, what a stage is charged does not depend on who ran it. All contenders of
-a seed begin with one warm-up, and those that look at neither costs nor caches choose alike with a
-cache and without, so that many of a comparison's stage calls have been made before.
+Where costs are declared, the charge for a stage does not depend on the run that executed it. All
+contenders of a seed begin with the same warm-up, and methods that consider neither costs nor
+caches choose the same configurations with a cache and without. So, many stage calls of a
+comparison occur in several runs, and need to be computed only once.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,58 +22,59 @@ from eeipu.stages.worker import run_path
 
 __all__ = ["sharing"]
 
-Path = tuple[Mapping[str, Any], ...]
+Prefix = tuple[Mapping[str, Any], ...]
 """The hyper-parameters of the first stages, one mapping a stage."""
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What one stage hands to the next.
+class SharedOutput:
+    """The output that a stage of a shared pipeline passes to the next one.
 
     Attributes:
-        path: How it came about.
-        output: What the stage itself hands on.
+        prefix: The hyper-parameters of the stage and of all stages before it.
+        output: The output of the original stage.
     """
 
-    path: Path
+    prefix: Prefix
     output: Any
 
 
 def sharing(problem: Problem, outputs: StageCache) -> Problem:
-    """The same problem, whose stages compute only what is not among some outputs.
+    """The same problem, with stages that look up their outputs in a shared cache first.
 
     Args:
-        problem: One whose stages all declare their costs.
-        outputs: What other runs have computed, and where this one's outputs go.
+        problem: A problem whose stages all declare their costs.
+        outputs: The cache that all runs share.
 
     Note:
-        What stages pass on is wrapped, so that multi-stage BO would not see their numbers; no
-        problem whose stages take time passes on any.
+        The outputs of stages are wrapped, so that multi-stage BO cannot see numbers among them.
+        No problem whose stages take time has such numbers.
     """
     pipeline, key = problem.pipeline, inputs_key(problem.inputs)
 
-    def reach(path: Path) -> Any:
-        calls = stage_calls(pipeline.stages[: len(path)], path, key)
+    def output_of(prefix: Prefix) -> Any:
+        calls = stage_calls(pipeline.stages[: len(prefix)], prefix, key)
         *_, last = run_path(calls, problem.inputs, outputs)
         if last.error is not None:
             raise PipelineError(last.error)
-        return last.output if len(path) == len(pipeline.stages) else Reached(path, last.output)
+        is_last = len(prefix) == len(pipeline.stages)
+        return last.output if is_last else SharedOutput(prefix, last.output)
 
-    stages = [_shared(each, reach) for each in pipeline.stages]
+    stages = [_shared(each, output_of) for each in pipeline.stages]
     return replace(
         problem, pipeline=Pipeline(stages, objective=pipeline.objective, name=pipeline.name)
     )
 
 
-def _shared(stage: Stage, reach: Callable[[Path], Any]) -> Stage:
-    """The stage, with the same signatures of its function and its cost."""
+def _shared(stage: Stage, output_of: Callable[[Prefix], Any]) -> Stage:
+    """The stage with wrapped inputs and output; its function and cost keep their signatures."""
     function, cost = stage.function, stage.cost
     assert function is not None
     assert cost is not None
 
     @wraps(function)
     def run(*inputs: Any, **params: Any) -> Any:
-        return reach((*_path(inputs), params))
+        return output_of((*_prefix(inputs), params))
 
     @wraps(cost)
     def declared(*inputs: Any, **params: Any) -> float:
@@ -81,10 +83,10 @@ def _shared(stage: Stage, reach: Callable[[Path], Any]) -> Stage:
     return replace(stage, function=run, cost=declared, version=stage.fingerprint)
 
 
-def _path(inputs: tuple[Any, ...]) -> Path:
-    """How a stage's inputs came about; the first stage's are the run's."""
-    return inputs[0].path if inputs and isinstance(inputs[0], Reached) else ()
+def _prefix(inputs: tuple[Any, ...]) -> Prefix:
+    """The prefix that made the inputs of a stage; empty for the first stage."""
+    return inputs[0].prefix if inputs and isinstance(inputs[0], SharedOutput) else ()
 
 
 def _output(given: Any) -> Any:
-    return given.output if isinstance(given, Reached) else given
+    return given.output if isinstance(given, SharedOutput) else given

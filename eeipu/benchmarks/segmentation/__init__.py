@@ -1,5 +1,4 @@
-"""Segmentation of scenes: preprocessing, a U-Net, and the smoothing of its masks."""
+"""Image segmentation: preprocessing, training of a U-Net, and smoothing of its masks.
 
-from eeipu.benchmarks.segmentation.problem import problem
-
-__all__ = ["problem"]
+Public: `problem` (the problem), `picture_folders` (scenes from the user's own folders).
+"""

@@ -11,15 +11,15 @@ Labels = NDArray[np.uint8]
 
 
 def mean_iou(predicted: Labels, truth: Labels, classes: int) -> float:
-    """The mean over classes of intersection over union, pixels of all masks counted together.
+    """Intersection over union, averaged over classes; the pixels of all masks count together.
 
     Args:
-        predicted: Labels from 0 to `classes` - 1, of any shape.
-        truth: Likewise, of the same shape; pixels that are `VOID` do not count.
-        classes: How many there are. Those that the truth has nowhere do not count.
+        predicted: Predicted labels from 0 to `classes` - 1, of any shape.
+        truth: True labels, of the same shape; pixels that are `VOID` do not count.
+        classes: The number of classes. Classes that do not occur in the truth do not count.
 
     Returns:
-        From 0 to 1; 0 where nothing is known.
+        The mean, from 0 to 1; 0 if all true labels are `VOID`.
     """
     known = truth != VOID
     pairs = truth[known].astype(np.int64) * classes + predicted[known]

@@ -1,6 +1,6 @@
-"""Materials: crops of real textures and photographs, which scenes are painted with.
+"""Materials: crops of real textures and photographs with which scenes are painted.
 
-All of them lie inside the wheels of scikit-image and scikit-learn; nothing is downloaded.
+All photographs are part of the wheels of scikit-image and scikit-learn; nothing is downloaded.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,21 +18,22 @@ Array = NDArray[np.float32]
 Levels = NDArray[np.uint8]
 Photographs = Mapping[str, Callable[[], Levels]]
 
-REFERENCE_SIDE = 96  # pixels; a swatch is reduced for scenes of this height, and others follow
+REFERENCE_SIDE = 96  # pixels: the height of scenes for which `Material.reduction` is given
 
 
 @dataclass(frozen=True)
 class Material:
-    """A part of a photograph that looks much the same all over.
+    """A part of a photograph with a uniform texture.
 
     Attributes:
-        name: What it shows.
-        source: The photograph's name in scikit-image, or a file of scikit-learn's (`*.jpg`).
+        name: A description.
+        source: The name of the photograph in scikit-image, or a file of scikit-learn (`*.jpg`).
         rows: First row and end of the crop, in pixels of the photograph.
-        columns: Likewise.
-        reduction: Pixels of the photograph to a pixel of a scene of the reference height, so
-            that what is typical of it, a brick or a blade of grass, fits into an object.
-        tint: What its red, green and blue are multiplied by: some photographs are grey.
+        columns: First column and end of the crop, in pixels of the photograph.
+        reduction: The number of pixels of the photograph for each pixel of a scene of the
+            reference height, such that a typical detail (a brick, a blade of grass) fits into an
+            object.
+        tint: Factors of red, green and blue, since some photographs are grey.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Material:
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-# The first is the ground. Gravel, print and moon stay grey, and differ in texture and brightness.
+# The first is the ground. Gravel, print and moon are grey, and differ in texture and brightness.
 MATERIALS = (
     Material("grass", "grass", (0, 512), (0, 512), 2.5, (0.85, 1.0, 0.7)),
     Material("gravel", "gravel", (0, 512), (0, 512), 2.5),
@@ -61,7 +62,7 @@ MATERIALS = (
 
 
 def photograph(source: str) -> Levels:
-    """A photograph by name, `height x width x 3`, from 0 to 255; grey ones in three equal channels.
+    """Load a photograph, `height x width x 3`, from 0 to 255; grey ones get three equal channels.
 
     Raises:
         MissingExtraError: scikit-image or scikit-learn is not installed.
@@ -74,13 +75,21 @@ def photograph(source: str) -> Levels:
 
 
 def swatch(material: Material, height: int) -> Array:
-    """A material as it looks in scenes so many pixels high, `rows x columns x 3`, from 0 to 1."""
-    from PIL import Image  # both libraries need it
+    """The texture of a material for scenes of some height.
+
+    Args:
+        material: The material.
+        height: The height of the scenes in pixels.
+
+    Returns:
+        Colours, `rows x columns x 3`, from 0 to 1.
+    """
+    from PIL import Image  # both libraries depend on it
 
     crop = photograph(material.source)[slice(*material.rows), slice(*material.columns)]
     scale = height / REFERENCE_SIDE / material.reduction
     rows, columns = (round(scale * side) for side in crop.shape[:2])
-    # Pillow's triangle grows with the reduction, so that nothing is aliased.
+    # The width of Pillow's triangular filter grows with the reduction, which avoids aliasing.
     reduced = Image.fromarray(crop).resize((columns, rows), Image.Resampling.BILINEAR)
     return np.array(material.tint, np.float32) * (np.asarray(reduced, np.float32) / 255.0)
 

@@ -1,4 +1,4 @@
-"""Scenes from the user's own folders of pictures and masks."""
+"""Scenes from folders of pictures and masks that the user provides."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ __all__ = ["FolderScenes", "open_folders"]
 Labels = NDArray[np.uint8]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-FEWEST = 5  # scenes: of fewer, none would be held out
+FEWEST = 5  # scenes: with fewer, none would be held out
 
 
 @dataclass(frozen=True)
 class FolderScenes:
-    """Pictures with their masks, in files; made by `open_folders`.
+    """Scenes in files of pictures and masks; made by `open_folders`.
 
     Attributes:
-        pairs: The files of each scene: the picture, then its mask.
-        height: To which all are scaled, in pixels.
-        width: Likewise.
-        classes: How many classes the masks have: one more than their largest label.
+        pairs: For each scene the files of the picture and of its mask.
+        height: The height to which all are scaled, in pixels.
+        width: The width to which all are scaled, in pixels.
+        classes: The number of classes: one more than the largest label of all masks.
     """
 
     pairs: tuple[tuple[Path, Path], ...]
@@ -39,11 +39,11 @@ class FolderScenes:
 
     @property
     def count(self) -> int:
-        """How many scenes there are."""
+        """The number of scenes."""
         return len(self.pairs)
 
     def load(self) -> Scenes:
-        """Read and scale all: pictures by area, masks by the nearest pixel."""
+        """Read and scale all scenes: pictures by averaging areas, masks by the nearest pixel."""
         images = [self._image(image) for image, _ in self.pairs]
         masks = [self._mask(mask) for _, mask in self.pairs]
         return Scenes(np.stack(images), np.stack(masks))
@@ -61,20 +61,24 @@ class FolderScenes:
 
 
 def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderScenes:
-    """Pair the pictures of a folder with the masks of another, by their names without suffix.
+    """Pair pictures and masks in two folders by their file names without suffix.
 
-    A mask has one channel, grey or with a palette, whose numbers are the classes: 0, 1, ... in
-    any number up to 255; 255 marks pixels of which nobody knows the class.
+    A mask has one channel, grey or with a palette. Its values are the classes 0, 1, ..., 254; the
+    value 255 marks pixels whose class is unknown.
 
     Args:
-        images: Folder of pictures.
-        masks: Folder of masks. Every mask is read once, for the number of classes.
-        height: To which all are scaled, in pixels.
-        width: Likewise.
+        images: The folder of the pictures.
+        masks: The folder of the masks. Every mask is read once, to find the number of classes.
+        height: The height to which all are scaled, in pixels.
+        width: The width to which all are scaled, in pixels.
+
+    Returns:
+        The scenes; their pictures are not read yet.
 
     Raises:
-        ConfigurationError: A folder is none, a picture has no mask or the other way round, there
-            are too few, two have one name, a file is no picture, or a mask is not one.
+        ConfigurationError: A folder does not exist, a picture or mask has no partner, there are
+            too few pictures, two files of a folder have the same name without suffix, a file is
+            not a picture, or a mask has more than one channel or only one class.
         MissingExtraError: Pillow is not installed.
     """
     pictures, answers = _by_stem(Path(images)), _by_stem(Path(masks))
@@ -90,7 +94,7 @@ def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderSc
             f"few to hold some out; pass a folder of {FEWEST} or more."
         )
     for picture in pictures.values():
-        with _opened(picture):  # its head alone is read: enough to see what is no picture
+        with _opened(picture):  # reads only the header, which suffices to detect other files
             pass
     pairs = tuple((pictures[stem], answers[stem]) for stem in sorted(pictures))
     return FolderScenes(pairs, height, width, _class_count([mask for _, mask in pairs]))
@@ -99,7 +103,7 @@ def open_folders(images: Path, masks: Path, height: int, width: int) -> FolderSc
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ConfigurationError(f"there is no folder {str(folder)!r}; pass one that exists.")
-    # Hidden files are those that other programs leave beside pictures.
+    # Some programs leave hidden files beside pictures.
     found = sorted(
         path
         for path in folder.iterdir()
@@ -109,26 +113,26 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for path in found:
         if by_stem[path.stem] != path:
             raise ConfigurationError(
-                f"{str(path)!r} and {by_stem[path.stem].name!r} have one name but for the suffix; "
-                f"leave one of them."
+                f"{str(path)!r} and {by_stem[path.stem].name!r} have the same name without suffix; "
+                f"remove one of them."
             )
     return by_stem
 
 
 def _class_count(masks: Sequence[Path]) -> int:
-    """One more than the largest label."""
+    """The number of classes: one more than the largest label."""
     known = [labels[labels != VOID] for labels in map(_labels, masks)]
     count = 1 + max((int(labels.max()) for labels in known if labels.size), default=0)
     if count < 2:
         raise ConfigurationError(
-            f"the masks beside {masks[0].name!r} hold one class at most, so that there is nothing "
-            f"to tell apart; number the classes 0, 1, ... (not 0 and 255: {VOID} is unknown)."
+            f"the masks beside {masks[0].name!r} hold at most one class, so that there is nothing "
+            f"to distinguish; number the classes 0, 1, ... (not 0 and 255: {VOID} is unknown)."
         )
     return count
 
 
 def _labels(path: Path) -> Labels:
-    """A mask as it is in its file, `rows x columns`."""
+    """The labels in a mask file, `rows x columns`."""
     with _opened(path) as mask:
         if mask.mode not in ("L", "P"):
             raise ConfigurationError(
@@ -140,17 +144,17 @@ def _labels(path: Path) -> Labels:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A picture of Pillow's.
+    """Open a picture with Pillow.
 
     Raises:
-        ConfigurationError: The file cannot be read as one.
+        ConfigurationError: The file cannot be read as a picture.
     """
     try:
         with _pillow().open(path) as picture:
             yield picture
     except OSError as error:
         raise ConfigurationError(
-            f"{str(path)!r} cannot be read as a picture ({error}); move it elsewhere or mend it."
+            f"{str(path)!r} cannot be read as a picture ({error}); repair it, or move it elsewhere."
         ) from error
 
 

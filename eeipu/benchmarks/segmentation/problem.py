@@ -1,17 +1,17 @@
-"""The segmentation problem: preprocessing, a U-Net, and the smoothing of its masks.
+"""The segmentation problem: preprocessing, a U-Net, and smoothing of its masks.
 
-The stages and spaces are those of Essofi et al. 2024 (arXiv 2411.03731), and so are the paper
-preset's network, epochs and budget. The score is the mean intersection over union of the
+The stages and search spaces are those of Essofi et al. 2024 (arXiv 2411.03731); the preset `paper`
+also has its network, epochs and budget. The score is the mean intersection over union of the
 *smoothed* masks of held-out scenes.
 
 Note:
-    Where this differs from the paper. Its drone pictures are replaced by generated scenes of 12
-    classes, or the user's own folders. The network starts from drawn weights, not from those of
-    ImageNet. Standard deviations begin at `LEAST_STD` and not at 0, by which nothing can be
-    divided; gt_prob keeps clear of 0 and 1, whose logarithms are infinite.
+    Differences from the paper: generated scenes of 12 classes, or the user's own folders, take the
+    place of its drone pictures. The first weights of the network are random, not those of ImageNet.
+    Standard deviations are at least `LEAST_STD`, since division by the published lower bound 0 is
+    impossible. gt_prob excludes 0 and 1, whose logarithms are infinite.
 
 Notation:
-    n: number of scenes to learn from; m: of held-out ones; h, w: height and width in pixels.
+    n: number of training scenes; m: number of held-out scenes; h, w: height and width in pixels.
 """
 
 from collections.abc import Callable
@@ -41,23 +41,24 @@ __all__ = ["problem"]
 Labels = NDArray[np.uint8]
 Cost = Callable[..., float] | None
 
-LEAST_STD = 0.05  # the noise of a scene, which is then as large as 1
-HELD_OUT = 6  # one scene in so many
+LEAST_STD = 0.05  # the noise of a scene, which is scaled to a standard deviation of 1 by it
+HELD_OUT = 6  # one scene in six is held out
 
 
 @dataclass(frozen=True)
 class Size:
-    """A preset.
+    """The size of a preset.
 
     Attributes:
-        count: Generated scenes.
-        height: Of all scenes, in pixels; a multiple of 2 to the number of the network's levels.
-        width: Likewise.
+        count: The number of generated scenes.
+        height: The height of all scenes in pixels, a multiple of 2 to the power of the number of
+            levels of the network.
+        width: The width of all scenes in pixels, likewise such a multiple.
         architecture: The size of the network.
-        epochs: Passes over the scenes.
-        device: Where to train and smooth.
-        n_initial: Warm-up trials.
-        budget: Measured seconds; `None` stands for three times the warm-up.
+        epochs: The number of passes over the training scenes.
+        device: The device on which to train and smooth.
+        n_initial: The number of warm-up trials.
+        budget: The budget in measured seconds; `None` is three times the cost of the warm-up.
     """
 
     count: int
@@ -78,14 +79,14 @@ SIZES: dict[Preset, Size] = {
 
 
 class Prepared(TypedDict):
-    """What preprocessing passes on.
+    """The output of preprocessing.
 
     Attributes:
-        images: `n x 3 x h x w`, normalised, float16.
-        masks: `n x h x w`.
-        held_out_images: `m x 3 x h x w`, normalised, float16.
-        held_out_pictures: `m x h x w x 3`, as they were, for the smoothing.
-        held_out_masks: `m x h x w`.
+        images: Normalised training pictures, `n x 3 x h x w`, float16.
+        masks: Their masks, `n x h x w`.
+        held_out_images: Normalised held-out pictures, `m x 3 x h x w`, float16.
+        held_out_pictures: The original held-out pictures, `m x h x w x 3`, for the smoothing.
+        held_out_masks: Their masks, `m x h x w`.
     """
 
     images: NDArray[np.float16]
@@ -96,12 +97,12 @@ class Prepared(TypedDict):
 
 
 class Predicted(TypedDict):
-    """What training passes on.
+    """The output of training.
 
     Attributes:
-        masks: `m x h x w`, what the network says of the held-out scenes.
-        pictures: `m x h x w x 3`.
-        truth: `m x h x w`.
+        masks: The predicted masks of the held-out scenes, `m x h x w`.
+        pictures: Their original pictures, `m x h x w x 3`.
+        truth: Their true masks, `m x h x w`.
     """
 
     masks: Labels
@@ -118,20 +119,20 @@ def problem(
     images: Path | None = None,
     masks: Path | None = None,
 ) -> Problem:
-    """The segmentation problem.
+    """Make the segmentation problem.
 
     Args:
-        preset: Its size; `"paper"` trains on a GPU.
-        cost: Measured seconds, or declared ones (`eeipu.benchmarks.segmentation.work`).
-        seed: Of the generated scenes, which are held out, and all that is random in training.
+        preset: The size; `"paper"` trains on a GPU.
+        cost: Measured seconds, or the units of `eeipu.benchmarks.segmentation.work`.
+        seed: The seed of the generated scenes, of the choice of held-out scenes, and of training.
         data: A folder with the folders `images` and `masks`, to use instead of generated scenes.
-        images: A folder of pictures to use instead of generated scenes, scaled to the preset's
-            size; see `open_folders`.
+        images: A folder of pictures to use instead of generated scenes, scaled to the size of the
+            preset; see `open_folders`.
         masks: The folder of their masks.
 
     Raises:
-        ConfigurationError: The preset or the kind of cost is not one, only one of the two folders
-            is given, both they and `data` are, or the folders do not fit.
+        ConfigurationError: There is no such preset or kind of cost, only one of `images` and
+            `masks` is given, they are given together with `data`, or the folders do not fit.
         MissingExtraError: Pillow, which reads the folders, is not installed.
     """
     check_size(preset, cost)
@@ -181,7 +182,7 @@ def _source(size: Size, seed: int, images: Path | None, masks: Path | None) -> S
 
 
 def _preprocess(held_out: int, seed: int, cost: Cost) -> Stage:
-    """Load the scenes, normalise them, and hold some out."""
+    """The stage that loads the scenes, normalises them, and holds some out."""
     means = {f"mean_{channel}": Float(0.0, 1.0) for channel in "rgb"}
     stds = {f"std_{channel}": Float(LEAST_STD, 1.0) for channel in "rgb"}
 
@@ -215,16 +216,16 @@ def _preprocess(held_out: int, seed: int, cost: Cost) -> Stage:
 def _normalised(
     images: Labels, mean: NDArray[np.float32], std: NDArray[np.float32]
 ) -> NDArray[np.float16]:
-    """Pictures as a network takes them, `n x h x w x 3 -> n x 3 x h x w`.
+    """Pictures as the network takes them, `n x h x w x 3 -> n x 3 x h x w`.
 
-    Half precision keeps what 256 levels of brightness hold, at a half of the memory.
+    Half precision is enough for 256 levels of brightness, and needs half of the memory.
     """
     scaled = [((image / np.float32(255.0) - mean) / std).astype(np.float16) for image in images]
     return np.stack(scaled).transpose(0, 3, 1, 2).copy()
 
 
 def _train(size: Size, classes: int, seed: int, cost: Cost) -> Stage:
-    """Train the network, and predict the masks of the held-out scenes."""
+    """The stage that trains the network and predicts the masks of the held-out scenes."""
 
     @stage(
         name="train",
@@ -267,7 +268,7 @@ def _check_device(device: str) -> None:
 
 
 def _smooth(size: Size, classes: int, cost: Cost) -> Stage:
-    """Smooth the predicted masks, and score them."""
+    """The stage that smooths the predicted masks and computes their score."""
 
     @stage(
         name="smooth",

@@ -1,14 +1,15 @@
-"""Scenes: pictures of objects on a ground, with the exact class of every pixel.
+"""Generated scenes: pictures of objects on a ground, with the exact class of every pixel.
 
-A scene is painted from back to front: the ground, then objects of a class each, which hide what
-is behind them and reach over the border. A class is a material and a shape; the pattern, place,
-size, angle and proportions are drawn. Then comes what a camera adds to the picture and not to the
-mask: light that falls off to one side, a colour cast, blur and noise. Classes that come later in
-`CLASSES` are rarer.
+A scene is painted from back to front: first the ground, then objects, each of one class. Objects
+hide those behind them and can reach over the border. A class has a material and a shape; pattern,
+place, size, angle and proportions of each object are random. Then the effects of a camera are
+added to the picture, and not to the mask: light from one side, a colour cast, blur and noise.
+Later classes in `CLASSES` are rarer.
 
 Notation:
     n: number of scenes; h, w: height and width in pixels.
-    u, v: position in an object's own frame, in half lengths: turned, and 0 at its centre.
+    u, v: position relative to the centre and the axes of an object, in units of half its length
+        and half its breadth.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ Labels = NDArray[np.uint8]
 Inside = NDArray[np.bool_]
 Shape = Callable[[Array, Array], Inside]
 
-VOID = 255  # of a mask: nobody knows, so that it neither trains nor counts
+VOID = 255  # label of pixels of unknown class, which count neither in training nor in the score
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Scenes:
     """Pictures and their masks.
 
     Attributes:
-        images: `n x h x w x 3`, from 0 to 255.
-        masks: `n x h x w`, the class of each pixel, from 0, or `VOID`.
+        images: The pictures, `n x h x w x 3`, from 0 to 255.
+        masks: The class of each pixel, `n x h x w`, from 0, or `VOID`.
     """
 
     images: Labels
@@ -46,29 +47,29 @@ class Scenes:
 
 
 class SceneSource(Protocol):
-    """Where scenes come from: small enough to be a run's input and to travel to a worker."""
+    """A source of scenes, small enough to be the input of a run and to be sent to workers."""
 
     @property
     def count(self) -> int:
-        """How many scenes there are."""
+        """The number of scenes."""
 
     @property
     def classes(self) -> int:
-        """How many classes there are, the ground included."""
+        """The number of classes, including the ground."""
 
     def load(self) -> Scenes:
-        """All scenes, the same at every call."""
+        """Return all scenes, the same ones at every call."""
 
 
 @dataclass(frozen=True)
 class SceneClass:
-    """What the pixels of a class belong to.
+    """A class of objects.
 
     Attributes:
-        material: Its place in `MATERIALS`.
+        material: The index of its material in `MATERIALS`.
         shape: Its outline.
-        size: Half lengths, least and largest, in heights of a scene.
-        proportion: Breadth to length, least and largest.
+        size: The smallest and the largest half length, as shares of the height of a scene.
+        proportion: The smallest and the largest ratio of breadth to length.
     """
 
     material: int
@@ -100,7 +101,7 @@ def _triangle(u: Array, v: Array) -> Inside:
     return (v >= -0.6) & (1.7 * np.abs(u) + v <= 1.0)
 
 
-# One a material. A path of gravel is longer than any scene, so that it crosses it.
+# One class for each material. The gravel is a path, longer than any scene, so that it crosses it.
 CLASSES = (
     SceneClass(0, _rectangle, (9.0, 9.0), (1.0, 1.0)),
     SceneClass(1, _rectangle, (3.0, 3.0), (0.02, 0.04)),
@@ -116,13 +117,13 @@ CLASSES = (
     SceneClass(11, _triangle, (0.10, 0.20), (0.8, 1.0)),
 )
 
-RARITY = 0.86  # objects of a class, for one of the class before: the last is 4.5 times rarer
-OBJECTS = (6, 12)  # a scene, least and most: about as much is hidden as is ground
-ZOOM = (0.8, 1.25)  # of a pattern from object to object
-SLOPE = 0.3  # of the light, at most, from the centre to an edge
-CAST = 0.08  # of a colour channel, at most
-BLUR = 0.7  # pixels; the standard deviation of what a lens spreads
-NOISE = (0.03, 0.07)  # standard deviations of a scene's noise, of a brightness from 0 to 1
+RARITY = 0.86  # frequency relative to the class before: the last is 4.5 times rarer than the first
+OBJECTS = (6, 12)  # in a scene, least and most: they cover about half of it
+ZOOM = (0.8, 1.25)  # of the pattern of an object, least and most
+SLOPE = 0.3  # largest change of the light from the centre to an edge
+CAST = 0.08  # largest change of a colour channel
+BLUR = 0.7  # pixels: the standard deviation of the blur of a lens
+NOISE = (0.03, 0.07)  # standard deviation of the noise, least and most, for brightness from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -130,10 +131,10 @@ class GeneratedScenes:
     """Scenes drawn by a seeded generator.
 
     Attributes:
-        count: How many.
-        height: In pixels.
-        width: In pixels.
-        seed: Of everything that is drawn. A scene depends on it and on its number alone.
+        count: The number of scenes.
+        height: The height of the scenes in pixels.
+        width: The width of the scenes in pixels.
+        seed: The seed. A scene depends only on the seed and on its number.
     """
 
     count: int
@@ -143,7 +144,7 @@ class GeneratedScenes:
 
     @property
     def classes(self) -> int:
-        """How many classes there are, the ground included."""
+        """The number of classes, including the ground."""
         return len(CLASSES)
 
     def load(self) -> Scenes:
@@ -175,7 +176,7 @@ def _labels(rng: Generator) -> NDArray[np.int64]:
 
 
 def _paint(image: Array, mask: Labels, label: int, pattern: Array, rng: Generator) -> None:
-    """Paint one object over what is there, into `image` and `mask`."""
+    """Paint one object into `image` and `mask`, over everything that was painted before."""
     kind = CLASSES[label]
     angle, turn = rng.uniform(0.0, 2.0 * np.pi, 2)
     centre = rng.uniform(0.0, 1.0, 2) * mask.shape
@@ -201,7 +202,7 @@ def _box(
     angle: float,
     shape: tuple[int, ...],
 ) -> tuple[slice, slice]:
-    """The rows and columns that an object can reach, which saves the work beyond them."""
+    """The rows and columns that an object can cover, so that only these are computed."""
     cos, sin = abs(np.cos(angle)), abs(np.sin(angle))
     reach = np.array([cos * length + sin * breadth, sin * length + cos * breadth])
     first = np.clip(np.floor(centre - reach), 0, shape).astype(int)
@@ -210,7 +211,7 @@ def _box(
 
 
 def _looked_up(pattern: Array, place: Array) -> Array:
-    """The nearest pixels of a pattern, mirrored at its edges: `2 x k -> k x 3`."""
+    """The nearest pixels of a pattern that is mirrored at its edges, `2 x k -> k x 3`."""
     rows, columns = (
         _mirrored(np.rint(along).astype(np.int64), side)
         for along, side in zip(place, pattern.shape, strict=False)
@@ -219,7 +220,7 @@ def _looked_up(pattern: Array, place: Array) -> Array:
 
 
 def _mirrored(index: NDArray[np.int64], side: int) -> NDArray[np.int64]:
-    """An index that runs on beyond the last of `side` as if a mirror stood there."""
+    """Map any index to `0 ... side - 1`, as if mirrors stood at both ends."""
     turned = index % (2 * side)
     return np.minimum(turned, 2 * side - 1 - turned)
 
@@ -230,7 +231,7 @@ def _turned(y: Array, x: Array, angle: float) -> Array:
 
 
 def _exposed(image: Array, rng: Generator) -> Labels:
-    """The picture that a camera takes of a painted scene."""
+    """The picture that a camera would take of a painted scene."""
     height, width, _ = image.shape
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in (height, width))
     slope_y, slope_x = (rng.uniform(-SLOPE, SLOPE, 2) / np.sqrt(2.0)).astype(np.float32)

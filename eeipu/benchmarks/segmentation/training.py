@@ -1,11 +1,11 @@
-"""Training of the U-Net by one cycle of the learning rate, and its masks of held-out scenes.
+"""Training of the U-Net with one cycle of the learning rate, and prediction of masks.
 
-Cross-entropy, AdamW, and a learning rate that rises to its maximum and falls again within the run
-(Smith and Topin 2017, arXiv 1708.07120). Pictures are mirrored at random along both axes. All
-that is random comes from one seeded generator on the CPU, whatever the device.
+The loss is the cross-entropy, the optimiser AdamW, and the learning rate rises to its maximum and
+falls again within the run (Smith and Topin 2017, arXiv 1708.07120). Pictures are mirrored at random
+along both axes. All random numbers come from one seeded generator on the CPU, on every device.
 
 Notation:
-    n: number of pictures; h, w: height and width; b: pictures in a batch.
+    n: number of pictures; h, w: height and width; b: number of pictures in a batch.
 """
 
 from collections.abc import Iterator
@@ -24,19 +24,19 @@ from eeipu.benchmarks.segmentation.unet import Architecture, UNet
 
 __all__ = ["OneCycle", "predicted_masks", "train"]
 
-PREDICTED_AT_ONCE = 8  # pictures: their activations take less than those of a training batch
+PREDICTED_AT_ONCE = 8  # pictures: their activations take less memory than those of a training batch
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """How to train.
+    """Settings of the training.
 
     Attributes:
-        epochs: Passes over the pictures.
-        batch_size: Pictures a step; the last step of an epoch may have fewer.
+        epochs: The number of passes over the pictures.
+        batch_size: The number of pictures in a step; the last step of an epoch may have fewer.
         max_lr: The largest learning rate.
-        weight_decay: Of AdamW.
-        seed: Of the first weights, the order of the pictures and their mirroring.
+        weight_decay: The weight decay of AdamW.
+        seed: The seed of the first weights, of the order of pictures and of their mirroring.
     """
 
     epochs: int
@@ -54,22 +54,22 @@ def train(
     course: OneCycle,
     device: str = "cpu",
 ) -> UNet:
-    """A network trained on pictures and their masks.
+    """Train a network on pictures and their masks.
 
     Args:
-        images: `n x 3 x h x w`, normalised.
-        masks: `n x h x w`, classes, or `VOID` where there is nothing to learn.
-        classes: How many there are.
+        images: Normalised pictures, `n x 3 x h x w`.
+        masks: The class of each pixel, `n x h x w`, or `VOID` for pixels that do not count.
+        classes: The number of classes.
         architecture: The size of the network.
-        course: How to train.
-        device: Where to.
+        course: The settings of the training.
+        device: The device on which to train.
 
     Returns:
-        The network on that device, ready to predict.
+        The network on that device, in evaluation mode.
     """
     generator = Generator().manual_seed(course.seed)
     model = architecture.initialised(classes, generator).to(device)
-    # Fused, since a small network's step would otherwise go to the calls for its many tensors.
+    # Fused: otherwise a step of a small network consists mostly of calls for its many tensors.
     optimizer = AdamW(model.parameters(), weight_decay=course.weight_decay, fused=True)
     steps = course.epochs * -(-len(images) // course.batch_size)
     schedule = OneCycleLR(optimizer, max_lr=course.max_lr, total_steps=steps)
@@ -88,8 +88,8 @@ def predicted_masks(model: UNet, images: Tensor, device: str = "cpu") -> Tensor:
 
     Args:
         model: A network, as `train` returns it.
-        images: `n x 3 x h x w`, normalised like those it was trained on.
-        device: Where the network is.
+        images: Pictures, `n x 3 x h x w`, normalised like those of the training.
+        device: The device of the network.
     """
     with torch.no_grad(), _deterministic():
         parts = [
@@ -102,7 +102,7 @@ def predicted_masks(model: UNet, images: Tensor, device: str = "cpu") -> Tensor:
 def _batches(
     images: Tensor, masks: Tensor, batch_size: int, generator: Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: pictures in random order, each mirrored or not."""
+    """The batches of one epoch: pictures in random order, mirrored at random."""
     for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
         x, y = images[chosen].float(), masks[chosen].long()
         for axis in (-2, -1):
@@ -113,9 +113,9 @@ def _batches(
 
 
 def _loss(scores: Tensor, masks: Tensor) -> Tensor:
-    """The mean cross-entropy of the pixels that are known; 0 where none is.
+    """The mean cross-entropy of the pixels of known class; 0 if there are none.
 
-    Pixels are rows, for which it is deterministic on a GPU too.
+    Each pixel becomes a row, because the loss of rows is deterministic on a GPU too.
     """
     rows = scores.log_softmax(1).movedim(1, -1).flatten(0, -2)
     total = functional.nll_loss(rows, masks.flatten(), ignore_index=VOID, reduction="sum")
@@ -123,5 +123,5 @@ def _loss(scores: Tensor, masks: Tensor) -> Tensor:
 
 
 def _deterministic() -> AbstractContextManager[Any]:
-    """The same convolutions at every run; matters on a GPU alone."""
+    """Use the same convolution algorithms in every run, which differ on a GPU only."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)

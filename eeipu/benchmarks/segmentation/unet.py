@@ -1,13 +1,14 @@
-"""A U-Net whose encoder is of the kind of MobileNetV2.
+"""A U-Net with the encoder of MobileNetV2.
 
 The encoder is MobileNetV2's table of inverted residuals (Sandler et al. 2018, arXiv 1801.04381,
-table 2), cut where the resolution halves; the decoder doubles the resolution, joins what the
-encoder had there, and convolves twice (Ronneberger et al. 2015, arXiv 1505.04597). No weights of
-others are loaded: first weights are drawn (He et al. 2015, arXiv 1502.01852).
+table 2), divided into levels where the resolution halves. Each level of the decoder doubles the
+resolution, appends the features that the encoder had there, and convolves twice (Ronneberger et
+al. 2015, arXiv 1505.04597). The first weights are random (He et al. 2015, arXiv 1502.01852).
 
 Notation:
-    n: pictures in a batch; h, w: height and width, multiples of 2 to the number of levels.
-    c: channels of a level.
+    n: number of pictures in a batch; h, w: height and width, multiples of 2 to the power of the
+        number of levels.
+    c: number of channels of a level.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 __all__ = ["Architecture", "UNet"]
 
-# Expansion, channels, repeats and first stride of the rows of MobileNetV2's table, by level; the
-# first level starts with a plain convolution of 32 channels and stride 2.
+# For each level, the rows of MobileNetV2's table: expansion, channels, repeats and first stride.
+# The first level begins with a plain convolution of 32 channels and stride 2.
 _LEVELS = (
     ((1, 16, 1, 1),),
     ((6, 24, 2, 2),),
@@ -30,7 +31,7 @@ _LEVELS = (
 )
 _STEM = 32
 _DECODER = (16, 32, 64, 128, 256)  # channels at the resolution above each level
-_DIVISOR = 8  # channels are multiples of it, as in MobileNetV2, for the sake of vector units
+_DIVISOR = 8  # numbers of channels are multiples of it, as in MobileNetV2, to suit vector units
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Architecture:
     """The size of a network.
 
     Attributes:
-        width: Channels, as a multiple of the published ones.
-        levels: How many times the encoder halves the resolution, from 1 to 5.
-        repeats: Inverted residuals a row of the table, at most.
+        width: The numbers of channels, as a multiple of the published ones.
+        levels: The number of times that the encoder halves the resolution, from 1 to 5.
+        repeats: The maximal number of inverted residuals for each row of the table.
     """
 
     width: float = 1.0
@@ -48,7 +49,7 @@ class Architecture:
     repeats: int = 4
 
     def initialised(self, classes: int, generator: Generator) -> "UNet":
-        """A network on the CPU whose first weights come from `generator` alone."""
+        """A network on the CPU whose first weights depend on `generator` only."""
         model = self._shape(classes).to_empty(device="cpu")
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
@@ -60,22 +61,22 @@ class Architecture:
         return model
 
     def forward_flops(self, classes: int, height: int, width: int) -> int:
-        """Floating-point operations of the convolutions for one picture, forwards."""
+        """The floating-point operations of the convolutions in a forward pass of one picture."""
         model = self._shape(classes)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.empty(1, 3, height, width, device="meta"))
         return int(counter.get_total_flops())
 
     def _shape(self, classes: int) -> "UNet":
-        with torch.device("meta"):  # so that nothing is drawn from the global generator
+        with torch.device("meta"):  # so that the global random generator is not used
             return UNet(classes, self)
 
 
 class UNet(nn.Module):
-    """Scores of classes for every pixel: `n x 3 x h x w -> n x classes x h x w`.
+    """A network that scores the classes of every pixel, `n x 3 x h x w -> n x classes x h x w`.
 
     Args:
-        classes: How many there are.
+        classes: The number of classes.
         architecture: The size of the network.
     """
 
@@ -100,7 +101,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(below, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores, not yet probabilities."""
+        """Compute scores (logits, not probabilities)."""
         x = self.stem(images)
         features = []
         for level in self.encoder:
@@ -108,7 +109,7 @@ class UNet(nn.Module):
             features.append(x)
         skips = [*reversed(features[:-1]), None]
         for joint, skip in zip(self.decoder, skips, strict=True):
-            # The nearest pixel, whose gradient is deterministic on a GPU too.
+            # Nearest-pixel interpolation has a deterministic gradient on a GPU too.
             x = functional.interpolate(x, scale_factor=2, mode="nearest")
             x = joint(x if skip is None else torch.cat([x, skip], dim=1))
         scores: Tensor = self.head(x)
@@ -116,7 +117,7 @@ class UNet(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    """Expand, convolve each channel by itself, project; added to the input where that fits."""
+    """Expand, convolve each channel separately, and project; add the input if the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ def _joint(inputs: int, outputs: int) -> nn.Sequential:
 def _convolution(
     inputs: int, outputs: int, *, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """A convolution without a bias, which the normalisation after it would take away."""
+    """A convolution with normalisation, which makes a bias of the convolution superfluous."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),

@@ -1,9 +1,9 @@
-"""What the stages of the segmentation problem cost, counted instead of measured.
+"""Declared costs of the stages of the segmentation problem, from counts of operations.
 
-The counts are divided by rates that one core of a current server reached on the CPU preset, so
-that the sums are close to its seconds and have the same proportions; they are the same on every
-machine. What is fixed in preprocessing, the reading of the photographs, is spread over its pixels.
-Stages of other presets, and above all those on a GPU, take other times.
+The counts are divided by rates that one core of a current server reached with the preset `cpu`.
+So, declared costs are close to its seconds, and they are the same on every machine. The fixed time
+of preprocessing, for reading the photographs, is spread over its pixels. Stages of other presets,
+above all those on a GPU, take other times.
 """
 
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from eeipu.benchmarks.segmentation.unet import Architecture
 
 __all__ = ["Work"]
 
-PIXELS_RATE = 9e5  # pixels of scenes drawn, or read and scaled, and normalised in a second
-FLOPS_RATE = 2.5e10  # operations of a small network's convolutions in a second
-STEP_S = 5e-3  # a training step's share that does not depend on the batch: calls, the optimiser
-PAIRS_RATE = 2.4e9  # numbers that pass between two pixels of the field, in a second
-KERNEL = 10  # what the kernel of a pair costs, in such numbers: three differences, an exponential
+PIXELS_RATE = 9e5  # pixels of scenes in a second: drawn, or read and scaled, and normalised
+FLOPS_RATE = 2.5e10  # operations in the convolutions of a small network in a second
+STEP_S = 5e-3  # seconds of a training step that do not depend on the batch: calls, the optimiser
+PAIRS_RATE = 2.4e9  # numbers that pairs of pixels of the field exchange in a second
+KERNEL = 10  # the cost of the kernel of a pair, in such numbers: three differences, an exponential
 
 
 @dataclass(frozen=True)
 class Work:
-    """The sizes that work depends on.
+    """The sizes on which the declared costs depend.
 
     Attributes:
-        train_count: Scenes to learn from.
-        held_out_count: Scenes to be scored on.
-        height: Of all scenes, in pixels.
-        width: Likewise.
-        classes: How many classes there are.
+        train_count: The number of training scenes.
+        held_out_count: The number of held-out scenes.
+        height: The height of all scenes in pixels.
+        width: The width of all scenes in pixels.
+        classes: The number of classes.
         architecture: The size of the network.
-        epochs: Passes over the scenes.
+        epochs: The number of passes over the training scenes.
     """
 
     train_count: int
@@ -43,18 +43,18 @@ class Work:
     epochs: int
 
     def preprocess(self, **_: float) -> float:
-        """The preprocessing of all scenes, whatever the hyper-parameters."""
+        """The cost of preprocessing all scenes, which no hyper-parameter changes."""
         return (self.train_count + self.held_out_count) * self.height * self.width / PIXELS_RATE
 
     def train(self, *, batch_size: int, **_: float) -> float:
-        """Training, a backward pass being two forward ones, and prediction."""
+        """The cost of training and prediction; a backward pass counts as two forward passes."""
         forward = self.architecture.forward_flops(self.classes, self.height, self.width)
         passes = 3 * self.epochs * self.train_count + self.held_out_count
         steps = self.epochs * -(-self.train_count // batch_size)
         return passes * forward / FLOPS_RATE + steps * STEP_S
 
     def smooth(self, *, sdims: float, **_: float) -> float:
-        """Mean-field iterations: each passes all labels both ways between all pairs."""
+        """The cost of mean-field iterations; each passes all labels both ways within all pairs."""
         pairs = self.height * self.width * ((2 * window_radius(sdims) + 1) ** 2 - 1) / 2
         numbers = 2 * self.classes * ITERATIONS + KERNEL
         return self.held_out_count * pairs * numbers / PAIRS_RATE

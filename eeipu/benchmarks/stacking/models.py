@@ -1,7 +1,7 @@
 """Base models with out-of-fold predictions, and the logistic meta-model on top.
 
 Notation:
-    n, h, f: as in `eeipu.benchmarks.stacking.table`; m: base models so far.
+    n, h, f: as in `eeipu.benchmarks.stacking.table`; m: number of base models so far.
 """
 
 import warnings
@@ -42,34 +42,34 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-# The paper's.
+# As in the paper.
 FOLDS = 3
 MAX_DEPTH = 100
 
-# The models draw from it; runs differ by their rows.
+# The seed of all models; runs with different seeds differ in their rows.
 SEED = 0
 
 
 class Classifier(Protocol):
-    """What the libraries' classifiers have in common."""
+    """The interface that the classifiers of all libraries share."""
 
     def fit(self, X: Array, y: NDArray[np.int64]) -> Any:
-        """Learn from `n x f` and `n`."""
+        """Fit to features `n x f` and labels `n`."""
         ...
 
     def predict_proba(self, X: Array) -> Array:
-        """The chances of both classes, `n x 2`."""
+        """The probabilities of both classes, `n x 2`."""
         ...
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """A table, and what base models say of it.
+    """A table with the predictions of base models.
 
     Attributes:
         table: The table.
-        train: `n x m`, chances of class 1 from models that have not seen the row.
-        held_out: `h x m`, those of models that learnt from all `n` rows.
+        train: `n x m`, probabilities of class 1 by models that were not fitted to the row.
+        held_out: `h x m`, probabilities of class 1 by models that were fitted to all `n` rows.
     """
 
     table: Table
@@ -78,12 +78,12 @@ class Stacked:
 
     @classmethod
     def nothing(cls, table: Table) -> "Stacked":
-        """Before the first base model."""
+        """The table without predictions."""
         n, h = len(table.train_labels), len(table.held_out_labels)
         return cls(table, np.empty((n, 0)), np.empty((h, 0)))
 
     def plus(self, model: Classifier) -> "Stacked":
-        """With the predictions of one more model, which is fitted `FOLDS + 1` times."""
+        """Add the predictions of one more model, which is fitted `FOLDS + 1` times."""
         table = self.table
         out_of_fold = np.empty(len(table.train_labels))
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
@@ -100,7 +100,7 @@ class Stacked:
 
 
 def with_xgboost(stacked: Stacked, *, trees: int, depth: int, rate: float) -> Stacked:
-    """Add boosted trees."""
+    """Add the predictions of boosted trees (XGBoost)."""
     model = XGBClassifier(
         n_estimators=trees, max_depth=depth, learning_rate=rate, n_jobs=1, random_state=SEED
     )
@@ -110,14 +110,14 @@ def with_xgboost(stacked: Stacked, *, trees: int, depth: int, rate: float) -> St
 def with_catboost(
     stacked: Stacked, *, trees: int, depth: int, rate: float, deepest: int
 ) -> Stacked:
-    """Add boosted symmetric trees.
+    """Add the predictions of boosted symmetric trees (CatBoost).
 
     Args:
-        stacked: What there is.
-        trees: How many.
-        depth: Up to `MAX_DEPTH`; see `catboost_depth`.
+        stacked: The table with the predictions so far.
+        trees: The number of trees.
+        depth: The depth before scaling, from 1 to `MAX_DEPTH`; see `catboost_depth`.
         rate: The learning rate.
-        deepest: How deep the deepest are; CatBoost takes up to 16.
+        deepest: The largest depth after scaling, at most 16.
     """
     model = CatBoostClassifier(
         iterations=trees,
@@ -132,35 +132,35 @@ def with_catboost(
 
 
 def with_extra_trees(stacked: Stacked, *, trees: int, depth: int) -> Stacked:
-    """Add extremely randomised trees."""
+    """Add the predictions of extremely randomised trees."""
     return stacked.plus(ExtraTreesClassifier(trees, max_depth=depth, random_state=SEED))
 
 
 def with_random_forest(stacked: Stacked, *, trees: int, depth: int) -> Stacked:
-    """Add a random forest."""
+    """Add the predictions of a random forest."""
     return stacked.plus(RandomForestClassifier(trees, max_depth=depth, random_state=SEED))
 
 
 def catboost_depth(depth: int, deepest: int) -> int:
-    """A depth from 1 to `MAX_DEPTH`, drawn together to the range from 1 to `deepest`.
+    """Scale a depth from the range 1 to `MAX_DEPTH` to the range 1 to `deepest`.
 
-    CatBoost's trees are symmetric, with `2 ** depth` leaves, and end at a depth of 16. Cutting off
-    there would make five sixths of the published range one and the same.
+    CatBoost's trees are symmetric, with `2 ** depth` leaves, and at most 16 deep. If depths were
+    cut off there instead, five sixths of the published range would mean the same.
     """
     return 1 + round((depth - 1) * (deepest - 1) / (MAX_DEPTH - 1))
 
 
 def meta_score(stacked: Stacked, *, C: float, tol: float, max_iter: int) -> float:
-    """The area under the ROC curve of a logistic model, on the held-out rows.
+    """Fit the logistic meta-model; the area under its ROC curve on the held-out rows, 0 to 1.
 
-    It sees the predictions of the base models and the table's features. On four predictions alone
-    any solver is done within 40 iterations, so that most of the published range of `max_iter`
-    would mean nothing; with features of unequal scales SAGA uses up to all of it.
+    The model sees the predictions of the base models and the features of the table. With four
+    predictions alone, any solver converges within 40 iterations, so most of the published range
+    of `max_iter` would have no effect. With features of unequal scales, SAGA needs up to all of it.
     """
     table = stacked.table
     model = LogisticRegression(C=C, tol=tol, max_iter=max_iter, solver="saga", random_state=SEED)
     with warnings.catch_warnings():
-        # Stopping early is what max_iter is tuned for.
+        # Stopping before convergence is intended: `max_iter` is tuned.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(np.hstack([stacked.train, table.train]), table.train_labels)
     chances = model.predict_proba(np.hstack([stacked.held_out, table.held_out]))[:, 1]

@@ -1,10 +1,10 @@
-"""The stacking pipeline in the paper's two stages, and with a stage for each base model.
+"""The stacking pipeline with the two stages of the paper, and with one stage for each base model.
 
-The paper (Essofi et al. 2024) tunes two tree counts, two depths and two learning rates over four
-base models, and does not say whose they are. Here the models of a kind share a count and a depth,
-the boosted ones (XGBoost, CatBoost) and the forests (ExtraTrees, random forest), and each boosted
-one has a learning rate of its own; forests have none. With a stage for each model, each has a
-count and a depth of its own.
+The paper (Essofi et al. 2024) tunes two tree counts, two depths and two learning rates for four
+base models, and does not say which models they belong to. Here the two boosted models (XGBoost,
+CatBoost) share a tree count and a depth, and so do the two forests (ExtraTrees, random forest).
+Each boosted model has its own learning rate; forests have none. With one stage for each model,
+each has its own tree count and depth.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from eeipu.stages.declaration import Stage
 
 __all__ = ["problem", "problem_by_model"]
 
-# The paper's ranges.
+# The ranges of the paper.
 TREES = Int(1, 20)
 DEPTH = Int(1, MAX_DEPTH)
 RATE = Float(0.001, 0.999)
@@ -38,14 +38,14 @@ META = {"C": Float(0.1, 10.0), "tol": Float(1e-5, 1e-2, log=True), "max_iter": I
 
 @dataclass(frozen=True)
 class _Size:
-    """How large a preset is.
+    """The size of a preset.
 
     Attributes:
-        rows: Of the default table; `None`: all 20,190.
-        own_rows: Of the user's own table. The paper took 1 % of 300,000.
-        deepest: CatBoost's deepest trees, which take as long as all others together.
-        n_initial: Warm-up trials.
-        budget: Measured seconds; `None` stands for three times the warm-up.
+        rows: The number of rows of the default table; `None` takes all 20,190.
+        own_rows: The number of rows of the user's own table. The paper took 1 % of 300,000.
+        deepest: The largest depth of CatBoost's trees, which take as long as all other models.
+        n_initial: The number of warm-up trials.
+        budget: The budget in measured seconds; `None` is three times the cost of the warm-up.
     """
 
     rows: int | None
@@ -69,9 +69,9 @@ def problem(
     """Stacking in two stages: all base models, then the meta-model.
 
     Args:
-        preset: How many rows, and what may be spent.
-        cost: Seconds, or the units of `eeipu.benchmarks.stacking.work`.
-        seed: Which rows are drawn, and held out.
+        preset: The number of rows and the budget.
+        cost: Measured seconds, or the units of `eeipu.benchmarks.stacking.work`.
+        seed: The seed for drawing rows and for holding some out.
         data: The user's own table; see `eeipu.benchmarks.stacking.table.credit_table`.
 
     Raises:
@@ -85,7 +85,7 @@ def problem(
 def problem_by_model(
     preset: Preset, *, cost: CostKind, seed: int, data: str | Path | None = None
 ) -> Problem:
-    """Stacking with a stage for each base model; arguments as for `problem`."""
+    """Stacking with one stage for each base model; arguments and errors as for `problem`."""
     size = _size(preset, cost)
     stages = [
         _xgboost(cost),

@@ -1,7 +1,7 @@
-"""The tables to learn from: one that ships with statsmodels, and the user's own.
+"""Tables for stacking: one that ships with statsmodels, and the user's own.
 
 Notation:
-    n: rows to learn from; h: held-out rows; f: features.
+    n: number of training rows; h: number of held-out rows; f: number of features.
 """
 
 from dataclasses import dataclass
@@ -29,28 +29,28 @@ Labels = NDArray[np.int64]
 
 HELD_OUT_SHARE = 1 / 3
 
-# Columns are scaled down to at most this root mean square, so that no currency drowns the rest,
-# and no further: unequal scales are what keeps the meta-model's solver busy for as many iterations
-# as are tuned.
+# Columns are scaled down to at most this root mean square, so that amounts of money do not
+# dominate. Smaller columns stay as they are: unequal scales make the solver of the meta-model need
+# as many iterations as are tuned.
 LARGEST_RMS = 10.0
 
-# In the layout of the credit-default table.
+# Columns of the credit-default table.
 TARGET = "TARGET"
 IDENTIFIER = "SK_ID_CURR"
 
-# So that each of three folds has a few rows of both classes.
+# Enough that each of three folds has a few rows of both classes.
 LEAST_ROWS_A_CLASS = 30
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to learn from, and held-out ones to be scored on.
+    """Training rows, and held-out rows for the score.
 
     Attributes:
-        train: `n x f`.
-        train_labels: `n`, 0 or 1.
-        held_out: `h x f`; nothing is learnt from them.
-        held_out_labels: `h`.
+        train: Features, `n x f`.
+        train_labels: Labels, `n`, 0 or 1.
+        held_out: Features, `h x f`; no model is fitted to them.
+        held_out_labels: Labels, `h`, 0 or 1.
     """
 
     train: Array
@@ -60,14 +60,14 @@ class Table:
 
 
 def randhie_table(rows: int | None, seed: int) -> Table:
-    """Whether a person saw a doctor in a year, from the RAND health insurance experiment.
+    """The RAND health insurance experiment: did a person see a doctor within a year?
 
     20,190 rows with nine features of the insurance, the person and their health (Cameron and
     Trivedi 2005, chapter 20), as they ship with statsmodels.
 
     Args:
-        rows: At most so many, drawn at random; `None`: all.
-        seed: Of the draw and of the split.
+        rows: The maximal number of rows, which are drawn at random; `None` takes all.
+        seed: The seed of the draw and of the split.
     """
     frame = randhie.load_pandas().data
     labels = (frame.pop("mdvis") > 0).to_numpy(np.int64)
@@ -77,14 +77,14 @@ def randhie_table(rows: int | None, seed: int) -> Table:
 def credit_table(path: Path, rows: int | None, seed: int) -> Table:
     """The user's own table, in the layout of Home Credit's `application_train.csv`.
 
-    A CSV file with a header; a column `TARGET` of 0 and 1; `SK_ID_CURR`, if it is there, is left
-    out; all others are features. Text becomes numbers in alphabetical order; what is missing, the
-    median of the rows to learn from.
+    It is a CSV file with a header. The column `TARGET` has the labels 0 and 1, `SK_ID_CURR` is
+    ignored, and all other columns are features. Text is replaced by numbers in alphabetical order,
+    and missing values by the median of the training rows.
 
     Args:
         path: The file.
-        rows: At most so many, drawn at random; `None`: all.
-        seed: Of the draw and of the split.
+        rows: The maximal number of rows, which are drawn at random; `None` takes all.
+        seed: The seed of the draw and of the split.
 
     Raises:
         ConfigurationError: There is no such file, or it has another layout.
@@ -122,7 +122,7 @@ def _as_numbers(column: "pd.Series[float]") -> "pd.Series[float]":
 
 
 def _split(features: Array, labels: Labels, rows: int | None, seed: int) -> Table:
-    """Draw rows, hold some out, and put the columns in order."""
+    """Draw rows, hold some out, and clean the columns."""
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(labels))[: rows or len(labels)]
     counts = np.bincount(labels[chosen], minlength=2)
@@ -139,7 +139,7 @@ def _split(features: Array, labels: Labels, rows: int | None, seed: int) -> Tabl
 
 
 def _tidy(features: Array, train: Array) -> Array:
-    """Fill gaps with the medians of some rows, and scale down what is large there."""
+    """Fill gaps with the medians of the training rows, and scale down columns that are large."""
     known = ~np.isnan(train).all(axis=0)
     features, train = features[:, known], train[:, known]
     middle = np.nanmedian(train, axis=0)

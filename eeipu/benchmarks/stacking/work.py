@@ -1,64 +1,64 @@
-"""What the stages of stacking cost by a work model: rows, trees, depth and iterations.
+"""Declared costs of the stages of stacking, from numbers of rows, trees, levels and iterations.
 
-A unit is about a second of one core, by measurements on the default table; what counts is that it
-is the same everywhere, and that the proportions are right.
+A unit is about one second of one core, by measurements on the default table. It is more important
+that declared costs are the same on every machine and in the right proportion to each other.
 
 Notation:
-    n: rows to learn from; a model is fitted to `(FOLDS - 1) / FOLDS` of them for each fold, and
-        to all of them once.
+    n: number of training rows; a base model is fitted to `(FOLDS - 1) / FOLDS` of them for each
+        fold, and to all of them once.
 """
 
 from eeipu.benchmarks.stacking.models import FOLDS, Stacked, catboost_depth
 
 __all__ = ["boosting", "extra_trees", "meta", "random_forest", "symmetric"]
 
-# Seconds for a row to pass a node, measured with 13,460 rows and 20 trees of a depth of 16.
+# Seconds for one row and one level of a tree, measured with 13,460 rows and 20 trees of depth 16.
 BOOSTING_S = 2e-8
 EXTRA_TREES_S = 2e-8
 RANDOM_FOREST_S = 2.5e-8
 SYMMETRIC_S = 2.5e-8
 
-# Seconds for a leaf of a symmetric tree: there are 2 ** depth, whether they have rows or not.
+# Seconds for one leaf of a symmetric tree, which has 2 ** depth leaves even if many are empty.
 LEAF_S = 3.7e-6
 
-# Trees stop growing where each leaf is pure: deeper ones than this take no longer.
+# Trees stop growing when all leaves are pure, so a larger depth takes no longer.
 FULL_DEPTH = 25
 
-# Seconds for a row in an iteration of SAGA.
+# Seconds for one row in one iteration of SAGA.
 ROW_S = 1e-7
 
-# Every fit takes this, however small.
+# Seconds that every fit takes at least.
 FIT_S = 1e-2
 
 
 def _fits(stacked: Stacked, a_row: float, a_fit: float) -> float:
-    """The cost of all fits of a base model."""
+    """The cost of all fits of a base model, from its cost for each row and for each fit."""
     rows = len(stacked.table.train_labels)
     passes = FOLDS * (FOLDS - 1) / FOLDS + 1
     return passes * rows * a_row + (FOLDS + 1) * (a_fit + FIT_S)
 
 
 def boosting(stacked: Stacked, *, trees: int, depth: int) -> float:
-    """XGBoost."""
+    """The cost of XGBoost."""
     return _fits(stacked, BOOSTING_S * trees * min(depth, FULL_DEPTH), 0.0)
 
 
 def extra_trees(stacked: Stacked, *, trees: int, depth: int) -> float:
-    """Extremely randomised trees."""
+    """The cost of extremely randomised trees."""
     return _fits(stacked, EXTRA_TREES_S * trees * min(depth, FULL_DEPTH), 0.0)
 
 
 def random_forest(stacked: Stacked, *, trees: int, depth: int) -> float:
-    """A random forest."""
+    """The cost of a random forest."""
     return _fits(stacked, RANDOM_FOREST_S * trees * min(depth, FULL_DEPTH), 0.0)
 
 
 def symmetric(stacked: Stacked, *, trees: int, depth: int, deepest: int) -> float:
-    """CatBoost."""
+    """The cost of CatBoost; `deepest` as in `catboost_depth`."""
     levels = catboost_depth(depth, deepest)
     return _fits(stacked, SYMMETRIC_S * trees * levels, LEAF_S * trees * 2**levels)
 
 
 def meta(stacked: Stacked, *, max_iter: int) -> float:
-    """The logistic model, if it uses all its iterations."""
+    """The cost of the logistic meta-model, assuming that it uses all its iterations."""
     return FIT_S + ROW_S * max_iter * len(stacked.table.train_labels)

@@ -1,1 +1,4 @@
-"""Synthetic pipelines: standard test functions cut into stages with declared costs."""
+"""Synthetic pipelines: standard test functions, divided into stages with declared costs.
+
+Public: `problem` (the problems by name), `sums` and `composites` (the two kinds of pipelines).
+"""

@@ -1,7 +1,7 @@
 """Pipelines whose last stage evaluates one function of the inputs of all stages.
 
-What is best in one stage depends on the others, as in composite objectives, where a sum would let
-each stage be tuned by itself.
+The best inputs of a stage depend on those of the other stages. In a pipeline that only adds up
+values of its stages, each stage could be tuned by itself.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class CompositePipeline:
     """A pipeline whose objective is a negated function of the inputs of all stages together.
 
     Attributes:
-        function: The function's name.
-        stage_sizes: How many of its inputs each stage has.
-        cost_scales: The size of each stage's costs.
+        function: The name of the function.
+        stage_sizes: The number of inputs of each stage.
+        cost_scales: The mean cost of each stage.
     """
 
     function: str
@@ -40,7 +40,7 @@ class CompositePipeline:
 
     @property
     def about(self) -> str:
-        """What it is, in a line."""
+        """A description in one line."""
         costs = ":".join(map(str, self.cost_scales))
         return f"one function in {len(self.stage_sizes)} stages, whose costs are as {costs}"
 

@@ -1,7 +1,7 @@
 """Declared costs: sums of scaled and shifted logistic, sine and cosine terms, all positive.
 
-The kinds of terms are those of Essofi et al. 2024, section 5.1; scales and shifts are drawn once,
-the same for a stage of a given place in every pipeline.
+The kinds of terms are those of Essofi et al. 2024, section 5.1. Scales and shifts are drawn from a
+generator that is seeded with the position of the stage, so they are the same in every pipeline.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ __all__ = ["stage_cost", "workload"]
 
 Array = NDArray[np.float64]
 
-# Where costs depend on what is upstream: its first input multiplies them by up to this, or divides
-# them by it, as a batch size does.
+# Where costs depend on earlier stages, the first input of the first stage multiplies the costs of
+# later stages by a factor between the inverse of this number and this number, as a batch size does.
 MAX_WORKLOAD = 4.0
 
 
@@ -20,8 +20,8 @@ def stage_cost(unit: Array, stage: int) -> float:
     """The cost at a point of the unit cube: between 0.2 and 1.8, 1 on average.
 
     Args:
-        unit: The stage's own inputs, between 0 and 1.
-        stage: The stage's place, which decides about scales and shifts.
+        unit: The inputs of the stage, scaled to values between 0 and 1.
+        stage: The position of the stage, which determines scales and shifts.
     """
     rng = np.random.default_rng(stage)
     terms = 0.0
@@ -37,5 +37,9 @@ def stage_cost(unit: Array, stage: int) -> float:
 
 
 def workload(unit: float) -> float:
-    """The factor of all later stages' costs, from the first input of the first stage."""
+    """The factor by which the first input of the first stage multiplies all later costs.
+
+    Args:
+        unit: That input, scaled to a value between 0 and 1.
+    """
     return float(MAX_WORKLOAD ** (2.0 * unit - 1.0))

@@ -1,11 +1,11 @@
 """Standard test functions on the paper's domains (Essofi et al. 2024, section 5.1), minimised.
 
 Notation:
-    n: points; d: inputs of a function.
-    X: `n x d`, points of a function's domain.
+    n: number of points; d: number of inputs of a function.
+    X: `n x d`, points in the domain of a function.
 
-torch, BoTorch and SciPy's optimisers are imported where a function is first evaluated: whoever only
-names problems, as tables of results do, need not wait for them.
+torch, BoTorch and SciPy's optimisers are imported when a function is first evaluated, so that
+programs that only list problems or print tables start quickly.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,8 @@ __all__ = ["FUNCTIONS", "TestFunction"]
 
 Array = NDArray[np.float64]
 
-# Points from which the best local searches start, and how the spread of a function is measured.
+# The number of points among which starts of local searches are chosen, the number of points for the
+# spread of a function, and the number of local searches.
 SEARCH_POINTS = 2**16
 SPREAD_POINTS = 2**12
 STARTS = 20
@@ -32,13 +33,13 @@ class TestFunction:
     """A standard test function on a cube.
 
     Attributes:
-        make: Its implementation, from the module `botorch.test_functions`.
-        d: Its number of inputs.
-        low: The lower bound of all of them.
-        high: The upper bound.
+        make: Makes the implementation, given the module `botorch.test_functions`.
+        d: The number of inputs.
+        low: The lower bound of every input.
+        high: The upper bound of every input.
     """
 
-    __test__ = False  # its name begins like a test's
+    __test__ = False  # pytest would take it for a test
 
     make: Callable[[Any], Any]
     d: int
@@ -46,7 +47,7 @@ class TestFunction:
     high: float
 
     def __call__(self, X: Array) -> Array:
-        """Values at `n x d`."""
+        """The values at the points `X`, `n x d -> n`."""
         return self._values(X)
 
     @cached_property
@@ -55,7 +56,7 @@ class TestFunction:
         from botorch import test_functions
 
         function = self.make(test_functions).double()
-        # BoTorch refuses bounds without a global optimum inside, which the paper's may be.
+        # Set afterwards: BoTorch refuses bounds without a global optimum, as the paper has them.
         function.bounds = torch.tensor([[self.low], [self.high]]).expand(2, self.d).double()
         return lambda X: function.evaluate_true(torch.from_numpy(X)).numpy()
 
@@ -68,7 +69,7 @@ class TestFunction:
 
     @cached_property
     def minimum(self) -> float:
-        """The least value on the domain, by local searches from the best of many points."""
+        """The minimum on the domain, by local searches from the best of many points."""
         from scipy.optimize import minimize
 
         X = self._sample(SEARCH_POINTS)
@@ -78,16 +79,16 @@ class TestFunction:
         return float(min(ends))
 
     def minimum_on(self, levels: tuple[float, ...]) -> float:
-        """The least value where every input is one of these."""
+        """The minimum over the grid on which every input takes one of these values."""
         return float(self(np.array(list(product(levels, repeat=self.d)))).min())
 
     @cached_property
     def spread(self) -> float:
-        """The standard deviation of its values over the domain."""
+        """The standard deviation of the values over the domain."""
         return float(self(self._sample(SPREAD_POINTS)).std())
 
 
-# The paper's names and domains, and the usual ones of the functions that are cut.
+# Names and domains of the paper; the last four are the composites, with their usual domains.
 FUNCTIONS = {
     "branin2": TestFunction(lambda tf: tf.Branin(), 2, 0.0, 10.0),
     "michalewicz2": TestFunction(lambda tf: tf.Michalewicz(dim=2), 2, 0.0, 5.0),

@@ -1,4 +1,4 @@
-"""What a stage asks for in the place of a test function's input: floats, integers, or choices."""
+"""Hyper-parameters that stand for an input of a test function: floats, integers or choices."""
 
 from typing import Literal
 
@@ -9,16 +9,16 @@ __all__ = ["Kind", "distribution", "levels", "position"]
 
 Kind = Literal["float", "int", "choice"]
 
-# Integers run from 0 to this over the domain: coarse enough that rounding a float to the grid is
-# not the same search, fine enough that they are no choices.
+# Integers from 0 to this number are spread over the domain: few enough that rounding matters, and
+# enough that their order still helps a model.
 MAX_INT = 20
 
-# Choices are points of the domain in a shuffled order, so that neighbours say nothing.
+# Choices are points of the domain in a shuffled order, so that neighbouring names say nothing.
 CHOICES = ("d", "a", "g", "c", "f", "b", "e")
 
 
 def distribution(kind: Kind, function: TestFunction) -> Distribution:
-    """The space of one of a function's inputs."""
+    """The search space of one input of a function."""
     match kind:
         case "float":
             return Float(function.low, function.high)
@@ -29,7 +29,7 @@ def distribution(kind: Kind, function: TestFunction) -> Distribution:
 
 
 def position(kind: Kind, function: TestFunction, value: float | int | str) -> float:
-    """The point of the function's domain that a value stands for."""
+    """The input of the function that a value of the hyper-parameter stands for."""
     match kind:
         case "float":
             return float(value)
@@ -40,7 +40,7 @@ def position(kind: Kind, function: TestFunction, value: float | int | str) -> fl
 
 
 def levels(kind: Kind, function: TestFunction) -> tuple[float, ...] | None:
-    """All points that an input can be at; `None`: the whole domain."""
+    """All values that an input of the function can take; `None` means the whole domain."""
     count = {"float": None, "int": MAX_INT + 1, "choice": len(CHOICES)}[kind]
     if count is None:
         return None

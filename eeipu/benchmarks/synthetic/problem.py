@@ -9,11 +9,11 @@ from eeipu.errors import ConfigurationError
 
 __all__ = ["PIPELINES", "VARIANTS", "problem"]
 
-# About the paper's ten.
+# The number of warm-up trials; the paper has about ten.
 N_INITIAL: dict[Preset, int] = {"smoke": 4, "cpu": 11, "paper": 11}
 
 _SUMS = (
-    # Costly early stages, costly late ones, and even ones.
+    # The scales of costs are equal, falling or rising.
     SumPipeline(("beale2", "hartmann3", "beale2"), (1, 1, 1)),
     SumPipeline(("branin2", "ackley3", "levy2"), (1, 1, 1)),
     SumPipeline(("michalewicz2", "styblinski-tang2", "rosenbrock2"), (3, 2, 1)),
@@ -47,7 +47,8 @@ _TEN = (
 _VARIANTS = (
     SumPipeline(_TEN[3:], (1,) * 7, label="sum-of-7"),
     SumPipeline(_TEN, (1,) * 10, label="sum-of-10"),
-    # The luckiest of ten observations at one place is then expected 1.5 of these tenths too high.
+    # A tenth of the spread: the luckiest of ten observations of one configuration is then expected
+    # to be 0.15 of the spread too high.
     SumPipeline(_THREE, (3, 2, 1), noise=0.1, label="noisy"),
     SumPipeline(_THREE, (1, 1, 1), upstream_costs=True, label="upstream-costs"),
     SumPipeline(_FOUR, (1, 2, 4, 8), label="cheap-early"),
@@ -60,16 +61,16 @@ VARIANTS: dict[str, SumPipeline | CompositePipeline] = {
 
 
 def problem(preset: Preset, *, name: str, cost: CostKind, seed: int) -> Problem:
-    """A synthetic problem.
+    """Make a synthetic problem.
 
     Args:
-        preset: How many warm-up trials.
-        name: Of `PIPELINES` or `VARIANTS`.
-        cost: `"declared"`.
-        seed: Of the noise, where there is any.
+        preset: Determines the number of warm-up trials.
+        name: A name in `PIPELINES` or `VARIANTS`.
+        cost: `"declared"`, the only kind of cost of these problems.
+        seed: The seed of the noise, for noisy problems.
 
     Raises:
-        ConfigurationError: The cost is to be measured.
+        ConfigurationError: `cost` is `"measured"`.
     """
     if cost != "declared":
         raise ConfigurationError(

@@ -1,7 +1,7 @@
-"""Pipelines in which each stage adds the value of a function of its own to what it gets.
+"""Pipelines in which each stage adds the value of its own function to its input.
 
-These are the paper's (Essofi et al. 2024, section 5.1), and variants of them: noisy ones, discrete
-inputs, and costs that depend on what is upstream.
+These are the pipelines of the paper (Essofi et al. 2024, section 5.1), and variants of them: with
+noise, with discrete inputs, and with costs that depend on earlier stages.
 """
 
 import hashlib
@@ -25,7 +25,12 @@ Value = float | int | str
 
 
 class Handed(NamedTuple):
-    """What a stage hands on where costs depend on what is upstream: the sum, and their factor."""
+    """The output of a stage where costs depend on earlier stages.
+
+    Attributes:
+        total: The sum so far.
+        workload: The factor of all later costs.
+    """
 
     total: float
     workload: float
@@ -36,15 +41,17 @@ class SumPipeline:
     """A pipeline whose objective is the negated sum of its stages' functions.
 
     Attributes:
-        functions: The name of each stage's function.
-        cost_scales: The size of each stage's costs.
-        kinds: What each stage's inputs are; by default all are floats.
-        noise: Standard deviation of the observed objective, in those of the objective over the
-            whole space. It depends on the configuration and the seed alone, so that a
-            configuration that runs again has the same noise; `"noise_free"` is a metric beside it.
-        seed: Of the noise.
-        upstream_costs: Whether the first input of the first stage scales all later stages' costs.
-        label: The pipeline's name; by default those of its functions.
+        functions: The name of the function of each stage.
+        cost_scales: The mean cost of each stage.
+        kinds: The kind of the inputs of each stage; by default all are floats.
+        noise: The standard deviation of the noise, as a share of the standard deviation of the
+            objective over the whole space. The noise depends on the configuration and the seed
+            alone, so that a configuration has the same noise each time it runs. The metric
+            `"noise_free"` has the objective without noise.
+        seed: The seed of the noise.
+        upstream_costs: Whether the first input of the first stage scales the costs of all later
+            stages.
+        label: The name of the pipeline; by default the names of its functions.
     """
 
     functions: tuple[str, ...]
@@ -66,7 +73,7 @@ class SumPipeline:
 
     @property
     def about(self) -> str:
-        """What it is, in a line."""
+        """A description in one line."""
         costs = ":".join(map(str, self.cost_scales))
         text = f"a sum of {len(self.functions)} functions, one a stage, whose costs are as {costs}"
         if self.kinds:
@@ -81,7 +88,7 @@ class SumPipeline:
         return -sum(
             function.minimum
             if (grid := levels(kind, function)) is None
-            # A grid is small enough to look at all of it.
+            # A grid is small enough to evaluate all of it.
             else function.minimum_on(grid)
             for function, kind in (self._part(k) for k in range(len(self.functions)))
         )
@@ -105,7 +112,7 @@ class SumPipeline:
         )
 
     def _adding(self, k: int, names: list[str]) -> Callable[..., object]:
-        """The stage's function."""
+        """The function of the stage."""
         function, kind = self._part(k)
         is_last = k == len(self.functions) - 1
 
@@ -124,7 +131,7 @@ class SumPipeline:
         return add
 
     def _costing(self, k: int, names: list[str]) -> Callable[..., float]:
-        """The stage's declared cost."""
+        """The declared cost of the stage."""
         function, kind = self._part(k)
 
         def cost(**values: Value) -> float:
@@ -137,10 +144,10 @@ class SumPipeline:
         return cost_of_workload if self.upstream_costs and k > 0 else cost
 
     def _observed(self, total: float, before: float, values: dict[str, Value]) -> object:
-        """The objective, and where it is noisy what it is without noise."""
+        """The output of the last stage: a number, or two metrics if there is noise."""
         if not self.noise:
             return total
-        # The sum of the stages before stands for their configuration, to the last bit.
+        # The sum so far, to the last bit, stands for the configuration of the earlier stages.
         digest = hashlib.sha256(repr((self.seed, before, sorted(values.items()))).encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         return {"value": total + self._noise_std * rng.standard_normal(), "noise_free": total}

@@ -2,8 +2,9 @@
 
 import pytest
 
-from eeipu.caching.stores import MemoryStore
-from eeipu.serialization.entry_format import Header, Use
+from eeipu.caching.memory_store import MemoryStore
+from eeipu.caching.stores import Use
+from eeipu.serialization.entry_format import Header
 
 
 @pytest.fixture
@@ -23,25 +24,25 @@ def test_nothing_is_seen_before_it_is_committed(store):
 
 
 def test_loads_are_counted_and_timed(store):
-    assert store.load_s("a") is None
-    store.mark("a", 1.0)
-    store.mark("a", 3.0)
-    assert store.load_s("a") == 2.0
+    assert store.hits.load_s("a") is None
+    store.hits.add("a", 1.0)
+    store.hits.add("a", 3.0)
+    assert store.hits.load_s("a") == 2.0
     assert store.uses() == {"a": Use(store.header("a").file_bytes, 5.0, hits=2)}
 
 
 def test_what_was_dropped_meanwhile_is_not_counted(store):
     store.delete("a")
-    store.mark("a", 1.0)
+    store.hits.add("a", 1.0)
     assert store.uses() == {}
-    assert store.load_s("a") is None
+    assert store.hits.load_s("a") is None
 
 
 def test_a_replaced_entry_has_not_been_loaded(store):
-    store.mark("a", 1.0)
+    store.hits.add("a", 1.0)
     signature = store.signature("a")
     store.prepare(Header("a", "pickle", ()), [b"other"]).commit()
-    assert store.load_s("a") is None
+    assert store.hits.load_s("a") is None
     assert store.signature("a") != signature
 
 

@@ -1,4 +1,4 @@
-"""The options of a run, which together with the code decide what it gives."""
+"""The options of a run. Together with the code they determine its result."""
 
 import hashlib
 import json
@@ -10,25 +10,26 @@ from eeipu.benchmarks.problem import CostKind, Preset
 
 __all__ = ["LARGEST_SEED", "Options"]
 
-# NumPy's generators take no larger ones.
+# The largest seed that NumPy's generators accept.
 LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked for.
+    """The options of a run.
 
     Attributes:
-        problem: The problem's name.
-        preset: Its size.
+        problem: The name of the problem.
+        preset: The size of the problem.
         cost: Whether costs are measured or declared.
-        contender: Who runs, as `Contender.parse` reads it.
-        seed: Of the problem, the warm-up and the search.
-        n_initial: Warm-up trials; `None`: the problem's.
-        budget: In units of cost; `None`: as `budget_factor` says, or the problem.
-        budget_factor: The budget in multiples of what the warm-up costs without a cache.
-        own_warm_up: Whether contenders choose their warm-up; otherwise all get the same points.
-        data: Where the user's own data are; `None`: the problem's.
+        contender: The method with its changes, in the form that `Contender.parse` reads.
+        seed: The seed of the problem, the warm-up and the search.
+        n_initial: The number of warm-up trials; `None` takes that of the problem.
+        budget: The budget in units of cost; `None` takes `budget_factor` or that of the problem.
+        budget_factor: The budget as a multiple of the cost of the warm-up without a cache.
+        own_warm_up: Whether each contender chooses its warm-up; otherwise all begin with the same
+            points.
+        data: The path of the user's own data; `None` takes those of the problem.
     """
 
     problem: str
@@ -44,23 +45,31 @@ class Options:
 
     @property
     def setting(self) -> tuple[tuple[str, object], ...]:
-        """All but who runs and the seed: what runs that are compared must have in common."""
+        """All options but the contender and the seed. Only runs of one setting can be compared."""
         return tuple((k, v) for k, v in asdict(self).items() if k not in ("contender", "seed"))
 
     @property
     def title(self) -> str:
-        """The setting in a few words, those options left out that are as the problem has them."""
+        """The setting in a few words; options that were left to the problem are omitted."""
         plain = {"problem", "preset", "cost"}
         rest = [f"{k}={v}" for k, v in self.setting if k not in plain and v not in (None, False)]
         return ", ".join([self.problem, self.preset, f"{self.cost} cost", *rest])
 
     def path(self, out: Path) -> Path:
-        """The file of the run: options that a name does not show are in its digest."""
+        """The result file of the run. A digest in its name covers all options.
+
+        Args:
+            out: The directory of all results.
+        """
         name = f"{self.contender}-seed{self.seed}-{_digest(asdict(self))}.json"
         return self._folder(out) / name
 
     def warm_up_path(self, out: Path) -> Path:
-        """The file for what the warm-up cost, which all contenders share."""
+        """The file with the cost of the warm-up, which all contenders share.
+
+        Args:
+            out: The directory of all results.
+        """
         name = f"warm-up-{self.seed}-{_digest({'n': self.n_initial, 'data': self.data})}.json"
         return self._folder(out) / name
 

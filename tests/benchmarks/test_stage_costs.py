@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from benchmark_toys import result
 
-from eeipu.benchmarks.reports.stage_costs import stage_costs
+from eeipu.benchmarks.analysis.stage_costs import stage_costs
 
 
 def beginning(run, *stages):

@@ -1,7 +1,7 @@
-"""The result files: one JSON object a run, with a line for each of its trials.
+"""Result files: one JSON object for each run, with one line for each trial.
 
-A file is written when its run is complete, under another name first, so that there are no halves.
-Its keys are described in docs/benchmarks.md.
+A file is written when its run is complete, and under another name first, so that no incomplete
+file is ever seen. docs/benchmarks.md describes the keys.
 """
 
 import json
@@ -16,28 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.benchmarks.options import Options
+from eeipu.benchmarks.runs.options import Options
 from eeipu.errors import ConfigurationError
 
 __all__ = ["FORMAT", "Result", "noise_free", "read", "read_all", "write", "write_whole"]
 
-# A later format writes another number.
+# The version of the file format, to be raised when it changes.
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run as its file has it.
+    """The content of a result file.
 
     Attributes:
-        options: What was asked for.
+        options: The options of the run.
         problem: `direction`, `optimum`, `stages`, `parameters`, `n_initial` and `budget`.
         start: The objective of the best warm-up trial, without its noise.
-        versions: Package -> version.
-        hardware: What it ran on.
-        wall_s: Seconds that the whole run took.
-        trials: In the order of their numbers.
-        code: A digest of the sources that made it; empty where the file does not say.
+        versions: Name of a package -> its version.
+        hardware: A description of the machine.
+        wall_s: The duration of the whole run in seconds.
+        trials: The trials in the order of their numbers.
+        code: A digest of the sources of eeipu that made the result; empty if the file has none.
     """
 
     options: Options
@@ -56,15 +56,16 @@ class Result:
 
     @cached_property
     def candidates(self) -> int:
-        """The configurations that were evaluated."""
+        """The number of configurations that were evaluated."""
         return sum(trial["value"] is not None for trial in self.trials)
 
     @cached_property
     def improvements(self) -> tuple[float, ...]:
-        """After each trial: how much better the best is than the best warm-up trial.
+        """For each trial, the improvement of the best trial so far over the best warm-up trial.
 
-        The best is the one with the best value, and counts without its noise where that is known.
-        Negative until a run has found as good a configuration; NaN before the first success.
+        The best trial is the one with the best observed value; its improvement is computed without
+        noise where the noise-free value is known. The improvement is negative until the run has
+        found a configuration as good as `start`, and NaN before the first success.
         """
         curve: list[float] = []
         best = improvement = float("nan")
@@ -78,15 +79,15 @@ class Result:
 
     @property
     def improvement(self) -> float:
-        """How much better the best trial is than the best warm-up trial."""
+        """The improvement of the best trial over the best warm-up trial."""
         return self.improvements[-1]
 
     @cached_property
     def anytime(self) -> float:
-        """The improvement in the mean over the budget: of a run that may be ended anywhere in it.
+        """The improvement averaged over the budget, for users who may end the run at any time.
 
-        There is none before a trial that is as good as `start` has been paid for; the last trial's
-        does not count where it exceeds the budget. NaN without any success.
+        The improvement counts as zero until a trial as good as `start` has been paid for. The
+        last trial does not count if it exceeds the budget. NaN if no trial succeeded.
         """
         if math.isnan(self.improvement):
             return math.nan
@@ -98,21 +99,22 @@ class Result:
 
     @cached_property
     def shares(self) -> tuple[float, ...] | None:
-        """After each trial: the improvement as a share of the possible one; `None`: unknown."""
+        """`improvements` as shares of the possible one; `None` if the optimum is unknown."""
         if self.problem["optimum"] is None:
             return None
         return tuple(self.share_of(each) for each in self.improvements)
 
     def share_of(self, improvement: float) -> float:
-        """An improvement as a share of the possible one, where the optimum is known."""
+        """An improvement as a share of the possible improvement; the optimum must be known."""
         possible: float = self.sign * (self.problem["optimum"] - self.start)
         return improvement / possible if possible > 0 else 1.0
 
     @property
     def with_suggestions_charged(self) -> "Result":
-        """The run as far as it would have come, had the seconds of suggestions been paid as well.
+        """The part of the run that the budget would have paid for together with all suggestions.
 
-        What was chosen stays as it is, also where a method cools with what is left of the budget.
+        Each second of a suggestion is charged one unit of cost. The configurations stay the same,
+        although a method whose exponent depends on the remaining budget would have chosen others.
         """
         seconds = accumulate(trial["suggest_s"] for trial in self.trials)
         trials = [
@@ -123,24 +125,24 @@ class Result:
             }
             for trial, so_far in zip(self.trials, seconds, strict=True)
         ]
-        # The trial that exceeds the budget is the last.
+        # The run ends with the trial that exceeds the budget.
         within = sum(trial["spent"] < self.problem["budget"] for trial in trials)
         return replace(self, trials=tuple(trials[: within + 1]))
 
     @property
     def optimiser_s(self) -> float:
-        """Seconds that all suggestions took."""
+        """The time of all suggestions, in seconds."""
         return math.fsum(trial["suggest_s"] for trial in self.trials)
 
 
 def noise_free(trial: Mapping[str, Any]) -> float:
-    """A trial's objective, without its noise where the pipeline tells."""
+    """The objective of a trial, without noise if the pipeline reports the noise-free value."""
     value: float = trial.get("metrics", {}).get("noise_free", trial["value"])
     return value
 
 
 def write(path: Path, result: Result) -> None:
-    """Write a run's file."""
+    """Write a result file."""
     head = {"format": FORMAT} | {f.name: _plain(getattr(result, f.name)) for f in fields(result)}
     del head["trials"]
     lines = ",\n".join("  " + json.dumps(t, allow_nan=False) for t in result.trials)
@@ -149,7 +151,7 @@ def write(path: Path, result: Result) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file under another name first, so that there is all of it or nothing."""
+    """Write a file completely or not at all, by writing to another name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     aside.write_text(text)
@@ -161,15 +163,15 @@ def _plain(value: object) -> object:
 
 
 def read(path: Path) -> Result:
-    """Read a run's file.
+    """Read a result file.
 
     Raises:
-        ConfigurationError: It is none, or of another format.
+        ConfigurationError: The file is not a result file, or has another format.
     """
     try:
         content = json.loads(path.read_text())
         if content.pop("format") != FORMAT:
-            raise ValueError("another format")  # noqa: TRY301 - it is told like all others
+            raise ValueError("another format")  # noqa: TRY301 - reported below with the other errors
         content["options"] = Options(**content["options"])
         content["trials"] = tuple(content["trials"])
         return Result(**content)
@@ -181,14 +183,15 @@ def read(path: Path) -> Result:
 
 
 def read_all(out: Path, *, leave_out: Collection[str] = ()) -> list[Result]:
-    """The results in a directory and those below, by name.
+    """Read all results in a directory and its subdirectories, in the order of their names.
 
     Args:
         out: The directory.
-        leave_out: Problems without whose results it goes faster.
+        leave_out: Names of problems whose results are skipped, most of them without reading.
 
     Raises:
-        ConfigurationError: There are none, a file is none, or two are of the same options.
+        ConfigurationError: There is no result, a file is not a result file, or two files have the
+            same options.
     """
     results: list[Result] = []
     paths: dict[Options, Path] = {}
@@ -200,7 +203,7 @@ def read_all(out: Path, *, leave_out: Collection[str] = ()) -> list[Result]:
         if result.options.problem in leave_out:
             continue
         results.append(result)
-        # Counted twice, a run would make intervals narrower than they are.
+        # A run that is counted twice would make the intervals too narrow.
         first = paths.setdefault(results[-1].options, path)
         if first != path:
             raise ConfigurationError(

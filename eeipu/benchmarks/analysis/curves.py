@@ -1,9 +1,10 @@
-"""The course of runs: improvement over what was spent, and over iterations, averaged over seeds.
+"""Curves: the improvement of runs over the spent budget and over trials, averaged over seeds.
 
-Runs of several problems are averaged over these first, for each seed. Every seed has as many runs.
+Where there are runs of several problems, they are averaged over the problems first, separately for
+each seed. Every seed must have the same number of runs.
 
 Notation:
-    r: runs; s: seeds; g: points of a grid.
+    r: number of runs; s: number of seeds; g: number of grid points.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,28 +13,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.benchmarks.reports.tables import half_width
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.analysis.tables import half_width
+from eeipu.benchmarks.runs.results import Result
 
 __all__ = ["Curve", "over_budget", "over_iterations", "shares", "suggestion_seconds"]
 
 Array = NDArray[np.float64]
 
 Course = Callable[[Result], Sequence[float]]
-"""What a run had reached after each trial."""
+"""A function from a run to a number for each of its trials, such as the improvement so far."""
 
-# Fine enough for a figure.
+# The number of grid points over the budget; fine enough for a figure.
 GRID = 200
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A mean over seeds.
+    """A curve of means over seeds.
 
     Attributes:
-        x: Where, `g`.
-        mean: The mean there, `g`.
-        half_width: Of its 95 % interval, `g`; zero for a single seed.
+        x: The grid, `g`.
+        mean: The mean at each grid point, `g`.
+        half_width: Half the width of the 95 % interval of each mean, `g`; zero for one seed.
     """
 
     x: Array
@@ -42,11 +43,11 @@ class Curve:
 
     @property
     def ends_within(self) -> tuple[float, float]:
-        """The interval at its end."""
+        """The 95 % interval at the last grid point."""
         return self.mean[-1] - self.half_width[-1], self.mean[-1] + self.half_width[-1]
 
     def begins_with(self, other: "Curve") -> bool:
-        """Whether the other lies on it from the first point to the other's last."""
+        """Whether the other curve is a part of this one, from the first point on."""
         n = len(other.x)
         return all(
             np.array_equal(own[:n], others)
@@ -59,21 +60,21 @@ class Curve:
 
 
 def improvements(run: Result) -> Sequence[float]:
-    """A run's course in the unit of its objective."""
+    """The improvement after each trial, in the unit of the objective."""
     return run.improvements
 
 
 def shares(run: Result) -> Sequence[float]:
-    """A run's course in shares of the possible improvement, which must be known."""
+    """The share of the possible improvement after each trial; the optimum must be known."""
     assert run.shares is not None
     return run.shares
 
 
 def over_budget(runs: Sequence[Result], course: Course = improvements) -> Curve:
-    """Improvement over the share of the budget that was spent, from the first trial's end on.
+    """The improvement over the spent share of the budget, from the end of the first trial on.
 
-    A trial's value counts from when it was paid for; the last one, which is finished even where
-    that exceeds the budget, at 1.
+    The value of a trial counts as soon as the trial is paid for. The value of a last trial that
+    exceeds the budget counts at 1.
     """
     grid = np.linspace(0.0, 1.0, GRID)
     values = []
@@ -86,21 +87,21 @@ def over_budget(runs: Sequence[Result], course: Course = improvements) -> Curve:
 
 
 def over_iterations(runs: Sequence[Result], course: Course = improvements) -> Curve:
-    """Improvement over the number of trials, as far as all runs have come."""
+    """The improvement over the number of trials, up to the length of the shortest run."""
     length = min(len(run.trials) for run in runs)
     values = np.array([course(run)[:length] for run in runs])
     return _curve(np.arange(1.0, length + 1.0), values, runs)
 
 
 def suggestion_seconds(runs: Sequence[Result]) -> Curve:
-    """Seconds that a suggestion took over the number of trials, as far as all runs have come."""
+    """The seconds of each suggestion over the number of trials, up to the shortest run."""
     length = min(len(run.trials) for run in runs)
     values = np.array([[t["suggest_s"] for t in run.trials[:length]] for run in runs])
     return _curve(np.arange(1.0, length + 1.0), values, runs)
 
 
 def _curve(x: Array, values: Array, runs: Sequence[Result]) -> Curve:
-    """The mean over seeds of the runs' `r x g` values where all are known."""
+    """The mean over seeds of values `r x g`, at the grid points where all values are known."""
     seeds = np.array([run.options.seed for run in runs])
     values = np.array([values[seeds == seed].mean(axis=0) for seed in np.unique(seeds)])
     known = ~np.isnan(values).any(axis=0)

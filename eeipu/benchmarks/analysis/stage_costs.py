@@ -1,9 +1,9 @@
-"""What each stage cost, and what came of the trials that began there, in means over seeds.
+"""The cost of each stage, and the gain of the trials that began at it, in means over seeds.
 
-A trial begins at the first stage that it executes: the outputs of those before were reused.
+A trial begins at the first stage that it executes; the outputs of the stages before were reused.
 
 Notation:
-    r: the runs of a contender; n: the trials of a run; K: stages.
+    r: number of runs of a contender; n: number of trials of a run; K: number of stages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.benchmarks.reports.tables import by_setting
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.analysis.tables import by_setting
+from eeipu.benchmarks.runs.results import Result
 
 __all__ = ["StageCost", "stage_costs"]
 
@@ -22,24 +22,24 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage cost a contender and brought it, in means over its runs.
+    """The cost and the gain of a stage, in means over the runs of a contender.
 
     Attributes:
-        problem: The problem's name.
-        setting: The problem with its options in words.
+        problem: The name of the problem.
+        setting: The problem and its options in words.
         method: The contender.
-        stage: The stage's name.
-        spent: What executing it cost in a run.
-        share: Of what all stages cost.
-        executed: How often it was executed in a run.
-        reused: How often its output was reused.
-        each: The cost of executing it once; `None` where it never was.
-        begun: Trials after the warm-up that began at it, in a run.
-        paid: What these were charged, of all that was charged after the warm-up; `None` where
-            nothing was. What reused all stages is the rest.
-        gained: The improvement that came with them, of all that came after the warm-up; `None`
-            where there is none. Where the objective has noise, one may be negative: a better
-            observation of a worse configuration takes the place of the best.
+        stage: The name of the stage.
+        spent: The cost of all executions of the stage in a run.
+        share: `spent` as a share of the cost of all stages.
+        executed: The number of executions in a run.
+        reused: The number of trials in a run that reused an output of the stage.
+        each: The mean cost of one execution; `None` if the stage was never executed.
+        begun: The number of trials after the warm-up that began at the stage, in a run.
+        paid: The charge for these trials as a share of all charges after the warm-up; `None` if
+            there were none. Trials that reused all stages account for the rest.
+        gained: The improvement by these trials as a share of the improvement after the warm-up;
+            `None` if there was none. It can be negative where the objective has noise, because
+            a lucky observation of a worse configuration can replace the best trial.
     """
 
     problem: str
@@ -57,7 +57,7 @@ class StageCost:
 
 
 def stage_costs(results: Iterable[Result]) -> list[StageCost]:
-    """What each stage cost each contender on each problem, and brought it."""
+    """The costs and gains of each stage, for each contender on each problem."""
     return [
         row
         for title, contenders in by_setting(results).items()
@@ -68,7 +68,7 @@ def stage_costs(results: Iterable[Result]) -> list[StageCost]:
 
 def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageCost]:
     executed, reused, spent = np.mean([_of_stages(run) for run in runs], axis=0)
-    # The last column is of trials that began nowhere.
+    # The last column belongs to trials that executed no stage.
     begun, paid, gained = np.mean([_of_beginnings(run) for run in runs], axis=0)
     share, of_paid, of_gained = map(_shares, (spent, paid, gained))
     return [
@@ -91,7 +91,7 @@ def _stage_costs(title: str, method: str, runs: Sequence[Result]) -> list[StageC
 
 
 def _of_stages(run: Result) -> Array:
-    """How often each stage was executed and reused, and what it cost: `3 x K`."""
+    """For each stage the number of executions, of reuses, and the total cost: `3 x K`."""
     trials = [trial for trial in run.trials if trial["stage_costs"] is not None]
     costs = np.array([trial["stage_costs"] for trial in trials], dtype=np.float64)
     reused = np.array([trial["memoized"] for trial in trials], dtype=np.float64)
@@ -99,8 +99,8 @@ def _of_stages(run: Result) -> Array:
 
 
 def _of_beginnings(run: Result) -> Array:
-    """Trials that began at each stage and at none: how many, charged, and gained: `3 x (K + 1)`."""
-    # What is worse than the warm-up's best, or not known, has gained nothing.
+    """For trials that began at each stage and at none: count, charge and gain, `3 x (K + 1)`."""
+    # Values below the best of the warm-up, and unknown ones, count as no gain.
     gains = np.diff(np.fmax(run.improvements, 0.0), prepend=0.0)
     totals = np.zeros((3, len(run.problem["stages"]) + 1))
     for trial, gain in zip(run.trials, gains, strict=True):
@@ -112,6 +112,6 @@ def _of_beginnings(run: Result) -> Array:
 
 
 def _shares(amounts: Array) -> list[float | None]:
-    """Each amount as a share of their sum; `None` where that is nothing."""
+    """Each amount as a share of their sum; `None` if the sum is zero."""
     total = amounts.sum()
     return [float(amount / total) if total > 0.0 else None for amount in amounts]

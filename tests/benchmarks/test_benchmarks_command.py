@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from eeipu.benchmarks.__main__ import app, main
+from eeipu.benchmarks.analysis.printing import STAGE, SUMMARY
 from eeipu.benchmarks.registry import REGISTRY
-from eeipu.benchmarks.reports.printing import STAGE, SUMMARY
 
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
 

@@ -1,6 +1,6 @@
-"""Pictures of results: curves over budget and iterations, cost a stage, and the optimiser's time.
+"""Pictures of results: curves over budget and trials, cost of each stage, time of suggestions.
 
-They read nothing but the results, and need no display.
+They are made from the result files alone, and need no display.
 """
 
 import re
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eeipu.benchmarks.reports.curves import (
+from eeipu.benchmarks.analysis.curves import (
     Curve,
     over_budget,
     over_iterations,
     shares,
     suggestion_seconds,
 )
-from eeipu.benchmarks.reports.stage_costs import stage_costs
-from eeipu.benchmarks.reports.tables import by_setting, everywhere, families
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.analysis.stage_costs import stage_costs
+from eeipu.benchmarks.analysis.tables import by_setting, everywhere, families
+from eeipu.benchmarks.runs.results import Result
 from eeipu.report.figures import COLOURS, DASHES, new_axes
 
 if TYPE_CHECKING:
@@ -30,26 +30,26 @@ __all__ = ["draw"]
 
 Contenders = Mapping[str, Sequence[Result]]
 
-# Of the band of an interval: several lie over one another.
+# The opacity of the band that shows an interval, so that overlapping bands stay visible.
 BAND_OPACITY = 0.12
 
 DOTS_PER_INCH = 150
 
 SHARE = "share of the possible improvement"
 
-# Above and below the intervals of curves' ends, in heights of these.
+# The space above and below the intervals at the ends of curves, as a share of their height.
 MARGIN = 0.05
 
 
 def draw(results: Iterable[Result], folder: Path) -> list[Path]:
-    """Draw four pictures for every setting, and two for all of a family with known optima.
+    """Draw four pictures for each setting, and two for each family of settings with known optima.
 
     Args:
         results: The runs.
-        folder: Where the pictures go.
+        folder: The directory of the pictures.
 
     Returns:
-        Their paths.
+        The paths of the pictures.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -69,7 +69,7 @@ def draw(results: Iterable[Result], folder: Path) -> list[Path]:
 
 
 def _together(settings: Iterable[Contenders]) -> Contenders:
-    """Contenders' runs with the seeds that they have in all settings whose optima are known."""
+    """The runs in all settings whose optima are known, for seeds that ran in all of them."""
     known = [
         each
         for each in settings
@@ -117,7 +117,7 @@ def _draw_shares_over_iterations(contenders: Contenders, ax: "Axes") -> None:
 
 
 def _label_improvement(ax: "Axes", curves: Sequence[Curve], x: str, y: str) -> None:
-    """Label the axes, and leave out how far below the first trials were, beside which all pales."""
+    """Label the axes, and cut off low first values, which would flatten all differences."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if not curves:
@@ -150,7 +150,7 @@ def _draw_curves(
             curve.x, curve.mean, color=colour, linestyle=dash, linewidth=1.8, label=labels[method]
         )
         low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
-        shown = curve.mean >= 0.0  # before, bands would be all that is seen
+        shown = curve.mean >= 0.0  # wide bands below zero would hide everything else
         ax.fill_between(
             curve.x, low, high, where=shown, color=colour, alpha=BAND_OPACITY, linewidth=0
         )
@@ -160,9 +160,9 @@ def _draw_curves(
 
 
 def _labels(curves: Mapping[str, Curve]) -> dict[str, str]:
-    """Who is drawn -> its entry in the legend, which names all that coincide with it.
+    """The contenders to draw -> their legend entries, which name all contenders with that curve.
 
-    Of these the one that goes farthest is drawn, and where others end is told.
+    Of several curves that coincide, the longest is drawn; the legend says where the others end.
     """
     names: dict[str, list[str]] = {}
     for method, curve in curves.items():
@@ -179,7 +179,7 @@ def _draw_stages(contenders: Contenders, ax: "Axes") -> None:
     left = np.zeros(len(methods))
     for k, stage in enumerate(dict.fromkeys(row.stage for row in rows)):
         spent = np.array([row.spent for row in rows if row.stage == stage])
-        # Long pipelines use every colour twice, the second time paler.
+        # Pipelines with many stages use each colour twice, the second time paler.
         opacity = 1.0 if k < len(COLOURS) else 0.5
         colour = COLOURS[k % len(COLOURS)]
         ax.barh(methods, spent, left=left, color=colour, alpha=opacity, label=stage)
@@ -192,7 +192,7 @@ def _draw_stages(contenders: Contenders, ax: "Axes") -> None:
 def _finish(ax: "Axes") -> None:
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    if ax.get_legend_handles_labels()[0]:  # matplotlib warns of a legend of nothing
+    if ax.get_legend_handles_labels()[0]:  # matplotlib warns of an empty legend
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
 
 

@@ -1,4 +1,4 @@
-"""`eeipu cache`: what a cache holds, what it has saved, and its upkeep."""
+"""`eeipu cache`: list the entries of a cache and what they have saved, check them, drop them."""
 
 import json
 from collections.abc import Iterable
@@ -18,15 +18,20 @@ from eeipu.errors import CacheMiss, ConfigurationError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="What a cache directory or URL holds, and its upkeep.", no_args_is_help=True)
+app = typer.Typer(
+    help="Inspect a cache in a directory or URL, and clean it up.", no_args_is_help=True
+)
 
 Location = Annotated[str, typer.Argument(help="The directory or fsspec URL of the cache.")]
 Shared = Annotated[
-    bool, typer.Option("--shared", help="Others may write there; their code may run here.")
+    bool,
+    typer.Option(
+        "--shared", help="Allow a directory that other users can write to; their code may run here."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object on each line.")]
 
-# Enough to name an entry among many, and to leave room for the rest.
+# Enough characters to identify an entry, without taking the room of the other columns.
 _SHOWN_OF_KEY = 12
 
 _DAY_S = 24 * 3600.0
@@ -34,7 +39,7 @@ _DAY_S = 24 * 3600.0
 
 @app.command("ls")
 def list_entries(location: Location, shared: Shared = False, as_json: AsJson = False) -> None:
-    """List the entries: the most recently used last."""
+    """List the entries, the most recently used one last."""
     entries = inventory(_open(location, shared).place)
     if as_json:
         _print_json(map(_described, entries))
@@ -55,11 +60,11 @@ def list_entries(location: Location, shared: Shared = False, as_json: AsJson = F
 @app.command()
 def show(
     location: Location,
-    key: Annotated[str, typer.Argument(help="The key, or the beginning of it.")],
+    key: Annotated[str, typer.Argument(help="The key, or the beginning of the key.")],
     shared: Shared = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one entry; the value is not loaded."""
+    """Show everything that is known about one entry, without loading its value."""
     entries = inventory(_open(location, shared).place)
     found = [each for each in entries if each.key.startswith(key)]
     if len(found) != 1:
@@ -76,7 +81,7 @@ def show(
 
 @app.command()
 def verify(location: Location, shared: Shared = False, as_json: AsJson = False) -> None:
-    """Read every entry and check it; exit code 1 if any is damaged. Nothing is dropped."""
+    """Read and check every entry; the exit code is 1 if any is damaged. Nothing is dropped."""
     cache = _open(location, shared)
     damaged = cache.verify()
     if as_json:
@@ -93,17 +98,20 @@ def verify(location: Location, shared: Shared = False, as_json: AsJson = False) 
 def gc(
     location: Location,
     max_bytes: Annotated[
-        float | None, typer.Option(help="Drop what is cheapest to lose beyond so many bytes.")
+        float | None,
+        typer.Option(
+            help="Drop the entries that are cheapest to lose until the rest has this size."
+        ),
     ] = None,
     idle_days: Annotated[
-        float | None, typer.Option(help="Drop what nobody has used for so many days.")
+        float | None, typer.Option(help="Drop entries that were not used for this number of days.")
     ] = None,
     shared: Shared = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what killed processes left and what is in quarantine; drop old entries on request.
+    """Remove files of killed processes and damaged entries; on request, drop old entries.
 
-    Nothing goes that a running trial uses or a study keeps.
+    Entries that a running trial uses or a study keeps are never dropped.
     """
     cache = _open(location, shared)
     max_idle_s = None if idle_days is None else idle_days * _DAY_S
@@ -114,11 +122,11 @@ def gc(
 @app.command()
 def clear(
     location: Location,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     shared: Shared = False,
     as_json: AsJson = False,
 ) -> None:
-    """Drop all entries, also those that studies keep, but not those that running trials use."""
+    """Drop all entries, also those that studies keep, except those that running trials use."""
     cache = _open(location, shared)
     before = cache.stats()
     if not yes:
@@ -131,7 +139,7 @@ def clear(
 
 
 def _open(location: str, shared: bool) -> StageCache:
-    """The cache at a location, where there is one: a look should not make a directory."""
+    """Open an existing cache. A location without a cache is an error: no directory is made."""
     fs, root = fsspec.url_to_fs(location)
     if not fs.exists(root) or not fs.ls(root):
         raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
@@ -174,7 +182,7 @@ def _row(entry: StoredOutput) -> list[str]:
 
 
 def _seconds(seconds: float) -> str:
-    """Seconds as people say them."""
+    """A duration as text, in the largest unit of which there are two or more."""
     for unit, size in (("d", _DAY_S), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

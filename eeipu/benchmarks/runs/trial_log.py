@@ -1,6 +1,7 @@
-"""What a long run that was killed goes on from: its trials so far, a line each.
+"""The log from which a long run is resumed after it was killed: one line for each finished trial.
 
-Studies stay in memory, since a storage's writes would count among the seconds of the optimiser.
+The study itself stays in memory, because the time that a storage takes to write would count as
+time of the optimiser.
 """
 
 import json
@@ -14,14 +15,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from eeipu.benchmarks.problem import Problem
 from eeipu.cache import StageCache
 
-__all__ = ["Checkpoint"]
+__all__ = ["TrialLog"]
 
 
-class Checkpoint:
-    """A directory beside a run's file; called after every trial, as a tuner's callback.
+class TrialLog:
+    """The trials and stage outputs of an unfinished run; a callback of the tuner.
 
     Args:
-        folder: The directory, which need not be there.
+        folder: The directory of the log, beside the result file; it is made if necessary.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,12 +30,12 @@ class Checkpoint:
         self._path = folder / "trials.jsonl"
         self._cache = folder / "cache"
         if self._path.exists():
-            # What follows the last newline was cut off while it was written.
+            # A kill during a write leaves an incomplete last line.
             whole, newline, _ = self._path.read_text().rpartition("\n")
             self._path.write_text(whole + newline)
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:  # noqa: ARG002
-        """Add a trial that has ended."""
+        """Append a trial that has ended."""
         line = {
             "state": trial.state.name,
             "value": trial.value if trial.state is TrialState.COMPLETE else None,
@@ -45,7 +46,7 @@ class Checkpoint:
             file.write(json.dumps(line) + "\n")
 
     def storage(self, problem: Problem) -> InMemoryStorage:
-        """A storage with the problem's study as far as it got."""
+        """An in-memory storage with the study of the problem and all logged trials."""
         storage = InMemoryStorage()
         study = optuna.create_study(
             storage=storage, study_name=problem.name, direction=problem.direction
@@ -54,9 +55,9 @@ class Checkpoint:
         return storage
 
     def cache(self, problem: Problem) -> StageCache:
-        """The stage outputs of these trials.
+        """The cache with the stage outputs of the logged trials.
 
-        Those of a trial that was cut off are dropped: it has not been charged, and runs again.
+        The outputs of a trial that was cut off are dropped: it was not charged, and it runs again.
         """
         cache = StageCache(self._cache)
         trials = self._trials(problem)

@@ -1,7 +1,7 @@
-"""What results say in numbers: means over seeds with 95 % intervals, beside a reference.
+"""Summaries of results: means over seeds with 95 % intervals, compared with a reference.
 
 Notation:
-    m +- h: the mean over seeds, and the half width of its interval from Student's t.
+    m +- h: the mean over seeds, and the half width of its interval from Student's t distribution.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from eeipu.benchmarks.results import Result
+from eeipu.benchmarks.runs.results import Result
 
 __all__ = [
     "ALL",
@@ -34,11 +34,11 @@ Measure = Callable[[Result], float]
 
 CONFIDENCE = 0.95
 
-# A run that ends at the optimum would make a geometric mean zero.
+# A lower bound of `1 - share`: a run that ends at the optimum would make the geometric mean zero.
 LEAST_MISSED = 1e-6
 
-# A relative difference of so much is a tie: the same trials may be scored and paid for in sums of
-# another order.
+# Smaller relative differences are ties: the order of a floating-point sum can differ between runs
+# of the same trials.
 ROUNDING = 1e-9
 
 
@@ -47,8 +47,8 @@ class Mean:
     """A mean over seeds.
 
     Attributes:
-        value: The mean; `None` where it is not known.
-        half_width: Half the width of its interval; `None` for a single seed.
+        value: The mean; `None` if it is not known.
+        half_width: Half the width of its 95 % interval; `None` for a single seed.
     """
 
     value: float | None
@@ -56,7 +56,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> "Mean":
-        """The mean of values; not known where there are none, or where one of them is not."""
+        """The mean of some values; it is unknown if there are none or if one of them is unknown."""
         known = [value for value in values if value is not None and not math.isnan(value)]
         if not known or len(known) < len(values):
             return cls(None, None)
@@ -65,29 +65,30 @@ class Mean:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a contender reached, in means over its runs.
+    """The results of a contender, in means over its runs.
 
     Attributes:
-        problem: The problem's name, or `ALL`.
-        setting: The problem with its options in words; for all problems the `families`' title.
+        problem: The name of the problem, or `ALL`.
+        setting: The problem and its options in words; for all problems the title of `families`.
         method: The contender.
-        runs: How many runs.
-        pairs: How many of them have a run of the reference with the same seed. These alone are
-            compared with it.
-        candidates: Configurations evaluated within the budget.
-        improvement: Over the best warm-up trial, in the unit of the objective; not known for all
-            problems together, whose units differ.
-        more_candidates: The reference's candidates and a share of them so large; 1 is twice as
-            many. For all problems the mean over these.
-        more_improvement: Likewise; `None` where the reference does not improve.
-        lead: How much more it improves than the reference's run with the same seed. For all
+        runs: The number of runs.
+        pairs: The number of runs for which the reference has a run with the same seed. Only these
+            are compared with the reference.
+        candidates: The number of configurations evaluated within the budget.
+        improvement: The improvement over the best warm-up trial, in the unit of the objective;
+            unknown for all problems together, because their units differ.
+        more_candidates: The ratio of the mean number of candidates to that of the reference,
+            minus 1. For all problems the mean of their ratios.
+        more_improvement: The ratio of the mean improvements, minus 1; `None` if the reference does
+            not improve.
+        lead: The improvement minus that of the reference's run with the same seed. For all
             problems, in shares of the possible improvement.
-        won: How many of these pairs it won, of 1; a tie counts a half.
-        share: The improvement as a share of the possible one, where the optimum is known.
-        missed: Geometric mean of `1 - share`, which tells apart those that come close.
-        optimiser_s: Seconds that the suggestions of a run took.
-        suggestion_s: Seconds that one took, of a trial that is not of the warm-up; `None` where
-            there is none.
+        won: The share of these pairs in which it improves more, from 0 to 1; a tie counts 0.5.
+        share: The improvement as a share of the possible one; unknown without a known optimum.
+        missed: The geometric mean of `1 - share`, which distinguishes results near the optimum.
+        optimiser_s: The time of all suggestions of a run, in seconds.
+        suggestion_s: The mean time of a suggestion after the warm-up, in seconds; `None` if there
+            is no such trial.
     """
 
     problem: str
@@ -108,7 +109,10 @@ class Summary:
 
 
 def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
-    """Title of the setting -> contender -> its runs by seed. Only these can be compared."""
+    """Title of a setting -> contender -> its runs in the order of seeds.
+
+    Only runs of the same setting can be compared.
+    """
     grouped: dict[str, dict[str, list[Result]]] = {}
     for result in sorted(results, key=lambda r: r.options.seed):
         setting = grouped.setdefault(result.options.title, {})
@@ -117,9 +121,9 @@ def by_setting(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
 
 
 def families(settings: Mapping[str, Contenders]) -> dict[str, list[Contenders]]:
-    """Title -> settings that differ in the problem alone; those of a single problem have none.
+    """Title -> two or more settings that differ only in the problem.
 
-    The title is `ALL`, with the options where these differ between settings.
+    The title is `ALL`, followed by the options if there are several families.
     """
     grouped: dict[str, list[Contenders]] = {}
     for contenders in settings.values():
@@ -131,20 +135,20 @@ def families(settings: Mapping[str, Contenders]) -> dict[str, list[Contenders]]:
 
 
 def everywhere(settings: Sequence[Contenders]) -> dict[str, dict[int, Runs]]:
-    """Contender -> seed -> its run in each setting; of seeds that it has in all of them."""
+    """Contender -> seed -> its run in each setting, for the seeds that it has in all settings."""
     runs = {method: _by_seed([each.get(method, []) for each in settings]) for method in settings[0]}
     return {method: own for method, own in runs.items() if own}
 
 
 def _by_seed(groups: Sequence[Runs]) -> dict[int, Runs]:
-    """Seed -> its run in each group; of seeds that all groups have."""
+    """Seed -> the run with that seed in each group, for the seeds that all groups have."""
     tables = [{run.options.seed: run for run in group} for group in groups]
     shared = set.intersection(*(set(each) for each in tables))
     return {seed: [each[seed] for each in tables] for seed in sorted(shared)}
 
 
 def half_width(values: Sequence[float]) -> float | None:
-    """Half the width of the interval of a mean; `None` for fewer than two values."""
+    """Half the width of the 95 % interval of a mean; `None` for fewer than two values."""
     n = len(values)
     if n < 2:
         return None
@@ -159,16 +163,17 @@ def summaries(
     methods: Sequence[str] | None = None,
     anytime: bool = False,
 ) -> list[Summary]:
-    """A summary for each contender on each problem, and of those that ran on all, on all.
+    """Summarise each contender on each problem, and on all problems of a family together.
 
-    All are those of a family: what else they were asked for is never averaged over.
+    A family consists of settings that differ only in the problem, so that runs with different
+    options are never averaged. Only contenders that ran on all its problems have such a summary.
 
     Args:
         results: The runs.
         against: The contender that the others are compared with.
-        methods: The contenders that get a row, in this order, each where it ran; `None`: all.
-        anytime: Whether improvements, and what is made of them, are those in the mean over the
-            budget (`Result.anytime`), not those at its end.
+        methods: The contenders to summarise, in this order; `None` takes all.
+        anytime: Whether to use improvements averaged over the budget (`Result.anytime`) instead
+            of those at its end.
     """
     improvement = _anytime if anytime else _at_end
     grouped = {
@@ -224,10 +229,10 @@ def _of_all(
     reference: Mapping[int, Runs],
     improvement: Measure,
 ) -> Summary:
-    """The means of a contender's runs everywhere; intervals are those of means by seed."""
+    """The summary of a contender on all problems; intervals are over the means of each seed."""
     runs = [run for each in own.values() for run in each]
     both = [(own[seed], reference[seed]) for seed in own if seed in reference]
-    # Those of each setting, with a pair for each seed.
+    # For each setting, the pairs of all seeds.
     pairs = list(zip(*(zip(one, other, strict=True) for one, other in both), strict=True))
     return Summary(
         problem=ALL,
@@ -249,7 +254,7 @@ def _of_all(
 
 
 def _pairs(runs: Runs, reference: Runs) -> list[Pair]:
-    """Runs and those of the reference with the same seeds."""
+    """Each run with the run of the reference that has the same seed, where there is one."""
     return [(one, other) for one, other in _by_seed([runs, reference]).values()]
 
 
@@ -274,18 +279,21 @@ def _mean_share(runs: Runs, improvement: Measure) -> float | None:
 
 
 def _lead_in_share(own: Runs, others: Runs, improvement: Measure) -> float | None:
-    """The lead of a seed in the mean over problems."""
+    """The lead for one seed, in shares of the possible improvement averaged over problems."""
     one, other = _mean_share(own, improvement), _mean_share(others, improvement)
     return None if one is None or other is None else _lead(one, other)
 
 
 def _lead(one: float, other: float) -> float:
-    """How much larger the first is; what rounding alone tells apart is a tie."""
+    """The difference of two improvements; zero if it may be due to rounding alone."""
     return 0.0 if math.isclose(one, other, rel_tol=ROUNDING) else one - other
 
 
 def _won(pairs: Sequence[Pair], improvement: Measure) -> float | None:
-    """How often the first improves more; a tie counts a half, and no success is the least."""
+    """The share of pairs in which the first improves more.
+
+    A tie counts 0.5, and a run without success is worse than any other.
+    """
     if not pairs:
         return None
     both = np.nan_to_num(_of_both(pairs, improvement), nan=-np.inf)
@@ -301,12 +309,12 @@ def _missed(runs: Runs, improvement: Measure) -> float | None:
 
 
 def _suggestion_s(runs: Runs) -> float | None:
-    """Of trials that somebody chose: the points of a common warm-up are given."""
+    """The mean time of a suggestion; points of the warm-up do not count, since they are given."""
     return _mean([t["suggest_s"] for run in runs for t in run.trials if not t["warm_up"]])
 
 
 def _more(pairs: Sequence[Pair], measure: Measure) -> float | None:
-    """The ratio of the means, less one; `None` where it is not known, or the reference's <= 0."""
+    """The ratio of the means minus one; `None` if a mean is unknown or the reference's is <= 0."""
     if not pairs:
         return None
     own, base = _of_both(pairs, measure).mean(axis=1)
@@ -314,7 +322,7 @@ def _more(pairs: Sequence[Pair], measure: Measure) -> float | None:
 
 
 def _of_both(pairs: Sequence[Pair], measure: Measure) -> NDArray[np.float64]:
-    """`2 x pairs`."""
+    """The measure of both runs of each pair, `2 x pairs`."""
     return np.array([[measure(one), measure(other)] for one, other in pairs]).T
 
 

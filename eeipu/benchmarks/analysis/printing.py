@@ -8,14 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from eeipu.benchmarks.reports.stage_costs import StageCost
-from eeipu.benchmarks.reports.tables import Mean, Summary
+from eeipu.benchmarks.analysis.stage_costs import StageCost
+from eeipu.benchmarks.analysis.tables import Mean, Summary
 
 __all__ = ["Style", "print_stages", "print_summaries"]
 
 Style = Literal["terminal", "markdown", "json"]
 
-# Wide enough for every column; a terminal folds what is wider, and files keep it.
+# Wide enough for all columns; a narrower terminal folds the lines.
 WIDTH = 190
 
 SUMMARY = (
@@ -40,13 +40,13 @@ Row = tuple[str, ...]
 def print_summaries(
     rows: Sequence[Summary], style: Style, *, against: str | None, anytime: bool = False
 ) -> None:
-    """Print what contenders reached.
+    """Print a table of summaries.
 
     Args:
-        rows: A row each.
-        style: How.
-        against: The contender that the others are compared with; `None`: nothing is compared.
-        anytime: Whether improvements are those in the mean over the budget.
+        rows: The summaries, one for each row.
+        style: The format.
+        against: The contender that the others are compared with; `None` omits comparisons.
+        anytime: Whether the improvements are averaged over the budget; for the title only.
     """
     if style == "json":
         _print_json(rows)
@@ -71,7 +71,7 @@ def _title(rows: Sequence[Summary], against: str | None, *, anytime: bool) -> st
 
 
 def _texts(row: Summary) -> dict[str, str]:
-    """Heading -> what stands below it."""
+    """Heading -> the cell below it."""
     return {
         "runs": f"{row.runs} ({row.pairs})" if _is_part(row) else str(row.runs),
         "candidates": _interval(row.candidates, ".1f"),
@@ -88,12 +88,17 @@ def _texts(row: Summary) -> dict[str, str]:
 
 
 def _is_part(row: Summary) -> bool:
-    """Whether only some of its runs are compared."""
+    """Whether only a part of its runs is compared with the reference."""
     return 0 < row.pairs < row.runs
 
 
 def print_stages(rows: Sequence[StageCost], style: Style) -> None:
-    """Print what stages cost and brought, a row each."""
+    """Print a table of the costs and gains of stages.
+
+    Args:
+        rows: The stages, one for each row.
+        style: The format.
+    """
     if style == "json":
         _print_json(rows)
         return
@@ -123,7 +128,7 @@ def _print_json(rows: Sequence[Summary | StageCost]) -> None:
 
 
 def _flat(row: Summary | StageCost) -> dict[str, object]:
-    """A mean is two keys, of which the second ends in `_half_width`."""
+    """A row as a flat dict; a mean has two keys, of which the second ends in `_half_width`."""
     flat: dict[str, object] = {}
     for name, value in vars(row).items():
         if isinstance(value, Mean):
@@ -134,7 +139,7 @@ def _flat(row: Summary | StageCost) -> dict[str, object]:
 
 
 def _print(title: str, names: Row, figures: Row, cells: Sequence[Row], style: Style) -> None:
-    """A table whose first column, the problem, is told once."""
+    """Print a table; the first column, the problem, is filled only where it changes."""
     above = ["", *(row[0] for row in cells)]
     cells = [
         ("" if row[0] == last else row[0], *row[1:])

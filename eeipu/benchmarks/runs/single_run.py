@@ -1,7 +1,7 @@
-"""One run: a contender spends a problem's budget, and what it did becomes a result.
+"""One run: a contender spends the budget of a problem, and its trials become a result.
 
-All contenders begin from the same warm-up points, one set for each seed, unless they choose their
-own; either way the warm-up is paid from the budget.
+All contenders of a seed begin with the same warm-up points, unless they choose their own. In both
+cases the warm-up is paid from the budget.
 """
 
 import json
@@ -18,13 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from eeipu.benchmarks.contenders import Contender
-from eeipu.benchmarks.options import Options
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY, load
-from eeipu.benchmarks.results import Result, noise_free, write, write_whole
-from eeipu.benchmarks.runs.checkpoints import Checkpoint
 from eeipu.benchmarks.runs.machine import code, code_of_stages, hardware, versions
+from eeipu.benchmarks.runs.options import Options
+from eeipu.benchmarks.runs.results import Result, noise_free, write, write_whole
 from eeipu.benchmarks.runs.shared_outputs import sharing
+from eeipu.benchmarks.runs.trial_log import TrialLog
 from eeipu.cache import StageCache
 from eeipu.errors import PipelineError
 from eeipu.methods.history import is_interrupted
@@ -32,31 +32,35 @@ from eeipu.tuner import Tuner
 
 __all__ = ["chooses_warm_up", "prepare", "run", "run_to_file"]
 
-# The budget, in multiples of what the warm-up costs, where neither the problem nor the user says.
+# The budget as a multiple of the cost of the warm-up, if neither the problem nor the user sets one.
 BUDGET_FACTOR = 3.0
 
-# More than any warm-up costs.
+# More than the cost of any warm-up.
 ENDLESS = 1e12
 
-# What runs share, in a directory among the results; more than a comparison of all methods makes.
+# The directory among the results for outputs that runs share, and its limit, which is more than a
+# comparison of all methods needs.
 SHARED = "shared"
 SHARED_BYTES = 16e9
 
-# The key under which a process claims a run.
+# The key under which a process claims a run, in the cache directory of claims.
 RUN = "run"
 
 
 def run_to_file(options: Options, out: Path, *, threads: int = 1, again: bool = False) -> Path:
-    """Run and write the result, unless it is there already.
+    """Make a run and write its result file, unless the file exists already.
 
-    A measured run that was killed goes on after its last trial, from what it left beside the file.
-    A declared one begins anew and finds its stage outputs.
+    A run with measured costs that was killed is resumed after its last finished trial. A run with
+    declared costs begins anew, and reuses the stage outputs that it had computed.
 
     Args:
-        options: What to run.
-        out: Where results go.
-        threads: How many threads a stage may use.
-        again: Whether to run even if the result is there, and from the beginning.
+        options: The options of the run.
+        out: The directory of all results.
+        threads: The number of threads that a stage may use.
+        again: Whether to make the run from the beginning even if its result file exists.
+
+    Returns:
+        The path of the result file.
     """
     path = options.path(out)
     if path.exists() and not again:
@@ -64,13 +68,13 @@ def run_to_file(options: Options, out: Path, *, threads: int = 1, again: bool = 
     kept = out if REGISTRY[options.problem].is_long else None
     with threadpool_limits(threads):
         if options.cost == "measured":
-            return _go_on(options, path, kept, again=again)
+            return _resume(options, path, kept, again=again)
         write(path, run(options, out=kept))
     return path
 
 
-def _go_on(options: Options, path: Path, out: Path | None, *, again: bool) -> Path:
-    """Make a run from where it was left, unless another process does: then wait for that."""
+def _resume(options: Options, path: Path, out: Path | None, *, again: bool) -> Path:
+    """Resume a run where it ended; if another process is making the run, wait for its result."""
     unfinished = path.with_suffix(".unfinished")
     state = unfinished / "state"
     with StageCache(unfinished / "claims").holders.claim(RUN):
@@ -83,12 +87,12 @@ def _go_on(options: Options, path: Path, out: Path | None, *, again: bool) -> Pa
 
 
 def prepare(options: Options, out: Path, *, threads: int = 1) -> None:
-    """Measure the warm-up that a run's budget is a multiple of, once for all contenders.
+    """Measure the cost of the warm-up once for all contenders, if the budget depends on it.
 
     Args:
-        options: The run; one that needs no such warm-up has nothing to prepare.
-        out: Where results go.
-        threads: How many threads a stage may use.
+        options: The options of one of the runs.
+        out: The directory of all results.
+        threads: The number of threads that a stage may use.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with threadpool_limits(threads):
@@ -96,20 +100,23 @@ def prepare(options: Options, out: Path, *, threads: int = 1) -> None:
 
 
 def run(options: Options, unfinished: Path | None = None, out: Path | None = None) -> Result:
-    """Run.
+    """Make a run.
 
     Args:
-        options: What to run.
-        unfinished: A directory for what an interrupted run goes on from; `None`: it cannot.
-        out: Where what other contenders can use is kept: what the warm-up cost and, where costs
-            are declared, stage outputs; `None`: nowhere.
+        options: The options of the run.
+        unfinished: The directory of the log from which the run can be resumed; `None` keeps none.
+        out: The directory in which data are shared with other contenders: the cost of the warm-up
+            and, where costs are declared, stage outputs; `None` shares nothing.
+
+    Returns:
+        The result.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; a run with such a directory goes on when it is
-            called again.
+        KeyboardInterrupt: Ctrl-C was pressed. With the same `unfinished`, the next call resumes
+            the run.
         PipelineError: No trial of the warm-up succeeded.
     """
-    # Here, since worker processes start with the default.
+    # Set here because worker processes start with the default.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     began = time.perf_counter()
     contender = Contender.parse(options.contender)
@@ -123,7 +130,7 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
             tuner.enqueue(params)
     with _without_advice():
         study = tuner.run(*problem.inputs, progress=False)
-    if tuner.was_interrupted:  # it has stopped between two stages, with a part of its trials
+    if tuner.was_interrupted:  # by Ctrl-C, between two stages
         raise KeyboardInterrupt
     if start is None:
         start = _best(problem, study.trials[:n_initial])
@@ -148,17 +155,17 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Leave out how to go on with a tuner after Ctrl-C: here the command goes on."""
+    """Suppress the tuner's advice for Ctrl-C: here the command itself can be repeated."""
 
-    def says_something_else(record: logging.LogRecord) -> bool:
+    def is_no_advice(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("stopped by Ctrl-C")
 
     logger = logging.getLogger("eeipu")
-    logger.addFilter(says_something_else)
+    logger.addFilter(is_no_advice)
     try:
         yield
     finally:
-        logger.removeFilter(says_something_else)
+        logger.removeFilter(is_no_advice)
 
 
 def _problem(options: Options, out: Path | None) -> Problem:
@@ -171,20 +178,23 @@ def _problem(options: Options, out: Path | None) -> Problem:
     )
     if out is None or options.cost == "measured":
         return problem
-    # What other code or other libraries have computed is no concern of this run.
+    # Only runs of the same code and the same libraries share outputs.
     outputs = StageCache(out / SHARED / code_of_stages(), max_bytes=SHARED_BYTES, durable=False)
     return sharing(problem, outputs)
 
 
 def chooses_warm_up(options: Options) -> bool:
-    """Whether the contender chooses its warm-up, instead of that which all others have."""
+    """Whether the contender chooses its own warm-up instead of the common one."""
     return options.own_warm_up or Contender.parse(options.contender).ablation.design is not None
 
 
 def _terms(
     options: Options, problem: Problem, chooses: bool, out: Path | None
 ) -> tuple[float, float | None]:
-    """The budget, and the value to improve on where it is not that of the run's own warm-up."""
+    """The budget, and the value of the best common warm-up trial.
+
+    The value is `None` if the run begins with the common warm-up, and so finds it itself.
+    """
     budget = options.budget
     if budget is None and options.budget_factor is None:
         budget = problem.budget
@@ -197,9 +207,9 @@ def _terms(
 
 
 def _warm_up(options: Options, problem: Problem, out: Path | None) -> dict[str, float]:
-    """What independent points cost, evaluated one by one without a cache, and the best of them.
+    """Evaluate the common warm-up without a cache: its cost, `spent`, and best value, `start`.
 
-    Where costs are measured, they differ from time to time: what was written first holds for all.
+    Measured costs differ from time to time, so the first measurement is kept for all contenders.
     """
     path = None if out is None or options.cost == "declared" else options.warm_up_path(out)
     if path is not None and path.exists():
@@ -230,7 +240,7 @@ def _warm_up_tuner(problem: Problem, seed: int, n_initial: int) -> Tuner:
 
 
 def _warm_up_points(problem: Problem, seed: int, n_initial: int) -> list[dict[str, Any]]:
-    """The points that all contenders begin from, without running them."""
+    """The configurations of the common warm-up, without evaluating them."""
     tuner = _warm_up_tuner(problem, seed, n_initial)
     return [tuner.ask().params for _ in range(n_initial)]
 
@@ -243,10 +253,10 @@ def _tuner(
     seed: int,
     unfinished: Path | None,
 ) -> Tuner:
-    checkpoint = None if unfinished is None else Checkpoint(unfinished)
+    log = None if unfinished is None else TrialLog(unfinished)
     cache = None
     if contender.cached:
-        cache = StageCache() if checkpoint is None else checkpoint.cache(problem)
+        cache = StageCache() if log is None else log.cache(problem)
     return Tuner(
         problem.pipeline,
         budget=budget,
@@ -255,18 +265,18 @@ def _tuner(
         top_q=contender.top_q,
         n_initial=n_initial,
         cache=cache,
-        storage=None if checkpoint is None else checkpoint.storage(problem),
+        storage=None if log is None else log.storage(problem),
         study_name=problem.name,
         seed=seed,
-        callbacks=() if checkpoint is None else (checkpoint,),
+        callbacks=() if log is None else (log,),
     )
 
 
 def _best(problem: Problem, trials: list[FrozenTrial]) -> float:
-    """What the best of some trials is worth, without its noise.
+    """The objective of the best trial, without noise.
 
     Raises:
-        PipelineError: None of them succeeded.
+        PipelineError: No trial succeeded.
     """
     better = max if problem.direction == "maximize" else min
     rows = [row for row in _rows(trials, 0) if row["value"] is not None]
@@ -280,7 +290,7 @@ def _best(problem: Problem, trials: list[FrozenTrial]) -> float:
 
 
 def _rows(trials: list[FrozenTrial], n_initial: int) -> tuple[Mapping[str, Any], ...]:
-    """The trials that ended, as the file has them."""
+    """The rows of a result file, one for each trial that has ended."""
     rows: list[Mapping[str, Any]] = []
     spent = 0.0
     for trial in trials:

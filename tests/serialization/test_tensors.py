@@ -1,0 +1,94 @@
+"""Tensors travel without their device."""
+
+import sys
+
+import pytest
+import torch
+
+from eeipu.serialization import tensors
+from eeipu.serialization.pickles import deserialize, serialize
+
+
+def round_trip(value, **trust):
+    kind, segments = serialize(value, **trust)
+    return deserialize(kind, [segments[0], *map(bytearray, segments[1:])], **trust)
+
+
+TENSORS = [
+    torch.arange(2000.0).reshape(20, 100),
+    torch.arange(2000.0).reshape(20, 100).T,
+    torch.arange(2000.0)[::2],
+    torch.arange(3),
+    torch.tensor(1.5),
+    torch.empty(0, 3),
+    torch.arange(3.0).bfloat16(),
+    torch.tensor([1 + 2j]).conj(),
+    torch.arange(2000) > 5,
+]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("tensor", TENSORS, ids=lambda t: f"{t.dtype}{tuple(t.shape)}")
+def test_tensors_come_back_as_they_were(tensor, trusted):
+    loaded = round_trip(tensor, trusted=trusted)
+    assert torch.equal(loaded, tensor)
+    assert (loaded.dtype, loaded.device) == (tensor.dtype, tensor.device)
+
+
+def test_parameters_and_what_hangs_on_a_tensor_come_back():
+    parameter = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+    parameter.note = "frozen"
+    loaded = round_trip(parameter)
+    assert type(loaded) is torch.nn.Parameter
+    assert (loaded.requires_grad, loaded.note) == (False, "frozen")
+    assert round_trip(torch.ones(3, requires_grad=True)).requires_grad
+    assert not round_trip(torch.ones(3)).requires_grad
+
+
+def test_a_model_comes_back_with_its_ties():
+    model = torch.nn.Sequential(torch.nn.Linear(40, 40), torch.nn.Linear(40, 40))
+    model[1].weight = model[0].weight
+    loaded = round_trip(model)
+    assert loaded[1].weight is loaded[0].weight
+    assert torch.equal(loaded(torch.ones(40)), model(torch.ones(40)))
+
+
+def test_without_torch_there_are_no_tensors(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    assert tensors.reduce_torch(1) is NotImplemented
+
+
+def test_a_tensor_of_another_layout_is_left_to_torch():
+    assert torch.equal(round_trip(torch.eye(3).to_sparse()).to_dense(), torch.eye(3))
+
+
+class Elsewhere:
+    """Stands for a tensor on a GPU, which this machine may not have."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __reduce__(self):
+        rebuild, (data, about) = tensors.reduce_torch(self.tensor)
+        return rebuild, (data, {**about, "on_accelerator": True})
+
+
+def test_a_tensor_from_a_gpu_comes_back_on_the_device_of_whoever_loads_it(monkeypatch):
+    moved = []
+    monkeypatch.setattr(tensors, "_accelerator", lambda torch: moved.append(1) or "cpu")
+    assert torch.equal(round_trip(Elsewhere(torch.ones(3))), torch.ones(3))
+    assert moved == [1]
+
+
+def test_the_accelerator_is_the_one_that_is_there(monkeypatch):
+    found = tensors._accelerator(torch)
+    assert found.type in ("cpu", "cuda", "mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert tensors._accelerator(torch) == torch.device("cuda", 1)
+
+
+def test_a_device_comes_back_as_that_of_whoever_loads_it(monkeypatch):
+    assert round_trip(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setattr(tensors, "_accelerator", lambda torch: "here")
+    assert round_trip(torch.device("cuda", 3)) == "here"
