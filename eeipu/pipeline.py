@@ -32,7 +32,7 @@ from eeipu.stages.calls import (
     run_path,
     stage_calls,
 )
-from eeipu.stages.declaration import Stage, look_again, stage
+from eeipu.stages.declaration import Stage, refresh_code, stage
 
 __all__ = ["Pipeline", "PipelineRun", "Stage", "StageRun", "record_run", "stage"]
 
@@ -199,7 +199,7 @@ class Pipeline:
                 f"a directory is given as StageCache(location)."
             )
         self.check_inputs(inputs)
-        look_again(self.stages)
+        refresh_code(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)

@@ -19,16 +19,12 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import Batch, Resources
 from eeipu.stages.calls import Clock
-from eeipu.stages.declaration import Stage, look_again
-from eeipu.stages.iterative import IterativeStage
+from eeipu.stages.declaration import Stage, refresh_code
 
 __all__ = ["FuturesCluster"]
 
 # Seconds between looks whether a batch has left a state in the cache that others wait for.
 POLL_S = 0.05
-
-# Whose training sets the random generators of its process, which has to be its own.
-ONE_THREAD = "eeipu.stages.torch_training.loop"
 
 # Why nodes are lost as long as no worker has given a result.
 NO_RESULT = (
@@ -71,10 +67,11 @@ class _Pool:
     def refresh(self) -> None:
         """Look at the stages' code, and pack the job anew where it is not what workers have."""
         stages = self._job.stages.values()
-        look_again(stages)
+        refresh_code(stages)
         if self._is_local:
             return
-        codes = [stage.code for stage in stages]  # kept for workers, where it may not be readable
+        # The fingerprints travel with the job: a worker may not be able to read the code.
+        codes = [stage.code_fingerprint for stage in stages]
         if self._packed is None or codes != self._codes:
             self._packed, self._codes = packed(self._job), codes
             self._name = hashlib.sha256(self._packed).hexdigest()
@@ -324,8 +321,7 @@ class FuturesCluster:
 def _check_threads(executor: ThreadPoolExecutor, stages: Iterable[Stage]) -> None:
     """Threads would train with each other's random numbers."""
     for stage in stages:
-        init = stage.training.init if isinstance(stage, IterativeStage) and stage.training else None
-        if executor._max_workers > 1 and getattr(init, "__module__", "") == ONE_THREAD:
+        if executor._max_workers > 1 and stage.uses_process_state:
             raise ConfigurationError(
                 f"stage {stage.name!r} trains with torch, whose random generators all threads of a "
                 f"process share; use eeipu.executors.worker_processes, or one thread."

@@ -201,10 +201,11 @@ def _made(works: Sequence[Work], job: Job) -> Any:
 def _check_origin(work: Work, job: Job) -> None:
     """Other code, or other inputs, must not leave their output under this key."""
     stage = job.stages.get(work.stage)
-    if stage is None or stage.code != work.fingerprint:
+    mine = None if stage is None else stage.code_fingerprint
+    if mine != work.fingerprint:
         raise PipelineError(
             f"the plan has stage {work.stage!r} as {work.fingerprint!r}, and the worker has "
-            f"{'none of that name' if stage is None else repr(stage.code)}; give path_of and the "
+            f"{'none of that name' if mine is None else repr(mine)}; give path_of and the "
             f"cluster the same stages."
         )
     is_content = job.inputs_key is not None and is_digest(work.inputs_key)

@@ -20,7 +20,6 @@ from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 from eeipu.executors.node_batches import Job, Work, WorkResult, run_works
 from eeipu.serialization.transport import adopt_classes
-from eeipu.stages.iterative import functions_of
 from eeipu.stages.tasks import leave_interrupts_to_driver
 
 __all__ = ["Runner", "begin", "end_with", "packed", "run_elsewhere", "worker_processes"]
@@ -142,6 +141,6 @@ def run_elsewhere(
     if name not in _jobs:
         return None
     mine, runner = cloudpickle.loads(_jobs[name])
-    adopt_classes(each for stage in mine.stages.values() for each in functions_of(stage))
+    adopt_classes(each for stage in mine.stages.values() for each in stage.functions)
     end_with(runner)
     return run_works(works, mine, upstream, above, cut)

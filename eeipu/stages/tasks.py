@@ -26,7 +26,6 @@ from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
 from eeipu.stages.calls import Clock, StageCall, StageRun, call_patiently, keep_output, number_of
 from eeipu.stages.declaration import Stage
-from eeipu.stages.iterative import functions_of
 
 __all__ = [
     "StageTask",
@@ -205,7 +204,7 @@ def _unpacked(job: bytes) -> tuple[dict[str, Stage], StageCache | None, bool]:
     stages, cache, driver = transport.loads(job)
     if driver == _this_process():  # a worker of Dask's may be a thread of the driver
         return {name: replace(s, timeout=None) for name, s in stages.items()}, cache, True
-    transport.adopt_classes(each for stage in stages.values() for each in functions_of(stage))
+    transport.adopt_classes(each for stage in stages.values() for each in stage.functions)
     return stages, cache, False
 
 

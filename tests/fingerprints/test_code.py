@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from eeipu import Float, PipelineError, StageCache, stage
-from eeipu.fingerprints.code import Look, code_fingerprint, code_of, value_digest, versions_of
+from eeipu.fingerprints.code import (
+    CodeReader,
+    code_fingerprint,
+    package_versions,
+    read_code,
+    value_digest,
+)
 from eeipu.stages.calls import run_path, stage_calls
 
 
@@ -506,9 +512,9 @@ def test_code_of_installed_packages_is_named_and_not_followed():
     def f(data):
         return np.linalg.norm(data), functools.reduce(max, data), textwrap.dedent("")
 
-    code = code_of(f)
+    code = read_code(f)
     assert {"numpy"} <= set(code.packages)
-    assert versions_of(code.packages).keys() == {"python", "eeipu", "numpy"}
+    assert package_versions(code.packages).keys() == {"python", "eeipu", "numpy"}
 
 
 def test_a_global_that_cannot_be_hashed_asks_for_a_version(project):
@@ -801,7 +807,7 @@ def test_an_installed_package_that_a_stage_is_not_in_is_not_followed(installed):
     def fingerprint(local):
         main = "from package.stages import f as g\n\ndef f(data):\n    return g(data)"
         helper = "def scale(x):\n    return x"
-        return code_of(installed(main=main, stages=STAGES.format(local), helper=helper).f)
+        return read_code(installed(main=main, stages=STAGES.format(local), helper=helper).f)
 
     assert fingerprint(1) == fingerprint(2)
     assert "package" in fingerprint(1).packages
@@ -810,7 +816,7 @@ def test_an_installed_package_that_a_stage_is_not_in_is_not_followed(installed):
 def test_an_import_in_a_function_does_not_load_an_installed_package(installed):
     main = "def f(data):\n    from package.heavy import g\n    return g(data)"
     f = installed(main=main, heavy="raise AssertionError('loaded')").f
-    found = code_of(f)
+    found = read_code(f)
     assert "package.heavy" not in sys.modules
     assert "package" in found.packages
 
@@ -930,10 +936,10 @@ def test_what_validates_a_call_does_not_count_the_rest_of_its_module(project):
 def test_what_a_module_makes_up_when_it_is_asked_is_asked_for_at_every_look(project):
     tools = "K = [1]\n\ndef __getattr__(name):\n    return K[0]"
     main = project(main="import tools\n\ndef f(data):\n    return tools.made_up", tools=tools)
-    before = code_of(main.f)
-    assert Look([before]).code_of(main.f, before).fingerprint == before.fingerprint
+    before = read_code(main.f)
+    assert CodeReader([before]).read(main.f, before).fingerprint == before.fingerprint
     main.tools.K[0] = 2
-    assert Look([before]).code_of(main.f, before).fingerprint != before.fingerprint
+    assert CodeReader([before]).read(main.f, before).fingerprint != before.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -1021,12 +1027,12 @@ def test_a_second_look_finds_what_a_first_one_would(project, change):
         tools="def g(x):\n    return x",
         whole="K = 1",
     )
-    before = code_of(main.f)
+    before = read_code(main.f)
     try:
-        assert Look([before]).code_of(main.f, before) is before
+        assert CodeReader([before]).read(main.f, before) is before
         action, name = CHANGES[change]
         exec(action, {"main": main})
-        after = Look([before]).code_of(main.f, before)
+        after = CodeReader([before]).read(main.f, before)
         assert after.fingerprint != before.fingerprint
         assert after.fingerprint == code_fingerprint(main.f)
         assert name is None or name in after.changes_since(before)

@@ -15,9 +15,9 @@ from optuna.distributions import BaseDistribution
 
 from eeipu import Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.definitions import item_of
+from eeipu.fingerprints.definitions import reference_to
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages.declaration import Stage, look_again, stage
+from eeipu.stages.declaration import Stage, refresh_code, stage
 
 X = Float(0.0, 1.0)
 
@@ -373,11 +373,11 @@ def test_a_stage_from_another_process_may_bring_code_without_source():
     there = pickle.loads(cloudpickle.dumps(each))
     gone = eval("lambda data: data")
     object.__setattr__(there, "function", gone)
-    look_again([there])
+    refresh_code([there])
     assert there.fingerprint == known
     object.__setattr__(each, "function", gone)
     with pytest.raises(PipelineError, match="source of <lambda> cannot be read"):
-        look_again([each])
+        refresh_code([each])
 
 
 def test_a_stage_from_another_process_follows_the_code_that_it_finds(monkeypatch):
@@ -386,18 +386,18 @@ def test_a_stage_from_another_process_follows_the_code_that_it_finds(monkeypatch
     there = pickle.loads(cloudpickle.dumps(each))
     monkeypatch.setitem(there.function.__globals__["FACTORS"], "k", 3)
     with pytest.warns(RuntimeWarning, match="have changed"):
-        look_again([there])
+        refresh_code([there])
     assert there.fingerprint != known
 
 
 def test_what_stages_share_is_looked_at_once(monkeypatch):
     looks = []
     monkeypatch.setattr(
-        "eeipu.fingerprints.code.item_of", lambda *a: looks.append(a[0]) or item_of(*a)
+        "eeipu.fingerprints.code.reference_to", lambda *a: looks.append(a[0]) or reference_to(*a)
     )
     stages = [stage(name=name)(times) for name in "abc"]
     for _ in range(2):  # the second time, only what may have changed inside
-        look_again(stages)
+        refresh_code(stages)
         assert looks.count("the global FACTORS") == 1
         looks.clear()
     assert len({each.fingerprint for each in stages}) == 1
@@ -405,10 +405,11 @@ def test_what_stages_share_is_looked_at_once(monkeypatch):
 
 def test_a_look_at_code_that_has_not_changed_reads_nothing(monkeypatch):
     stages = [stage(name=name)(times) for name in "ab"]
-    look_again(stages)
-    codes = [each.known_code for each in stages]
-    monkeypatch.setattr("eeipu.fingerprints.definitions.ast", None)
+    refresh_code(stages)
+    readings = [each.known_code.reading for each in stages]
+    monkeypatch.setattr("eeipu.fingerprints.definition_reader.ast", None)
     monkeypatch.setattr("eeipu.fingerprints.sources.ast", None)
-    look_again(stages)
-    assert [each.known_code for each in stages] == codes
-    assert all(each.known_code is code for each, code in zip(stages, codes, strict=True))
+    refresh_code(stages)
+    assert all(
+        each.known_code.reading is reading for each, reading in zip(stages, readings, strict=True)
+    )

@@ -5,6 +5,7 @@ from counting import LR, TRAINING, pipeline, prep, train
 
 from eeipu import Float, Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError, SpaceError
+from eeipu.fingerprints.code import CodeReader
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import IterativeStage, Training, iterative, stage_path
@@ -34,8 +35,9 @@ def test_its_code_is_in_its_fingerprint():
     other = Training(TRAINING.init, TRAINING.advance, evaluate=TRAINING.init)
     stages = [iterative(t, {"lr": 0.1}, steps=4) for t in (TRAINING, TRAINING, other)]
     assert stages[0].fingerprint == stages[1].fingerprint != stages[2].fingerprint
-    assert train().code == f"version {TRAINING.fingerprint}"
-    assert train(version="7").code == "version 7"
+    read = CodeReader().read_together(TRAINING.functions)
+    assert train().code_fingerprint == f"version {read.fingerprint}"
+    assert train(version="7").code_fingerprint == "version 7"
 
 
 def test_steps_and_constants_are_in_its_fingerprint():
