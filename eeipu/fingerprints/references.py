@@ -125,7 +125,9 @@ def is_mutable(value: Any) -> bool:
         return _is_dispatcher(value)
     if isinstance(value, BuiltinFunctionType):
         return not isinstance(value.__self__, ModuleType)
-    return type(value) not in _ATOMS and not isinstance(value, type | ModuleType | CACHED)
+    if isinstance(value, CACHED):
+        return is_mutable(value.__wrapped__)
+    return type(value) not in _ATOMS and not isinstance(value, type | ModuleType)
 
 
 def finds_code(value: Any) -> bool:
@@ -167,11 +169,11 @@ def text_for(
     """
     if type(value) in _ATOMS:
         return None
-    value = _unwrapped(value)
+    inner = partial(text_for, first_party=first_party, definitions=definitions, packages=packages)
+    wrapped = _unwrapped(value)
+    if wrapped is not value:
+        return inner(wrapped) or (digest(wrapped, inner),)
     if _is_dispatcher(value):
-        inner = partial(
-            text_for, first_party=first_party, definitions=definitions, packages=packages
-        )
         return (f"dispatch {digest(dict(value.registry), inner)}",)
     is_own_module = isinstance(value, ModuleType) and first_party.owns(value)
     if is_own_module or is_followed(value, first_party):
@@ -220,7 +222,7 @@ def _record_package(value: Any, first_party: FirstParty, packages: set[str]) -> 
 
 
 def _unwrapped(value: Any) -> Any:
-    """The function inside of functools' caches and of stages, which return what it returns.
+    """The callable inside of functools' caches and of stages, which return what it returns.
 
     Other callable objects may not. They count by their state and by the code of their class.
     """

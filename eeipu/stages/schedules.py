@@ -51,13 +51,7 @@ Value = None | bool | int | float | str
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A longest stretch of steps `[start, stop)` with the same value.
-
-    Attributes:
-        start: The first step.
-        stop: The step behind the last one.
-        value: The value.
-    """
+    """A longest stretch of steps `[start, stop)` with the same `value`."""
 
     start: int
     stop: int
@@ -174,11 +168,7 @@ def _ascending(name: str, steps: Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value at every step.
-
-    Attributes:
-        value: The value.
-    """
+    """The same `value` at every step."""
 
     value: Value
 
@@ -272,12 +262,7 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Exponential decay: `initial * gamma ** step`.
-
-    Attributes:
-        initial: The value at step 0.
-        gamma: The factor at every step.
-    """
+    """Exponential decay: `initial * gamma ** step`."""
 
     initial: float
     gamma: float
@@ -448,11 +433,7 @@ class WarmUp(Schedule):
 
 @dataclass(frozen=True)
 class Function(Schedule):
-    """A user's own function of the step.
-
-    Attributes:
-        function: The function. It must always return the same value for the same step.
-    """
+    """A user's own `function` of the step, which must always return the same value for a step."""
 
     function: Callable[[int], Any]
 
