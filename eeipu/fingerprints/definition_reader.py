@@ -58,8 +58,8 @@ def read_definition(
 
     Args:
         code: The function, class or module, or a callable object.
-        last: What was read of it before. While its code is the same object, its source is not read
-            again.
+        last: The definition as it was read before. While its code is the same object, its source
+            is not read again.
         first_party: Tells which code is the user's own.
         sources: Where source is read.
         reference_to: Makes the references; see `eeipu.fingerprints.definitions.reference_to`.
@@ -224,9 +224,9 @@ class _Draft:
         shown, value = self._resolve(value, chain)
         if not isinstance(self._code, ModuleType) and is_lookup(chain, shown, value):
             raise PipelineError(  # a module's own start is over
-                f"{title_of(self._code)} uses {'.'.join(chain)}, so what it runs only shows while "
-                f"it runs, and a change of that would go unseen; use an import statement or a "
-                f"plain name, or {REMEDY}"
+                f"{title_of(self._code)} uses {'.'.join(chain)}, which finds code by a string, so "
+                f"a change of that code would go unseen; use an import statement or a plain name, "
+                f"or {REMEDY}"
             )
         if isinstance(start, LibraryName) and not is_followed(value, self._first_party):
             # By name alone: whether it is loaded by now must not matter.
@@ -259,9 +259,9 @@ class _Draft:
         return getattr(module, name)
 
     def _within(self, module: Any, chain: tuple[str, ...]) -> Any:
-        """What a name in an installed module refers to: the user may have put code of theirs there.
+        """The value of a dotted name in an installed module, without importing anything.
 
-        Nothing is imported for it.
+        The user may have put code of their own there.
         """
         for name in chain:
             if not isinstance(module, ModuleType):

@@ -60,8 +60,8 @@ def inputs_key(inputs: tuple[Any, ...]) -> str:
             raise PipelineError(
                 f"input {position} of the run, a {type(value).__name__}, cannot be hashed "
                 f"({reason(error)}), so outputs made from it could not be told from others; "
-                f"pass what can be pickled, such as a path in place of an open file, or name its "
-                f"content with eeipu.Fingerprinted."
+                f"pass something that can be pickled, such as a path instead of an open file, or "
+                f"give its content a name with eeipu.Fingerprinted."
             ) from error
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MISSING = object()
-"""What a name refers to that is not there."""
+"""Stands for the value of a name that has none."""
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 

@@ -1,7 +1,7 @@
 """Stages: a user's function with its search space, its cost and the resources that it needs.
 
-A stage is frozen: what its author declared never changes. Only what is known of its code does, and
-that is held by a small object beside it (`KnownCode`).
+A stage is frozen: its declaration never changes. What does change is the knowledge of its code,
+which a small object beside the declaration holds (`KnownCode`).
 """
 
 import inspect
@@ -37,7 +37,7 @@ DEFAULT_RETRIES = 2
 
 @dataclass(eq=False)
 class KnownCode:
-    """What this process knows of a stage's code.
+    """The knowledge that this process has of a stage's code.
 
     Attributes:
         reading: The last reading of the code; `None` before the first one.
@@ -63,7 +63,7 @@ class Stage:
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging; `None` for never.
         retries: How often a call is tried again.
-        known_code: What is known of its code.
+        known_code: The last reading of its code. This is the one attribute that changes.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Stage:
     # In other code's fingerprint, a stage stands for its function (eeipu.fingerprints.references).
     is_transparent_wrapper: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # attributes are set here and never again
         _check_space(self.name, self.space)
         object.__setattr__(self, "space", dict(self.space))  # the caller's may change
         _check_resources(self)
@@ -180,8 +180,8 @@ class Stage:
             return None
         if self.cost_takes_inputs and inputs is None:
             raise PipelineError(
-                f"the declared cost of stage {self.name!r} depends on what the stage gets, which "
-                f"only those know who run it; pass stage_costs to Tuner.tell."
+                f"the declared cost of stage {self.name!r} depends on the stage's inputs, which "
+                f"only the code that runs the stage knows; pass stage_costs to Tuner.tell."
             )
         cost = float(self.cost(*(inputs or () if self.cost_takes_inputs else ()), **params))
         if not (math.isfinite(cost) and cost >= 0.0):
@@ -251,7 +251,7 @@ def refresh_code(stages: Iterable[Stage]) -> None:
     that it had there.
 
     Raises:
-        PipelineError: The code of a stage cannot be fingerprinted (any more).
+        PipelineError: The code of a stage cannot be fingerprinted, or no longer can.
     """
     read = [each for each in stages if each.version is None and each.function is not None]
     known = (each.known_code.reading for each in read)
@@ -277,8 +277,8 @@ def _warn_of_change(name: str, changes: Sequence[str]) -> None:
     named = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})" if changes else ""
     warnings.warn(
         f"values that stage {name!r} uses{named} have changed since it was last run, so outputs "
-        f"made before are not reused. Where running it changes them, as with a memo or a random "
-        f"generator of its own, make them inside the stage or declare a stage(version=...).",
+        f"made before are not reused. If the stage itself changes them when it runs, as it does a "
+        f"memo or a random generator, create them inside the stage or declare stage(version=...).",
         RuntimeWarning,
         stacklevel=5,  # who called Pipeline.run or Tuner.run
     )

@@ -244,7 +244,7 @@ def test_a_cost_may_depend_on_what_the_stage_gets():
 
 
 def test_a_cost_of_inputs_that_nobody_knows_asks_to_be_told():
-    with pytest.raises(PipelineError, match=r"'s' depends on what the stage gets.*stage_costs"):
+    with pytest.raises(PipelineError, match=r"'s' depends on the stage's inputs.*stage_costs"):
         costing(lambda data, n, kind: n).declared_cost({"n": 3, "kind": "a"})
 
 

@@ -45,9 +45,10 @@ __all__ = [
 ]
 
 _REMEDY = (
-    "no checkpoint would have that, so training could not go on as if never stopped; give its "
-    "owner state_dict and load_state_dict (a model: a buffer, or get_extra_state and "
-    "set_extra_state), or make it before training and keep it the same."
+    "no checkpoint would have that, so training could not be resumed as if it had never stopped; "
+    "give the object that holds it state_dict and load_state_dict (in a model: make it a buffer, "
+    "or write get_extra_state and set_extra_state), or make it before training and do not change "
+    "it."
 )
 
 
@@ -134,7 +135,7 @@ def check_restorable(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None
     if missing:
         raise ConfigurationError(
             f"the checkpoint has the state of {min(missing)!r}, which is not there now; make the "
-            f"same model, optimiser and loaders wherever the training goes on."
+            f"same model, optimiser and loaders wherever the training is resumed."
         )
 
 

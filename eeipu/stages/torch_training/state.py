@@ -40,9 +40,9 @@ class TrainingState:
         model: The model.
         optimizer: The optimiser.
         rng: The states of all random generators, as they are.
-        initial_states: The states of random generators that were there before the training.
+        initial_states: The states that objects given to the training had before it.
         unsaved_values: Values that can change and are in no checkpoint, as they were at first.
-        changes: The paths of such values that have changed.
+        changes: The paths of such values that have changed under earlier loaders.
         options: The hyper-parameters that the loaders were made with.
         loader: The loader of training data; `None` until it is needed.
         loader_states: The states of what is random in the loader, as it was made.
@@ -59,15 +59,15 @@ class TrainingState:
     optimizer: Optimizer
     rng: dict[str, Any]
     initial_states: dict[str, Any]
-    unsaved_values: dict[str, Any] = field(default_factory=dict)
-    changes: list[str] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
-    loader: Any = None
-    loader_states: dict[str, Any] = field(default_factory=dict)
-    epoch_rng: dict[str, Any] | None = None
-    epoch_loader: Any = None
-    position: int = 0
-    batches: Iterator[Any] | None = None
+    unsaved_values: dict[str, Any] = field(init=False)
+    changes: list[str] = field(default_factory=list, init=False)
+    options: dict[str, Any] = field(default_factory=dict, init=False)
+    loader: Any = field(default=None, init=False)
+    loader_states: dict[str, Any] = field(default_factory=dict, init=False)
+    epoch_rng: dict[str, Any] | None = field(default=None, init=False)
+    epoch_loader: Any = field(default=None, init=False)
+    position: int = field(default=0, init=False)
+    batches: Iterator[Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.unsaved_values = self._comparable_values()
@@ -225,9 +225,9 @@ def _check_resumable(loader: Any) -> None:
     """
     if not (isinstance(loader, DataLoader | list | tuple | None) or saves_itself(loader)):
         raise ConfigurationError(
-            f"the loader {type(loader).__name__} is no torch.utils.data.DataLoader and does not "
-            f"say what its state is, so that training could not go on as if never stopped; give "
-            f"it state_dict and load_state_dict, or return a DataLoader."
+            f"the loader {type(loader).__name__} is not a torch.utils.data.DataLoader and its "
+            f"state is not known, so training could not be resumed as if it had never stopped; "
+            f"give it state_dict and load_state_dict, or return a DataLoader."
         )
 
 
