@@ -147,7 +147,7 @@ def test_an_error_deep_in_a_table_of_functions_is_told_as_it_is(project):
         code_fingerprint(project(main=main).f)
 
 
-def test_what_a_module_makes_up_when_it_is_asked_is_asked_for_at_every_look(project):
+def test_what_a_module_computes_when_it_is_asked_is_asked_for_in_every_reading(project):
     tools = "K = [1]\n\ndef __getattr__(name):\n    return K[0]"
     main = project(main="import tools\n\ndef f(data):\n    return tools.made_up", tools=tools)
     before = read_code(main.f)
@@ -178,7 +178,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_second_look_finds_what_a_first_one_would(project, change):
+def test_a_second_reading_finds_what_a_first_one_would(project, change):
     main = project(
         main="""
             import json

@@ -378,20 +378,21 @@ def test_code_that_calls_a_stage_counts_its_function_alone():
     assert code_fingerprint(calling(stage(name="times")(lambda data: data))) != before
 
 
-def test_what_stages_share_is_looked_at_once(monkeypatch):
-    looks = []
+def test_code_that_stages_share_is_read_once(monkeypatch):
+    references = []
     monkeypatch.setattr(
-        "eeipu.fingerprints.code.reference_to", lambda *a: looks.append(a[0]) or reference_to(*a)
+        "eeipu.fingerprints.code.reference_to",
+        lambda *a: references.append(a[0]) or reference_to(*a),
     )
     stages = [stage(name=name)(times) for name in "abc"]
     for _ in range(2):  # the second time, only what may have changed inside
         refresh_code(stages)
-        assert looks.count("the global FACTORS") == 1
-        looks.clear()
+        assert references.count("the global FACTORS") == 1
+        references.clear()
     assert len({each.fingerprint for each in stages}) == 1
 
 
-def test_a_look_at_code_that_has_not_changed_reads_nothing(monkeypatch):
+def test_code_that_has_not_changed_is_not_read_again(monkeypatch):
     stages = [stage(name=name)(times) for name in "ab"]
     refresh_code(stages)
     readings = [each.known_code.reading for each in stages]
