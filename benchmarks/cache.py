@@ -24,7 +24,7 @@ from figures import Figure, at_least, at_most, show
 
 from eeipu import Pipeline, StageCache, stage
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.stages.declaration import Stage, look_again
+from eeipu.stages.declaration import Stage, refresh_code
 
 LARGE = 50_000_000  # float64: 400 MB
 ROUNDS = 7
@@ -246,11 +246,11 @@ def package() -> Iterator[Figure]:
 
         pipeline, cache = Pipeline(map(stage_of, range(STAGES))), StageCache(root / "cache")
         name = f"{STAGES} stages over {MODULES} modules of 300 lines"
-        first_s = seconds(lambda: look_again(pipeline.stages), time.process_time)
+        first_s = seconds(lambda: refresh_code(pipeline.stages), time.process_time)
         yield Figure(f"{name}: the first look, CPU time", first_s * 1e3, "ms")
         pipeline.run({}, 0.0, cache=cache)
         for what, work in (
-            ("a look", lambda: look_again(pipeline.stages)),
+            ("a look", lambda: refresh_code(pipeline.stages)),
             ("a memoized trial", lambda: pipeline.run({}, 0.0, cache=cache)),
         ):
             took_s = statistics.median(seconds(work, time.process_time) for _ in range(100))

@@ -24,7 +24,7 @@ from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, stage_calls
-from eeipu.stages.declaration import Stage, look_again, stage
+from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.runs import PipelineRun, StageRun, number_of
 from eeipu.stages.worker import run_path
 
@@ -193,7 +193,7 @@ class Pipeline:
                 f"a directory is given as StageCache(location)."
             )
         self.check_inputs(inputs)
-        look_again(self.stages)
+        refresh_code(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)

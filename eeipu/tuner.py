@@ -27,7 +27,6 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
 from eeipu.space import Params
-from eeipu.stages.declaration import look_again
 from eeipu.stages.worker import Job
 from eeipu.studies.driver import Driver, interruptible, stoppable
 from eeipu.studies.progress import showing
@@ -324,7 +323,7 @@ class Tuner:
 
     def _check_code(self) -> None:
         """Tell now of code that cannot be fingerprinted, before a trial begins."""
-        look_again(self.pipeline.stages)
+        refresh_code(self.pipeline.stages)
 
     def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:
         """The running trial of a suggestion, which an earlier process may have begun."""

@@ -93,11 +93,11 @@ class NodeTasks:
         if not self._job.stages:
             return Stage(call.stage, num_cpus=needs.num_cpus, num_gpus=needs.num_gpus)
         stage = self._job.stages.get(call.stage)
-        if stage is None or stage.code != call.fingerprint:
+        if stage is None or stage.code_fingerprint != call.fingerprint:
+            theirs = "none of that name" if stage is None else repr(stage.code_fingerprint)
             raise PipelineError(
                 f"the plan has stage {call.stage!r} as {call.fingerprint!r}, and the workers have "
-                f"{'none of that name' if stage is None else repr(stage.code)}; give path_of and "
-                f"the pool the same stages."
+                f"{theirs}; give path_of and the pool the same stages."
             )
         is_content = self._inputs_key is not None and is_digest(upstream)
         if is_content and upstream != self._inputs_key:  # the user's own name is their word

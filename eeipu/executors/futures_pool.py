@@ -20,8 +20,7 @@ from eeipu.executors.pool import Ended, Thought
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.serialization import transport
 from eeipu.stages.calls import Clock
-from eeipu.stages.declaration import look_again
-from eeipu.stages.iterative import IterativeStage
+from eeipu.stages.declaration import refresh_code
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
@@ -30,9 +29,6 @@ __all__ = ["FuturesPool"]
 # Seconds between looks whether the user has pressed Ctrl-C: a wait without end hears no signals
 # on some systems.
 POLL_S = 1.0
-
-# Whose training sets the random generators of its process, which has to be its own.
-ONE_THREAD = "eeipu.stages.torch_training.loop"
 
 # Added to the death of a worker as long as no worker has returned anything.
 NO_RESULT = (
@@ -110,7 +106,7 @@ class FuturesPool:
     def renew(self) -> None:
         """See `Pool`."""
         if self._packed is None:
-            look_again(self.job.stages.values())
+            refresh_code(self.job.stages.values())
         else:
             self._packed.refresh()
 
@@ -226,8 +222,7 @@ class FuturesPool:
 def _check_threads(count: int, job: Job) -> None:
     """Refuse threads that would train with each other's random numbers."""
     for stage in job.stages.values() if count > 1 else ():
-        init = stage.training.init if isinstance(stage, IterativeStage) and stage.training else None
-        if getattr(init, "__module__", "") == ONE_THREAD:
+        if stage.uses_process_state:
             raise ConfigurationError(
                 f"stage {stage.name!r} trains with torch, whose random generators all threads of a "
                 f'process share; use executor="processes", or one thread.'

@@ -20,8 +20,7 @@ from eeipu.executors.worker_processes import Runner, end_with, leave_interrupts_
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
 from eeipu.stages.calls import StageCall
-from eeipu.stages.declaration import Stage, look_again
-from eeipu.stages.iterative import functions_of
+from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
 from eeipu.stages.runs import StageRun
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
@@ -70,7 +69,7 @@ class PackedJob:
 
     def refresh(self) -> None:
         """Look at the code of the stages again, and pack anew if it has changed."""
-        look_again(self._job.stages.values())
+        refresh_code(self._job.stages.values())
         code = self._current_code()
         if code != self._code:
             self._code = code
@@ -164,7 +163,7 @@ def keep_job(name: str, data: bytes) -> None:
     if is_drivers:  # which must not end when a call takes too long
         stages = [replace(stage, timeout=None) for stage in stages]
     else:
-        transport.adopt_classes(each for stage in stages for each in functions_of(stage))
+        transport.adopt_classes(each for stage in stages for each in stage.functions)
         end_with(runner)
     _received[name] = _Received(Job(stages, partial(transport.loads, inputs), cache), is_drivers)
     while len(_received) > MAX_JOBS:

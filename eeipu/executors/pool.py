@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from eeipu.stages.calls import Clock
-from eeipu.stages.declaration import look_again
+from eeipu.stages.declaration import refresh_code
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
@@ -134,7 +134,7 @@ class InlinePool:
 
     def renew(self) -> None:
         """See `Pool`."""
-        look_again(self.job.stages.values())
+        refresh_code(self.job.stages.values())
 
     def can_take(self, needs: Resources) -> bool:  # noqa: ARG002 - it has what the process has
         """See `Pool`."""

@@ -1,24 +1,26 @@
-"""Code fingerprints: what a stage's function does, followed into the user's own code.
+"""Fingerprints of code: what a stage's function does, followed into the user's own code.
 
-The fingerprint covers a function's source, its defaults and closure values, and, through as many
-steps as there are, the functions, classes and module-level constants that it uses from the user's
-own modules and the package that the stage itself is in. Comments, formatting, docstrings, type
-hints of signatures and the decorators of plain functions (which show in what they return) do not
-count; hints of functions under a decorator that may go by them do.
+A fingerprint covers a function's source, its defaults and closure values. It also covers the
+functions, classes and module-level constants that the function uses, directly or through others,
+from the user's own modules and from the package that the stage itself is in. It ignores comments,
+formatting, docstrings, the type hints of signatures, and the decorators of plain functions (their
+effect shows in the objects that they return). It does count the hints of functions under a
+decorator that may read them.
 
-Code in other installed packages and in Python itself is not followed: it counts by name, and its
-versions are recorded with what a stage produces (`versions_of`). Locks, executors and streams hold
-no input of a computation, and count by their type.
+Code in other installed packages and in Python itself is not followed. It counts by its name, and
+the versions of those packages are recorded with a stage's output (`package_versions`). Locks,
+executors and output streams hold no input of a computation and count by their type.
 
 Note:
-    The source of a part is read from its file when it is first looked at; from then on the code in
-    memory is known, and only values are looked at again (`eeipu.stages.declaration.look_again`). A
-    function that is not what is in its file by then is an error that asks for a restart; an edit of
-    the rest of a module, such as a class's decorators, goes unseen. Code that is looked up by a
-    string is an error that asks for a version. Not seen are the environment, files, the state of
-    the random generators that modules share, the settings of libraries, values (other than
-    functions and classes) put into installed modules, what an object leaves out of its pickle, the
-    classes registered with an abstract one, and code that reads other code's type hints.
+    The source of a definition is read from its file once, the first time that it is needed. After
+    that the code in memory is known, and only values are compared again
+    (`eeipu.stages.declaration.refresh_code`). A function that by then differs from its file is an
+    error that asks for a restart; an edit of the rest of a module, such as a class's decorators,
+    goes unseen. Code that is looked up by a string is an error that asks for a version. Not seen
+    are: the environment, files, the state of the random generators that modules share, the
+    settings of libraries, values (other than functions and classes) put into installed modules,
+    what an object leaves out of its pickle, classes registered with an abstract class, and code
+    that reads the type hints of other code.
 """
 
 import hashlib
@@ -26,103 +28,124 @@ import json
 import operator
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eeipu.fingerprints.definitions import Item, Part, UnreadableError, described, item_of, state_of
+from eeipu.fingerprints.definition_reader import UnreadableError, read_definition
+from eeipu.fingerprints.definitions import Definition, Reference, components_of, reference_to
+from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.references import MISSING, is_followed
-from eeipu.fingerprints.sources import Home, Sources
+from eeipu.fingerprints.sources import Sources
 from eeipu.fingerprints.values import digest
 
 __all__ = [
-    "Look",
-    "OwnCode",
+    "CodeReader",
+    "CodeReading",
     "UnreadableError",
     "code_fingerprint",
-    "code_of",
+    "package_versions",
+    "read_code",
     "value_digest",
-    "versions_of",
 ]
 
 
 @dataclass(frozen=True)
-class OwnCode:
-    """What a function does, as far as its author wrote it.
+class CodeReading:
+    """What was found when the code of one or several functions was read.
 
     Attributes:
-        fingerprint: The digest of it.
-        packages: The installed packages that it uses.
-        parts: What it is made of; not known in another process.
-        home: The installed package that is its own.
+        fingerprint: The digest of the code.
+        packages: The names of the installed packages that the code uses.
+        definitions: All definitions that the functions reach. They stay in the process that read
+            them: a pickled reading has none.
+        package: The installed package that counts as the user's own, or "" for none.
     """
 
     fingerprint: str
     packages: tuple[str, ...]
-    parts: tuple[Part, ...] = field(default=(), repr=False, compare=False)
-    home: str = field(default="", repr=False, compare=False)
+    definitions: tuple[Definition, ...] = field(default=(), repr=False, compare=False)
+    package: str = field(default="", repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OwnCode, (self.fingerprint, self.packages)
+        return CodeReading, (self.fingerprint, self.packages)
 
-    def changes_since(self, last: "OwnCode") -> list[str]:
-        """The names of what has another value now, as far as both know them."""
-        before = {id(part.code): part.items for part in last.parts}
+    def changes_since(self, earlier: "CodeReading") -> list[str]:
+        """The names whose values differ from an earlier reading, in definitions that both have."""
+        before = {id(each.code): each.references for each in earlier.definitions}
         return sorted(
             {
                 name
-                for part in self.parts
-                for name, item in part.items.items()
-                if before.get(id(part.code), part.items).get(name) != item
+                for each in self.definitions
+                for name, reference in each.references.items()
+                if before.get(id(each.code), each.references).get(name) != reference
             }
         )
 
 
-class Look:
-    """One look at code: no part is looked at twice, however many stages reach it.
+class CodeReader:
+    """Reads code at one moment. Each definition is read once, however many functions reach it.
 
     Args:
-        known: What was found before. Parts that have not changed since are not read again.
+        known: Earlier readings. Definitions that have not changed since are not read again.
     """
 
-    def __init__(self, known: Iterable[OwnCode] = ()) -> None:
+    def __init__(self, known: Iterable[CodeReading] = ()) -> None:
         self._sources = Sources()
-        self._known: dict[str, dict[int, Part]] = {}
-        for code in known:
-            parts = self._known.setdefault(code.home, {})
-            parts.update((id(part.code), part) for part in code.parts)
-        self._walks: dict[str, _Walk] = {}
+        self._known: dict[str, dict[int, Definition]] = {}
+        for reading in known:
+            definitions = self._known.setdefault(reading.package, {})
+            definitions.update((id(each.code), each) for each in reading.definitions)
+        self._graphs: dict[str, _DefinitionGraph] = {}
 
-    def code_of(self, function: Callable[..., Any], last: OwnCode | None = None) -> OwnCode:
-        """The code that a function reaches.
+    def read(self, function: Callable[..., Any], last: CodeReading | None = None) -> CodeReading:
+        """Read the code that a function reaches.
 
         Args:
-            function: The function; a callable object counts by its content.
-            last: What was found before, which is returned if nothing has changed.
+            function: The function. A callable object counts by its content.
+            last: The reading before this one, which is returned if nothing has changed.
 
         Raises:
             PipelineError: Some of the code has no source (a builtin, a C function, code typed at
-                a bare prompt), or a value that it uses cannot be hashed.
+                a bare prompt), or it uses a value that cannot be hashed.
         """
-        home = Home.of(function)
-        if home not in self._walks:
-            known = self._known.get(home, {})
-            self._walks[home] = _Walk(Home(home), self._sources, known)
-        return self._walks[home].code_of(function, last)
+        package = FirstParty.package_of(function)
+        if package not in self._graphs:
+            known = self._known.get(package, {})
+            self._graphs[package] = _DefinitionGraph(FirstParty(package), self._sources, known)
+        return self._graphs[package].read(function, last)
+
+    def read_together(self, functions: Sequence[Callable[..., Any]]) -> CodeReading:
+        """Read the code of several functions as one; raises as `read`."""
+        readings = [self.read(function) for function in functions]
+        lines = "\n".join(each.fingerprint for each in readings)
+        definitions = {id(d.code): d for each in readings for d in each.definitions}
+        return CodeReading(
+            hashlib.sha256(lines.encode()).hexdigest(),
+            tuple(sorted({name for each in readings for name in each.packages})),
+            tuple(definitions.values()),
+            readings[0].package,
+        )
 
 
-def code_of(function: Callable[..., Any]) -> OwnCode:
-    """The code that a function reaches; raises as `Look.code_of`."""
-    return Look().code_of(function)
+def read_code(function: Callable[..., Any]) -> CodeReading:
+    """Read the code that a function reaches; raises as `CodeReader.read`."""
+    return CodeReader().read(function)
 
 
 def code_fingerprint(function: Callable[..., Any]) -> str:
-    """A digest of what a function does; raises as `Look.code_of`."""
-    return code_of(function).fingerprint
+    """The fingerprint of the code that a function reaches; raises as `CodeReader.read`."""
+    return read_code(function).fingerprint
 
 
-def versions_of(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of Python, eeipu and these packages, as far as they are imported and say."""
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of Python, of eeipu and of packages.
+
+    Args:
+        packages: Names of packages. Those that are not imported, or do not tell their version, are
+            left out.
+    """
     versions = {"python": platform.python_version()}
     for name in ("eeipu", *packages):
         version = getattr(sys.modules.get(name), "__version__", None)
@@ -141,78 +164,89 @@ def value_digest(value: Any, *, reads_paths: bool = False) -> str:
     Raises:
         Exception: Whatever pickle raises for the user's own types.
     """
-    home, look = Home(), Look()
+    first_party, reader = FirstParty(), CodeReader()
 
-    def code(part: Any) -> tuple[str] | None:
-        return (look.code_of(part).fingerprint,) if is_followed(part, home) else None
+    def stand_in(inner: Any) -> tuple[str] | None:
+        return (reader.read(inner).fingerprint,) if is_followed(inner, first_party) else None
 
-    return digest(value, code, reads_paths=reads_paths)
+    return digest(value, stand_in, reads_paths=reads_paths)
 
 
-class _Walk:
-    """The graph of code that functions reach, each part of it looked at once."""
+class _DefinitionGraph:
+    """The definitions that functions reach. Each is read once."""
 
-    def __init__(self, home: Home, sources: Sources, known: Mapping[int, Part]) -> None:
-        self._home = home
+    def __init__(
+        self, first_party: FirstParty, sources: Sources, known: Mapping[int, Definition]
+    ) -> None:
+        self._first_party = first_party
         self._sources = sources
         self._known = known
-        self._parts: dict[int, Part] = {}
-        self._items: dict[int, tuple[Any, Item]] = {}
+        self._definitions: dict[int, Definition] = {}
+        self._references: dict[int, tuple[Any, Reference]] = {}
 
-    def code_of(self, root: Any, last: OwnCode | None) -> OwnCode:
-        """The code that a function reaches."""
-        if last is not None and self._is_still(root, last.parts):
+    def read(self, root: Any, last: CodeReading | None) -> CodeReading:
+        """Read the code that a function reaches; return `last` where nothing has changed."""
+        if last is not None and self._is_still(root, last.definitions):
             return last
-        # Parts are numbered as they are found, and each names others by number, so that neither
-        # cycles nor the names of modules matter.
-        found, numbers = [root], {id(root): 0}
-        parts, content = [], []
-        for code in found:  # a list that grows meanwhile
-            part = self._part(code)
-            for each in (use for item in part.items.values() for use in item.uses):
-                if id(each) not in numbers:
-                    numbers[id(each)] = len(found)
-                    found.append(each)
-            parts.append(part)
-            content.append([part.source, _numbered(part.items, numbers)])
-        packages = sorted(
-            {n for part in parts for item in part.items.values() for n in item.packages}
+        # Definitions are numbered as they are found, breadth first, and refer to each other by
+        # number, so that neither cycles nor the names of modules matter.
+        numbers = {id(root): 0}
+        waiting, definitions = deque([root]), []
+        while waiting:
+            definition = self._definition(waiting.popleft())
+            definitions.append(definition)
+            for used in (d for r in definition.references.values() for d in r.definitions):
+                if id(used) not in numbers:
+                    numbers[id(used)] = len(numbers)
+                    waiting.append(used)
+        content = [[each.source, _numbered(each.references, numbers)] for each in definitions]
+        references = [each for d in definitions for each in d.references.values()]
+        return CodeReading(
+            hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+            tuple(sorted({name for each in references for name in each.packages})),
+            tuple(definitions),
+            self._first_party.package,
         )
-        fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        return OwnCode(fingerprint, tuple(packages), tuple(parts), self._home.package)
 
-    def _is_still(self, root: Any, parts: tuple[Part, ...]) -> bool:
-        """Whether these are the parts that a function reaches."""
-        is_known = len(parts) > 0 and parts[0].code is root
-        return is_known and all(self._part(part.code) is part for part in parts)
+    def _is_still(self, root: Any, definitions: tuple[Definition, ...]) -> bool:
+        """Whether these are still the definitions that a function reaches."""
+        is_known = len(definitions) > 0 and definitions[0].code is root
+        return is_known and all(self._definition(each.code) is each for each in definitions)
 
-    def _part(self, code: Any) -> Part:
-        part = self._parts.get(id(code))
-        if part is None:
-            part = self._known.get(id(code))
-            if part is None or not self._is_current(part):
-                part = described(code, part, self._home, self._sources, self._item)
-            self._parts[id(code)] = part
-        return part
+    def _definition(self, code: Any) -> Definition:
+        definition = self._definitions.get(id(code))
+        if definition is None:
+            definition = self._known.get(id(code))
+            if definition is None or not self._is_current(definition):
+                definition = read_definition(
+                    code, definition, self._first_party, self._sources, self._reference
+                )
+            self._definitions[id(code)] = definition
+        return definition
 
-    def _item(self, name: str, value: Any, code: Any) -> Item:
-        """What stands for a value, which many parts may have."""
-        known = self._items.get(id(value))
+    def _reference(self, name: str, value: Any, code: Any) -> Reference:
+        """What stands for a value, which many definitions may use."""
+        known = self._references.get(id(value))
         if known is None:  # kept with the value, so that no two live at one address in turn
-            known = self._items[id(value)] = (value, item_of(name, value, code, self._home))
+            reference = reference_to(name, value, code, self._first_party)
+            known = self._references[id(value)] = (value, reference)
         return known[1]
 
-    def _is_current(self, part: Part) -> bool:
-        """Whether nothing has changed in what a part was made of: names first, then values."""
-        state = state_of(part.code)
+    def _is_current(self, definition: Definition) -> bool:
+        """Whether nothing has changed in a definition: first its names, then its values."""
+        components = components_of(definition.code)
+        references = definition.references
         return (
-            len(state) == len(part.state)
-            and all(map(operator.is_, state, part.state))
-            and all(scope.get(name, MISSING) is value for scope, name, value in part.reads)
-            and all(self._item(*each) == part.items[each[0]] for each in part.mutable)
+            len(components) == len(definition.components)
+            and all(map(operator.is_, components, definition.components))
+            and all(scope.get(name, MISSING) is value for scope, name, value in definition.lookups)
+            and all(self._reference(*each) == references[each[0]] for each in definition.mutable)
         )
 
 
-def _numbered(items: Mapping[str, Item], numbers: Mapping[int, int]) -> list[list[Any]]:
-    """The items, with the parts in them by their numbers."""
-    return [[name, item.text, [numbers[each] for each in item.ids]] for name, item in items.items()]
+def _numbered(references: Mapping[str, Reference], numbers: Mapping[int, int]) -> list[list[Any]]:
+    """The references as JSON, in which definitions go by their numbers."""
+    return [
+        [name, reference.text, [numbers[each] for each in reference.ids]]
+        for name, reference in references.items()
+    ]

@@ -1,4 +1,4 @@
-"""The names that a piece of source takes from outside of itself."""
+"""The names that a piece of source uses from outside of itself."""
 
 import ast
 import symtable
@@ -15,10 +15,10 @@ class Names:
     """Names that source uses and does not define.
 
     Attributes:
-        chains: Dotted names, as tuples of their parts.
-        imports: The imports inside the source: name in the source, module, and the attribute of
-            the module that the name is for. Without one it is for the module itself, or where
-            the name is the first part of the module's, for the package of that name.
+        chains: Dotted names, each as a tuple: `("np", "linalg", "norm")`.
+        imports: The imports inside the source. Each has the name in the source, the module, and
+            the attribute that is imported. Where there is no attribute, the name refers to the
+            module, or to its first package if `import package.module` gave only that a name.
     """
 
     chains: frozenset[tuple[str, ...]]
@@ -30,14 +30,14 @@ def names_in(tree: ast.AST, free: Collection[str] = ()) -> Names:
 
     Args:
         tree: The source.
-        free: The variables of functions around it that it uses.
+        free: The variables that it uses from the functions around it.
 
     Raises:
-        SyntaxError: It is not whole without what is around it.
+        SyntaxError: The source is not valid by itself.
     """
     imports = tuple(_imports(tree))
     source = ast.unparse(tree)
-    if free:  # `nonlocal` needs a function around it that has the variables
+    if free:  # `nonlocal` needs an outer function that has the variables
         source = f"def around({', '.join(free)}):\n{textwrap.indent(source, ' ')}"
     outside = _outside(symtable.symtable(source, "source", "exec"))
     outside |= {name for name, _, _ in imports} | _defined(tree) | set(free)
@@ -50,7 +50,7 @@ def names_in(tree: ast.AST, free: Collection[str] = ()) -> Names:
 
 
 def _defined(tree: ast.AST) -> set[str]:
-    """The name of a definition, by which it may call itself."""
+    """The name of a definition, which it may use to call itself."""
     body = tree.body if isinstance(tree, ast.Module) else []
     return {getattr(each, "name", "") for each in body}
 
@@ -73,7 +73,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _quoted(tree: ast.AST) -> Iterator[ast.expr]:
-    """The hints of a class's fields that are written as strings, as for a class further down."""
+    """The hints of fields that are written as strings, as for a class that is defined later."""
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign):
             for each in ast.walk(node.annotation):
@@ -83,7 +83,7 @@ def _quoted(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 class _Chains(ast.NodeVisitor):
-    """Collects `a`, `a.b` and `a.b.c`, each at its full length."""
+    """Collects dotted names such as `a`, `a.b` and `a.b.c`, each in full."""
 
     def __init__(self) -> None:
         self.chains: set[tuple[str, ...]] = set()

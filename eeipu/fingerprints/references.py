@@ -1,4 +1,7 @@
-"""What values count by: code by its source, what is installed by its name, the rest by content."""
+"""How a value enters a fingerprint.
+
+User code enters by its source, installed code by its name, and everything else by its content.
+"""
 
 import functools
 import io
@@ -14,26 +17,27 @@ from typing import Any
 import numpy as np
 
 from eeipu.fingerprints.class_members import CACHED
-from eeipu.fingerprints.sources import Home
+from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.values import digest
 
 __all__ = [
     "BUILTIN_LOOKUPS",
     "MISSING",
-    "Foreign",
+    "LibraryName",
     "finds_code",
     "is_followed",
     "is_lookup",
     "is_mutable",
     "is_value",
-    "name_of",
+    "text_for",
 ]
 
 MISSING = object()
+"""Stands for the value of a name that has none."""
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
-# What leads to code by a name that only running shows.
+# What finds code by a string, whose value only shows when the code runs.
 BUILTIN_LOOKUPS = {each.__name__: each for each in (eval, exec, globals, __import__)}
 _LOOKUPS = {
     *(f"builtins.{name}" for name in BUILTIN_LOOKUPS),
@@ -48,14 +52,14 @@ _LOOKUPS = {
 }
 _LOOKUP_ATTRIBUTES = {"__globals__", "__subclasses__"}
 
-# `from random import shuffle` takes a method of an object, whose state is the process's.
+# `from random import shuffle` takes a method of an object whose state all of the process shares.
 _SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
 _SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
 
-_dispatcher: Any = functools.singledispatch(repr)  # of which every one has the same code
+_dispatcher: Any = functools.singledispatch(repr)  # all dispatchers have the same code
 _DISPATCHER = _dispatcher.__code__
 
-# What holds no input of a computation, as far as it is a library's.
+# Types whose objects hold no input of a computation. A user's own subclass of them may.
 _BY_TYPE = {
     *("_thread.lock", "_thread.RLock", "_thread._local", "threading.Barrier", "threading.Event"),
     *("threading.Condition", "threading.Semaphore", "multiprocessing.synchronize.Condition"),
@@ -65,15 +69,20 @@ _BY_TYPE = {
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """What an import inside of code takes from an installed module, which may not be loaded."""
+class LibraryName:
+    """What an import inside of code takes from an installed module, which may not be loaded yet.
+
+    Attributes:
+        module: The module.
+        attribute: The name that is imported from it; `None` where the module itself is imported.
+    """
 
     module: str
     attribute: str | None
 
     @property
     def name(self) -> str:
-        """The dotted name of it."""
+        """The dotted name."""
         return self.module if self.attribute is None else f"{self.module}.{self.attribute}"
 
     def path(self, chain: tuple[str, ...]) -> str:
@@ -81,84 +90,95 @@ class Foreign:
         return ".".join((self.name, *chain[1:]))
 
     def value(self) -> Any:
-        """It, if it is loaded; else this."""
+        """The value that is imported if the module is loaded, and this object itself if not."""
         module = sys.modules.get(self.module)
         if module is None or self.attribute is None:
             return self if module is None else module
         return vars(module).get(self.attribute, self)
 
 
-def is_followed(value: Any, home: Home) -> bool:
-    """Whether a value is code whose source counts."""
+def is_followed(value: Any, first_party: FirstParty) -> bool:
+    """Whether a value is a function or a class that counts by its source."""
     if isinstance(value, FunctionType):
         # Lambdas and functions inside functions have no name that could stand for them.
-        return home.owns(value) or "<" in value.__qualname__
+        return first_party.owns(value) or "<" in value.__qualname__
     # Before Python 3.12, `make_dataclass` says that its classes are from `types`.
     return isinstance(value, type) and (
-        home.owns(value) or (value.__module__ == "types" and not hasattr(types, value.__name__))
+        first_party.owns(value)
+        or (value.__module__ == "types" and not hasattr(types, value.__name__))
     )
 
 
-def is_value(value: Any, home: Home) -> bool:
+def is_value(value: Any, first_party: FirstParty) -> bool:
     """Whether something that can be called counts by its content, and not by its source."""
     if isinstance(value, FunctionType):
         return _is_dispatcher(value)
     is_code = isinstance(value, type | ModuleType | MethodType)
-    return not is_code and name_of(value, home, [], set()) is None
+    return not is_code and text_for(value, first_party, [], set()) is None
 
 
 def is_mutable(value: Any) -> bool:
-    """Whether a value may change while it stays the same object; parts do that by themselves."""
+    """Whether a value that is not a definition may change while it stays the same object."""
     if isinstance(value, tuple):
         return any(map(is_mutable, value))
     if isinstance(value, FunctionType):
         return _is_dispatcher(value)
     if isinstance(value, BuiltinFunctionType):
         return not isinstance(value.__self__, ModuleType)
-    return type(value) not in _ATOMS and not isinstance(value, type | ModuleType | CACHED)
+    if isinstance(value, CACHED):
+        return is_mutable(value.__wrapped__)
+    return type(value) not in _ATOMS and not isinstance(value, type | ModuleType)
 
 
 def finds_code(value: Any) -> bool:
-    """Whether a value leads to code by a string."""
+    """Whether a value finds code by a string, such as `importlib.import_module`."""
     name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
     return value is sys.modules or name in _LOOKUPS
 
 
 def is_lookup(chain: tuple[str, ...], shown: str, value: Any) -> bool:
-    """Whether what code uses leads to other code by a string.
+    """Whether a name in a source finds other code by a string.
 
     Args:
-        chain: The name, as it is written.
-        shown: As much of it as leads to the value.
-        value: What that is.
+        chain: The dotted name as it is written, one part after another.
+        shown: The beginning of the name that leads to the value.
+        value: The value.
     """
     written = ".".join(chain)
     return (
         finds_code(value)
         or not _LOOKUP_ATTRIBUTES.isdisjoint(chain)
         or (value is sys and shown == written)
-        or (isinstance(value, Foreign) and value.path(chain) in _LOOKUPS)
+        or (isinstance(value, LibraryName) and value.path(chain) in _LOOKUPS)
     )
 
 
-def name_of(value: Any, home: Home, uses: list[Any], packages: set[str]) -> tuple[str] | None:
-    """What stands for a value that does not count by its content; `None` for others.
+def text_for(
+    value: Any, first_party: FirstParty, definitions: list[Any], packages: set[str]
+) -> tuple[str] | None:
+    """The text that stands for a value in a fingerprint.
 
     Args:
         value: The value.
-        home: Whose code is whose.
-        uses: The parts that have been found, to which this adds.
-        packages: The installed packages that have been found, to which this adds.
+        first_party: Tells which code is the user's own.
+        definitions: The definitions found so far. Those in the value are added.
+        packages: The installed packages found so far. Those that the value is from are added.
+
+    Returns:
+        The text, or `None` for a value that counts by its content.
     """
     if type(value) in _ATOMS:
         return None
-    value = _unwrapped(value)
+    inner = partial(text_for, first_party=first_party, definitions=definitions, packages=packages)
+    wrapped = _unwrapped(value)
+    if wrapped is not value:
+        return inner(wrapped) or (digest(wrapped, inner),)
     if _is_dispatcher(value):
-        inner = partial(name_of, home=home, uses=uses, packages=packages)
         return (f"dispatch {digest(dict(value.registry), inner)}",)
-    if is_followed(value, home) or (isinstance(value, ModuleType) and home.owns(value)):
-        return (_place(value, uses),)
-    _record_package(value, home, packages)
+    is_own_module = isinstance(value, ModuleType) and first_party.owns(value)
+    if is_own_module or is_followed(value, first_party):
+        return (f"#{_index_in(definitions, value)}",)
+    _record_package(value, first_party, packages)
     if isinstance(value, ModuleType):
         return (value.__name__,)
     if value is os.environ:
@@ -167,13 +187,13 @@ def name_of(value: Any, home: Home, uses: list[Any], packages: set[str]) -> tupl
         return ("a stream",)
     kind: Any = type(value)
     if _counts_by_type(kind):
-        named = name_of(kind, home, uses, packages)
-        return None if named is None else (f"a {named[0]}",)
+        text = text_for(kind, first_party, definitions, packages)
+        return None if text is None else (f"a {text[0]}",)
     return _name_of_installed(value)
 
 
 def _name_of_installed(value: Any) -> tuple[str] | None:
-    """The name of a function or class of an installed package, or of Python's."""
+    """The name of a function or class of an installed package or of Python."""
     owner = getattr(value, "__self__", None)
     if isinstance(value, type | FunctionType) or (
         isinstance(value, BuiltinFunctionType) and isinstance(owner, type | ModuleType | None)
@@ -184,29 +204,29 @@ def _name_of_installed(value: Any) -> tuple[str] | None:
     return None
 
 
-def _place(part: Any, uses: list[Any]) -> str:
-    """The place of a part among those that have been found."""
-    for place, each in enumerate(uses):
-        if each is part:
-            return f"#{place}"
-    uses.append(part)
-    return f"#{len(uses) - 1}"
+def _index_in(definitions: list[Any], definition: Any) -> int:
+    """The index of a definition in the list, to which it is added where it is missing."""
+    for index, each in enumerate(definitions):
+        if each is definition:
+            return index
+    definitions.append(definition)
+    return len(definitions) - 1
 
 
-def _record_package(value: Any, home: Home, packages: set[str]) -> None:
+def _record_package(value: Any, first_party: FirstParty, packages: set[str]) -> None:
     is_named = isinstance(value, ModuleType | type | FunctionType | BuiltinFunctionType)
     named = value if is_named else type(value)
     module = named.__name__ if isinstance(named, ModuleType) else named.__module__
-    if module is not None and not home.owns(named):
+    if module is not None and not first_party.owns(named):
         packages.add(module.partition(".")[0])
 
 
 def _unwrapped(value: Any) -> Any:
-    """The function inside functools' caches and eeipu's stages, which do not change its results.
+    """The callable inside of functools' caches and of stages, which return what it returns.
 
-    Other callable objects may: theirs are a state and a class that count.
+    Other callable objects may not. They count by their state and by the code of their class.
     """
-    while isinstance(value, CACHED) or type(value).__module__ == "eeipu.stages.declaration":
+    while isinstance(value, CACHED) or getattr(type(value), "is_transparent_wrapper", None) is True:
         if not hasattr(value, "__wrapped__"):
             break  # a stage without a function
         value = value.__wrapped__
@@ -214,17 +234,17 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _is_dispatcher(value: Any) -> bool:
-    """Whether a function is one of `functools.singledispatch`: it counts by what it leads to."""
+    """Whether a function is one of `functools.singledispatch`, which counts by its registry."""
     return isinstance(value, FunctionType) and value.__code__ is _DISPATCHER
 
 
 def _is_stream(value: Any) -> bool:
-    """Whether a value only takes output."""
+    """Whether a value is a stream that can only be written to."""
     if any(value is each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
         return value is not None
     return isinstance(value, io.IOBase) and not value.closed and not value.readable()
 
 
-@functools.lru_cache(maxsize=1024)  # a program's types, asked for with each value
+@functools.lru_cache(maxsize=1024)  # asked for with each value, of which most share few types
 def _counts_by_type(kind: Any) -> bool:
     return any(f"{each.__module__}.{each.__qualname__}" in _BY_TYPE for each in kind.__mro__)

@@ -1,12 +1,9 @@
-"""The source of functions, classes and modules, and whose it is."""
+"""The source of functions, classes and modules, without what cannot change a result."""
 
 import ast
 import copy
-import importlib.util
 import linecache
-import os
 import sys
-import sysconfig
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from importlib.machinery import SourceFileLoader
@@ -14,19 +11,9 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["ChangedSourceError", "Home", "Sources", "is_generated"]
+__all__ = ["ChangedSourceError", "Sources", "is_generated"]
 
-_NOT_OWN = [
-    Path(os.path.realpath(folder))
-    for folder in (
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib"),
-        Path(__file__).parent.parent,
-    )
-]
-
-_INSTALLED = {"site-packages", "dist-packages"}
-
+# Decorators that do not read the type hints of the function that they decorate.
 _IGNORES_HINTS = {
     *("abstractmethod", "cache", "cached_property", "classmethod", "lru_cache", "property"),
     *("setter", "stage", "staticmethod", "wraps"),
@@ -38,93 +25,36 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class ChangedSourceError(OSError):
-    """A function is not what is in its file any more."""
-
-
-class Home:
-    """Whose code is whose: what is not Python's or an installed package's is the user's own.
-
-    A package installed in editable mode is its author's own, and so is the one that a stage is in.
-
-    Args:
-        package: An installed package that is the user's own; "": none.
-    """
-
-    def __init__(self, package: str = "") -> None:
-        self.package = package
-        self._known: dict[str, bool] = {}
-
-    @classmethod
-    def of(cls, root: Any) -> str:
-        """The installed package that a stage is in, if it is in one."""
-        package = (getattr(root, "__module__", None) or "").partition(".")[0]
-        is_library = package in sys.stdlib_module_names or package == "eeipu"
-        return "" if is_library or cls().owns(root) else package
-
-    def owns(self, part: Any) -> bool:
-        """Whether code is the user's own."""
-        name = part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None)
-        if not isinstance(name, str):
-            return True  # made by exec, without a module
-        if name not in self._known:
-            self._known[name] = self._owns_module(name)
-        return self._known[name]
-
-    def _owns_module(self, name: str) -> bool:
-        package = name.partition(".")[0]
-        if name == "__main__" or package == self.package:
-            return True
-        module = sys.modules.get(name) or sys.modules.get(package)
-        file = getattr(module, "__file__", None)
-        if file is None:
-            return package not in sys.stdlib_module_names
-        return _is_own_file(file)
-
-    def owns_by_name(self, name: str) -> bool:
-        """Whether a module is the user's own, which need not be imported yet."""
-        package = name.partition(".")[0]
-        if package == self.package or package in sys.modules:
-            return self._owns_module(name)
-        spec = importlib.util.find_spec(package)
-        if spec is None:
-            return False
-        files = [spec.origin, *(spec.submodule_search_locations or ())]
-        return any(_is_own_file(each) for each in files if each and Path(each).exists())
-
-
-def _is_own_file(file: str) -> bool:
-    # By its file: the user's own module may be named as one of Python's.
-    path = Path(os.path.realpath(file))
-    return _INSTALLED.isdisjoint(Path(file).parts) and not any(map(path.is_relative_to, _NOT_OWN))
+    """A function differs from what its file says now."""
 
 
 def is_generated(code: CodeType) -> bool:
-    """Whether a decorator (`dataclass`, `attrs.define`) made code, from what else is hashed."""
+    """Whether a decorator such as `dataclass` made code, from values that are hashed anyway."""
     file = code.co_filename
     return file.startswith(("<string>", "<attrs generated"))
 
 
 class Sources:
-    """The source that is read in one look; each file is looked for once."""
+    """Reads source at one moment. Each file is read once."""
 
     def __init__(self) -> None:
         self._texts: dict[str, _Text] = {}
 
-    def read(self, part: Any) -> ast.AST:
-        """A definition without the lines around it, or a whole module, as far as it can matter.
+    def read(self, code: Any) -> ast.AST:
+        """The syntax tree of a function, a class or a module, as far as it can change a result.
 
         Raises:
-            OSError: There is no source, or it is not what was imported.
-            TypeError: It is nothing that has source.
-            SyntaxError: Its source cannot be told from its neighbours'.
+            OSError: There is no source, or it differs from what was imported.
+            TypeError: The object is of a kind that has no source.
+            SyntaxError: A lambda cannot be told from others on its line.
         """
-        if isinstance(part, FunctionType):
-            return self._function(part)
-        if isinstance(part, type):
-            return self._class(part)
-        if isinstance(part, ModuleType):
-            return self._module(part)
-        raise TypeError(f"{type(part).__name__} objects have none")
+        if isinstance(code, FunctionType):
+            return self._function(code)
+        if isinstance(code, type):
+            return self._class(code)
+        if isinstance(code, ModuleType):
+            return self._module(code)
+        raise TypeError(f"{type(code).__name__} objects have none")
 
     def _text(self, file: str, scope: dict[str, Any] | None = None) -> "_Text":
         if file not in self._texts:
@@ -135,7 +65,7 @@ class Sources:
     def _function(self, function: FunctionType) -> ast.AST:
         code = function.__code__
         text = self._text(code.co_filename, function.__globals__)
-        # Others, such as pytest's and beartype's, import something else than what is in the file.
+        # Other loaders, such as those of pytest and beartype, change what they read from the file.
         if type(function.__globals__.get("__loader__")) is SourceFileLoader:
             text.check(code)
         return text.function(code)
@@ -146,26 +76,30 @@ class Sources:
             raise OSError(f"{file or 'it'} is not Python source")
         return self._text(file).tree
 
-    def _class(self, part: type) -> ast.AST:
-        file = getattr(sys.modules.get(part.__module__), "__file__", None)
-        codes = [f.__code__ for f in vars(part).values() if isinstance(f, FunctionType)]
+    def _class(self, class_: type) -> ast.AST:
+        file = getattr(sys.modules.get(class_.__module__), "__file__", None)
+        codes = [f.__code__ for f in vars(class_).values() if isinstance(f, FunctionType)]
         codes = [code for code in codes if not is_generated(code)]
         # The module of a notebook has no file, but the methods' code knows its cell.
         for each in filter(None, (file, *(code.co_filename for code in codes))):
             lines = {code.co_firstlineno for code in codes if code.co_filename == each}
-            found = self._text(each).class_(part, lines)
+            found = self._text(each).class_(class_, lines)
             if found is not None:
                 return found
         raise OSError("could not find the class in its source")
 
 
-@lru_cache(maxsize=16)  # for stages that are looked at one by one
+@lru_cache(maxsize=16)  # for stages that are read one by one
 def _parsed(text: str, file: str) -> "_Text":
     return _Text(text, file)
 
 
 class _Text:
-    """A file's source: the tree of it, without what cannot change a result."""
+    """The source of a file.
+
+    Attributes:
+        tree: Its syntax tree, without what cannot change a result.
+    """
 
     def __init__(self, text: str, file: str) -> None:
         if not text and not Path(file).exists():
@@ -186,36 +120,34 @@ class _Text:
         _strip(self.tree)
 
     def check(self, code: CodeType) -> None:
-        """Refuse the old code of an edited module, which would go under the name of the new.
+        """Refuse code of a module that was edited after its import.
 
         Raises:
-            ChangedSourceError: It is not what was imported.
+            ChangedSourceError: The file does not contain this code.
         """
         if (code.co_firstlineno, _unplaced(code)) not in self._codes:
             raise ChangedSourceError(f"{self._file} changed since it was imported: restart")
 
     @cached_property
     def _codes(self) -> frozenset[tuple[int, CodeType]]:
-        """Line and content of every piece of code."""
-        found = [compile(self._source, self._file, "exec", dont_inherit=True)]
-        for code in found:  # a list that grows meanwhile
-            found += [each for each in code.co_consts if isinstance(each, CodeType)]
-        return frozenset((code.co_firstlineno, _unplaced(code)) for code in found)
+        """First line and content of every code object in the file."""
+        module = compile(self._source, self._file, "exec", dont_inherit=True)
+        return frozenset((code.co_firstlineno, _unplaced(code)) for code in _with_inner(module))
 
     def function(self, code: CodeType) -> ast.AST:
-        """The definition that code was compiled from.
+        """The definition that a code object was compiled from.
 
         Raises:
-            OSError: There is none.
-            SyntaxError: It is a lambda, which cannot be told from others.
+            OSError: The file has no such definition.
+            SyntaxError: The code is a lambda that cannot be told from others on its line.
         """
         if code.co_name == "<lambda>":
             return self._lambda(code)
         node = self._functions.get((code.co_firstlineno, code.co_name))
         if node is None:
             raise OSError("could not find it in its source")
-        # What decorates a function shows in the object that the name stands for; what is inside
-        # a definition is part of it.
+        # The effect of the decorators shows in the object that the name refers to. Decorators
+        # inside of the definition stay.
         definition = copy.copy(node)
         definition.decorator_list = []
         return ast.Module([definition], [])
@@ -223,18 +155,23 @@ class _Text:
     def _lambda(self, code: CodeType) -> ast.AST:
         on_line = [each for each in self._lambdas if each.lineno == code.co_firstlineno]
         if len(on_line) > 1:
-            # Where the code says to come from; the instruction that starts it has no width.
+            # The places that the code comes from; its first instruction has an empty one.
             places = [p for p in code.co_positions() if None not in p and p[2] != p[3]]
             on_line = [n for n in on_line if places and all(_holds(n.body, p) for p in places)]
-            on_line = on_line[-1:]  # the innermost: what is around it holds it too
+            on_line = on_line[-1:]  # the innermost: the lambdas around it hold the places too
         if not on_line:
             raise SyntaxError("it cannot be found among its line's lambdas")
         return on_line[0]
 
-    def class_(self, part: type, lines: set[int]) -> ast.AST | None:
-        """The definition of a class, which may have methods that begin in these lines."""
-        found = self._classes.get(part.__qualname__, [])
-        first = vars(part).get("__firstlineno__")  # from Python 3.13 on
+    def class_(self, class_: type, lines: set[int]) -> ast.AST | None:
+        """The definition of a class, or `None`.
+
+        Args:
+            class_: The class.
+            lines: The first lines of its methods, by which classes of one name are told apart.
+        """
+        found = self._classes.get(class_.__qualname__, [])
+        first = vars(class_).get("__firstlineno__")  # from Python 3.13 on
         around = [
             node
             for node in found
@@ -245,10 +182,18 @@ class _Text:
         return ast.Module([found[-1]], []) if found else None
 
 
+def _with_inner(code: CodeType) -> Iterator[CodeType]:
+    """A code object and all code objects inside of it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _with_inner(constant)
+
+
 def _definitions(
     tree: ast.AST, path: str = ""
 ) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda, str]]:
-    """All definitions in a tree, each with its qualified name; the outer before the inner."""
+    """All definitions in a tree with their qualified names, outer ones before inner ones."""
     for node in ast.iter_child_nodes(tree):
         inner = path
         if isinstance(node, _Function | ast.ClassDef):
@@ -272,13 +217,13 @@ def _holds(node: ast.expr, place: tuple[int | None, int | None, int | None, int 
 
 
 def _unplaced(code: CodeType) -> CodeType:
-    """Code without where it is, which also moves when a comment does."""
+    """A code object without its lines and file, which change with every comment above it."""
     consts = tuple(_unplaced(c) if isinstance(c, CodeType) else c for c in code.co_consts)
     return code.replace(co_consts=consts, co_filename="", co_firstlineno=1, co_linetable=b"")
 
 
 def _strip(tree: ast.AST) -> None:
-    """Take the parts out of a tree that cannot change a result."""
+    """Remove from a tree what cannot change a result: docstrings, and hints of signatures."""
     for node in ast.walk(tree):
         if isinstance(node, _Function) and all(map(_ignores_hints, node.decorator_list)):
             _remove_hints(node)
@@ -287,7 +232,7 @@ def _strip(tree: ast.AST) -> None:
 
 
 def _ignores_hints(decorator: ast.expr) -> bool:
-    """Whether a decorator is known not to go by a function's type hints, as validators do."""
+    """Whether a decorator is known not to read a function's type hints, as validators do."""
     named = decorator.func if isinstance(decorator, ast.Call) else decorator
     return getattr(named, "attr", getattr(named, "id", "")) in _IGNORES_HINTS
 

@@ -1,7 +1,7 @@
 """Digests of values by content: equal values have equal digests, in every process.
 
-joblib's hasher, extended to what it does not hash by content: tensors, tables, sets, files, and
-functions and classes, whose code is for the caller to name.
+This extends joblib's hasher to values that it does not hash by content: tensors, tables, sets,
+files, and functions and classes, for which the caller says what stands for them.
 """
 
 import os
@@ -20,26 +20,25 @@ from joblib.hashing import Hasher, NumpyHasher
 from eeipu.errors import ConfigurationError
 from eeipu.serialization.tensors import is_plain, tensor_bytes
 
-__all__ = ["Code", "Fingerprinted", "digest", "plain", "reason"]
+__all__ = ["Fingerprinted", "StandIn", "digest", "plain", "reason"]
 
-# What stands for a function or a class (as a tuple of one); `None` for anything else, and for
-# what is known well enough by its name.
-Code = Callable[[Any], tuple[Any] | None]
+StandIn = Callable[[Any], tuple[Any] | None]
+"""Gives what stands for a value, in a tuple of one; `None` where the value stands for itself."""
 
 
 @dataclass(frozen=True)
 class Fingerprinted:
-    """An input under a fingerprint of its user's choice, for data too large to hash.
+    """An input with a fingerprint that the user chose, for data too large to hash.
 
-    The first stage gets the value alone. Whoever names a fingerprint promises that it changes
-    when the value does.
+    The first stage gets the value alone. The user promises that the fingerprint changes whenever
+    the value does.
 
     Attributes:
         value: The input.
-        fingerprint: What stands for its content.
+        fingerprint: The string that stands for its content.
 
     Raises:
-        ConfigurationError: The fingerprint is not a string with something in it.
+        ConfigurationError: The fingerprint is not a string, or is empty.
     """
 
     value: Any
@@ -54,10 +53,10 @@ class Fingerprinted:
 
     @classmethod
     def by_stat(cls, path: str | Path) -> "Fingerprinted":
-        """A file or directory, known by names, sizes and times of change instead of content.
+        """A file or directory, identified by names, sizes and modification times.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no such file or directory.
         """
         path = Path(path)
         files = [path] if path.is_file() else _files_below(path)
@@ -68,38 +67,38 @@ class Fingerprinted:
 
 
 def plain(value: Any) -> Any:
-    """What a stage gets for an input."""
+    """The value that a stage gets for an input: a `Fingerprinted` without its fingerprint."""
     return value.value if isinstance(value, Fingerprinted) else value
 
 
-def digest(value: Any, code: Code = lambda _: None, *, reads_paths: bool = False) -> str:
+def digest(value: Any, stand_in: StandIn = lambda _: None, *, reads_paths: bool = False) -> str:
     """A digest of any value that can be pickled.
 
     Args:
         value: The value.
-        code: Names the code of functions and classes in it.
+        stand_in: Gives what stands for the functions and classes in it.
         reads_paths: Whether a path stands for the content of its file or directory.
 
     Raises:
         Exception: Whatever pickle raises for the user's own types.
     """
-    return str(_ContentHasher(code, reads_paths).hash(value))
+    return str(_ContentHasher(stand_in, reads_paths).hash(value))
 
 
 class _ContentHasher(NumpyHasher):
-    def __init__(self, code: Code, reads_paths: bool) -> None:
+    def __init__(self, given: StandIn, reads_paths: bool) -> None:
         super().__init__(hash_name="sha1")
-        self._code = code
+        self._given = given
         self._reads_paths = reads_paths
 
     def save(self, obj: Any) -> None:
-        """Write one value, or what stands for it, into the stream that is hashed."""
+        """Write a value, or what stands for it, into the stream that is hashed."""
         super().save(self._stand_in(obj))
 
     def _stand_in(self, obj: Any) -> Any:
-        named = self._code(obj)
-        if named is not None:
-            return ("code", *named)
+        given = self._given(obj)
+        if given is not None:
+            return ("code", *given)
         content = _library_content(obj) or _python_content(obj)
         if content is not None:
             return content
@@ -110,41 +109,42 @@ class _ContentHasher(NumpyHasher):
         return obj
 
     def _batch_setitems(self, items: Iterable[tuple[Any, Any]], *args: Any) -> None:
-        # In their order, which a stage may go by. joblib sorts, and takes a TypeError from
-        # anywhere inside a value for keys without an order, and then leaves out the value.
+        # In their own order, on which a stage may depend. joblib sorts the items, takes any
+        # TypeError from inside a value to mean that the keys have no order, and then leaves out
+        # the value.
         super(Hasher, self)._batch_setitems(iter(list(items)), *args)
 
 
 def _library_content(obj: Any) -> tuple[Any, ...] | None:
-    """What stands for tensors, tables and arrays; `None` for others."""
+    """What stands for tensors, tables and arrays; `None` for other values."""
     torch, pandas, sparse = map(sys.modules.get, ("torch", "pandas", "scipy.sparse"))
     if torch is not None and isinstance(obj, torch.Tensor) and is_plain(obj):
-        return _tensor_content(obj)  # pickled tensors hold the address of their memory
+        return _tensor_content(obj)  # the pickle of a tensor holds the address of its memory
     if pandas is not None and isinstance(obj, pandas.DataFrame | pandas.Series | pandas.Index):
         return _table_content(obj)
     if sparse is not None and isinstance(obj, sparse.spmatrix | sparse.sparray):
         return _sparse_content(obj)
     if isinstance(obj, _validators()):
-        # It holds all of a module; what the hints of its function name counts with the function.
+        # It holds a whole module. The names in its function's hints count with the function.
         return (type(obj), obj.function, obj.validate_return, obj.config_wrapper.config_dict)
     if isinstance(obj, np.ma.MaskedArray):
         return (type(obj), vars(obj).get("_optinfo"), obj.data, obj.mask, obj.fill_value)
     if isinstance(obj, np.ndarray) and type(obj) not in (np.ndarray, np.memmap):
-        # joblib hashes an array's memory, and not what a subclass adds to it.
+        # joblib hashes the memory of an array, but not the attributes that a subclass adds.
         return (type(obj), vars(obj), np.asarray(obj))
     return None
 
 
 def _validators() -> Any:
-    """The type of what `pydantic.validate_call` puts around a function."""
+    """The type of the wrapper that `pydantic.validate_call` puts around a function."""
     pydantic = sys.modules.get("pydantic._internal._validate_call")
     return getattr(pydantic, "ValidateCallWrapper", ())
 
 
 def _python_content(obj: Any) -> tuple[Any, ...] | None:
-    """What stands for values of Python's own types that joblib takes for something else."""
+    """What stands for values of Python's own types that joblib does not hash by content."""
     if isinstance(obj, MethodType):
-        return ("method", obj.__func__, obj.__self__)  # joblib takes the function's name
+        return ("method", obj.__func__, obj.__self__)  # joblib goes by the function's name
     if isinstance(obj, set | frozenset):
         # Not all elements have an order, and their hashes differ from process to process.
         return (type(obj), sorted(obj, key=_by_name))
@@ -156,7 +156,7 @@ def _python_content(obj: Any) -> tuple[Any, ...] | None:
 
 
 def _bound(variable: ContextVar[Any]) -> list[Any]:
-    """The value of a variable, if it has one here or by default."""
+    """The value of a context variable in a list, which is empty if it has none."""
     try:
         return [variable.get()]
     except LookupError:
@@ -166,9 +166,9 @@ def _bound(variable: ContextVar[Any]) -> list[Any]:
 def _by_name(value: Any) -> str:
     """A digest to sort by, in which functions and classes count by their names."""
 
-    def name(part: Any) -> tuple[Any] | None:
-        is_code = isinstance(part, type) or hasattr(part, "__code__")
-        return (f"{part.__module__}.{part.__qualname__}",) if is_code else None
+    def name(inner: Any) -> tuple[Any] | None:
+        is_code = isinstance(inner, type) or hasattr(inner, "__code__")
+        return (f"{inner.__module__}.{inner.__qualname__}",) if is_code else None
 
     return digest(value, name)
 
@@ -187,21 +187,21 @@ def _tensor_content(tensor: Any) -> tuple[Any, ...]:
 
 
 def _sparse_content(matrix: Any) -> tuple[Any, ...]:
-    """The arrays: what a library has noticed about their order meanwhile is not their content."""
+    """The arrays, without the flags in which a library remembers whether they are sorted."""
     noticed = {"_has_sorted_indices", "_has_canonical_format", "has_canonical_format"}
     kept = {name: value for name, value in vars(matrix).items() if name not in noticed}
     return (type(matrix), kept)
 
 
 def _table_content(table: Any) -> tuple[Any, ...]:
-    """The columns one by one: how pandas lays them out in memory is not their content."""
+    """The columns one by one, since the layout in memory is not part of a table's content."""
     pandas = sys.modules["pandas"]
     if isinstance(table, pandas.MultiIndex):
         return (type(table), _table_content(table.to_frame(index=False, allow_duplicates=True)))
     if isinstance(table, pandas.Index):
         step = getattr(table, "freq", None)
         return (type(table), list(table.names), step, *_column_content(table))
-    own = [getattr(table, name, None) for name in table._metadata]  # what a subclass adds
+    own = [getattr(table, name, None) for name in table._metadata]  # attributes of a subclass
     if isinstance(table, pandas.Series):
         return (type(table), table.attrs, own, table.name, table.index, *_column_content(table))
     columns = [_column_content(table.iloc[:, i]) for i in range(table.shape[1])]
@@ -215,7 +215,7 @@ def _column_content(column: Any) -> tuple[Any, Any]:
 
 
 def _path_content(path: Path) -> tuple[str, ...]:
-    """The name, which a stage may go by, and what is in the file or below the directory."""
+    """The name, on which a stage may depend, and the content of the file or directory."""
     if path.is_dir():
         files = _files_below(path)
         return (path.name, *(f"{p.relative_to(path)} {_file_content(p)}" for p in files))
@@ -228,7 +228,7 @@ def _file_content(path: Path) -> str:
 
 
 def _files_below(path: Path) -> list[Path]:
-    """All files, also those in folders that are links; no folder twice on one way down."""
+    """All files below a folder, following links but no link that leads back up."""
     files = []
     for folder, folders, names in os.walk(path, followlinks=True):
         here = os.path.realpath(folder)
@@ -238,10 +238,10 @@ def _files_below(path: Path) -> list[Path]:
 
 
 def _leads_up(folder: Path, here: str) -> bool:
-    """Whether a folder is the one that it is in, or around that."""
+    """Whether a folder is a link to the folder `here` or to one that contains it."""
     return Path(here).is_relative_to(os.path.realpath(folder))
 
 
 def reason(error: Exception) -> str:
-    """The first thing that an error says; joblib appends the whole value to it."""
+    """An error's type and first argument, without the whole value that joblib appends."""
     return f"{type(error).__name__}: {next(iter(error.args), '')}"

@@ -1,6 +1,6 @@
-"""What a stage did on GPUs: when it ended there, how much memory it took, and whether too much.
+"""GPU accounting of a stage: waiting for its work, peak memory, and running out of memory.
 
-Stages that never load torch never pay for it here.
+torch is used only where the process has loaded it already, so stages without torch lose no time.
 """
 
 import gc
@@ -11,8 +11,8 @@ from typing import Any
 
 __all__ = ["failure_of", "peak_gpu_bytes", "restart_gpu_peaks", "synchronize_devices"]
 
-# How libraries that raise no class of their own say that a device's memory is used up: CUDA
-# itself, cuBLAS and cuDNN through torch, XLA (JAX).
+# Messages for out of memory on a device from libraries without an exception class of their own:
+# CUDA itself, cuBLAS and cuDNN through torch, XLA (JAX).
 _SIGNS_OF_NO_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -22,29 +22,29 @@ _SIGNS_OF_NO_MEMORY = (
 
 
 def synchronize_devices() -> None:
-    """Wait for work queued on GPUs, which would otherwise be billed to whoever waits next."""
+    """Wait for work that is queued on GPUs, so that the stage that queued it pays for it."""
     cuda = _cuda()
     if cuda is None:
         return
     cuda.synchronize()
     for device in range(cuda.device_count()):
-        # To ask a device that this process never used would give it a context there.
+        # Asking a device that this process never used would create a context there.
         if device != cuda.current_device() and cuda.memory_reserved(device) > 0:
             cuda.synchronize(device)
 
 
 def restart_gpu_peaks() -> None:
-    """Begin to look for the largest amount of GPU memory from here on."""
+    """Start a new measurement of peak GPU memory."""
     cuda = _cuda()
     for device in range(0 if cuda is None else cuda.device_count()):
         cuda.reset_peak_memory_stats(device)
 
 
 def peak_gpu_bytes() -> int | None:
-    """The most memory that torch had in use on each GPU since `restart_gpu_peaks`, added up.
+    """The peak of GPU memory that torch used since `restart_gpu_peaks`, summed over GPUs.
 
-    What lay there before counts: it was in the way too. `None` where there was nothing. Threads of
-    one process share what they see.
+    Memory that was in use before counts too, since the stage had to fit beside it. `None` if
+    nothing was used. The measurement is of the whole process, including its other threads.
     """
     cuda = _cuda()
     devices = range(0 if cuda is None else cuda.device_count())
@@ -52,11 +52,11 @@ def peak_gpu_bytes() -> int | None:
 
 
 def failure_of(error: BaseException, stage_name: str) -> str:
-    """What to remember of an error, during its handling: its traceback.
+    """The text that describes an error that is being handled: its traceback.
 
-    Of one that says that memory is used up, a line; and what it holds on to is let go of, since the
-    next trial has to live in the same process. Its traceback keeps the variables of every function
-    on the way, tensors among them, and torch keeps freed memory for itself.
+    For an out-of-memory error the text is one line. The memory that the error holds is freed,
+    because the next trial may run in the same process: the traceback keeps the variables of every
+    function in it alive, tensors among them, and torch does not return freed memory by itself.
     """
     if not _is_out_of_memory(error):
         return "".join(traceback.format_exception(error))
@@ -73,7 +73,7 @@ def failure_of(error: BaseException, stage_name: str) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch's and CuPy's own are named so; CuPy's is a MemoryError besides.
+    # The exception classes of torch and CuPy have this name. CuPy's is also a MemoryError.
     is_named = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
     is_said = isinstance(error, RuntimeError) and any(
         sign in str(error) for sign in _SIGNS_OF_NO_MEMORY
@@ -82,7 +82,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those it came from, each once."""
+    """An error and all errors that it was raised from, each once."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -91,7 +91,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _cuda() -> Any:
-    """`torch.cuda`, where this process uses it already."""
+    """`torch.cuda` if this process uses it already; else `None`."""
     torch = sys.modules.get("torch")
     if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
         return None

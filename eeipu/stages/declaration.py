@@ -1,4 +1,8 @@
-"""Stages: a user's function with its search space, its cost and what it needs to run."""
+"""Stages: a user's function with its search space, its cost and the resources that it needs.
+
+A stage is frozen: its declaration never changes. What does change is the knowledge of its code,
+which a small object beside the declaration holds (`KnownCode`).
+"""
 
 import inspect
 import math
@@ -6,8 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 from optuna.distributions import (
     CategoricalDistribution,
@@ -16,16 +19,31 @@ from optuna.distributions import (
 )
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.code import Look, OwnCode, UnreadableError, versions_of
+from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
 from eeipu.space import Distribution
+from eeipu.stages.signatures import (
+    check_cost,
+    check_function,
+    depends_on_inputs,
+    leading_inputs,
+    parameters_of,
+)
 
-__all__ = ["Stage", "look_again", "stage"]
+__all__ = ["KnownCode", "Stage", "refresh_code", "stage"]
 
-# A machine may go down under a call, even twice; three times points at what runs.
+# A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
 
-_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+@dataclass(eq=False)
+class KnownCode:
+    """The knowledge that this process has of a stage's code.
+
+    Attributes:
+        reading: The last reading of the code; `None` before the first one.
+    """
+
+    reading: CodeReading | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +51,19 @@ class Stage:
     """One step of a pipeline. Made by the decorator `stage`; calling it calls the function.
 
     Attributes:
-        name: Unique within a pipeline; the first half of its parameters' names.
+        name: The stage's name, unique within a pipeline. Its parameters are called
+            `"name.parameter"`.
         space: Hyper-parameter name -> distribution.
         function: The user's function; `None` where the caller runs the stage (ask/tell).
-        version: Stands in for the code fingerprint in content keys.
-        cost: Hyper-parameters as keywords, behind the inputs where it takes them -> declared cost;
-            `None` to measure seconds.
+        version: Replaces the code fingerprint in content keys.
+        cost: Takes the hyper-parameters as keywords, and the inputs in front if it depends on
+            them, and returns the declared cost. `None`: the cost is measured in seconds.
         memoize: Whether the output may be kept and reused.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
-        timeout: Seconds after which a call counts as hanging; `None`: never.
+        timeout: Seconds after which a call counts as hanging; `None` for never.
         retries: How often a call is tried again.
+        known_code: The last reading of its code. This is the one attribute that changes.
     """
 
     name: str
@@ -56,214 +76,112 @@ class Stage:
     num_gpus: float = 0
     timeout: float | None = None
     retries: int = DEFAULT_RETRIES
+    known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if not self.name or "." in self.name:
-            raise PipelineError(
-                f"a stage's name must be non-empty and without dots, but got {self.name!r}; "
-                f"pass stage(name=...)."
-            )
-        if not isinstance(self.space, Mapping):
-            raise PipelineError(
-                f"stage {self.name!r}: the space must be a dict from hyper-parameter to Float, "
-                f"Int or Categorical, but got {self.space!r}."
-            )
-        for name, distribution in self.space.items():
-            if not isinstance(
-                distribution, FloatDistribution | IntDistribution | CategoricalDistribution
-            ):
-                raise PipelineError(
-                    f"stage {self.name!r}: the space of {name!r} must be a Float, Int or "
-                    f"Categorical, but got {distribution!r}."
-                )
+    # In other code's fingerprint, a stage stands for its function (eeipu.fingerprints.references).
+    is_transparent_wrapper: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:  # attributes are set here and never again
+        _check_space(self.name, self.space)
         object.__setattr__(self, "space", dict(self.space))  # the caller's may change
-        if self.num_cpus < 0 or self.num_gpus < 0:
-            raise PipelineError(
-                f"stage {self.name!r}: num_cpus and num_gpus must not be negative, "
-                f"but got {self.num_cpus!r} and {self.num_gpus!r}."
-            )
-        if self.timeout is not None and not self.timeout > 0:
-            raise PipelineError(
-                f"stage {self.name!r}: timeout must be a positive number of seconds or None, but "
-                f"got {self.timeout!r}."
-            )
-        if not (isinstance(self.retries, int) and self.retries >= 0):
-            raise PipelineError(
-                f"stage {self.name!r}: retries must be a whole number >= 0, but got "
-                f"{self.retries!r}."
-            )
+        _check_resources(self)
         if self.cost is not None:
-            self._check_cost(self.cost)
+            check_cost(self.name, self.cost, self.space, self._cost_inputs)
         if self.function is not None:
-            self._check_signature()
-            # inspect.signature, inspect.getsource and help() look through to the function.
+            check_function(self.name, self._parameters, self.space)
+            # With these, inspect.signature, inspect.getsource and help() show the function's own.
             object.__setattr__(self, "__wrapped__", self.function)
             object.__setattr__(self, "__doc__", self.function.__doc__)
 
-    def _check_cost(self, cost: Callable[..., float]) -> None:
-        if not callable(cost):
-            raise PipelineError(
-                f"stage {self.name!r}: cost must be a function of the hyper-parameters, but got "
-                f"{cost!r}; for a constant write cost=lambda **_: {cost!r}."
-            )
-        try:
-            signature = inspect.signature(cost)
-        except ValueError:  # a builtin that does not tell what it takes
-            return
-        try:
-            signature.bind(**self.space)
-        except TypeError as error:
-            if not self.cost_takes_inputs:
-                raise PipelineError(
-                    f"stage {self.name!r}: cost is called with the keywords {list(self.space)}, "
-                    f"which it does not take, not even behind the stage's inputs: {error}."
-                ) from error
-
-    def _check_signature(self) -> None:
-        parameters = self._parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        for name in self.space:
-            if not takes_any and (name not in parameters or parameters[name].kind not in _NAMED):
-                raise PipelineError(
-                    f"stage {self.name!r} has a space for {name!r}, but its function takes no "
-                    f"such keyword; it takes {list(parameters)}."
-                )
-        inputs = [p.name for p in self.inputs]
-        for name, parameter in parameters.items():
-            if (
-                name in self.space
-                or name in inputs
-                or parameter.default is not parameter.empty
-                or parameter.kind in _VARIADIC
-            ):
-                continue
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                raise PipelineError(
-                    f"stage {self.name!r}: the parameter {name!r} has neither a space nor a "
-                    f"default; add {name!r} to stage(space=...) or give it a default."
-                )
-            raise PipelineError(
-                f"stage {self.name!r}: the input {name!r} stands behind a hyper-parameter and "
-                f"cannot be passed by position; put the inputs first."
-            )
-
     @cached_property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
-        try:
-            return inspect.signature(self._callable).parameters
-        except (TypeError, ValueError) as error:
-            raise PipelineError(
-                f"stage {self.name!r}: the parameters of {self.function!r} cannot be read "
-                f"({error}); wrap it in a function of your own."
-            ) from error
+        return parameters_of(self.name, self._callable)
 
     @property
     def inputs(self) -> tuple[inspect.Parameter, ...]:
-        """The function's leading positional parameters, which no hyper-parameter fills."""
-        positional = (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            inspect.Parameter.VAR_POSITIONAL,
-        )
-        return tuple(
-            takewhile(
-                lambda p: p.kind in positional and p.name not in self.space,
-                self._parameters.values(),
-            )
-        )
+        """The leading positional parameters of the function that are not hyper-parameters."""
+        return leading_inputs(self._parameters, self.space)
+
+    @property
+    def _cost_inputs(self) -> tuple[inspect.Parameter, ...]:
+        """The inputs that the cost may take. Without a function, nobody knows of any."""
+        return () if self.function is None else self.inputs
 
     @cached_property
     def cost_takes_inputs(self) -> bool:
-        """Whether the declared cost depends on what the stage gets, so that it is asked with it."""
-        if self.cost is None or self.function is None:
-            return False
-        try:
-            signature = inspect.signature(self.cost)
-        except ValueError:  # a builtin that does not tell what it takes
-            return False
-        alone, behind = (), self.inputs
-        return not _binds(signature, alone, self.space) and _binds(signature, behind, self.space)
+        """Whether the declared cost depends on the stage's inputs, so that it takes them too."""
+        return self.cost is not None and depends_on_inputs(self.cost, self.space, self._cost_inputs)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """What stands for the stage's code in content keys."""
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The user's functions that the stage calls."""
+        return () if self.function is None else (self.function,)
+
+    @property
+    def uses_process_state(self) -> bool:
+        """Whether a call sets state that all threads of its process share, so it needs its own."""
+        return False
+
+    @property
+    def code_fingerprint(self) -> str:
+        """The string that stands for the stage's code, also in the paths of a search plan."""
         if self.version is not None:
             return f"version {self.version}"
-        return "" if self.function is None else self._code.fingerprint
+        return "" if self.function is None else self._reading.fingerprint
 
     @property
-    def code(self) -> str:
-        """What stands for the stage's code in the paths of a search plan."""
-        return self.fingerprint
+    def fingerprint(self) -> str:
+        """The string that stands for all that the stage does in its content keys."""
+        return self.code_fingerprint
 
-    @cached_property
+    @property
     def versions(self) -> Mapping[str, str]:
-        """The versions of Python, and of the packages that the stage's code uses.
+        """The versions of Python, of eeipu, and of the packages that the stage's code uses.
 
-        Where a `version` stands in for the code, nobody has looked into it.
+        Where a `version` replaces the fingerprint, the code is not read and its packages are not
+        known.
         """
-        is_known = self.version is None and self.function is not None
-        return versions_of(self._code.packages if is_known else ())
+        is_read = self.version is None and self.function is not None
+        return package_versions(self._reading.packages if is_read else ())
 
-    @cached_property
-    def _code(self) -> OwnCode:
-        return self._code_seen(Look(), None)
+    @property
+    def _reading(self) -> CodeReading:
+        """The last reading of the code, which is read now if it never was."""
+        if self.known_code.reading is None:
+            self.known_code.reading = self.read_code(CodeReader(), None)
+        return self.known_code.reading
 
-    def _code_seen(self, look: Look, last: OwnCode | None) -> OwnCode:
-        return look.code_of(self._callable, last)
-
-    def look(self, look: Look) -> None:
-        """Have the fingerprint follow the values that the code uses: globals, closures, defaults.
-
-        A stage that came from another process, and brought code of which this one has no source,
-        keeps the fingerprint that it had there.
+    def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:
+        """Read the stage's code as it is now.
 
         Args:
-            look: A look at code that began now.
+            reader: A reader that was made now.
+            last: The reading before this one.
 
         Raises:
-            PipelineError: The code cannot be fingerprinted (any more).
+            PipelineError: The code cannot be fingerprinted.
         """
-        if self.version is not None or self.function is None:
-            return
-        last = self.known_code
-        try:
-            found = self._code_seen(look, last)
-        except UnreadableError:
-            if last is None or last.parts:
-                raise
-            return
-        if found is not last:
-            vars(self).update(_code=found)
-            for follows in ("fingerprint", "versions"):
-                vars(self).pop(follows, None)
-        if last is not None and found.fingerprint != last.fingerprint:
-            _warn_of_change(self.name, found.changes_since(last))
-
-    @property
-    def known_code(self) -> OwnCode | None:
-        """What the last look has found, if there was one."""
-        return vars(self).get("_code")
+        return reader.read(self._callable, last)
 
     def declared_cost(
         self, params: Mapping[str, Any], inputs: Sequence[Any] | None = None
     ) -> float | None:
-        """The cost of a call with these hyper-parameters; `None` if it has to be measured.
+        """The declared cost of a call; `None` if the cost has to be measured.
 
         Args:
-            params: The hyper-parameters.
-            inputs: What the stage gets; `None` where that is not known.
+            params: The hyper-parameters of the call.
+            inputs: The stage's inputs; `None` where they are not known.
 
         Raises:
-            PipelineError: `cost` returned something other than a finite number >= 0, or depends on
-                inputs that are not known.
+            PipelineError: `cost` did not return a finite number >= 0, or it depends on inputs that
+                are not known.
         """
         if self.cost is None:
             return None
         if self.cost_takes_inputs and inputs is None:
             raise PipelineError(
-                f"the declared cost of stage {self.name!r} depends on what the stage gets, which "
-                f"only those know who run it; pass stage_costs to Tuner.tell."
+                f"the declared cost of stage {self.name!r} depends on the stage's inputs, which "
+                f"only the code that runs the stage knows; pass stage_costs to Tuner.tell."
             )
         cost = float(self.cost(*(inputs or () if self.cost_takes_inputs else ()), **params))
         if not (math.isfinite(cost) and cost >= 0.0):
@@ -287,36 +205,82 @@ class Stage:
         return self._callable(*args, **kwargs)
 
 
-def look_again(stages: Iterable[Stage]) -> None:
-    """Look at the code of stages, as of now; what they share is looked at once.
+def _check_space(name: str, space: Any) -> None:
+    if not name or "." in name:
+        raise PipelineError(
+            f"a stage's name must be non-empty and without dots, but got {name!r}; "
+            f"pass stage(name=...)."
+        )
+    if not isinstance(space, Mapping):
+        raise PipelineError(
+            f"stage {name!r}: the space must be a dict from hyper-parameter to Float, "
+            f"Int or Categorical, but got {space!r}."
+        )
+    for parameter, distribution in space.items():
+        if not isinstance(
+            distribution, FloatDistribution | IntDistribution | CategoricalDistribution
+        ):
+            raise PipelineError(
+                f"stage {name!r}: the space of {parameter!r} must be a Float, Int or "
+                f"Categorical, but got {distribution!r}."
+            )
+
+
+def _check_resources(stage: Stage) -> None:
+    if stage.num_cpus < 0 or stage.num_gpus < 0:
+        raise PipelineError(
+            f"stage {stage.name!r}: num_cpus and num_gpus must not be negative, "
+            f"but got {stage.num_cpus!r} and {stage.num_gpus!r}."
+        )
+    if stage.timeout is not None and not stage.timeout > 0:
+        raise PipelineError(
+            f"stage {stage.name!r}: timeout must be a positive number of seconds or None, but "
+            f"got {stage.timeout!r}."
+        )
+    if not (isinstance(stage.retries, int) and stage.retries >= 0):
+        raise PipelineError(
+            f"stage {stage.name!r}: retries must be a whole number >= 0, but got {stage.retries!r}."
+        )
+
+
+def refresh_code(stages: Iterable[Stage]) -> None:
+    """Read the code of stages again, so that their fingerprints follow the values that it uses.
+
+    These are globals, closure values and defaults. Code that stages share is read once. A stage
+    that came from another process, with code that has no source in this one, keeps the fingerprint
+    that it had there.
 
     Raises:
-        PipelineError: Some code cannot be fingerprinted (any more).
+        PipelineError: The code of a stage cannot be fingerprinted, or no longer can.
     """
-    stages = list(stages)
-    look = Look(filter(None, (each.known_code for each in stages)))
-    for each in stages:
-        each.look(look)
+    read = [each for each in stages if each.version is None and each.function is not None]
+    known = (each.known_code.reading for each in read)
+    reader = CodeReader(reading for reading in known if reading is not None)
+    for each in read:
+        _refresh(each, reader)
 
 
-def _binds(
-    signature: inspect.Signature, args: Sequence[object], keywords: Mapping[str, object]
-) -> bool:
+def _refresh(stage: Stage, reader: CodeReader) -> None:
+    last = stage.known_code.reading
     try:
-        signature.bind(*args, **keywords)
-    except TypeError:
-        return False
-    return True
+        reading = stage.read_code(reader, last)
+    except UnreadableError:
+        if last is None or last.definitions:
+            raise
+        return
+    stage.known_code.reading = reading
+    if last is not None and reading.fingerprint != last.fingerprint:
+        _warn_of_change(stage.name, reading.changes_since(last))
 
 
 def _warn_of_change(name: str, changes: Sequence[str]) -> None:
     named = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})" if changes else ""
     warnings.warn(
         f"values that stage {name!r} uses{named} have changed since it was last run, so outputs "
-        f"made before are not reused. Where running it changes them, as with a memo or a random "
-        f"generator of its own, make them inside the stage or declare a stage(version=...).",
+        f"made before are not reused. If the stage itself changes them when it runs, as it does a "
+        f"memo or a random generator, create them inside the stage or declare stage(version=...).",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=5,  # who called Pipeline.run or Tuner.run
     )
 
 
@@ -347,9 +311,9 @@ def stage(
 ) -> Stage | Callable[[Callable[..., Any]], Stage]:
     """Make a function a stage of a pipeline.
 
-    The first stage of a pipeline gets the run's inputs, every later one the previous output,
-    as positional arguments; hyper-parameters are passed by keyword. The last stage returns the
-    objective: a number, or a dict of metrics.
+    The first stage of a pipeline gets the run's inputs as positional arguments, and every later
+    stage gets the output of the one before. Hyper-parameters are passed by keyword. The last stage
+    returns the objective: a number, or a dict of metrics.
 
     Args:
         space: Hyper-parameter name -> `Float`, `Int` or `Categorical`. A stage without
@@ -358,22 +322,22 @@ def stage(
         version: Replaces the code fingerprint in content keys. Declare one where the code cannot
             be fingerprinted, and change it when the code changes.
         cost: Takes the stage's own hyper-parameters as keywords and returns its declared cost,
-            in any unit. One that needs them takes the stage's inputs in front, like the
-            function. `None`: the cost is measured in wall-clock seconds.
-        memoize: Whether the stage's output may be kept and reused. Switch it off for outputs
-            that are cheap to make or differ from call to call.
+            in any unit. If the cost depends on the stage's inputs, it takes them in front, like
+            the function. `None`: the cost is measured in wall-clock seconds.
+        memoize: Whether the stage's output may be kept and reused. Switch this off for an output
+            that is cheap to make or differs from call to call.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
-        timeout: Seconds after which a call counts as hanging: its worker, where that is a process
-            of its own, is ended, and the call is tried again.
-        retries: How often a call is tried again where its worker dies or hangs, or it raises
+        timeout: Seconds after which a call counts as hanging. Its worker is then ended if it is a
+            process of its own, and the call is tried again. `None`: a call may take any time.
+        retries: How often a call is tried again when its worker dies or hangs, or when it raises
             `eeipu.TransientError`. Any other exception fails the trial at once.
 
     Returns:
         A `Stage`, which can still be called like the function.
 
     Raises:
-        PipelineError: The space and the function's signature do not fit.
+        PipelineError: The space and the signature of the function do not match.
 
     >>> from eeipu import Float
     >>> @stage(space={"alpha": Float(0.0, 1.0)})

@@ -1,9 +1,9 @@
-"""Stages that train in steps, and can stop and go on at any of them.
+"""Stages that train in steps, and can be interrupted and resumed at any step.
 
 An iterative stage is a `Stage`, and a pipeline may treat it as one: calling it trains to the end
-and evaluates. What knows of steps sees more: a search plan runs it segment by segment
-(`stage_path`), and `segments` makes the stretches between given steps stages of their own,
-which a `Tuner` then models, caches and chooses like any others.
+and evaluates. There are two ways to use its steps. A search plan runs the stage segment by segment
+(`stage_path`). The method `segments` splits it at given steps into stages of their own, which a
+`Tuner` models, caches and chooses like any other stages.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from itertools import pairwise
 from typing import Any
 
 from eeipu.errors import PipelineError, SpaceError
-from eeipu.fingerprints.code import Look, OwnCode
+from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
 from eeipu.stages.declaration import Stage
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
-from eeipu.stages.searchable_schedules import described, schedule_of, space_of, spaces_of
+from eeipu.stages.searchable_schedules import canonical_form, schedule_of, space_of, spaces_of
 
-__all__ = ["IterativeStage", "Training", "functions_of", "iterative", "stage_path"]
+__all__ = ["IterativeStage", "Training", "iterative", "stage_path"]
 
 
 def _same(state: Any) -> Any:
@@ -32,20 +32,23 @@ def _same(state: Any) -> Any:
 
 @dataclass(frozen=True)
 class Training:
-    """What a user says of training in steps.
+    """How to train in steps: five functions that the user writes.
 
-    Resuming must not change anything: what `load` makes of `save(state)` trains on as `state`
-    would have, with random generators, optimiser and position in the data as they were.
+    Resuming must not change the result: `load(save(state))` must train on exactly as `state` would
+    have, with the same random generators, optimiser and position in the data.
 
     Attributes:
-        init: What the stage gets -> the state before the first step.
+        init: Takes the stage's inputs and returns the state before the first step.
         advance: `(state, start, stop, hyper_parameters)` -> the state after steps
             `[start, stop)`; `hyper_parameters` maps names to functions of the step.
-        evaluate: State -> the objective, a dict of metrics, or what the next stage gets. It must
-            leave the state as it is.
-        save: State -> what can be pickled; the state itself by default.
-        load: What `save` returned -> state. Where it takes more, `load(saved, *inputs)`, it also
-            gets what `init` got, which then need not be saved.
+        evaluate: Takes a state, which it must not change, and returns the objective, a dict of
+            metrics, or the next stage's input.
+        save: Takes a state and returns a value that can be pickled; by default the state itself.
+        load: Takes the value that `save` returned and returns the state. If it takes further
+            positional arguments, as `load(saved, *inputs)`, it gets the stage's inputs too, and
+            `save` may leave them out.
+        uses_process_state: Whether training sets state that all threads of a process share, such
+            as the global random generators, and so must not run in two threads of one process.
     """
 
     init: Callable[..., Any]
@@ -53,10 +56,11 @@ class Training:
     evaluate: Callable[[Any], Any]
     save: Callable[[Any], Any] = _same
     load: Callable[..., Any] = _same
+    uses_process_state: bool = False
 
-    @cached_property
+    @property
     def loads_inputs(self) -> bool:
-        """Whether `load` takes what `init` got, beside what was saved."""
+        """Whether `load` takes the stage's inputs behind the saved value."""
         try:
             parameters = inspect.signature(self.load).parameters.values()
         except ValueError:  # a builtin that does not tell what it takes
@@ -67,102 +71,91 @@ class Training:
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        """All five of them."""
+        """The five functions."""
         return self.init, self.advance, self.evaluate, self.save, self.load
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of the code of all five functions.
-
-        Raises:
-            PipelineError: One of them has no source, or holds what cannot be hashed.
-        """
-        return self.code(Look()).fingerprint
-
-    def code(self, look: Look) -> OwnCode:
-        """The code of all five functions, as it is now.
-
-        Args:
-            look: A look at code that began now.
-
-        Raises:
-            PipelineError: One of them has no source, or holds what cannot be hashed.
-        """
-        codes = [look.code_of(function) for function in self.functions]
-        lines = "\n".join(code.fingerprint for code in codes)
-        return OwnCode(
-            hashlib.sha256(lines.encode()).hexdigest(),
-            tuple(sorted({name for code in codes for name in code.packages})),
-            tuple({id(part.code): part for code in codes for part in code.parts}.values()),
-            codes[0].home,
-        )
 
 
 @dataclass(frozen=True, eq=False)
-class _TrainingStage(Stage):
-    """A stage whose code is that of a training.
+class TrainingStage(Stage):
+    """A stage whose code is that of a training, in whole or in part.
 
     Attributes:
         training: How it trains.
-        addition: What stands for the rest of what it does.
     """
 
-    training: Training | None = None
-    addition: str = ""
-
-    def _code_seen(self, look: Look, last: OwnCode | None) -> OwnCode:
-        assert self.training is not None
-        found = self.training.code(look)
-        return last if last is not None and last.fingerprint == found.fingerprint else found
+    training: Training = field(kw_only=True)
 
     @property
-    def code(self) -> str:
-        """What stands for the training's code in the keys of its segments."""
-        return f"version {self._code.fingerprint if self.version is None else self.version}"
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The user's functions that the stage calls."""
+        return self.training.functions
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """What stands for the stage's code in content keys."""
-        return f"{self.code}{self.addition}"
+    @property
+    def uses_process_state(self) -> bool:
+        """Whether a call sets state that all threads of its process share, so it needs its own."""
+        return self.training.uses_process_state
 
+    @property
+    def code_fingerprint(self) -> str:
+        """The string that stands for the training's code in the keys of all its steps."""
+        return f"version {self._reading.fingerprint if self.version is None else self.version}"
 
-def functions_of(stage: Stage) -> tuple[Callable[..., Any], ...]:
-    """The user's functions that a stage calls."""
-    if isinstance(stage, _TrainingStage) and stage.training is not None:
-        return stage.training.functions
-    return () if stage.function is None else (stage.function,)
+    def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:  # noqa: ARG002
+        """Read the code of all five functions as it is now; raises as `Stage.read_code`."""
+        return reader.read_together(self.training.functions)
 
 
 @dataclass(frozen=True, eq=False)
-class IterativeStage(_TrainingStage):
+class _SegmentStage(TrainingStage):
+    """A segment of a training, or its evaluation, as a stage of its own.
+
+    Attributes:
+        addition: The part of the fingerprint that stands for all but the code.
+    """
+
+    addition: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """The string that stands for all that the stage does in its content keys."""
+        return f"{self.code_fingerprint}{self.addition}"
+
+
+@dataclass(frozen=True, eq=False)
+class IterativeStage(TrainingStage):
     """A stage that trains in steps. Made by `iterative`.
 
     Attributes:
         training: How it trains.
         templates: Hyper-parameter -> schedule, template of one, distribution, or value.
-        steps: How many steps a whole training has.
+        steps: The number of steps of a whole training.
     """
 
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """What stands for a whole training: its code, its steps, and what is not searched over."""
+        """The string that stands for a whole training: code, steps, and fixed values."""
+        return f"{self.code_fingerprint}, {self.steps} steps of {self._fixed_digest}"
+
+    @cached_property
+    def _fixed_digest(self) -> str:
+        """A digest of all in the templates that is not searched over."""
         fixed = {
-            name: described(t if space_of(name, t) else as_schedule(t), self.steps)
+            name: canonical_form(t if space_of(name, t) else as_schedule(t), self.steps)
             for name, t in self.templates.items()
         }
-        return f"{self.code}, {self.steps} steps of {_digest(fixed)}"
+        return _digest(fixed)
 
     def schedules(self, params: Params) -> dict[str, Schedule]:
         """The hyper-parameters as functions of the step.
 
         Args:
-            params: Values of the stage's space, or schedules in the place of hyper-parameters.
+            params: Values of the stage's space, or schedules for whole hyper-parameters.
 
         Raises:
-            SpaceError: A parameter is neither, so that its value would not count.
+            SpaceError: A parameter is neither of the two, so its value would be ignored.
         """
         unknown = [
             name
@@ -185,26 +178,26 @@ class IterativeStage(_TrainingStage):
     def extend(
         self, path: Path, params: Params, steps: int, checkpoint_every: int | None = None
     ) -> Path:
-        """A path followed by so many steps of this stage, and by its evaluation."""
-        schedules = self.schedules(params)
-        trained = path.train(self.name, self.code, schedules, steps, checkpoint_every)
-        return trained.evaluate(self.name, self.code)
+        """A path followed by `steps` steps of this stage and by its evaluation."""
+        schedules, code = self.schedules(params), self.code_fingerprint
+        trained = path.train(self.name, code, schedules, steps, checkpoint_every)
+        return trained.evaluate(self.name, code)
 
     def segments(self, spaces: Mapping[int, Mapping[str, Distribution]]) -> list[Stage]:
-        """Its stretches as stages of their own, and its evaluation as the last.
+        """Split the stage into segments, each a stage of its own, followed by the evaluation.
 
-        Their keys are those that a search plan has for the same steps, as long as all
-        hyper-parameters are in the spaces and change from each stretch to the next, and `load`
-        takes no inputs. Where it does, as in `eeipu.stages.torch_training.loop`, every segment
-        hands them on.
+        The segments have the same keys as the same steps of a search plan if all hyper-parameters
+        are in the spaces, they change from each segment to the next, and `load` takes no inputs.
+        If `load` does take inputs, as in `eeipu.stages.torch_training`, every segment hands them
+        on to the next.
 
         Args:
-            spaces: The step at which a stretch ends -> hyper-parameter -> distribution.
-                Hyper-parameters that a space leaves out are as the stage's templates say, which
-                then must not have parameters.
+            spaces: The step at which a segment ends -> hyper-parameter -> distribution.
+                Hyper-parameters that a space leaves out get the values of the stage's templates,
+                which then must not be searched over.
 
         Raises:
-            PipelineError: The steps do not ascend, or a hyper-parameter is left without a value.
+            PipelineError: The steps do not ascend, or a hyper-parameter has no value.
 
         >>> train = iterative(Training(int, max, float), {"lr": 0.1}, steps=90, version="1")
         >>> [stage.name for stage in train.segments({30: {}, 90: {}})]
@@ -213,7 +206,6 @@ class IterativeStage(_TrainingStage):
         ends = [0, *spaces]
         if any(start >= stop for start, stop in pairwise(ends)):
             raise PipelineError(f"segments must end at ascending steps, but got {ends[1:]}.")
-        assert self.training is not None
         segments = [
             (_Segment(self.training, start, stop, self._fixed(space)), space)
             for (start, stop), space in zip(pairwise(ends), spaces.values(), strict=True)
@@ -231,9 +223,8 @@ class IterativeStage(_TrainingStage):
         space: Mapping[str, Distribution],
         fixed: Mapping[str, Any],
     ) -> Stage:
-        assert self.training is not None
         digest = f", {_digest(fixed)}" if fixed else ""
-        return _TrainingStage(
+        return _SegmentStage(
             f"{self.name}@{suffix}",
             space,
             function,
@@ -245,7 +236,7 @@ class IterativeStage(_TrainingStage):
         )
 
     def _fixed(self, space: Mapping[str, Distribution]) -> dict[str, Schedule]:
-        """The hyper-parameters that a segment's space leaves as they are."""
+        """The hyper-parameters that a segment's space leaves out, as schedules."""
         fixed = {name: t for name, t in self.templates.items() if name not in space}
         searched = [name for name, template in fixed.items() if space_of(name, template)]
         if searched:
@@ -265,27 +256,29 @@ def iterative(
     num_cpus: float = 1,
     num_gpus: float = 0,
 ) -> IterativeStage:
-    """Make training in steps a stage.
+    """Make a stage of a training in steps.
 
     Args:
         training: How to train.
-        space: Hyper-parameter -> value, distribution, schedule, or template of schedules
+        space: Hyper-parameter -> value, distribution, schedule, or template of a schedule
             (`eeipu.stages.searchable_schedules`).
-        steps: How many steps a whole training has.
+        steps: The number of steps of a whole training.
         name: The stage's name.
         version: Replaces the code fingerprint in content keys.
-        num_cpus: CPU cores that it takes.
-        num_gpus: GPUs that it takes; a fraction shares one.
+        num_cpus: CPU cores that a call takes.
+        num_gpus: GPUs that a call takes; a fraction shares one.
 
     Raises:
-        PipelineError: The code cannot be fingerprinted and there is no version, or `steps` is
+        PipelineError: The code cannot be fingerprinted and no version is given, or `steps` is
             below 1.
-        SpaceError: Two parameters would have one name.
+        SpaceError: Two parameters would have the same name.
     """
     if steps < 1:
         raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
     if version is None:
-        training.code(Look())  # what cannot be fingerprinted is refused now, not when it runs
+        # Refuse code that cannot be fingerprinted now, and not only when the stage runs. The
+        # reading is not kept, as a script may set its globals after declaring its stages.
+        CodeReader().read_together(training.functions)
     return IterativeStage(
         name,
         spaces_of(space),
@@ -301,7 +294,7 @@ def iterative(
 
 @dataclass(frozen=True)
 class _Whole:
-    """Training from the beginning to the end, and the evaluation there."""
+    """Trains from the first step to the last, and evaluates."""
 
     training: Training
     templates: Mapping[str, Any]
@@ -315,7 +308,7 @@ class _Whole:
 
 @dataclass(frozen=True)
 class _Segment:
-    """Training from one step to another, from a saved state to a saved state."""
+    """Trains from one step to another, from a saved state to a saved state."""
 
     training: Training
     start: int
@@ -324,14 +317,14 @@ class _Segment:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The values that no space has, over these steps."""
-        return {name: described(s, self.stop, self.start) for name, s in self.fixed.items()}
+        """The values of the fixed hyper-parameters over these steps."""
+        return {name: canonical_form(s, self.stop, self.start) for name, s in self.fixed.items()}
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         schedules = {**self.fixed, **{name: as_schedule(value) for name, value in params.items()}}
         training = self.training
         if self.start:
-            state, inputs = _taken_up(training, *inputs)
+            state, inputs = _loaded(training, *inputs)
         else:
             state = training.init(*inputs)
         saved = training.save(training.advance(state, self.start, self.stop, schedules))
@@ -340,20 +333,20 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The evaluation of a saved state."""
+    """Evaluates a saved state."""
 
     training: Training
 
-    def __call__(self, left: Any) -> Any:
-        state, _ = _taken_up(self.training, left)
+    def __call__(self, output: Any) -> Any:
+        state, _ = _loaded(self.training, output)
         return self.training.evaluate(state)
 
 
-def _taken_up(training: Training, left: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The state that the segment before has left, and what the stage got, where `load` takes it."""
+def _loaded(training: Training, output: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The state in a segment's output, and the stage's inputs if `load` takes them."""
     if not training.loads_inputs:
-        return training.load(left), ()
-    saved, inputs = left
+        return training.load(output), ()
+    saved, inputs = output
     return training.load(saved, *inputs), inputs
 
 
@@ -368,14 +361,14 @@ def stage_path(
     steps: int,
     checkpoint_every: int | None = None,
 ) -> Path:
-    """The path of a configuration through these stages.
+    """The path of a configuration through a pipeline's stages.
 
     Args:
         stages: Plain and iterative stages, first to last.
-        params: `"stage.param"` -> value or schedule; plain stages get its value at step 0.
+        params: `"stage.param"` -> value or schedule. Plain stages get a schedule's value at step 0.
         upstream: The key of the run's inputs.
-        steps: How far to train iterative stages.
-        checkpoint_every: Save iterative stages also at every multiple of so many steps.
+        steps: The number of steps that iterative stages train for.
+        checkpoint_every: Iterative stages are also saved at every multiple of this number of steps.
     """
     path = Path(upstream)
     for stage in stages:
@@ -385,5 +378,5 @@ def stage_path(
             path = stage.extend(path, own, steps, checkpoint_every)
         else:
             values = {k: v(0) if isinstance(v, Schedule) else v for k, v in own.items()}
-            path = path.call(stage.name, stage.code, values)
+            path = path.call(stage.name, stage.code_fingerprint, values)
     return path

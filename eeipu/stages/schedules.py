@@ -1,15 +1,15 @@
-"""Hyper-parameters as sequences: functions of the training step, cut where they change.
+"""Schedules: hyper-parameters as functions of the training step.
 
-A schedule is a function of the step, `0, 1, 2, ...` (epochs, or iterations, as the stage counts
-them), with a promise how long each value lasts. From these two follows its canonical form: the
-*runs* of equal values. Runs know nothing of the object that they came from, so a constant 0.1
-and a schedule that is still at 0.1 share that stretch, and a user's own function shares what it
-has in common with ours (stages of Shin et al. 2019, arXiv 1911.10504: stretches over which
-hyper-parameters do not change).
+A schedule is a function of the step, `0, 1, 2, ...` (epochs or iterations, as the stage counts
+them). It also knows how long each value lasts. From these two follows its canonical form: the
+*runs* of equal values. Runs do not depend on the object that they came from. A constant 0.1 and a
+schedule that is still at 0.1 therefore share that stretch of training, and so does a user's own
+function with the same values (the stages of Shin et al. 2019, arXiv 1911.10504, are stretches over
+which no hyper-parameter changes).
 
-Values are equal to the last bit or not at all, and of one type: a rate that is multiplied down to
-0.010000000000000002 does not share with one that was written as 0.01, nor 1 with 1.0. Write such
-values alike, or round them.
+Two values are equal if they are of one type and the same to the last bit. A rate of
+0.010000000000000002 that was computed differs from one that was written as 0.01, and 1 differs from
+1.0. To share training, write such values alike or round them.
 
 >>> Constant(0.1).runs(30) == MultiStep(0.1, milestones=[30], gamma=0.1).runs(30)
 True
@@ -46,12 +46,12 @@ __all__ = [
 ]
 
 Value = None | bool | int | float | str
-"""What a hyper-parameter can be at one step."""
+"""The value of a hyper-parameter at one step."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """A longest stretch of steps `[start, stop)` with one value."""
+    """A longest stretch of steps `[start, stop)` with the same `value`."""
 
     start: int
     stop: int
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def _identity(self) -> tuple[int, int, str, Value]:
-        # Content keys tell 1 from 1.0 and from True, which are equal in Python.
+        # Content keys distinguish 1, 1.0 and True, which are equal in Python.
         return self.start, self.stop, type(self.value).__name__, self.value
 
     def __eq__(self, other: object) -> bool:
@@ -70,29 +70,32 @@ class Run:
 
 
 class Schedule(ABC):
-    """A hyper-parameter's value at every step. Subclasses say what it is and how long it lasts."""
+    """A hyper-parameter as a function of the step.
+
+    Subclasses define `_value` and, where values last for more than one step, `_lasts_until`.
+    """
 
     def __call__(self, step: int) -> Value:
         """The value at a step.
 
         Raises:
-            SpaceError: The value is none that content keys could name.
+            SpaceError: The value is of a type that content keys do not take, or NaN.
         """
         return _canonical(self._value(step), step)
 
     @abstractmethod
     def _value(self, step: int) -> Any:
-        """The value at a step, as computed."""
+        """The value at a step, before it is checked and made a plain Python scalar."""
 
     def _lasts_until(self, step: int) -> float:
-        """A later step up to which the value of `step` is known to last; `inf` is for ever."""
+        """A later step before which the value of `step` does not change; `inf` if it never does."""
         return step + 1
 
     def runs(self, stop: int, start: int = 0) -> tuple[Run, ...]:
-        """The canonical form of steps `[start, stop)`: its longest stretches of one value.
+        """The canonical form of steps `[start, stop)`: the runs of equal values.
 
         Raises:
-            SpaceError: A step is no whole number of at least 0, or has no value.
+            SpaceError: `start` or `stop` is not a whole number >= 0, or a step has no valid value.
         """
         return tuple(self._runs(_count("start", start, 0), _count("stop", stop, 0)))
 
@@ -107,10 +110,10 @@ class Schedule(ABC):
 
 
 def cuts(runs: Sequence[Run]) -> frozenset[int]:
-    """The steps inside these runs at which something steady begins or ends.
+    """The steps inside these runs at which a constant stretch begins or ends.
 
-    A value that lasts for two steps or more is a stretch of its own; where the value moves with
-    every step, the whole movement is one stretch, or else a cosine would be cut at every step.
+    A value that lasts for two steps or more is a stretch of its own. Consecutive steps with
+    different values are one stretch together; otherwise a cosine would be cut at every step.
     """
     return frozenset(
         after.start
@@ -120,14 +123,18 @@ def cuts(runs: Sequence[Run]) -> frozenset[int]:
 
 
 def as_schedule(value: Any) -> Schedule:
-    """A schedule as it is, a function of the step as a `Function`, any other value as constant."""
+    """Make a schedule of a value.
+
+    A schedule is returned as it is. A function of the step becomes a `Function`, any other value a
+    `Constant`.
+    """
     if isinstance(value, Schedule):
         return value
     return Function(value) if callable(value) else Constant(value)
 
 
 def _canonical(value: Any, step: int) -> Value:
-    """A value as content keys see it: a plain Python scalar, with one zero."""
+    """A value in the form that enters content keys: a plain Python scalar, with 0.0 for -0.0."""
     if getattr(value, "shape", None) == ():  # a scalar of NumPy or torch
         value = value.item()
     if isinstance(value, float):
@@ -174,10 +181,14 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Piecewise(Schedule):
-    """Piecewise constant: `values[i]` from step `boundaries[i - 1]` to `boundaries[i]`.
+    """Piecewise constant: `values[i]` in steps `[boundaries[i - 1], boundaries[i])`.
+
+    Attributes:
+        values: The values.
+        boundaries: The steps at which the next value begins, one fewer than there are values.
 
     Raises:
-        SpaceError: The boundaries do not ascend from at least 1, or are not one fewer.
+        SpaceError: The boundaries do not ascend from at least 1, or their number is wrong.
     """
 
     values: Sequence[Value]
@@ -202,7 +213,13 @@ class Piecewise(Schedule):
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """`initial`, multiplied by `gamma` at every milestone."""
+    """A value that is multiplied by `gamma` at every milestone.
+
+    Attributes:
+        initial: The value at step 0.
+        milestones: Ascending steps, the first at least 1.
+        gamma: The factor.
+    """
 
     initial: float
     milestones: Sequence[int]
@@ -221,7 +238,13 @@ class MultiStep(Schedule):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """`initial`, multiplied by `gamma` every so many steps."""
+    """A value that is multiplied by `gamma` every `every` steps.
+
+    Attributes:
+        initial: The value at step 0.
+        every: The number of steps that each value lasts.
+        gamma: The factor.
+    """
 
     initial: float
     every: int
@@ -239,7 +262,7 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """`initial * gamma ** step`."""
+    """Exponential decay: `initial * gamma ** step`."""
 
     initial: float
     gamma: float
@@ -250,7 +273,13 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class _Descent(Schedule):
-    """From `initial` to `final` within `steps`, and `final` from there on."""
+    """From `initial` to `final` within `steps`, and `final` from there on.
+
+    Attributes:
+        initial: The value at step 0.
+        final: The value from step `steps` on.
+        steps: The number of steps of the descent.
+    """
 
     initial: float
     final: float
@@ -260,7 +289,7 @@ class _Descent(Schedule):
         _count("steps", self.steps, 1)
 
     def _share(self, done: float) -> float:
-        """How much of the way is left after the share `done` of the steps, from 1 to 0."""
+        """The share of the descent that remains, from 1 to 0, after a share `done` of the steps."""
         return 1.0 - done
 
     def _value(self, step: int) -> Any:
@@ -281,7 +310,11 @@ class Linear(_Descent):
 
 @dataclass(frozen=True)
 class Polynomial(_Descent):
-    """`final + (initial - final) * (1 - step / steps) ** power`, and `final` from there on."""
+    """`final + (initial - final) * (1 - step / steps) ** power` within `steps`, then `final`.
+
+    Attributes:
+        power: The exponent; 1 gives `Linear`.
+    """
 
     power: float = 2.0
 
@@ -308,10 +341,10 @@ class CosineRestarts(Schedule):
     Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5.
 
     Attributes:
-        initial: Where each descent begins.
-        final: What it falls to.
-        period: Steps of the first descent.
-        growth: How much longer each is than the one before; a whole number.
+        initial: The value at which each descent begins.
+        final: The value that each descent approaches.
+        period: The number of steps of the first descent.
+        growth: The factor by which each descent is longer than the one before; a whole number.
     """
 
     initial: float
@@ -332,10 +365,14 @@ class CosineRestarts(Schedule):
 
 @dataclass(frozen=True)
 class Switch(Schedule):
-    """`first` until step `at`, `second` from there on, which is told steps counted from 0.
+    """One schedule before a step, and another from that step on.
 
-    With `restart=False` it is told the steps themselves. Both may be anything that `as_schedule`
-    takes, such as a number.
+    Attributes:
+        first: The schedule of steps `[0, at)`. This and `second` may be anything that `as_schedule`
+            takes, such as a number.
+        at: The step of the switch.
+        second: The schedule from step `at` on.
+        restart: Whether `second` begins anew, with step `at` as its step 0.
     """
 
     first: Any
@@ -363,11 +400,16 @@ class Switch(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """A straight line from `start` to the beginning of `schedule` within `steps`, then that.
+    """A straight line from `start` to the first value of `schedule`, followed by that schedule.
 
     Goyal et al. 2017, arXiv 1706.02677, section 2.2. The first step is already one part of the
-    way up, as training at a rate of 0 would be lost. `schedule` may be anything that `as_schedule`
-    takes, such as a number.
+    way up, because a step at a rate of 0 would be wasted.
+
+    Attributes:
+        schedule: The schedule after the warm-up, or anything that `as_schedule` takes, such as a
+            number. Its step 0 is step `steps`.
+        steps: The number of steps of the warm-up.
+        start: The value from which the line begins.
     """
 
     schedule: Any
@@ -391,7 +433,7 @@ class WarmUp(Schedule):
 
 @dataclass(frozen=True)
 class Function(Schedule):
-    """A user's own function of the step. It must give the same value whenever it is asked."""
+    """A user's own `function` of the step, which must always return the same value for a step."""
 
     function: Callable[[int], Any]
 

@@ -1,8 +1,8 @@
-"""Searchable schedules: their parameters are ordinary parameters of the space.
+"""Searchable schedules: schedules whose arguments are parameters of the search space.
 
-A template stands where a schedule would, with distributions in the place of some arguments. The
-space gets one flat parameter for each, named after the hyper-parameter and the argument, and a
-configuration of the space makes the template a schedule again.
+A template is given instead of a schedule, and has distributions instead of some arguments. The
+space gets one flat parameter for each distribution, named after the hyper-parameter and the
+argument. A configuration of the space then turns the template into a schedule.
 
 >>> from eeipu.stages.schedules import Constant, Cosine
 >>> from eeipu.space import Float
@@ -26,7 +26,7 @@ from eeipu.fingerprints.code import value_digest
 from eeipu.space import Categorical, Distribution, Params
 from eeipu.stages.schedules import Function, Schedule, as_schedule
 
-__all__ = ["OneOf", "Searchable", "described", "schedule_of", "space_of", "spaces_of"]
+__all__ = ["OneOf", "Searchable", "canonical_form", "schedule_of", "space_of", "spaces_of"]
 
 
 @dataclass(frozen=True, init=False)
@@ -35,8 +35,15 @@ class Searchable:
 
     Args:
         kind: A class of `eeipu.stages.schedules`, or any function that returns a schedule.
-        arguments: Its arguments, by position and keyword; lists and dicts may hold distributions
-            too.
+        *args: Its positional arguments. Lists and dicts may hold distributions too.
+        **kwargs: Its keyword arguments.
+
+    Attributes:
+        kind: The class or function.
+        arguments: Its arguments by name.
+
+    Raises:
+        SpaceError: `kind` does not take these arguments.
     """
 
     kind: Callable[..., Schedule]
@@ -53,7 +60,11 @@ class Searchable:
 
 @dataclass(frozen=True, init=False)
 class OneOf:
-    """One of several schedules or templates, each under a name."""
+    """A choice between several schedules or templates.
+
+    Attributes:
+        choices: The name of each choice -> schedule, template or value.
+    """
 
     choices: Mapping[str, Any]
 
@@ -64,13 +75,15 @@ class OneOf:
 
 
 def space_of(name: str, template: Any) -> dict[str, Distribution]:
-    """The parameters of a template, flat, for a hyper-parameter called `name`.
+    """The parameters of a hyper-parameter's template, as a flat space.
 
-    A template is a distribution, a `Searchable`, a `OneOf`, a list or dict of templates, a
-    schedule, or a value; the last two have no parameters.
+    Args:
+        name: The hyper-parameter.
+        template: A distribution, a `Searchable`, a `OneOf`, a list or dict of templates, a
+            schedule, or a value. The last two have no parameters.
 
     Raises:
-        SpaceError: Two parameters would have one name.
+        SpaceError: Two parameters would have the same name.
     """
     match template:
         case BaseDistribution():
@@ -82,7 +95,7 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
             parts = {f"{name}_{choice}": part for choice, part in choices.items()}
             return own | _joined(parts, {})
         case list() | tuple():
-            parts = {f"{name}_{place}": part for place, part in enumerate(template)}
+            parts = {f"{name}_{index}": part for index, part in enumerate(template)}
         case dict():
             parts = {f"{name}_{key}": part for key, part in template.items()}
         case _:
@@ -91,19 +104,24 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
 
 
 def spaces_of(templates: Mapping[str, Any]) -> dict[str, Distribution]:
-    """The parameters of several hyper-parameters together.
+    """The parameters of several hyper-parameters, as one flat space.
 
     Args:
         templates: Hyper-parameter -> template, as given to `space_of`.
 
     Raises:
-        SpaceError: A parameter of one is called as another, or as a parameter of another.
+        SpaceError: A parameter has the name of another parameter or hyper-parameter.
     """
     return _joined(templates, {name: name for name in templates})
 
 
 def _joined(parts: Mapping[str, Any], taken: Mapping[str, str]) -> dict[str, Distribution]:
-    """The parameters of all parts, where names are `taken` by one of them."""
+    """The parameters of all parts.
+
+    Args:
+        parts: The name of each part -> template.
+        taken: Names that are taken -> the part that may use them.
+    """
     joined: dict[str, Distribution] = {}
     owners = dict(taken)
     for name, part in parts.items():
@@ -118,16 +136,16 @@ def _joined(parts: Mapping[str, Any], taken: Mapping[str, str]) -> dict[str, Dis
 
 
 def schedule_of(name: str, template: Any, params: Params) -> Schedule:
-    """The schedule that a configuration makes of a template.
+    """The schedule that results from a template and a configuration.
 
     Args:
         name: The hyper-parameter, as given to `space_of`.
         template: The template, as given to `space_of`.
-        params: The configuration; it may hold other parameters too. A parameter may be a schedule
-            itself: then the template counts at each step as it is with the values there.
+        params: The configuration, which may have other parameters too. A value may be a schedule
+            itself. At each step, the template then gets the values that such schedules have there.
 
     Raises:
-        SpaceError: The schedule does not take the values chosen for it.
+        SpaceError: The schedule does not accept the values chosen for it.
     """
     moving = {k: params[k] for k in space_of(name, template) if _is_moving(params.get(k))}
     if not moving or isinstance(template, BaseDistribution):
@@ -163,26 +181,28 @@ def _filled(name: str, template: Any, params: Params) -> Any:
             return template
 
 
-def described(template: Any, stop: int, start: int = 0) -> Any:
-    """What a template is apart from its parameters' ranges, as JSON: equal for equal training.
+def canonical_form(template: Any, stop: int, start: int = 0) -> Any:
+    """A template without the ranges of its parameters, as JSON, for fingerprints.
+
+    Templates that train alike have equal forms.
 
     Args:
         template: The template, as given to `space_of`.
-        stop: Schedules count by their values over steps `[start, stop)`.
-        start: The first of them.
+        stop: Schedules enter by their values over steps `[start, stop)`.
+        start: The first of these steps.
     """
     match template:
         case BaseDistribution():
             return "searched"  # its value is a hyper-parameter of the call
         case Searchable(kind=kind, arguments=arguments):
-            parts = {name: described(part, stop) for name, part in arguments.items()}
+            parts = {name: canonical_form(part, stop) for name, part in arguments.items()}
             return [value_digest(kind), parts]
         case OneOf(choices=choices):
-            return {name: described(part, stop, start) for name, part in choices.items()}
+            return {name: canonical_form(part, stop, start) for name, part in choices.items()}
         case list() | tuple():
-            return [described(part, stop) for part in template]
+            return [canonical_form(part, stop) for part in template]
         case dict():
-            return {key: described(part, stop) for key, part in template.items()}
+            return {key: canonical_form(part, stop) for key, part in template.items()}
         case Schedule():
             return [(run.start, run.stop, run.value) for run in template.runs(stop, start)]
         case _:

@@ -15,15 +15,12 @@ from optuna.distributions import BaseDistribution
 
 from eeipu import Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.definitions import item_of
+from eeipu.fingerprints.code import code_fingerprint
+from eeipu.fingerprints.definitions import reference_to
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages.declaration import Stage, look_again, stage
+from eeipu.stages.declaration import Stage, refresh_code, stage
 
 X = Float(0.0, 1.0)
-
-
-def names(each):
-    return [parameter.name for parameter in each.inputs]
 
 
 # --- the decorator --------------------------------------------------------------------------
@@ -32,14 +29,18 @@ def names(each):
 def test_a_decorated_function_is_a_stage_and_still_callable():
     @stage(space={"x": X})
     def scale(data, *, x):
-        """Scale the data."""
         return data * x
 
     assert isinstance(scale, Stage)
     assert scale(2.0, x=0.5) == 1.0
     assert (scale.name, scale.space) == ("scale", {"x": X})
-    assert scale.__doc__ == "Scale the data."
-    assert list(inspect.signature(scale).parameters) == ["data", "x"]
+
+
+def test_signature_source_and_documentation_of_a_stage_are_the_functions():
+    each = stage(space={"x": X})(takes_x)
+    assert list(inspect.signature(each).parameters) == ["data", "x"]
+    assert inspect.getsource(each) == inspect.getsource(takes_x)
+    assert each.__doc__ == takes_x.__doc__ == "Return x."
 
 
 def test_a_bare_decorator_makes_a_stage_without_hyper_parameters():
@@ -90,6 +91,7 @@ def test_a_stage_keeps_its_own_copy_of_the_space():
 
 
 def takes_x(data, *, x):
+    """Return x."""
     return x
 
 
@@ -143,39 +145,6 @@ class OtherDistribution(BaseDistribution):
 def test_a_stage_that_cannot_run_is_refused_by_name(function, options, message):
     with pytest.raises(PipelineError, match=message):
         stage(**options)(function)
-
-
-# --- what a function takes ------------------------------------------------------------------
-
-
-def test_hyper_parameters_may_be_positional_or_keyword():
-    each = stage(space={"x": X})(lambda data, x: data * x)
-    assert names(each) == ["data"]
-    assert each(2.0, x=0.5) == 1.0
-
-
-def test_a_function_with_keyword_arguments_takes_any_hyper_parameter():
-    each = stage(space={"x": X, "y": X})(lambda data, **params: params)
-    assert each(0, x=1, y=2) == {"x": 1, "y": 2}
-
-
-def test_parameters_with_defaults_need_no_space():
-    each = stage(space={"x": X})(lambda data, *, x, momentum=0.9: momentum)
-    assert each(0, x=1) == 0.9
-
-
-def test_inputs_end_where_the_hyper_parameters_begin():
-    each = stage(space={"x": X})(lambda data, labels, x, weights=None: data)
-    assert names(each) == ["data", "labels"]
-
-
-def test_variadic_inputs_are_inputs():
-    assert names(stage()(lambda *data: data)) == ["data"]
-
-
-def test_a_partial_function_can_be_a_stage_under_a_name():
-    each = stage(space={"x": X}, name="half")(functools.partial(lambda data, k, *, x: k * x, k=2))
-    assert each([], x=3) == 6
 
 
 def test_a_stage_without_a_function_says_who_runs_it():
@@ -275,7 +244,7 @@ def test_a_cost_may_depend_on_what_the_stage_gets():
 
 
 def test_a_cost_of_inputs_that_nobody_knows_asks_to_be_told():
-    with pytest.raises(PipelineError, match=r"'s' depends on what the stage gets.*stage_costs"):
+    with pytest.raises(PipelineError, match=r"'s' depends on the stage's inputs.*stage_costs"):
         costing(lambda data, n, kind: n).declared_cost({"n": 3, "kind": "a"})
 
 
@@ -373,11 +342,11 @@ def test_a_stage_from_another_process_may_bring_code_without_source():
     there = pickle.loads(cloudpickle.dumps(each))
     gone = eval("lambda data: data")
     object.__setattr__(there, "function", gone)
-    look_again([there])
+    refresh_code([there])
     assert there.fingerprint == known
     object.__setattr__(each, "function", gone)
     with pytest.raises(PipelineError, match="source of <lambda> cannot be read"):
-        look_again([each])
+        refresh_code([each])
 
 
 def test_a_stage_from_another_process_follows_the_code_that_it_finds(monkeypatch):
@@ -386,29 +355,50 @@ def test_a_stage_from_another_process_follows_the_code_that_it_finds(monkeypatch
     there = pickle.loads(cloudpickle.dumps(each))
     monkeypatch.setitem(there.function.__globals__["FACTORS"], "k", 3)
     with pytest.warns(RuntimeWarning, match="have changed"):
-        look_again([there])
+        refresh_code([there])
     assert there.fingerprint != known
 
 
-def test_what_stages_share_is_looked_at_once(monkeypatch):
-    looks = []
+def test_a_stage_with_another_option_has_the_same_fingerprint_and_a_reading_of_its_own():
+    each = stage(times)
+    refresh_code([each])
+    other = dataclasses.replace(each, timeout=3.0)
+    assert other.known_code.reading is None
+    assert (other.timeout, other.fingerprint) == (3.0, each.fingerprint)
+
+
+def test_code_that_calls_a_stage_counts_its_function_alone():
+    def calling(called):
+        return lambda data: called(data)
+
+    one, other = stage(times), stage(name="other", timeout=3.0)(times)
+    before = code_fingerprint(calling(one))
+    refresh_code([one])
+    assert code_fingerprint(calling(one)) == before == code_fingerprint(calling(other))
+    assert code_fingerprint(calling(stage(name="times")(lambda data: data))) != before
+
+
+def test_code_that_stages_share_is_read_once(monkeypatch):
+    references = []
     monkeypatch.setattr(
-        "eeipu.fingerprints.code.item_of", lambda *a: looks.append(a[0]) or item_of(*a)
+        "eeipu.fingerprints.code.reference_to",
+        lambda *a: references.append(a[0]) or reference_to(*a),
     )
     stages = [stage(name=name)(times) for name in "abc"]
     for _ in range(2):  # the second time, only what may have changed inside
-        look_again(stages)
-        assert looks.count("the global FACTORS") == 1
-        looks.clear()
+        refresh_code(stages)
+        assert references.count("the global FACTORS") == 1
+        references.clear()
     assert len({each.fingerprint for each in stages}) == 1
 
 
-def test_a_look_at_code_that_has_not_changed_reads_nothing(monkeypatch):
+def test_code_that_has_not_changed_is_not_read_again(monkeypatch):
     stages = [stage(name=name)(times) for name in "ab"]
-    look_again(stages)
-    codes = [each.known_code for each in stages]
-    monkeypatch.setattr("eeipu.fingerprints.definitions.ast", None)
+    refresh_code(stages)
+    readings = [each.known_code.reading for each in stages]
+    monkeypatch.setattr("eeipu.fingerprints.definition_reader.ast", None)
     monkeypatch.setattr("eeipu.fingerprints.sources.ast", None)
-    look_again(stages)
-    assert [each.known_code for each in stages] == codes
-    assert all(each.known_code is code for each, code in zip(stages, codes, strict=True))
+    refresh_code(stages)
+    assert all(
+        each.known_code.reading is reading for each, reading in zip(stages, readings, strict=True)
+    )

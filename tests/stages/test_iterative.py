@@ -1,12 +1,16 @@
 """Iterative stages: as one stage, as segments of a tuner, and as paths of a plan."""
 
+import dataclasses
+
 import pytest
 from counting import LR, TRAINING, pipeline, prep, train
 
 from eeipu import Float, Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError, SpaceError
+from eeipu.fingerprints.code import CodeReader, code_fingerprint, value_digest
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.search_plan import SearchPlan
+from eeipu.stages.declaration import refresh_code
 from eeipu.stages.iterative import IterativeStage, Training, iterative, stage_path
 from eeipu.stages.paths import Kind
 from eeipu.stages.schedules import Constant, MultiStep
@@ -34,8 +38,38 @@ def test_its_code_is_in_its_fingerprint():
     other = Training(TRAINING.init, TRAINING.advance, evaluate=TRAINING.init)
     stages = [iterative(t, {"lr": 0.1}, steps=4) for t in (TRAINING, TRAINING, other)]
     assert stages[0].fingerprint == stages[1].fingerprint != stages[2].fingerprint
-    assert train().code == f"version {TRAINING.fingerprint}"
-    assert train(version="7").code == "version 7"
+    read = CodeReader().read_together(TRAINING.functions)
+    assert train().code_fingerprint == f"version {read.fingerprint}"
+    assert train(version="7").code_fingerprint == "version 7"
+
+
+def test_code_that_calls_an_iterative_stage_counts_what_it_trains_and_not_what_is_known_of_it():
+    def calling(called):
+        return lambda data: called(data)
+
+    called = train()
+    before = code_fingerprint(calling(called))
+    refresh_code([called])
+    assert called.fingerprint
+    assert code_fingerprint(calling(called)) == before
+    assert code_fingerprint(calling(train(num_cpus=2))) == before
+    assert code_fingerprint(calling(train({"lr": 0.1}))) != before
+
+
+def test_using_a_training_does_not_change_its_digest():
+    training = Training(int, max, float)
+    before = value_digest(training)
+    assert not training.loads_inputs
+    assert value_digest(training) == before
+
+
+def test_a_stage_says_whether_its_training_needs_a_process_of_its_own():
+    apart = dataclasses.replace(TRAINING, uses_process_state=True)
+    for training, needed in ((TRAINING, False), (apart, True)):
+        stage = iterative(training, {"lr": 0.1}, steps=4)
+        assert {each.uses_process_state for each in (stage, *stage.segments({4: {}}))} == {needed}
+        assert stage.fingerprint == train({"lr": 0.1}).fingerprint
+    assert not prep.uses_process_state
 
 
 def test_steps_and_constants_are_in_its_fingerprint():

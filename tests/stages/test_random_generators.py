@@ -414,8 +414,8 @@ REFUSED = {
     "iterable": (lambda: DataLoader(Turns(), 8), "'loader.dataset.epoch'"),
     "global": (lambda: shuffled(Mapped(tally)), "TALLY.rows'"),
     "closure": (in_a_cell, r"'loader.dataset.transform.count'"),
-    "own loader": (OwnLoader, "the loader OwnLoader is no torch.utils.data.DataLoader"),
-    "wrapper": (Wrapper, "the loader Wrapper is no torch.utils.data.DataLoader"),
+    "own loader": (OwnLoader, "the loader OwnLoader is not a torch.utils.data.DataLoader"),
+    "wrapper": (Wrapper, "the loader Wrapper is not a torch.utils.data.DataLoader"),
 }
 
 

@@ -8,7 +8,7 @@ from eeipu.stages.schedules import Constant, Cosine, MultiStep, Piecewise, WarmU
 from eeipu.stages.searchable_schedules import (
     OneOf,
     Searchable,
-    described,
+    canonical_form,
     schedule_of,
     space_of,
     spaces_of,
@@ -70,7 +70,7 @@ def test_functions_of_any_number_of_arguments_are_kinds():
     assert list(space) == ["lr_rates_0", "lr_steps_first"]
     params = {"lr_rates_0": 0.1, "lr_steps_first": 3}
     assert schedule_of("lr", template, params).runs(9) == Piecewise([0.1, 0.5], [3]).runs(9)
-    assert described(template, 9) == described(template, 99)
+    assert canonical_form(template, 9) == canonical_form(template, 99)
 
 
 @pytest.mark.parametrize("other", [RATE, 0.1, Constant(0.1)])

@@ -1,1 +1,6 @@
-"""The room of stages/torch_training."""
+"""Training with PyTorch in steps that resumes after a checkpoint as if it had never stopped.
+
+Public is `loop` (`torch_training`). Behind it, `state` holds a training between two steps,
+`random_generators` saves and restores what is random in it, and `object_graph` finds all objects
+that a training can reach.
+"""

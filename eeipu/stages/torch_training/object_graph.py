@@ -1,8 +1,8 @@
-"""What a training can reach: its objects, and what the user's functions and classes name.
+"""The objects that a training can reach, directly or through the user's functions and classes.
 
 Followed are attributes, containers, closures, defaults, partials and bound methods, the classes of
 objects, and the globals that the user's own code names. Not followed are the contents of large
-containers, the code of installed packages, and what only the frame of a running function holds.
+containers, the code of installed packages, and variables of functions that are running.
 """
 
 import functools
@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from eeipu.fingerprints.sources import Home
+from eeipu.fingerprints.first_party import FirstParty
 
-__all__ = ["GENERATORS", "Reached", "plain_values", "reached", "saves_itself"]
+__all__ = ["GENERATORS", "ReachedObject", "comparable_values", "reached_objects", "saves_itself"]
 
-# Parts of a container that may be random generators or have them, such as transforms; lists of
-# samples are longer, and of those only the length is looked at.
-MOST_PARTS = 100
+# Containers up to this length are followed: they may hold objects with random generators, such as
+# transforms. Longer ones, such as lists of samples, are compared by their length alone.
+MOST_ELEMENTS = 100
 
-# Numbers of an array that are compared one by one, which takes well below a millisecond; larger
-# arrays are data rather than counts, and are compared by whether they were replaced.
+# Arrays up to this size are compared number by number, which takes well below a millisecond. Larger
+# ones are data rather than counters, and only count as changed if they were replaced.
 MOST_NUMBERS = 1000
 
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -38,115 +38,122 @@ _CLOSED = (*_PLAIN, *GENERATORS, ModuleType, Tensor, np.ndarray)
 _CONTAINERS = (dict, list, tuple, deque)
 _INHERITING = (*_CONTAINERS, functools.partial, SimpleNamespace)
 
-# What wraps a function or an object, by the attribute that has it.
+# Attributes in which wrappers keep the function or object that they wrap.
 _WRAPPERS = ("__self__", "__func__", "func", "args", "keywords", "fget", "__wrapped__")
 
-# Attributes of these change while training, and are in no checkpoint or in one already.
+# Attributes that change while training, but need no checkpoint or are in one already.
 _OF_TORCH = ((nn.Module, {"training"}), (Optimizer, {"state", "param_groups"}))
 
-# Their attributes are known not to matter when training goes on.
+# Packages whose objects have no attributes that matter when training is resumed.
 _LIBRARIES = {*sys.stdlib_module_names, "torch", "numpy", "eeipu"} - {"__main__"}
 
 
 @dataclass(frozen=True)
-class Reached:
-    """A part of what training uses.
+class ReachedObject:
+    """An object that training can reach.
 
     Attributes:
-        place: Where it is, such as `loader.dataset.rng`.
-        part: The part itself.
-        is_state: Whether a change of it would be a state of the training, as it belongs to
-            somebody who neither is of torch nor says what his state is.
+        path: How it is reached, such as `loader.dataset.rng`.
+        value: The object itself.
+        is_state: Whether a change of it would change the state of the training. This is so if the
+            object that holds it is not torch's, and has no `state_dict` to save it.
     """
 
-    place: str
-    part: Any
+    path: str
+    value: Any
     is_state: bool
 
 
-def reached(roots: Mapping[str, Any]) -> Iterator[Reached]:
-    """All that can be reached from here, each object once, in an order that is always the same."""
-    # The objects themselves are kept, so that none is freed and lends its id to another.
-    seen: dict[int, Any] = {}
-    waiting = [Reached(place, part, False) for place, part in reversed([*roots.items()])]
-    while waiting:
-        here = waiting.pop()
-        if not isinstance(here.part, _PLAIN):
-            if id(here.part) in seen:
-                continue
-            seen[id(here.part)] = here.part
-        yield here
-        is_state = _has_state(here)
-        parts = [
-            Reached(f"{here.place}.{name}", part, is_state) for name, part in _parts(here.part)
-        ]
-        waiting.extend(reversed(parts))
-
-
-def plain_values(roots: Mapping[str, Any], saved: Mapping[int, Any]) -> dict[str, Any]:
-    """What to compare, so that a change of state that no checkpoint has is seen.
+def reached_objects(roots: Mapping[str, Any]) -> Iterator[ReachedObject]:
+    """All objects that can be reached, each once, always in the same order.
 
     Args:
-        roots: Where to look.
-        saved: Tensors by their id that a checkpoint has.
+        roots: Name -> object to start from.
+    """
+    # The objects themselves are kept, so that none is freed and its id given to another.
+    seen: dict[int, Any] = {}
+    waiting = [ReachedObject(name, value, False) for name, value in reversed([*roots.items()])]
+    while waiting:
+        here = waiting.pop()
+        if not isinstance(here.value, _PLAIN):
+            if id(here.value) in seen:
+                continue
+            seen[id(here.value)] = here.value
+        yield here
+        is_state = _has_state(here)
+        members = [
+            ReachedObject(f"{here.path}.{name}", value, is_state)
+            for name, value in _members(here.value)
+        ]
+        waiting.extend(reversed(members))
+
+
+def comparable_values(roots: Mapping[str, Any], saved: Mapping[int, Any]) -> dict[str, Any]:
+    """Values that show a change of state when they are compared with those of a later call.
+
+    Args:
+        roots: Name -> object to start from.
+        saved: The tensors that a checkpoint has, by their ids. They are left out.
 
     Returns:
-        Place -> number or string, contents of a small array, or length of a container.
+        Path -> number or string, contents of a small array, or length of a container.
     """
     values = {
-        each.place: _value(each.part)
-        for each in reached(roots)
-        if (each.is_state or isinstance(each.part, GENERATORS)) and id(each.part) not in saved
+        each.path: _comparable(each.value)
+        for each in reached_objects(roots)
+        if (each.is_state or isinstance(each.value, GENERATORS)) and id(each.value) not in saved
     }
-    return {place: value for place, value in values.items() if value is not _NOTHING}
+    return {path: value for path, value in values.items() if value is not _NOTHING}
 
 
-def saves_itself(part: Any) -> bool:
-    """Whether a part says itself what its state is, rather than torch for it."""
-    if not (hasattr(part, "state_dict") and hasattr(part, "load_state_dict")):
+def saves_itself(value: Any) -> bool:
+    """Whether an object has a `state_dict` that somebody other than torch wrote."""
+    if not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
         return False
-    if isinstance(part, nn.Module | Optimizer):
+    if isinstance(value, nn.Module | Optimizer):
         names = ("state_dict", "get_extra_state")
-        methods = [getattr(type(part), name, None) for name in names]
+        methods = [getattr(type(value), name, None) for name in names]
         return any(not _is_of_library(each) for each in methods if each is not None)
-    return not isinstance(part, type)
+    return not isinstance(value, type)
 
 
 _NOTHING = object()
 
 
-def _has_state(here: Reached) -> bool:
-    part = here.part
-    if isinstance(part, _INHERITING) and _is_of_library(type(part)):
+def _has_state(here: ReachedObject) -> bool:
+    """Whether the members of an object are state of the training."""
+    value = here.value
+    if isinstance(value, _INHERITING) and _is_of_library(type(value)):
         return here.is_state
-    if isinstance(part, type | FunctionType):
-        return _is_own(part)
-    return not _is_of_library(type(part)) and not saves_itself(part)
+    if isinstance(value, type | FunctionType):
+        return _is_own(value)
+    return not _is_of_library(type(value)) and not saves_itself(value)
 
 
-def _is_own(part: Any) -> bool:
-    name = part.__name__ if isinstance(part, ModuleType) else getattr(part, "__module__", None)
+def _is_own(code: Any) -> bool:
+    name = code.__name__ if isinstance(code, ModuleType) else getattr(code, "__module__", None)
     return not isinstance(name, str) or _is_own_module(name)
 
 
-@functools.lru_cache(maxsize=10_000)
+@functools.lru_cache(maxsize=10_000)  # files are looked at, which takes longer than all the rest
 def _is_own_module(name: str) -> bool:
-    return Home().owns(ModuleType(name))  # looks at files, which takes most of a walk
+    return FirstParty().owns(ModuleType(name))
 
 
-def _is_of_library(part: Any) -> bool:
-    return str(getattr(part, "__module__", "")).partition(".")[0] in _LIBRARIES
+def _is_of_library(code: Any) -> bool:
+    return str(getattr(code, "__module__", "")).partition(".")[0] in _LIBRARIES
 
 
-def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
+def _members(owner: Any) -> Iterator[tuple[str, Any]]:
+    """The objects that another one holds, by name."""
     if isinstance(owner, _CLOSED):
         return
     if isinstance(owner, FunctionType):
-        yield from _parts_of_function(owner) if _is_own(owner) else ()
+        yield from _members_of_function(owner) if _is_own(owner) else ()
     elif isinstance(owner, type):
-        yield from _parts_of_class(owner) if _is_own(owner) else ()
+        yield from _members_of_class(owner) if _is_own(owner) else ()
     else:
-        yield from _parts_of_container(owner)
+        yield from _elements(owner)
         yield from _attributes(owner)
         yield "class", type(owner)
     for name in _WRAPPERS:
@@ -155,16 +162,16 @@ def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
             yield name, getattr(owner, name, None)
 
 
-def _parts_of_container(owner: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(owner, _CONTAINERS) or len(owner) > MOST_PARTS:
+def _elements(owner: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(owner, _CONTAINERS) or len(owner) > MOST_ELEMENTS:
         return
     pairs = list(owner.items() if isinstance(owner, dict) else enumerate(owner))
-    for number, (key, part) in enumerate(pairs):
-        yield str(key if isinstance(key, str | int) else number), part
+    for number, (key, value) in enumerate(pairs):
+        yield str(key if isinstance(key, str | int) else number), value
 
 
 def _attributes(owner: Any) -> Iterator[tuple[str, Any]]:
-    """The attributes of an object, also in slots, but those that are cached or torch's own."""
+    """The attributes of an object, also those in slots, without cached ones and torch's own."""
     if type(owner).__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"} and (
         not isinstance(owner, SimpleNamespace)
     ):
@@ -184,13 +191,13 @@ def _slots(kind: type) -> tuple[str, ...]:
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
-def _parts_of_class(owner: type) -> Iterator[tuple[str, Any]]:
+def _members_of_class(owner: type) -> Iterator[tuple[str, Any]]:
     yield from vars(owner).items()
     for number, base in enumerate(owner.__bases__):
         yield f"base{number}", base
 
 
-def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
+def _members_of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     # A cell is empty where its variable has no value yet.
     yield from ((name, cell.cell_contents) for name, cell in cells if cell != CellType())
@@ -201,16 +208,19 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _named_globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The globals that a function names, also those of the user's modules."""
+    """The globals that a function names, including those in the user's modules that it names."""
     names = list(dict.fromkeys(_names(function.__code__)))
-    scopes: list[tuple[str, dict[str, Any]]] = [("", function.__globals__)]
-    for prefix, scope in scopes:
+    seen = {id(function.__globals__)}
+    waiting: deque[tuple[str, dict[str, Any]]] = deque([("", function.__globals__)])
+    while waiting:
+        prefix, scope = waiting.popleft()
         for name in names:
-            part = scope.get(name)
-            if not isinstance(part, ModuleType):
-                yield from [(prefix + name, part)] if name in scope else ()
-            elif _is_own(part) and all(vars(part) is not known for _, known in scopes):
-                scopes.append((f"{prefix}{name}.", vars(part)))
+            value = scope.get(name)
+            if not isinstance(value, ModuleType):
+                yield from [(prefix + name, value)] if name in scope else ()
+            elif _is_own(value) and id(vars(value)) not in seen:
+                seen.add(id(vars(value)))
+                waiting.append((f"{prefix}{name}.", vars(value)))
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -220,41 +230,46 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _value(part: Any) -> Any:
-    """What shows a change of a part by itself, or `_NOTHING`."""
-    if isinstance(part, GENERATORS):
-        return "a generator"  # whose state is saved, but only where it is there from the beginning
-    if isinstance(part, _PLAIN):
-        return repr(part)  # not itself: NaN would differ from NaN
-    if isinstance(part, Tensor | np.ndarray):
-        return _value_of_array(part)
-    if isinstance(part, (*_CONTAINERS, set, bytearray)):
-        return len(part)
-    if isinstance(part, Iterator) and not hasattr(part, "fileno"):
-        return object()  # its position is a state that cannot be seen, so it equals nothing
+def _comparable(value: Any) -> Any:
+    """A value that differs once the object itself has changed; `_NOTHING` where none is known."""
+    if isinstance(value, GENERATORS):
+        return "a generator"  # its state is saved, provided that it exists from the beginning
+    if isinstance(value, _PLAIN):
+        return repr(value)  # not the value: NaN would differ from NaN
+    if isinstance(value, Tensor | np.ndarray):
+        return _comparable_array(value)
+    if isinstance(value, (*_CONTAINERS, set, bytearray)):
+        return len(value)
+    if isinstance(value, Iterator) and not hasattr(value, "fileno"):
+        return object()  # equals nothing, as the position of an iterator cannot be seen
     return _NOTHING
 
 
 @dataclass(frozen=True, eq=False)
-class _Whole:
-    """A large array, which is kept: the id of one that was freed may be another's soon."""
+class _LargeArray:
+    """A large array, equal only to itself. It is kept, so that its id is not given to another.
+
+    Attributes:
+        array: The array.
+        version: torch's count of changes in place; 0 where there is none.
+    """
 
     array: Any
     version: int
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Whole):
+        if not isinstance(other, _LargeArray):
             return False
         return self.array is other.array and self.version == other.version
 
     __hash__ = None  # type: ignore[assignment]
 
 
-def _value_of_array(part: Any) -> Any:
-    is_tensor = isinstance(part, Tensor)
-    is_open = not (part.is_meta or part.layout != torch.strided) if is_tensor else True
-    size = part.numel() if is_tensor else part.size
-    if is_open and size <= MOST_NUMBERS:
-        return repr((part.detach() if is_tensor else part).tolist())
-    version = part._version if is_tensor and not part.is_inference() else 0
-    return _Whole(part, version)
+def _comparable_array(array: Any) -> Any:
+    is_tensor = isinstance(array, Tensor)
+    is_readable = not (array.is_meta or array.layout != torch.strided) if is_tensor else True
+    size = array.numel() if is_tensor else array.size
+    if is_readable and size <= MOST_NUMBERS:
+        return repr((array.detach() if is_tensor else array).tolist())
+    version = array._version if is_tensor and not array.is_inference() else 0
+    return _LargeArray(array, version)

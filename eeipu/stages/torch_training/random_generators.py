@@ -1,15 +1,16 @@
-"""What is random in a training, how it is saved and restored, and what cannot be saved.
+"""The random generators of a training: saving them, restoring them, refusing what is not saved.
 
 A training's random generators are those of the process (torch on all devices, NumPy, Python) and
-all that it can reach (`object_graph` beside this module), such as those of a data set, a
-`collate_fn`, a closure of a transform, a module's globals or a model. All are the training's own:
-they are set when it goes on, and put back afterwards, so that another training in the same process
+those that it can reach (`object_graph` beside this module), such as the generators of a data set, a
+`collate_fn`, a closure of a transform, a module's globals or a model. All belong to the training:
+they are set when it continues and restored afterwards, so that another training in the same process
 begins as this one did.
 
-What else changes must be in a `state_dict`. Numbers, strings, small arrays and the lengths of
-containers are compared: a count that no checkpoint has is refused rather than resumed wrongly.
-Not seen are large NumPy arrays that change in place, large containers of the same length,
-attributes of objects of torch and Python, and generators in the globals of installed packages.
+All other state that changes must be in a `state_dict`. To check this, numbers, strings, small
+arrays and the lengths of containers are compared, and a change that no checkpoint has is refused
+rather than resumed wrongly. Not seen are large NumPy arrays that change in place, large containers
+that keep their length, attributes of objects of torch and Python, and generators in the globals of
+installed packages.
 """
 
 import copy
@@ -24,24 +25,30 @@ from torch import nn
 from torch.optim import Optimizer
 
 from eeipu.errors import ConfigurationError
-from eeipu.stages.torch_training.object_graph import GENERATORS, Reached, reached, saves_itself
+from eeipu.stages.torch_training.object_graph import (
+    GENERATORS,
+    ReachedObject,
+    reached_objects,
+    saves_itself,
+)
 
 __all__ = [
-    "changed",
-    "check_reached",
-    "check_same",
+    "changed_paths",
+    "check_restorable",
+    "check_unchanged",
     "own_rng",
-    "reached_states",
-    "restore_reached",
+    "restorable_states",
     "restore_rng",
+    "restore_states",
     "rng_state",
     "seed_all",
 ]
 
 _REMEDY = (
-    "no checkpoint would have that, so training could not go on as if never stopped; give its "
-    "owner state_dict and load_state_dict (a model: a buffer, or get_extra_state and "
-    "set_extra_state), or make it before training and keep it the same."
+    "no checkpoint would have that, so training could not be resumed as if it had never stopped; "
+    "give the object that holds it state_dict and load_state_dict (in a model: make it a buffer, "
+    "or write get_extra_state and set_extra_state), or make it before training and do not change "
+    "it."
 )
 
 
@@ -56,14 +63,15 @@ def seed_all(seed: int) -> None:
 def own_rng(
     roots: Callable[[], Mapping[str, Any]], state: Mapping[str, Any] | None
 ) -> Iterator[dict[str, Any]]:
-    """Run with these random generators, and put back those that were outside.
+    """Run a block with the training's random generators, and restore the others afterwards.
 
     Args:
-        roots: What the training uses, which may change inside the block.
-        state: The generators' state, or None where it stays as it is.
+        roots: Gives the objects that the training uses, which may change inside the block.
+        state: The states to begin with, from `rng_state`; `None` to leave the generators as they
+            are.
 
     Yields:
-        A dict that holds the generators' state when the block has ended.
+        A dict that holds the states of the training's generators once the block has ended.
     """
     outside, inside = rng_state(roots()), dict[str, Any]()
     try:
@@ -76,99 +84,102 @@ def own_rng(
 
 
 def rng_state(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of all random generators: the process's, and those that can be reached."""
+    """The states of all random generators: those of the process, and those that can be reached."""
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "numpy": np.random.get_state(),  # noqa: NPY002
         "python": random.getstate(),
-        "reached": reached_states(roots),
+        "reached": restorable_states(roots),
     }
 
 
 def restore_rng(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Set all random generators that there are to what `rng_state` has of them."""
+    """Set the random generators that can be reached now to their states from `rng_state`."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:  # pragma: no cover - needs a GPU
         torch.cuda.set_rng_state_all(state["cuda"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     random.setstate(state["python"])
-    restore_reached(roots, state["reached"])
+    restore_states(roots, state["reached"])
 
 
-def reached_states(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """The states of what can be reached, by where it is.
+def restorable_states(roots: Mapping[str, Any]) -> dict[str, Any]:
+    """The states of the reachable objects that can be restored, by their paths.
 
-    Those of random generators, and of samplers, data sets and others that have a `state_dict`. A
-    loader is not among them, as its state in mid-epoch holds for the next epoch.
+    These are random generators, and samplers, data sets and other objects with a `state_dict`. A
+    loader is not among them, because the state that it has in mid-epoch is for the next epoch.
     """
-    return {place: _state_of(part) for place, part in _restorable(roots)}
+    return {path: _state_of(value) for path, value in _restorable(roots)}
 
 
-def restore_reached(roots: Mapping[str, Any], states: Mapping[str, Any]) -> None:
-    """Set what can be reached to these states, as far as it is among them."""
-    for place, part in _restorable(roots):
-        if place in states:
-            _set_state_of(part, states[place])
+def restore_states(roots: Mapping[str, Any], states: Mapping[str, Any]) -> None:
+    """Restore the reachable objects whose paths are in `states`."""
+    for path, value in _restorable(roots):
+        if path in states:
+            _set_state_of(value, states[path])
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The places whose value is another than before, or new."""
-    return [place for place in after if place not in before or before[place] != after[place]]
+def changed_paths(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The paths whose value in `after` is new or differs from that in `before`."""
+    return [path for path in after if path not in before or before[path] != after[path]]
 
 
-def check_reached(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Refuse a state of which a part would not be restored.
+def check_restorable(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Refuse a saved state that has the state of an object that does not exist now.
 
     Raises:
-        ConfigurationError: It has a place that there is not.
+        ConfigurationError: It has one.
     """
-    missing = state["reached"].keys() - reached_states(roots).keys()
+    missing = state["reached"].keys() - restorable_states(roots).keys()
     if missing:
         raise ConfigurationError(
             f"the checkpoint has the state of {min(missing)!r}, which is not there now; make the "
-            f"same model, optimiser and loaders wherever the training goes on."
+            f"same model, optimiser and loaders wherever the training is resumed."
         )
 
 
-def check_same(changes: list[str]) -> None:
-    """Refuse a training that has changed what no checkpoint has.
+def check_unchanged(changes: list[str]) -> None:
+    """Refuse a training that has changed values that no checkpoint has.
+
+    Args:
+        changes: The paths of the values that have changed.
 
     Raises:
-        ConfigurationError: It has; the message names the first place.
+        ConfigurationError: There are any. The message names the first.
     """
     if changes:
         raise ConfigurationError(f"training changes {changes[0]!r}, and {_REMEDY}")
 
 
 def _restorable(roots: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    # A list, as restoring one may change what is reached next.
+    # A list, because restoring one object may change what is reached next.
     loader = roots.get("loader")
     return [
-        (each.place, each.part)
-        for each in reached(roots)
-        if each.part is not loader and (_is_generator(each.part) or _is_saved_here(each, roots))
+        (each.path, each.value)
+        for each in reached_objects(roots)
+        if each.value is not loader and (_is_generator(each.value) or _is_saved_here(each, roots))
     ]
 
 
-def _is_generator(part: Any) -> bool:
+def _is_generator(value: Any) -> bool:
     return (
-        isinstance(part, GENERATORS)
-        and not isinstance(part, random.SystemRandom)
-        and not _is_of_process(part)
+        isinstance(value, GENERATORS)
+        and not isinstance(value, random.SystemRandom)
+        and not _is_of_process(value)
     )
 
 
-def _is_saved_here(each: Reached, roots: Mapping[str, Any]) -> bool:
-    """Whether a part says what its state is, and the model's `state_dict` does not have it."""
-    if isinstance(each.part, Optimizer):
-        return each.part is not roots.get("optimizer")  # but one that it wraps
-    is_of_model = each.place.partition(".")[0] == "model"
-    return saves_itself(each.part) and not (is_of_model and isinstance(each.part, nn.Module))
+def _is_saved_here(each: ReachedObject, roots: Mapping[str, Any]) -> bool:
+    """Whether an object has a `state_dict` of its own that is not part of the model's."""
+    if isinstance(each.value, Optimizer):
+        return each.value is not roots.get("optimizer")  # but one that it wraps is saved here
+    is_of_model = each.path.partition(".")[0] == "model"
+    return saves_itself(each.value) and not (is_of_model and isinstance(each.value, nn.Module))
 
 
 def _is_of_process(generator: Any) -> bool:
-    """Whether it is one of the generators behind `torch.rand`, `np.random` and `random`."""
+    """Whether a generator is one of those behind `torch.rand`, `np.random` and `random`."""
     shared = (
         torch.default_generator,
         *torch.cuda.default_generators,
@@ -178,22 +189,22 @@ def _is_of_process(generator: Any) -> bool:
     return any(generator is each for each in shared)
 
 
-def _state_of(part: Any) -> Any:
-    if isinstance(part, np.random.Generator):
-        return part.bit_generator.state
-    if isinstance(part, random.Random):
-        return part.getstate()
-    if isinstance(part, torch.Generator | np.random.RandomState):
-        return part.get_state()
-    return copy.deepcopy(part.state_dict())
+def _state_of(value: Any) -> Any:
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, torch.Generator | np.random.RandomState):
+        return value.get_state()
+    return copy.deepcopy(value.state_dict())
 
 
-def _set_state_of(part: Any, state: Any) -> None:
-    if isinstance(part, np.random.Generator):
-        part.bit_generator.state = state
-    elif isinstance(part, random.Random):
-        part.setstate(state)
-    elif isinstance(part, torch.Generator | np.random.RandomState):
-        part.set_state(state)
+def _set_state_of(value: Any, state: Any) -> None:
+    if isinstance(value, np.random.Generator):
+        value.bit_generator.state = state
+    elif isinstance(value, random.Random):
+        value.setstate(state)
+    elif isinstance(value, torch.Generator | np.random.RandomState):
+        value.set_state(state)
     else:
-        part.load_state_dict(copy.deepcopy(state))
+        value.load_state_dict(copy.deepcopy(state))

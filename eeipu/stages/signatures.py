@@ -1,0 +1,125 @@
+"""What a stage's functions take: checks of their signatures against the stage's space."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+from eeipu.errors import PipelineError
+from eeipu.space import Distribution
+
+__all__ = ["check_cost", "check_function", "depends_on_inputs", "leading_inputs", "parameters_of"]
+
+Parameters = Mapping[str, inspect.Parameter]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def parameters_of(stage_name: str, function: Callable[..., Any]) -> Parameters:
+    """The parameters of a stage's function.
+
+    Raises:
+        PipelineError: They cannot be read, as of some builtins.
+    """
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise PipelineError(
+            f"stage {stage_name!r}: the parameters of {function!r} cannot be read "
+            f"({error}); wrap it in a function of your own."
+        ) from error
+
+
+def leading_inputs(
+    parameters: Parameters, space: Mapping[str, Distribution]
+) -> tuple[inspect.Parameter, ...]:
+    """The leading positional parameters that are not hyper-parameters."""
+    kinds = (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL)
+    return tuple(takewhile(lambda p: p.kind in kinds and p.name not in space, parameters.values()))
+
+
+def check_function(
+    stage_name: str, parameters: Parameters, space: Mapping[str, Distribution]
+) -> None:
+    """Refuse a function that cannot be called with its inputs and the stage's hyper-parameters.
+
+    Raises:
+        PipelineError: A hyper-parameter is not a keyword of the function, or a parameter of the
+            function would get no value.
+    """
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in space:
+        if not takes_any and (name not in parameters or parameters[name].kind not in _NAMED):
+            raise PipelineError(
+                f"stage {stage_name!r} has a space for {name!r}, but its function takes no "
+                f"such keyword; it takes {list(parameters)}."
+            )
+    given = {*space, *(p.name for p in leading_inputs(parameters, space))}
+    for name, parameter in parameters.items():
+        has_default = parameter.default is not parameter.empty
+        if name in given or has_default or parameter.kind in _VARIADIC:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            raise PipelineError(
+                f"stage {stage_name!r}: the parameter {name!r} has neither a space nor a "
+                f"default; add {name!r} to stage(space=...) or give it a default."
+            )
+        raise PipelineError(
+            f"stage {stage_name!r}: the input {name!r} stands behind a hyper-parameter and "
+            f"cannot be passed by position; put the inputs first."
+        )
+
+
+def check_cost(
+    stage_name: str,
+    cost: Callable[..., float],
+    space: Mapping[str, Distribution],
+    inputs: Sequence[inspect.Parameter],
+) -> None:
+    """Refuse a cost that cannot be called with the hyper-parameters, with or without the inputs.
+
+    Raises:
+        PipelineError: It cannot.
+    """
+    if not callable(cost):
+        raise PipelineError(
+            f"stage {stage_name!r}: cost must be a function of the hyper-parameters, but got "
+            f"{cost!r}; for a constant write cost=lambda **_: {cost!r}."
+        )
+    try:
+        signature = inspect.signature(cost)
+    except ValueError:  # a builtin that does not tell what it takes
+        return
+    try:
+        signature.bind(**space)
+    except TypeError as error:
+        if not _binds(signature, inputs, space):
+            raise PipelineError(
+                f"stage {stage_name!r}: cost is called with the keywords {list(space)}, "
+                f"which it does not take, not even behind the stage's inputs: {error}."
+            ) from error
+
+
+def depends_on_inputs(
+    cost: Callable[..., float],
+    space: Mapping[str, Distribution],
+    inputs: Sequence[inspect.Parameter],
+) -> bool:
+    """Whether a cost takes the stage's inputs in front of the hyper-parameters."""
+    try:
+        signature = inspect.signature(cost)
+    except ValueError:  # a builtin that does not tell what it takes
+        return False
+    return not _binds(signature, (), space) and _binds(signature, inputs, space)
+
+
+def _binds(
+    signature: inspect.Signature, args: Sequence[object], keywords: Mapping[str, object]
+) -> bool:
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""The state of a training with PyTorch between two steps, and how it is saved and restored."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from eeipu.errors import ConfigurationError
+from eeipu.stages.torch_training.object_graph import comparable_values, saves_itself
+from eeipu.stages.torch_training.random_generators import (
+    changed_paths,
+    check_restorable,
+    check_unchanged,
+    own_rng,
+    restorable_states,
+    restore_rng,
+    restore_states,
+    rng_state,
+    seed_all,
+)
+
+__all__ = ["TrainingState", "empty_loader"]
+
+
+@dataclass
+class TrainingState:
+    """Training between two steps.
+
+    Attributes:
+        functions: The user's functions, by the names under which their random generators are saved.
+            The loaders are made by `make_loaders`.
+        seed: The seed of everything random.
+        inputs: The inputs of the stage.
+        model: The model.
+        optimizer: The optimiser.
+        rng: The states of all random generators, as they are.
+        initial_states: The states that objects given to the training had before it.
+        unsaved_values: Values that can change and are in no checkpoint, as they were at first.
+        changes: The paths of such values that have changed under earlier loaders.
+        options: The hyper-parameters that the loaders were made with.
+        loader: The loader of training data; `None` until it is needed.
+        loader_states: The states of what is random in the loader, as it was made.
+        epoch_rng: The states of all random generators when the epoch began.
+        epoch_loader: The loader's own `state_dict` when the epoch began, if it has one.
+        position: The number of batches of this epoch that are done.
+        batches: The remaining batches of the epoch, while training goes on.
+    """
+
+    functions: Mapping[str, Callable[..., Any]]
+    seed: int
+    inputs: tuple[Any, ...]
+    model: nn.Module
+    optimizer: Optimizer
+    rng: dict[str, Any]
+    initial_states: dict[str, Any]
+    unsaved_values: dict[str, Any] = field(init=False)
+    changes: list[str] = field(default_factory=list, init=False)
+    options: dict[str, Any] = field(default_factory=dict, init=False)
+    loader: Any = field(default=None, init=False)
+    loader_states: dict[str, Any] = field(default_factory=dict, init=False)
+    epoch_rng: dict[str, Any] | None = field(default=None, init=False)
+    epoch_loader: Any = field(default=None, init=False)
+    position: int = field(default=0, init=False)
+    batches: Iterator[Any] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.unsaved_values = self._comparable_values()
+
+    def roots(self) -> dict[str, Any]:
+        """The objects from which all that training uses can be reached."""
+        objects = {"model": self.model, "optimizer": self.optimizer, "loader": self.loader}
+        return {**self.functions, "inputs": self.inputs, **objects}
+
+    @contextmanager
+    def own_rng(self, rng: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+        """As `random_generators.own_rng`; afterwards the loader is as it was made.
+
+        Other trainings may share the loader's data.
+        """
+        try:
+            with own_rng(self.roots, rng) as inside:
+                yield inside
+        finally:
+            restore_states(self.roots(), self.loader_states)
+
+    def use_options(self, options: dict[str, Any]) -> None:
+        """Make the loader for these hyper-parameters, and begin an epoch, if they have changed."""
+        if self.loader is None or options != self.options:
+            self._make_loader(options)
+            self.options, self.position, self.batches = options, 0, None
+
+    def _make_loader(self, options: Mapping[str, Any]) -> None:
+        if self.loader is not None:
+            self.changes = self._unsaved_changes()
+        restore_states(self.roots(), self.loader_states)
+        self.loader = self._make_loaders(options)[0]
+        _check_workers(self.loader)
+        states = restorable_states(self.roots()).items()
+        self.loader_states = {path: each for path, each in states if path.startswith("loader.")}
+        self.unsaved_values = self._comparable_values()
+
+    def _make_loaders(self, options: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Make both loaders. This may be random, as a split is, but is the same every time."""
+        roots = {**self.functions, "inputs": self.inputs}
+        with own_rng(lambda: roots, None):
+            seed_all(self.seed)
+            restore_states(roots, self.initial_states)
+            loaders: tuple[Any, Any] = self.functions["make_loaders"](*self.inputs, **options)
+            return loaders
+
+    @contextmanager
+    def validation_data(self) -> Iterator[Any]:
+        """The loader of validation data, whose random generators are restored afterwards."""
+        loader = self._make_loaders(self.options)[1]
+        with own_rng(lambda: {"validation": loader}, None):
+            yield loader
+
+    def begin_epoch(self) -> None:
+        """Begin to go through the data, in the order that the generators' states determine."""
+        self.epoch_rng = rng_state(self.roots())
+        self.epoch_loader = _state_of_loader(self.loader)
+        self.batches, self.position = iter(self.loader), 0
+
+    def next_batch(self) -> Any:
+        """The next batch, for which a new epoch is begun after the last one.
+
+        Raises:
+            ConfigurationError: The loader has no batches.
+        """
+        batch = next(self.batches, None) if self.batches is not None else None
+        if batch is None:
+            self.begin_epoch()
+            assert self.batches is not None
+            batch = next(self.batches, None)
+        if batch is None:
+            raise empty_loader("training")
+        self.position += 1
+        return batch
+
+    def saved(self) -> dict[str, Any]:
+        """Everything that training depends on, except the data and the user's functions.
+
+        Raises:
+            ConfigurationError: There is state that cannot be saved.
+        """
+        _check_resumable(self.loader)
+        check_unchanged(self._unsaved_changes())
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "options": self.options,
+            "rng": self.rng,
+            "first": self.initial_states,
+            "epoch_rng": self.epoch_rng,
+            "position": self.position,
+            "is_begun": self.loader is not None,
+            "loader": self.epoch_loader if self.position else _state_of_loader(self.loader),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Make a new state the one that was saved, at the same position in the data."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.rng, self.initial_states = saved["rng"], saved["first"]
+        self.options = saved["options"]
+        self.unsaved_values = self._comparable_values()
+        if not saved["is_begun"]:
+            return
+        with self.own_rng(None):
+            self._make_loader(self.options)
+            if saved["loader"] is not None:
+                self.loader.load_state_dict(copy.deepcopy(saved["loader"]))
+            if saved["position"]:
+                # Skipping batches draws from the generators, which are restored afterwards.
+                restore_rng(self.roots(), saved["epoch_rng"])
+                self.begin_epoch()
+                assert self.batches is not None
+                for _ in islice(self.batches, saved["position"]):
+                    self.position += 1
+            restore_rng(self.roots(), self.rng)
+            check_restorable(self.roots(), self.rng)
+
+    def _unsaved_changes(self) -> list[str]:
+        """The paths of values that have changed, or are new, and that no checkpoint has."""
+        return [*self.changes, *changed_paths(self.unsaved_values, self._comparable_values())]
+
+    def _comparable_values(self) -> dict[str, Any]:
+        """The values that can be compared, except those of the model that a checkpoint has."""
+        tensors = [*self.model.parameters(), *self.model.state_dict(keep_vars=True).values()]
+        return comparable_values(self.roots(), {id(tensor): tensor for tensor in tensors})
+
+
+def empty_loader(name: str) -> ConfigurationError:
+    """The error for a loader without batches."""
+    return ConfigurationError(
+        f"the {name} loader has no batches; give it data, or a batch size that is not above the "
+        f"number of rows where drop_last is set."
+    )
+
+
+def _check_workers(loader: Any) -> None:
+    """Refuse a loader whose workers keep state that no checkpoint reaches.
+
+    Raises:
+        ConfigurationError: The workers persist.
+    """
+    if getattr(loader, "persistent_workers", False):
+        raise ConfigurationError(
+            "workers of a DataLoader that persist keep random generators that no checkpoint "
+            "reaches; make it with persistent_workers=False."
+        )
+
+
+def _check_resumable(loader: Any) -> None:
+    """Refuse a loader whose state is not known.
+
+    Raises:
+        ConfigurationError: It is neither a `DataLoader` nor a list, and has no `state_dict`.
+    """
+    if not (isinstance(loader, DataLoader | list | tuple | None) or saves_itself(loader)):
+        raise ConfigurationError(
+            f"the loader {type(loader).__name__} is not a torch.utils.data.DataLoader and its "
+            f"state is not known, so training could not be resumed as if it had never stopped; "
+            f"give it state_dict and load_state_dict, or return a DataLoader."
+        )
+
+
+def _state_of_loader(loader: Any) -> Any:
+    """The `state_dict` of a loader that has one of its own; else `None`."""
+    return copy.deepcopy(loader.state_dict()) if saves_itself(loader) else None

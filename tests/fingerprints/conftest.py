@@ -1,0 +1,32 @@
+"""A project whose modules are written and imported anew by a test."""
+
+import importlib
+import linecache
+import sys
+import textwrap
+
+import pytest
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Write modules of a project and import them anew; call it with `name=source`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    written = set()
+
+    def write(**sources):
+        for name, source in sources.items():
+            path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(textwrap.dedent(source))
+            written.add(name.partition("__")[0])
+        for name in [n for n in sys.modules if n.partition(".")[0] in written]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        linecache.checkcache()
+        return importlib.import_module("main")
+
+    yield write
+    for name in [n for n in sys.modules if n.partition(".")[0] in written]:
+        del sys.modules[name]

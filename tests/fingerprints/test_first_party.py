@@ -1,0 +1,98 @@
+"""First-party code: the user's modules and the package that a stage is in, and no others."""
+
+import linecache
+import sys
+import textwrap
+
+import pytest
+
+from eeipu.fingerprints.code import (
+    code_fingerprint,
+    read_code,
+)
+
+
+def test_a_module_of_ones_own_may_be_named_as_one_of_pythons(project):
+    main = "import statistics\n\ndef f(data):\n    return statistics.g(data)"
+
+    def fingerprint(value):
+        own = f"def g(x):\n    return {value}"
+        return code_fingerprint(project(main=main, statistics=own).f)
+
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_code_that_belongs_to_no_module_is_ones_own():
+    file_name = "<made by exec>"
+    source = "def f(x):\n    return g(x)\n\ndef g(x):\n    return {}\n"
+
+    def fingerprint(value):
+        text, scope = source.format(value), {}
+        linecache.cache[file_name] = (len(text), None, text.splitlines(keepends=True), file_name)
+        exec(compile(text, file_name, "exec"), scope)
+        scope["f"].__module__ = scope["g"].__module__ = None
+        return code_fingerprint(scope["f"])
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+@pytest.fixture
+def installed(project, tmp_path, monkeypatch):
+    """As `project`, for modules of a package that is installed: `main` imports `package.stages`."""
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    (tmp_path / "site-packages" / "package").mkdir(parents=True)
+
+    def write(main="from package.stages import f", **sources):
+        for name, source in sources.items():
+            path = tmp_path / "site-packages" / "package" / f"{name}.py"
+            path.write_text(textwrap.dedent(source))
+        for name in [n for n in sys.modules if n.partition(".")[0] == "package"]:
+            del sys.modules[name]
+        return project(main=main)
+
+    yield write
+    for name in [n for n in sys.modules if n.partition(".")[0] == "package"]:
+        del sys.modules[name]
+
+
+STAGES = (
+    "from package.helper import scale\n\ndef local(x):\n    return x + {}\n\n"
+    "def f(data):\n    return local(scale(data))"
+)
+
+
+def test_the_installed_package_that_a_stage_is_in_is_followed(installed):
+    def fingerprint(local, scale):
+        helper = f"def scale(x):\n    return {scale} * x"
+        main = installed(stages=STAGES.format(local), helper=helper)
+        return code_fingerprint(main.f)
+
+    assert fingerprint(1, 2) == fingerprint(1, 2)
+    assert len({fingerprint(*each) for each in [(1, 2), (2, 2), (1, 3)]}) == 3
+
+
+def test_an_installed_package_that_a_stage_is_not_in_is_not_followed(installed):
+    def fingerprint(local):
+        main = "from package.stages import f as g\n\ndef f(data):\n    return g(data)"
+        helper = "def scale(x):\n    return x"
+        return read_code(installed(main=main, stages=STAGES.format(local), helper=helper).f)
+
+    assert fingerprint(1) == fingerprint(2)
+    assert "package" in fingerprint(1).packages
+
+
+def test_an_import_in_a_function_does_not_load_an_installed_package(installed):
+    main = "def f(data):\n    from package.heavy import g\n    return g(data)"
+    f = installed(main=main, heavy="raise AssertionError('loaded')").f
+    found = read_code(f)
+    assert "package.heavy" not in sys.modules
+    assert "package" in found.packages
+
+
+def test_whether_an_installed_package_is_loaded_does_not_matter(installed):
+    main = "def f(data):\n    from package.heavy import K\n    return K"
+    f = installed(main=main, heavy="K = 1").f
+    before = code_fingerprint(f)
+    assert f(0) == 1
+    assert code_fingerprint(f) == before
