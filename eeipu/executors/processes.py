@@ -10,9 +10,10 @@ from typing import Any
 import joblib
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors.futures_pool import StageExecutor
-from eeipu.executors.worker_processes import Runner, begin
+from eeipu.executors.worker_processes import begin
 from eeipu.stage_tree.scheduler import Resources
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
@@ -119,7 +120,7 @@ class _Worker:
             self._pool = ProcessPoolExecutor(
                 1,
                 initializer=begin,
-                initargs=(Runner.here(),),
+                initargs=(ProcessIdentity.here(),),
                 env={"CUDA_VISIBLE_DEVICES": self._devices},
             )
         return self._pool

@@ -11,52 +11,25 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 import cloudpickle
 import joblib
 import psutil
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.executors.node_batches import Job, Work, WorkResult, run_works
 from eeipu.serialization.transport import adopt_classes
 from eeipu.stages.iterative import functions_of
 from eeipu.stages.tasks import leave_interrupts_to_driver
 
-__all__ = ["Runner", "begin", "end_with", "packed", "run_elsewhere", "worker_processes"]
+__all__ = ["begin", "end_with", "packed", "run_elsewhere", "worker_processes"]
 
 # Seconds between looks whether the runner lives; a look takes microseconds.
 LOOK_S = 0.5
 
 # The one thing that outlives a call in a worker: the last job, under its name.
 _jobs: dict[str, bytes] = {}
-
-
-@dataclass(frozen=True)
-class Runner:
-    """The process that hands out batches.
-
-    Attributes:
-        pid: Its number; `created_s`: when it began, as numbers come again.
-    """
-
-    pid: int
-    created_s: float
-
-    @classmethod
-    def here(cls) -> "Runner":
-        """This process."""
-        process = psutil.Process()
-        return cls(process.pid, process.create_time())
-
-    def is_above(self, process: psutil.Process) -> bool:
-        """Whether it started a process, or one that did; never so on another host."""
-        try:
-            created_s = psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return False
-        is_same = abs(created_s - self.created_s) < 1.0  # clocks are set
-        return is_same and self.pid in {each.pid for each in process.parents()}
 
 
 def worker_processes(workers: int) -> Executor:
@@ -74,13 +47,13 @@ def worker_processes(workers: int) -> Executor:
     pool: Executor = ProcessPoolExecutor(
         workers,
         initializer=begin,
-        initargs=(Runner.here(),),
+        initargs=(ProcessIdentity.here(),),
         env={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))},
     )
     return pool
 
 
-def begin(runner: Runner) -> None:
+def begin(runner: ProcessIdentity) -> None:
     """What a worker process does first: it leaves interrupts to its runner, and ends with it.
 
     Args:
@@ -90,7 +63,7 @@ def begin(runner: Runner) -> None:
     end_with(runner)
 
 
-def end_with(runner: Runner) -> None:
+def end_with(runner: ProcessIdentity) -> None:
     """Have this process end when the runner has, if that has started it.
 
     Args:
@@ -99,8 +72,15 @@ def end_with(runner: Runner) -> None:
     name = f"watch over {runner}"
     if any(thread.name == name for thread in threading.enumerate()):
         return
-    if runner.is_above(psutil.Process()):
+    if _has_started_this(runner):
         threading.Thread(target=_watch, args=(os.getppid(),), name=name, daemon=True).start()
+
+
+def _has_started_this(runner: ProcessIdentity) -> bool:
+    """Whether the runner started this process, itself or through processes that it started."""
+    return bool(runner.is_alive()) and runner.pid in {
+        process.pid for process in psutil.Process().parents()
+    }
 
 
 def _watch(parent: int) -> None:
@@ -112,7 +92,7 @@ def _watch(parent: int) -> None:
 
 def packed(job: Job) -> bytes:
     """A job as bytes, and who sends it."""
-    return bytes(cloudpickle.dumps((job, Runner.here())))
+    return bytes(cloudpickle.dumps((job, ProcessIdentity.here())))
 
 
 def run_elsewhere(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -13,9 +14,11 @@ import psutil
 import pytest
 from counting import pipeline
 
-from eeipu import StageCache, stage, worker_processes
+from eeipu import StageCache, stage
+from eeipu.caching.leases.processes import ProcessIdentity
+from eeipu.executors import worker_processes
 from eeipu.executors.node_batches import Job, Work
-from eeipu.executors.worker_processes import Runner, end_with, packed, run_elsewhere
+from eeipu.executors.worker_processes import end_with, packed, run_elsewhere
 from eeipu.stages.paths import Kind
 
 WORKS = [Work("key", Kind.PLAIN, "prep", "version 1", "up", {"dims": 8})]
@@ -62,18 +65,24 @@ def test_what_a_batch_does_to_its_inputs_does_not_reach_the_next(tmp_path):
 
 
 def test_a_worker_that_others_started_does_not_end_with_the_runner():
-    for runner in (Runner.here(), Runner(2**22 + 1, 0.0), Runner(os.getppid(), 0.0)):
+    here, parent = ProcessIdentity.here(), ProcessIdentity.of(os.getppid())
+    others = (
+        replace(here, pid=2**22 + 1),
+        replace(parent, created_s=0.0),
+        replace(parent, host="elsewhere"),
+    )
+    for runner in (here, *others):
         end_with(runner)
     assert not [t for t in threading.enumerate() if t.name.startswith("watch over")]
 
 
 def test_a_process_that_was_given_another_parent_ends(monkeypatch):
     ended, parents = threading.Event(), iter([7, 7, 1])
-    parent = psutil.Process(os.getppid())
+    parent = ProcessIdentity.of(os.getppid())
     monkeypatch.setattr(worker_processes, "LOOK_S", 0.0)
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setattr(os, "_exit", lambda code: ended.set())
-    end_with(Runner(parent.pid, parent.create_time()))
+    end_with(parent)
     assert ended.wait(10.0)
 
 
@@ -138,7 +147,7 @@ def test_a_worker_watches_its_runner_and_no_interrupts(monkeypatch):
     handlers, runners = [], []
     monkeypatch.setattr(signal, "signal", lambda *handler: handlers.append(handler))
     monkeypatch.setattr(worker_processes, "end_with", runners.append)
-    runner = Runner.here()
+    runner = ProcessIdentity.here()
     worker_processes.begin(runner)
     assert (handlers, runners) == ([(signal.SIGINT, signal.SIG_IGN)], [runner])
 
@@ -152,8 +161,7 @@ def test_a_script_needs_no_guard(tmp_path):
 
 def test_a_process_looks_after_its_runner_once(monkeypatch):
     end = threading.Event()
-    parent = psutil.Process(os.getppid())
-    runner = Runner(parent.pid, parent.create_time())
+    runner = ProcessIdentity.of(os.getppid())
     monkeypatch.setattr(worker_processes, "_watch", lambda _: end.wait(10.0))
     for _ in range(2):
         end_with(runner)

@@ -21,7 +21,6 @@ import json
 import math
 import os
 import re
-import socket
 import tempfile
 import threading
 import time
@@ -33,9 +32,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
 from eeipu.caching.cache_directory import PRIVATE, Modes
+from eeipu.caching.leases.processes import ProcessIdentity
 
 __all__ = [
     "BeatingLeases",
@@ -307,7 +305,11 @@ class BeatingLeases:
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
         path = f"{self._root}/{name}"
-        said = {"token": uuid.uuid4().hex, **_this_process(), "content": content.decode()}
+        said = {
+            "token": uuid.uuid4().hex,
+            "process": str(ProcessIdentity.here()),
+            "content": content.decode(),
+        }
         if not self._create(path, said):
             if not self._is_dead(path, self._read(path)):
                 return None
@@ -385,11 +387,11 @@ class BeatingLeases:
         if body is None:  # given back since it was listed
             return False
         try:
-            holder = json.loads(body)
+            is_alive = ProcessIdentity.parse(json.loads(body)["process"]).is_alive()
         except ValueError:  # a file system that shows half-written objects
-            holder = {"host": None}
-        if holder["host"] == socket.gethostname():
-            return not _runs(holder)
+            is_alive = None
+        if is_alive is not None:
+            return not is_alive
         seen, since = self._seen.get(path, (None, 0.0))
         if seen != body:
             self._seen[path] = (body, self._clock())
@@ -429,20 +431,3 @@ class _BeatingLease:
 
     def release(self) -> None:
         self._leases.release(self._path, self._token)
-
-
-def _this_process() -> dict[str, Any]:
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": process.create_time(),
-    }
-
-
-def _runs(holder: dict[str, Any]) -> bool:
-    """Whether the process of a holder on this host is still the one that wrote the lease."""
-    try:
-        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1.0)
-    except psutil.NoSuchProcess:
-        return False
