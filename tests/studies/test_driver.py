@@ -10,9 +10,9 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
 import eeipu.stages.calls
-import eeipu.studies.account
+import eeipu.studies.limits
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
-from eeipu.studies.driver import interruptible
+from eeipu.studies.interrupts import interruptible
 
 
 def press_ctrl_c():
@@ -281,7 +281,7 @@ def constant(*, a):
 
 
 def test_a_sampler_that_only_repeats_itself_is_stopped(caplog, monkeypatch):
-    monkeypatch.setattr(eeipu.studies.account, "MAX_REPEATS", 5)
+    monkeypatch.setattr(eeipu.studies.limits, "MAX_REPEATS", 5)
     tuner = Tuner(Pipeline([constant]), budget=10.0, method=Stubborn())
     study = tuner.run()
 
