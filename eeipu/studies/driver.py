@@ -100,10 +100,11 @@ class Driver:
                     if not events:
                         break
                     for event in events:
-                        if isinstance(event, Thought):
-                            self._begin_trial(event)
-                        else:
-                            self._end_call(event)
+                        match event:
+                            case Thought():
+                                self._begin_trial(event)
+                            case Ended():
+                                self._end_call(event)
                 _check_all_have_run(self._underway)
             finally:
                 self._close_open_trials()

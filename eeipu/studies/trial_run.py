@@ -54,7 +54,7 @@ class TrialRun:
     lost_cost: float = 0.0
     worker_deaths: int = 0
     lost_outputs: int = 0
-    _held: ExitStack = field(default_factory=ExitStack)
+    _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
         self.args = self.inputs
@@ -83,11 +83,11 @@ class TrialRun:
         """Keep the outputs that the trial may need in the cache, until `release_outputs`."""
         if self.cache is not None:
             keys = [call.key for call in self.calls if call.stage.memoize]
-            self._held.enter_context(self.cache.holders.using(keys))
+            self._uses.enter_context(self.cache.holders.using(keys))
 
     def release_outputs(self) -> None:
         """Allow the outputs that the trial needed to be dropped from the cache."""
-        self._held.close()
+        self._uses.close()
 
     def begin_call(self, now_s: float) -> StageTask:
         """Make a task of the next call, which takes its arguments along.

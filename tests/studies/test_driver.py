@@ -13,7 +13,6 @@ from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 import eeipu.stages.calls
 import eeipu.studies.limits
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
-from eeipu.studies.interrupts import interruptible
 
 
 def press_ctrl_c():
@@ -150,15 +149,6 @@ def test_a_run_outside_of_the_main_thread_leaves_signals_alone():
 
     assert len(tuner.study.trials) == 1
     assert set(handlers) == {before}
-
-
-def test_the_event_is_set_by_the_first_signal_alone():
-    with interruptible() as interrupted:
-        assert not interrupted.is_set()
-        press_ctrl_c()
-        assert interrupted.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            press_ctrl_c()
 
 
 @pytest.mark.parametrize(
