@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import optuna
-from eeipu.studies.worker_pool import for_stages, temporary_cache
 from figures import Figure, at_least, at_most
 from loky.process_executor import ProcessPoolExecutor
 
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 from eeipu.executors import ProcessExecutor, RayExecutor
+from eeipu.executors.dask import for_stages
 from eeipu.executors.futures_pool import FuturesPool
+from eeipu.executors.opening import temporary_cache
 from eeipu.stages.worker import Job, StageTask
 
 STAGE_S = 0.1

@@ -30,6 +30,7 @@ from figures import Figure, at_least, at_most, show
 from gpytorch.mlls import ExactMarginalLogLikelihood
 
 from eeipu import EEIPUSampler, Float, Pipeline
+from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import maximize, prefix_pool
@@ -123,7 +124,7 @@ def maximum_gap(seed: int) -> float:
     history = history_of(pipeline, n, seed)
     # So much of the budget is spent that a random share of it is left.
     budget = history.spent / (1.0 - float(rng.uniform(0.1, 1.0)))
-    search = Search(history, budget, n_initial=0, number=n, seed=seed)
+    search = Search(history, Budget(budget), n_initial=0, number=n, seed=seed)
     score = METHODS["eeipu"].score
     assert score is not None
     top = history.top(5)

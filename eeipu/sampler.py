@@ -1,6 +1,5 @@
 """The Optuna sampler: warm-up design first, then the maximiser of a method's acquisition."""
 
-import math
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +15,7 @@ from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
 from eeipu.errors import BudgetTooSmall, ConfigurationError, NothingWorthwhile
+from eeipu.methods.budget import Budget, check_positive
 from eeipu.methods.catalogue import Method, eeipu, gittins_index, method_named
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import Candidate, Score, maximize, prefix_pool, quasi_random
@@ -26,7 +26,7 @@ from eeipu.models.devices import checked_device
 from eeipu.models.pending_improvement import LogPendingEI
 from eeipu.pipeline import Pipeline
 
-__all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_budget", "check_price"]
+__all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_price"]
 
 # The paper's warm-up.
 DEFAULT_N_INITIAL = 10
@@ -46,32 +46,13 @@ RUNNING_EACH = 16
 RANDOM_TRIES = 1_000
 
 
-def check_budget(budget: float) -> float:
-    """The budget as a float.
-
-    Raises:
-        ConfigurationError: It is not a positive, finite number.
-    """
-    return _positive(budget, "the budget", "in seconds or in the unit of the declared costs")
-
-
 def check_price(price: float) -> float:
     """The price of a unit of cost as a float.
 
     Raises:
         ConfigurationError: It is not a positive, finite number.
     """
-    return _positive(price, "the price of a unit of cost", "in the unit of the objective")
-
-
-def _positive(value: object, what: str, unit: str) -> float:
-    if isinstance(value, float | int | np.number) and not isinstance(value, bool):
-        number = float(value)
-        if 0 < number < math.inf:
-            return number
-    raise ConfigurationError(
-        f"{what} must be a positive, finite number, {unit}, but got {value!r}."
-    )
+    return check_positive(price, "the price of a unit of cost", "in the unit of the objective")
 
 
 def _check_counts(counts: Mapping[str, Any], least: int) -> None:
@@ -117,7 +98,7 @@ class EEIPUSampler(BaseSampler):
         self,
         pipeline: Pipeline,
         *,
-        budget: float,
+        budget: float | Budget,
         top_q: int = 5,
         n_initial: int | None = None,
         cache: Container[str] | None = None,
@@ -129,7 +110,7 @@ class EEIPUSampler(BaseSampler):
         _check_counts({"top_q": top_q, "n_initial": n_initial}, 1)
         _check_counts({} if seed is None else {"seed": seed}, 0)
         self.pipeline = pipeline
-        self.budget = check_budget(budget)
+        self.budget = Budget.of(budget)
         self.top_q = top_q
         self.n_initial = n_initial
         self.cache = cache

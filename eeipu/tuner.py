@@ -1,11 +1,12 @@
-"""The tuner: ask for a configuration, run it, tell what it gave and cost, until the budget ends."""
+"""The tuner: it spends a budget on the most promising configurations of a pipeline.
+
+`Tuner.run` chooses configurations and runs their stages. With `Tuner.ask` and `Tuner.tell` the
+caller runs the stages and reports values and costs.
+"""
 
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from numbers import Integral, Real
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import optuna
@@ -24,13 +25,23 @@ from eeipu.executors.opening import (
     temporary_cache,
 )
 from eeipu.fingerprints.keys import inputs_key
+from eeipu.methods.budget import Budget
 from eeipu.pipeline import Pipeline
-from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_budget, check_price
+from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
 from eeipu.space import Params
+from eeipu.stages.declaration import refresh_code
 from eeipu.stages.worker import Job
-from eeipu.studies.driver import Driver, interruptible, stoppable
-from eeipu.studies.progress import showing
-from eeipu.studies.study import Direction, open_study, reclaim_dead_trials, same_code, same_inputs
+from eeipu.studies.ask_and_tell import Suggestion, outcome_of
+from eeipu.studies.dead_drivers import reclaim_dead_trials
+from eeipu.studies.driver import Driver
+from eeipu.studies.interrupts import how_to_resume, interruptible, stoppable
+from eeipu.studies.progress import cost_unit, showing
+from eeipu.studies.study import (
+    Direction,
+    open_study,
+    warn_of_changed_code,
+    warn_of_other_inputs,
+)
 from eeipu.studies.trials import Callback, Trials
 
 __all__ = ["Suggestion", "Tuner"]
@@ -38,60 +49,50 @@ __all__ = ["Suggestion", "Tuner"]
 logger = logging.getLogger("eeipu")
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A configuration to evaluate.
-
-    Attributes:
-        number: The trial's number in the study.
-        params: The configuration, `"stage.param"` -> value.
-        memoized: For each stage, whether the tuner counts on its output being kept.
-    """
-
-    number: int
-    params: dict[str, Any]
-    memoized: tuple[bool, ...]
-
-
 class Tuner:
-    """Spends a budget on the configurations of a pipeline that promise the most for it.
+    """Spends a budget on the configurations of a pipeline that promise the most per unit of cost.
 
     Args:
-        pipeline: What to tune.
+        pipeline: The pipeline to tune.
         budget: What all trials together may cost, warm-up included: seconds, or the unit of
-            the declared costs. The trial that exceeds it is finished, and is the last;
-            so are all that run beside it.
+            the declared costs. Trials that run when the budget is used up are finished, and no
+            further trial begins.
         direction: `"maximize"` or `"minimize"`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
-        top_q: The outputs of this many best trials are kept and offered for reuse.
-        n_initial: Trials of the warm-up design, 10 by default. Enqueued trials count.
-        cache: Where stage outputs are kept; by default in memory (for workers in other processes,
-            in a temporary directory on this machine), within a quarter of what is free. `None`
-            turns memoization off.
-        storage: Anything Optuna takes: a URL, a storage object, `None` for memory. The same
-            call on the same storage goes on with the study.
-        study_name: The study's name in the storage; defaults to the pipeline's.
+        top_q: The stage outputs of this many best trials are kept for reuse.
+        n_initial: How many trials the warm-up has, 10 by default. Enqueued trials count.
+        cache: The cache of stage outputs. By default it is in memory (for workers in other
+            processes, in a temporary directory on this machine) and takes at most a quarter of
+            the free space there. `None` turns memoization off.
+        storage: The storage of the study, as Optuna takes it: a URL, a storage object, or `None`
+            for memory. The same call on the same storage continues the study.
+        study_name: The study's name in the storage; by default the pipeline's name.
         seed: Makes the search repeatable.
-        price: What a unit of cost is worth, in the unit of the objective. Once no candidate's
-            expected improvement is worth its expected cost, the search ends. `None`: the budget is
-            to be spent.
-        device: Where the models are fitted, `"cpu"` or a GPU such as `"cuda"`; see `EEIPUSampler`.
-        executor: Where stages run: `"processes"` on this machine, `"threads"` of this process, any
-            `concurrent.futures.Executor`, or a function that makes one, which is called again when
-            a worker's death has broken it; or a pool of eeipu's, which knows its own size (see
-            `eeipu.executors.simulated_pool`). `None` is this thread, or processes where
-            `max_parallel` is more than one.
+        price: The worth of a unit of cost, in the unit of the objective. The search ends as soon as
+            no candidate's expected improvement is worth its expected cost. With `None`, the search
+            goes on until the budget is spent.
+        device: The device for fitting models, `"cpu"` or a GPU such as `"cuda"`; see
+            `EEIPUSampler`.
+        executor: What runs the stages: `"processes"` on this machine, `"threads"` of this process,
+            any `concurrent.futures.Executor`, or a function that makes an executor and is called
+            again when the death of a worker has broken the last one; or a pool of eeipu's, which
+            has a size of its own (see `eeipu.executors.simulated_pool`). `None` is this thread, or
+            processes where `max_parallel` is more than one.
         max_parallel: How many stage calls run at once.
-        callbacks: Called as `callback(study, trial)` after every trial; one that calls
-            `study.stop()` ends `run`.
+        callbacks: Functions that are called as `callback(study, trial)` after every trial. A
+            callback that calls `study.stop()` ends `run`.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
             another pipeline (`StudyMismatchError`).
+        PipelineError: The pipeline has no hyper-parameters.
 
     Attributes:
+        pipeline: The pipeline that is tuned.
+        cache: The cache of stage outputs; `None` where memoization is off.
         study: The Optuna study.
-        n_initial: Trials of the warm-up design.
+        top_q: The stage outputs of this many best trials are kept.
+        n_initial: How many trials the warm-up has.
         was_interrupted: Whether Ctrl-C ended the last `run`.
     """
 
@@ -116,23 +117,11 @@ class Tuner:
     ) -> None:
         _check_pipeline(pipeline)
         _check_cache(cache)
-        if direction not in ("maximize", "minimize"):
-            raise ConfigurationError(
-                f'direction must be "maximize" or "minimize", but got {direction!r}.'
-            )
+        _check_direction(direction)
         check_executor(executor)
-        if price is not None and isinstance(method, BaseSampler):
-            raise ConfigurationError(
-                f"a price needs one of eeipu's methods, which model the objective and its cost; "
-                f"{type(method).__name__} does not."
-            )
-        if device is not None and isinstance(method, BaseSampler):
-            raise ConfigurationError(
-                f"a device needs one of eeipu's methods, whose models are fitted there; "
-                f"{type(method).__name__} fits its own, but got device={device!r}."
-            )
+        _check_method(method, price, device)
         self.pipeline = pipeline
-        self.budget = check_budget(budget)
+        self._budget = Budget.of(budget)
         self.top_q = _check_count("top_q", top_q, 1)
         self.n_initial = _check_count(
             "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
@@ -146,19 +135,7 @@ class Tuner:
         self.study = open_study(
             pipeline,
             direction=direction,
-            sampler=(
-                method
-                if isinstance(method, BaseSampler)
-                else EEIPUSampler(
-                    pipeline,
-                    budget=self.budget,
-                    top_q=self.top_q,
-                    n_initial=self.n_initial,
-                    method=method,
-                    seed=seed,
-                    device=device,
-                )
-            ),
+            sampler=self._sampler(method, seed, device),
             storage=storage,
             study_name=study_name,
         )
@@ -172,6 +149,22 @@ class Tuner:
         self._asked: dict[int, optuna.Trial] = {}
         self.was_interrupted = False
 
+    def _sampler(
+        self, method: str | BaseSampler, seed: int | None, device: str | torch.device | None
+    ) -> BaseSampler:
+        """The sampler of a method: the user's own, or one that draws on the tuner's budget."""
+        if isinstance(method, BaseSampler):
+            return method
+        return EEIPUSampler(
+            self.pipeline,
+            budget=self._budget,
+            top_q=self.top_q,
+            n_initial=self.n_initial,
+            method=method,
+            seed=seed,
+            device=device,
+        )
+
     def __repr__(self) -> str:
         return (
             f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, "
@@ -179,31 +172,44 @@ class Tuner:
         )
 
     @property
+    def budget(self) -> float:
+        """What all trials together may cost."""
+        return self._budget.total
+
+    @property
     def spent(self) -> float:
-        """What the budget has paid so far."""
+        """What the trials have cost so far, including those that still run."""
         return self._trials.spent
 
     @property
     def remaining(self) -> float:
         """What is left of the budget; never negative."""
-        return max(0.0, self.budget - self.spent)
+        return self._budget.remaining(self.spent)
 
     def enqueue(self, params: Params) -> None:
-        """Have a configuration evaluated first, as part of the warm-up.
+        """Have a configuration evaluated before all others, as part of the warm-up.
 
-        One that the study has seen already is passed over, so that a script can run again.
+        Nothing happens if the study already has this configuration, so that a script can be run
+        again.
+
+        Args:
+            params: The configuration, `"stage.param"` -> value.
 
         Raises:
-            SpaceError: It does not lie in the pipeline's space.
+            SpaceError: The configuration does not lie in the pipeline's space.
         """
         stored = self.pipeline.cube.canonical(params)
         self.study.enqueue_trial(stored, user_attrs={"warm_up": True}, skip_if_exists=True)
 
     def ask(self) -> Suggestion:
-        """The next configuration, for those who run the stages themselves.
+        """Choose the next configuration, for callers who run the stages themselves.
 
-        The stage outputs are the caller's: those of the `top_q` best trials told so far are
-        counted on being kept (all others may be thrown away), unless `cache` is `None`.
+        The stage outputs are the caller's. The tuner assumes that the caller keeps the outputs of
+        the `top_q` best trials told so far, and may throw away all others. If `cache` is `None`, it
+        assumes that none are kept.
+
+        Returns:
+            The configuration, and which of its stage outputs the tuner assumes to be kept.
 
         Raises:
             SearchOver: Every configuration has been evaluated or is running, or none is worth its
@@ -226,58 +232,50 @@ class Tuner:
         stage_costs: Sequence[float | None] | None = None,
         failed: bool = False,
     ) -> None:
-        """Report what a suggestion gave and cost.
+        """Report the value and the cost of a suggestion.
 
         Args:
-            suggestion: What `ask` returned, in this process or an earlier one.
-            value: The objective. One that is not finite makes the trial a failure.
-            stage_costs: The cost of each stage; `None` for a stage that was reused or not
-                reached. Left out: declared costs, where the pipeline has them; else the seconds
-                since `ask` are charged, and nothing is learnt about stages.
-            failed: Whether the evaluation failed, in the last stage that has a cost; a value beside
-                it does not count.
+            suggestion: What `ask` returned, in this process or in an earlier one.
+            value: The objective. If it is not finite, the trial has failed.
+            stage_costs: The cost of each stage; `None` for a stage that was reused or not reached.
+                If the whole list is left out, the declared costs are taken where the pipeline has
+                them. Otherwise the seconds since `ask` are charged, and the search learns nothing
+                about single stages.
+            failed: Whether the evaluation failed. It failed in the last stage that has a cost, and
+                `value` is ignored.
 
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
         """
-        value, error = _told_value(suggestion, value, failed)
+        if not isinstance(suggestion, Suggestion):
+            raise ConfigurationError(
+                f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
+            )
         trial = self._told_trial(suggestion)
-        if stage_costs is None:
-            costs, charged = self._costs_of(suggestion, trial)
-            memoized = list(suggestion.memoized)
-        else:
-            costs = self._checked_costs(stage_costs)
-            charged = math.fsum(cost for cost in costs if cost is not None)
-            reached = max((k + 1 for k, cost in enumerate(costs) if cost is not None), default=0)
-            if error is None:
-                reached = len(costs)
-            elif reached > 0:
-                trial.set_user_attr("failed_stage", self.pipeline.stage_names[reached - 1])
-            memoized = [cost is None and k < reached for k, cost in enumerate(costs)]
-        trial.set_user_attr("stage_costs", costs)
-        trial.set_user_attr("memoized", memoized)
-        trial.set_user_attr("charged", charged)
-        if error is not None:
-            trial.set_user_attr("error", error)
+        outcome = outcome_of(
+            suggestion, trial, self.pipeline, value=value, stage_costs=stage_costs, failed=failed
+        )
+        outcome.write(trial)
         self._asked.pop(suggestion.number, None)
-        self._trials.end(trial, value)
+        self._trials.end(trial, outcome.value)
 
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
     ) -> optuna.Study:
-        """Tune until the budget is spent, or nothing is left to try.
+        """Tune until the budget is spent, or no configuration is left to try.
 
-        A stage that fails makes a failed trial and the search goes on; after ten failures in a
-        row it stops. Ctrl-C stops after the current stage, a second one at once; nothing that
-        was computed is lost, and the same call goes on from there.
+        If a stage fails, its trial has failed and the search goes on; after ten failures in a
+        row it stops. Ctrl-C stops the run after the current stage, a second Ctrl-C at once. Nothing
+        that was computed is lost, and the same call continues from there.
 
         Args:
-            inputs: What the first stage gets.
-            max_trials: At most so many trials in this call; `None`: no limit but the budget.
-            progress: Whether to show what goes on: live on a terminal, as log lines elsewhere.
+            inputs: The arguments of the first stage.
+            max_trials: How many trials this call may begin; `None` means that only the budget
+                limits it.
+            progress: Whether to show progress: live on a terminal, as log lines elsewhere.
 
         Returns:
-            The study: `study.best_params`, `study.trials_dataframe()`, Optuna's plots.
+            The study, with `study.best_params`, `study.trials_dataframe()` and Optuna's plots.
 
         Raises:
             PipelineError: The pipeline cannot run on these inputs.
@@ -287,10 +285,10 @@ class Tuner:
         self.pipeline.check_inputs(inputs)
         self._check_code()
         upstream = inputs_key(inputs)
-        same_inputs(self.study, upstream)
-        same_code(self.study, self.pipeline)
+        warn_of_other_inputs(self.study, upstream)
+        warn_of_changed_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
-        self.study._stop_flag = False  # an earlier run's
+        self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache)
         with (
             showing(progress) as display,
@@ -303,7 +301,8 @@ class Tuner:
             driver = Driver(
                 self._trials,
                 pool=pool,
-                budget=self.budget,
+                budget=self._budget,
+                max_trials=max_trials,
                 cache=self.cache,
                 inputs=inputs,
                 upstream=upstream,
@@ -311,22 +310,28 @@ class Tuner:
                 interrupted=interrupted,
             )
             try:
-                reason = driver.run(max_trials)
+                reason = driver.run()
             except KeyboardInterrupt:
-                logger.warning("%s", driver.how_to_resume())
+                logger.warning("%s", self._how_to_resume())
                 raise
             finally:
                 self.was_interrupted = interrupted.is_set()
-        if reason is not None:
+        if driver.was_cut:
+            logger.warning("%s", self._how_to_resume())
+        elif reason is not None:
             logger.warning("%s", reason)
         return self.study
 
+    def _how_to_resume(self) -> str:
+        unit = " seconds" if cost_unit(self.pipeline) else ""
+        return how_to_resume(self.study, self.cache, f"{self.remaining:.4g}{unit}")
+
     def _check_code(self) -> None:
-        """Tell now of code that cannot be fingerprinted, before a trial begins."""
+        """Read the stages' code again; raise an error now if it cannot be fingerprinted."""
         refresh_code(self.pipeline.stages)
 
     def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:
-        """The running trial of a suggestion, which an earlier process may have begun."""
+        """The running trial of a suggestion, which may have been begun by an earlier process."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.number == suggestion.number and trial.params == suggestion.params:
                 asked = self._asked.get(suggestion.number)
@@ -335,62 +340,6 @@ class Tuner:
             f"trial {suggestion.number} is not running: it has been told already, or belongs to "
             f"another study than {self.study.study_name!r}."
         )
-
-    def _costs_of(
-        self, suggestion: Suggestion, trial: optuna.Trial
-    ) -> tuple[list[float | None], float]:
-        """The stage costs, and what to charge, where the caller says nothing about them."""
-        calls = self.pipeline.calls(suggestion.params)
-        costs = [
-            None if reused else call.stage.declared_cost(call.params)
-            for call, reused in zip(calls, suggestion.memoized, strict=True)
-        ]
-        if all(c is not None or r for c, r in zip(costs, suggestion.memoized, strict=True)):
-            return costs, math.fsum(cost for cost in costs if cost is not None)
-        assert trial.datetime_start is not None
-        elapsed = datetime.now() - trial.datetime_start
-        # Optuna's start is local time, which can be set back.
-        return [None] * len(costs), max(0.0, elapsed.total_seconds())
-
-    def _checked_costs(self, stage_costs: Sequence[float | None]) -> list[float | None]:
-        names = self.pipeline.stage_names
-        if isinstance(stage_costs, Mapping) or len(stage_costs) != len(names):
-            raise ConfigurationError(
-                f"stage_costs must be a list with one entry for each of the {len(names)} stages "
-                f"{list(names)}, but got {stage_costs!r}."
-            )
-        for name, cost in zip(names, stage_costs, strict=True):
-            if cost is not None and not (_is_finite(cost) and cost >= 0):
-                raise ConfigurationError(
-                    f"the cost of stage {name!r} must be finite and not negative, or None where "
-                    f"it was reused, but got {cost!r}."
-                )
-        return [None if cost is None else float(cost) for cost in stage_costs]
-
-
-def _told_value(
-    suggestion: Suggestion, value: float | None, failed: bool
-) -> tuple[float | None, str | None]:
-    """The value to store, or the reason why there is none."""
-    if not isinstance(suggestion, Suggestion):
-        raise ConfigurationError(
-            f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
-        )
-    if failed:
-        return None, "told as failed"
-    if value is None:
-        raise ConfigurationError(
-            f"trial {suggestion.number} was told neither a value nor failed=True."
-        )
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"the value of trial {suggestion.number} must be a number, but got {value!r}."
-        ) from error
-    if not math.isfinite(number):
-        return None, f"told the value {number!r}, which is not finite"
-    return number, None
 
 
 def _check_pipeline(pipeline: Pipeline) -> None:
@@ -410,6 +359,29 @@ def _check_cache(cache: object) -> None:
         )
 
 
+def _check_direction(direction: object) -> None:
+    if direction not in ("maximize", "minimize"):
+        raise ConfigurationError(
+            f'direction must be "maximize" or "minimize", but got {direction!r}.'
+        )
+
+
+def _check_method(method: object, price: float | None, device: object) -> None:
+    """Check that arguments for eeipu's models are given to one of eeipu's methods only."""
+    if not isinstance(method, BaseSampler):
+        return
+    if price is not None:
+        raise ConfigurationError(
+            f"a price needs one of eeipu's methods, which model the objective and its cost; "
+            f"{type(method).__name__} does not."
+        )
+    if device is not None:
+        raise ConfigurationError(
+            f"a device needs one of eeipu's methods, whose models are fitted there; "
+            f"{type(method).__name__} fits its own, but got device={device!r}."
+        )
+
+
 def _check_count(name: str, count: int, least: int) -> int:
     if not (_is_whole(count) and count >= least):
         raise ConfigurationError(f"{name} must be a whole number >= {least}, but got {count!r}.")
@@ -426,7 +398,3 @@ def _checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers too
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)

@@ -355,6 +355,13 @@ def test_a_tuner_says_what_it_is():
     )
 
 
+def test_the_search_has_the_tuners_own_budget():
+    tuner = asking(method="eeipu", budget=60)
+
+    assert tuner.study.sampler.budget is tuner._budget
+    assert tuner.budget == tuner.remaining == 60.0
+
+
 def test_a_sampler_of_the_users_own_is_told_what_is_kept():
     pipeline, cache = Toy().pipeline, StageCache()
     sampler = EEIPUSampler(pipeline, budget=100.0, n_initial=2, seed=0)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.executors.worker_processes import Runner, end_with, leave_interrupts_to_runner
+from eeipu.executors.worker_processes import end_with, leave_interrupts_to_runner
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
 from eeipu.stages.calls import StageCall
@@ -91,7 +92,7 @@ class PackedJob:
                 f'picklable, or run with executor="threads".'
             ) from error
         # The stages all together, since they share the globals of their module.
-        data = transport.dumps((stages, inputs, self._job.cache, Runner.here()))
+        data = transport.dumps((stages, inputs, self._job.cache, ProcessIdentity.here()))
         return uuid.uuid4().hex, data
 
 
@@ -159,7 +160,7 @@ def keep_job(name: str, data: bytes) -> None:
     ends with its runner.
     """
     stages, inputs, cache, runner = transport.loads(data)
-    is_drivers = runner == Runner.here()
+    is_drivers = runner == ProcessIdentity.here()
     if is_drivers:  # which must not end when a call takes too long
         stages = [replace(stage, timeout=None) for stage in stages]
     else:

@@ -1,4 +1,4 @@
-"""The workers that a tuner asks for: none, local processes or threads, or an executor's."""
+"""Opening the workers that a tuner was asked to use, and the cache that they can share."""
 
 import os
 import shutil
@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from eeipu.cache import StageCache
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors.dask import for_stages
 from eeipu.executors.futures_pool import FuturesPool
@@ -28,15 +27,15 @@ ExecutorLike = Literal["processes", "threads"] | Executor | Callable[[], Executo
 
 _PREFIX = "eeipu-cache-of-"
 
-# How much of the free disk outputs may take for the time of a process.
+# The share of the free disk space that a temporary cache may use.
 DISK_SHARE = 0.25
 
 
 def check_executor(executor: ExecutorLike | None) -> None:
-    """Check that this is something that can run stages.
+    """Check that a tuner's argument `executor` is something that can run stages.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: The argument is none of the kinds that `Tuner` lists.
     """
     known = executor is None or executor in ("processes", "threads")
     if not (known or isinstance(executor, Executor | Pool) or callable(executor)):
@@ -47,7 +46,12 @@ def check_executor(executor: ExecutorLike | None) -> None:
 
 
 def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
-    """Whether workers may be other processes, which see no cache in memory."""
+    """Whether workers may be other processes, which cannot read a cache in this one's memory.
+
+    Args:
+        executor: The argument of a tuner.
+        max_parallel: How many stage calls run at once.
+    """
     if executor is None:
         return max_parallel > 1
     if isinstance(executor, Pool):
@@ -61,17 +65,20 @@ def open_pool(
     max_parallel: int,
     job: Job,
 ) -> Iterator[Pool]:
-    """Start workers, which are ended with the context: at once where that ends by an exception.
+    """Start the workers of a run, which end with the context: at once if by an exception.
 
     Args:
-        executor: As a tuner takes it; `None` stands for this thread, or for processes where
-            several stage calls are to run at once. A pool is taken as it is.
-        max_parallel: The number of stage calls that run at once.
+        executor: The argument of the tuner. `None` is this thread, or local processes where several
+            stage calls are to run at once; a pool of eeipu's is returned as it is.
+        max_parallel: How many stage calls run at once.
         job: The stages, inputs and cache.
 
+    Yields:
+        The workers.
+
     Raises:
-        ConfigurationError: A stage needs more GPUs than there are, or workers cannot reach the
-            cache.
+        ConfigurationError: A stage needs more GPUs than this machine has, or workers in other
+            processes cannot reach the cache.
     """
     pool = _pool(executor, max_parallel, job)
     try:
@@ -98,14 +105,14 @@ def _pool(executor: ExecutorLike | None, max_parallel: int, job: Job) -> Pool:
 
 
 def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]:
-    """The GPUs of each local worker, as few to each as the most demanding stage needs."""
+    """For each local worker, its GPUs and the share of them that the most demanding stage needs."""
     most = max(stages, key=lambda stage: stage.num_gpus)
     if most.num_gpus == 0:
         return []
-    # Only here: workers that use no GPU load no torch.
+    # Only here: processes that run no stage on a GPU do without torch.
     import torch
 
-    # Not their numbers here, if this process sees only some of them.
+    # Where this process sees only some of the GPUs, their names are in the environment.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = (
         [str(k) for k in range(torch.cuda.device_count())]
@@ -122,10 +129,13 @@ def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]
 
 
 def temporary_cache() -> StageCache:
-    """A cache in a directory that is removed when nobody holds the cache any more."""
+    """Make a cache in a temporary directory, which is removed when the cache is garbage-collected.
+
+    Directories that killed processes left behind are removed as well.
+    """
     _clear_after_the_dead()
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
-    # It does not outlive this process, much less a power failure.
+    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{ProcessIdentity.here()}-")
+    # It need not survive a power failure, since it does not even outlive this process.
     max_bytes = DISK_SHARE * shutil.disk_usage(folder).free
     cache = StageCache(folder, max_bytes=max_bytes, durable=False)
     weakref.finalize(cache, _remove, folder, os.getpid())
@@ -133,12 +143,13 @@ def temporary_cache() -> StageCache:
 
 
 def _clear_after_the_dead() -> None:
-    """Remove the temporary caches of this user's processes that were killed."""
+    """Remove the temporary caches of this user's processes that were killed on this host."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        with suppress(OSError):  # it may just have gone
+        owner = folder.name.removeprefix(_PREFIX).rpartition("-")[0]
+        # The folder may have gone meanwhile, or may not be a cache.
+        with suppress(OSError, ValueError):
             is_mine = folder.stat().st_uid == os.getuid()
-            if is_mine and pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            if is_mine and ProcessIdentity.parse(owner).is_alive() is False:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

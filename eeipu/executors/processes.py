@@ -10,10 +10,11 @@ from typing import Any
 from loky import cpu_count
 from loky.process_executor import ProcessPoolExecutor
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors.jobs import PackedJob, pack_task, run_packed
 from eeipu.executors.stage_executor import StageExecutor
-from eeipu.executors.worker_processes import Runner, begin
+from eeipu.executors.worker_processes import begin
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import StageTask
 
@@ -147,7 +148,7 @@ class _Worker:
             self._pool = ProcessPoolExecutor(
                 1,
                 initializer=begin,
-                initargs=(Runner.here(),),
+                initargs=(ProcessIdentity.here(),),
                 env={"CUDA_VISIBLE_DEVICES": self._devices},
             )
         return self._pool

@@ -8,44 +8,18 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
 
 import psutil
 
-__all__ = ["Runner", "begin", "end_with", "leave_interrupts_to_runner"]
+from eeipu.caching.leases.processes import ProcessIdentity
+
+__all__ = ["begin", "end_with", "leave_interrupts_to_runner"]
 
 # Seconds between two looks whether the runner is alive; a look takes microseconds.
 LOOK_S = 0.5
 
 
-@dataclass(frozen=True)
-class Runner:
-    """The process that hands out calls.
-
-    Attributes:
-        pid: Its number; `created_s`: when it began, as numbers come again.
-    """
-
-    pid: int
-    created_s: float
-
-    @classmethod
-    def here(cls) -> "Runner":
-        """This process."""
-        process = psutil.Process()
-        return cls(process.pid, process.create_time())
-
-    def is_above(self, process: psutil.Process) -> bool:
-        """Whether it started a process, or one that did; never so on another host."""
-        try:
-            created_s = psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return False
-        is_same = abs(created_s - self.created_s) < 1.0  # clocks are set
-        return is_same and self.pid in {each.pid for each in process.parents()}
-
-
-def begin(runner: Runner) -> None:
+def begin(runner: ProcessIdentity) -> None:
     """Prepare this process for calls: it leaves interrupts to its runner, and ends with it.
 
     Args:
@@ -64,7 +38,7 @@ def leave_interrupts_to_runner() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def end_with(runner: Runner) -> None:
+def end_with(runner: ProcessIdentity) -> None:
     """Have this process end when the runner has ended, if the runner has started it.
 
     Args:
@@ -74,8 +48,15 @@ def end_with(runner: Runner) -> None:
     name = f"watch over {runner}"
     if any(thread.name == name for thread in threading.enumerate()):
         return
-    if runner.is_above(psutil.Process()):
+    if _has_started_this(runner):
         threading.Thread(target=_watch, args=(os.getppid(),), name=name, daemon=True).start()
+
+
+def _has_started_this(runner: ProcessIdentity) -> bool:
+    """Whether the runner started this process, itself or through processes that it started."""
+    return bool(runner.is_alive()) and runner.pid in {
+        process.pid for process in psutil.Process().parents()
+    }
 
 
 def _watch(parent: int) -> None:

@@ -122,7 +122,7 @@ def _eips(search: Search) -> Score:
 
 def _carbo(search: Search) -> Score:
     # Its own design spends so much; a warm-up that it was given, whatever that has spent.
-    first = max(INITIAL_SHARE * search.budget, search.history.spent_by(0))
+    first = max(INITIAL_SHARE * search.budget.total, search.history.spent_by(0))
     exponent = search.share_left(first)
     return _without_memory(
         LogEIPerCost(_improvement(search), search.total_cost, exponent=exponent, expected=False)

@@ -9,7 +9,6 @@ Notation:
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,17 +18,13 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.methods.budget import spent
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 
-__all__ = ["History", "is_interrupted", "spent"]
+__all__ = ["History", "is_interrupted"]
 
 Array = NDArray[np.float64]
-
-
-def spent(trials: Sequence[FrozenTrial]) -> float:
-    """What the budget has paid for these trials, running ones included."""
-    return math.fsum(trial.user_attrs.get("charged") or 0.0 for trial in trials)
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:

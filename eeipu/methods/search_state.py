@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
+from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
 from eeipu.models.objective import ObjectiveModel
 
@@ -38,7 +39,7 @@ class Search:
     """
 
     history: History
-    budget: float
+    budget: Budget
     n_initial: int
     number: int
     seed: int
@@ -57,7 +58,7 @@ class Search:
     @property
     def remaining(self) -> float:
         """What is left of the budget; never negative."""
-        return max(0.0, self.budget - self.history.spent)
+        return self.budget.remaining(self.history.spent)
 
     @cached_property
     def uncommitted(self) -> float:
@@ -76,7 +77,7 @@ class Search:
 
     def share_left(self, spent_at_first: float) -> float:
         """The share that is left of the budget without what was spent at first, in `[0, 1]`."""
-        rest = self.budget - spent_at_first
+        rest = self.budget.total - spent_at_first
         return min(1.0, self.remaining / rest) if rest > 0 else 0.0
 
     @cached_property

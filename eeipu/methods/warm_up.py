@@ -93,7 +93,8 @@ def cost_effective(search: Search) -> Array | None:
         trials count as having run. Where trials cost nothing, it ends as other designs do.
     """
     history = search.history
-    if history.spent >= INITIAL_SHARE * search.budget or (history.spent == 0 and _is_over(search)):
+    share = INITIAL_SHARE * search.budget.total
+    if history.spent >= share or (history.spent == 0 and _is_over(search)):
         return None
     cube = history.pipeline.cube
     points = cube.snap(quasi_random(len(cube), COST_EFFECTIVE_POINTS, search.seed))

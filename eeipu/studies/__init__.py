@@ -1,1 +1,6 @@
-"""The room of studies."""
+"""Studies: the trials of a pipeline in an Optuna study, and the loop of `Tuner.run`.
+
+Public: nothing; users call `eeipu.tuner`. Read `driver` (Driver) first, then `trial_run`
+(TrialRun), `underway` (TrialsUnderway), `limits` (RunLimits) and `trials` (Trials). What happens
+before the loop is in `study` (open_study) and `dead_drivers` (reclaim_dead_trials).
+"""

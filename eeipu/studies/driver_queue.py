@@ -1,8 +1,8 @@
-"""Drivers of one study choose one after another, so that each knows what the others run.
+"""The queue in which the drivers of one study choose configurations, one driver at a time.
 
-Two drivers that choose at the same moment see the same trials, and choose alike. The number of a
-trial, which the storage gives out once, is the place in the queue: whoever has a larger one waits
-until all before it have their configurations.
+Two drivers that choose at the same moment see the same trials and choose the same configuration.
+The number of a trial, which the storage gives out only once, is its place in the queue: a driver
+waits until all trials with smaller numbers have their configurations.
 """
 
 import time
@@ -13,20 +13,21 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.history import is_interrupted
-from eeipu.studies.study import is_dead
 
 __all__ = ["await_turn", "is_chosen", "repeated"]
 
-# A suggestion takes a second or two. A driver that takes longer than this may be gone, on a host
-# where nobody can see it: to choose without its configuration is better than not to.
+# A suggestion takes a second or two. A driver that takes longer than this may have died on another
+# host, where this cannot be seen. To choose without knowing its configuration is then better than
+# to wait for ever.
 PATIENCE_S = 60.0
 
-# A trial has no driver until it has said who runs it, at once. One that never says so belongs to
-# somebody who asks and tells, and may have no configuration for long.
+# A driver writes its name into a trial immediately after it has begun it. A trial that still has no
+# driver belongs to a user who asks and tells, and may remain without a configuration for long.
 NAMELESS_PATIENCE_S = 1.0
 
-# Between two looks, so that many drivers do not keep the database busy.
+# The pause between two looks at the study grows, so that drivers do not keep the database busy.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
 
 
@@ -42,16 +43,16 @@ def await_turn(
 
     Args:
         study: The study.
-        number: The trial's that is to choose.
-        names: The parameters of a whole configuration.
-        clock: Seconds that only grow.
-        pause: Waits so many seconds.
+        number: The number of the trial that needs a configuration.
+        names: The names of all parameters of a configuration.
+        clock: A monotonic clock, in seconds.
+        pause: A function that waits for a number of seconds.
 
     Returns:
-        The seconds it took.
+        The seconds spent waiting.
     """
     if isinstance(study._storage, InMemoryStorage):
-        return 0.0  # nobody else
+        return 0.0  # no other process sees this study
     start, pause_s = clock(), FIRST_PAUSE_S
     while (waited_s := clock() - start) < PATIENCE_S and any(
         _is_awaited(trial, waited_s)
@@ -64,15 +65,27 @@ def await_turn(
 
 
 def is_chosen(trial: FrozenTrial, names: Collection[str]) -> bool:
-    """Whether a trial's configuration is known."""
+    """Whether a trial has its whole configuration, chosen or enqueued.
+
+    Args:
+        trial: The trial.
+        names: The names of all parameters of a configuration.
+    """
     return _configuration(trial).keys() >= set(names)
 
 
 def repeated(study: optuna.Study, number: int) -> int | None:
-    """The number of an earlier trial with the configuration that this trial was enqueued with.
+    """Find an earlier trial with the same configuration as a trial that the tuner enqueued.
 
-    Several drivers that start together enqueue the same warm-up. Only what the tuner enqueued is
-    looked at, and interrupted trials do not count: they are to run again.
+    Drivers that start together all enqueue the same warm-up, which shall run only once. Trials that
+    were interrupted do not count, since their configurations run again.
+
+    Args:
+        study: The study.
+        number: The number of the trial that may repeat an earlier one.
+
+    Returns:
+        The number of the earlier trial; `None` if there is none, or if the user enqueued this one.
     """
     trials = study.get_trials(deepcopy=False)
     trial = trials[number]
@@ -87,12 +100,14 @@ def repeated(study: optuna.Study, number: int) -> int | None:
 
 
 def _configuration(trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters that a trial was enqueued with, or else those chosen for it so far."""
     fixed: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
     return fixed
 
 
 def _is_awaited(trial: FrozenTrial, waited_s: float) -> bool:
+    """Whether a trial without a configuration can still be expected to get one."""
     driver = trial.user_attrs.get("driver")
     if driver is None:
         return waited_s < NAMELESS_PATIENCE_S
-    return not is_dead(driver)
+    return ProcessIdentity.parse(driver).is_alive() is not False

@@ -1,7 +1,8 @@
-"""Signs of life of running trials, where their storage keeps them.
+"""Heartbeats of running trials, in the storages that record them.
 
-A process on another host cannot be asked whether it lives. Optuna's relational storages keep a
-time for each running trial, by the database's own clock; whoever finds it old takes the trial over.
+Whether a process on another host is alive cannot be seen from here. Optuna's relational storages
+therefore record a time for each running trial, by the database's own clock, and its driver renews
+that time again and again. A driver that finds an old time takes the trial over.
 """
 
 import threading
@@ -15,10 +16,12 @@ __all__ = ["Heart", "silent_trials"]
 
 
 class Heart:
-    """Beats for trials of this process, from one thread that lives as long as they run.
+    """Records heartbeats for the trials that this process runs, from one thread of its own.
+
+    The thread lives as long as any of the trials runs.
 
     Args:
-        storage: Where trials live; in one without a heartbeat nothing happens.
+        storage: The storage of the trials; if it records no heartbeats, nothing happens.
     """
 
     def __init__(self, storage: BaseStorage) -> None:
@@ -30,7 +33,7 @@ class Heart:
         self._thread: threading.Thread | None = None
 
     def beat_for(self, trial: optuna.Trial) -> None:
-        """Begin to beat for a trial."""
+        """Start to record heartbeats for a trial."""
         if self._storage is None:
             return
         self._storage.record_heartbeat(trial._trial_id)
@@ -44,7 +47,7 @@ class Heart:
                 self._thread.start()
 
     def stop_for(self, trial: optuna.Trial) -> None:
-        """Beat for a trial no more."""
+        """Stop recording heartbeats for a trial."""
         with self._lock:
             self._trials.discard(trial._trial_id)
             if not self._trials and self._thread is not None:
@@ -58,14 +61,17 @@ class Heart:
             with self._lock:
                 trials = sorted(self._trials)
             for trial in trials:
-                # A database that is away for a while, or a trial that others took over: whoever
-                # runs the trial hears of it.
+                # The database may be unreachable for a while, or another driver may have taken the
+                # trial over. The thread that runs the trial finds out by itself.
                 with suppress(Exception):
                     self._storage.record_heartbeat(trial)
 
 
 def silent_trials(study: optuna.Study) -> frozenset[int]:
-    """The ids of running trials that have had a heartbeat, and have none any more."""
+    """The storage's ids of the running trials whose last heartbeat is too old.
+
+    Trials that never had a heartbeat are not among them.
+    """
     storage = study._storage
     if not (isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage)):
         return frozenset()

@@ -1,4 +1,4 @@
-"""Databases that several processes open and write at once."""
+"""Opening the database of a study so that several driver processes can use it at once."""
 
 import random
 import time
@@ -19,31 +19,31 @@ __all__ = ["GRACE_PERIOD_S", "HEARTBEAT_S", "open_storage"]
 # SQLite has one writer at a time; the others wait for it, and a busy disk may take seconds.
 SQLITE_TIMEOUT_S = 120.0
 
-# Processes that start together create the same tables, and all but one fail. Whoever comes
-# again finds them there; a server that is away, or a wrong address, is told after this.
+# Processes that start together try to create the same tables, and all but one of them fail. At the
+# next try they find the tables. A wrong address or an unreachable server fails at every try.
 TRIES = 6
-PAUSE_S = 0.5
+PAUSE_S = 0.5  # at most, between two tries
 
-# How often a running trial says that its driver lives, and how long it may be silent: a node
-# that swaps, or a network that is away for a minute, is not dead.
+# How often a running trial records a heartbeat, and how long it may record none before its driver
+# is taken for dead. A machine that swaps, or a network that fails for a minute, is not dead.
 HEARTBEAT_S = 30
 GRACE_PERIOD_S = 180
 
 
 def open_storage(url: str, *, pause: Callable[[float], None] = time.sleep) -> RDBStorage:
-    """The database of that URL, fit for several drivers.
+    """Open a database so that several drivers can work on one study in it.
 
-    Running trials have a heartbeat there. In SQLite every transaction takes the write lock as it
-    begins, and waits for it: what was read is then still so when it is written, and two drivers
-    cannot take the same enqueued trial.
+    Running trials record heartbeats there. In SQLite every transaction waits for the write lock
+    when it begins, not when it first writes: what it has read cannot change before it writes, and
+    two drivers cannot take the same enqueued trial.
 
     Args:
-        url: As SQLAlchemy takes it, `"sqlite:///tune.db"` or `"postgresql+psycopg://..."`.
-        pause: Waits so many seconds between two tries.
+        url: A URL of SQLAlchemy's, such as `"sqlite:///tune.db"` or `"postgresql+psycopg://..."`.
+        pause: A function that waits for a number of seconds, between two tries.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The database cannot be opened.
-        MissingExtraError: The library that talks to it is not installed.
+        MissingExtraError: The library that opens such a database is not installed.
     """
     is_sqlite = make_url(url).get_backend_name() == "sqlite"
     arguments: dict[str, Any] = (
@@ -55,7 +55,7 @@ def open_storage(url: str, *, pause: Callable[[float], None] = time.sleep) -> RD
         except (DBAPIError, StorageInternalError):
             if tries_left == 0:
                 raise
-            # Not all together again.
+            # A random pause, so that the processes do not meet again at the next try.
             pause(PAUSE_S * random.random())  # noqa: S311 - nothing secret, nothing repeatable
             continue
         if is_sqlite:
@@ -84,8 +84,8 @@ def _connect(url: str, arguments: dict[str, Any]) -> RDBStorage:
 def _begin_immediately(storage: RDBStorage) -> None:
     """Take SQLite's write lock when a transaction begins, not when it first writes.
 
-    Python's driver begins a transaction only before a statement that changes something, so what
-    was read before it may have changed meanwhile.
+    Python's SQLite driver begins a transaction only before the first statement that writes. Another
+    process could then change what the transaction has read before that.
     """
 
     def leave_transactions_to_us(connection: Any, _: Any) -> None:
@@ -96,4 +96,4 @@ def _begin_immediately(storage: RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", leave_transactions_to_us)
     event.listen(storage.engine, "begin", begin)
-    storage.engine.dispose()  # connections from before
+    storage.engine.dispose()  # close the connections that were opened without this

@@ -1,4 +1,4 @@
-"""A trial on its way through the stages of a pipeline, one task after another."""
+"""One trial on its way through the stages of its pipeline, one stage call after another."""
 
 import math
 import traceback
@@ -11,32 +11,36 @@ import optuna
 
 from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
+from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.runs import StageRun
 from eeipu.stages.worker import StageTask, load_deepest, reused
 
-__all__ = ["TrialPath"]
+__all__ = ["TrialRun"]
 
-# Outputs that are gone when they are to be loaded are made again, but not for ever.
-MAX_LOSSES = 3
+# How often a trial begins again because an output disappeared from the cache before it was loaded.
+# After that, the cache is not one that can be relied on, and the trial fails.
+MAX_LOST_OUTPUTS = 3
 
 
 @dataclass(eq=False)
-class TrialPath:
-    """A trial on its way.
+class TrialRun:
+    """A trial that has begun and not ended: its stage calls, and how far it is.
 
     Attributes:
-        trial: The trial, to write its account into.
-        calls: Its stage calls.
+        trial: The trial in the study.
+        calls: Its stage calls, first to last.
         upstream: The key of the run's inputs.
-        inputs: The run's inputs; `None` where the cache has them.
-        cache: Where outputs are.
-        runs: What became of the first calls.
-        args: What the next call gets; `None` where the cache has it.
-        held: Its claims on cache entries.
-        lost: What was spent on calls that came to nothing; the next that ends is charged with it.
-        deaths: How often in a row workers have died under the next call.
-        losses: How often an output was gone.
+        inputs: The run's inputs; `None` where workers find them in the cache.
+        cache: The cache of stage outputs, if there is one.
+        runs: The results of the first calls, as far as the trial has come.
+        args: The arguments of the next call; `None` where workers find them in the cache.
+        began_s: When the call that runs now was given to a worker, by the pool's clock; `None`
+            while none runs.
+        lost_cost: What was spent on calls that returned nothing. It is charged to the next call
+            that ends.
+        worker_deaths: How many times in a row workers have died while running the next call.
+        lost_outputs: How many times an output had disappeared from the cache.
     """
 
     trial: optuna.Trial
@@ -46,51 +50,69 @@ class TrialPath:
     cache: StageCache | None
     runs: list[StageRun] = field(default_factory=list)
     args: tuple[Any, ...] | None = None
-    held: ExitStack = field(default_factory=ExitStack)
-    lost: float = 0.0
-    deaths: int = 0
-    losses: int = 0
+    began_s: float | None = None
+    lost_cost: float = 0.0
+    worker_deaths: int = 0
+    lost_outputs: int = 0
+    _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
         self.args = self.inputs
 
     @cached_property
-    def declared(self) -> tuple[float, ...]:
-        """What each call declares to cost; 0 where that is measured, or depends on what it gets."""
-        return tuple(map(_declared, self.calls))
+    def declared_costs(self) -> tuple[float, ...]:
+        """The declared cost of each call; 0 where it is measured, or depends on the arguments."""
+        return tuple(map(_declared_cost, self.calls))
 
     @property
-    def next(self) -> StageCall:
-        """The call that is to run now."""
+    def next_call(self) -> StageCall:
+        """The call that runs now, or is the next to run."""
         return self.calls[len(self.runs)]
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is left to run."""
+        """Whether a call has failed, or all of them have run."""
         has_failed = bool(self.runs) and self.runs[-1].error is not None
         return has_failed or len(self.runs) == len(self.calls)
 
-    def hold(self) -> None:
-        """Have nobody drop what this trial may need, until `held` is closed."""
+    def is_shared(self, call: StageCall) -> bool:
+        """Whether the output of a call goes into the cache, where other trials find it."""
+        return self.cache is not None and call.stage.memoize
+
+    def hold_outputs(self) -> None:
+        """Keep the outputs that the trial may need in the cache, until `release_outputs`."""
         if self.cache is not None:
             keys = [call.key for call in self.calls if call.stage.memoize]
-            self.held.enter_context(self.cache.holders.using(keys))
+            self._uses.enter_context(self.cache.holders.using(keys))
 
-    def task(self) -> StageTask:
-        """The next call as a task, which takes over what the call gets."""
+    def release_outputs(self) -> None:
+        """Allow the outputs that the trial needed to be dropped from the cache."""
+        self._uses.close()
+
+    def begin_call(self, now_s: float) -> StageTask:
+        """Make a task of the next call, which takes its arguments along.
+
+        Args:
+            now_s: The time of the pool's clock.
+        """
         depth = len(self.runs)
         task = StageTask(
-            self.next,
+            self.next_call,
             self.runs[-1].key if self.runs else self.upstream,
             self.args,
             is_first=depth == 0,
             is_last=depth == len(self.calls) - 1,
         )
-        self.args = None  # it lives until the stage has used it, and no longer
+        self.args = None  # they may be large: they live until the stage has used them
+        self.began_s = now_s
         return task
 
-    def pass_over_kept(self, clock: Clock) -> None:
-        """Go on from the deepest output that the cache has."""
+    def reuse_outputs(self, clock: Clock) -> None:
+        """Continue after the last of the calls to come whose output is in the cache.
+
+        Args:
+            clock: A monotonic clock, in seconds.
+        """
         done = len(self.runs)
         if self.cache is None:
             return
@@ -99,7 +121,7 @@ class TrialPath:
             if not call.stage.memoize or call.key not in self.cache:
                 continue
             found = self.calls[done:depth]
-            # The last output is wanted here, and no worker loads it.
+            # The objective is needed here, and not in a worker.
             is_last = depth == len(self.calls)
             runs = load_deepest(found, self.cache, clock) if is_last else reused(found, self.cache)
             if len(runs) == len(found):
@@ -107,21 +129,28 @@ class TrialPath:
                 self.args = None
                 return
 
-    def take(self, event: Ended, clock: Clock) -> None:
-        """Write down what became of the call of a task that has ended."""
+    def end_call(self, event: Ended, clock: Clock) -> None:
+        """Take the result of the call that was running, or decide what follows its failure.
+
+        Args:
+            event: How the call's task has ended.
+            clock: A monotonic clock, in seconds.
+        """
         call, result = event.task.call, event.result
-        self.deaths += event.is_death
+        self.began_s = None
+        self.worker_deaths += event.is_death
         if result is not None and result.run is not None:
             self._add(event, result.run)
         elif result is not None:
             self._begin_again(clock)
         else:
-            self.lost += event.elapsed_s if call.stage.cost is None else 0.0
+            self.lost_cost += event.elapsed_s if call.stage.cost is None else 0.0
             is_final = event.error is not None and (
-                not event.is_death or self.deaths > call.stage.retries
+                not event.is_death or self.worker_deaths > call.stage.retries
             )
             if is_final:
-                self._add(event, StageRun(call.stage.name, call.key, error=self._why(event)))
+                error = self._failure_of(event)
+                self._add(event, StageRun(call.stage.name, call.key, error=error))
             else:
                 self.args = event.task.args
 
@@ -129,50 +158,63 @@ class TrialPath:
         result = event.result
         if self.runs and result is not None and event.task.args is None:
             above = self.calls[len(self.runs) - 1]
-            loaded = _charged(self.runs[-1], above, result.load_s)
+            loaded = _with_load_time(self.runs[-1], above, result.load_s)
             self.runs[-1] = replace(loaded, value=result.loaded)
         is_kept = result is not None and result.is_kept and run.output is None
         self.args = None if is_kept else (run.output,)
         goes_on = run.error is None and not event.task.is_last
-        run = replace(run, charged=run.charged + self.lost)
-        self.runs.append(replace(run, output=None) if goes_on else run)  # the next stage has it
-        self.lost, self.deaths = 0.0, 0
+        run = replace(run, charged=run.charged + self.lost_cost)
+        self.runs.append(replace(run, output=None) if goes_on else run)  # `args` has the output
+        self.lost_cost, self.worker_deaths = 0.0, 0
 
     def _begin_again(self, clock: Clock) -> None:
-        """Go back above an output that is gone."""
-        self.losses += 1
-        self.lost += math.fsum(run.charged for run in self.runs)
-        if self.losses > MAX_LOSSES:
-            name, key = self.next.stage.name, self.next.key
+        """Run the calls again whose output has disappeared from the cache."""
+        self.lost_outputs += 1
+        self.lost_cost += math.fsum(run.charged for run in self.runs)
+        if self.lost_outputs > MAX_LOST_OUTPUTS:
+            name, key = self.next_call.stage.name, self.next_call.key
             error = (
-                f"what {name!r} gets was gone from {self.cache!r} {self.losses} times; give the "
-                f"tuner a cache that all workers reach."
+                f"what {name!r} gets was gone from {self.cache!r} {self.lost_outputs} times; give "
+                f"the tuner a cache that all workers reach."
             )
-            self.runs.append(StageRun(name, key, error=error, charged=self.lost))
-            self.lost = 0.0
+            self.runs.append(StageRun(name, key, error=error, charged=self.lost_cost))
+            self.lost_cost = 0.0
             return
         self.runs.clear()
         self.args = self.inputs
-        self.pass_over_kept(clock)
+        self.reuse_outputs(clock)
 
-    def _why(self, event: Ended) -> str:
-        """Why a call has failed that returned nothing."""
+    def _failure_of(self, event: Ended) -> str:
+        """The error message for a call that returned nothing."""
         assert event.error is not None
         if not event.is_death:
             return "".join(traceback.format_exception(event.error))
         return (
-            f"{death_of(event)} {self.deaths} times in a row, the last time after "
+            f"{death_of(event)} {self.worker_deaths} times in a row, the last time after "
             f"{event.elapsed_s:.3g} s: {event.error}"
         )
 
+    def write_costs(self, pipeline: Pipeline) -> None:
+        """Write what the trial has cost so far into the study.
 
-def _declared(call: StageCall) -> float:
+        If this process dies, the budget still pays for it.
+
+        Args:
+            pipeline: The pipeline that the trial is a configuration of.
+        """
+        so_far = pipeline.join(self.runs)
+        self.trial.set_user_attr("stage_costs", so_far.stage_costs)
+        self.trial.set_user_attr("memoized", so_far.memoized)
+        self.trial.set_user_attr("charged", math.fsum([so_far.charged, self.lost_cost]))
+
+
+def _declared_cost(call: StageCall) -> float:
     try:
         return call.stage.declared_cost(call.params) or 0.0
     except Exception:
-        return 0.0  # the call will fail, and say why
+        return 0.0  # the call will fail with this exception, and report it
 
 
-def _charged(run: StageRun, call: StageCall, load_s: float) -> StageRun:
-    """A stage whose output had to be loaded; declared costs have another unit than seconds."""
+def _with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
+    """Charge the time of loading an output; but not to a declared cost, which has another unit."""
     return replace(run, charged=run.charged + load_s) if call.stage.cost is None else run

@@ -9,13 +9,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
-from eeipu.methods.history import History, spent
+from eeipu.methods.budget import spent
+from eeipu.methods.history import History
 from eeipu.methods.warm_up import prefix_sharing
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
+from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
 from eeipu.studies.heartbeats import Heart
-from eeipu.studies.study import enqueue_again, reclaim_dead_trials
 
 __all__ = ["Callback", "Trials"]
 

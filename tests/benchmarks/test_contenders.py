@@ -11,6 +11,7 @@ from eeipu.benchmarks.ablations import Ablation, CommonSamples
 from eeipu.benchmarks.contenders import OPTUNA, Contender
 from eeipu.cost_models import StageCostModel
 from eeipu.errors import ConfigurationError
+from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS, method_named
 from eeipu.methods.history import History
 from eeipu.methods.search_state import Search
@@ -72,7 +73,7 @@ def test_samplers_are_optuna_s_or_eeipu_s():
     assert isinstance(sampler("gp+cache"), GPSampler)
     ours = sampler("carbo")
     assert isinstance(ours, EEIPUSampler)
-    assert (ours.method.name, ours.n_initial, ours.budget) == ("carbo", 4, 50.0)
+    assert (ours.method.name, ours.n_initial, ours.budget.total) == ("carbo", 4, 50.0)
 
 
 def test_top_q_and_the_design_are_the_sampler_s():
@@ -88,7 +89,7 @@ def search():
     tuner = Tuner(Toy().pipeline, budget=100.0, method="random", n_initial=4, seed=0)
     tuner.enqueue(config(x=0.25, y=0.5))
     tuner.run(0.0, max_trials=7, progress=False)
-    return Search(History.of(tuner.study, tuner.pipeline), 100.0, 4, 7, 0)
+    return Search(History.of(tuner.study, tuner.pipeline), Budget(100.0), 4, 7, 0)
 
 
 def scored(search, **changes):

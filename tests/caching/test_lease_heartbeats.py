@@ -5,12 +5,13 @@ import multiprocessing
 import os
 import time
 import uuid
+from dataclasses import replace
 
 import fsspec
 import pytest
 
-from eeipu.caching.leases import heartbeats
 from eeipu.caching.leases.heartbeats import HeartbeatLeases
+from eeipu.caching.leases.processes import ProcessIdentity
 
 fork = multiprocessing.get_context("fork")
 
@@ -31,7 +32,7 @@ def place():
 def elsewhere(place, name="locks/a", beats=0):
     """Write what a holder on another host writes."""
     fs, root = place
-    said = {"token": "t", "host": "elsewhere", "pid": 1, "started": 0.0, "content": "x"}
+    said = {"token": "t", "process": "elsewhere:1:0.0", "content": "x"}
     fs.pipe_file(f"{root}/{name}", json.dumps({**said, "beats": beats}).encode())
 
 
@@ -142,11 +143,12 @@ def test_another_may_be_faster_in_taking_a_dead_holders_place(place, monkeypatch
     assert ours.acquire("locks/a") is None
 
 
-def test_a_process_of_the_same_number_is_another():
-    mine = heartbeats._this_process()
-    assert heartbeats._runs(mine)
-    assert not heartbeats._runs({**mine, "started": mine["started"] - 100.0})
-    assert not heartbeats._runs({**mine, "pid": 2**22 + 1})
+def test_a_name_whose_holder_on_this_host_has_ended_is_free_at_once(place):
+    fs, root = place
+    dead = replace(ProcessIdentity.here(), pid=2**22 + 1)
+    said = {"token": "t", "process": str(dead), "content": "x"}
+    fs.pipe_file(f"{root}/locks/a", json.dumps(said).encode())
+    assert HeartbeatLeases(*place).acquire("locks/a") is not None
 
 
 def test_what_has_been_given_back_is_not_read():

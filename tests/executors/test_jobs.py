@@ -10,6 +10,7 @@ import torch
 from counting import prep
 
 from eeipu import Float, Pipeline, PipelineError, StageCache, stage
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors import jobs
 from eeipu.executors.jobs import (
@@ -21,7 +22,6 @@ from eeipu.executors.jobs import (
     run_apart,
     run_packed,
 )
-from eeipu.executors.worker_processes import Runner
 from eeipu.serialization import transport
 from eeipu.stages.worker import Job, StageTask
 
@@ -144,8 +144,8 @@ def test_inputs_that_do_not_travel_are_refused_by_name():
 
 
 def test_a_task_runs_on_the_threads_that_its_stage_declares(monkeypatch):
-    processes = cycle([Runner(1, 0.0), Runner(2, 0.0)])
-    monkeypatch.setattr(Runner, "here", lambda: next(processes))
+    processes = cycle([replace(ProcessIdentity.here(), pid=pid) for pid in (1, 2)])
+    monkeypatch.setattr(ProcessIdentity, "here", lambda: next(processes))
     pipeline = pipeline_of(num_cpus=3)
     assert run(pipeline, task_of(pipeline)).run.output == [1.0, "3"]
 

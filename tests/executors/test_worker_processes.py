@@ -6,18 +6,24 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.executors import worker_processes
 from eeipu.executors.processes import ProcessExecutor
-from eeipu.executors.worker_processes import Runner, end_with
+from eeipu.executors.worker_processes import end_with
 
 
 def test_a_worker_that_others_started_does_not_end_with_the_runner():
-    for runner in (Runner.here(), Runner(2**22 + 1, 0.0), Runner(os.getppid(), 0.0)):
+    for runner in (
+        ProcessIdentity.here(),
+        replace(ProcessIdentity.here(), pid=2**22 + 1),
+        replace(ProcessIdentity.of(os.getppid()), created_s=0.0),
+    ):
         end_with(runner)
     assert not [t for t in threading.enumerate() if t.name.startswith("watch over")]
 
@@ -28,7 +34,7 @@ def test_a_process_that_was_given_another_parent_ends(monkeypatch):
     monkeypatch.setattr(worker_processes, "LOOK_S", 0.0)
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setattr(os, "_exit", lambda code: ended.set())
-    end_with(Runner(parent.pid, parent.create_time()))
+    end_with(ProcessIdentity.of(parent.pid))
     assert ended.wait(10.0)
 
 
@@ -83,7 +89,7 @@ def test_a_worker_watches_its_runner_and_no_interrupts(monkeypatch):
     handlers, runners = [], []
     monkeypatch.setattr(signal, "signal", lambda *handler: handlers.append(handler))
     monkeypatch.setattr(worker_processes, "end_with", runners.append)
-    runner = Runner.here()
+    runner = ProcessIdentity.here()
     worker_processes.begin(runner)
     assert (handlers, runners) == ([(signal.SIGINT, signal.SIG_IGN)], [runner])
 
@@ -98,7 +104,7 @@ def test_a_script_needs_no_guard(tmp_path):
 def test_a_process_looks_after_its_runner_once(monkeypatch):
     end = threading.Event()
     parent = psutil.Process(os.getppid())
-    runner = Runner(parent.pid, parent.create_time())
+    runner = ProcessIdentity.of(parent.pid)
     monkeypatch.setattr(worker_processes, "_watch", lambda _: end.wait(10.0))
     for _ in range(2):
         end_with(runner)

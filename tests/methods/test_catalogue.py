@@ -10,6 +10,7 @@ import torch
 from botorch.acquisition import LogExpectedImprovement
 
 from eeipu import ConfigurationError, Float, Pipeline, Tuner, stage
+from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS, eeipu, method_named
 from eeipu.methods.history import History
 from eeipu.methods.search_state import Search
@@ -34,7 +35,7 @@ def history():
 def search_of(history, spent_share=0.0, **arguments):
     """A search that has spent so much of its budget after the warm-up."""
     budget = history.spent / spent_share if spent_share else 1e9
-    return Search(history, budget, n_initial=0, number=len(history), seed=0, **arguments)
+    return Search(history, Budget(budget), n_initial=0, number=len(history), seed=0, **arguments)
 
 
 def points(b=4):
@@ -123,7 +124,7 @@ NONE, FIRST = torch.zeros(5, 2, dtype=torch.bool), torch.tensor([[True, False]])
 
 
 def scores_of(name, history, masks=NONE, n_initial=4):
-    search = Search(history, BUDGET, n_initial, number=12, seed=0)
+    search = Search(history, Budget(BUDGET), n_initial, number=12, seed=0)
     return search, METHODS[name].score(search)(X, masks)
 
 
@@ -164,7 +165,7 @@ def test_careful_eeipu_counts_the_chance_to_pay(spent_history):
     _, careful = scores_of("eeipu-careful", spent_history)
     torch.testing.assert_close(careful, careless)  # plenty is left
 
-    poor = Search(spent_history, spent_history.spent + 4.5, 4, number=12, seed=0)
+    poor = Search(spent_history, Budget(spent_history.spent + 4.5), 4, number=12, seed=0)
     mean = search.costs.log_cost_posterior(X.squeeze(-2))[0].exp().sum(-1)
     added = METHODS["eeipu-careful"].score(poor)(X, NONE) - METHODS["eeipu"].score(poor)(X, NONE)
     assert ((added.exp() > 0.5) == (mean < 4.5)).all()

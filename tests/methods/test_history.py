@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 from toys import declared
 
 from eeipu import Categorical, Float, Int, Pipeline
-from eeipu.methods.history import History, is_interrupted, spent
+from eeipu.methods.history import History, is_interrupted
 
 PIPELINE = declared()
 
@@ -142,13 +142,6 @@ def test_trials_of_another_space_are_left_out():
     study.tell(study.ask({"prep.x": Float(0.0, 1.0)}), 1.0)
 
     assert len(History.of(study, PIPELINE)) == 0
-
-
-def test_spending_adds_up_without_rounding():
-    trials = [trial(charged=0.1) for _ in range(10)]
-
-    assert spent(trials) == 1.0
-    assert spent([trial()]) == 0.0
 
 
 def test_the_warm_up_is_the_first_trials_and_the_enqueued_ones():

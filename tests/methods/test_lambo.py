@@ -5,6 +5,7 @@ import optuna
 import pytest
 
 from eeipu import Categorical, Float, Int, Pipeline, StageCache, Tuner
+from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
 from eeipu.methods.lambo import (
     LEAF,
@@ -38,7 +39,7 @@ def search_of(values, *, pipeline=PIPELINE, seed=0):
                 params=params, distributions=pipeline.space, value=float(value)
             )
         )
-    return Search(History.of(study, pipeline), 1e3, 0, len(values), seed)
+    return Search(History.of(study, pipeline), Budget(1e3), 0, len(values), seed)
 
 
 def test_the_first_stages_splits_are_the_trees_top():

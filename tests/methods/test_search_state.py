@@ -9,6 +9,7 @@ import torch
 from optuna.trial import TrialState
 
 from eeipu import Float, Pipeline
+from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
 from eeipu.methods.search_state import LEAST_LOAD_SHARE, Search
 
@@ -33,7 +34,7 @@ def study_of(trials, direction="maximize"):
 
 def search_of(trials, *, budget=100.0, n_initial=2, direction="maximize", **arguments):
     history = History.of(study_of(trials, direction), PIPELINE)
-    return Search(history, budget, n_initial, len(trials), seed=0, **arguments)
+    return Search(history, Budget(budget), n_initial, len(trials), seed=0, **arguments)
 
 
 def account(*costs, charged=None, memoized=(False, False), keys=("a", "b")):
@@ -200,8 +201,8 @@ def test_every_trial_has_seeds_of_its_own():
     one, two, again = (search_of([], n_initial=n) for n in (1, 2, 1))
 
     assert one.trial_seed == again.trial_seed == two.trial_seed
-    assert Search(one.history, 1.0, 1, 7, seed=0).trial_seed != one.trial_seed
-    assert Search(one.history, 1.0, 1, 0, seed=1).trial_seed != one.trial_seed
+    assert Search(one.history, Budget(1.0), 1, 7, seed=0).trial_seed != one.trial_seed
+    assert Search(one.history, Budget(1.0), 1, 0, seed=1).trial_seed != one.trial_seed
     assert one.random(3, 0).random() == two.random(3, 0).random()
     assert len({one.random(*of).random() for of in [(3, 0), (4, 0), (3, 1), (0, 3)]}) == 4
 
@@ -210,7 +211,7 @@ def test_running_trials_are_pending_and_what_they_will_cost_is_committed():
     study = study_of([(0.1 * i, 0.1 * i, 0.0, account(4.0, 2.0)) for i in range(5)])
     trial = study.ask(PIPELINE.space)
     trial.set_user_attr("charged", 1.0)
-    search = Search(History.of(study, PIPELINE), 100.0, 1, 6, seed=0)
+    search = Search(History.of(study, PIPELINE), Budget(100.0), 1, 6, seed=0)
 
     assert search.X_pending.tolist() == [[trial.params["prep.x"], trial.params["fit.y"]]]
     assert search.remaining == pytest.approx(69.0)

@@ -5,6 +5,7 @@ import optuna
 import pytest
 
 from eeipu import Categorical, Float, Int, Pipeline
+from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
@@ -43,7 +44,7 @@ def search_of(
                 user_attrs={"stage_costs": costs, "charged": sum(costs)},
             )
         )
-    return Search(History.of(study, PIPELINE), budget, n_initial, number, seed)
+    return Search(History.of(study, PIPELINE), Budget(budget), n_initial, number, seed)
 
 
 def design_of(design, n, **arguments):

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import optuna
 import pytest
@@ -10,9 +11,8 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
 import eeipu.stages.calls
-import eeipu.studies.account
+import eeipu.studies.limits
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
-from eeipu.studies.driver import interruptible
 
 
 def press_ctrl_c():
@@ -151,15 +151,6 @@ def test_a_run_outside_of_the_main_thread_leaves_signals_alone():
     assert set(handlers) == {before}
 
 
-def test_the_event_is_set_by_the_first_signal_alone():
-    with interruptible() as interrupted:
-        assert not interrupted.is_set()
-        press_ctrl_c()
-        assert interrupted.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            press_ctrl_c()
-
-
 @pytest.mark.parametrize(
     ("cache", "words"),
     [(None, "tune"), ("memory", "without the stage outputs"), ("directory", "same storage")],
@@ -281,7 +272,7 @@ def constant(*, a):
 
 
 def test_a_sampler_that_only_repeats_itself_is_stopped(caplog, monkeypatch):
-    monkeypatch.setattr(eeipu.studies.account, "MAX_REPEATS", 5)
+    monkeypatch.setattr(eeipu.studies.limits, "MAX_REPEATS", 5)
     tuner = Tuner(Pipeline([constant]), budget=10.0, method=Stubborn())
     study = tuner.run()
 
@@ -375,5 +366,35 @@ def test_a_trial_that_another_driver_took_over_is_left_to_it(caplog):
     tuner.run(1.0, max_trials=3)
 
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    (said,) = warnings_of(caplog)
+    assert "taken over by another driver" in said
+
+
+def test_a_trial_that_waits_and_is_taken_over_meanwhile_does_not_end_the_run(caplog):
+    """It could end at once with the output that it waited for, if it were still its driver's."""
+
+    class Same(RandomSampler):
+        def sample_independent(self, study, trial, name, distribution):
+            return 0 if trial.number < 2 else trial.number
+
+    def has_begun(number):
+        trials = study.get_trials(deepcopy=False)
+        return len(trials) > number and "charged" in trials[number].user_attrs
+
+    @stage(space={"a": Int(0, 99)}, cost=lambda a: 1.0, version="1")
+    def only(*, a):
+        deadline = time.monotonic() + 60
+        while a == 0 and not has_begun(1):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if a == 0:
+            study.tell(1, state=optuna.trial.TrialState.FAIL)
+        return 1.0
+
+    tuner = Tuner(Pipeline([only]), budget=10.0, method=Same(), executor="threads", max_parallel=2)
+    study = tuner.study
+    tuner.run(max_trials=3)
+
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     (said,) = warnings_of(caplog)
     assert "taken over by another driver" in said

@@ -3,13 +3,17 @@
 import optuna
 import pytest
 from optuna.trial import TrialState
-from test_study import dead_driver
+from test_dead_drivers import dead_driver
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.studies.driver_queue import NAMELESS_PATIENCE_S, PATIENCE_S, await_turn, repeated
 from eeipu.studies.storages import open_storage
-from eeipu.studies.study import driver_name
 
 NAMES = ("x",)
+
+
+def driver_name():
+    return str(ProcessIdentity.here())
 
 
 class Clock:

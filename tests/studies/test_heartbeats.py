@@ -21,11 +21,18 @@ def study(tmp_path):
     storage.engine.dispose()
 
 
+@pytest.fixture
 def hearts():
-    return [thread for thread in threading.enumerate() if thread.name == "eeipu heart"]
+    """Lists the threads that beat since this test began; earlier ones may have left theirs."""
+
+    def living():
+        return {thread for thread in threading.enumerate() if thread.name == "eeipu heart"}
+
+    before = living()
+    return lambda: list(living() - before)
 
 
-def test_a_heart_beats_for_its_trials_until_the_last_has_ended(study):
+def test_a_heart_beats_for_its_trials_until_the_last_has_ended(study, hearts):
     heart, beats = Heart(study._storage), []
     storage = heart._storage
     record, both = storage.record_heartbeat, threading.Event()
@@ -52,7 +59,7 @@ def test_a_heart_beats_for_its_trials_until_the_last_has_ended(study):
     assert not thread.is_alive()
 
 
-def test_a_storage_without_heartbeats_needs_no_heart():
+def test_a_storage_without_heartbeats_needs_no_heart(hearts):
     study = optuna.create_study(storage=InMemoryStorage())
     heart, trial = Heart(study._storage), study.ask()
     heart.beat_for(trial)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -12,11 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from toys import Toy
 
 import eeipu
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
-from eeipu.executors.opening import temporary_cache
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.stages.resources import Resources
 
@@ -190,20 +187,6 @@ def test_an_output_that_cannot_travel_fails_its_trial_alone(tmp_path):
     assert 'executor="threads"' in error
 
 
-def test_workers_elsewhere_cannot_share_a_cache_in_memory():
-    with pytest.raises(eeipu.ConfigurationError, match=r"cache in memory.*StageCache\(directory\)"):
-        tuner_of(Toy().pipeline, cache=StageCache()).run(1.0, max_trials=1)
-
-
-def test_the_temporary_cache_is_removed_with_the_tuner(tmp_path):
-    tuner = tuner_of(diary(tmp_path), point())
-    tuner.run(1.0, max_trials=1, progress=False)
-    folder = Path(tuner.cache.location)
-    assert any(folder.iterdir())
-    del tuner
-    assert not folder.exists()
-
-
 # --- What goes wrong
 
 
@@ -295,7 +278,7 @@ def test_an_output_that_goes_missing_is_made_again(tmp_path):
 
     def get(key):  # as if somebody had removed the files
         if is_sound.pop():
-            cache._eviction.drop(set(cache))
+            cache._room.drop(set(cache))
             is_sound.append(False)
         return true_get(key)
 
@@ -313,18 +296,6 @@ def test_an_interrupt_that_a_stage_raises_itself_fails_its_trial(tmp_path):
     tuner = tuner_of(diary(tmp_path, act), point(), point(x=0.25))
     study = tuner.run(1.0, max_trials=2, progress=False)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
-
-
-def test_temporary_caches_of_the_dead_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    names = [f"eeipu-cache-of-{done.pid}-a", f"eeipu-cache-of-{os.getpid()}-b", "eeipu-mine"]
-    for name in names:
-        (tmp_path / name).mkdir()
-    cache = temporary_cache()
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {*names[1:], Path(cache.location).name}
 
 
 @pytest.mark.parametrize(
@@ -435,16 +406,6 @@ def test_gpus_are_shared_out():
     assert gpu_shares(["0", "1"], 0.5) == [("0", 0.5)] * 2 + [("1", 0.5)] * 2
     assert gpu_shares(["0", "1", "2"], 1) == [("0", 1.0), ("1", 1.0), ("2", 1.0)]
     assert gpu_shares(["0", "1", "2"], 1.5) == [("0,1", 2.0)]
-
-
-def test_a_stage_that_needs_more_gpus_than_there_are(monkeypatch):
-    @stage(version="1", num_gpus=1, space={"x": Float(0.0, 1.0)})
-    def train(data, *, x):
-        return x
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(eeipu.ConfigurationError, match=r"'train' needs 1 GPUs.*there are 0"):
-        tuner_of(Pipeline([train])).run(1.0)
 
 
 # --- Scripts and what they define

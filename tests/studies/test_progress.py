@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from toys import Toy, config
 
-import eeipu.studies.account
+import eeipu.studies.progress
 import eeipu.tuner
 from eeipu import StageRun, Tuner
 from eeipu.executors.simulated_pool import SimulatedPool
@@ -302,7 +302,7 @@ def test_run_writes_to_standard_error_only_what_it_should(capsys):
 
 @pytest.mark.parametrize(("workers", "shown"), [(1, 4 * 6), (16, 1)])
 def test_beside_many_workers_updates_are_shown_now_and_then(workers, shown, recorder, monkeypatch):
-    monkeypatch.setattr(eeipu.studies.account, "SHOWN_EVERY_S", 1e9)
+    monkeypatch.setattr(eeipu.studies.progress, "SHOWN_EVERY_S", 1e9)
     tuner = Tuner(
         Toy().pipeline, budget=1e9, method="random", cache=None, executor=SimulatedPool(workers)
     )
@@ -313,7 +313,7 @@ def test_beside_many_workers_updates_are_shown_now_and_then(workers, shown, reco
 
 
 def test_nothing_is_read_for_a_silent_display(monkeypatch):
-    monkeypatch.setattr(eeipu.studies.account, "Snapshot", None)  # nobody makes one
+    monkeypatch.setattr(eeipu.studies.progress, "Snapshot", None)  # nobody makes one
     study = Tuner(Toy().pipeline, budget=9.0, method="random").run(1.0, progress=False)
 
     assert len(study.trials) == 2

@@ -1,29 +1,21 @@
-"""Opening studies, and taking over what a dead process left."""
+"""Opening studies, and what they remember of their pipelines."""
 
-import os
-import socket
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 from optuna.samplers import RandomSampler
 from toys import declared
 
 from eeipu import Categorical, ConfigurationError, Float, Pipeline, SpaceError, StudyMismatchError
-from eeipu.methods.history import is_interrupted
 from eeipu.pipeline import suggest
 from eeipu.studies.study import (
-    driver_name,
     open_study,
-    reclaim_dead_trials,
-    same_code,
-    same_inputs,
     study_id,
+    warn_of_changed_code,
+    warn_of_other_inputs,
 )
 
 
@@ -164,169 +156,28 @@ def test_other_inputs_than_before_are_warned_of_where_run_was_called(tmp_path):
 
 def test_the_first_inputs_stay_the_studys_inputs():
     study = opened()
-    same_inputs(study, "first")
+    warn_of_other_inputs(study, "first")
     with pytest.warns(UserWarning, match="other inputs"):
-        same_inputs(study, "second")
+        warn_of_other_inputs(study, "second")
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        same_inputs(study, "first")
+        warn_of_other_inputs(study, "first")
 
 
-# --- trials of the dead
-
-HOST = socket.gethostname()
-
-
-def name_of(pid):
-    return f"{HOST}:{pid}:{psutil.Process(pid).create_time():.2f}"
-
-
-def dead_driver():
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    name = name_of(process.pid)
-    process.communicate(b"\n", timeout=60)
-    return name
-
-
-def begun(study, driver, **attrs):
-    trial = study.ask()
-    suggest(trial, declared().space)
-    trial.set_user_attr("driver", driver)
-    for name, value in attrs.items():
-        trial.set_user_attr(name, value)
-    return trial
-
-
-def states(study):
-    return [trial.state.name for trial in study.trials]
-
-
-def test_a_driver_is_named_by_host_process_and_start():
-    assert driver_name() == name_of(os.getpid())
-
-
-@pytest.mark.parametrize(
-    "driver",
-    [dead_driver, lambda: f"{HOST}:{os.getppid()}:1.0"],
-    ids=["ended", "number given to another process"],
-)
-def test_what_a_dead_driver_ran_is_closed_and_enqueued_again(driver):
-    study = opened()
-    trial = begun(study, driver(), charged=4.0)
-    reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["FAIL", "WAITING"]
-    assert study.trials[0].user_attrs["charged"] == 4.0
-    assert study.ask().number == 1
-    assert suggest(optuna.Trial(study, study.trials[1]._trial_id), declared().space) == trial.params
-
-
-@pytest.mark.parametrize(
-    "driver",
-    [lambda: name_of(os.getppid()), driver_name, lambda: "elsewhere:1:1.0"],
-    ids=["alive", "in another thread of this process", "on another host"],
-)
-def test_what_others_run_is_left_alone(driver):
-    study = opened()
-    begun(study, driver())
-    reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["RUNNING"]
-
-
-def test_what_was_asked_for_is_left_alone():
-    study = opened()
-    suggest(study.ask(), declared().space)
-    reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["RUNNING"]
-
-
-def test_a_warm_up_trial_is_warm_up_again():
-    study = opened()
-    begun(study, dead_driver(), warm_up=True)
-    begun(study, dead_driver())
-    reclaim_dead_trials(study, declared())
-
-    assert [trial.user_attrs.get("warm_up") for trial in study.trials[2:]] == [True, None]
-
-
-def test_a_driver_that_died_before_it_had_a_configuration_leaves_nothing_to_repeat():
-    study = opened()
-    study.ask().set_user_attr("driver", dead_driver())
-    half = study.ask()
-    half.suggest_float("prep.x", 0.0, 1.0)
-    half.set_user_attr("driver", dead_driver())
-    reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["FAIL", "FAIL"]
-
-
-def test_a_driver_that_died_with_an_enqueued_configuration_leaves_all_of_it():
-    study = opened()
-    study.enqueue_trial({"prep.x": 0.125, "fit.y": 0.25})
-    study.ask().set_user_attr("driver", dead_driver())
-    reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["FAIL", "WAITING"]
-    assert suggest(study.ask(), declared().space) == {"prep.x": 0.125, "fit.y": 0.25}
-
-
-def test_what_kills_its_process_three_times_has_failed():
-    study = opened()
-    study.enqueue_trial({"prep.x": 0.125, "fit.y": 0.25})
-    for _ in range(3):
-        trial = study.ask()
-        trial.set_user_attr("driver", dead_driver())
-        suggest(trial, declared().space)
-        reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["FAIL", "FAIL", "FAIL"]
-    assert [is_interrupted(trial) for trial in study.trials] == [True, True, False]
-    assert "died 3 times in a row" in study.trials[2].user_attrs["error"]
+# --- code and identity
 
 
 def test_changed_code_is_told_once(recwarn):
     study, pipeline = opened(), declared()
-    same_code(study, pipeline)
-    same_code(study, pipeline)
+    warn_of_changed_code(study, pipeline)
+    warn_of_changed_code(study, pipeline)
     assert not recwarn
 
     changed = Pipeline([replace(pipeline.stages[0], version="2"), *pipeline.stages[1:]])
     with pytest.warns(UserWarning, match=r"code of the stages \['prep'\] has changed"):
-        same_code(study, changed)
-    same_code(study, changed)
-
-
-@pytest.mark.filterwarnings("ignore:Argument ``heartbeat_interval``")
-def test_what_a_silent_driver_on_another_host_ran_is_taken_over(tmp_path, monkeypatch):
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/tune.db", heartbeat_interval=60)
-    study = opened(storage=storage)
-    study._thread_local.in_optimize_loop = True
-    silent, alive = begun(study, "elsewhere:1:1.0"), begun(study, "elsewhere:2:1.0")
-    nameless = study.ask()
-    here = begun(study, name_of(os.getppid()))
-    for trial in (silent, nameless, here):
-        storage.record_heartbeat(trial._trial_id)
-    reclaim_dead_trials(study, declared())
-    assert states(study) == ["RUNNING"] * 4
-
-    storage.grace_period = -1  # all heartbeats are old now; this host's process is seen alive
-    reclaim_dead_trials(study, declared())
-    assert states(study) == ["FAIL", "RUNNING", "FAIL", "RUNNING", "WAITING"]
-    assert alive.number == 1
-
-
-def test_of_two_drivers_that_find_a_dead_ones_trial_one_takes_it(monkeypatch):
-    study = opened()
-    begun(study, dead_driver())
-    found = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-    monkeypatch.setattr("eeipu.studies.study._abandoned", lambda study: found)
-    reclaim_dead_trials(study, declared())
-    reclaim_dead_trials(study, declared())
-
-    assert states(study) == ["FAIL", "WAITING"]
+        warn_of_changed_code(study, changed)
+    warn_of_changed_code(study, changed)
 
 
 def test_a_study_is_named_when_it_is_opened(tmp_path):

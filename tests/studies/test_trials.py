@@ -8,14 +8,18 @@ from optuna.samplers import RandomSampler
 from toys import Toy, config, declared
 
 from eeipu.cache import StageCache
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.history import History
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import Int
 from eeipu.studies.storages import open_storage
-from eeipu.studies.study import driver_name
 from eeipu.studies.trials import Trials
 from eeipu.tuner import Tuner
+
+
+def driver_name():
+    return str(ProcessIdentity.here())
 
 
 def trials_of(pipeline, *, sampler=None, top_q=2, callbacks=()):

@@ -7,7 +7,6 @@ that the clocks of two hosts are never compared.
 """
 
 import json
-import socket
 import threading
 import time
 import uuid
@@ -16,9 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from eeipu.caching.leases.lease import LEASE_FILE, Lease, call_in_forked_children
+from eeipu.caching.leases.processes import ProcessIdentity
 
 __all__ = ["HeartbeatLeases"]
 
@@ -66,7 +64,11 @@ class HeartbeatLeases:
     def acquire(self, name: str, content: bytes = b"") -> Lease | None:
         """See `Leases`."""
         path = f"{self._root}/{name}"
-        holder = {"token": uuid.uuid4().hex, **_this_process(), "content": content.decode()}
+        holder = {
+            "token": uuid.uuid4().hex,
+            "process": str(ProcessIdentity.here()),
+            "content": content.decode(),
+        }
         if not self._create(path, holder):
             if not self._is_dead(path, self._read(path)):
                 return None
@@ -144,11 +146,11 @@ class HeartbeatLeases:
         if body is None:  # released since the folder was listed
             return False
         try:
-            holder = json.loads(body)
+            is_alive = ProcessIdentity.parse(json.loads(body)["process"]).is_alive()
         except ValueError:  # the file system shows half-written objects
-            holder = {"host": None}
-        if holder["host"] == socket.gethostname():
-            return not _runs(holder)
+            is_alive = None
+        if is_alive is not None:
+            return not is_alive
         seen, since = self._seen.get(path, (None, 0.0))
         if seen != body:
             self._seen[path] = (body, self._clock())
@@ -191,20 +193,3 @@ class _HeartbeatLease:
 
     def release(self) -> None:
         self._leases.release(self._path, self._token)
-
-
-def _this_process() -> dict[str, Any]:
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": process.create_time(),
-    }
-
-
-def _runs(holder: dict[str, Any]) -> bool:
-    """Whether the process of a holder on this host is still the one that wrote the lease."""
-    try:
-        return bool(abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1.0)
-    except psutil.NoSuchProcess:
-        return False

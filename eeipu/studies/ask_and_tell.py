@@ -1,0 +1,164 @@
+"""Trials whose stages the caller runs: what is suggested, and what the caller reports."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from numbers import Real
+from typing import Any
+
+import optuna
+
+from eeipu.errors import ConfigurationError
+from eeipu.pipeline import Pipeline
+
+__all__ = ["Outcome", "Suggestion", "outcome_of"]
+
+Costs = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A configuration for the caller to evaluate.
+
+    Attributes:
+        number: The number of its trial in the study.
+        params: The configuration, `"stage.param"` -> value.
+        memoized: For each stage, whether the tuner assumes that the caller still has its output.
+    """
+
+    number: int
+    params: dict[str, Any]
+    memoized: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial gave and cost, as its caller reported.
+
+    Attributes:
+        value: The objective; `None` if the trial failed.
+        error: Why the trial failed; `None` if it succeeded.
+        failed_stage: The stage that failed, where that is known.
+        stage_costs: The cost of each stage; `None` where it was not executed, or is not known.
+        memoized: For each stage, whether its output was reused.
+        charged: What the budget pays for the trial.
+    """
+
+    value: float | None
+    error: str | None
+    failed_stage: str | None
+    stage_costs: list[float | None]
+    memoized: list[bool]
+    charged: float
+
+    def write(self, trial: optuna.Trial) -> None:
+        """Write everything but the value into a trial's user attributes."""
+        trial.set_user_attr("stage_costs", self.stage_costs)
+        trial.set_user_attr("memoized", self.memoized)
+        trial.set_user_attr("charged", self.charged)
+        if self.failed_stage is not None:
+            trial.set_user_attr("failed_stage", self.failed_stage)
+        if self.error is not None:
+            trial.set_user_attr("error", self.error)
+
+
+def outcome_of(
+    suggestion: Suggestion,
+    trial: optuna.Trial,
+    pipeline: Pipeline,
+    *,
+    value: float | None,
+    stage_costs: Costs | None,
+    failed: bool,
+) -> Outcome:
+    """Check what the caller reports about a suggestion, and complete it.
+
+    Args:
+        suggestion: The suggestion.
+        trial: Its trial, which is running.
+        pipeline: The pipeline that is tuned.
+        value: See `Tuner.tell`.
+        stage_costs: See `Tuner.tell`.
+        failed: See `Tuner.tell`.
+
+    Raises:
+        ConfigurationError: The report does not fit the pipeline, or has neither a value nor a
+            failure.
+    """
+    number, error = _value_or_error(suggestion, value, failed)
+    failed_stage = None
+    if stage_costs is None:
+        costs, charged = _unreported_costs(suggestion, trial, pipeline)
+        memoized = list(suggestion.memoized)
+    else:
+        costs = _checked_costs(stage_costs, pipeline.stage_names)
+        charged = _total(costs)
+        reached = max((k + 1 for k, cost in enumerate(costs) if cost is not None), default=0)
+        if error is None:
+            reached = len(costs)
+        elif reached > 0:
+            failed_stage = pipeline.stage_names[reached - 1]
+        memoized = [cost is None and k < reached for k, cost in enumerate(costs)]
+    return Outcome(number, error, failed_stage, costs, memoized, charged)
+
+
+def _value_or_error(
+    suggestion: Suggestion, value: float | None, failed: bool
+) -> tuple[float | None, str | None]:
+    """The value to store, or the error message of a trial that has failed; the other is `None`."""
+    if failed:
+        return None, "told as failed"
+    if value is None:
+        raise ConfigurationError(
+            f"trial {suggestion.number} was told neither a value nor failed=True."
+        )
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the value of trial {suggestion.number} must be a number, but got {value!r}."
+        ) from error
+    if not math.isfinite(number):
+        return None, f"told the value {number!r}, which is not finite"
+    return number, None
+
+
+def _unreported_costs(
+    suggestion: Suggestion, trial: optuna.Trial, pipeline: Pipeline
+) -> tuple[list[float | None], float]:
+    """The stage costs, and the amount to charge, where the caller reports no costs."""
+    calls = pipeline.calls(suggestion.params)
+    costs = [
+        None if is_reused else call.stage.declared_cost(call.params)
+        for call, is_reused in zip(calls, suggestion.memoized, strict=True)
+    ]
+    if all(c is not None or r for c, r in zip(costs, suggestion.memoized, strict=True)):
+        return costs, _total(costs)
+    assert trial.datetime_start is not None
+    elapsed = datetime.now() - trial.datetime_start
+    # Optuna's start is local time, which can be set back.
+    return [None] * len(costs), max(0.0, elapsed.total_seconds())
+
+
+def _total(costs: Costs) -> float:
+    return math.fsum(cost for cost in costs if cost is not None)
+
+
+def _checked_costs(stage_costs: Costs, names: Sequence[str]) -> list[float | None]:
+    if isinstance(stage_costs, Mapping) or len(stage_costs) != len(names):
+        raise ConfigurationError(
+            f"stage_costs must be a list with one entry for each of the {len(names)} stages "
+            f"{list(names)}, but got {stage_costs!r}."
+        )
+    for name, cost in zip(names, stage_costs, strict=True):
+        if cost is not None and not (_is_finite(cost) and cost >= 0):
+            raise ConfigurationError(
+                f"the cost of stage {name!r} must be finite and not negative, or None where "
+                f"it was reused, but got {cost!r}."
+            )
+    return [None if cost is None else float(cost) for cost in stage_costs]
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)

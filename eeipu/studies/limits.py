@@ -1,0 +1,130 @@
+"""When a run of a tuner begins no further trial."""
+
+import math
+from collections.abc import Iterable
+
+from eeipu.methods.budget import Budget
+from eeipu.stages.calls import StageCall
+from eeipu.stages.runs import PipelineRun, StageRun
+from eeipu.studies.trial_run import TrialRun
+from eeipu.studies.trials import Trials
+
+__all__ = ["RunLimits"]
+
+# This many failures in a row, without a success between them, are a bug and not bad luck. Running
+# out of memory is no exception: the search leaves a region that fails, so ten in a row mean that
+# nearly everything fails, because the model is too large or another program holds the GPU.
+MAX_FAILURES = 10
+
+# A sampler of the user's own may propose the same configurations again and again. Where outputs are
+# kept they cost nothing, and the budget would never end. After this many in a row, the run stops.
+MAX_REPEATS = 100
+
+
+class ExpectedCosts:
+    """What the trials underway are still expected to cost.
+
+    A call whose stage declares its cost will cost that. Any other call is expected to take as long
+    as the calls of its stage took on average in this run, and at least as long as it has taken.
+    """
+
+    def __init__(self) -> None:
+        self._measured: dict[str, tuple[float, int]] = {}  # by stage: seconds in all, calls
+
+    def learn(self, run: StageRun) -> None:
+        """Take the cost of a call into the average of its stage."""
+        if run.cost is not None:
+            seconds, count = self._measured.get(run.name, (0.0, 0))
+            self._measured[run.name] = seconds + run.cost, count + 1
+
+    def due(self, underway: Iterable[TrialRun], now_s: float) -> list[float]:
+        """The expected cost of each call that runs or is still to run.
+
+        A call that several trials need and that goes into the cache is paid for once.
+
+        Args:
+            underway: The trials.
+            now_s: The time of the pool's clock.
+        """
+        due: dict[object, float] = {}
+        for run in underway:
+            taken_s = 0.0 if run.began_s is None else now_s - run.began_s
+            for depth in range(len(run.runs), len(run.calls)):
+                call = run.calls[depth]
+                expected = self._of(call, run.declared_costs[depth], taken_s)
+                payer = call.key if run.is_shared(call) else (run, depth)
+                due[payer] = max(due.get(payer, 0.0), expected)
+                taken_s = 0.0  # only the first of them may be running
+        return list(due.values())
+
+    def _of(self, call: StageCall, declared: float, taken_s: float) -> float:
+        if call.stage.cost is not None:
+            return declared
+        seconds, count = self._measured.get(call.stage.name, (0.0, 1))
+        return max(seconds / count, taken_s)
+
+
+class RunLimits:
+    """Decides whether another trial may begin, and gives the reason if the search has to stop.
+
+    Args:
+        trials: The trials of the study.
+        budget: What all trials of the study may cost together.
+        max_trials: How many trials this run may begin; `None` is any number.
+
+    Attributes:
+        reason: A sentence for the user about why the search has stopped; `None` unless it failed,
+            repeats itself or sees nothing worth its cost.
+    """
+
+    def __init__(self, trials: Trials, budget: Budget, max_trials: int | None) -> None:
+        self.reason: str | None = None
+        self._trials = trials
+        self._budget = budget
+        self._left = math.inf if max_trials is None else max_trials
+        self._expected = ExpectedCosts()
+        self._failures = self._repeats = 0
+
+    def allow_trial(self, underway: Iterable[TrialRun], now_s: float) -> bool:
+        """Whether the user's limits allow another trial: budget, number, and `study.stop()`.
+
+        Args:
+            underway: The trials whose costs to come are subtracted from the budget.
+            now_s: The time of the pool's clock.
+        """
+        if self._left <= 0 or self._trials.study._stop_flag:
+            return False
+        due = self._expected.due(underway, now_s)
+        return not self._budget.is_spent(self._trials.spent, due)
+
+    def learn(self, run: StageRun) -> None:
+        """Learn from a call that has ended what calls of its stage cost."""
+        self._expected.learn(run)
+
+    def count_trial(self) -> None:
+        """Count a trial that begins."""
+        self._left -= 1
+
+    def judge(self, result: PipelineRun) -> None:
+        """Stop the search if too many trials in a row have failed, or repeated earlier ones.
+
+        Args:
+            result: The result of a trial that has ended.
+        """
+        self._failures = self._failures + 1 if result.error is not None else 0
+        self._repeats = self._repeats + 1 if all(result.memoized) else 0
+        if self._failures >= MAX_FAILURES:
+            self.stop(
+                f"{MAX_FAILURES} trials in a row have failed. The last error, in "
+                f"stage {result.stage_runs[-1].name!r}:\n{result.error}"
+            )
+        elif self._repeats >= MAX_REPEATS:
+            self.stop(
+                f"the last {MAX_REPEATS} trials were configurations that had run "
+                f"before. Widen the space, or choose another method than "
+                f"{type(self._trials.study.sampler).__name__}."
+            )
+
+    def stop(self, why: object) -> None:
+        """Stop the search for a reason; the first reason stays."""
+        self.reason = self.reason or f"stopped: {why}"
