@@ -44,7 +44,7 @@ class PlanMachine(RuleBasedStateMachine):
         self.number += 1
 
     @rule(values=rates)
-    def request_again(self, values):
+    def request_a_score_after_training(self, values):
         path = train(Function(values.__getitem__), len(values))
         self.plan.request("study", self.number, path.call("score", "v", {}))
         self.number += 1
