@@ -199,6 +199,17 @@ def test_training_without_an_evaluation_is_answered_without_a_value():
     assert [answer.value for answer in plan.take_answers()] == [None]
 
 
+def test_training_that_was_answered_is_answered_again_without_its_state():
+    plan = SearchPlan()
+    asked = plan.request("study", 0, stretch(9))
+    run_all(plan)
+    plan.take_answers()
+    plan.execution.forget(asked.node)
+    plan.request("study", 0, stretch(9))
+    assert [(a.value, a.error) for a in plan.take_answers()] == [(None, None)]
+    assert ready(plan) == []
+
+
 def test_extending_a_trial_starts_at_its_last_state():
     plan = SearchPlan()
     plan.request("study", 0, train(0.1, 30))

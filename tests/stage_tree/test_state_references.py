@@ -71,3 +71,18 @@ def test_what_was_released_stays_released(tmp_path):
 def holding(plan):
     """The trials that hold a state."""
     return [r.trial for r in plan.requests() if any(n.holds for n in r.node.ancestry())]
+
+
+def test_no_more_is_dropped_than_has_to_be():
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    keys = []
+    for trial in range(3):
+        path = Path().train("fit", "v", {"lr": float(trial)}, 9)
+        plan.request("study", trial, path)
+        run_all(plan)
+        plan.release("study", trial)
+        keys.append(path.key(9))
+    sizes = cache.place.store.sizes()
+    assert plan.execution.trim(sizes[keys[1]] + sizes[keys[2]]) == keys[:1]
+    assert sorted(cache) == sorted(keys[1:])
