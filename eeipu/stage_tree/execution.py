@@ -6,8 +6,8 @@ from typing import Any
 from eeipu.stage_tree.node_states import NodeStates
 from eeipu.stage_tree.nodes import PlanNode, PlanTree, error_of, first_waiting, waiting_below
 from eeipu.stage_tree.payments import Payments
-from eeipu.stage_tree.references import References
 from eeipu.stage_tree.requests import Answers
+from eeipu.stage_tree.state_references import StateReferences
 
 __all__ = ["Execution"]
 
@@ -28,7 +28,7 @@ class Execution:
         self,
         tree: PlanTree,
         states: NodeStates,
-        references: References,
+        references: StateReferences,
         answers: Answers,
         payments: Payments,
         max_losses: int,

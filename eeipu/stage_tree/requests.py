@@ -12,7 +12,7 @@ from typing import Any
 from eeipu.stage_tree.database import PlanDatabase, RequestRow
 from eeipu.stage_tree.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, Request, RequestState, error_of
-from eeipu.stage_tree.references import References
+from eeipu.stage_tree.state_references import StateReferences
 from eeipu.stages.paths import Path
 
 __all__ = ["Answers", "RequestBook"]
@@ -157,7 +157,7 @@ class Answers:
         references: A trial that was answered holds the last state of its path.
     """
 
-    def __init__(self, book: RequestBook, states: NodeStates, references: References) -> None:
+    def __init__(self, book: RequestBook, states: NodeStates, references: StateReferences) -> None:
         self._book = book
         self._states = states
         self._references = references

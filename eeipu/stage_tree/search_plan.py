@@ -1,10 +1,10 @@
 """The search plan: what all studies request of one stage tree, and what is there already.
 
 A request says "run this path, for this trial of this study" (Shin et al., Hippo, arXiv 2006.11972,
-section 4). Clients request and cancel through `SearchPlan`; a scheduler and whoever runs the nodes
-report through its `execution`. Below these two, `requests` keeps the requests, `node_states` counts
-which nodes have to run, `references` knows which states may be dropped, and `database` stores it
-all.
+section 4). Clients request and cancel through `SearchPlan`. A scheduler and whoever runs the nodes
+report through its `execution`. Below these two, `requests` keeps the requests and their answers,
+`node_states` counts which nodes have to run, `state_references` knows which states may be dropped,
+and `database` stores everything.
 """
 
 from pathlib import Path as FilePath
@@ -15,8 +15,8 @@ from eeipu.stage_tree.execution import Execution
 from eeipu.stage_tree.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
 from eeipu.stage_tree.payments import Payments
-from eeipu.stage_tree.references import References
 from eeipu.stage_tree.requests import Answers, RequestBook
+from eeipu.stage_tree.state_references import StateReferences
 from eeipu.stages.paths import Path
 
 __all__ = ["SearchPlan"]
@@ -59,7 +59,7 @@ class SearchPlan:
         self._database = database = PlanDatabase(location)
         self._book = RequestBook(database)
         self._payments = Payments(database)
-        self._references = References(cache, database)
+        self._references = StateReferences(cache, database)
         self._states = NodeStates(tree, cache, database, self._payments, self._references)
         self._answers = Answers(self._book, self._states, self._references)
         self.execution = Execution(
@@ -85,8 +85,10 @@ class SearchPlan:
 
     def close(self) -> None:
         """Let go of the file, and of the cache. The plan must not be used afterwards."""
-        self._references.close()
-        self._database.close()
+        try:
+            self._references.close()
+        finally:
+            self._database.close()
 
     def request(self, study: str, trial: int, path: Path) -> Request:
         """Request a path. The same request again is the same request, and is answered again.

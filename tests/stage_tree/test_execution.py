@@ -4,7 +4,7 @@ import pytest
 
 from eeipu import StageCache
 from eeipu.stage_tree.nodes import RequestState
-from eeipu.stage_tree.scheduler import FIFO, Scheduler
+from eeipu.stage_tree.scheduler import BREADTH_FIRST, CRITICAL_PATH, FIFO, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
 from eeipu.stages.resources import Resources
@@ -120,9 +120,10 @@ def test_a_scheduler_hears_of_the_first_node_that_a_late_request_needs():
     assert prep in plan.execution.take_changed()
 
 
-def test_a_scheduler_runs_chains_that_are_not_kept_to_the_end():
+@pytest.mark.parametrize("policy", [FIFO, CRITICAL_PATH, BREADTH_FIRST])
+def test_a_scheduler_runs_chains_that_are_not_kept_to_the_end(policy):
     plan = SearchPlan()
-    scheduler = Scheduler(plan, FIFO)
+    scheduler = Scheduler(plan, policy)
     path = PREP.call("embed", "v", {}).call("score", "v", {})
     for trial in range(3):
         plan.request("study", trial, path)

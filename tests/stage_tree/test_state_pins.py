@@ -2,7 +2,7 @@
 
 import pytest
 
-from eeipu import Pipeline, StageCache, stage
+from eeipu import Categorical, Pipeline, StageCache, Tuner, stage
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stage_tree.state_pins import PAUSE, StatePins
@@ -77,19 +77,16 @@ def test_a_state_that_a_child_needs_is_pinned_and_then_it_is_not():
     assert list(cache) == [path.key(10)]
 
 
-def test_two_plans_and_a_pipeline_do_not_drop_each_others_states(tmp_path):
-    @stage(version="1")
-    def prep(data):
-        return data
+def prep_path(dims):
+    return Path(inputs_key(())).call("prep", "version 1", {"dims": dims})
 
-    cache = StageCache(tmp_path / "cache")
-    path = Path(inputs_key((3.0,))).call("prep", "version 1", {}).call("score", "v", {})
+
+def test_two_plans_do_not_drop_each_others_states(tmp_path):
+    cache, path = StageCache(tmp_path / "cache"), prep_path(1).call("score", "v", {})
     plans = [SearchPlan(tmp_path / name, cache) for name in ("a.db", "b.db")]
     for plan in plans:
         plan.request("study", 0, path)
         run_all(plan)
-    Pipeline([prep]).run({}, 3.0, cache=cache)
-    cache.holders.pin("a tuner", [])
     first, second = plans
     first.release("study", 0)
     assert path.key(1) not in first.execution.trim(0)  # the second plan's trial holds it
@@ -99,6 +96,34 @@ def test_two_plans_and_a_pipeline_do_not_drop_each_others_states(tmp_path):
     assert path.key(1) in second.execution.trim(0)
     for plan in plans:
         plan.close()
+
+
+def test_a_plan_and_a_tuner_do_not_drop_each_others_outputs():
+    @stage(space={"dims": Categorical([1, 2])}, version="1")
+    def prep(*, dims):
+        return dims
+
+    @stage(memoize=False)
+    def score(dims):
+        return float(dims)
+
+    cache = StageCache()
+    plan = SearchPlan(cache=cache)
+    for dims in (1, 2):
+        plan.request("study", dims, prep_path(dims).call("other", "v", {}))
+    while node := next((node for node in plan.tree if node.is_ready), None):
+        plan.execution.start(node)
+        cache.put(node.key, node.stretches[0].call.params.get("dims", 0.5))
+        plan.execution.complete(node, 1.0, 0.5)
+    plan.execution.trim()
+    plan.release("study", 2)
+    pipeline = Pipeline([prep, score])
+    tuner = Tuner(pipeline, budget=60, cache=cache, method="random-grid", top_q=1, seed=0)
+    study = tuner.run(max_trials=2, progress=False)
+    assert all(trial.user_attrs["memoized"][0] for trial in study.trials)
+    assert prep_path(1).key(1) in cache  # which is not the tuner's best, but held by a trial
+    plan.execution.trim(0)
+    assert prep_path(2).key(1) in cache  # the tuner's best
 
 
 def test_pins_leave_room_for_the_next_state():

@@ -15,7 +15,7 @@ from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.state_pins import StatePins
 
-__all__ = ["References", "TrialId"]
+__all__ = ["StateReferences", "TrialId"]
 
 TrialId = tuple[str, int]
 """The name of a study and the number of one of its trials."""
@@ -25,7 +25,7 @@ TrialId = tuple[str, int]
 SPARE_SHARE = 0.75
 
 
-class References:
+class StateReferences:
     """The references to the states of a plan.
 
     Args:

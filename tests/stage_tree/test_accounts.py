@@ -1,0 +1,74 @@
+"""Who pays for what, and what studies get for free."""
+
+from plans import ready, run_all, stretch, train
+
+from eeipu import StageCache
+from eeipu.stage_tree.accounts import account
+from eeipu.stage_tree.search_plan import SearchPlan
+from eeipu.stages.schedules import MultiStep
+
+
+def test_accounts_say_who_paid_and_what_was_free():
+    plan = SearchPlan()
+    plan.request("early", 0, train(MultiStep(0.1, [30])))
+    plan.request("early", 1, train(MultiStep(0.1, [60])))
+    run_all(plan)
+    plan.request("late", 0, train(MultiStep(0.1, [60]), 80))
+    plan.request("late", 1, train(0.5, 10))
+    run_all(plan)
+    early, late = account(plan, "early"), account(plan, "late")
+    assert (early.trials, early.separately, early.paid, early.from_others) == (2, 180, 150, 0)
+    assert early.free == 30
+    # The late study had a stretch of 20 steps run again, whose end nobody had kept.
+    assert (late.trials, late.separately, late.paid, late.from_others) == (2, 90, 30, 80)
+    assert plan.studies == ["early", "late"]
+    assert plan.spent_s == early.paid + late.paid
+
+
+def test_an_account_counts_answered_trials_only():
+    plan = SearchPlan()
+    plan.request("study", 0, train(0.1))
+    plan.request("study", 1, train(0.2))
+    plan.execution.fail(ready(plan)[0], 1.0, "boom")
+    mine = account(plan, "study")
+    assert (mine.trials, mine.separately, mine.paid, mine.free) == (0, 0, 1, -1)
+
+
+def test_what_a_killed_process_left_is_paid_by_whom_it_was_run_for(tmp_path):
+    cache = StageCache(tmp_path / "cache")
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("study", 0, train(0.1))
+        (node,) = ready(plan)
+        plan.execution.start(node)
+    cache.put(node.key, "state", cost=7.0)  # its worker went on
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        plan.request("other", 0, train(0.1))
+        assert plan.tree[node.key].payer == "study"
+        assert plan.paid_s == {"study": 7.0}
+    with SearchPlan(tmp_path / "plan.db", cache) as plan:
+        assert plan.paid_s == {"study": 7.0}  # once
+
+
+def test_whoever_waits_when_a_node_begins_anew_pays():
+    plan = SearchPlan()
+    plan.request("one", 0, train(0.1))
+    (node,) = ready(plan)
+    plan.execution.start(node)
+    plan.cancel("one", 0)
+    plan.execution.stop(node)
+    plan.request("two", 0, train(0.1))
+    plan.execution.start(node)
+    plan.execution.complete(node, 5.0)
+    assert (node.payer, plan.paid_s) == ("two", {"two": 5.0})
+
+
+def test_what_a_study_took_over_while_it_ran_is_paid_and_not_from_others():
+    plan = SearchPlan()
+    for study in ("one", "two"):
+        plan.request(study, 0, stretch(10))
+    (node,) = ready(plan)
+    plan.execution.start(node)
+    plan.cancel("one", 0)
+    plan.execution.complete(node, 5.0)
+    mine = account(plan, "two")
+    assert (mine.separately, mine.paid, mine.from_others) == (5.0, 5.0, 0.0)
