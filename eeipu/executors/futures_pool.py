@@ -202,7 +202,7 @@ class FuturesPool:
             self._suspects.add(key)
             return Ended(running.task, elapsed_s=elapsed_s)
         self._suspects.discard(key)
-        if not self._has_results:
+        if not (self._has_results or isinstance(running.executor, StageExecutor)):
             error = EeipuError(f"{error}{NO_RESULT}")
         return Ended(running.task, error=error, is_death=True, elapsed_s=elapsed_s)
 
