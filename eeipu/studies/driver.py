@@ -25,8 +25,8 @@ from eeipu.methods.budget import Budget
 from eeipu.pipeline import record_run
 from eeipu.studies.interrupts import stoppable
 from eeipu.studies.kept_outputs import KeptOutputs
-from eeipu.studies.limits import RunLimits
 from eeipu.studies.progress import Display, Reporter
+from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
 from eeipu.studies.underway import TrialsUnderway

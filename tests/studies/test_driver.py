@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
 import eeipu.stages.calls
-import eeipu.studies.limits
+import eeipu.studies.run_limits
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 
 
@@ -272,7 +272,7 @@ def constant(*, a):
 
 
 def test_a_sampler_that_only_repeats_itself_is_stopped(caplog, monkeypatch):
-    monkeypatch.setattr(eeipu.studies.limits, "MAX_REPEATS", 5)
+    monkeypatch.setattr(eeipu.studies.run_limits, "MAX_REPEATS", 5)
     tuner = Tuner(Pipeline([constant]), budget=10.0, method=Stubborn())
     study = tuner.run()
 

@@ -10,7 +10,7 @@ from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, config
 from eeipu import Float, Pipeline, StageCache, StageRun, stage
 from eeipu.methods.budget import Budget
 from eeipu.stages.runs import PipelineRun
-from eeipu.studies.limits import MAX_FAILURES, RunLimits
+from eeipu.studies.run_limits import MAX_FAILURES, RunLimits
 from eeipu.studies.trial_run import TrialRun
 
 FAILED = PipelineRun(("a",), (StageRun("a", "key", error="what went wrong"),))
@@ -115,7 +115,7 @@ def test_failures_in_a_row_stop_the_search():
 
 
 def test_repetitions_in_a_row_stop_the_search(monkeypatch):
-    monkeypatch.setattr("eeipu.studies.limits.MAX_REPEATS", 3)
+    monkeypatch.setattr("eeipu.studies.run_limits.MAX_REPEATS", 3)
     limits = limits_of()
     repeated = replace(SUCCEEDED, stage_runs=(StageRun("a", "key", memoized=True),))
     for result in [repeated, repeated, SUCCEEDED, repeated, repeated]:
