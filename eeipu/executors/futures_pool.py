@@ -37,12 +37,89 @@ NO_RESULT = (
 )
 
 
+class _Workers:
+    """An executor, which may be replaced when it breaks, and the job that its workers have.
+
+    Args:
+        executor: The executor, or a function that makes one.
+        job: The stages, inputs and cache.
+        size: How many calls run at once.
+        clock: Measures seconds.
+
+    Attributes:
+        executor: The executor that calls go to now.
+        shares_memory: Whether its workers are threads of this process.
+    """
+
+    def __init__(
+        self, executor: Executor | Callable[[], Executor], job: Job, size: int, clock: Clock
+    ) -> None:
+        self._make = None if isinstance(executor, Executor) else executor
+        self.executor = executor if isinstance(executor, Executor) else executor()
+        self.shares_memory = isinstance(self.executor, ThreadPoolExecutor)
+        self._job, self._clock = job, clock
+        self._packed: PackedJob | None = None
+        try:
+            if isinstance(self.executor, ThreadPoolExecutor):
+                _check_threads(min(size, self.executor._max_workers), job)
+                job.states.room = size
+            else:
+                self._packed = PackedJob(job)
+        except BaseException:
+            self.shut_down(wait=False)
+            raise
+
+    def refresh_code(self) -> None:
+        """Look at the stages' code again."""
+        if self._packed is None:
+            refresh_code(self._job.stages.values())
+        else:
+            self._packed.refresh()
+
+    def send(self, executor: Executor, task: StageTask, *, with_job: bool) -> "Future[Any]":
+        """Hand a task to an executor; what goes wrong on the way is the future's exception."""
+        try:
+            if self._packed is None:
+                return executor.submit(run_task, task, self._job, self._clock)
+            if isinstance(executor, StageExecutor):
+                return executor.submit_task(self._packed, task, with_job=with_job)
+            data = self._packed.data if with_job else None
+            return executor.submit(run_packed, self._packed.name, data, pack_task(task))
+        except Exception as error:  # broken since its last call ended, or the task does not travel
+            future: Future[Any] = Future()
+            future.set_exception(error)
+            return future
+
+    def replace(self, broken: Executor) -> bool:
+        """Make another executor in the place of a broken one; return whether that can be done."""
+        if self._make is None:
+            return False
+        if broken is self.executor:
+            broken.shutdown(wait=False)
+            self.executor = self._make()
+        return True
+
+    def shut_down(self, *, wait: bool) -> None:
+        """Shut down an executor that was made here."""
+        if self._make is not None:
+            self.executor.shutdown(wait=wait)
+
+
 @dataclass(eq=False)
 class _Running:
+    """A task on its way.
+
+    Attributes:
+        task: The task.
+        executor: Who runs it.
+        began: When it was submitted, on the pool's clock.
+        is_suspect: Whether its executor broke, under this task or another.
+    """
+
     task: StageTask
     executor: Executor
     began: float
-    is_suspect: bool = False  # its executor broke, under this task or another
+    is_suspect: bool = False
 
 
 class FuturesPool:
@@ -73,19 +150,8 @@ class FuturesPool:
         clock: Clock = time.perf_counter,
     ) -> None:
         self.size, self.job = size, job
-        self._renew = None if isinstance(executor, Executor) else executor
-        self._executor = executor if isinstance(executor, Executor) else executor()
-        self.shares_memory = isinstance(self._executor, ThreadPoolExecutor)
-        self._packed: PackedJob | None = None
-        try:
-            if isinstance(self._executor, ThreadPoolExecutor):
-                _check_threads(min(size, self._executor._max_workers), job)
-                job.states.room = size
-            else:
-                self._packed = PackedJob(job)
-        except BaseException:
-            self._shut_down(wait=False)
-            raise
+        self._workers = _Workers(executor, job, size, clock)
+        self.shares_memory = self._workers.shares_memory
         self._clock = clock
         self._thinker = ThreadPoolExecutor(1, thread_name_prefix="eeipu-search")
         self._thought: Future[Any] | None = None
@@ -105,10 +171,7 @@ class FuturesPool:
 
     def renew(self) -> None:
         """See `Pool`."""
-        if self._packed is None:
-            refresh_code(self.job.stages.values())
-        else:
-            self._packed.refresh()
+        self._workers.refresh_code()
 
     def can_take(self, needs: Resources) -> bool:
         """See `Pool`."""
@@ -116,31 +179,20 @@ class FuturesPool:
             return not self._running
         if len(self._running) >= self.size:
             return False
-        return not isinstance(self._executor, StageExecutor) or self._executor.can_take(needs)
+        executor = self._workers.executor
+        return not isinstance(executor, StageExecutor) or executor.can_take(needs)
 
     def submit(self, task: StageTask) -> None:
         """See `Pool`."""
-        self._hand_over(_Running(task, self._executor, self.now()))
+        self._hand_over(_Running(task, self._workers.executor, self.now()))
 
     def split(self, task: StageTask, upper: StageTask, share: float) -> bool:  # noqa: ARG002
         """See `Pool`."""
         return False
 
     def _hand_over(self, running: _Running, *, with_job: bool = False) -> None:
-        try:
-            future = self._send(running.executor, running.task, with_job=with_job)
-        except Exception as error:  # broken since its last call ended, or the task does not travel
-            future = Future()
-            future.set_exception(error)
+        future = self._workers.send(running.executor, running.task, with_job=with_job)
         self._running[future] = running
-
-    def _send(self, executor: Executor, task: StageTask, *, with_job: bool) -> "Future[Any]":
-        if self._packed is None:
-            return executor.submit(run_task, task, self.job, self._clock)
-        if isinstance(executor, StageExecutor):
-            return executor.submit_task(self._packed, task, with_job=with_job)
-        data = self._packed.data if with_job else None
-        return executor.submit(run_packed, self._packed.name, data, pack_task(task))
 
     def think(self, thought: Callable[[], Any]) -> None:
         """See `Pool`."""
@@ -186,15 +238,12 @@ class FuturesPool:
         others = [each for each in self._running.values() if each.executor is running.executor]
         if isinstance(running.executor, StageExecutor):  # it knows whose worker died, and goes on
             others = []
-        elif self._renew is None:
+        elif not self._workers.replace(running.executor):
             raise EeipuError(
                 f"the executor broke under stage {running.task.call.stage.name!r}, and cannot be "
                 f"used any more: {error}. Give executor='processes', or a function that makes "
                 f"one, such as executor=lambda: get_reusable_executor(4) with loky's."
             ) from error
-        elif running.executor is self._executor:
-            self._executor.shutdown(wait=False)
-            self._executor = self._renew()
         for each in (running, *others) if others else ():
             each.is_suspect = True
         key = running.task.call.key
@@ -212,11 +261,7 @@ class FuturesPool:
         if at_once:  # also on an executor that goes on: nobody wants the results any more
             for future in list(self._running):
                 future.cancel()
-        self._shut_down(wait=not at_once)
-
-    def _shut_down(self, *, wait: bool) -> None:
-        if self._renew is not None:
-            self._executor.shutdown(wait=wait)
+        self._workers.shut_down(wait=not at_once)
 
 
 def _check_threads(count: int, job: Job) -> None:
