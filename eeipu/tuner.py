@@ -300,7 +300,7 @@ class Tuner:
             self._pool() as pool,
         ):
             if isinstance(self.study.sampler, EEIPUSampler):
-                self.study.sampler.beside_workers = pool.size > 1
+                self.study.sampler.share_processors(pool.size > 1)
             driver = Driver(
                 self._trials,
                 pool=pool,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from toys import Toy, config, declared
 
+import eeipu.methods.proposals
 import eeipu.sampler
 from eeipu import (
     Categorical,
@@ -554,9 +555,11 @@ def crowded(running, ended=6):
 def asked_with_models(study, count, monkeypatch):
     """What is suggested next, and how many maximisations it took."""
     calls = []
-    maximize = eeipu.sampler.maximize
+    maximize = eeipu.methods.proposals.maximize
     monkeypatch.setattr(
-        eeipu.sampler, "maximize", lambda *args, **kw: calls.append(1) or maximize(*args, **kw)
+        eeipu.methods.proposals,
+        "maximize",
+        lambda *args, **kw: calls.append(1) or maximize(*args, **kw),
     )
     return [study.ask(declared().space).params for _ in range(count)], len(calls)
 
@@ -577,7 +580,7 @@ def test_what_is_left_of_a_batch_is_of_one_study_alone(monkeypatch):
     study.ask(declared().space)
     other = optuna.create_study(direction="maximize", sampler=study.sampler)
     sampler = study.sampler
-    left = list(sampler._batch[1])
+    left = list(sampler._stock._params)
     params = other.ask(declared().space).params
 
     assert left
@@ -587,7 +590,7 @@ def test_what_is_left_of_a_batch_is_of_one_study_alone(monkeypatch):
 def test_what_has_begun_meanwhile_is_not_suggested_again():
     study = crowded(48)
     study.ask(declared().space)
-    first, second = study.sampler._batch[1][:2]
+    first, second = study.sampler._stock._params[:2]
     study.enqueue_trial(first)
     study.ask(declared().space)
 
@@ -605,7 +608,7 @@ def test_beside_workers_a_suggestion_takes_one_thread(beside_workers, monkeypatc
     monkeypatch.setattr(eeipu.sampler, "threadpool_limits", note)
     monkeypatch.setattr(eeipu.sampler, "THREADED_FROM", 3)
     study = crowded(0)
-    study.sampler.beside_workers = beside_workers
+    study.sampler.share_processors(beside_workers)
     limits.clear()
     study.ask(declared().space)
 
@@ -617,4 +620,4 @@ def test_the_tuner_says_whether_there_are_workers_beside(size):
     tuner = Tuner(Toy().pipeline, budget=1.0, n_initial=1, executor=SimulatedPool(size), cache=None)
     tuner.run(1.0, progress=False)
 
-    assert tuner.study.sampler.beside_workers == (size > 1)
+    assert tuner.study.sampler._is_beside_workers == (size > 1)

@@ -16,7 +16,8 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.baselines import GittinsIndex, LogEIPerCost
 from eeipu.methods.cascade import CascadeEI
 from eeipu.methods.lambo import lambo_region
-from eeipu.methods.maximisation import Region, Score
+from eeipu.methods.maximisation import Score
+from eeipu.methods.prefixes import Region
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import INITIAL_SHARE, Design, cost_effective, independent, no_design
 
@@ -78,9 +79,9 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
         is_careful: Whether the chance that the remaining budget pays counts.
     """
     return LogEEIPU(
-        search.objective,
-        search.costs_from("own") if is_published else search.costs,
-        search.best_f,
+        search.models.objective,
+        search.models.costs_from("own") if is_published else search.models.costs,
+        search.models.best_f,
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         cooling=search.cooling,
         X_pending=search.X_pending,
@@ -102,7 +103,10 @@ def gittins_index(search: Search, price: float) -> Score:
     """
     free = LEAST_COST * search.mean_cost
     return GittinsIndex(
-        search.believer, search.costs, price=price, memoized_cost=max(search.load_cost, free)
+        search.models.believer,
+        search.models.costs,
+        price=price,
+        memoized_cost=max(search.load_cost, free),
     ).score
 
 
@@ -112,12 +116,12 @@ def _ei(search: Search) -> Score:
 
 def _improvement(search: Search) -> AcquisitionFunction:
     return log_expected_improvement(
-        search.objective, search.best_f, search.X_pending, seed=search.trial_seed
+        search.models.objective, search.models.best_f, search.X_pending, seed=search.trial_seed
     )
 
 
 def _eips(search: Search) -> Score:
-    return _without_memory(LogEIPerCost(_improvement(search), search.total_cost))
+    return _without_memory(LogEIPerCost(_improvement(search), search.models.total_cost))
 
 
 def _carbo(search: Search) -> Score:
@@ -125,7 +129,9 @@ def _carbo(search: Search) -> Score:
     first = max(INITIAL_SHARE * search.budget, search.history.spent_by(0))
     exponent = search.share_left(first)
     return _without_memory(
-        LogEIPerCost(_improvement(search), search.total_cost, exponent=exponent, expected=False)
+        LogEIPerCost(
+            _improvement(search), search.models.total_cost, exponent=exponent, expected=False
+        )
     )
 
 
@@ -133,9 +139,9 @@ def _ms_carbo(search: Search) -> Score:
     """CArBO with a cost model a stage: `E[1/C]` as in EEIPU, blind to what is memoized."""
     return _without_memory(
         LogEEIPU(
-            search.objective,
-            search.costs,
-            search.best_f,
+            search.models.objective,
+            search.models.costs,
+            search.models.best_f,
             cooling=search.cooling,
             X_pending=search.X_pending,
             seed=search.trial_seed,
@@ -144,12 +150,14 @@ def _ms_carbo(search: Search) -> Score:
 
 
 def _pbgi(search: Search) -> Score:
-    price = PBGI_PRICE * search.objective.scale / search.mean_cost
-    return _without_memory(GittinsIndex(search.believer, search.total_cost, price=price))
+    price = PBGI_PRICE * search.models.objective.scale / search.mean_cost
+    return _without_memory(
+        GittinsIndex(search.models.believer, search.models.total_cost, price=price)
+    )
 
 
 def _ucb(search: Search) -> Score:
-    return _without_memory(UpperConfidenceBound(search.believer, beta=UCB_BETA))
+    return _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
 
 
 def _cascade(search: Search) -> Score:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.methods.maximisation import Prefix, Region
+from eeipu.methods.prefixes import Prefix, Region
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
 
