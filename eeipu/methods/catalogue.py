@@ -1,6 +1,6 @@
-"""The methods that a tuner knows by name: what each maximises, and where.
+"""The methods that a tuner knows by name: the score that each maximises, and where it searches.
 
-Every method can be run with and without a cache; those of other papers do not ask what is in it.
+Every method can be run with and without a cache; those of other papers do not look at it.
 """
 
 from collections.abc import Callable
@@ -35,8 +35,7 @@ UCB_BETA = 4.0
 # deviation of 1 and trials that cost 1 on average.
 PBGI_PRICE = 1e-4
 
-
-# What is free counts as so little of a mean trial, where a logarithm of it is taken.
+# The share of a mean trial's cost that stands for a cost of nothing, which has no logarithm.
 LEAST_COST = 1e-9
 
 
@@ -45,18 +44,19 @@ class Method:
     """A way to choose the next configuration.
 
     Attributes:
-        name: What the user calls it.
-        score: From a search to the score of its candidates; `None`: choose at random.
-        uses_prefixes: Whether candidates that share kept prefixes are searched for.
-        design: The warm-up; `None`: prefixes are shared where there is a cache, else points are
-            independent.
-        region: Where to search; `None`: everywhere.
-        is_careful: Whether it stops before a trial that what is left of the budget more likely than
-            not does not pay for.
-        in_batches: Whether its score is the logarithm of the expected improvement and of what does
-            not depend on running trials, so that one maximisation may serve several suggestions.
-        levels: Where it chooses at random: at most so many values of each parameter, so that
-            prefixes repeat by themselves. `None`: all values.
+        name: The name that users give.
+        score: Maps a search to the score of its candidates; `None`: choose at random.
+        uses_prefixes: Whether it also searches among candidates that share kept prefixes.
+        design: The warm-up; `None`: points share prefixes if there is a cache, and are independent
+            otherwise.
+        region: Maps a search to the part of the cube to search; `None`: search all of it.
+        is_careful: Whether the search stops before a trial that the remaining budget probably
+            cannot cover.
+        in_batches: Whether one maximisation may make several suggestions. It may if the score is
+            the logarithm of the expected improvement plus terms that do not depend on running
+            trials.
+        levels: If it chooses at random: the number of values of each parameter that it chooses
+            from, so that prefixes repeat by themselves. `None`: all values.
     """
 
     name: str
@@ -73,10 +73,11 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
     """The acquisition of EEIPU.
 
     Args:
-        search: What is known.
-        is_published: Whether a reused stage costs the paper's constant, not its load time, and cost
-            models see their own stage's hyper-parameters alone.
-        is_careful: Whether the chance that the remaining budget pays counts.
+        search: The state of the search.
+        is_published: Whether to follow the paper to the letter: a reused stage costs the paper's
+            constant instead of its load time, and the model of a stage's cost depends on that
+            stage's hyper-parameters alone.
+        is_careful: Whether the chance that the remaining budget covers the candidate is a factor.
     """
     return LogEEIPU(
         search.models.objective,
@@ -95,10 +96,10 @@ def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fal
 
 
 def gittins_index(search: Search, price: float) -> Score:
-    """The Gittins index with the memoized stages taken into account.
+    """The Gittins index, in which memoized stages cost their load time.
 
     Args:
-        search: What is known.
+        search: The state of the search.
         price: What a unit of cost is worth, in the unit of the search's values.
     """
     free = LEAST_COST * search.mean_cost
@@ -125,7 +126,8 @@ def _eips(search: Search) -> Score:
 
 
 def _carbo(search: Search) -> Score:
-    # Its own design spends so much; a warm-up that it was given, whatever that has spent.
+    # At first an eighth of the budget is spent by CArBO's own design, or more by a warm-up that
+    # the user has enqueued.
     first = max(INITIAL_SHARE * search.budget, search.history.spent_by(0))
     exponent = search.share_left(first)
     return _without_memory(
@@ -136,7 +138,7 @@ def _carbo(search: Search) -> Score:
 
 
 def _ms_carbo(search: Search) -> Score:
-    """CArBO with a cost model a stage: `E[1/C]` as in EEIPU, blind to what is memoized."""
+    """CArBO with a cost model for each stage: `E[1/C]` as in EEIPU, but ignoring the cache."""
     return _without_memory(
         LogEEIPU(
             search.models.objective,
@@ -164,7 +166,7 @@ def _cascade(search: Search) -> Score:
     history, pipeline = search.history, search.history.pipeline
     passed_on = ~np.isnan(history.stage_values[:, :-1])
     if passed_on.sum(axis=0).max(initial=0) < 2:
-        # The chain would be a single model, and the one that all methods share knows more.
+        # The chain would be a single model, which is worse than the one that all methods share.
         return _ei(search)
     return _without_memory(
         CascadeEI(
@@ -180,7 +182,9 @@ def _cascade(search: Search) -> Score:
 
 
 def _without_memory(acquisition: AcquisitionFunction) -> Score:
-    def score(X: Tensor, memoized: Tensor) -> Tensor:  # noqa: ARG001 - that is the point
+    """A score that ignores which stages are memoized."""
+
+    def score(X: Tensor, memoized: Tensor) -> Tensor:  # noqa: ARG001 - ignored on purpose
         values: Tensor = acquisition(X)
         return values
 
@@ -218,10 +222,10 @@ METHODS = {
 
 
 def method_named(name: str) -> Method:
-    """The method of that name.
+    """The method of this name.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is no such method.
     """
     if name not in METHODS:
         raise ConfigurationError(

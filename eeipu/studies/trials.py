@@ -1,4 +1,4 @@
-"""The trials of a study: how they begin and end, and which stage outputs to keep for them."""
+"""The trials of a study: beginning and ending them, and the stage outputs to keep for them."""
 
 import time
 from collections.abc import Callable, Container, Sequence
@@ -26,11 +26,11 @@ class Trials:
     """Begins and ends the trials of one pipeline in one study.
 
     Args:
-        study: Where the trials live.
-        pipeline: What they are configurations of.
+        study: The study that holds the trials.
+        pipeline: The pipeline that is tuned.
         top_q: The stage outputs of this many best trials are worth keeping.
         price: What a unit of cost is worth; see `Tuner`.
-        callbacks: Called as `callback(study, trial)` after every trial.
+        callbacks: Functions that are called as `callback(study, trial)` after every trial.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Trials:
 
     @property
     def spent(self) -> float:
-        """What the budget has paid for all of them."""
+        """The cost charged to the budget for all of them."""
         return spent(self.study.get_trials(deepcopy=False))
 
     def begin(
@@ -165,7 +165,12 @@ class Trials:
         return nullcontext()
 
     def end(self, trial: optuna.Trial, value: float | None) -> None:
-        """Close a trial: with a value, or as failed."""
+        """Close a trial.
+
+        Args:
+            trial: The trial.
+            value: Its objective value; `None` marks it as failed.
+        """
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         self._heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
@@ -173,7 +178,7 @@ class Trials:
             callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:
-        """Close a trial that was cut off, and have its configuration run again first."""
+        """Close a trial that was cut off, and enqueue its configuration to run next."""
         self._heart.stop_for(trial)
         try:
             trial.set_user_attr("interrupted", True)
@@ -204,7 +209,10 @@ class Trials:
 
 
 def _asked(study: optuna.Study) -> optuna.Trial:
-    """As `study.ask`, which warns of heartbeats outside of Optuna's loop: ours do not need it."""
+    """The same as `study.ask`, without its warning about heartbeats outside of Optuna's loop.
+
+    The warning does not apply here: `Heart` sends the heartbeats.
+    """
     local = study._thread_local
     is_inside, local.in_optimize_loop = local.in_optimize_loop, True
     try:
