@@ -212,8 +212,7 @@ class Tuner:
                 cost (see `price`).
         """
         self._check_code()
-        kept = None if self.cache is None else self._trials.keys_to_keep()
-        trial, params = self._trials.begin(kept)
+        trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
         keys = [call.key for call in self.pipeline.calls(params)]
         trial.set_user_attr("stage_keys", keys)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)

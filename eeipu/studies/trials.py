@@ -81,6 +81,36 @@ class Trials:
         """
         trials = self._read(driver)
         history = History.of(self.study, self.pipeline, trials)
+        return self._begin(trials, history, kept, driver)
+
+    def begin_for_caller(
+        self, *, keeps_best: bool
+    ) -> tuple[optuna.Trial, dict[str, Any], set[str] | None]:
+        """Start a trial for a caller who runs the stages and keeps their outputs.
+
+        Args:
+            keeps_best: Whether the caller keeps the outputs of the `top_q` best trials.
+
+        Returns:
+            The trial, its configuration, and the content keys of the outputs that the caller keeps;
+            `None` if the caller keeps none.
+
+        Raises:
+            SearchOver: See `begin`.
+        """
+        trials = self._read(None)
+        history = History.of(self.study, self.pipeline, trials)
+        kept = self._keys_of(history.top(self._top_q)) if keeps_best else None
+        return (*self._begin(trials, history, kept, None), kept)
+
+    def _begin(
+        self,
+        trials: list[FrozenTrial],
+        history: History,
+        kept: Container[str] | None,
+        driver: str | None,
+    ) -> tuple[optuna.Trial, dict[str, Any]]:
+        """Start a trial, given all trials of the study and the history that they make up."""
         self._check_exhausted(history)
         start = time.perf_counter()
         sampler = self.study.sampler
@@ -97,7 +127,7 @@ class Trials:
                 trial.set_user_attr("driver", driver)
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
-                start += self._await_turn(trial)
+                start += await_turn(self.study, trial.number, self.pipeline.space.keys())
                 history = History.of(self.study, self.pipeline)
                 self._check_exhausted(history)
             with self._knowing(history, trial.number):
@@ -153,10 +183,6 @@ class Trials:
             is_chosen(each, names) for each in before if each.state is TrialState.RUNNING
         )
 
-    def _await_turn(self, trial: optuna.Trial) -> float:
-        """Wait for the drivers that choose before this one; return the seconds that it took."""
-        return await_turn(self.study, trial.number, self.pipeline.space.keys())
-
     def _knowing(self, history: History, number: int) -> AbstractContextManager[None]:
         """Let the sampler choose from a history that has been read, if it can."""
         sampler = self.study.sampler
@@ -187,12 +213,11 @@ class Trials:
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
 
-    def keys_to_keep(self) -> set[str]:
-        """The content keys of the stage outputs of the `top_q` best trials."""
-        return self._keys_of(History.of(self.study, self.pipeline).top(self._top_q))
-
     def keys_to_go_on_with(self) -> set[str]:
-        """Those of the best trials, and of all trials that the sampler builds on."""
+        """The content keys of the stage outputs that are worth keeping for further trials.
+
+        They are the outputs of the `top_q` best trials and of those that the sampler builds on.
+        """
         history = History.of(self.study, self.pipeline)
         sampler = self.study.sampler
         more = sampler.builds_on(history) if isinstance(sampler, EEIPUSampler) else ()

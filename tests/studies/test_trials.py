@@ -105,7 +105,7 @@ def test_a_space_without_anything_left_begins_no_trial():
     assert len(trials.study.trials) == count
 
 
-def test_the_keys_to_keep_are_those_of_the_best_trials_memoized_stages():
+def test_the_keys_to_go_on_with_are_those_of_the_best_trials_memoized_stages():
     pipeline = Toy().pipeline  # its last stage may not be memoized
     trials = trials_of(pipeline, top_q=2)
     keys = {}
@@ -116,7 +116,7 @@ def test_the_keys_to_keep_are_those_of_the_best_trials_memoized_stages():
         trial.set_user_attr("stage_keys", keys[value])
         trials.end(trial, value)
 
-    assert trials.keys_to_keep() == {*keys[3.0][:2], *keys[2.0][:2]}
+    assert trials.keys_to_go_on_with() == {*keys[3.0][:2], *keys[2.0][:2]}
 
 
 def test_trials_without_keys_keep_nothing():
@@ -124,7 +124,7 @@ def test_trials_without_keys_keep_nothing():
     trial, _ = trials.begin(frozenset())
     trials.end(trial, 1.0)
 
-    assert trials.keys_to_keep() == set()
+    assert trials.keys_to_go_on_with() == set()
 
 
 def test_a_method_that_stays_in_a_region_finds_the_outputs_that_it_stays_behind():
@@ -196,6 +196,25 @@ def test_a_driver_alone_reads_its_study_once_a_suggestion(is_stored, price, tmp_
     assert reads == [None, (TrialState.WAITING,)]
     if is_stored:
         study._storage._backend.engine.dispose()
+
+
+def test_a_caller_who_asks_reads_the_study_once_and_learns_what_to_keep(monkeypatch):
+    sampler = EEIPUSampler(declared(), budget=100.0, n_initial=2, seed=0)
+    trials = trials_of(declared(), sampler=sampler, top_q=1)
+    for value in (1.0, 3.0):
+        trial, _, _ = trials.begin_for_caller(keeps_best=True)
+        trial.set_user_attr("stage_keys", [f"{value}", f"{value}-", f"{value}--"])
+        trials.end(trial, value)
+
+    reads, get_trials = [], trials.study.get_trials
+    monkeypatch.setattr(
+        trials.study, "get_trials", lambda **kw: reads.append(1) or get_trials(**kw)
+    )
+    _, _, kept = trials.begin_for_caller(keeps_best=True)
+
+    assert kept == {"3.0", "3.0-", "3.0--"}
+    assert len(reads) == 1
+    assert trials.begin_for_caller(keeps_best=False)[2] is None
 
 
 def test_a_driver_reads_again_what_others_chose_before_its_turn(stored, monkeypatch):
