@@ -166,14 +166,14 @@ def suggestion_s(n: int, m: int, maximizations: int) -> float:
     """Processor seconds a suggestion, over several maximisations and what they give."""
     pipeline, study, keys = study_of(n, m)
     study.sampler = sampler = EEIPUSampler(pipeline, budget=1e5, cache=keys, seed=0, n_initial=1)
-    sampler.beside_workers = True
+    sampler.share_processors(with_workers=True)
     study.ask(pipeline.space)  # the first fit starts from the priors
-    sampler._batch = None, []
+    sampler._stock.clear()
     start, asked = time.process_time(), 0
     for _ in range(maximizations):
         study.ask(pipeline.space)
         asked += 1
-        while sampler._batch[1]:
+        while sampler._stock:
             study.ask(pipeline.space)
             asked += 1
     return (time.process_time() - start) / asked

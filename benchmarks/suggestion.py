@@ -33,7 +33,8 @@ from eeipu import EEIPUSampler, Float, Pipeline
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import maximize, prefix_pool
+from eeipu.methods.maximisation import maximize
+from eeipu.methods.prefixes import prefix_pool
 from eeipu.methods.search_state import Search
 
 REPEATS = 5
@@ -109,9 +110,9 @@ def ratio(K: int, d: int, q: int, n: int) -> tuple[float, float]:
     )
     numbers = iter(range(1, 100))
     ours, plain = [], []
-    seconds(lambda: next(sampler._proposals(history, next(numbers))))
+    seconds(lambda: sampler._choose(history, next(numbers)))
     for _ in range(REPEATS):
-        ours.append(seconds(lambda: next(sampler._proposals(history, next(numbers)))))
+        ours.append(seconds(lambda: sampler._choose(history, next(numbers))))
         plain.append(seconds(lambda: plain_ei(history)))
     return median(ours) / median(plain), median(ours)
 
@@ -149,7 +150,7 @@ def _suggest_once(n: int) -> float:
     warnings.simplefilter("ignore")
     pipeline = pipeline_of(3, 7)
     sampler = EEIPUSampler(pipeline, budget=1e9, cache=AllKept(), seed=0)
-    next(sampler._proposals(history_of(pipeline, n, seed=0), n))
+    sampler._choose(history_of(pipeline, n, seed=0), n)
     # Not getrusage: a process inherits that peak from the one that started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20

@@ -42,13 +42,13 @@ DEFAULT_MEMOIZED_COST = 0.1
 # cases for up to ten stages whose log costs have standard deviations up to 1.
 DEFAULT_NUM_SAMPLES = 128
 
-# The least standard deviation of a log cost where the chance to pay it is asked for: without any
-# spread the chance would be a step, which has no slope to climb.
+# The least standard deviation of a log cost in the chance that the budget covers it: without any
+# spread the chance would be a step function, which has no slope to climb.
 LEAST_LOG_STD = 1e-2
 
 
 def log_expected_inverse_cost(log_costs: Tensor) -> Tensor:
-    """`log E[1 / sum_k c_k]` by averaging over samples.
+    """`log E[1 / sum_k c_k]`, averaged over samples.
 
     Args:
         log_costs: `S x ... x K`, samples of the log costs.
@@ -78,16 +78,16 @@ class LogEEIPU(AcquisitionFunction):
         model: The GP of the objective, maximised, with one output.
         cost_model: The stages' log costs.
         best_f: The best value so far.
-        memoized: Which stages' outputs are there already: boolean, `K` or `batch_shape x K`;
-            any set of stages, not only a prefix. `None`: no stage's.
-        memoized_cost: What a memoized stage costs, in the unit of the costs: a number, or `K`.
-        cooling: eta, not negative; 0 is log EI, and 1 its start.
-        X_pending: `m x d`, points that are being evaluated: expected improvement is then what a
+        memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; any set
+            of stages, not only a prefix. `None`: no stage.
+        memoized_cost: The cost of a memoized stage, in the unit of the costs: a number, or `K`.
+        cooling: eta, not negative: 1 at the start of a search; 0 turns the score into log EI.
+        X_pending: `m x d`, points that are being evaluated. The expected improvement is then what a
             candidate adds to theirs.
-        remaining: R, to count the chance that it pays for the candidate; `None`: do not.
-        num_samples: S. Scrambled Sobol points, each stage with a dimension of its own, so that
-            stage costs are independent draws.
-        seed: Fixes the samples; `None` is a seed too, always the same.
+        remaining: R. If given, the chance that R covers the candidate is one more factor.
+        num_samples: S. The samples are scrambled Sobol points with one dimension for each stage, so
+            that stage costs are independent draws.
+        seed: Fixes the samples; `None` means 0.
 
     Raises:
         ConfigurationError: `cooling` is negative, `memoized_cost`, `remaining` or `num_samples`
@@ -140,11 +140,14 @@ class LogEEIPU(AcquisitionFunction):
         return self.score(X, self.memoized)
 
     def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
-        """As `forward`, but with a mask of memoized stages of the call's own.
+        """The same as `forward`, with another set of memoized stages.
 
         Args:
             X: `batch_shape x 1 x d`.
-            memoized: `K` or `batch_shape x K`.
+            memoized: `K` or `batch_shape x K`; `None`: no stage.
+
+        Returns:
+            `batch_shape`.
         """
         value: Tensor = self._log_ei(X)
         if self.cooling == 0 and self._log_remaining is None:
@@ -180,7 +183,7 @@ class LogEEIPU(AcquisitionFunction):
         return torch.logsumexp(log_costs, dim=-1)
 
     def _samples(self, like: Tensor) -> Tensor:
-        """Standard normal base samples, `S x K`; drawn once, a dimension for each stage."""
+        """Standard normal base samples, `S x K`, drawn once, with a dimension for each stage."""
         if self._normal is None:
             self._normal = draw_sobol_normal_samples(
                 d=like.shape[-1], n=self.num_samples, seed=self.seed, dtype=torch.double
@@ -195,7 +198,14 @@ def log_expected_improvement(
     *,
     seed: int = 0,
 ) -> AcquisitionFunction:
-    """Log EI, or what a candidate adds to that of the points that are being evaluated."""
+    """Log EI; with points that are being evaluated, the log of what a candidate adds to their EI.
+
+    Args:
+        model: The GP of the objective, maximised, with one output.
+        best_f: The best value so far.
+        X_pending: `m x d`, points that are being evaluated; `None`: none.
+        seed: Fixes the samples of their values.
+    """
     if X_pending is None or len(X_pending) == 0:
         return LogExpectedImprovement(model, best_f)
     return LogPendingEI(model, best_f, X_pending, seed=seed)

@@ -1,4 +1,4 @@
-"""One Gaussian process per stage on the logarithm of what the stage costs.
+"""One Gaussian process for each stage, on the logarithm of the stage's cost.
 
 Notation:
     n: trials; d: hyper-parameters; K: stages.
@@ -6,9 +6,10 @@ Notation:
     stage_costs: `n x K`, c_k; NaN where stage k was not executed.
     log c_k(x) ~ GP, so that costs are positive and lognormal under the posterior.
 
-A batch size chosen in one stage may set the time of the next, so each stage's model sees either
-the stage's own columns or those and all upstream ones, whichever predicts left-out costs better.
-A single cost far off what its neighbours foretell (a machine that hung) is left out of the fit.
+A batch size chosen in one stage may determine the duration of the next. Therefore a stage's model
+depends either on the stage's own columns or on these and all upstream ones, whichever predicts
+left-out costs better. A single cost far from what the others predict (of a machine that hung, say)
+is left out of the fit.
 """
 
 import math
@@ -26,16 +27,17 @@ __all__ = ["Inputs", "StageCostModel"]
 
 Inputs = Literal["chosen", "own", "upstream"]
 
-# Declared costs may be zero, of which there is no logarithm: they are taken for this share of the
-# largest cost, which is still far below any cost that matters beside it.
+# Declared costs may be zero, which has no logarithm. They count as this share of the largest cost,
+# which is far below any cost that matters beside it.
 ZERO_SHARE = 1e-15
 
-# The standard deviation of the log cost of a stage that nothing is known about: within a factor
-# of e^2, about seven, of the average stage in 95 % of cases.
+# The standard deviation of the log cost of a stage that was never executed: its cost is within a
+# factor of e^2, about seven, of the average stage's in 95 % of cases.
 PRIOR_STD = 1.0
 
-# A cost is left out if its leave-one-out residual is so many robust standard deviations wide,
-# and a factor of more than three, in a stage that has been executed this often.
+# A cost is left out if its leave-one-out residual is more than OUTLIER_SCORE robust standard
+# deviations and a factor of more than three, in a stage that was executed at least
+# OUTLIER_LEAST_COUNT times.
 OUTLIER_SCORE = 10.0
 OUTLIER_FACTOR = math.log(3.0)
 OUTLIER_LEAST_COUNT = 6
@@ -48,22 +50,22 @@ class StageCostModel:
     """The log costs of all stages, learnt from the stages that were executed.
 
     Args:
-        X: `n x d`, the configurations; a tensor, or an array that becomes one.
+        X: `n x d`, the configurations; a tensor or an array.
         stage_costs: `n x K`, true costs >= 0; NaN where a stage was not executed.
         stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
-        start: `hyperparameters` of an earlier fit, to go on from.
-        device: Where to fit; `None`: what is faster.
-        inputs: Whether a stage's model sees its `"own"` columns, those and all `"upstream"` ones,
-            or is `"chosen"` between the two.
+        start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
+        device: Where to fit; `None`: whichever device is faster.
+        inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
+            `"upstream"` ones, or the better of the two (`"chosen"`).
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
-        columns: For each stage, the columns that its model was found to depend on.
+        columns: For each stage, the columns that its model depends on.
 
     Raises:
-        ConfigurationError: The shapes do not fit, a column is not there, or a cost is negative or
-            infinite.
+        ConfigurationError: The shapes do not fit, a column does not exist, or a cost is negative
+            or infinite.
 
     Note:
         A stage that was never executed has a prior instead of a posterior: the mean of all
@@ -114,7 +116,7 @@ class StageCostModel:
         start: Tensor | None,
         device: torch.device | None,
     ) -> None:
-        """Fit all options in one batch, and choose one a stage."""
+        """Fit all options, pairs of a stage and its columns, in one batch; choose one per stage."""
         Y = logs[:, [k for k, _ in options]].T
         active = torch.zeros(len(options), 1, X.shape[-1], dtype=torch.bool)
         for row, (_, columns) in enumerate(options):
@@ -159,7 +161,7 @@ class StageCostModel:
 def _input_options(
     stage_indices: Sequence[tuple[int, ...]], inputs: Inputs
 ) -> list[tuple[int, tuple[int, ...]]]:
-    """What each stage's cost may depend on: its own columns, or all columns up to its own."""
+    """Pairs of a stage and the columns that its model may depend on: one or two per stage."""
     options = []
     upstream: tuple[int, ...] = ()
     for k, own in enumerate(stage_indices):
@@ -172,7 +174,7 @@ def _input_options(
 
 
 def _outliers(gps: ExactGPs) -> Tensor:
-    """Observations far off what the others foretell, `B x n`."""
+    """The observations that are far from what the others predict, `B x n`, boolean."""
     residual, _ = gps.leave_one_out()
     size = residual.abs()
     typical = MAD_TO_STD * size.nanmedian(-1, keepdim=True).values

@@ -1,18 +1,19 @@
-"""Search spaces: distributions under short names, and parameters as points of the unit cube.
+"""Search spaces: distributions under short names, and configurations as points of the unit cube.
 
 Notation:
     d: number of parameters of a pipeline, all stages together, in stage order.
     n: number of configurations.
     X: `n x d`, points of the unit cube `[0, 1]^d`.
 
-Every parameter is one column. The cube is the *declared* space, never the hull of the points
-seen. A parameter with `m` values (integers, steps, choices) owns `m` cells of its column and
-each value lies at the centre of its cell, so that a uniform point is a uniform choice. Log
-parameters are spaced evenly in the logarithm, log integers with cells that shrink upwards.
+Every parameter is one column. The cube is the *declared* space, never the range of the points
+seen. A parameter with `m` values (integers, steps, choices) has `m` cells in its column, and each
+value lies at the centre of its cell, so that a uniform point is a uniform choice. The cells have
+equal width, except for log integers: parameters on a log scale are spaced evenly in the logarithm,
+so that the cells of larger integers are narrower.
 
-Floats lose bits on the way through the cube and back, therefore nothing that enters a content
-key may be decoded twice: a configuration is decoded once, when it is suggested, and from then
-on the decoded value is the truth (see `eeipu.fingerprints.keys`).
+Floats lose bits on the way through the cube and back. Therefore a value that enters a content key
+must not be decoded twice: a configuration is decoded once, when it is suggested, and the decoded
+values are used from then on (see `eeipu.fingerprints.keys`).
 """
 
 import math
@@ -44,7 +45,13 @@ Array = NDArray[np.float64]
 def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
     low: float, high: float, *, log: bool = False, step: float | None = None
 ) -> FloatDistribution:
-    """A float in `[low, high]`, on a log scale if `log`, on the grid `low + i * step` if `step`.
+    """A float in `[low, high]`.
+
+    Args:
+        low: The smallest value.
+        high: The largest value.
+        log: Whether the parameter is on a log scale.
+        step: If given, only the values `low + i * step` are allowed.
 
     Raises:
         SpaceError: The range is empty or not finite, or `log` with `low <= 0` or with `step`.
@@ -63,7 +70,13 @@ def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
 def Int(  # noqa: N802
     low: int, high: int, *, log: bool = False, step: int = 1
 ) -> IntDistribution:
-    """An integer in `[low, high]`, on a log scale if `log`, on `low + i * step` if `step > 1`.
+    """An integer in `[low, high]`.
+
+    Args:
+        low: The smallest value.
+        high: The largest value.
+        log: Whether the parameter is on a log scale.
+        step: Only the values `low + i * step` are allowed.
 
     Raises:
         SpaceError: The range is empty or not of whole numbers, or `log` with `low < 1` or `step`.
@@ -85,12 +98,12 @@ def Categorical(choices: Sequence[CategoricalChoiceType]) -> CategoricalDistribu
     Raises:
         SpaceError: There is no choice, or two are equal.
     """
-    # A set has no order of its own: the columns of the cube would change from run to run.
+    # A set has no fixed order: the cells of the choices would change from run to run.
     if isinstance(choices, str) or not isinstance(choices, Sequence):
         raise SpaceError(f"Categorical needs a list of choices, but got {choices!r}.")
     for i, choice in enumerate(choices):
         if choice in choices[:i]:
-            # A study finds choices by equality, so that it cannot tell 1, 1.0 and True apart.
+            # A study finds choices by equality; it cannot distinguish 1, 1.0 and True.
             twin = choices[choices.index(choice)]
             raise SpaceError(
                 f"Categorical lists {twin!r} and {choice!r}, which are equal; "
@@ -103,7 +116,7 @@ def Categorical(choices: Sequence[CategoricalChoiceType]) -> CategoricalDistribu
 
 
 def cell_count(distribution: BaseDistribution) -> int | None:
-    """How many values a distribution has; `None` for a continuous one."""
+    """The number of values of a distribution; `None` if it is continuous."""
     match distribution:
         case CategoricalDistribution():
             return len(distribution.choices)
@@ -118,7 +131,7 @@ def cell_count(distribution: BaseDistribution) -> int | None:
 
 
 class _Axis:
-    """One column of the cube, between Optuna's internal values (floats) and `[0, 1]`."""
+    """One column of the cube: maps Optuna's internal values, which are floats, to `[0, 1]`."""
 
     def __init__(self, distribution: BaseDistribution) -> None:
         self.distribution = distribution
@@ -127,7 +140,7 @@ class _Axis:
             case CategoricalDistribution(choices=choices):
                 self.low, self.high, self.step = 0.0, len(choices) - 1.0, 1.0
             case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
-                # A continuous column has no step, and a single value needs none.
+                # A continuous column has no step, and a column with one value needs none.
                 self.low, self.high, self.step = low, high, distribution.step or 1.0
             case _:
                 raise SpaceError(f"unknown kind of distribution: {distribution!r}")
@@ -184,7 +197,7 @@ class Space:
 
     @cached_property
     def cells(self) -> tuple[int | None, ...]:
-        """The number of values of each column; `None` where it is continuous."""
+        """The number of values of each column; `None` for a continuous one."""
         return tuple(axis.cells for axis in self._axes)
 
     @cached_property
@@ -198,7 +211,7 @@ class Space:
 
     @cached_property
     def size(self) -> int | None:
-        """The number of configurations; `None` where a column is continuous."""
+        """The number of configurations; `None` if any column is continuous."""
         size = 1
         for cells in self.cells:
             if cells is None:
@@ -207,12 +220,15 @@ class Space:
         return size
 
     def values(self, column: int) -> Array:
-        """All points of a discrete column in the cube, ascending; empty if it is continuous."""
+        """The cube's coordinates of all values of a discrete column, ascending.
+
+        Empty for a continuous column.
+        """
         axis = self._axes[column]
         return axis.to_unit(axis.low + axis.step * np.arange(axis.cells or 0, dtype=np.float64))
 
     def encode(self, configurations: Sequence[Params]) -> Array:
-        """Configurations as points of the cube, `n x d`, each at the centre of its cells."""
+        """Configurations as points of the cube, `n x d`. Discrete values lie at cell centres."""
         X = np.empty((len(configurations), len(self)))
         for column, (name, axis) in enumerate(zip(self.names, self._axes, strict=True)):
             internal = [axis.distribution.to_internal_repr(p[name]) for p in configurations]
@@ -220,14 +236,14 @@ class Space:
         return X
 
     def decode(self, point: Array) -> dict[str, Any]:
-        """The configuration whose cells hold `point`, a vector of length `d`."""
+        """The configuration at `point`, a vector of length `d`; discrete values by their cell."""
         return {
             name: axis.distribution.to_external_repr(axis.to_internal(np.asarray(unit)).item())
             for name, axis, unit in zip(self.names, self._axes, point, strict=True)
         }
 
     def snap(self, X: Array) -> Array:
-        """Move the points of `X` (`n x d`) to the centres of the cells that hold them."""
+        """Move the points of `X` (`n x d`) to the centres of the cells that contain them."""
         snapped = np.array(X, dtype=np.float64, copy=True)
         for column, axis in enumerate(self._axes):
             if axis.cells is not None:
@@ -235,7 +251,7 @@ class Space:
         return snapped
 
     def configurations(self) -> Iterator[dict[str, Any]]:
-        """All configurations of a finite space; none of an infinite one."""
+        """All configurations of a finite space; an infinite space yields none."""
         if self.size is not None:
             for point in product(*(self.values(column) for column in range(len(self)))):
                 yield self.decode(np.array(point))
@@ -265,7 +281,7 @@ class Space:
 
 
 def _stored(name: str, distribution: BaseDistribution, value: Any) -> Any:
-    """`value` as it comes back from a study's storage."""
+    """`value` as a study's storage returns it."""
     if isinstance(distribution, IntDistribution) and not _is_whole(value):
         raise SpaceError(f"{name}={value!r} is not a whole number, as {distribution} asks.")
     try:

@@ -216,8 +216,7 @@ class Tuner:
                 cost (see `price`).
         """
         self._check_code()
-        kept = None if self.cache is None else self._trials.keys_to_keep()
-        trial, params = self._trials.begin(kept)
+        trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
         keys = [call.key for call in self.pipeline.calls(params)]
         trial.set_user_attr("stage_keys", keys)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
@@ -297,7 +296,7 @@ class Tuner:
             open_pool(self._executor, self._max_parallel, job) as pool,
         ):
             if isinstance(self.study.sampler, EEIPUSampler):
-                self.study.sampler.beside_workers = pool.size > 1
+                self.study.sampler.share_processors(pool.size > 1)
             driver = Driver(
                 self._trials,
                 pool=pool,

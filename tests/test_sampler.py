@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from toys import Toy, config, declared
 
+import eeipu.methods.proposals
 import eeipu.sampler
 from eeipu import (
     Categorical,
@@ -18,16 +19,15 @@ from eeipu import (
     EEIPUSampler,
     Float,
     Int,
-    NothingWorthwhile,
     Pipeline,
     SpaceExhausted,
-    Stage,
     StageCache,
     Tuner,
     stage,
 )
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.methods.catalogue import Method
+from eeipu.methods.history import History
 from eeipu.methods.warm_up import no_design
 from eeipu.pipeline import suggest
 
@@ -387,107 +387,55 @@ def test_in_any_space_suggestions_are_new_and_what_they_count_on_is_kept(spaces,
         tuner.tell(suggestion, rng.normal(), stage_costs=costs)
 
 
-# --- when to stop
+# --- which trials it builds on
 
 
-def run_of(price=None, method="eeipu", budget=400.0, direction="maximize", **arguments):
-    """A search for the top of a hill of height 1, at 8 or less a trial."""
-    sign = 1.0 if direction == "maximize" else -1.0
-    pipeline = Pipeline(
-        [
-            Stage("prep", {"x": Float(0, 1)}, lambda data, x: x, version="1", cost=lambda x: 5.0),
-            Stage(
-                "fit",
-                {"y": Float(0, 1)},
-                lambda x, y: sign * (1.0 - (x - 0.3) ** 2 - (y - 0.7) ** 2),
-                version="1",
-                cost=lambda y: 3.0,
-            ),
-        ]
-    )
-    tuner = Tuner(
-        pipeline,
-        budget=budget,
-        price=price,
-        method=method,
-        direction=direction,
-        seed=0,
-        **arguments,
-    )
-    return tuner, tuner.run(0.0, progress=False)
+@pytest.mark.parametrize(
+    ("method", "kept", "ended", "expected"),
+    [
+        ("eeipu", set(), 4, [3, 2]),
+        ("eeipu", set(), 2, [1, 0, 1]),  # the warm-up shares prefixes
+        ("eeipu", None, 2, [1, 0]),
+        ("eeipu-paper", set(), 2, [1, 0]),
+        ("lambo", set(), 4, [3, 2, 3]),
+    ],
+)
+def test_it_builds_on_the_best_trials_and_at_times_on_the_last(method, kept, ended, expected):
+    sampler = sampler_of(method=method, cache=kept, top_q=2)
+    study = study_of(sampler)
+    for value in range(ended):
+        study.enqueue_trial(config(x=0.1 * value))
+        study.tell(study.ask(declared().space), float(value))
+
+    trials = sampler.builds_on(History.of(study, declared()))
+
+    assert [trial.number for trial in trials] == expected
 
 
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_a_search_with_a_price_ends_when_nothing_is_worth_it(direction, caplog):
-    tuner, study = run_of(price=1e-4, direction=direction)
+def test_it_does_not_build_on_the_last_trial_if_only_the_best_are_kept():
+    sampler = sampler_of(top_q=1)
+    study = study_of(sampler)
+    for value in (1.0, 0.0):
+        study.tell(study.ask(declared().space), value)
+    history = History.of(study, declared())
 
-    assert tuner.remaining > 0
-    assert "worth its expected cost at a price of 0.0001" in caplog.text
-    assert abs(study.best_value) > 0.99
-    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
-
-
-def test_the_higher_the_price_the_earlier_it_ends():
-    spent = [run_of(price=price)[0].spent for price in (1e-2, 1e-4)]
-
-    assert spent[0] < spent[1]
+    sampler.reuse_from({"key"}, keeps_last=True)
+    assert [trial.number for trial in sampler.builds_on(history)] == [0, 1]
+    sampler.reuse_from({"key"}, keeps_last=False)
+    assert [trial.number for trial in sampler.builds_on(history)] == [0]
 
 
-def test_a_price_ends_no_warm_up_and_holds_back_no_enqueued_configuration():
-    tuner, study = run_of(price=1e3, n_initial=4)
-    assert len(study.trials) == 4
+def test_a_history_that_was_read_is_used_for_its_trial_alone(monkeypatch):
+    study = study_of(sampler_of(method="random"))
+    history = History.of(study, declared())
+    reads, get_trials = [], study.get_trials
+    monkeypatch.setattr(study, "get_trials", lambda **kw: reads.append(1) or get_trials(**kw))
 
-    tuner.enqueue({"prep.x": 0.1, "fit.y": 0.1})
-    tuner.run(0.0, progress=False)
-
-    assert len(study.trials) == 5
-
-
-def test_ask_says_when_nothing_is_worth_its_price():
-    tuner, _ = run_of(price=1e3, n_initial=4)
-
-    with pytest.raises(NothingWorthwhile, match="price of 1000"):
-        tuner.ask()
-
-
-@pytest.mark.parametrize("price", [0.0, -1.0, float("inf"), True, "1"])
-def test_a_price_is_a_positive_number(price):
-    with pytest.raises(ConfigurationError, match=f"price.*positive.*{price!r}"):
-        Tuner(declared(), budget=1.0, price=price)
-
-
-def test_what_has_run_is_not_worth_a_price_again():
-    """With a last stage that has nothing to choose, the incumbent itself would be all but free."""
-    noise = np.random.default_rng(0)
-    pipeline = Pipeline(
-        [
-            Stage("fit", {"x": Float(0, 1)}, lambda data, x: x, version="1", cost=lambda x: 1.0),
-            Stage(
-                "score",
-                {},
-                lambda x: -((x - 0.3) ** 2) + 0.1 * noise.normal(),
-                version="1",
-                cost=lambda: 0.01,
-            ),
-        ]
-    )
-    tuner = Tuner(pipeline, budget=100.0, price=0.1, n_initial=5, seed=0)
-
-    assert len(tuner.run(0.0, progress=False).trials) < 30
-
-
-def test_a_price_needs_a_method_that_models_costs():
-    with pytest.raises(ConfigurationError, match=r"price needs .* RandomSampler does not"):
-        Tuner(declared(), budget=1.0, price=1.0, method=optuna.samplers.RandomSampler())
-
-
-def test_a_careful_search_stays_within_its_budget(caplog):
-    careful, _ = run_of(method="eeipu-careful", budget=100.0, cache=None)
-    careless, _ = run_of(method="eeipu", budget=100.0, cache=None)
-
-    assert careful.spent == 96.0
-    assert careless.spent == 104.0
-    assert "pays for the next candidate with a chance of 0%" in caplog.text
+    with study.sampler.knowing(history, 0):
+        suggest(study.ask(), declared().space)
+        assert len(reads) == 0
+        suggest(study.ask(), declared().space)
+        assert len(reads) == 1
 
 
 def test_a_sampler_serves_several_studies_one_after_another():
@@ -554,9 +502,11 @@ def crowded(running, ended=6):
 def asked_with_models(study, count, monkeypatch):
     """What is suggested next, and how many maximisations it took."""
     calls = []
-    maximize = eeipu.sampler.maximize
+    maximize = eeipu.methods.proposals.maximize
     monkeypatch.setattr(
-        eeipu.sampler, "maximize", lambda *args, **kw: calls.append(1) or maximize(*args, **kw)
+        eeipu.methods.proposals,
+        "maximize",
+        lambda *args, **kw: calls.append(1) or maximize(*args, **kw),
     )
     return [study.ask(declared().space).params for _ in range(count)], len(calls)
 
@@ -577,7 +527,7 @@ def test_what_is_left_of_a_batch_is_of_one_study_alone(monkeypatch):
     study.ask(declared().space)
     other = optuna.create_study(direction="maximize", sampler=study.sampler)
     sampler = study.sampler
-    left = list(sampler._batch[1])
+    left = list(sampler._stock._params)
     params = other.ask(declared().space).params
 
     assert left
@@ -587,7 +537,7 @@ def test_what_is_left_of_a_batch_is_of_one_study_alone(monkeypatch):
 def test_what_has_begun_meanwhile_is_not_suggested_again():
     study = crowded(48)
     study.ask(declared().space)
-    first, second = study.sampler._batch[1][:2]
+    first, second = study.sampler._stock._params[:2]
     study.enqueue_trial(first)
     study.ask(declared().space)
 
@@ -605,7 +555,7 @@ def test_beside_workers_a_suggestion_takes_one_thread(beside_workers, monkeypatc
     monkeypatch.setattr(eeipu.sampler, "threadpool_limits", note)
     monkeypatch.setattr(eeipu.sampler, "THREADED_FROM", 3)
     study = crowded(0)
-    study.sampler.beside_workers = beside_workers
+    study.sampler.share_processors(beside_workers)
     limits.clear()
     study.ask(declared().space)
 
@@ -617,4 +567,4 @@ def test_the_tuner_says_whether_there_are_workers_beside(size):
     tuner = Tuner(Toy().pipeline, budget=1.0, n_initial=1, executor=SimulatedPool(size), cache=None)
     tuner.run(1.0, progress=False)
 
-    assert tuner.study.sampler.beside_workers == (size > 1)
+    assert tuner.study.sampler._is_beside_workers == (size > 1)

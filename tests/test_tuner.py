@@ -368,7 +368,7 @@ def test_a_sampler_of_the_users_own_is_told_what_is_kept():
     tuner = Tuner(pipeline, budget=100.0, method=sampler, cache=cache)
     tuner.run(1.0, max_trials=1)
 
-    assert sampler.cache is cache
+    assert sampler._kept is cache
 
 
 def test_numpys_integers_are_counts():

@@ -119,9 +119,9 @@ class Ablation:
     def _score(self, search: Search) -> Score:
         kind = CommonSamples if self.common_samples else LogEEIPU
         return kind(
-            search.objective,
+            search.models.objective,
             self._costs(search),
-            search.best_f,
+            search.models.best_f,
             memoized_cost=search.memoized_cost if self.epsilon is None else self.epsilon,
             cooling=search.cooling if self.cooling is None else self.cooling,
             X_pending=search.X_pending,
@@ -130,8 +130,8 @@ class Ablation:
 
     def _costs(self, search: Search) -> StageCostModel:
         if self.cost_inputs == "chosen":
-            return search.costs
-        return search.costs_from(self.cost_inputs)
+            return search.models.costs
+        return search.models.costs_from(self.cost_inputs)
 
 
 def _cooling(ablation: Ablation, text: str) -> Ablation:

@@ -1,1 +1,6 @@
-"""The room of methods."""
+"""How the next configuration is chosen.
+
+Public: catalogue (METHODS, Method, method_named), history (History), search_state (Search),
+search_models (SearchModels), warm_up (the designs), cost_priors (cost_prior). `eeipu.sampler` uses
+the rest: prefixes, maximisation, proposals, worth, suggestion_batches and the papers' methods.
+"""

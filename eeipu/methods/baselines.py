@@ -6,7 +6,7 @@ Notation:
     m, s: mean and standard deviation of the log cost of a whole trial at x, `log c ~ N(m, s^2)`.
     c_k, M, eps_k: as in `eeipu.acquisition`.
 
-All are maximised, and all but the index in the log domain.
+All are maximised. All except the Gittins index are in the log domain.
 """
 
 import torch
@@ -23,24 +23,24 @@ from eeipu.errors import ConfigurationError
 
 __all__ = ["GittinsIndex", "LogEIPerCost"]
 
-# Bisection halves an interval of this many standard deviations to rounding error; one Newton step
-# follows.
+# This many bisections reduce the interval to rounding error; one Newton step follows.
 _BISECTIONS = 50
 
 
 class LogEIPerCost(AcquisitionFunction):
-    r"""`log EI(x)` minus a power of the cost of a whole trial, both modelled by GPs.
+    r"""The logarithm of EI divided by a power of the cost of a whole trial, both modelled by GPs.
 
-    With `expected=True` the power's expectation, `log E[c^-a] = -a m + a^2 s^2 / 2`: expected
-    improvement per second (EIPS; Snoek, Larochelle and Adams 2012, arXiv 1206.2944, section 3.2,
-    with a = 1). With `expected=False` the power of the median, `-a m`: EI-cool of CArBO (Lee et
-    al. 2020, arXiv 2003.10870, section 3.2), where a is the share of the budget that is left.
+    With `expected=True` it adds the expectation of the power, `log E[c^-a] = -a m + a^2 s^2 / 2`:
+    expected improvement per second (EIPS; Snoek, Larochelle and Adams 2012, arXiv 1206.2944,
+    section 3.2, with a = 1). With `expected=False` it adds the power of the median, `-a m`: EI-cool
+    of CArBO (Lee et al. 2020, arXiv 2003.10870, section 3.2), where a is the unspent share of the
+    budget.
 
     Args:
-        log_ei: Log EI, of running evaluations too where there are any.
-        total_cost: The log cost of a whole trial, as a cost model of one stage.
-        exponent: a, not negative; 0 is log EI.
-        expected: Whether the cost's spread counts.
+        log_ei: Log EI; with running evaluations, what a candidate adds to theirs.
+        total_cost: The model of a whole trial's log cost, as if the trial were one stage.
+        exponent: a, not negative; with 0 the score is log EI.
+        expected: Whether the uncertainty of the cost counts.
 
     Raises:
         ConfigurationError: `exponent` is negative.
@@ -77,25 +77,26 @@ class LogEIPerCost(AcquisitionFunction):
 class GittinsIndex(AcquisitionFunction):
     r"""The Pandora's box Gittins index (Xie et al. 2024, arXiv 2406.20062).
 
-    The index is the value g at which a candidate's expected improvement is just worth its cost:
+    The index is the value g over which a candidate's expected improvement equals its cost:
 
         EI(x; g) = E[(f(x) - g)^+] = lambda E[C(x)],  E[C(x)] = sum_k exp(m_k + s_k^2 / 2).
 
-    It is found by bisection, and its gradient, that of the cost included, by the implicit
-    function theorem. No candidate is worth its cost once the largest index is at most f*.
+    It is found by bisection. Its gradient, which includes that of the cost, follows from the
+    implicit function theorem. If the largest index is at most f*, no candidate is worth its cost.
 
     Args:
         model: The GP of the objective, maximised.
-        cost_model: The log costs, of the stages or of a whole trial as of one stage.
-        price: lambda, positive: objective per unit of cost.
-        memoized: Which stages' outputs are there already: boolean, `K` or `batch_shape x K`.
-        memoized_cost: What a memoized stage costs: a positive number, or `K`.
+        cost_model: The model of the log costs of all stages, or of a whole trial as one stage.
+        price: lambda, positive: what a unit of cost is worth, in the unit of the objective.
+        memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; `None`:
+            none.
+        memoized_cost: The cost of a memoized stage: a positive number, or `K`.
 
     Raises:
         ConfigurationError: `price` or `memoized_cost` is not positive.
 
     Note:
-        The paper knows no memoized stages; without any, this is its index.
+        The paper has no memoized stages; if there are none, this is the paper's index.
     """
 
     def __init__(
@@ -120,11 +121,16 @@ class GittinsIndex(AcquisitionFunction):
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
-        """Indices in the unit of the objective, `batch_shape x 1 x d -> batch_shape`."""
+        """The indices in the unit of the objective, `batch_shape x 1 x d -> batch_shape`."""
         return self.score(X, self.memoized)
 
     def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
-        """As `forward`, but with a mask of memoized stages of the call's own."""
+        """The same as `forward`, with another set of memoized stages.
+
+        Args:
+            X: `batch_shape x 1 x d`.
+            memoized: `K` or `batch_shape x K`; `None`: no stage.
+        """
         posterior = self.model.posterior(X)
         mean = posterior.mean.squeeze(-1).squeeze(-1)
         std = posterior.variance.sqrt().squeeze(-1).squeeze(-1)
@@ -140,7 +146,7 @@ class GittinsIndex(AcquisitionFunction):
 
 
 def _index(mean: Tensor, std: Tensor, log_bar: Tensor) -> Tensor:
-    """G with `log E[(f - g)^+] = log_bar` for `f ~ N(mean, std^2)`."""
+    """The g with `log E[(f - g)^+] = log_bar` for `f ~ N(mean, std^2)`."""
     # In standard deviations: h(u) = log(phi(u) + u Phi(u)) grows with u = (mean - g) / std.
     target = (log_bar - std.log()).detach()
     # h(u) >= log u, and below zero h(u) <= -u^2 / 2 - log sqrt(2 pi).

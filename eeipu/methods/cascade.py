@@ -1,12 +1,12 @@
-r"""Multi-stage Bayesian optimisation: one GP a stage, chained through the outputs in between.
+r"""Multi-stage Bayesian optimisation: one GP for each stage, chained through the stages' outputs.
 
 Notation:
     S: samples; b: candidates; d: hyper-parameters.
-    y_k: the output of stage k where that is a number; x_k: the stage's hyper-parameters.
+    y_k: the output of stage k, if it is a number; x_k: the stage's hyper-parameters.
     y_k = g_k(y_{k-1}, x_k), g_k ~ GP; the last y is the objective; f*: the best value so far.
 
 The expected improvement of the chain (Kusakawa et al. 2021, arXiv 2111.08330, section 4) averages
-over samples of what the stages give on the way; the last stage's part has a closed form:
+over samples of the outputs of all stages but the last; for the last stage it has a closed form:
 
     EI(x) = E_{y_1 .. y_{K-1}} [ EI(g_K(y_{K-1}, x_K); f*) ].
 """
@@ -33,16 +33,18 @@ NUM_SAMPLES = 64
 
 
 class _Link:
-    """The GP of one observed output, from the one before it and the hyper-parameters since.
+    """The GP of a stage's output as a function of the observed output before it.
+
+    The hyper-parameters of all stages after that output are inputs as well.
 
     Args:
-        stage: The stage that gives the output.
+        stage: The stage whose output is modelled.
         X: `n x d`.
         before: `n`, the observed output before this one; `None` for the first.
         output: `n`; NaN where it is not known.
-        columns: The hyper-parameters of the stages in between.
-        categorical: The columns without an order.
-        device: Where to fit.
+        columns: The columns of the hyper-parameters that are inputs.
+        categorical: The columns of `X` without an order.
+        device: Where to fit; `None`: whichever device is faster.
     """
 
     def __init__(
@@ -75,7 +77,15 @@ class _Link:
         )
 
     def posterior(self, X: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, `b x d` and `b x S` -> `b x S` (`S = 1` at first)."""
+        """Mean and standard deviation of the output.
+
+        Args:
+            X: `b x d`.
+            before: `b x S`, samples of the output before this one; `None` for the first.
+
+        Returns:
+            Two tensors, `b x S`; `b x 1` without `before`.
+        """
         inputs = X[:, None, self._columns]
         if before is not None:
             scaled = ((before - self._low) / self._span).unsqueeze(-1)
@@ -89,18 +99,21 @@ class CascadeEI(AcquisitionFunction):
 
     Args:
         X: `n x d`.
-        outputs: `n x K`, what each stage gave; NaN where it is not a number or not known. The last
-            is the objective, maximised; a failure counts as the worst value seen.
+        outputs: `n x K`, the outputs of the stages; NaN where an output is not a number or not
+            known. The last one is the objective, maximised; a failure counts as the worst value
+            seen.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns without an order.
-        pending: `m x d`, points that are being evaluated: the chain believes its own means there.
+        pending: `m x d`, points that are being evaluated: the chain is fitted as if its own means
+            had been observed there.
         seed: Fixes the samples.
-        device: Where to fit; `None`: what is faster.
+        device: Where to fit; `None`: whichever device is faster.
 
     Note:
-        A stage whose output is not a number is one with the next whose output is: where none is
-        observed this is plain EI. The paper's second acquisition, by credible intervals, and its
-        setting in which evaluations are suspended are not here.
+        A stage whose output is not a number is merged with the stages after it, up to one whose
+        output is a number; if no output is a number, this is plain EI. The paper's second
+        acquisition, by credible intervals, and its setting in which evaluations are suspended are
+        not implemented.
     """
 
     def __init__(
@@ -141,7 +154,7 @@ class CascadeEI(AcquisitionFunction):
         return average
 
     def _means(self, X: Array, stages: int) -> Array:
-        """The means along the chain, `m x K`; NaN where a stage has no link."""
+        """The means of the outputs at `X` (`m x d`), `m x K`; NaN for a stage without a link."""
         means = np.full((len(X), stages), math.nan)
         drawn: Tensor | None = None
         for link in self._links:
@@ -157,15 +170,15 @@ def _chain(
     categorical: Sequence[int],
     device: torch.device | None,
 ) -> list[_Link]:
-    """A link for every stage whose output is observed often enough, the last one included."""
+    """A link for every stage whose output was observed often enough, and for the last stage."""
     links: list[_Link] = []
     columns: list[int] = []
-    known = np.ones(len(X), dtype=bool)  # what the link before gave
+    known = np.ones(len(X), dtype=bool)  # where the output of the link before is known
     for k, own in enumerate(stage_columns):
         columns += own
         both = known & ~np.isnan(outputs[:, k])
         is_last = k == len(stage_columns) - 1
-        # A link needs inputs, and two observations, of what goes in and of what comes out.
+        # A link needs inputs, and at least two trials in which its inputs and output are known.
         if not is_last and (not columns or both.sum() < 2):
             continue
         before = outputs[:, links[-1].stage] if links else None

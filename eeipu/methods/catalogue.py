@@ -1,6 +1,6 @@
-"""The methods that a tuner knows by name: what each maximises, and where.
+"""The methods that a tuner knows by name: the score that each maximises, and where it searches.
 
-Every method can be run with and without a cache; those of other papers do not ask what is in it.
+Every method can be run with and without a cache; those of other papers do not look at it.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.baselines import GittinsIndex, LogEIPerCost
 from eeipu.methods.cascade import CascadeEI
 from eeipu.methods.lambo import lambo_region
-from eeipu.methods.maximisation import Region, Score
+from eeipu.methods.maximisation import Score
+from eeipu.methods.prefixes import Region
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import INITIAL_SHARE, Design, cost_effective, independent, no_design
 
@@ -34,8 +35,7 @@ UCB_BETA = 4.0
 # deviation of 1 and trials that cost 1 on average.
 PBGI_PRICE = 1e-4
 
-
-# What is free counts as so little of a mean trial, where a logarithm of it is taken.
+# The share of a mean trial's cost that stands for a cost of nothing, which has no logarithm.
 LEAST_COST = 1e-9
 
 
@@ -44,18 +44,19 @@ class Method:
     """A way to choose the next configuration.
 
     Attributes:
-        name: What the user calls it.
-        score: From a search to the score of its candidates; `None`: choose at random.
-        uses_prefixes: Whether candidates that share kept prefixes are searched for.
-        design: The warm-up; `None`: prefixes are shared where there is a cache, else points are
-            independent.
-        region: Where to search; `None`: everywhere.
-        is_careful: Whether it stops before a trial that what is left of the budget more likely than
-            not does not pay for.
-        in_batches: Whether its score is the logarithm of the expected improvement and of what does
-            not depend on running trials, so that one maximisation may serve several suggestions.
-        levels: Where it chooses at random: at most so many values of each parameter, so that
-            prefixes repeat by themselves. `None`: all values.
+        name: The name that users give.
+        score: Maps a search to the score of its candidates; `None`: choose at random.
+        uses_prefixes: Whether it also searches among candidates that share kept prefixes.
+        design: The warm-up; `None`: points share prefixes if there is a cache, and are independent
+            otherwise.
+        region: Maps a search to the part of the cube to search; `None`: search all of it.
+        is_careful: Whether the search stops before a trial that the remaining budget probably
+            cannot cover.
+        in_batches: Whether one maximisation may make several suggestions. It may if the score is
+            the logarithm of the expected improvement plus terms that do not depend on running
+            trials.
+        levels: If it chooses at random: the number of values of each parameter that it chooses
+            from, so that prefixes repeat by themselves. `None`: all values.
     """
 
     name: str
@@ -72,15 +73,16 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
     """The acquisition of EEIPU.
 
     Args:
-        search: What is known.
-        is_published: Whether a reused stage costs the paper's constant, not its load time, and cost
-            models see their own stage's hyper-parameters alone.
-        is_careful: Whether the chance that the remaining budget pays counts.
+        search: The state of the search.
+        is_published: Whether to follow the paper to the letter: a reused stage costs the paper's
+            constant instead of its load time, and the model of a stage's cost depends on that
+            stage's hyper-parameters alone.
+        is_careful: Whether the chance that the remaining budget covers the candidate is a factor.
     """
     return LogEEIPU(
-        search.objective,
-        search.costs_from("own") if is_published else search.costs,
-        search.best_f,
+        search.models.objective,
+        search.models.costs_from("own") if is_published else search.models.costs,
+        search.models.best_f,
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         cooling=search.cooling,
         X_pending=search.X_pending,
@@ -94,15 +96,18 @@ def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fal
 
 
 def gittins_index(search: Search, price: float) -> Score:
-    """The Gittins index with the memoized stages taken into account.
+    """The Gittins index, in which memoized stages cost their load time.
 
     Args:
-        search: What is known.
+        search: The state of the search.
         price: What a unit of cost is worth, in the unit of the search's values.
     """
     free = LEAST_COST * search.mean_cost
     return GittinsIndex(
-        search.believer, search.costs, price=price, memoized_cost=max(search.load_cost, free)
+        search.models.believer,
+        search.models.costs,
+        price=price,
+        memoized_cost=max(search.load_cost, free),
     ).score
 
 
@@ -112,30 +117,33 @@ def _ei(search: Search) -> Score:
 
 def _improvement(search: Search) -> AcquisitionFunction:
     return log_expected_improvement(
-        search.objective, search.best_f, search.X_pending, seed=search.trial_seed
+        search.models.objective, search.models.best_f, search.X_pending, seed=search.trial_seed
     )
 
 
 def _eips(search: Search) -> Score:
-    return _without_memory(LogEIPerCost(_improvement(search), search.total_cost))
+    return _without_memory(LogEIPerCost(_improvement(search), search.models.total_cost))
 
 
 def _carbo(search: Search) -> Score:
-    # Its own design spends so much; a warm-up that it was given, whatever that has spent.
+    # At first an eighth of the budget is spent by CArBO's own design, or more by a warm-up that
+    # the user has enqueued.
     first = max(INITIAL_SHARE * search.budget.total, search.history.spent_by(0))
     exponent = search.share_left(first)
     return _without_memory(
-        LogEIPerCost(_improvement(search), search.total_cost, exponent=exponent, expected=False)
+        LogEIPerCost(
+            _improvement(search), search.models.total_cost, exponent=exponent, expected=False
+        )
     )
 
 
 def _ms_carbo(search: Search) -> Score:
-    """CArBO with a cost model a stage: `E[1/C]` as in EEIPU, blind to what is memoized."""
+    """CArBO with a cost model for each stage: `E[1/C]` as in EEIPU, but ignoring the cache."""
     return _without_memory(
         LogEEIPU(
-            search.objective,
-            search.costs,
-            search.best_f,
+            search.models.objective,
+            search.models.costs,
+            search.models.best_f,
             cooling=search.cooling,
             X_pending=search.X_pending,
             seed=search.trial_seed,
@@ -144,19 +152,21 @@ def _ms_carbo(search: Search) -> Score:
 
 
 def _pbgi(search: Search) -> Score:
-    price = PBGI_PRICE * search.objective.scale / search.mean_cost
-    return _without_memory(GittinsIndex(search.believer, search.total_cost, price=price))
+    price = PBGI_PRICE * search.models.objective.scale / search.mean_cost
+    return _without_memory(
+        GittinsIndex(search.models.believer, search.models.total_cost, price=price)
+    )
 
 
 def _ucb(search: Search) -> Score:
-    return _without_memory(UpperConfidenceBound(search.believer, beta=UCB_BETA))
+    return _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
 
 
 def _cascade(search: Search) -> Score:
     history, pipeline = search.history, search.history.pipeline
     passed_on = ~np.isnan(history.stage_values[:, :-1])
     if passed_on.sum(axis=0).max(initial=0) < 2:
-        # The chain would be a single model, and the one that all methods share knows more.
+        # The chain would be a single model, which is worse than the one that all methods share.
         return _ei(search)
     return _without_memory(
         CascadeEI(
@@ -172,7 +182,9 @@ def _cascade(search: Search) -> Score:
 
 
 def _without_memory(acquisition: AcquisitionFunction) -> Score:
-    def score(X: Tensor, memoized: Tensor) -> Tensor:  # noqa: ARG001 - that is the point
+    """A score that ignores which stages are memoized."""
+
+    def score(X: Tensor, memoized: Tensor) -> Tensor:  # noqa: ARG001 - ignored on purpose
         values: Tensor = acquisition(X)
         return values
 
@@ -210,10 +222,10 @@ METHODS = {
 
 
 def method_named(name: str) -> Method:
-    """The method of that name.
+    """The method of this name.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is no such method.
     """
     if name not in METHODS:
         raise ConfigurationError(

@@ -1,8 +1,9 @@
-"""What the nodes of a plan will take, by the cost models of a tuner that has run these stages.
+"""Estimates of the duration of a plan's calls, from the cost models of a tuner with these stages.
 
 A tuner knows plain stages by their names, and segments of training as `"stage@stop"`
-(`IterativeStage.segments`); a plan asks for seconds a step of a call, of which it knows its own
-hyper-parameters and nothing of what is upstream, so the answer is a mean over the trials' paths.
+(`IterativeStage.segments`). A plan asks for the seconds that one step of a call takes. It knows the
+hyper-parameters of the call but not those of the stages upstream; the estimate is therefore a mean
+over the upstream hyper-parameters of the tuner's trials.
 """
 
 from collections.abc import Callable
@@ -19,15 +20,15 @@ __all__ = ["cost_prior"]
 
 
 def cost_prior(history: History) -> Callable[[Call], float]:
-    """A prior for `eeipu.stage_tree.scheduler.CostEstimates`: a call -> seconds a step.
+    """A prior for `eeipu.stage_tree.scheduler.CostEstimates`: maps a call to seconds per step.
 
     Args:
-        history: The trials of a tuner's study (`History.of(study, pipeline)`), whose costs are
+        history: The trials of a tuner's study (`History.of(study, pipeline)`), with costs in
             seconds.
 
     Returns:
-        The prior. Calls of stages that the tuner does not know take a second a step, and
-        evaluations that it does not know none.
+        The prior. It is one second per step for stages that the tuner does not know, and nothing
+        for evaluations that it does not know.
 
     Raises:
         ConfigurationError: No trial has run yet.
@@ -53,7 +54,7 @@ def cost_prior(history: History) -> Callable[[Call], float]:
 
 
 def _seconds(call: Call, history: History, model: StageCostModel) -> float:
-    """Seconds a step of a call: of all the stage's segments together, over all their steps."""
+    """Seconds per step of a call: the time of all segments of the stage over all their steps."""
     spans = _spans(call, history.pipeline.stage_names)
     if not spans:
         return 0.0 if call.kind is Kind.EVALUATION else 1.0
@@ -62,13 +63,13 @@ def _seconds(call: Call, history: History, model: StageCostModel) -> float:
         configurations = [_with_call(trial.params, k, call, history) for trial in history.ended]
         X = torch.from_numpy(history.pipeline.cube.encode(configurations))
         mean, std = model.log_cost_posterior(X)
-        # The mean of a lognormal variable.
+        # The mean of a lognormal variable
         total += (mean[:, k] + std[:, k].square() / 2.0).exp().mean().item()
     return total / sum(spans.values())
 
 
 def _spans(call: Call, names: tuple[str, ...]) -> dict[int, int]:
-    """The places of a call's stage among a pipeline's stages, and how many steps each has."""
+    """The indices of a pipeline's stages that belong to a call's stage, each with its steps."""
     if call.kind is not Kind.TRAINING:
         name = call.stage if call.kind is Kind.PLAIN else f"{call.stage}@evaluation"
         return {k: 1 for k, each in enumerate(names) if each == name}
@@ -81,13 +82,13 @@ def _spans(call: Call, names: tuple[str, ...]) -> dict[int, int]:
 
 
 def _with_call(params: dict[str, Any], k: int, call: Call, history: History) -> dict[str, Any]:
-    """A configuration with the call's values in its stage, as far as the space has them."""
+    """A configuration in which stage `k` has the values of the call, if its space has them."""
     stage = history.pipeline.stages[k]
     changed = dict(params)
     for param, distribution in stage.space.items():
         try:
             distribution.to_internal_repr(call.params[param])
         except (KeyError, ValueError):
-            continue  # a choice that the tuner did not have
+            continue  # a value that the tuner's space did not have
         changed[f"{stage.name}.{param}"] = call.params[param]
     return changed

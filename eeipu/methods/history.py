@@ -1,14 +1,15 @@
-"""What a study's trials say, as arrays.
+"""The trials of a study as arrays.
 
 Notation:
-    n: trials that have run, whether they succeeded or failed.
+    n: trials that have run, successfully or not.
     d: hyper-parameters; K: stages.
     X: `n x d`, points of the unit cube.
     values: `n`, objective values, *maximised*; NaN where the trial failed.
-    stage_costs: `n x K`, true costs; NaN where a stage was not executed, or failed in doing so.
+    stage_costs: `n x K`, true costs; NaN where a stage was not executed or failed.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
-    """Whether a failed trial was cut off, by the user or its driver's end, not by an error."""
+    """Whether a trial was cut off by the user or by the end of its driver, not by an error."""
     attrs = trial.user_attrs
     cut_off = "interrupted" in attrs or ("driver" in attrs and "error" not in attrs)
     return trial.state is TrialState.FAIL and cut_off
@@ -36,15 +37,15 @@ def is_interrupted(trial: FrozenTrial) -> bool:
 
 @dataclass(frozen=True)
 class History:
-    """The trials of a study that tell something about a pipeline.
+    """The trials of a study that have a configuration of a pipeline.
 
     Attributes:
-        pipeline: The pipeline that was tuned.
+        pipeline: The pipeline that is tuned.
         ended: The trials that succeeded, failed or were pruned, by number.
-        running: The trials that have a configuration and no result yet.
-        interrupted: The trials that were cut off, and run again under another number.
-        spent: What the budget has paid so far, for all trials.
-        is_minimized: Whether the study minimises, so that values change sign here.
+        running: The trials that have a configuration but no result yet.
+        interrupted: The trials that were cut off; they run again under other numbers.
+        spent: The cost charged to the budget so far, for all trials of the study.
+        is_minimized: Whether the study minimises; if so, values change sign here.
     """
 
     pipeline: Pipeline
@@ -55,15 +56,26 @@ class History:
     is_minimized: bool
 
     @classmethod
-    def of(cls, study: optuna.Study, pipeline: Pipeline) -> "History":
+    def of(
+        cls,
+        study: optuna.Study,
+        pipeline: Pipeline,
+        trials: Sequence[FrozenTrial] | None = None,
+    ) -> "History":
         """Read a study. Trials without a whole configuration of this pipeline are left out.
 
         Trials may have parameters besides the pipeline's, which plain Optuna users suggest.
+
+        Args:
+            study: The study.
+            pipeline: The pipeline that it tunes.
+            trials: All trials of the study, if the caller has just read them.
         """
-        trials = study.get_trials(deepcopy=False)
+        if trials is None:
+            trials = study.get_trials(deepcopy=False)
         names = pipeline.space.keys()
         ended, running, interrupted = [], [], []
-        for trial in trials:  # once, since there may be thousands
+        for trial in trials:  # in one pass, since there may be thousands
             state = trial.state
             if state is TrialState.WAITING or not trial.params.keys() >= names:
                 continue
@@ -107,7 +119,7 @@ class History:
     def stage_costs(self) -> Array:
         """Their stages' true costs, `n x K`."""
         costs = np.array([self._costs_of(trial) for trial in self.ended], dtype=np.float64)
-        # What a trial finished before it was cut off is reused by the one that runs it again.
+        # The stages that a trial finished before it was cut off are reused when it runs again.
         left = {
             key: cost
             for trial in self.interrupted
@@ -125,7 +137,7 @@ class History:
     def _costs_of(self, trial: FrozenTrial) -> list[float]:
         names = self.pipeline.stage_names
         recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
-        # A stage that broke off says nothing about what a whole run of it costs.
+        # The cost of a stage that failed says nothing about the cost of a whole run of it.
         failed = trial.user_attrs.get("failed_stage")
         return [
             math.nan if cost is None or name == failed else cost
@@ -134,16 +146,19 @@ class History:
 
     @cached_property
     def total_costs(self) -> Array:
-        """What their stages cost together, reused ones as when they were executed, `n`.
+        """The total costs of their stages, `n`; NaN where a stage's cost is not known.
 
-        NaN where a stage's cost is not known.
+        A reused stage counts with the cost of the trial that executed it.
         """
         costs = self._known_by_key(self.stage_costs)
         return np.array([math.fsum(row) for row in costs], dtype=np.float64)
 
     @cached_property
     def stage_values(self) -> Array:
-        """What their stages gave, where that is a number, `n x K`; the objective as the last."""
+        """The outputs of their stages, `n x K`; NaN for an output that is not a number.
+
+        The last column holds the objective.
+        """
         names = self.pipeline.stage_names
         recorded = [t.user_attrs.get("stage_values", [None] * len(names)) for t in self.ended]
         values = np.array(recorded, dtype=np.float64).reshape(len(self.ended), len(names))
@@ -152,7 +167,10 @@ class History:
         return values
 
     def _known_by_key(self, table: Array) -> Array:
-        """An `n x K` table with gaps of reused stages filled from the trial that executed them."""
+        """Fill the gaps that reused stages leave in an `n x K` table.
+
+        A gap gets the entry of the trial that executed the stage.
+        """
         known: dict[str, float] = {}
         filled = table.copy()
         for trial, row in zip(self.ended, filled, strict=True):
@@ -171,15 +189,13 @@ class History:
 
     @cached_property
     def configurations(self) -> frozenset[tuple[float, ...]]:
-        """All configurations that have run or are running."""
-        return frozenset(self.identity(t.params) for t in (*self.ended, *self.running))
+        """All configurations that have run or are running, as hashable values."""
+        trials = (*self.ended, *self.running)
+        return frozenset(_identity(trial.params, self.pipeline) for trial in trials)
 
-    def identity(self, params: Params) -> tuple[float, ...]:
-        """A configuration as a hashable value: choices, which may be anything, by their place."""
-        return tuple(
-            distribution.to_internal_repr(params[name])
-            for name, distribution in self.pipeline.space.items()
-        )
+    def is_new(self, params: Params) -> bool:
+        """Whether a configuration has neither run nor is running."""
+        return _identity(params, self.pipeline) not in self.configurations
 
     @property
     def is_exhausted(self) -> bool:
@@ -193,10 +209,17 @@ class History:
         return tuple(self.ended[i] for i in order[:q] if not math.isnan(self.values[i]))
 
     def spent_by(self, count: int) -> float:
-        """What the first `count` trials cost, and all that were enqueued as warm-up."""
+        """The cost charged for the first `count` trials and all that were enqueued as warm-up."""
         warm_up = [
             trial
             for position, trial in enumerate(self.ended)
             if position < count or trial.user_attrs.get("warm_up")
         ]
         return spent(warm_up)
+
+
+def _identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:
+    """A configuration as a hashable value: choices, which may be any objects, by their index."""
+    return tuple(
+        distribution.to_internal_repr(params[name]) for name, distribution in pipeline.space.items()
+    )

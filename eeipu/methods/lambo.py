@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.methods.maximisation import Prefix, Region
+from eeipu.methods.prefixes import Prefix, Region
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
 
@@ -32,43 +32,50 @@ __all__ = ["lambo_region"]
 
 Array = NDArray[np.float64]
 
-# At most 2^8 leaves, so that each is visited within the few hundred trials of a study.
+# At most 2^8 leaves, so that the few hundred trials of a study can visit each of them.
 MAX_SPLITS = 8
 
-# No stage's space is split more often: quarters tell where an early stage is good.
+# The space of a stage is split at most this often: four parts are enough to learn where an early
+# stage is good.
 SPLITS_EACH = 2
 
-# What a trial's random numbers are for.
+# The purposes of a trial's random numbers.
 SIGNS, LEAF = range(2)
 
-# No leaf may become impossible: its subtree may be all that is left to draw from.
+# No leaf may become impossible: the next leaf may have to be drawn from its subtree alone.
 LEAST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
 class Split:
-    """One halving of the space: the `level`-th (from 0) of `column`, which is of stage `stage`."""
+    """One halving of the space.
+
+    Attributes:
+        stage: The stage whose space is halved.
+        column: The column that is halved.
+        level: How often this column has been halved before.
+    """
 
     stage: int
     column: int
     level: int
 
     def bits(self, X: Array) -> NDArray[np.int64]:
-        """On which side the points of `X` (`n x d`) lie."""
+        """The side on which each point of `X` (`n x d`) lies: 0 or 1, `n`."""
         fine = np.floor(X[:, self.column] * 2 ** (self.level + 1)).astype(np.int64)
         side: NDArray[np.int64] = np.minimum(fine, 2 ** (self.level + 1) - 1) & 1
         return side
 
 
 def lambo_region(search: Search) -> Region:
-    """Where the next trial may lie: its leaf, and what it keeps of the last trial.
+    """The region of the next trial: the cell of its leaf, and the values kept from the last trial.
 
     Note:
-        The paper leaves open how variables of a stage that does not move are treated inside their
-        cell; here they stay as they were, which is what makes its outputs reusable. A trial's loss
-        is its place between the best and the worst value so far; eta is that of the bandit's
-        regret bound for as many trials as there have been. Probabilities have a floor, where the
-        bandit's paper leaves out losses of improbable leaves.
+        The paper does not say how variables of a stage that does not move are treated inside their
+        cell; here they stay as they were, so that the stage's outputs can be reused. A trial's loss
+        is the position of its value between the best and the worst one so far. The learning rate is
+        that of the bandit's regret bound for the present number of trials. Probabilities have a
+        lower bound here; the bandit's paper omits the losses of improbable leaves instead.
     """
     pipeline, history = search.history.pipeline, search.history
     splits = _splits(pipeline)
@@ -85,13 +92,14 @@ def lambo_region(search: Search) -> Region:
     near = np.arange(len(p)) >> height == leaf >> height
     weights = np.where(near, p, 0.0)
     chosen = int(search.random(search.number, LEAF).choice(len(p), p=weights / weights.sum()))
-    # A stage stays if all its splits agree with the last trial's by the rule, not by chance.
+    # A stage is fixed if the rule keeps all its splits, but not if they are the same by chance.
     moved = [split.stage for split in splits[len(splits) - height :]]
     first = min(moved, default=len(pipeline.stages) - 1)
     last = history.ended[-1].params
     kept = list(pipeline.space)[: sum(len(c) for c in pipeline.stage_columns[:first])]
     bounds = _bounds(splits, chosen, len(pipeline.cube))
-    bounds[:, : len(kept)] = [[0.0], [1.0]]  # these are fixed, at values that may lie on a wall
+    # The fixed values may lie on the boundary of the cell.
+    bounds[:, : len(kept)] = [[0.0], [1.0]]
     prefix = Prefix({name: last[name] for name in kept}, (False,) * len(pipeline.stages))
     return Region(bounds, prefix)
 
@@ -113,12 +121,12 @@ def _splits(pipeline: Pipeline) -> list[Split]:
 
 
 def _fills(values: Array, parts: int) -> bool:
-    """Whether every one of so many equal parts holds a value; a continuous column has no list."""
+    """Whether each of `parts` equal parts holds a value; `values` is empty if continuous."""
     return len(values) == 0 or len(np.unique(np.floor(values * parts))) == parts
 
 
 def _leaves(splits: list[Split], X: Array) -> NDArray[np.int64]:
-    """The number of the leaf that holds each point, `n`."""
+    """The number of the leaf that holds each point of `X` (`n x d`), `n`."""
     leaves = np.zeros(len(X), dtype=np.int64)
     for split in splits:
         leaves = 2 * leaves + split.bits(X)

@@ -1,31 +1,28 @@
-"""The prefix pool, and the maximisation of an acquisition over all prefixes at once.
+"""The maximisation of an acquisition over all prefixes at once.
 
 Notation:
     P: prefixes in the pool; K: stages; d: hyper-parameters.
     X: `b x 1 x d`, candidates in the unit cube.
     memoized: `b x K`, which stages each candidate gets for free.
 
-A prefix fixes the hyper-parameters of the first stages at those of a trial whose outputs are
-kept. The rest of the cube is searched: shared quasi-random points are snapped into every prefix
-and scored together, the best go through a batched L-BFGS-B in their continuous columns and an
-exchange of values in their discrete ones, and all are compared at the value that will run.
+A prefix (see `eeipu.methods.prefixes`) fixes the first hyper-parameters; the others are searched.
+The same quasi-random points are completed by every prefix and scored together. The best of them go
+through a batched L-BFGS-B in their continuous columns and an exchange of values in their discrete
+ones. In the end all are compared at the values that will run.
 """
 
-from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 from torch import Tensor
 
-from eeipu.pipeline import Pipeline
+from eeipu.methods.prefixes import Candidate, Prefix
 from eeipu.space import Space
 
-__all__ = ["Candidate", "Prefix", "Region", "maximize", "prefix_pool", "quasi_random"]
+__all__ = ["Score", "maximize", "quasi_random"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -40,96 +37,29 @@ LOCAL_SAMPLES = 128
 RESTARTS_EACH = 4
 RESTARTS_SHARED = 30
 
-# The pool of a long pipeline has many prefixes, most of them of no interest: more than this many
-# share the points and local searches of so many.
+# The pool of a long pipeline has many prefixes, most of them of no interest: more than this number
+# of prefixes share the points and local searches of this number.
 FULL_EFFORT_PREFIXES = 48
 
-# Shared starts under one prefix lie at least so far apart in some column; without it most of them
-# climb the same hill, and other maxima are missed.
+# Shared starts under one prefix are at least this far apart in some column; otherwise most of them
+# would climb the same hill, and other maxima would be missed.
 LEAST_SPREAD = 0.15
 
 MAX_ITERATIONS = 100
 
-# Points scored in one call: more of them leave the processor's cache, and were measured to take
-# five times as long each.
+# Points scored in one call: more do not fit into the processor's cache, where each was measured to
+# take five times as long.
 SCORED_AT_ONCE = 512
 
-# Rounds of "move the continuous columns, then exchange the discrete ones": the second climbs the
-# slope that an exchange has opened.
+# Rounds of "move the continuous columns, then exchange the discrete ones": an exchange may lead to
+# a slope, which the second round climbs.
 ROUNDS = 2
 
-# Discrete columns are exchanged one at a time: each start tries all of at most so many ordered
-# values, and of more than that those at halving distances. Choices have no distance: each start
-# tries all, or as many different ones as keep the trials of all starts at this number.
+# Discrete columns are exchanged one at a time. Of at most MAX_EXCHANGED ordered values each start
+# tries all, and of more those at halving distances. Choices have no distance: each start tries all
+# of them, or a random selection, so that all starts together try at most MAX_CHOICES.
 MAX_EXCHANGED = 32
 MAX_CHOICES = 10_000
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The first stages of a candidate, fixed because their outputs are kept.
-
-    Attributes:
-        params: The fixed hyper-parameters, exactly as stored. Empty: nothing is fixed.
-        memoized: For every stage, whether a candidate with this prefix gets it for free.
-    """
-
-    params: dict[str, Any]
-    memoized: tuple[bool, ...]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part of the cube under one prefix.
-
-    Attributes:
-        bounds: `2 x d`, its lower and upper corner.
-        prefix: What is fixed.
-    """
-
-    bounds: Array
-    prefix: Prefix
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A configuration, the prefix it shares, and what the acquisition says of it."""
-
-    params: dict[str, Any]
-    prefix: Prefix
-    score: float
-
-
-def prefix_pool(
-    pipeline: Pipeline, trials: tuple[FrozenTrial, ...], kept: Container[str]
-) -> list[Prefix]:
-    """All prefixes of these trials whose last output is kept, and the empty prefix.
-
-    Prefixes that fix every hyper-parameter are left out: there is nothing left to choose.
-
-    Args:
-        pipeline: The pipeline that was tuned.
-        trials: The trials whose prefixes to offer, best first (the paper: the top Q).
-        kept: The content keys whose outputs can be loaded now.
-    """
-    names = list(pipeline.space)
-    k = len(pipeline.stages)
-    pool: dict[tuple[Any, ...], Prefix] = {(): Prefix({}, (False,) * k)}
-    for trial in trials:
-        keys = trial.user_attrs.get("stage_keys", [])
-        for depth in range(1, k):
-            if len(keys) < depth or not pipeline.stages[depth - 1].memoize:
-                continue
-            if keys[depth - 1] not in kept:
-                continue
-            end = sum(len(columns) for columns in pipeline.stage_columns[:depth])
-            if end == len(names):
-                break
-            fixed = {name: trial.params[name] for name in names[:end]}
-            identity = tuple((type(value), value) for value in fixed.values())
-            # Deeper comes later: where two depths fix the same, more is free at the deeper one.
-            pool[identity] = Prefix(fixed, (True,) * depth + (False,) * (k - depth))
-    return list(pool.values())
 
 
 def maximize(
@@ -142,7 +72,7 @@ def maximize(
     bounds: Array | None = None,
     effort: int = 1,
 ) -> Iterator[Candidate]:
-    """The maximisers found, best first, at the values that will run.
+    """Find maximisers of an acquisition; they come best first, at the values that will run.
 
     Args:
         score: The acquisition; it may be asked for gradients.
@@ -154,24 +84,24 @@ def maximize(
         effort: Multiplies the points scored and the local searches.
     """
     box = np.stack([np.zeros(len(space)), np.ones(len(space))]) if bounds is None else bounds
-    search = _Search(score, space, pool, box, seed)
+    steps = _Maximisation(score, space, pool, box, seed)
     each = effort * min(1.0, FULL_EFFORT_PREFIXES / len(pool))
     raw = _raw_points(space, seed, incumbents, box, each)
-    index, X = search.starts(raw, max(1, round(each * RESTARTS_EACH)), effort * RESTARTS_SHARED)
+    index, X = steps.starts(raw, max(1, round(each * RESTARTS_EACH)), effort * RESTARTS_SHARED)
     for _ in range(ROUNDS):
-        X = search.ascend(index, X)
-        X, changed = search.exchange(index, X)
+        X = steps.ascend(index, X)
+        X, changed = steps.exchange(index, X)
         if not changed:
             break
-    values = search.values(index, X)
+    values = steps.values(index, X)
     for i in np.argsort(-values, kind="stable"):
         prefix = pool[index[i]]
-        # What is fixed is taken as stored, not decoded: a bit lost in the cube is a cache miss.
-        yield Candidate({**space.decode(X[i]), **prefix.params}, prefix, float(values[i]))
+        # Fixed values are taken as stored, not decoded: a bit lost in the cube is a cache miss.
+        yield Candidate({**space.decode(X[i]), **prefix.params}, X[i], prefix, float(values[i]))
 
 
 def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
-    """Points `skip` to `skip + count` of a scrambled Sobol sequence, `count x d`."""
+    """Points `skip` (included) to `skip + count` of a scrambled Sobol sequence, `count x d`."""
     sobol = torch.quasirandom.SobolEngine(d, scramble=True, seed=seed)
     sobol.fast_forward(skip)
     points: Array = sobol.draw(count, dtype=torch.double).numpy()
@@ -185,7 +115,7 @@ def _raw_points(
     count = max(1, round(effort * RAW_SAMPLES))
     points = [low + (high - low) * quasi_random(len(space), count, seed)]
     if incumbents is not None and len(incumbents):
-        # At scales from the whole cube down to a late refinement.
+        # At many scales, from the whole cube down to a late refinement.
         rng = np.random.default_rng(seed)
         count = max(1, round(effort * LOCAL_SAMPLES))
         centres = incumbents[rng.integers(len(incumbents), size=count)]
@@ -195,7 +125,7 @@ def _raw_points(
 
 
 def _spread(X: Array, index: Indices, order: Indices, count: int) -> Indices:
-    """The first `count` points of an order that lie apart, so as not to climb one hill twice."""
+    """The first `count` points of an order that are far apart, so that no hill is climbed twice."""
     chosen: list[int] = []
     for i in order[: 20 * count]:
         same = [j for j in chosen if index[j] == index[i]]
@@ -206,8 +136,8 @@ def _spread(X: Array, index: Indices, order: Indices, count: int) -> Indices:
     return np.array(chosen, dtype=np.intp)
 
 
-class _Search:
-    """The steps of the maximisation, all over batches of (prefix index, point)."""
+class _Maximisation:
+    """The steps of a maximisation, each for many pairs of a prefix index and a point at once."""
 
     def __init__(
         self, score: Score, space: Space, pool: list[Prefix], box: Array, seed: int
@@ -228,7 +158,7 @@ class _Search:
         return self._score(X.unsqueeze(-2), self._memoized[torch.from_numpy(index)])
 
     def values(self, index: Indices, X: Array) -> Array:
-        """Scores without gradients; what is not a number is never chosen."""
+        """Scores without gradients; -inf where the score is not a number."""
         ends = range(SCORED_AT_ONCE, len(X), SCORED_AT_ONCE)
         with torch.no_grad():
             parts = [
@@ -239,7 +169,16 @@ class _Search:
         return values
 
     def starts(self, raw: Array, each: int, shared: int) -> tuple[Indices, Array]:
-        """The `each` best raw points under every prefix, and the `shared` best of those left."""
+        """The best raw points under every prefix, and the best of all others.
+
+        Args:
+            raw: `m x d`.
+            each: How many points each prefix gets.
+            shared: How many more there are, under whichever prefixes they are best.
+
+        Returns:
+            The prefix index and the point of each start.
+        """
         count = len(self._fixed)
         fixed = self._fixed[:, None, :]
         X = np.where(np.isnan(fixed), raw[None], fixed).reshape(-1, raw.shape[1])
@@ -253,7 +192,7 @@ class _Search:
         return index[chosen], X[chosen]
 
     def ascend(self, index: Indices, X: Array) -> Array:
-        """Climb in the continuous columns that no prefix fixes, all starts in one batch."""
+        """Climb in the continuous columns that the prefix leaves free, all starts in one batch."""
         free = np.isnan(self._fixed[index]) & self._continuous
         if not free.any():
             return X
@@ -279,7 +218,11 @@ class _Search:
         return climbed
 
     def exchange(self, index: Indices, X: Array) -> tuple[Array, bool]:
-        """Replace each discrete coordinate by its best value, one column after another."""
+        """Replace each discrete coordinate by its best value, one column after another.
+
+        Returns:
+            The points, and whether any of them has changed.
+        """
         X = X.copy()
         before = X.copy()
         for column in np.flatnonzero(~self._continuous):
@@ -313,7 +256,7 @@ class _Search:
         return np.concatenate([current[:, None], others], axis=1)
 
     def _choices(self, values: Array, starts: int) -> Array:
-        """Choices for each start: all, or others for each where they are too many."""
+        """Choices for each start: all, or a random selection of its own if there are too many."""
         count = max(MAX_EXCHANGED, MAX_CHOICES // starts)
         if len(values) <= count:
             return np.broadcast_to(values, (starts, len(values)))

@@ -1,11 +1,11 @@
-"""The warm-up: which configurations run before models choose.
+"""The warm-up: the configurations that run before models choose.
 
 Notation:
     n: trials of the warm-up; K: stages; d: hyper-parameters.
     number: a trial's place in the study, from 0.
 
-Every design is a sequence that depends on the seed alone, or on the trials so far as well, so that
-a study that is resumed goes on with it.
+Every design is a sequence that depends on nothing but the seed and the trials so far, so that a
+study that is resumed continues it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,18 +16,57 @@ from numpy.typing import NDArray
 
 from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
+from eeipu.pipeline import Pipeline
 
-__all__ = ["Design", "cost_effective", "independent", "no_design", "prefix_sharing"]
+__all__ = [
+    "Design",
+    "cost_effective",
+    "design_for",
+    "independent",
+    "next_point",
+    "no_design",
+    "prefix_sharing",
+]
 
 Array = NDArray[np.float64]
 Design = Callable[[Search], Array | None]
-"""From a search to the next point of the cube, `d`; `None` when the warm-up is over."""
+"""Maps a search to the next point of the cube, `d`, or to `None` when the warm-up is over."""
 
 # The share of the budget that CArBO's warm-up may cost.
 INITIAL_SHARE = 1 / 8
 
-# The discretised space that CArBO's design chooses from.
+# The number of points that CArBO's design chooses from.
 COST_EFFECTIVE_POINTS = 512
+
+
+def design_for(own: Design | None, pipeline: Pipeline, *, keeps_last: bool) -> Design:
+    """The design of a search: the method's own, or one that shares prefixes if that saves cost.
+
+    Args:
+        own: The method's own design, if it has one.
+        pipeline: The pipeline that is tuned.
+        keeps_last: Whether the outputs of the last trial can be reused.
+    """
+    if own is not None:
+        return own
+    can_share = keeps_last and any(stage.memoize for stage in pipeline.stages[:-1])
+    return prefix_sharing if can_share else independent
+
+
+def next_point(search: Search, design: Design, *, fits_models: bool) -> Array | None:
+    """The next point of the warm-up, `d`; `None` when it is over.
+
+    Args:
+        search: The state of the search.
+        design: The warm-up design.
+        fits_models: Whether models are fitted after it. They need two successful trials; until
+            then the warm-up continues with quasi-random points.
+    """
+    point = design(search)
+    if point is None and fits_models and np.count_nonzero(~np.isnan(search.history.values)) < 2:
+        point = quasi_random(len(search.history.pipeline.cube), 1, search.seed, skip=search.number)
+        point = point[0]
+    return point
 
 
 def independent(search: Search) -> Array | None:
@@ -43,9 +82,10 @@ def independent(search: Search) -> Array | None:
 def prefix_sharing(search: Search) -> Array | None:
     """Points that share prefixes: few settings of the first stages and many of the last.
 
-    The first stage gets a setting for every two trials, the last one a setting a trial, and those
-    between evenly more; each stage's are scrambled Sobol points of its own. Trials with
-    the same setting follow one another, so that the output they share is still kept.
+    The first stage gets a new setting in every second trial and the last one in every trial; the
+    frequency grows evenly from stage to stage. Each stage's settings are scrambled Sobol points of
+    its own. Trials with the same setting follow one another, so that the output that they share is
+    still kept.
     """
     if _is_over(search):
         return None
@@ -69,12 +109,13 @@ def _is_over(search: Search) -> bool:
 
 
 def _settings(number: int, stages: int) -> list[int]:
-    """Which of its settings each stage has in trial `number`."""
+    """For each stage, the index of the setting that it has in trial `number`."""
     settings = [0] * stages
     span = 2 * max(1, stages - 1)
     for i in range(number):
-        # Stage k has left behind the share (1 + k / (K - 1)) / 2 of the trials so far. The first
-        # that moves on takes all below it along; the last one always does.
+        # Stage k < K - 1 has a new setting in the share (1 + k / (K - 1)) / 2 of the trials. The
+        # first stage that gets a new one gives all later stages a new one too; the last stage
+        # always gets one.
         shares = [stages - 1 + k for k in range(stages - 1)]
         moved = [k for k, share in enumerate(shares) if (i + 1) * share // span > i * share // span]
         for k in range(min(moved, default=stages - 1), stages):
@@ -83,14 +124,14 @@ def _settings(number: int, stages: int) -> list[int]:
 
 
 def cost_effective(search: Search) -> Array | None:
-    """CArBO's design: as small a fill distance as an eighth of the budget pays for.
+    """CArBO's design: points that fill the space as evenly as an eighth of the budget pays for.
 
-    Of many points, the costliest that is left and the one nearest to what has run are dropped in
-    turn until one remains (Lee et al. 2020, arXiv 2003.10870, algorithm 1).
+    Of many points, the most expensive one and the one nearest to a trial are dropped in turn until
+    one remains (Lee et al. 2020, arXiv 2003.10870, algorithm 1).
 
     Note:
-        Where no cost is known yet, the point is the first of the quasi-random ones. Running
-        trials count as having run. Where trials cost nothing, it ends as other designs do.
+        While no cost is known, the points are quasi-random ones. Running trials count as having
+        run. If trials cost nothing, the design ends after `n_initial` trials, as others do.
     """
     history = search.history
     share = INITIAL_SHARE * search.budget.total
@@ -106,7 +147,7 @@ def cost_effective(search: Search) -> Array | None:
     new = distance > 0
     if not new.any():
         return None
-    mean, _ = search.total_cost.log_cost_posterior(torch.from_numpy(points[new]))
+    mean, _ = search.models.total_cost.log_cost_posterior(torch.from_numpy(points[new]))
     chosen: Array = points[new][_cheap_and_far(mean.squeeze(-1).numpy(), distance[new])]
     return chosen
 
@@ -120,7 +161,7 @@ def _distances(A: Array, C: Array, categorical: Sequence[int]) -> Array:
 
 
 def _cheap_and_far(costs: Array, distance: Array) -> int:
-    """What is left when the costliest and the nearest point are dropped in turn."""
+    """The index that remains when the most expensive and the nearest point are dropped in turn."""
     left = np.arange(len(costs))
     while len(left) > 1:
         left = np.delete(left, costs[left].argmax())

@@ -1,1 +1,5 @@
-"""The room of models."""
+"""Gaussian processes, and the expected improvement that they predict.
+
+Public: gaussian_process (ExactGPs), objective (ObjectiveModel), pending_improvement (LogPendingEI),
+devices (checked_device, fitting_device). ExactGPs rests on observations, kernels and fitting.
+"""

@@ -1,22 +1,28 @@
-"""Where models are fitted: on the processor, or on a GPU."""
+"""The device that models are fitted on: the processor, or a GPU."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from eeipu.errors import ConfigurationError
 
-__all__ = ["CPU", "checked_device", "fitting_device"]
+__all__ = ["CPU", "FittingDevice", "checked_device", "fitting_device"]
+
+Result = TypeVar("Result")
 
 CPU = torch.device("cpu")
 
-# From so many trials on, a GPU that this process uses already fits the models where nobody has
-# said otherwise. A careful guess, for want of a GPU to measure on: a fit is some ten thousand
-# small kernels, which should take a GPU about as long for any such n, and took one busy core 0.9 s
-# for 50 trials, 4 s for 100 and 11 s for 200. `benchmarks/device.py` prints a machine's crossover.
+# With at least this many trials, models are fitted on a GPU that this process uses already, unless
+# the user has named a device. This is a cautious guess, as there was no GPU to measure on: a fit is
+# some ten thousand small kernels, which should take a GPU about as long for any such n, and took
+# one busy core 0.9 s for 50 trials, 4 s for 100 and 11 s for 200. `benchmarks/device.py` prints
+# where the two meet on a machine.
 GPU_FROM = 200
 
 
 def checked_device(device: str | torch.device | None) -> torch.device | None:
-    """The device that a user named; `None` stays.
+    """The device that a user named, as torch knows it; `None` stays `None`.
 
     Raises:
         ConfigurationError: There is no such device here, or models cannot be fitted on it.
@@ -37,19 +43,45 @@ def checked_device(device: str | torch.device | None) -> torch.device | None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found.type == "cuda" and (found.index or 0) >= gpus:
         raise ConfigurationError(
-            f"the device {device!r} is not there: torch sees {gpus} CUDA devices here; leave "
-            f'device=None, or say "cpu".'
+            f"there is no device {device!r}: torch sees {gpus} CUDA devices here; leave "
+            f'device=None, or pass "cpu".'
         )
     return found
 
 
 def fitting_device(device: torch.device | None, n: int) -> torch.device:
-    """Where to fit models of `n` trials: the named device, or whatever is faster.
+    """The device to fit models of `n` trials on: the named one, or whichever is faster.
 
-    A GPU that this process does not use is left alone where none was named: a context there takes
-    half a gigabyte from those who train on it, and a process that has one can fork no more.
+    A GPU that this process does not use yet is left alone unless it was named: a CUDA context takes
+    half a gigabyte of its memory from those who train on it, and a process that has one can no
+    longer fork.
     """
     if device is not None:
         return device
     is_in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
     return torch.device("cuda") if is_in_use and n >= GPU_FROM else CPU
+
+
+class FittingDevice:
+    """A device for computations that move to the processor once the GPU's memory is full.
+
+    Args:
+        device: Where to begin.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def run(self, compute: Callable[[torch.device], Result]) -> Result:
+        """Call `compute` with the device, and again with the processor if the GPU is full.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: `compute` raised it on the processor.
+        """
+        try:
+            return compute(self._device)
+        except torch.cuda.OutOfMemoryError:
+            if self._device == CPU:
+                raise
+            self._device = CPU
+        return compute(CPU)

@@ -1,11 +1,11 @@
 """The model of the objective: a GP that knows which columns belong to which stage.
 
-Its kernel has one term over all columns and one over each stage's own. Objectives of pipelines
-are often nearly sums of what the stages contribute, and a term of few columns learns its part
-from few points; where the objective is not of that kind, the weights of those terms can vanish.
+Its kernel has one term over all columns and one over each stage's own columns. Objectives of
+pipelines are often nearly sums of contributions of the stages, and a term with few columns learns
+its part from few points. If the objective is not a sum, the weights of those terms can vanish.
 
-A few very bad values would leave the model no resolution among the good ones, so their tail is
-drawn in wherever left-out values are then predicted better.
+A few very bad values would leave the model no resolution among the good ones. Therefore the tail of
+bad values is compressed if that improves the prediction of left-out values.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from eeipu.models.gaussian_process import ExactGPs
 __all__ = ["ObjectiveModel"]
 
 
-# GPyTorch takes smaller variances for rounding errors, and warns.
+# GPyTorch regards smaller variances as rounding errors, and warns.
 MIN_VARIANCE = 1.01e-10
 
 
@@ -35,19 +35,19 @@ class ObjectiveModel(Model):
 
     Args:
         X: `n x d`, points of the unit cube.
-        values: `n`, to be maximised, of the order of 1; NaN where a trial failed. Failures are put
-            at the worst value seen, which keeps the search away from them without inventing a
+        values: `n`, to be maximised, of the order of 1; NaN where a trial failed. Failures count
+            as the worst value seen, which keeps the search away from them without inventing a
             scale.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
-        start: `hyperparameters` of an earlier fit, to go on from.
-        device: Where to fit; `None`: what is faster.
+        start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
+        device: Where to fit; `None`: whichever device is faster.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
-        scale: The standard deviation of the values, as the model takes them.
-        best_f: The best of its means at the configurations that succeeded: what the best value so
-            far is worth without its luck.
+        scale: The standard deviation of the values, compressed if the model compresses them.
+        best_f: The largest of its means at the configurations that succeeded. Unlike the best
+            value observed, it does not profit from lucky noise.
     """
 
     num_outputs = 1
@@ -81,16 +81,20 @@ class ObjectiveModel(Model):
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 
     def believing(self, X: Tensor) -> "ObjectiveModel":
-        """The model after observing its own means at `X` (`m x d`), for functions of one point."""
+        """The model after observing its own means at `X` (`m x d`); see `ExactGPs.believing`."""
         believer = copy(self)
         believer._gp = self._gp.believing(X)
         return believer
 
     def beside(self, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """From points `m x d` to their means and variances, `m`, and covariances with `C`.
+        """A function that predicts at points, together with covariances with other points.
 
-        What `C` (`c x d`) shares with the data is computed once for all calls; the covariances
-        are `m x c`.
+        Args:
+            C: `c x d`, the other points. What depends on them alone is computed once.
+
+        Returns:
+            A function from points, `m x d`, to means (`m`), variances (`m`) and covariances with
+            `C` (`m x c`).
         """
         whitened = self._gp.whitened(C)
 
@@ -125,7 +129,7 @@ class ObjectiveModel(Model):
 
 
 def _compress(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw in the tail of bad values, and leave the good half as it is.
+    """Compress the tail of bad values, and leave the good half as it is.
 
     Returns:
         The compressed values, `n`, and the logarithm of the map's slope at each.
@@ -139,7 +143,7 @@ def _compress(y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _terms(d: int, stage_columns: Sequence[Sequence[int]]) -> Tensor:
-    """Which columns each term of the kernel sees, `1 x T x d`."""
+    """The columns that each term of the kernel depends on, `1 x T x d`, boolean."""
     own = [columns for columns in stage_columns if 0 < len(columns) < d]
     terms = torch.zeros(1, 1 + len(own), d, dtype=torch.bool)
     terms[0, 0] = True

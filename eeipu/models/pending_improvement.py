@@ -4,13 +4,15 @@ Notation:
     x: a candidate; P: the `m x d` points that are being evaluated; f*: the best value so far.
     F: fantasies, joint draws of `f(P)` from the posterior.
 
-What a candidate adds to the running evaluations is its part of the joint expected improvement,
+The amount that a candidate adds to the running evaluations is its part of the joint expected
+improvement,
 
-    E[max(f(x), f(P), f*)] - E[max(f(P), f*)] = E_{f(P)}[ EI(x | f(P); max(f*, f(P))) ],
+    E[max(f(x), f(P), f*)] - E[max(f(P), f*)] = E_{f(P)}[ EI(x | f(P); max(f*, f(P))) ].
 
-the mean over the values that the running evaluations may have of the expected improvement after
-them. The inner expectation has a closed form, so only `f(P)` is sampled, and the logarithm stays
-safe where no improvement is left to double precision (cf. Ament et al. 2023, arXiv 2310.20708).
+This is the expected improvement after the running evaluations, averaged over the values that they
+may give. The inner expectation has a closed form, so that only `f(P)` is sampled. The logarithm is
+finite even where the improvement is too small for double precision (cf. Ament et al. 2023,
+arXiv 2310.20708).
 """
 
 import math
@@ -28,11 +30,12 @@ from eeipu.models.objective import ObjectiveModel
 
 __all__ = ["JITTER", "LogPendingEI", "log_mean_improvement"]
 
-# Fantasies of the running evaluations; quasi-random ones, so few are enough.
+# The number of fantasies. They are quasi-random, so that few are enough.
 NUM_FANTASIES = 64
 
-# Added to the covariance of the running points, of which two may be equal, as a share of the
-# largest variance; and the least that is left of a candidate's variance.
+# Added to the covariance of the running points, two of which may be equal, as a share of the
+# largest variance. It is also the least share of a candidate's variance that running evaluations
+# leave.
 JITTER = 1e-8
 
 
@@ -43,11 +46,11 @@ class LogPendingEI(AcquisitionFunction):
         model: The GP of the objective, maximised, with one output.
         best_f: The best value so far.
         X_pending: P, `m x d`, at least one.
-        num_fantasies: How many joint values of the running evaluations to average over.
-        seed: Fixes them.
+        num_fantasies: F, how many joint values of the running evaluations to average over.
+        seed: Fixes the fantasies.
 
     Attributes:
-        best: The best value after the running evaluations in each fantasy, `F`.
+        best: `F`, the best value after the running evaluations in each fantasy.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class LogPendingEI(AcquisitionFunction):
             drawn = posterior.mean.squeeze(-1) + normal @ factor.T
             self.best = drawn.amax(-1).clamp_min(best_f)
             self._factor = factor
-            # By how much each fantasy moves the mean, per covariance with P: `m x F`.
+            # Times a point's covariances with P, this is how far each fantasy moves its mean:
+            # `m x F`.
             self._weights = torch.linalg.solve_triangular(factor.T, normal.T, upper=True)
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
@@ -88,10 +92,11 @@ class LogPendingEI(AcquisitionFunction):
         return log_mean_improvement(means, left, self.best).reshape(X.shape[:-2])
 
     def more_normals(self, count: int) -> Tensor:
-        """Standard normal values for so many points besides the running ones, `F x count`.
+        """Standard normal values for `count` further points, `F x count`.
 
-        They are further dimensions of the running points' sequence. Of two sequences, also with
-        different seeds, the same dimensions would not be independent.
+        They are further dimensions of the sequence that was drawn for the running points. A second
+        sequence would not do: the same dimensions of two sequences are not independent, even if
+        their seeds differ.
         """
         m = len(self._factor)
         normal: Tensor = draw_sobol_normal_samples(
@@ -100,10 +105,14 @@ class LogPendingEI(AcquisitionFunction):
         return normal[:, m:]
 
     def conditioned(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """The objective at points (`b x d`) after the running evaluations.
+        """The posterior of the objective at points after the running evaluations.
+
+        Args:
+            X: `b x d`.
 
         Returns:
-            Its means in each fantasy, `b x F`, and covariances, which are the same in all, `b x b`.
+            The means in each fantasy, `b x F`, and the covariances, `b x b`, which are the same in
+            all fantasies.
         """
         mean, _, shared = self._moments(X)
         _, _, among = _moments_beside(self.model, X)(X)
@@ -112,12 +121,12 @@ class LogPendingEI(AcquisitionFunction):
 
 
 def log_mean_improvement(means: Tensor, variance: Tensor, best: Tensor) -> Tensor:
-    """The logarithm of the expected improvement, on average over fantasies.
+    """The logarithm of the expected improvement, averaged over fantasies.
 
     Args:
         means: `b x F`.
         variance: `b`, the same in all fantasies.
-        best: `F`, what is to be improved on.
+        best: `F`, the value to improve on.
 
     Returns:
         `b`.
@@ -129,13 +138,15 @@ def log_mean_improvement(means: Tensor, variance: Tensor, best: Tensor) -> Tenso
 
 
 def _moments_beside(model: Model, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """From points `b x d` to their means and variances, `b`, and covariances with `C`, `b x m`."""
+    """A function that predicts at points beside others (`C`, `m x d`).
+
+    It maps points, `b x d`, to means (`b`), variances (`b`) and covariances with `C` (`b x m`).
+    """
     if isinstance(model, ObjectiveModel):
         return model.beside(C)
 
     def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # One set of all points: what `C` shares with the data is computed once, where a set for
-        # each point would compute it for each.
+        # All points in one set: a set for each point would repeat the computations for `C`.
         normal = model.posterior(torch.cat([X, C])).mvn
         b = len(X)
         return normal.mean[:b], normal.variance[:b], normal.covariance_matrix[:b, b:]

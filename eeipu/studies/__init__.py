@@ -1,6 +1,6 @@
 """Studies: the trials of a pipeline in an Optuna study, and the loop of `Tuner.run`.
 
 Public: nothing; users call `eeipu.tuner`. Read `driver` (Driver) first, then `trial_run`
-(TrialRun), `underway` (TrialsUnderway), `run_limits` (RunLimits) and `trials` (Trials). What happens
-before the loop is in `study` (open_study) and `dead_drivers` (reclaim_dead_trials).
+(TrialRun), `underway` (TrialsUnderway), `run_limits` (RunLimits) and `trials` (Trials). The work
+before the loop is done in `study` (open_study) and `dead_drivers` (reclaim_dead_trials).
 """

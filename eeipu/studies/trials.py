@@ -1,7 +1,8 @@
-"""The trials of a study: how they begin and end, and which stage outputs to keep for them."""
+"""The trials of a study: beginning and ending them, and the stage outputs to keep for them."""
 
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import optuna
@@ -11,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.budget import spent
 from eeipu.methods.history import History
-from eeipu.methods.warm_up import prefix_sharing
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
@@ -27,11 +27,11 @@ class Trials:
     """Begins and ends the trials of one pipeline in one study.
 
     Args:
-        study: Where the trials live.
-        pipeline: What they are configurations of.
+        study: The study that holds the trials.
+        pipeline: The pipeline that is tuned.
         top_q: The stage outputs of this many best trials are worth keeping.
         price: What a unit of cost is worth; see `Tuner`.
-        callbacks: Called as `callback(study, trial)` after every trial.
+        callbacks: Functions that are called as `callback(study, trial)` after every trial.
     """
 
     def __init__(
@@ -52,79 +52,152 @@ class Trials:
 
     @property
     def spent(self) -> float:
-        """What the budget has paid for all of them."""
+        """The cost charged to the budget for all of them."""
         return spent(self.study.get_trials(deepcopy=False))
 
     def begin(
         self, kept: Container[str] | None, driver: str | None = None
     ) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Start a trial with the next configuration: one that was enqueued, or the sampler's.
+        """Start a trial with the next configuration: an enqueued one, or one from the sampler.
+
+        If several drivers share the study, one at a time chooses. A driver with a name first takes
+        over the trials of drivers that have died.
 
         Args:
-            kept: The content keys of the stage outputs that are there now; `None`: none ever are.
-            driver: Who runs the trial, where that is a process that may die.
+            kept: The content keys of the stage outputs that can be reused now; `None`: there never
+                are any.
+            driver: The name of the process that runs the trial, if that may die.
 
-        Of several drivers of one study, one at a time chooses. Whoever has a name takes over what
-        dead ones left, first.
+        Returns:
+            The trial and its configuration.
 
         Raises:
             SearchOver: Every configuration has been evaluated or is running, or none is worth its
                 cost.
+
+        Note:
+            The study is read once, before the trial is created, because no trial is to be created
+            when the search is over. The sampler gets what was read. Only if another driver may have
+            chosen a configuration since is it read again, after the turn of this trial has come.
         """
-        if driver is not None:
-            reclaim_dead_trials(self.study, self.pipeline)
-        self._check_exhausted()
+        trials = self._read(driver)
+        history = History.of(self.study, self.pipeline, trials)
+        return self._begin(trials, history, kept, driver)
+
+    def begin_for_caller(
+        self, *, keeps_best: bool
+    ) -> tuple[optuna.Trial, dict[str, Any], set[str] | None]:
+        """Start a trial for a caller who runs the stages and keeps their outputs.
+
+        Args:
+            keeps_best: Whether the caller keeps the outputs of the `top_q` best trials.
+
+        Returns:
+            The trial, its configuration, and the content keys of the outputs that the caller keeps;
+            `None` if the caller keeps none.
+
+        Raises:
+            SearchOver: See `begin`.
+        """
+        trials = self._read(None)
+        history = History.of(self.study, self.pipeline, trials)
+        kept = self._keys_of(history.top(self._top_q)) if keeps_best else None
+        return (*self._begin(trials, history, kept, None), kept)
+
+    def _begin(
+        self,
+        trials: list[FrozenTrial],
+        history: History,
+        kept: Container[str] | None,
+        driver: str | None,
+    ) -> tuple[optuna.Trial, dict[str, Any]]:
+        """Start a trial, given all trials of the study and the history that they make up."""
+        self._check_exhausted(history)
         start = time.perf_counter()
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
-            sampler.cache = kept
-            # Those who run the stages themselves keep the outputs of the best trials alone.
-            sampler.keeps_last = driver is not None
-            if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                sampler.check_worth(self.study, self._price)
+            # A driver keeps all outputs of the last trial; who runs the stages without one keeps
+            # those of the best trials alone.
+            sampler.reuse_from(kept, keeps_last=driver is not None)
+            if not any(trial.state is TrialState.WAITING for trial in trials):
+                sampler.check_worth(history, len(trials), self._price)
         trial = self._ask()
         try:
             if driver is not None:
-                # Before the sampler thinks, so that a process that dies meanwhile is noticed.
+                # Before the sampler computes, so that others notice if this process dies meanwhile.
                 trial.set_user_attr("driver", driver)
                 self._heart.beat_for(trial)
-            start += self._await_turn(trial)
-            params = suggest(trial, self.pipeline.space)
+            if not self._is_next(trial, trials):
+                start += await_turn(self.study, trial.number, self.pipeline.space.keys())
+                history = History.of(self.study, self.pipeline)
+                self._check_exhausted(history)
+            with self._knowing(history, trial.number):
+                params = suggest(trial, self.pipeline.space)
             trial.set_user_attr("suggest_s", time.perf_counter() - start)
         except BaseException:
             self.interrupt(trial)
             raise
         return trial, params
 
-    def _check_exhausted(self) -> None:
-        if History.of(self.study, self.pipeline).is_exhausted:
+    def _read(self, driver: str | None) -> list[FrozenTrial]:
+        """All trials of the study, after those of dead drivers have been closed."""
+        trials = self.study.get_trials(deepcopy=False)
+        if driver is not None and any(
+            trial.state is TrialState.RUNNING and trial.user_attrs.get("driver") != driver
+            for trial in trials
+        ):
+            reclaim_dead_trials(self.study, self.pipeline)
+            trials = self.study.get_trials(deepcopy=False)
+        return trials
+
+    def _check_exhausted(self, history: History) -> None:
+        if history.is_exhausted:
             raise SpaceExhausted(
                 f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
                 f"been evaluated or are running; widen the space to go on."
             )
 
     def _ask(self) -> optuna.Trial:
-        """A new trial, or the first enqueued one that another driver has not enqueued before."""
+        """A new trial, or the first enqueued one that no other driver has enqueued before."""
         while True:
             trial = _asked(self.study)
-            same = repeated(self.study, trial.number)
+            # Only a trial that was enqueued can repeat another one: the study need not be read
+            # for the others.
+            same = repeated(self.study, trial.number) if "warm_up" in trial.user_attrs else None
             if same is None:
                 return trial
             trial.set_user_attr("interrupted", True)
             trial.set_user_attr("repeats", same)
             self.study.tell(trial, state=TrialState.FAIL)
 
-    def _await_turn(self, trial: optuna.Trial) -> float:
-        """Wait for the drivers that choose before this one; the seconds it took."""
-        frozen = self.study._storage.get_trial(trial._trial_id)
-        if is_chosen(frozen, self.pipeline.space.keys()):
-            return 0.0
-        waited_s = await_turn(self.study, trial.number, self.pipeline.space.keys())
-        self._check_exhausted()
-        return waited_s
+    def _is_next(self, trial: optuna.Trial, before: list[FrozenTrial]) -> bool:
+        """Whether a trial may choose at once, knowing all configurations that come before its own.
+
+        Args:
+            trial: The trial.
+            before: The trials of the study as they were read before this one was created.
+        """
+        names = self.pipeline.space.keys()
+        if is_chosen(self.study._storage.get_trial(trial._trial_id), names):
+            return True
+        return len(before) == trial.number and all(
+            is_chosen(each, names) for each in before if each.state is TrialState.RUNNING
+        )
+
+    def _knowing(self, history: History, number: int) -> AbstractContextManager[None]:
+        """Let the sampler choose from a history that has been read, if it can."""
+        sampler = self.study.sampler
+        if isinstance(sampler, EEIPUSampler):
+            return sampler.knowing(history, number)
+        return nullcontext()
 
     def end(self, trial: optuna.Trial, value: float | None) -> None:
-        """Close a trial: with a value, or as failed."""
+        """Close a trial.
+
+        Args:
+            trial: The trial.
+            value: Its objective value; `None` marks it as failed.
+        """
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         self._heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
@@ -132,7 +205,7 @@ class Trials:
             callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:
-        """Close a trial that was cut off, and have its configuration run again first."""
+        """Close a trial that was cut off, and enqueue its configuration to run next."""
         self._heart.stop_for(trial)
         try:
             trial.set_user_attr("interrupted", True)
@@ -141,24 +214,15 @@ class Trials:
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
 
-    def keys_to_keep(self) -> set[str]:
-        """The content keys of the stage outputs of the best trials."""
-        return self._keys_of(History.of(self.study, self.pipeline).top(self._top_q))
-
     def keys_to_go_on_with(self) -> set[str]:
-        """Those of the best trials and, where the next one builds on it, of the last one.
+        """The content keys of the stage outputs that are worth keeping for further trials.
 
-        So it is, however good the last one was, in a warm-up that shares prefixes and for a method
-        that leaves early stages as they are.
+        They are the outputs of the `top_q` best trials and of those that the sampler builds on.
         """
         history = History.of(self.study, self.pipeline)
         sampler = self.study.sampler
-        builds_on_last = isinstance(sampler, EEIPUSampler) and (
-            sampler.method.region is not None
-            or (sampler.design is prefix_sharing and len(history) < sampler.n_initial)
-        )
-        last = history.ended[-1:] if builds_on_last else ()
-        return self._keys_of((*history.top(self._top_q), *last))
+        more = sampler.builds_on(history) if isinstance(sampler, EEIPUSampler) else ()
+        return self._keys_of((*history.top(self._top_q), *more))
 
     def _keys_of(self, trials: Sequence[FrozenTrial]) -> set[str]:
         memoized = [stage.memoize for stage in self.pipeline.stages]
@@ -171,7 +235,10 @@ class Trials:
 
 
 def _asked(study: optuna.Study) -> optuna.Trial:
-    """As `study.ask`, which warns of heartbeats outside of Optuna's loop: ours do not need it."""
+    """The same as `study.ask`, without its warning about heartbeats outside of Optuna's loop.
+
+    The warning does not apply here: `Heart` sends the heartbeats.
+    """
     local = study._thread_local
     is_inside, local.in_optimize_loop = local.in_optimize_loop, True
     try:

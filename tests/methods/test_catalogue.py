@@ -129,12 +129,12 @@ def scores_of(name, history, masks=NONE, n_initial=4):
 
 
 def log_ei_of(search):
-    return LogExpectedImprovement(search.objective, search.best_f)(X)
+    return LogExpectedImprovement(search.models.objective, search.models.best_f)(X)
 
 
 def log_mean_inverse(search, *, free=None):
     """`log E[1/C]` by plain sampling; the first stage costs `free` where that is given."""
-    mean, std = search.costs.log_cost_posterior(X.squeeze(-2))
+    mean, std = search.models.costs.log_cost_posterior(X.squeeze(-2))
     normal = torch.randn(
         100_000, 1, 2, dtype=torch.double, generator=torch.Generator().manual_seed(0)
     )
@@ -166,7 +166,7 @@ def test_careful_eeipu_counts_the_chance_to_pay(spent_history):
     torch.testing.assert_close(careful, careless)  # plenty is left
 
     poor = Search(spent_history, Budget(spent_history.spent + 4.5), 4, number=12, seed=0)
-    mean = search.costs.log_cost_posterior(X.squeeze(-2))[0].exp().sum(-1)
+    mean = search.models.costs.log_cost_posterior(X.squeeze(-2))[0].exp().sum(-1)
     added = METHODS["eeipu-careful"].score(poor)(X, NONE) - METHODS["eeipu"].score(poor)(X, NONE)
     assert ((added.exp() > 0.5) == (mean < 4.5)).all()
 
@@ -180,7 +180,9 @@ def test_ei_is_blind_to_costs(spent_history):
 def test_eips_divides_by_the_cost_of_a_whole_trial(spent_history):
     search, scores = scores_of("eips", spent_history, FIRST)
 
-    mean, std = (part.squeeze(-1) for part in search.total_cost.log_cost_posterior(X.squeeze(-2)))
+    mean, std = (
+        part.squeeze(-1) for part in search.models.total_cost.log_cost_posterior(X.squeeze(-2))
+    )
     torch.testing.assert_close(scores, log_ei_of(search) - mean + 0.5 * std**2)
 
 
@@ -188,7 +190,7 @@ def test_carbos_exponent_is_the_share_left_after_an_eighth_of_the_budget(spent_h
     search, scores = scores_of("carbo", spent_history, FIRST)
 
     alpha = (BUDGET - spent_history.spent) / (BUDGET - BUDGET / 8)
-    mean = search.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
+    mean = search.models.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
     torch.testing.assert_close(scores, log_ei_of(search) - alpha * mean)
 
 
@@ -201,7 +203,7 @@ def test_carbos_exponent_begins_after_the_warm_up_that_it_was_given(spent_histor
     search, scores = scores_of("carbo", given, FIRST)
 
     alpha = (BUDGET - given.spent) / (BUDGET - first)
-    mean = search.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
+    mean = search.models.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
     torch.testing.assert_close(scores, log_ei_of(search) - alpha * mean)
 
 
@@ -215,11 +217,13 @@ def test_ms_carbo_is_blind_eeipu(spent_history):
 def test_pbgi_solves_for_the_value_worth_the_cost(spent_history):
     search, index = scores_of("pbgi", spent_history, FIRST)
 
-    mean, std = (part.squeeze(-1) for part in search.total_cost.log_cost_posterior(X.squeeze(-2)))
-    price = 1e-4 * search.objective.scale / search.mean_cost
+    mean, std = (
+        part.squeeze(-1) for part in search.models.total_cost.log_cost_posterior(X.squeeze(-2))
+    )
+    price = 1e-4 * search.models.objective.scale / search.mean_cost
     gain = torch.stack(
         [
-            LogExpectedImprovement(search.objective, g)(x[None])
+            LogExpectedImprovement(search.models.objective, g)(x[None])
             for g, x in zip(index, X, strict=True)
         ]
     )
@@ -230,7 +234,7 @@ def test_pbgi_solves_for_the_value_worth_the_cost(spent_history):
 def test_lambo_maximises_a_bound_of_two_standard_deviations(spent_history):
     search, scores = scores_of("lambo", spent_history)
 
-    posterior = search.objective.posterior(X)
+    posterior = search.models.objective.posterior(X)
     expected = posterior.mean.flatten() + 2.0 * posterior.variance.sqrt().flatten()
     torch.testing.assert_close(scores, expected)
 
@@ -273,16 +277,16 @@ def test_eeipu_prefers_what_is_memoized_and_ei_does_not_care(history):
 
 def test_models_are_fitted_when_they_are_used_and_go_on_from_there(history):
     search = search_of(history)
-    assert search.fitted == {}
+    assert search.models.fitted == {}
 
     METHODS["ei"].score(search)
-    assert set(search.fitted) == {"objective"}
+    assert set(search.models.fitted) == {"objective"}
 
     METHODS["eeipu"].score(search)
-    again = search_of(history, warm_start=search.fitted)
+    again = search_of(history, warm_start=search.models.fitted)
     torch.testing.assert_close(
-        again.objective.posterior(points()).mean,
-        search.objective.posterior(points()).mean,
+        again.models.objective.posterior(points()).mean,
+        search.models.objective.posterior(points()).mean,
         rtol=1e-2,
         atol=1e-2,
     )

@@ -190,6 +190,6 @@ def test_configurations_are_told_apart_whatever_their_choices_are(choices):
     study.tell(study.ask(pipeline.space), 1.0)
     history = History.of(study, pipeline)
 
-    assert history.identity({"only.a": choices[1], "only.b": 0.5}) in history.configurations
-    assert history.identity({"only.a": choices[0], "only.b": 0.5}) not in history.configurations
-    assert history.identity({"only.a": choices[1], "only.b": 0.25}) not in history.configurations
+    assert not history.is_new({"only.a": choices[1], "only.b": 0.5})
+    assert history.is_new({"only.a": choices[0], "only.b": 0.5})
+    assert history.is_new({"only.a": choices[1], "only.b": 0.25})

@@ -1,4 +1,4 @@
-"""What a method may look at: budget, values, costs and models of a search."""
+"""The state of a search: its budget, its costs, its seeds and its running trials."""
 
 import math
 
@@ -67,24 +67,6 @@ def test_carbos_exponent_starts_after_an_eighth_of_the_budget():
     assert search_of(trials).share_left(100.0 / 8) == pytest.approx(70.0 / 87.5)
 
 
-@pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_values_are_zero_at_the_median_and_one_at_the_best(direction):
-    sign = 1.0 if direction == "maximize" else -1.0
-    trials = [(0.1 * i, 0.5, sign * v, {}) for i, v in enumerate([7.0, -300.0, 5.0, 9.0, 5.0])]
-
-    search = search_of([*trials, (0.9, 0.9, None, {})], direction=direction)
-
-    assert search.values[:5].tolist() == pytest.approx([0.5, -76.25, 0.0, 1.0, 0.0])
-    assert math.isnan(search.values[5])
-    assert search.unit == pytest.approx(4.0)
-
-
-def test_where_most_values_are_the_best_the_unit_is_how_far_the_worst_is():
-    search = search_of([(0.1 * i, 0.5, v, {}) for i, v in enumerate([1e-9, 0.0, 1e-9, 1e-9])])
-
-    assert search.unit == pytest.approx(1e-9)
-
-
 @pytest.mark.parametrize("value", [math.inf, -math.inf])
 def test_infinite_values_are_failures(value):
     search = search_of([(0.1, 0.1, 1.0, {}), (0.2, 0.2, value, {}), (0.3, 0.3, 2.0, {})])
@@ -111,47 +93,6 @@ def test_what_an_interrupted_trial_finished_is_learnt_from_its_second_run():
 
     np.testing.assert_equal(search.history.stage_costs, [[5.0, 2.0], [math.nan, 2.0]])
     assert search.history.total_costs.tolist() == [7.0, 7.0]
-
-
-def test_equal_values_are_all_zero():
-    search = search_of([(0.1 * i, 0.5, 3.0, {}) for i in range(4)])
-
-    assert search.values.tolist() == [0.0] * 4
-    assert math.isfinite(search.best_f)
-
-
-@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
-def test_the_scale_of_the_objective_does_not_matter(scale):
-    rng = np.random.default_rng(0)
-    points = rng.random((12, 2))
-    X = torch.rand(5, 1, 2, dtype=torch.double)
-
-    moments = [
-        search_of([(x, y, s * (math.sin(6 * x) + y), {}) for x, y in points]).objective.posterior(X)
-        for s in (1.0, scale)
-    ]
-
-    torch.testing.assert_close(moments[1].mean, moments[0].mean, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(moments[1].variance, moments[0].variance, rtol=1e-2, atol=1e-6)
-
-
-def test_without_noise_the_best_value_is_the_best_observation():
-    rng = np.random.default_rng(0)
-    search = search_of([(x, y, math.sin(3 * x) - y, {}) for x, y in rng.random((20, 2))])
-
-    assert search.best_f == pytest.approx(1.0, abs=0.02)
-
-
-def test_with_noise_the_best_value_is_not_taken_in_by_a_lucky_observation():
-    rng = np.random.default_rng(0)
-    points = rng.random((60, 2))
-    truth = -((points[:, 0] - 0.5) ** 2)
-    noisy = truth + 0.1 * rng.standard_normal(60)
-    search = search_of([(x, y, v, {}) for (x, y), v in zip(points, noisy, strict=True)])
-
-    best = np.median(noisy) + search.unit * search.best_f
-
-    assert abs(best - truth.max()) < 0.5 * abs(noisy.max() - truth.max())
 
 
 # --- costs
@@ -217,7 +158,7 @@ def test_running_trials_are_pending_and_what_they_will_cost_is_committed():
     assert search.remaining == pytest.approx(69.0)
     assert search.uncommitted == pytest.approx(64.0, abs=0.1)
     there = torch.from_numpy(search.history.running_X).unsqueeze(1)
-    before, after = (m.posterior(there) for m in (search.objective, search.believer))
+    before, after = (m.posterior(there) for m in (search.models.objective, search.models.believer))
     torch.testing.assert_close(after.mean, before.mean)
     assert (after.variance <= before.variance).all()
     assert search_of([]).X_pending is None

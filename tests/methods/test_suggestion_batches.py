@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import eeipu.methods.suggestion_batches
-from eeipu.methods.maximisation import Candidate, Prefix
+from eeipu.methods.prefixes import Candidate, Prefix
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.models.objective import ObjectiveModel
 from eeipu.models.pending_improvement import LogPendingEI
@@ -22,9 +22,10 @@ def model():
     return ObjectiveModel(points, np.sin(4 * points).sum(-1), [[0], [1]])
 
 
-def candidates_of(scores):
+def candidates_of(scores, points):
     return [
-        Candidate({"i": i}, Prefix({}, (False,)), float(score)) for i, score in enumerate(scores)
+        Candidate({"i": i}, point.numpy(), Prefix({}, (False,)), float(score))
+        for i, (score, point) in enumerate(zip(scores, points, strict=True))
     ]
 
 
@@ -32,7 +33,7 @@ def batch(model, points, count, extra=0.0, fantasies=64):
     improvement = LogPendingEI(model, model.best_f, PENDING, num_fantasies=fantasies, seed=SEED)
     with torch.no_grad():
         scores = improvement(points.unsqueeze(-2)) + extra
-    chosen = in_turn(candidates_of(scores), points, improvement, count)
+    chosen = in_turn(candidates_of(scores, points), improvement, count)
     return scores, [candidate.params["i"] for candidate in chosen]
 
 

@@ -14,7 +14,10 @@ from eeipu.methods.warm_up import (
     _cheap_and_far,
     _distances,
     cost_effective,
+    design_for,
     independent,
+    next_point,
+    no_design,
     prefix_sharing,
 )
 
@@ -155,3 +158,28 @@ def test_it_prefers_what_is_cheap_and_far_from_what_has_run():
 
     assert np.mean([cost(point) for point in chosen]) < 0.5 * np.mean([cost(p) for p in ended])
     assert distances(chosen).mean() > distances(quasi_random(5, 512, seed=9)).mean()
+
+
+# --- which design a search gets
+
+
+def test_a_design_of_the_methods_own_comes_first():
+    assert design_for(independent, PIPELINE, keeps_last=True) is independent
+
+
+def test_prefixes_are_shared_if_their_outputs_are_kept():
+    score_alone = Pipeline.declare({"score": {"d": Float(0, 1)}})
+
+    assert design_for(None, PIPELINE, keeps_last=True) is prefix_sharing
+    assert design_for(None, PIPELINE, keeps_last=False) is independent
+    assert design_for(None, score_alone, keeps_last=True) is independent
+
+
+def test_models_need_two_values_before_a_warm_up_ends():
+    one = search_of(quasi_random(5, 1, seed=0), number=1)
+
+    assert next_point(one, no_design, fits_models=False) is None
+    expected = quasi_random(5, 2, seed=0)[1]
+    assert np.array_equal(next_point(one, no_design, fits_models=True), expected)
+    two = search_of(quasi_random(5, 2, seed=0), number=2)
+    assert next_point(two, no_design, fits_models=True) is None

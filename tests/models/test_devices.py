@@ -6,6 +6,7 @@ import torch
 from toys import Toy
 
 from eeipu import ConfigurationError, EEIPUSampler, Tuner
+from eeipu.models import fitting
 from eeipu.models.devices import CPU, GPU_FROM, checked_device, fitting_device
 from eeipu.models.gaussian_process import ExactGPs
 
@@ -102,16 +103,15 @@ def test_the_processor_gives_what_nobody_named_gives():
 
 def test_a_gpu_that_is_full_leaves_the_fit_to_the_processor(monkeypatch):
     X, expected = fitted()
-    fit = ExactGPs._fit
     tried = []
 
-    def full(self, start):
-        tried.append(self._device)
-        if self._device != CPU:
+    def full(observations, kernel, *, start, device):
+        tried.append(device)
+        if device != CPU:
             raise torch.cuda.OutOfMemoryError
-        return fit(self, start)
+        return fitting.fitted(observations, kernel, start=start, device=device)
 
-    monkeypatch.setattr(ExactGPs, "_fit", full)
+    monkeypatch.setattr("eeipu.models.gaussian_process.fitted", full)
     _, gps = fitted(device=GPU)
 
     assert tried == [GPU, CPU]
@@ -119,10 +119,10 @@ def test_a_gpu_that_is_full_leaves_the_fit_to_the_processor(monkeypatch):
 
 
 def test_a_processor_without_memory_says_so(monkeypatch):
-    def full(self, start):
+    def full(observations, kernel, *, start, device):
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr(ExactGPs, "_fit", full)
+    monkeypatch.setattr("eeipu.models.gaussian_process.fitted", full)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         fitted(device=CPU)
 

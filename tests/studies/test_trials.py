@@ -5,16 +5,18 @@ from itertools import pairwise
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
 from toys import Toy, config, declared
 
 from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.history import History
+from eeipu.pipeline import suggest
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import Int
 from eeipu.studies.storages import open_storage
-from eeipu.studies.trials import Trials
+from eeipu.studies.trials import Trials, _asked
 from eeipu.tuner import Tuner
 
 
@@ -48,7 +50,7 @@ def test_the_sampler_learns_what_is_kept():
     kept = frozenset({"key"})
     trials_of(declared(), sampler=sampler).begin(kept)
 
-    assert sampler.cache is kept
+    assert sampler._kept is kept
 
 
 def test_a_trial_ends_with_a_value_or_as_failed():
@@ -107,7 +109,7 @@ def test_a_space_without_anything_left_begins_no_trial():
     assert len(trials.study.trials) == count
 
 
-def test_the_keys_to_keep_are_those_of_the_best_trials_memoized_stages():
+def test_the_keys_to_go_on_with_are_those_of_the_best_trials_memoized_stages():
     pipeline = Toy().pipeline  # its last stage may not be memoized
     trials = trials_of(pipeline, top_q=2)
     keys = {}
@@ -118,7 +120,7 @@ def test_the_keys_to_keep_are_those_of_the_best_trials_memoized_stages():
         trial.set_user_attr("stage_keys", keys[value])
         trials.end(trial, value)
 
-    assert trials.keys_to_keep() == {*keys[3.0][:2], *keys[2.0][:2]}
+    assert trials.keys_to_go_on_with() == {*keys[3.0][:2], *keys[2.0][:2]}
 
 
 def test_trials_without_keys_keep_nothing():
@@ -126,7 +128,7 @@ def test_trials_without_keys_keep_nothing():
     trial, _ = trials.begin(frozenset())
     trials.end(trial, 1.0)
 
-    assert trials.keys_to_keep() == set()
+    assert trials.keys_to_go_on_with() == set()
 
 
 def test_a_method_that_stays_in_a_region_finds_the_outputs_that_it_stays_behind():
@@ -171,6 +173,70 @@ def stored(tmp_path):
         trials.study._storage._backend.engine.dispose()
 
 
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("price", [None, 1e-9])
+def test_a_driver_alone_reads_its_study_once_a_suggestion(is_stored, price, tmp_path, monkeypatch):
+    pipeline = declared()
+    storage = open_storage(f"sqlite:///{tmp_path}/tune.db") if is_stored else None
+    sampler = EEIPUSampler(pipeline, budget=100.0, n_initial=2, seed=0)
+    study = optuna.create_study(storage=storage, sampler=sampler, direction="maximize")
+    trials = Trials(study, pipeline, top_q=2, price=price)
+    for value in (1.0, 3.0, 2.0):
+        trial, _ = trials.begin(frozenset(), driver_name())
+        trial.set_user_attr("stage_costs", [1.0, 1.0, 1.0])
+        trials.end(trial, value)
+    trials.begin(frozenset(), driver_name())  # and still runs
+
+    reads = []
+    get_all_trials = study._storage.get_all_trials
+    monkeypatch.setattr(
+        study._storage,
+        "get_all_trials",
+        lambda *args, **kw: reads.append(kw.get("states")) or get_all_trials(*args, **kw),
+    )
+    trials.begin(frozenset(), driver_name())
+
+    # Optuna itself looks for enqueued trials.
+    assert reads == [None, (TrialState.WAITING,)]
+    if is_stored:
+        study._storage._backend.engine.dispose()
+
+
+def test_a_caller_who_asks_reads_the_study_once_and_learns_what_to_keep(monkeypatch):
+    sampler = EEIPUSampler(declared(), budget=100.0, n_initial=2, seed=0)
+    trials = trials_of(declared(), sampler=sampler, top_q=1)
+    for value in (1.0, 3.0):
+        trial, _, _ = trials.begin_for_caller(keeps_best=True)
+        trial.set_user_attr("stage_keys", [f"{value}", f"{value}-", f"{value}--"])
+        trials.end(trial, value)
+
+    reads, get_trials = [], trials.study.get_trials
+    monkeypatch.setattr(
+        trials.study, "get_trials", lambda **kw: reads.append(1) or get_trials(**kw)
+    )
+    _, _, kept = trials.begin_for_caller(keeps_best=True)
+
+    assert kept == {"3.0", "3.0-", "3.0--"}
+    assert len(reads) == 1
+    assert trials.begin_for_caller(keeps_best=False)[2] is None
+
+
+def test_a_driver_reads_again_what_others_chose_before_its_turn(stored, monkeypatch):
+    """The only configuration that is left is not chosen twice."""
+    first, second = stored
+    choosing = _asked(first.study)
+    choosing.set_user_attr("driver", driver_name())
+
+    def let_it_choose(study, number, names):
+        suggest(choosing, first.pipeline.space)
+        return 0.0
+
+    monkeypatch.setattr("eeipu.studies.trials.await_turn", let_it_choose)
+    _, params = second.begin(frozenset(), driver_name())
+
+    assert {params["prep.x"], choosing.params["prep.x"]} == {0, 1}
+
+
 def test_what_two_drivers_enqueued_is_begun_once(stored):
     first, second = stored
     for trials in stored:
@@ -187,7 +253,8 @@ def test_what_two_drivers_enqueued_is_begun_once(stored):
 
 def test_what_is_left_may_go_to_another_driver_while_one_waits(stored, monkeypatch):
     first, second = stored
-    first.begin(frozenset(), driver_name())
+    choosing = _asked(first.study)
+    choosing.set_user_attr("driver", driver_name())
 
     def let_another_go_first(study, number, names):
         first.study.add_trial(

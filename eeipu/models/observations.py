@@ -1,0 +1,94 @@
+"""The observations of several Gaussian processes on common points, standardised, with gaps.
+
+Notation:
+    B: GPs in the batch; n: points; d: columns.
+    X: `n x d`, points of the unit cube; y: `B x n`, standardised observations.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Observations"]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Standardised observations. A GP need not have an observation at every point.
+
+    Attributes:
+        X: `n x d`.
+        y: `B x n`, with mean 0 and standard deviation 1 for each GP; 0 where it has none.
+        is_known: `B x n`, boolean: whether the GP has an observation at the point.
+        mean: `B x 1`, the mean of each GP's observations in their own unit.
+        std: `B x 1`, their standard deviation; 1 where all are equal.
+    """
+
+    X: Tensor
+    y: Tensor
+    is_known: Tensor
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def standardised(cls, X: Tensor, Y: Tensor) -> "Observations":
+        """Standardise the rows of `Y` (`B x n`), which is NaN where there is no observation."""
+        is_known = ~Y.isnan()
+        count = is_known.sum(-1, keepdim=True)
+        mean = Y.nansum(-1, keepdim=True) / count
+        std = ((Y - mean).square().nansum(-1, keepdim=True) / (count - 1).clamp_min(1)).sqrt()
+        std = torch.where(std > 1e-9 * (1.0 + mean.abs()), std, 1.0)
+        return cls(X, ((Y - mean) / std).nan_to_num(0.0), is_known, mean, std)
+
+    def select(self, rows: Tensor | slice) -> "Observations":
+        """The observations of the GPs at `rows`."""
+        parts = (self.y, self.is_known, self.mean, self.std)
+        return Observations(self.X, *(part[rows] for part in parts))
+
+    def at_most(self, count: int) -> "Observations":
+        """The observations at no more than `count` points, evenly spread over all of them."""
+        n = len(self.X)
+        rows = torch.arange(n) if n <= count else torch.linspace(0, n - 1, count).long()
+        return Observations(
+            self.X[rows], self.y[:, rows], self.is_known[:, rows], self.mean, self.std
+        )
+
+    def extended(self, X: Tensor, values: Tensor) -> "Observations":
+        """These and further observations of all GPs; mean and standard deviation stay.
+
+        Args:
+            X: `m x d`.
+            values: `B x m`, in the unit of the observations.
+        """
+        more = (values - self.mean) / self.std
+        return Observations(
+            torch.cat([self.X, X]),
+            torch.cat([self.y, more], dim=-1),
+            torch.cat([self.is_known, torch.ones_like(values).bool()], dim=-1),
+            self.mean,
+            self.std,
+        )
+
+    def to(self, device: torch.device) -> "Observations":
+        """The same on another device."""
+        parts = (self.X, self.y, self.is_known, self.mean, self.std)
+        return Observations(*(part.to(device) for part in parts))
+
+    def factor(self, kernel: Tensor, noise: Tensor) -> Tensor:
+        """The Cholesky factor of the covariance of the observations, `B x n x n`.
+
+        Points without an observation become independent of all others, so that the others are as
+        if those points were not there.
+
+        Args:
+            kernel: `B x n x n`, the covariances of the noise-free function.
+            noise: `B`, the variance of the noise.
+        """
+        pairs = self.is_known.unsqueeze(-1) & self.is_known.unsqueeze(-2)
+        diagonal = torch.where(self.is_known, noise.unsqueeze(-1), 1.0)
+        covariance = kernel * pairs
+        covariance.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+        covariance.diagonal(dim1=-2, dim2=-1).masked_fill_(~self.is_known, 1.0)
+        factor: Tensor = torch.linalg.cholesky(covariance)
+        return factor

@@ -1,0 +1,50 @@
+"""Standardised observations with gaps."""
+
+import math
+
+import pytest
+import torch
+
+from eeipu.models.observations import Observations
+
+X = torch.linspace(0.0, 1.0, 5, dtype=torch.double).unsqueeze(-1)
+Y = torch.tensor([[1.0, 2.0, math.nan, 4.0, 5.0], [3.0, 3.0, 3.0, 3.0, 3.0]], dtype=torch.double)
+
+
+def test_observations_are_standardised_and_gaps_are_zero():
+    data = Observations.standardised(X, Y)
+
+    assert data.mean.squeeze(-1).tolist() == [3.0, 3.0]
+    assert data.std.squeeze(-1).tolist() == pytest.approx([math.sqrt(10 / 3), 1.0])
+    assert data.is_known.tolist() == [[True, True, False, True, True], [True] * 5]
+    torch.testing.assert_close(data.mean + data.std * data.y, Y.nan_to_num(3.0))
+
+
+def test_some_rows_and_some_points_can_be_selected():
+    data = Observations.standardised(X, Y)
+
+    assert data.select(torch.tensor([1, 0])).mean.tolist() == data.mean.flip(0).tolist()
+    assert data.at_most(5).X is not None
+    assert data.at_most(3).X.squeeze(-1).tolist() == [0.0, 0.5, 1.0]
+    assert data.at_most(3).is_known.tolist() == [[True, False, True], [True] * 3]
+
+
+def test_further_observations_keep_the_scale():
+    data = Observations.standardised(X, Y)
+    more = data.extended(X[:1], torch.tensor([[9.0], [8.0]], dtype=torch.double))
+
+    assert len(more.X) == 6
+    assert torch.equal(more.mean, data.mean)
+    assert (more.mean + more.std * more.y)[:, -1].tolist() == pytest.approx([9.0, 8.0])
+
+
+def test_points_without_an_observation_are_independent_of_all_others():
+    data = Observations.standardised(X, Y)
+    kernel = torch.full((2, 5, 5), 0.5, dtype=torch.double)
+    noise = torch.full((2,), 0.1, dtype=torch.double)
+
+    factor = data.factor(kernel, noise)
+
+    covariance = factor @ factor.transpose(-1, -2)
+    assert covariance[0, 2].tolist() == [0.0, 0.0, 1.0, 0.0, 0.0]
+    torch.testing.assert_close(covariance[1], kernel[1] + 0.1 * torch.eye(5, dtype=torch.double))
