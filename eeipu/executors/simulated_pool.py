@@ -5,18 +5,16 @@ return, or only pretended. Suggestions are really made, and arrive when the virt
 that they took; the driver's own seconds pass too, in which it hears of nothing.
 """
 
-import heapq
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError
 from eeipu.executors.pool import Ended, Joined, Thought
+from eeipu.executors.virtual_time import VirtualTime
+from eeipu.executors.virtual_workers import Chance, VirtualWorker, VirtualWorkers, WorkerRun
 from eeipu.stages.calls import Clock
 from eeipu.stages.resources import Resources
 from eeipu.stages.runs import StageRun
@@ -46,56 +44,6 @@ def declared_seconds(task: StageTask) -> float:
             f"stage(cost=...), or give SimulatedPool(seconds=...)."
         )
     return cost
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker.
-
-    Attributes:
-        free: The resources that it has free; `None` where it takes one call of any size.
-        is_up: Whether it is there.
-        state: The key of the last output that it made, which it has in memory.
-        running: The runs on it.
-    """
-
-    free: Resources | None
-    is_up: bool = True
-    state: str = ""
-    running: list["_Run"] = field(default_factory=list)
-
-    def can_take(self, needs: Resources) -> bool:
-        """Whether it could begin a call with these needs now."""
-        if not self.is_up:
-            return False
-        return not self.running if self.free is None else needs.fit(self.free)
-
-    def add(self, run: "_Run") -> None:
-        """Begin a run."""
-        self.running.append(run)
-        self.free = None if self.free is None else self.free - run.needs
-
-    def remove(self, run: "_Run") -> None:
-        """Let go of a run."""
-        self.running.remove(run)
-        self.free = None if self.free is None else self.free + run.needs
-
-
-@dataclass(eq=False)
-class _Run:
-    """A task on its way; where it was split, its parts, one after another.
-
-    Attributes:
-        worker: Who runs it.
-        needs: What it takes.
-        parts: Each part as a task, and when that ends.
-        began: When the first of them began.
-    """
-
-    worker: _Worker
-    needs: Resources
-    parts: list[tuple[StageTask, float]]
-    began: float
 
 
 class SimulatedPool:
@@ -131,9 +79,9 @@ class SimulatedPool:
         deaths: The number of workers that have failed.
         thought_s: Virtual seconds that suggestions have taken.
         thoughts: The number of suggestions.
-        driven_s: Virtual seconds that the driver itself has taken.
     """
 
+    # Eight of its methods are the protocol's.
     shares_memory = True
 
     def __init__(
@@ -157,62 +105,53 @@ class SimulatedPool:
         _check(len(frees), time_between_failures_s, straggling, slowdown)
         self.size = len(frees)
         self.job = Job((), (), cache)
-        self.busy_s = self.thought_s = self.driven_s = 0.0
+        self.busy_s = self.thought_s = 0.0
         self.deaths = self.thoughts = 0
-        self._seconds, self._value, self._load_s = seconds, value, load_s
-        self._thinking_s, self._driving_s = thinking_s, driving_s
-        self._mean_life_s, self._repair_s = time_between_failures_s, repair_s
-        self._straggling, self._slowdown = straggling, slowdown
-        self._rng = np.random.default_rng(seed)
-        self._clock = clock
-        self._heard: float | None = None  # when the driver was last told something
-        self._now = 0.0
+        self._seconds, self._value = seconds, value
+        self._load_s, self._repair_s = load_s, repair_s
+        self._thinking_s, self._clock = thinking_s, clock
+        self._chance = Chance(time_between_failures_s, straggling, slowdown, seed)
+        self._time = VirtualTime(driving_s, clock)
         self._thoughts = 0  # on their way
         self._down = 0  # workers that are away
-        self._runs: dict[StageTask, _Run] = {}
-        self._events: list[tuple[float, int, _Run | _Worker | Thought, object]] = []
-        self._ties = count()
-        self._workers = [_Worker(free) for free in frees]
-        self._who_has: dict[str, _Worker] = {}
-        for worker in self._workers:
+        self._runs: dict[StageTask, WorkerRun] = {}
+        self._workers = VirtualWorkers(frees)
+        for worker in self._workers.all:
             self._await_failure(worker)
+
+    @property
+    def driven_s(self) -> float:
+        """Virtual seconds that the driver itself has taken."""
+        return self._time.driven_s
 
     def now(self) -> float:
         """Virtual seconds."""
-        return self._now
+        return self._time.now
 
     def renew(self) -> None:
         """There is no other process that could have other code; see `Pool`."""
 
-    # --- what the driver asks for -------------------------------------------------------------
-
     def can_take(self, needs: Resources) -> bool:
         """See `Pool`."""
-        return any(worker.can_take(needs) for worker in self._workers)
+        return self._workers.can_take(needs)
 
     def submit(self, task: StageTask) -> None:
         """See `Pool`."""
-        self._drive()
+        self._time.drive()
         needs = task.call.resources
-        worker = self._worker_for(task, needs)
-        seconds = self._seconds(task)
-        if self._straggling and self._rng.random() < self._straggling:
-            seconds *= self._slowdown
+        worker = self._workers.best_for(task, needs)
+        seconds = self._chance.slowed(self._seconds(task))
         if task.call.resumes and worker.state != task.upstream:
             seconds += self._load_s
-        run = _Run(worker, needs, [(task, self._now + seconds)], self._now)
+        run = WorkerRun(worker, needs, [], self.now())
         worker.add(run)
-        self._runs[task] = run
-        self._push(self._now + seconds, run, task)
-        self._hear()
+        self._add_part(run, 0, task, self.now() + seconds)
+        self._time.hear()
 
-    def _worker_for(self, task: StageTask, needs: Resources) -> _Worker:
-        """One that has the state to go on from, or else the smallest that has room."""
-        holder = self._who_has.get(task.upstream)
-        if holder is not None and holder.can_take(needs):
-            return holder
-        able = (worker for worker in self._workers if worker.can_take(needs))
-        return min(able, key=lambda worker: worker.free or Resources())
+    def _add_part(self, run: WorkerRun, place: int, task: StageTask, at: float) -> None:
+        run.parts.insert(place, (task, at))
+        self._runs[task] = run
+        self._time.add(at, run, task)
 
     def split(self, task: StageTask, upper: StageTask, share: float) -> bool:
         """See `Pool`; unless the worker is past the end of that part."""
@@ -220,16 +159,14 @@ class SimulatedPool:
         place = [part for part, _ in run.parts].index(task)
         began = run.began if place == 0 else run.parts[place - 1][1]
         at = began + share * (run.parts[place][1] - began)
-        if at <= self._now:
+        if at <= self.now():
             return False
-        run.parts.insert(place, (upper, at))
-        self._runs[upper] = run
-        self._push(at, run, upper)
+        self._add_part(run, place, upper, at)
         return True
 
     def think(self, thought: Callable[[], Any]) -> None:
         """Call the function now, and tell of it later; see `Pool`."""
-        self._drive()
+        self._time.drive()
         start = self._clock()
         try:
             result = Thought(thought())
@@ -239,85 +176,73 @@ class SimulatedPool:
         self.thought_s += seconds
         self.thoughts += 1
         self._thoughts += 1
-        self._push(self._now + seconds, result)
-        self._hear()
+        self._time.add(self.now() + seconds, result)
+        self._time.hear()
 
     def close(self, *, at_once: bool) -> None:  # noqa: ARG002 - nothing is left to wait for
         """Forget what has not ended, and the time since; see `Pool`."""
         for run in {id(run): run for run in self._runs.values()}.values():
             self._forget(run)
-        self._events = [event for event in self._events if isinstance(event[2], _Worker)]
-        heapq.heapify(self._events)
+        self._time.keep_only(VirtualWorker)
+        self._time.rest()
         self._thoughts = 0
-        self._heard = None
 
     # --- virtual time -------------------------------------------------------------------------
 
     def wait(self) -> list[Ended | Thought | Joined]:
         """Go on to the next event; see `Pool`."""
-        self._drive()
+        self._time.drive()
         told: list[Ended | Thought | Joined] = []
         while not told and (self._runs or self._thoughts or self._down):
-            at, _, what, part = heapq.heappop(self._events)
-            if isinstance(what, _Run) and not (what.parts and what.parts[0][0] is part):
+            at, what, part = self._time.next()
+            if isinstance(what, WorkerRun) and not (what.parts and what.parts[0][0] is part):
                 continue  # its worker has died
-            self._now = max(self._now, at)
-            told = self._happened(what)
-            self._hear()
+            self._time.advance(at)
+            if isinstance(what, WorkerRun):
+                told = [self._end_part(what)]
+            elif isinstance(what, VirtualWorker):
+                told = self._fail(what) if what.is_up else [self._repair(what)]
+            else:
+                self._thoughts -= 1
+                told = [what]
+            self._time.hear()
         return told
 
-    def _happened(self, what: "_Run | _Worker | Thought") -> list[Ended | Thought | Joined]:
-        if isinstance(what, _Run):
-            return [self._end_part(what)]
-        if isinstance(what, _Worker):
-            return self._fail(what) if what.is_up else self._repair(what)
-        self._thoughts -= 1
-        return [what]
-
-    def _end_part(self, run: _Run) -> Ended:
+    def _end_part(self, run: WorkerRun) -> Ended:
         task, at = run.parts.pop(0)
         del self._runs[task]
         elapsed_s, run.began = at - run.began, at
         self.busy_s += elapsed_s
-        self._keep_state(run.worker, task.call.key)
+        self._workers.keep_state(run.worker, task.call.key)
         if not run.parts:
             run.worker.remove(run)
-        return Ended(task, self._result(task, elapsed_s), elapsed_s=elapsed_s)
+        if self._value is None:
+            result = _timed(run_task(task, self.job, self.now), task, elapsed_s)
+        else:
+            pretended = StageRun(task.call.name, task.call.key, cost=elapsed_s, charged=elapsed_s)
+            result = TaskResult(pretended, is_kept=True, value=self._value(task))
+        return Ended(task, result, elapsed_s=elapsed_s)
 
-    def _result(self, task: StageTask, elapsed_s: float) -> TaskResult:
-        if self._value is not None:
-            run = StageRun(task.call.name, task.call.key, cost=elapsed_s, charged=elapsed_s)
-            return TaskResult(run, is_kept=True, value=self._value(task))
-        result = run_task(task, self.job, self.now)
-        run_or_none = result.run
-        if run_or_none is None or run_or_none.memoized or task.call.stage.cost is not None:
-            return result
-        return replace(result, run=replace(run_or_none, cost=elapsed_s, charged=elapsed_s))
+    # --- failures -----------------------------------------------------------------------------
 
-    def _keep_state(self, worker: _Worker, key: str) -> None:
-        if self._who_has.get(worker.state) is worker:
-            del self._who_has[worker.state]
-        worker.state = key
-        if key:
-            self._who_has[key] = worker
+    def _await_failure(self, worker: VirtualWorker) -> None:
+        life_s = self._chance.life_s()
+        if life_s is not None:
+            self._time.add(self.now() + life_s, worker)
 
-    def _await_failure(self, worker: _Worker) -> None:
-        if self._mean_life_s is not None:
-            self._push(self._now + float(self._rng.exponential(self._mean_life_s)), worker)
-
-    def _fail(self, worker: _Worker) -> list[Ended | Thought | Joined]:
+    def _fail(self, worker: VirtualWorker) -> list[Ended | Thought | Joined]:
         """A worker dies with all that it has in memory, and comes back empty."""
         self.deaths += 1
-        self._keep_state(worker, "")
+        self._workers.keep_state(worker, "")
         if self._repair_s > 0:
             worker.is_up = False
             self._down += 1
-            self._push(self._now + self._repair_s, worker)
+            self._time.add(self.now() + self._repair_s, worker)
         else:
             self._await_failure(worker)
         told: list[Ended | Thought | Joined] = []
         for run in list(worker.running):
-            elapsed_s = max(0.0, self._now - run.began)
+            elapsed_s = max(0.0, self.now() - run.began)
             self.busy_s += elapsed_s
             (first, _), *others = run.parts
             died = WorkerDied("its simulated worker died")
@@ -326,30 +251,25 @@ class SimulatedPool:
             self._forget(run)
         return told
 
-    def _repair(self, worker: _Worker) -> list[Ended | Thought | Joined]:
+    def _repair(self, worker: VirtualWorker) -> Joined:
         worker.is_up = True
         self._down -= 1
         self._await_failure(worker)
-        return [Joined()]
+        return Joined()
 
-    def _forget(self, run: _Run) -> None:
+    def _forget(self, run: WorkerRun) -> None:
         for part, _ in run.parts:
             del self._runs[part]
         run.parts.clear()
         run.worker.remove(run)
 
-    def _push(self, at: float, what: "_Run | _Worker | Thought", which: object = None) -> None:
-        heapq.heappush(self._events, (at, next(self._ties), what, which))
 
-    def _hear(self) -> None:
-        self._heard = self._clock()
-
-    def _drive(self) -> None:
-        """Let the time pass that the driver has taken since it was last told something."""
-        if self._heard is not None:
-            seconds = self._driving_s(self._clock() - self._heard)
-            self.driven_s += seconds
-            self._now += seconds
+def _timed(result: TaskResult, task: StageTask, elapsed_s: float) -> TaskResult:
+    """A result whose measured cost is the virtual time that the call took."""
+    run = result.run
+    if run is None or run.memoized or task.call.stage.cost is not None:
+        return result
+    return replace(result, run=replace(run, cost=elapsed_s, charged=elapsed_s))
 
 
 def _check(workers: int, mean_life_s: float | None, straggling: float, slowdown: float) -> None:
