@@ -162,3 +162,53 @@ def test_an_executor_for_stages_is_asked_whether_it_has_room():
     assert pool.can_take(Resources())
     assert not pool.can_take(Resources(1.0, 1.0))
     pool.close(at_once=True)
+
+
+class Inline(Executor):
+    """Plays worker processes in this one, and counts how often it was sent the job."""
+
+    def __init__(self, breaks_with_job=False):
+        self.breaks_with_job = breaks_with_job
+        self.sent = self.calls = 0
+
+    def submit(self, fn, /, name, data, packed):
+        if data is not None and self.breaks_with_job:
+            raise loky.process_executor.TerminatedWorkerError("broken")
+        self.sent += data is not None
+        self.calls += 1
+        future = Future()
+        future.set_result(fn(name, data, packed))
+        return future
+
+
+def test_worker_processes_get_the_job_when_they_ask_for_it(tmp_path):
+    pipeline = diary(tmp_path)
+    executor = Inline()
+    pool = FuturesPool(executor, 1, Job(pipeline.stages, (1.0,)))
+    for k in range(3):
+        call = pipeline.calls(point(0.1 * k), "up")[0]
+        pool.submit(StageTask(call, "up", None, is_first=True, is_last=False))
+        (event,) = pool.wait()
+        assert event.result.run.output == 1.0
+    assert (executor.sent, executor.calls) == (1, 4)
+    pool.close(at_once=False)
+
+
+def test_an_executor_that_breaks_before_the_job_is_there_is_replaced(tmp_path):
+    pipeline, (task, _) = tasks(2)
+    made = [Inline(), Inline(breaks_with_job=True)]
+    pool = FuturesPool(lambda: made.pop(), 1, Job(pipeline.stages))
+    pool.submit(task)
+    (event,) = pool.wait()
+    assert event.is_death
+    assert "start them under `if __name__" in str(event.error)
+    pool.submit(task)
+    (event,) = pool.wait()
+    assert event.result.run.error is None
+    pool.close(at_once=False)
+
+
+def test_a_split_is_nothing_that_a_users_function_can_report():
+    pipeline, (first, second) = tasks(2)
+    with FuturesPool(Inline(), 1, Job(pipeline.stages)) as pool:
+        assert not pool.split(first, second, 0.5)
