@@ -6,8 +6,10 @@ look.
 
 import os
 import signal
+import sys
 import threading
 import time
+from multiprocessing.util import Finalize
 
 import psutil
 
@@ -27,6 +29,19 @@ def begin(runner: ProcessIdentity) -> None:
     """
     leave_interrupts_to_runner()
     end_with(runner)
+    # Before Python waits for the children of this process, which it does at priority 0.
+    Finalize(None, _end_nested_workers, exitpriority=100)
+
+
+def _end_nested_workers() -> None:
+    """End the processes that joblib keeps for its next call in a stage, as there will be none.
+
+    joblib itself does so too late in a process of multiprocessing's kind, which would wait for them
+    for five minutes.
+    """
+    joblibs = sys.modules.get("joblib.externals.loky.process_executor")
+    if joblibs is not None:
+        joblibs._python_exit()
 
 
 def leave_interrupts_to_runner() -> None:

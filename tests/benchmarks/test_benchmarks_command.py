@@ -217,7 +217,7 @@ def said(monkeypatch, capsys, *arguments):
     [
         (("run", "rastrigin"), "'rastrigin' is no problem"),
         (("run", SMALL, "--methods", "ei+x"), "ei+x"),
-        (("run", SMALL, "--methods", "ei+cache+cooling=off"), "'+cooling=off' behind 'ei'"),
+        (("run", SMALL, "--methods", "ei+cache+cooling=off"), "'+cooling=off' after 'ei'"),
         (
             ("run", SMALL, "--first-seed", str(2**32 - 9)),
             "a seed must be 0 to 4294967295",

@@ -278,7 +278,7 @@ def test_an_output_that_goes_missing_is_made_again(tmp_path):
 
     def get(key):  # as if somebody had removed the files
         if is_sound.pop():
-            cache._room.drop(set(cache))
+            cache._eviction.drop(set(cache))
             is_sound.append(False)
         return true_get(key)
 
