@@ -122,7 +122,8 @@ class LogEEIPU(AcquisitionFunction):
             isinstance(memoized, Tensor) and memoized.dtype == torch.bool
         ):
             raise ConfigurationError(
-                f"memoized must be a boolean tensor, one entry a stage, but got {memoized!r}."
+                f"memoized must be a boolean tensor with one entry for each stage, but got "
+                f"{memoized!r}."
             )
         self.cost_model = cost_model
         self.memoized = memoized

@@ -1,7 +1,9 @@
 """One Gaussian process for each stage, on the logarithm of the stage's cost.
 
 Notation:
-    n: trials; d: hyper-parameters; K: stages.
+    n: trials.
+    d: hyper-parameters.
+    K: stages.
     X: `n x d`, points of the unit cube.
     stage_costs: `n x K`, c_k; NaN where stage k was not executed.
     log c_k(x) ~ GP, so that costs are positive and lognormal under the posterior.

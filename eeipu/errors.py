@@ -15,7 +15,7 @@ EeipuError
     └── BudgetTooSmall: the remaining budget probably does not cover the next candidate
 
 A stage that fails does not raise an error here. Its failure is data: see
-`eeipu.stages.calls.StageRun.error`.
+`eeipu.stages.runs.StageRun.error`.
 """
 
 __all__ = [

@@ -68,15 +68,15 @@ class EEIPUSampler(BaseSampler):
     Args:
         pipeline: The pipeline to tune.
         budget: What all trials together may cost; it sets the pace of cost cooling.
-        top_q: From how many of the best trials kept prefixes are offered.
+        top_q: The number of best trials whose kept prefixes are offered.
         n_initial: The number of trials in the warm-up design, before models are fitted.
         cache: Contains the content keys of the stage outputs that can be reused now; `None` if
             there never are any. See `reuse_from`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or a method of one's own.
         seed: Makes suggestions repeatable, given the same trials. (Fits start from the result of
             the last one. Therefore a sampler that has seen a study grow may differ in the last
-            digits from one that is given the grown study, and by more if so many trials run at
-            once that one maximisation makes several suggestions.)
+            digits from one that is given the grown study. It may differ by more if many trials
+            run at once, because one maximisation then makes several suggestions.)
         device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`. `None`: on a GPU if this
             process uses one anyway and there are enough trials for it to be faster, otherwise on
             the CPU.

@@ -50,8 +50,9 @@ class NodeTasks:
 
         Args:
             node: The node, which lies within one stage.
-            needs: What it takes, for a simulation.
-            args: The output that it begins with, where no cache keeps that.
+            needs: The resources that it takes. Only a simulation uses them; otherwise the stage
+                declares them.
+            args: The output that it begins with, if no cache keeps that output.
 
         Raises:
             PipelineError: The workers have other code of the stage, or other inputs, than the node

@@ -21,7 +21,7 @@ __all__ = ["run_studies"]
 
 
 def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -> None:
-    """Run studies together until none of them wants anything more.
+    """Run studies together until all of their requests are answered.
 
     An interrupt waits for the nodes that run, unless it comes twice; what they made is kept.
 

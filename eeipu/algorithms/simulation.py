@@ -1,4 +1,4 @@
-"""A plan in virtual time: how long its nodes take, and what they give, is said by functions."""
+"""Workers in virtual time for a plan: functions give the duration and the value of each node."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -10,11 +10,13 @@ Every stage is deterministic. Its random numbers come from a fixed seed, and the
 only scale them, so that a small change of a hyper-parameter is a small change of the pictures.
 
 Notation:
-    n: number of pictures; b: number of pictures that are embedded at a time.
+    n: number of pictures.
+    b: number of pictures that are embedded at a time.
     w: side of a scanned picture, `SCAN_SIDE` pixels.
     s: side of a drawn picture, `SIDE` pixels; f = s * OVERSAMPLING: its side before it is averaged
         down.
-    p: side of a patch, in pixels of a drawn picture; m: number of filters.
+    p: side of a patch, in pixels of a drawn picture.
+    m: number of filters.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The files in the 256 folders of a kind, which are listed again only after a change."""
+"""Lists the files of a store's 256 folders, each again only after it has changed."""
 
 import os
 import time
@@ -25,7 +25,7 @@ class _Folder:
 
 
 class DirectoryListing:
-    """The files in all folders of a folder.
+    """The files in all sub-folders of a folder.
 
     Args:
         root: The folder.

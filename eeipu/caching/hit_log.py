@@ -79,7 +79,7 @@ class HitLog:
             os.unlink(self._path(key))
 
     def clean(self, keys: set[str]) -> int:
-        """Remove the hits of all other keys, and return the number of files removed."""
+        """Remove the hits of all keys except these, and return the number of files removed."""
         wanted = set(map(digest_of, keys))
         gone = [d for d in self._listing.files() if _DIGEST.fullmatch(d) and d not in wanted]
         for digest in gone:

@@ -78,7 +78,10 @@ class DaskExecutor(StageExecutor):
 
 
 def for_stages(executor: Executor | Callable[[], Executor]) -> Executor | Callable[[], Executor]:
-    """The executor, or the function that makes one, knowing of stages where it is Dask's."""
+    """Wrap an executor of Dask's in a `DaskExecutor`, and return any other executor as it is.
+
+    For a function that makes an executor, return a function that does the same with its result.
+    """
     if not isinstance(executor, Executor):
         return lambda: _adapted(executor())
     return _adapted(executor)

@@ -65,7 +65,7 @@ def open_pool(
     max_parallel: int,
     job: Job,
 ) -> Iterator[Pool]:
-    """Start the workers of a run, which end with the context: at once if by an exception.
+    """Start the workers of a run, and end them with the context: at once after an exception.
 
     Args:
         executor: The argument of the tuner. `None` is this thread, or local processes where several

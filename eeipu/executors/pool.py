@@ -34,7 +34,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Thought:
-    """A thought has come to a value, or to an exception."""
+    """The function that `Pool.think` was given has returned a value or raised an exception."""
 
     value: Any = None
     error: BaseException | None = None
@@ -73,7 +73,7 @@ class Pool(Protocol):
         ...
 
     def renew(self) -> None:
-        """Look at the stages' code again; calls that were submitted have the code that was."""
+        """Read the stages' code again. Calls that were submitted before keep their code."""
         ...
 
     def can_take(self, needs: Resources) -> bool:
@@ -90,11 +90,11 @@ class Pool(Protocol):
         Args:
             task: The running task.
             upper: The task that its first part is.
-            share: How much of it that is.
+            share: The share of the running task that the first part is, in (0, 1).
 
         Returns:
-            Whether the pool will. Where a task is the user's own code from one end to the other, it
-            cannot.
+            Whether the pool will report it. Only simulated workers can: a real task is the user's
+            own code from beginning to end.
         """
         ...
 

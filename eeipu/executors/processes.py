@@ -28,7 +28,7 @@ class ProcessExecutor(StageExecutor):
     it was. Here only the call of the worker that died is lost, and a new one takes its place.
 
     Args:
-        max_workers: How many; as many as there are CPU cores by default.
+        max_workers: The number of workers. By default, the number of CPU cores.
         gpus: The devices that each worker sees, as in `CUDA_VISIBLE_DEVICES`, and how many GPUs it
             may lend to a call (see `gpu_shares`). Workers beyond the list have none.
 

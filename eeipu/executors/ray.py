@@ -173,7 +173,7 @@ def _run(name: str, jobs: list[Any], packed: bytes, args: Any) -> Any:
 
 
 class _Followed(Future[Any]):
-    """What comes of a task, which ends when this is cancelled.
+    """The future result of a task. Cancelling it ends the task.
 
     Args:
         end: Ends the task.

@@ -1,8 +1,8 @@
-"""A pool of workers in virtual time: a thousand of them in minutes of a laptop's.
+"""A pool of workers in virtual time. A laptop simulates a thousand workers in minutes.
 
-Stage calls take the seconds that are foreseen for them, whether they are really made, for what they
-return, or only pretended. Suggestions are really made, and arrive when the virtual time has passed
-that they took; the driver's own seconds pass too, in which it hears of nothing.
+Each stage call takes the virtual seconds that a function foresees for it. It is really made, or its
+value is given by another function. Suggestions are really computed, and arrive after the
+virtual time that they took. The driver's own work takes virtual time too.
 """
 
 import time
@@ -47,7 +47,7 @@ def declared_seconds(task: StageTask) -> float:
 
 
 class SimulatedPool:
-    """Workers that run stage calls as if it took the time that is foreseen.
+    """Workers whose stage calls take the time that is foreseen, in virtual seconds.
 
     Give it to the tuner as its `executor`, with the same cache, or to a plan
     (`eeipu.algorithms.simulation`). It serves one run at a time, and its clock goes on from run to
@@ -67,7 +67,7 @@ class SimulatedPool:
         time_between_failures_s: Mean of a worker's exponentially distributed times to failure.
         repair_s: Seconds until a worker that failed is there again.
         straggling: The share of calls that take longer, in [0, 1].
-        slowdown: How many times longer these take, at least 1.
+        slowdown: The factor by which these take longer, at least 1.
         seed: Makes failures and stragglers repeatable.
         clock: Real seconds that never decrease, to measure thinking and driving with.
 

@@ -99,7 +99,7 @@ class Chance:
     Args:
         mean_life_s: Mean of a worker's exponentially distributed times to failure, if it fails.
         straggling: The share of calls that take longer.
-        slowdown: How many times longer these take.
+        slowdown: The factor by which these take longer, at least 1.
         seed: Makes both repeatable.
     """
 

@@ -119,7 +119,10 @@ def _enumerated(enumeration: type[Enum]) -> Iterator[tuple[str, Any]]:
 
 
 def attributes(code: Any, first_party: FirstParty) -> Iterator[tuple[str, Any]]:
-    """The attributes of a function or a class, which may be set after its definition."""
+    """Yield the names and values of the attributes of a function or a class.
+
+    They count in a fingerprint, because code may set them after the definition.
+    """
     if isinstance(code, ModuleType):
         return  # the names that code uses from it count by themselves
     if isinstance(code, type) and issubclass(code, Enum):

@@ -20,7 +20,7 @@ __all__ = ["cost_prior"]
 
 
 def cost_prior(history: History) -> Callable[[Call], float]:
-    """A prior for `eeipu.stage_tree.scheduler.CostEstimates`: maps a call to seconds per step.
+    """A prior for `eeipu.stage_tree.cost_estimates.CostEstimates`: call -> seconds per step.
 
     Args:
         history: The trials of a tuner's study (`History.of(study, pipeline)`), with costs in

@@ -2,7 +2,8 @@
 
 Notation:
     n: trials that have run, successfully or not.
-    d: hyper-parameters; K: stages.
+    d: hyper-parameters.
+    K: stages.
     X: `n x d`, points of the unit cube.
     values: `n`, objective values, *maximised*; NaN where the trial failed.
     stage_costs: `n x K`, true costs; NaN where a stage was not executed or failed.

@@ -1,7 +1,9 @@
 """The maximisation of an acquisition over all prefixes at once.
 
 Notation:
-    P: prefixes in the pool; K: stages; d: hyper-parameters.
+    P: prefixes in the pool.
+    K: stages.
+    d: hyper-parameters.
     X: `b x 1 x d`, candidates in the unit cube.
     memoized: `b x K`, which stages each candidate gets for free.
 
@@ -173,8 +175,8 @@ class _Maximisation:
 
         Args:
             raw: `m x d`.
-            each: How many points each prefix gets.
-            shared: How many more there are, under whichever prefixes they are best.
+            each: The number of points for each prefix.
+            shared: The number of further points, under whichever prefixes they are best.
 
         Returns:
             The prefix index and the point of each start.

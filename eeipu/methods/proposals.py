@@ -32,7 +32,7 @@ class Proposals:
         search: The state of the search.
         method: The method.
         design: Its warm-up design.
-        top_q: From how many of the best trials kept prefixes are offered.
+        top_q: The number of best trials whose kept prefixes are offered.
         kept: The content keys of the stage outputs that can be reused now.
     """
 

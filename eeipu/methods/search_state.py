@@ -94,7 +94,7 @@ class Search:
 
     @property
     def mean_cost(self) -> float:
-        """The mean cost of a trial that reuses nothing; 1 while it is not known."""
+        """The mean cost of a trial that reuses nothing; 1 if it is not known or not positive."""
         known = self.history.total_costs
         mean = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
         return mean if mean > 0 else 1.0

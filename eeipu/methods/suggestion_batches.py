@@ -1,7 +1,8 @@
 """Several suggestions from one maximisation, for searches on very many workers.
 
 Notation:
-    b: candidates; F: fantasies of what is being evaluated (see `eeipu.models.pending_improvement`).
+    b: candidates.
+    F: fantasies of what is being evaluated (see `eeipu.models.pending_improvement`).
 
 Candidates are chosen one after another, each as if the ones before it were being evaluated: in
 every fantasy a value is drawn for the chosen candidate, which moves the means of the others and

@@ -1,7 +1,9 @@
 """The warm-up: the configurations that run before models choose.
 
 Notation:
-    n: trials of the warm-up; K: stages; d: hyper-parameters.
+    n: trials of the warm-up.
+    K: stages.
+    d: hyper-parameters.
     number: a trial's place in the study, from 0.
 
 Every design is a sequence that depends on nothing but the seed and the trials so far, so that a

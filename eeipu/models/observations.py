@@ -1,8 +1,11 @@
 """The observations of several Gaussian processes on common points, standardised, with gaps.
 
 Notation:
-    B: GPs in the batch; n: points; d: columns.
-    X: `n x d`, points of the unit cube; y: `B x n`, standardised observations.
+    B: GPs in the batch.
+    n: points.
+    d: columns.
+    X: `n x d`, points of the unit cube.
+    y: `B x n`, standardised observations.
 """
 
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ class LogPendingEI(AcquisitionFunction):
         model: The GP of the objective, maximised, with one output.
         best_f: The best value so far.
         X_pending: P, `m x d`, at least one.
-        num_fantasies: F, how many joint values of the running evaluations to average over.
+        num_fantasies: F, the number of joint values of the running evaluations to average over.
         seed: Fixes the fantasies.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Figures and reports of studies, made from the studies alone.
+"""Figures of studies, made from the studies alone.
 
 Public: `figures` (`plot_best_over_budget`).
 """

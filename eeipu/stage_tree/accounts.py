@@ -13,8 +13,8 @@ __all__ = ["Account", "account"]
 class Account:
     """A study's account. All amounts are seconds that nodes took to run.
 
-    A node is paid by the study that waited for it when it ran; by the first of them, if several
-    did. A study that needs a node again after its state was dropped pays for it again.
+    A node is paid by the study that waited for it when it ran. If several studies waited, the first
+    of them pays. A study that needs a node again after its state was dropped pays for it again.
 
     Attributes:
         study: The study.

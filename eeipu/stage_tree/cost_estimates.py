@@ -32,8 +32,8 @@ class CostEstimates:
             cost_s: What it cost.
 
         Returns:
-            Whether its stage turned out so much dearer or cheaper that estimates made before are
-            out of date.
+            Whether earlier estimates are out of date, because the mean cost of the stage has
+            changed by a factor of more than `STALE`.
         """
         length = node.stop - node.start
         first = node.stretches[0]

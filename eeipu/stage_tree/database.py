@@ -40,7 +40,7 @@ class RequestRow(NamedTuple):
         trial: The trial that it asks for.
         path: The key of the requested path.
         state: The request's state.
-        value: Where this request alone was answered with a value, a JSON text of that value.
+        value: The value of an answer that belongs to this request alone, as JSON; else `None`.
     """
 
     id: int

@@ -53,7 +53,10 @@ class Execution:
         return self._states.take_splits()
 
     def start(self, node: PlanNode) -> None:
-        """Note that a worker has taken a node, and for which study."""
+        """Note that a worker has taken a node.
+
+        If it has never run to its end, the first study that waits for it becomes its payer.
+        """
         node.is_running = True
         if node.cost_s is None:
             node.payer = first_waiting(node)

@@ -25,7 +25,7 @@ class NodeStates:
     Args:
         tree: The plan's tree.
         cache: Where states are kept; `None`: nodes have a state once they have run.
-        database: Where it is stored what is known of the nodes.
+        database: Stores what is known of the nodes.
         payments: Who pays for states that are found in the cache.
         references: Who refers to which states.
     """
@@ -63,7 +63,10 @@ class NodeStates:
     # --- counts -----------------------------------------------------------------------------------
 
     def need(self, node: PlanNode, by: int) -> None:
-        """Change the number of those who need a node, and up the tree as far as that matters."""
+        """Change the number of those who need a node.
+
+        Where the node now has to run, or need not run any more, its parent changes likewise.
+        """
         each: PlanNode | None = node
         while each is not None:
             before = each.must_run

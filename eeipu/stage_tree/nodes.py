@@ -146,9 +146,22 @@ class PlanNode(Node):
             and not self.is_running
             and self.parent is not None
             and self.parent.has_state
-            # A node below that runs has begun from further up, and does not wait for this one.
-            and next(waiting_below(self), None) is not None
+            and self._is_awaited
         )
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether a request waits for this node or for one below it.
+
+        A node below that runs has begun from further up, and does not wait for this one.
+        """
+        # The first child that has to run nearly always leads to a request; a scheduler asks often.
+        node: PlanNode | None = self
+        while node is not None:
+            if node.requests:
+                return True
+            node = next((c for c in node.children.values() if c.must_run and not c.is_running), None)
+        return next(waiting_below(self), None) is not None
 
     @property
     def has_waiting_child(self) -> bool:

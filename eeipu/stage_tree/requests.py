@@ -110,10 +110,10 @@ class RequestBook:
     # --- requests of earlier processes ----------------------------------------------------------
 
     def suspend(self) -> list[Request]:
-        """Suspend requests on inputs or code that this process has not asked for.
+        """Suspend the waiting requests whose inputs or code this process has not asked for.
 
         Returns:
-            Those that were not suspended before.
+            The requests that this call has suspended.
         """
         others = [request for request in self.waiting if not self._is_asked(request)]
         for request in others:

@@ -38,7 +38,8 @@ class Policy:
 
     Attributes:
         name: For people.
-        priority: A node, and how many nodes were needed before it -> its priority, smallest first.
+        priority: Maps a node, and the number of nodes that were needed before it, to its priority.
+            The smallest priority comes first.
         goes_on: Whether a worker goes on to a child of the node that it has run.
         recalls: Whether it does so only where no other node comes before that child.
     """
@@ -128,7 +129,7 @@ class Scheduler:
         plan: The plan.
         policy: The order of nodes.
         costs: What nodes will cost.
-        resources: Call -> what it takes; by default as the stages declare it that the workers have.
+        resources: Call -> what it takes. By default, what the stages of the workers declare.
     """
 
     def __init__(
@@ -200,14 +201,17 @@ class Scheduler:
             self._ready.push(node)
 
     def follow(self) -> None:
-        """Take in the changes of the plan. `next` does; after each request it is less at once."""
+        """Take in the changes of the plan since the last call.
+
+        `next` does so too. If many requests are made, call this after each, to spread the work.
+        """
         changed = self.plan.execution.take_changed()
         above = [each for node in changed for each in self._times.follow(node)]
         for node in dict.fromkeys([*changed, *above]):
             self._ready.push(node)
 
     def resources_of(self, node: PlanNode) -> Resources:
-        """The resources that a node takes: those of its stage."""
+        """The resources that a node takes, as its stage declares them or as `resources` says."""
         return self._resources(node.path.stretches[node.path.index(node.start)].call)
 
     def _nodes(self) -> list[PlanNode]:

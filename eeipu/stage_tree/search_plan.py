@@ -91,7 +91,7 @@ class SearchPlan:
             self._database.close()
 
     def request(self, study: str, trial: int, path: Path) -> Request:
-        """Request a path. The same request again is the same request, and is answered again.
+        """Request a path. If it was requested before, the same `Request` is answered again.
 
         The answer comes from `take_answers`, immediately if everything is there already.
 

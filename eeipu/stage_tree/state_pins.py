@@ -6,10 +6,10 @@ a study in a storage do: until `PIN_LIFETIME_S` after the plan was last written 
 (`eeipu.caching.leases.claims`). Those of a plan in memory end with it.
 
 All pins of a plan are written at once, and there may be many. They are therefore not written with
-every change but after a round of reports, and so rarely that writing takes at most 1 % of the
-time. What remains is a window: pins may be out of date by one round of reports, and by 100 times
-as long as one writing takes. A new state that somebody drops meanwhile is computed again; a state
-that nobody refers to any more stays so much longer.
+every change but after a round of reports, followed by a pause of 100 times the duration of the
+writing, which thus takes at most 1 % of the time. Until the next writing the pins may be out of
+date. A new state that somebody drops in this time is computed again. A state that nobody refers to
+any more may stay until then.
 
 A cache with a limit needs room for the next state, or nothing could go on. A plan therefore adds
 pins only until half of the cache is pinned, by all of its users together: first the states that a

@@ -11,14 +11,14 @@ __all__ = ["PipelineRun", "StageRun", "number_of", "numbers_of"]
 
 @dataclass(frozen=True)
 class StageRun:
-    """What became of one stage call.
+    """The result of one stage call.
 
     Attributes:
         name: The stage's name.
         key: The content key of the call.
         cost: What executing it cost, measured in seconds or declared; `None` if not executed.
         memoized: Whether its output was reused.
-        error: The traceback, where the stage failed; a line, where it ran out of memory.
+        error: The traceback if the stage failed, or one line if it ran out of memory.
         charged: What the budget pays: the cost, or the seconds that loading took.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
@@ -43,7 +43,7 @@ class StageRun:
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """What became of one configuration.
+    """The result of one configuration.
 
     Attributes:
         stage_names: The names of all stages, also of those that were not reached.
@@ -64,7 +64,7 @@ class PipelineRun:
 
     @property
     def stage_costs(self) -> list[float | None]:
-        """True cost a stage; `None` where the stage was not executed."""
+        """The true cost of each stage; `None` for a stage that was not executed."""
         costs = [run.cost for run in self.stage_runs]
         return costs + [None] * (len(self.stage_names) - len(costs))
 

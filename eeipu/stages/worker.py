@@ -112,8 +112,8 @@ class TaskResult:
     """What running a task gave.
 
     Attributes:
-        run: The run of the call, without its output where the cache keeps that; `None` where the
-            input could not be found.
+        run: The run of the call. A worker process may leave out an output that the cache keeps.
+            `None` if the input could not be found.
         is_kept: Whether the cache has the output.
         load_s: Seconds that loading the input took.
         loaded: The input that was loaded, where it is a number.
@@ -144,7 +144,11 @@ def run_task(
         clock: Measures seconds.
         is_own_process: Whether this process belongs to a pool of workers. It is then ended when the
             call exceeds its timeout, and an output that the cache keeps is not returned as well.
-        hands_on: Whether such an output is returned nevertheless.
+        hands_on: Whether such an output is returned all the same, for an executor that passes it
+            on to the next call.
+
+    Returns:
+        The result. A call that fails is in it as data: `TaskResult.run.error`.
     """
     call, cache = task.call, job.cache
     if cache is None or not call.stage.memoize:

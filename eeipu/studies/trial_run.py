@@ -31,10 +31,10 @@ class TrialRun:
         trial: The trial in the study.
         calls: Its stage calls, first to last.
         upstream: The key of the run's inputs.
-        inputs: The run's inputs; `None` where workers find them in the cache.
+        inputs: The run's inputs; `None` where workers have them with their job.
         cache: The cache of stage outputs, if there is one.
         runs: The results of the first calls, as far as the trial has come.
-        args: The arguments of the next call; `None` where workers find them in the cache.
+        args: The arguments of the next call; `None` where workers find them in the cache or job.
         began_s: When the call that runs now was given to a worker, by the pool's clock; `None`
             while none runs.
         lost_cost: What was spent on calls that returned nothing. It is charged to the next call
@@ -174,8 +174,8 @@ class TrialRun:
         if self.lost_outputs > MAX_LOST_OUTPUTS:
             name, key = self.next_call.stage.name, self.next_call.key
             error = (
-                f"what {name!r} gets was gone from {self.cache!r} {self.lost_outputs} times; give "
-                f"the tuner a cache that all workers reach."
+                f"the input of {name!r} had disappeared from {self.cache!r} {self.lost_outputs} "
+                f"times; give the tuner a cache that all workers reach."
             )
             self.runs.append(StageRun(name, key, error=error, charged=self.lost_cost))
             self.lost_cost = 0.0

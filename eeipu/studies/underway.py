@@ -112,6 +112,6 @@ class TrialsUnderway:
         ]
         waiting = sum(map(len, self._waiting.values()))
         parts = [f"running {', '.join(running)}"] if running else []
-        parts += [f"{waiting} waiting for what others make"] if waiting else []
+        parts += [f"{waiting} waiting for other trials' outputs"] if waiting else []
         parts += ["choosing a configuration"] if self.is_choosing else []
         return "; ".join(parts)

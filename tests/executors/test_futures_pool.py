@@ -91,14 +91,14 @@ class Breaking(Executor):
             future.set_exception(loky.process_executor.TerminatedWorkerError("died"))
 
 
-def tasks(count):
-    pipeline = diary(".")
+def tasks(count, folder):
+    pipeline = diary(folder)
     paths = [pipeline.calls(point(0.1 * k, x=1 + k % 2), "up") for k in range(count)]
     return pipeline, [StageTask(path[0], "up", (1.0,), True, False) for path in paths]
 
 
-def test_calls_under_which_an_executor_broke_run_one_at_a_time_until_it_is_known():
-    pipeline, (first, second) = tasks(2)
+def test_calls_under_which_an_executor_broke_run_one_at_a_time_until_it_is_known(tmp_path):
+    pipeline, (first, second) = tasks(2, tmp_path)
     made = []
 
     def make():
@@ -123,8 +123,8 @@ def test_calls_under_which_an_executor_broke_run_one_at_a_time_until_it_is_known
     pool.close(at_once=False)
 
 
-def test_an_executor_that_broke_since_its_last_call_is_made_anew():
-    pipeline, (task, _) = tasks(2)
+def test_an_executor_that_broke_since_its_last_call_is_made_anew(tmp_path):
+    pipeline, (task, _) = tasks(2, tmp_path)
     made = []
 
     def make():
@@ -141,8 +141,8 @@ def test_an_executor_that_broke_since_its_last_call_is_made_anew():
     pool.close(at_once=True)
 
 
-def test_a_run_that_ends_at_once_cancels_what_waits_in_the_users_executor():
-    pipeline, (first, second) = tasks(2)
+def test_a_run_that_ends_at_once_cancels_what_waits_in_the_users_executor(tmp_path):
+    pipeline, (first, second) = tasks(2, tmp_path)
     with ThreadPoolExecutor(1) as executor:
         begun, go = threading.Event(), threading.Event()
         executor.submit(lambda: (begun.set(), go.wait()))
@@ -156,8 +156,8 @@ def test_a_run_that_ends_at_once_cancels_what_waits_in_the_users_executor():
     assert all(future.cancelled() for future in waiting)
 
 
-def test_an_executor_for_stages_is_asked_whether_it_has_room():
-    pipeline = diary(".")
+def test_an_executor_for_stages_is_asked_whether_it_has_room(tmp_path):
+    pipeline = diary(tmp_path)
     pool = FuturesPool(partial(ProcessExecutor, 1), 2, Job(pipeline.stages))
     assert pool.can_take(Resources())
     assert not pool.can_take(Resources(1.0, 1.0))
@@ -195,7 +195,7 @@ def test_worker_processes_get_the_job_when_they_ask_for_it(tmp_path):
 
 
 def test_an_executor_that_breaks_before_the_job_is_there_is_replaced(tmp_path):
-    pipeline, (task, _) = tasks(2)
+    pipeline, (task, _) = tasks(2, tmp_path)
     made = [Inline(), Inline(breaks_with_job=True)]
     pool = FuturesPool(lambda: made.pop(), 1, Job(pipeline.stages))
     pool.submit(task)
@@ -208,7 +208,7 @@ def test_an_executor_that_breaks_before_the_job_is_there_is_replaced(tmp_path):
     pool.close(at_once=False)
 
 
-def test_a_split_is_nothing_that_a_users_function_can_report():
-    pipeline, (first, second) = tasks(2)
+def test_a_split_is_nothing_that_a_users_function_can_report(tmp_path):
+    pipeline, (first, second) = tasks(2, tmp_path)
     with FuturesPool(Inline(), 1, Job(pipeline.stages)) as pool:
         assert not pool.split(first, second, 0.5)

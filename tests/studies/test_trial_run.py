@@ -102,7 +102,7 @@ def test_an_output_that_is_gone_is_made_again_but_not_for_ever(run):
     ended(run, is_kept=True)
     ended(run, result=TaskResult(None))
     assert run.has_ended
-    assert f"was gone from {run.cache!r} {MAX_LOST_OUTPUTS + 1} times" in run.runs[-1].error
+    assert f"had disappeared from {run.cache!r} {MAX_LOST_OUTPUTS + 1} times" in run.runs[-1].error
     assert run.runs[-1].charged == MAX_LOST_OUTPUTS + 1.0
 
 

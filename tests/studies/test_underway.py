@@ -45,7 +45,7 @@ def test_a_trial_waits_for_the_output_that_another_computes(underway):
 
     underway.wait(second)
     assert underway.ready() == [other]
-    assert underway.activity() == "running prep of 0; 1 waiting for what others make"
+    assert underway.activity() == "running prep of 0; 1 waiting for other trials' outputs"
     assert underway.finish(task) is first
     assert underway.take_waiting(task.call.key) == [second]
     assert underway.take_waiting(task.call.key) == []

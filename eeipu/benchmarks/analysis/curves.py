@@ -4,7 +4,9 @@ Where there are runs of several problems, they are averaged over the problems fi
 each seed. Every seed must have the same number of runs.
 
 Notation:
-    r: number of runs; s: number of seeds; g: number of grid points.
+    r: number of runs.
+    s: number of seeds.
+    g: number of grid points.
 """
 
 from collections.abc import Callable, Sequence

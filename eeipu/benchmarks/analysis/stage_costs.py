@@ -3,7 +3,9 @@
 A trial begins at the first stage that it executes; the outputs of the stages before were reused.
 
 Notation:
-    r: number of runs of a contender; n: number of trials of a run; K: number of stages.
+    r: number of runs of a contender.
+    n: number of trials of a run.
+    K: number of stages.
 """
 
 from collections.abc import Iterable, Sequence

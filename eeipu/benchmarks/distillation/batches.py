@@ -2,7 +2,8 @@
 
 Notation:
     b: number of pairs in a batch.
-    s: number of tokens of its longest text; t: number of tokens of its longest summary.
+    s: number of tokens of its longest text.
+    t: number of tokens of its longest summary.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,11 @@ U is the negative logarithm of the probabilities that the mask implies: gt_prob 
 pixel, and the rest shared evenly by the other labels.
 
 Notation:
-    h, w: height and width of a picture; L: number of labels.
-    p: position in pixels; c: colour from 0 to 1; o: number of offsets in half a window, the other
+    h, w: height and width of a picture.
+    L: number of labels.
+    p: position in pixels.
+    c: colour from 0 to 1.
+    o: number of offsets in half a window, the other.
         half being their opposites.
 """
 

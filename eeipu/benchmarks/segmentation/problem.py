@@ -11,7 +11,9 @@ Note:
     impossible. gt_prob excludes 0 and 1, whose logarithms are infinite.
 
 Notation:
-    n: number of training scenes; m: number of held-out scenes; h, w: height and width in pixels.
+    n: number of training scenes.
+    m: number of held-out scenes.
+    h, w: height and width in pixels.
 """
 
 from collections.abc import Callable

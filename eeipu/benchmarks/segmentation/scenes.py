@@ -7,7 +7,8 @@ added to the picture, and not to the mask: light from one side, a colour cast, b
 Later classes in `CLASSES` are rarer.
 
 Notation:
-    n: number of scenes; h, w: height and width in pixels.
+    n: number of scenes.
+    h, w: height and width in pixels.
     u, v: position relative to the centre and the axes of an object, in units of half its length
         and half its breadth.
 """

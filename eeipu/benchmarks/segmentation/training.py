@@ -5,7 +5,9 @@ falls again within the run (Smith and Topin 2017, arXiv 1708.07120). Pictures ar
 along both axes. All random numbers come from one seeded generator on the CPU, on every device.
 
 Notation:
-    n: number of pictures; h, w: height and width; b: number of pictures in a batch.
+    n: number of pictures.
+    h, w: height and width.
+    b: number of pictures in a batch.
 """
 
 from collections.abc import Iterator

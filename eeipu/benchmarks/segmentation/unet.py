@@ -6,7 +6,8 @@ resolution, appends the features that the encoder had there, and convolves twice
 al. 2015, arXiv 1505.04597). The first weights are random (He et al. 2015, arXiv 1502.01852).
 
 Notation:
-    n: number of pictures in a batch; h, w: height and width, multiples of 2 to the power of the
+    n: number of pictures in a batch.
+    h, w: height and width, multiples of 2 to the power of the.
         number of levels.
     c: number of channels of a level.
 """

@@ -1,7 +1,8 @@
 """Base models with out-of-fold predictions, and the logistic meta-model on top.
 
 Notation:
-    n, h, f: as in `eeipu.benchmarks.stacking.table`; m: number of base models so far.
+    n, h, f: as in `eeipu.benchmarks.stacking.table`.
+    m: number of base models so far.
 """
 
 import warnings

@@ -1,7 +1,9 @@
 """Tables for stacking: one that ships with statsmodels, and the user's own.
 
 Notation:
-    n: number of training rows; h: number of held-out rows; f: number of features.
+    n: number of training rows.
+    h: number of held-out rows.
+    f: number of features.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Standard test functions on the paper's domains (Essofi et al. 2024, section 5.1), minimised.
 
 Notation:
-    n: number of points; d: number of inputs of a function.
+    n: number of points.
+    d: number of inputs of a function.
     X: `n x d`, points in the domain of a function.
 
 torch, BoTorch and SciPy's optimisers are imported when a function is first evaluated, so that

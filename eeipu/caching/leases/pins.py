@@ -1,4 +1,4 @@
-"""Pins: which keys each study keeps, in memory or in files."""
+"""Pins: which keys each study or search plan keeps, noted in memory or in files."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _UNFINISHED = re.compile("[0-9a-f]{32}")
 
 
 class Pins(Protocol):
-    """The keys that each owner keeps."""
+    """The keys that each owner keeps. An owner is a study or a search plan, by its name."""
 
     def write(self, owner: str, keys: list[str], now_s: float) -> None:
         """Replace the keys that the owner keeps."""
