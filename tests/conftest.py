@@ -10,6 +10,15 @@ settings.register_profile("eeipu", deadline=None)
 settings.load_profile("eeipu")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: not (item.get_closest_marker("notebook") or is_slow(item)))
+
+
+def is_slow(item):
+    return item.get_closest_marker("slow") is not None
+
+
 @pytest.fixture(autouse=True)
 def ctrl_c():
     """Python's own answer to Ctrl-C: what runs in a shell's background has it ignored."""
