@@ -54,6 +54,20 @@ def test_brackets_and_colours_are_left_as_they_are(written, lines):
     assert "spent 15 [red] of 60 [red]" in written()
 
 
+class Broken(io.StringIO):
+    def flush(self):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("file", [Broken(), io.StringIO()], ids=["broken", "closed"])
+def test_a_search_outlives_the_reader_of_its_lines(file):
+    lines = TrialLines(Console(file=file))
+    if not isinstance(file, Broken):
+        file.close()
+
+    lines.trial_ended(ENDED)
+
+
 def test_lines_go_to_the_log_where_that_takes_them(caplog, lines, written):
     with caplog.at_level(logging.INFO, "eeipu"):
         lines.trial_ended(ENDED)

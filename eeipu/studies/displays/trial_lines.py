@@ -1,6 +1,7 @@
 """A line for each trial that ends, for scripts whose output goes to a file or a log."""
 
 import logging
+from contextlib import suppress
 
 from rich.console import Console
 
@@ -34,7 +35,9 @@ class TrialLines:
         if _is_logged(logging.INFO):
             logger.info("%s", line_of(snapshot))
         else:
-            self._console.out(line_of(snapshot), highlight=False)
+            # Not through Rich, which ends the process when the reader of a pipe has gone.
+            with suppress(OSError, ValueError):  # the latter from a closed file
+                print(line_of(snapshot), file=self._console.file, flush=True)
 
 
 def _is_logged(level: int) -> bool:
