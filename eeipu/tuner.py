@@ -271,7 +271,9 @@ class Tuner:
             inputs: The arguments of the first stage.
             max_trials: How many trials this call may begin; `None` means that only the budget
                 limits it.
-            progress: Whether to show progress: live on a terminal, as log lines elsewhere.
+            progress: Whether to show progress: a live table in a notebook or on a terminal, and
+                elsewhere a line for each trial on standard error. The lines go to the logger
+                `eeipu` instead if logging takes its level `INFO`.
 
         Returns:
             The study, with `study.best_params`, `study.trials_dataframe()` and Optuna's plots.

@@ -64,7 +64,7 @@ tuner = Tuner(
     cache=StageCache(),
     seed=0,
 )
-study = tuner.run(*problem.inputs, progress=False)
+study = tuner.run(*problem.inputs)
 study.best_value, study.best_params
 
 # %% [markdown]

@@ -210,7 +210,7 @@ class Driver:
         try:
             record_run(run.trial, run.calls, result)
             self._trials.end(run.trial, result.value)
-            self._report.trial_ended(run.trial.number, result)
+            self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()
         self._limits.judge(result)

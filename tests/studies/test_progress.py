@@ -1,18 +1,25 @@
-"""The live display, the log lines, and silence."""
+"""Which display shows a run, and what a run shows."""
 
 import io
 import logging
+import re
 from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
+from snapshots import ENDED, snapshot
 from toys import Toy, config
 
 import eeipu.studies.progress
 import eeipu.tuner
 from eeipu import StageRun, Tuner
 from eeipu.executors.simulated_pool import SimulatedPool
-from eeipu.studies.progress import Snapshot, render, showing
+from eeipu.methods.budget import Budget
+from eeipu.stages.runs import PipelineRun
+from eeipu.studies.displays.live_table import LiveTable
+from eeipu.studies.displays.notebook_table import NotebookTable
+from eeipu.studies.displays.trial_lines import TrialLines
+from eeipu.studies.progress import Reporter, showing
 
 
 def terminal(term="xterm-256color"):
@@ -21,159 +28,12 @@ def terminal(term="xterm-256color"):
     )
 
 
-def snapshot(**changes):
-    return Snapshot(
-        **{
-            "study_name": "digits",
-            "trials": 3,
-            "failed": 0,
-            "budget": 60.0,
-            "spent": 15.0,
-            "saved": 2.5,
-            "unit": " s",
-            "best_value": 0.93456789,
-            "number": 4,
-            "value": None,
-            "stage_names": ("prep", "fit", "score"),
-            "stage_runs": (),
-            "activity": "",
-            **changes,
-        }
-    )
-
-
-ENDED = snapshot(
-    number=3,
-    value=0.5,
-    stage_runs=(
-        StageRun("prep", "key", memoized=True, saved=2.5),
-        StageRun("fit", "key", cost=1.25),
-        StageRun("score", "key", cost=0.01),
-    ),
-)
-
-
-def text_of(*args):
-    console = Console(width=80, file=io.StringIO())
-    console.print(render(*args))
-    return console.file.getvalue()
-
-
-def lines_of(*args):
-    return [" ".join(line.split()) for line in text_of(*args).splitlines()]
-
-
-# --- what is shown
-
-
-def test_budget_best_value_and_savings_are_shown():
-    text = text_of(snapshot(), None)
-
-    for words in ("digits", "15 s spent", "45 s left", "3 trials", "best 0.934568"):
-        assert words in text
-    assert "saved by the cache 2.5 s" in text
-    assert "failed" not in text
-
-
-def test_the_bar_is_as_long_as_what_is_spent():
-    def bar(spent):
-        return text_of(snapshot(spent=spent), None).count("━")
-
-    assert bar(0.0) < bar(30.0) < bar(60.0) == bar(90.0) == 30
-
-
-def test_a_budget_that_is_exceeded_leaves_nothing():
-    assert "61 s spent, 0 s left" in text_of(snapshot(spent=61.0), None)
-
-
-def test_failures_are_counted():
-    assert "3 trials · 2 failed · best" in text_of(snapshot(failed=2), None)
-
-
-def test_before_the_first_success_there_is_no_best_value():
-    assert "best none yet" in text_of(snapshot(best_value=None), None)
-
-
-def test_a_trials_stages_are_shown_with_what_was_free_and_what_it_cost():
-    assert lines_of(ENDED, None)[2:] == [
-        "trial 3",
-        "prep free",
-        "fit 1.25 s",
-        "score 0.01 s",
-        "value 0.5",
-        "",
-    ]
-
-
-def test_the_last_trial_is_shown_beside_the_current_one():
-    now = snapshot(stage_runs=(StageRun("prep", "key", cost=3.0),), activity="running fit")
-
-    assert lines_of(now, ENDED)[2:] == [
-        "trial 3 trial 4",
-        "prep free 3 s",
-        "fit 1.25 s",
-        "score 0.01 s",
-        "value 0.5",
-        "running fit",
-    ]
-
-
-def test_a_failed_stage_is_named_with_its_cost():
-    runs = (
-        StageRun("prep", "key", cost=3.0),
-        StageRun("fit", "key", cost=0.5, error="Traceback"),
-    )
-    assert "fit 0.5 s, failed" in lines_of(snapshot(stage_runs=runs), None)
-
-
-def test_a_stage_without_a_cost_is_shown_as_such():
-    runs = (StageRun("prep", "key", error="Traceback"),)
-
-    assert "prep cost unknown, failed" in lines_of(snapshot(stage_runs=runs), None)
-
-
-def test_brackets_in_names_are_only_brackets():
-    odd = snapshot(
-        study_name="[bold]a",
-        stage_names=("[red]b",),
-        stage_runs=(StageRun("[red]b", "key", cost=1.0),),
-        activity="running [red]b",
-    )
-
-    for words in ("[bold]a", "[red]b  ", "running [red]b"):
-        assert words in text_of(odd, None)
-
-
-@pytest.mark.parametrize(
-    ("cost", "unit", "words"),
-    [
-        (0.0123456, " s", "0.01235 s"),
-        (1234.5678, " s", "1235 s"),
-        (25_000.4, " s", "25,000 s"),
-        (1e12, "", "1e+12"),
-        (0.5, "", "0.5"),
-    ],
-)
-def test_costs_are_readable_at_any_size(cost, unit, words):
-    runs = (StageRun("prep", "key", cost=cost),)
-
-    assert f"prep {words}" in lines_of(snapshot(stage_runs=runs, unit=unit), None)
-
-
 # --- where it is shown
 
 
-def test_a_terminal_shows_a_live_table(caplog):
-    console = terminal()
-    with caplog.at_level(logging.INFO, "eeipu"), showing(True, console) as display:
-        display.update(snapshot(number=3, activity="running fit"))
-        display.trial_ended(ENDED)
-        display.update(snapshot(activity="choosing a configuration"))
-
-    last = console.file.getvalue().rpartition("digits")[2]  # the last frame stays
-    for words in ("trial 3", "trial 4", "1.25 s", "choosing a configuration"):
-        assert words in last
-    assert caplog.records == []
+def test_a_terminal_shows_a_live_table():
+    with showing(True, terminal()) as display:
+        assert isinstance(display, LiveTable)
 
 
 @pytest.mark.parametrize(
@@ -181,50 +41,40 @@ def test_a_terminal_shows_a_live_table(caplog):
     [Console(file=io.StringIO()), terminal("dumb")],
     ids=["no terminal", "a terminal that cannot redraw"],
 )
-def test_elsewhere_there_is_a_log_line_a_trial(console, caplog):
-    with caplog.at_level(logging.INFO, "eeipu"), showing(True, console) as display:
-        display.update(snapshot(number=3, activity="running fit"))
+def test_elsewhere_there_is_a_line_a_trial(console):
+    with showing(True, console) as display:
+        assert isinstance(display, TrialLines)
         display.trial_ended(ENDED)
 
-    assert caplog.messages == [
-        "trial 3: value 0.5, best 0.934568, spent 15 s of 60 s "
-        "(prep free, fit 1.25 s, score 0.01 s)"
-    ]
+    assert console.file.getvalue().startswith("trial 3: value 0.5, ")
+    assert console.file.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize("console", [terminal(), Console(file=io.StringIO())])
+def test_a_notebook_shows_a_table_whatever_its_streams_are(console, monkeypatch):
+    shown = []
+    monkeypatch.setattr(eeipu.studies.progress, "kernel_display", lambda: shown_in(shown))
+    with showing(True, console) as display:
+        assert isinstance(display, NotebookTable)
+        display.update(snapshot())
+
+    assert len(shown) == 1
     assert console.file.getvalue() == ""
 
 
-def test_a_log_line_says_what_failed(caplog):
-    failed = snapshot(best_value=None, stage_runs=(StageRun("prep", "k", cost=1.0, error="..."),))
-    with (
-        caplog.at_level(logging.INFO, "eeipu"),
-        showing(True, Console(file=io.StringIO())) as display,
-    ):
-        display.trial_ended(failed)
-
-    assert caplog.messages == ["trial 4: failed, best -, spent 15 s of 60 s (prep 1 s, failed)"]
+def shown_in(shown):
+    return lambda bundle, **keywords: shown.append(bundle)
 
 
-def test_no_progress_is_silent_even_on_a_terminal(caplog):
-    console = terminal()
+def test_no_progress_is_silent_everywhere(caplog, monkeypatch):
+    console, shown = terminal(), []
+    monkeypatch.setattr(eeipu.studies.progress, "kernel_display", lambda: shown_in(shown))
     with caplog.at_level(logging.INFO, "eeipu"), showing(False, console) as display:
         display.update(snapshot())
         display.trial_ended(ENDED)
 
     assert console.file.getvalue() == ""
-    assert caplog.records == []
-
-
-def test_the_display_ends_with_the_run_even_if_that_raises():
-    console = terminal()
-
-    def interrupted():
-        with showing(True, console) as display:
-            display.update(snapshot())
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert console.file.getvalue().endswith("\x1b[?25h")  # the cursor is back
+    assert caplog.records == shown == []
 
 
 # --- what a run shows
@@ -291,11 +141,26 @@ def test_a_run_shows_failures_and_the_best_of_a_minimisation(recorder):
     assert second.best_value == min(first.value, second.value)
 
 
-def test_run_writes_to_standard_error_only_what_it_should(capsys):
+def test_a_run_writes_a_line_a_trial_to_standard_error(capsys):
+    tuner = Tuner(Toy().pipeline, budget=100.0, method="random")
+    tuner.enqueue(config(x=0.25, y=0.5))
+    tuner.enqueue(config(x=0.25, y=0.75))
+    capsys.readouterr()  # Optuna says that it has made a study
+    tuner.run(1.0, max_trials=2)
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.sub(r"[-\d.]+ s elapsed", "_ s elapsed", err).splitlines() == [
+        "trial 0: value -1.0625, best -1.0625, reused nothing, charged 6.5, spent 6.5 of 100, "
+        "_ s elapsed",
+        "trial 1: value -1, best -1, reused prep, charged 2.5, spent 9 of 100, _ s elapsed",
+    ]
+
+
+def test_a_run_without_progress_writes_nothing(capsys):
     tuner = Tuner(Toy().pipeline, budget=100.0, method="random")
     capsys.readouterr()  # Optuna says that it has made a study
     tuner.run(1.0, max_trials=2, progress=False)
-    tuner.run(1.0, max_trials=2)
 
     assert capsys.readouterr() == ("", "")
 
@@ -317,3 +182,85 @@ def test_nothing_is_read_for_a_silent_display(monkeypatch):
     study = Tuner(Toy().pipeline, budget=9.0, method="random").run(1.0, progress=False)
 
     assert len(study.trials) == 2
+
+
+# --- times and charges
+
+
+class Now:
+    s = 1000.0
+
+    def __call__(self):
+        return self.s
+
+
+class Run:
+    """A reporter's run whose trials cost what the test says."""
+
+    def __init__(self, recorder, budget=100.0):
+        self.now = Now()
+        self.tuner = Tuner(Toy().pipeline, budget=100.0, method="random")
+        self.add(charged=10.0, suggest_s=7.0)  # of an earlier run
+        self.recorder = recorder
+        self.reporter = Reporter(
+            self.tuner._trials,
+            None if budget is None else Budget.of(budget),
+            recorder,
+            workers=1,
+            clock=self.now,
+        )
+
+    def add(self, charged, suggest_s):
+        trial = self.tuner.study.ask()
+        trial.set_user_attr("charged", charged)
+        trial.set_user_attr("suggest_s", suggest_s)
+        self.tuner.study.tell(trial, 1.0)
+        return trial.number
+
+    def end(self, number):
+        runs = (StageRun("prep", "key"),)
+        result = PipelineRun(("prep", "fit", "score"), runs, 1.0)
+        self.reporter.trial_ended(number, result, lambda: "running fit of 7")
+        return self.recorder.ended[-1]
+
+    def seen(self):
+        self.reporter.update(lambda: "running prep")
+        return self.recorder.updates[-1]
+
+
+def test_a_run_reports_its_own_times_and_the_studys_account(recorder):
+    run = Run(recorder)
+    run.now.s += 20.0
+    ended = run.end(run.add(charged=5.0, suggest_s=2.0))
+
+    assert (ended.elapsed_s, ended.choosing_s) == (20.0, 2.0)
+    assert (ended.charged, ended.spent, ended.budget) == (5.0, 15.0, 100.0)
+    assert ended.activity == "running fit of 7"
+
+
+def test_the_end_is_estimated_from_how_fast_this_run_has_spent(recorder):
+    run = Run(recorder)
+    run.now.s += 3.0
+    assert run.seen().end_s is None  # nothing is spent yet
+
+    run.now.s += 17.0
+    ended = run.end(run.add(charged=5.0, suggest_s=2.0))
+    assert ended.end_s == 20.0 + 85.0 * 20.0 / 5.0
+
+    run.now.s += 60.0  # a long stage, whose cost is not known before its end
+    assert run.seen().end_s == ended.end_s
+
+
+def test_a_spent_budget_has_no_estimated_end(recorder):
+    run = Run(recorder)
+    run.now.s += 20.0
+
+    assert run.end(run.add(charged=95.0, suggest_s=2.0)).end_s is None
+
+
+def test_without_a_budget_there_is_no_estimated_end(recorder):
+    run = Run(recorder, budget=None)
+    run.now.s += 20.0
+    ended = run.end(run.add(charged=5.0, suggest_s=2.0))
+
+    assert (ended.budget, ended.end_s, ended.spent) == (None, None, 15.0)

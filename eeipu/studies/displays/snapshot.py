@@ -1,0 +1,139 @@
+"""The state of a study at one moment, and the words for it that several displays use."""
+
+import re
+from dataclasses import dataclass, replace
+
+from eeipu.stages.runs import StageRun
+
+__all__ = ["Snapshot", "account", "amount", "duration", "facts", "outcome", "reason", "times"]
+
+# A longer reason for a failure is cut; the whole of it is in the trial's user attribute `"error"`.
+MAX_REASON = 200
+
+# The lines of an exception group begin with a margin of bars.
+_TRACEBACK = re.compile(
+    r"^(?P<margin>[ |+]*)(Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a study at one moment.
+
+    Attributes:
+        study_name: The name of the study.
+        trials: How many trials have succeeded.
+        failed: How many trials have failed.
+        budget: What all trials may cost together; `None` where nothing limits it.
+        spent: What they have cost so far.
+        saved: What reused stage outputs would have cost, in this run of the tuner.
+        unit: The text after an amount of cost: `" s"`, or nothing where stages declare their costs.
+        best_value: The best objective so far; `None` before the first success.
+        number: The number of the current trial, or of the last one.
+        value: The objective of that trial; `None` while it runs, and where it failed.
+        charged: What the budget has paid for that trial so far.
+        stage_names: The names of all stages of the pipeline.
+        stage_runs: The results of the stages that the trial has run or reused so far.
+        activity: What goes on now, in a line.
+        time_s: When this state was seen, in seconds of a monotonic clock.
+        elapsed_s: How long this run of the tuner had taken by then, in seconds.
+        choosing_s: How many seconds the search took to choose this run's configurations.
+        end_s: How long the run will have taken when the budget is spent, if that is spent as fast
+            as so far, in seconds; `None` where there is no estimate.
+    """
+
+    study_name: str
+    trials: int
+    failed: int
+    budget: float | None
+    spent: float
+    saved: float
+    unit: str
+    best_value: float | None
+    number: int
+    value: float | None
+    charged: float
+    stage_names: tuple[str, ...]
+    stage_runs: tuple[StageRun, ...]
+    activity: str
+    time_s: float
+    elapsed_s: float
+    choosing_s: float
+    end_s: float | None
+
+    def at(self, time_s: float) -> "Snapshot":
+        """The same state, seen again when nothing but the time has changed."""
+        return replace(self, time_s=time_s, elapsed_s=self.elapsed_s + time_s - self.time_s)
+
+    @property
+    def failure(self) -> str | None:
+        """Where and why the trial has failed, such as `"fit: ValueError: no data"`."""
+        if not self.stage_runs or self.stage_runs[-1].error is None:
+            return None
+        last = self.stage_runs[-1]
+        return f"{last.name}: {reason(last.error or '')}"
+
+
+def account(snapshot: Snapshot) -> str:
+    """What is spent of the budget, and what is left."""
+    spent = f"{amount(snapshot.spent, snapshot.unit)} spent"
+    if snapshot.budget is None:
+        return spent
+    left = max(0.0, snapshot.budget - snapshot.spent)
+    return f"{spent}, {amount(left, snapshot.unit)} left"
+
+
+def facts(snapshot: Snapshot) -> str:
+    """How many trials there were, the best value, and what the cache has saved."""
+    parts = [
+        f"{snapshot.trials} trial{'' if snapshot.trials == 1 else 's'}",
+        *([f"{snapshot.failed} failed"] if snapshot.failed else []),
+        "best none yet" if snapshot.best_value is None else f"best {snapshot.best_value:.6g}",
+        f"saved by the cache {amount(snapshot.saved, snapshot.unit)}",
+    ]
+    return " · ".join(parts)
+
+
+def times(snapshot: Snapshot) -> str:
+    """How long the run has taken, the part of choosing, and when the budget will be spent."""
+    parts = [f"{duration(snapshot.elapsed_s)} elapsed", f"{duration(snapshot.choosing_s)} choosing"]
+    if snapshot.end_s is not None:
+        left_s = max(0.0, snapshot.end_s - snapshot.elapsed_s)
+        parts.append(f"budget spent in about {duration(left_s)}")
+    return " · ".join(parts)
+
+
+def outcome(run: StageRun, unit: str) -> str:
+    """What a stage has cost, and whether it was reused or has failed."""
+    if run.memoized:
+        return "reused"
+    cost = "cost unknown" if run.cost is None else amount(run.cost, unit)
+    return f"{cost}, failed" if run.error is not None else cost
+
+
+def amount(cost: float, unit: str) -> str:
+    """A cost with its unit, without an exponent where that is readable."""
+    return f"{cost:,.0f}{unit}" if 1e4 <= cost < 1e9 else f"{cost:.4g}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time that a user waits, such as `"4 min 12 s"`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def reason(error: str) -> str:
+    """The first line of an error's message, from the traceback or the message itself."""
+    line = error.strip().partition("\n")[0]
+    headers = list(_TRACEBACK.finditer(error))
+    if headers:
+        margin = headers[-1]["margin"].replace("+", "|")
+        below = error[headers[-1].end() :].splitlines()
+        cut = [each.removeprefix(margin) for each in below]
+        line = next((each for each in cut if each and not each[0].isspace()), line)
+    return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 3]}..."
