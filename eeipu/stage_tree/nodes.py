@@ -160,7 +160,9 @@ class PlanNode(Node):
         while node is not None:
             if node.requests:
                 return True
-            node = next((c for c in node.children.values() if c.must_run and not c.is_running), None)
+            node = next(
+                (c for c in node.children.values() if c.must_run and not c.is_running), None
+            )
         return next(waiting_below(self), None) is not None
 
     @property
