@@ -449,6 +449,18 @@ def test_outputs_of_a_script_s_own_classes_are_kept(tmp_path):
     assert [path.read_text() for path in calls.iterdir()] == ["x"] * len(list(calls.iterdir()))
 
 
+@pytest.mark.parametrize("second", [lambda x: None, lambda x: undefined])  # noqa: F821
+def test_an_error_of_programming_ends_the_run_when_the_first_trial_has(second):
+    @stage(space={"x": Float(0.0, 1.0)}, version="1")
+    def first(data, *, x):
+        return x
+
+    pipeline = Pipeline([first, stage(second, name="second", version="1")])
+    study = tuner_of(pipeline).run(1.0, progress=False)
+    assert {trial.state.name for trial in study.trials} == {"FAIL"}
+    assert len(study.trials) <= 3  # two workers, and the one that was being chosen
+
+
 INTERRUPTED_SCRIPT = """
 import sys, time
 from pathlib import Path
