@@ -17,7 +17,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import BaseTrial
+from optuna.trial import BaseTrial, FrozenTrial
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
@@ -25,10 +25,20 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
+from eeipu.stages.outputs import StageOutputs
+from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, number_of
 from eeipu.stages.worker import run_path
 
-__all__ = ["Pipeline", "PipelineRun", "Stage", "StageRun", "record_run", "stage"]
+__all__ = [
+    "Pipeline",
+    "PipelineRun",
+    "Stage",
+    "StageRun",
+    "record_run",
+    "recorded_run",
+    "stage",
+]
 
 
 class Pipeline:
@@ -181,6 +191,7 @@ class Pipeline:
 
         Returns:
             The run. A stage that failed is in it as data: `run.error` has the traceback.
+            `run.outputs["name"]` is the output of a stage.
 
         Raises:
             SpaceError: The configuration does not lie in the space.
@@ -199,6 +210,7 @@ class Pipeline:
             trial, params = params, suggest(params, self.space)
         calls = self.calls(params, inputs_key(inputs))
         run = self.join(run_path(calls, inputs, cache, clock=clock))
+        run = replace(run, outputs=StageOutputs(calls, inputs, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)
         return run
@@ -210,9 +222,10 @@ class Pipeline:
         metrics: dict[str, float] = {}
         if len(runs) == len(self.stages) and runs[-1].error is None:
             try:
-                value, metrics = _objective(runs[-1].output, self.objective)
-            except Exception:
-                runs[-1] = replace(runs[-1], error=traceback.format_exc())
+                value, metrics = _objective(runs[-1], self.objective)
+            except Exception as error:
+                is_bug = is_programming_error(error)
+                runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
         return PipelineRun(self.stage_names, tuple(runs), value, metrics)
 
 
@@ -235,34 +248,53 @@ def _check_takes_one_output(each: Stage, upstream: Stage) -> None:
         )
 
 
-def _objective(output: Any, objective: str | None) -> tuple[float, dict[str, float]]:
-    """The value to optimise and all metrics, from what the last stage returned."""
-    metrics: dict[str, float] = {}
+def _objective(run: StageRun, objective: str | None) -> tuple[float, dict[str, float]]:
+    """The value to optimise and all metrics, from the run of the last stage.
+
+    Raises:
+        TypeError: The stage returned something of which the objective cannot be made.
+        ValueError: The objective is not finite.
+    """
+    output, metrics = run.output, {}
     if isinstance(output, Mapping):
         metrics = {
-            str(name): _number(metric, f"a number as the metric {name!r}")
+            str(name): _number(metric, f"a number as the metric {name!r}", run.name)
             for name, metric in output.items()
         }
         if objective not in metrics:
             raise TypeError(
-                f"the last stage returned the metrics {list(metrics)}, and the objective is "
-                f"{objective!r}; name one of them with Pipeline(objective=...)."
+                f"the last stage, {run.name!r}, returned the metrics {list(metrics)}, and the "
+                f"objective is {objective!r}; name one of them with Pipeline(objective=...)."
             )
         output = metrics[objective]
-    value = _number(output, "a number or a dict of numbers")
+    value = _number(output, "a number or a dict of numbers", run.name)
     if not math.isfinite(value):
-        raise ValueError(f"the objective must be finite, but the last stage returned {value!r}.")
+        raise ValueError(
+            f"the objective must be finite, but the last stage, {run.name!r}, returned {value!r}."
+        )
     return value, metrics
 
 
-def _number(output: Any, wanted: str) -> float:
+def _number(output: Any, wanted: str, stage_name: str) -> float:
     number = number_of(output)
     if number is None:
         raise TypeError(
-            f"the last stage must return {wanted}, but it returned "
-            f"{type(output).__name__}: {output!r:.80}"
+            f"the last stage, {stage_name!r}, must return {wanted}, but it returned "
+            f"{type(output).__name__}: {output!r:.80}; {_remedy(output)}."
         )
     return number
+
+
+def _remedy(output: Any) -> str:
+    """What to write in place of something that is not a number."""
+    if output is None:
+        return "end its function with `return` and the number"
+    if isinstance(output, list | tuple):
+        return "return the number alone, or a dict with Pipeline(objective=...)"
+    shape = getattr(output, "shape", ())
+    if isinstance(shape, tuple) and shape and math.prod(shape) == 1:
+        return f"it has the shape {list(shape)}: return its one element with .item()"
+    return "return a float"
 
 
 def suggest(trial: BaseTrial, space: Mapping[str, Distribution]) -> dict[str, Any]:
@@ -298,3 +330,36 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
     if run.error is not None:
         trial.set_user_attr("failed_stage", run.stage_runs[-1].name)
         trial.set_user_attr("error", run.error)
+
+
+def recorded_run(
+    trial: FrozenTrial, pipeline: Pipeline, inputs: tuple[Any, ...], cache: StageCache | None
+) -> PipelineRun:
+    """The run of a finished trial as `record_run` wrote it down. No stage runs, and nothing loads.
+
+    Args:
+        trial: A trial that has a value.
+        pipeline: The pipeline that it is a configuration of.
+        inputs: What the first stage gets.
+        cache: Where `PipelineRun.outputs` looks for outputs, and keeps those that it makes again.
+    """
+    calls = pipeline.calls(trial.params, inputs_key(inputs))
+    noted, none = trial.user_attrs, [None] * len(calls)
+    costs = noted.get("stage_costs", none)
+    values = noted.get("stage_values", none)
+    memoized = noted.get("memoized", [False] * len(calls))
+    runs = [
+        StageRun(call.name, call.key, cost, is_reused, charged=cost or 0.0, value=value)
+        for call, cost, is_reused, value in zip(calls, costs, memoized, values, strict=True)
+    ]
+    # The seconds of loading, and what was saved, are written down for all stages together.
+    loading = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs)
+    charged = runs[-1].charged + loading
+    runs[-1] = replace(runs[-1], charged=charged, saved=noted.get("saved", 0.0))
+    return PipelineRun(
+        pipeline.stage_names,
+        tuple(runs),
+        trial.values[0],
+        noted.get("metrics", {}),
+        StageOutputs(calls, inputs, cache),
+    )

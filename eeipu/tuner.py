@@ -26,7 +26,7 @@ from eeipu.executors.opening import (
 )
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
-from eeipu.pipeline import Pipeline
+from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.declaration import refresh_code
@@ -264,8 +264,9 @@ class Tuner:
         """Tune until the budget is spent, or no configuration is left to try.
 
         If a stage fails, its trial has failed and the search goes on; after ten failures in a
-        row it stops. Ctrl-C stops the run after the current stage, a second Ctrl-C at once. Nothing
-        that was computed is lost, and the same call continues from there.
+        row it stops, and at once after an error of programming that no other configuration would
+        avoid. Ctrl-C stops the run after the current stage, a second Ctrl-C at once. Nothing that
+        was computed is lost, and the same call continues from there.
 
         Args:
             inputs: The arguments of the first stage.
@@ -280,6 +281,9 @@ class Tuner:
 
         Raises:
             PipelineError: The pipeline cannot run on these inputs.
+            ConfigurationError: A stage needs what its workers do not have, such as GPUs.
+            KeyboardInterrupt: Ctrl-C ended the run, and everything is stored. A script that does
+                not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
         if max_trials is not None:
             _check_count("max_trials", max_trials, 0)
@@ -321,7 +325,32 @@ class Tuner:
             logger.warning("%s", self._how_to_resume())
         elif reason is not None:
             logger.warning("%s", reason)
+        if self.was_interrupted:
+            raise KeyboardInterrupt
         return self.study
+
+    def best_run(self, *inputs: Any) -> PipelineRun:
+        """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
+
+        Nothing runs until an output is asked for. It is loaded from the cache then. If it is gone,
+        or the code or the inputs have changed, its stage runs again, after those above it that are
+        gone too.
+
+        Args:
+            inputs: The arguments of the first stage, as `run` got them.
+
+        Raises:
+            ConfigurationError: No trial has a value yet.
+            PipelineError: The pipeline cannot run on these inputs.
+        """
+        self.pipeline.check_inputs(inputs)
+        self._check_code()
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise ConfigurationError(
+                f"no trial of the study {self.study.study_name!r} has a value yet; call run(...) "
+                f"first, or see the errors in trial.user_attrs['error']."
+            )
+        return recorded_run(self.study.best_trial, self.pipeline, inputs, self.cache)
 
     def _how_to_resume(self) -> str:
         unit = " seconds" if cost_unit(self.pipeline) else ""

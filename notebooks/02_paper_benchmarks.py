@@ -68,6 +68,12 @@ study = tuner.run(*problem.inputs)
 study.best_value, study.best_params
 
 # %% [markdown]
+# What the stages made in the best trial comes from the cache, or is made again where it is gone:
+
+# %%
+{name: type(output).__name__ for name, output in tuner.best_run(*problem.inputs).outputs.items()}
+
+# %% [markdown]
 # ## Methods side by side
 #
 # Every method begins with the same warm-up points, one set for each seed, and has three times what

@@ -100,3 +100,12 @@ def test_python_runs_the_package_as_a_command():
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True, text=True)
 
     assert done.stdout == f"eeipu {eeipu.__version__}\n"
+
+
+def test_ctrl_c_in_the_demo_is_the_exit_code_130(run, monkeypatch):
+    def interrupted(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_demo", interrupted)
+    code, output, _ = run("demo")
+    assert (code, output) == (130, "")

@@ -516,7 +516,120 @@ def test_a_tuner_knows_whether_ctrl_c_ended_its_run():
 
     tuner = Tuner(Toy(press).pipeline, budget=20.0, method="random", seed=0)
     assert not tuner.was_interrupted
-    tuner.run(0.0, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(0.0, progress=False)
     assert tuner.was_interrupted
     tuner.run(0.0, progress=False)
     assert not tuner.was_interrupted
+
+
+# --- the best trial's run
+
+
+def tuned(toy, cache):
+    tuner = Tuner(toy.pipeline, budget=1e3, method="random", seed=0, cache=cache)
+    for x in (0.5, 0.25, 0.75):
+        tuner.enqueue(config(x=x, y=0.75))
+    tuner.run(0.0, max_trials=3, progress=False)
+    toy.calls.clear()
+    return tuner
+
+
+BEST_OUTPUTS = {"prep": 0.0, "fit": (0.0, 0.0, 0.0), "score": 0.0}
+
+
+def test_the_best_run_loads_what_is_asked_for_and_runs_nothing():
+    toy = Toy()
+    run = tuned(toy, StageCache()).best_run(0.0)
+
+    assert (run.value, run.stage_costs) == (0.0, [PREP_COST, FIT_COST, SCORE_COST])
+    assert run.charged == PREP_COST + FIT_COST + SCORE_COST
+    assert (run.outputs["fit"], run.outputs["prep"]) == ((0.0, 0.0, 0.0), 0.0)
+    assert toy.calls == []
+    assert run.outputs["score"] == 0.0  # memoize=False
+    assert toy.counts == {"score": 1}
+
+
+@pytest.mark.parametrize("place", ["memory", "directory", None])
+def test_the_best_run_makes_outputs_again_that_are_gone(place, tmp_path):
+    cache = {"memory": StageCache(), "directory": StageCache(tmp_path), None: None}[place]
+    toy = Toy()
+    tuner = tuned(toy, cache)
+    if cache is not None:
+        cache._eviction.drop(set(cache))  # also what the study has pinned
+    run = tuner.best_run(0.0)
+
+    assert toy.calls == []
+    assert dict(run.outputs) == BEST_OUTPUTS
+    assert toy.counts == {"prep": 1, "fit": 1, "score": 1}
+
+
+def test_the_best_run_of_a_minimisation_has_its_metrics():
+    @stage(space={"a": Float(0.0, 1.0)}, version="1")
+    def only(*, a):
+        return {"loss": a, "b": 2.0}
+
+    tuner = Tuner(
+        Pipeline([only], objective="loss"), budget=1e3, method="random", direction="minimize"
+    )
+    for a in (0.5, 0.25):
+        tuner.enqueue({"only.a": a})
+    tuner.run(max_trials=2, progress=False)
+    run = tuner.best_run()
+    assert (run.value, run.metrics) == (0.25, {"loss": 0.25, "b": 2.0})
+    assert run.outputs["only"] == {"loss": 0.25, "b": 2.0}
+
+
+def test_the_best_run_of_a_trial_that_reused_stages_has_its_account():
+    tuner = Tuner(Toy().pipeline, budget=1e3, method="random", seed=0)
+    for y in (0.25, 0.75):
+        tuner.enqueue(config(y=y))
+    study = tuner.run(0.0, max_trials=2, progress=False)
+    run, noted = tuner.best_run(0.0), study.best_trial.user_attrs
+    assert (run.memoized, run.stage_costs) == ([True, False, False], [None, FIT_COST, SCORE_COST])
+    assert (run.charged, run.saved) == (noted["charged"], noted["saved"])
+    assert noted["saved"] == PREP_COST
+
+
+def test_the_best_run_needs_a_trial_with_a_value():
+    with pytest.raises(ConfigurationError, match=r"no trial.*has a value yet; call run\(...\)"):
+        Tuner(Toy().pipeline, budget=1.0).best_run(0.0)
+
+
+def test_the_best_run_takes_the_inputs_of_the_pipeline():
+    with pytest.raises(PipelineError, match="takes the inputs"):
+        Tuner(Toy().pipeline, budget=1.0).best_run()
+    with pytest.raises(PipelineError, match=r"Tuner\.ask and Tuner\.tell"):
+        asking().best_run()
+
+
+# --- Ctrl-C in a script
+
+SCRIPT = """
+import signal
+from eeipu import Float, Pipeline, Tuner, stage
+
+@stage(space={"x": Float(0.0, 1.0)})
+def train(*, x):
+    signal.raise_signal(signal.SIGINT)
+    return x
+
+tuner = Tuner(Pipeline([train]), budget=1e3, method="random")
+CALL
+print("went on", len(tuner.study.trials))
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "printed"),
+    [
+        ("tuner.run(progress=False)", 130, ""),
+        ("try: tuner.run(progress=False)\nexcept KeyboardInterrupt: pass", 0, "went on 1\n"),
+    ],
+)
+def test_ctrl_c_ends_a_script_unless_it_is_caught(call, code, printed, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.replace("CALL", call))
+    command = f"{sys.executable} {tmp_path / 'script.py'}; echo code $?"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.stdout == f"{printed}code {code}\n"
+    assert "stopped by Ctrl-C" in done.stderr

@@ -150,7 +150,7 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
     for name, tuner in tuners.items():
         console.print(f"{name}: {budget:g} seconds of stage time")
         tuner.run(digits)
-        if tuner.remaining > 0.0:  # after Ctrl-C or repeated failures, which the tuner has reported
+        if tuner.remaining > 0.0:  # after repeated failures, which the tuner has reported
             console.print("The search ended before its budget, so there is nothing to compare.")
             return
     studies = {name: tuner.study for name, tuner in tuners.items()}

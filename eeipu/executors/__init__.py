@@ -3,7 +3,8 @@
 Public: ProcessExecutor, RayExecutor, `simulated_pool` (SimulatedPool), `opening` (open_pool).
 Read `pool` (the protocol Pool) first, then `futures_pool` (FuturesPool), which runs calls on any
 executor, and `jobs`, which sends them to other processes. `stage_executor` is the base of
-executors that know what a call needs: `processes`, `ray`, `dask`.
+executors that know what a call needs: `processes`, `ray`, `dask`. `local_resources` says what this
+machine has.
 """
 
 from eeipu.executors.processes import ProcessExecutor

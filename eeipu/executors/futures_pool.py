@@ -16,6 +16,7 @@ from typing import Any
 
 from eeipu.errors import ConfigurationError, EeipuError
 from eeipu.executors.jobs import PackedJob, pack_task, run_packed
+from eeipu.executors.local_resources import room_of_this_process
 from eeipu.executors.pool import Ended, Thought
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.serialization import transport
@@ -49,6 +50,7 @@ class _Workers:
     Attributes:
         executor: The executor that calls go to now.
         shares_memory: Whether its workers are threads of this process.
+        room: The cores and GPUs that such threads share; `None` for others.
     """
 
     def __init__(
@@ -59,9 +61,12 @@ class _Workers:
         self.shares_memory = isinstance(self.executor, ThreadPoolExecutor)
         self._job, self._clock = job, clock
         self._packed: PackedJob | None = None
+        self.room: Resources | None = None
         try:
             if isinstance(self.executor, ThreadPoolExecutor):
-                _check_threads(min(size, self.executor._max_workers), job)
+                count = min(size, self.executor._max_workers)
+                _check_threads(count, job)
+                self.room = room_of_this_process(job.stages.values(), count)
                 job.states.room = size
             else:
                 self._packed = PackedJob(job)
@@ -137,8 +142,8 @@ class FuturesPool:
 
     Raises:
         ConfigurationError: The cache is in memory, and workers are other processes; or workers are
-            several threads, and a stage trains with torch, whose random generators the threads of a
-            process share.
+            threads, and a stage needs what this process does not have (`local_resources`), or
+            trains with torch, whose random generators the threads of a process share.
         PipelineError: A stage or the inputs cannot be sent to another process.
     """
 
@@ -179,6 +184,9 @@ class FuturesPool:
             return not self._running
         if len(self._running) >= self.size:
             return False
+        if self._workers.room is not None:
+            taken = (each.task.call.resources for each in self._running.values())
+            return sum(taken, needs).fit(self._workers.room)
         executor = self._workers.executor
         return not isinstance(executor, StageExecutor) or executor.can_take(needs)
 

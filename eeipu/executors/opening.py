@@ -16,6 +16,7 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors.dask import for_stages
 from eeipu.executors.futures_pool import FuturesPool
+from eeipu.executors.local_resources import check_cores, lacking_gpus, visible_gpus
 from eeipu.executors.pool import InlinePool, Pool
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.stages.declaration import Stage
@@ -77,8 +78,9 @@ def open_pool(
         The workers.
 
     Raises:
-        ConfigurationError: A stage needs more GPUs than this machine has, or workers in other
-            processes cannot reach the cache.
+        ConfigurationError: A stage needs more GPUs or cores than this machine has, or a timeout
+            that workers in this process cannot keep; or workers in other processes cannot reach
+            the cache.
     """
     pool = _pool(executor, max_parallel, job)
     try:
@@ -95,7 +97,9 @@ def _pool(executor: ExecutorLike | None, max_parallel: int, job: Job) -> Pool:
     if isinstance(executor, Pool):
         return executor
     if executor in (None, "processes"):
-        gpus = _gpus(list(job.stages.values()), max_parallel)
+        stages = list(job.stages.values())
+        check_cores(stages, max_parallel)
+        gpus = _gpus(stages, max_parallel)
         executor = partial(ProcessExecutor, max_parallel, gpus=gpus)
     elif executor == "threads":
         executor = partial(ThreadPoolExecutor, max_parallel)
@@ -109,22 +113,10 @@ def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]
     most = max(stages, key=lambda stage: stage.num_gpus)
     if most.num_gpus == 0:
         return []
-    # Only here: processes that run no stage on a GPU do without torch.
-    import torch
-
-    # Where this process sees only some of the GPUs, their names are in the environment.
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = (
-        [str(k) for k in range(torch.cuda.device_count())]
-        if visible is None
-        else ([name for name in visible.split(",") if name.strip()])
-    )
+    devices = visible_gpus()
     shares = gpu_shares(devices, most.num_gpus)
     if not shares:
-        raise ConfigurationError(
-            f"stage {most.name!r} needs {most.num_gpus:g} GPUs, and there are {len(devices)} here; "
-            f"declare what it needs on this machine, or name an executor that has them."
-        )
+        raise lacking_gpus(most, len(devices))
     return shares[:max_parallel]
 
 

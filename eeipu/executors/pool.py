@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from eeipu.executors.local_resources import room_of_this_process
 from eeipu.stages.calls import Clock
 from eeipu.stages.declaration import refresh_code
 from eeipu.stages.resources import Resources
@@ -117,12 +118,16 @@ class InlinePool:
     Args:
         job: The stages, inputs and cache.
         clock: Measures seconds.
+
+    Raises:
+        ConfigurationError: A stage needs what this process does not have (`local_resources`).
     """
 
     size = 1
     shares_memory = True
 
     def __init__(self, job: Job, clock: Clock = time.perf_counter) -> None:
+        room_of_this_process(job.stages.values())
         self.job = job
         self._clock = clock
         self._task: StageTask | None = None
@@ -136,7 +141,7 @@ class InlinePool:
         """See `Pool`."""
         refresh_code(self.job.stages.values())
 
-    def can_take(self, needs: Resources) -> bool:  # noqa: ARG002 - it has what the process has
+    def can_take(self, needs: Resources) -> bool:  # noqa: ARG002 - a call is alone here
         """See `Pool`."""
         return self._task is None
 

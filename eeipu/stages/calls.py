@@ -22,6 +22,7 @@ from eeipu.stages.accelerators import (
 from eeipu.stages.declaration import Stage
 from eeipu.stages.iterative import IterativeStage, Training
 from eeipu.stages.paths import Kind
+from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.resources import Resources
 from eeipu.stages.runs import StageRun, number_of
 
@@ -156,10 +157,11 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     """Execute a call once and account for it, whether it succeeds or fails."""
     try:
         declared = call.stage.declared_cost(call.params, args)
-    except Exception:
-        return StageRun(call.name, call.key, error=traceback.format_exc()), None
+    except Exception as raised:
+        is_bug = is_programming_error(raised)
+        return StageRun(call.name, call.key, error=traceback.format_exc(), is_bug=is_bug), None
     error = output = state = None
-    is_transient = False
+    is_transient = is_bug = False
     synchronize_devices()
     restart_gpu_peaks()
     start = clock()
@@ -170,6 +172,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
         measured, peak = clock() - start, peak_gpu_bytes()
         is_transient = isinstance(raised, TransientError)
+        is_bug = is_programming_error(raised)
         error = failure_of(raised, call.stage.name)
     cost = measured if declared is None else declared
     run = StageRun(
@@ -181,6 +184,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         output=output,
         value=number_of(output),
         is_transient=is_transient,
+        is_bug=is_bug,
         peak_gpu_bytes=peak,
     )
     return run, state

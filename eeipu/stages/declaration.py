@@ -284,10 +284,40 @@ def _warn_of_change(name: str, changes: Sequence[str]) -> None:
     )
 
 
-@overload
-def stage(space: Callable[..., Any]) -> Stage: ...
+Decorator = Callable[[Callable[..., Any]], Stage]
+
+
 @overload
 def stage(
+    function: Callable[..., Any],
+    /,
+    name: str | None = None,
+    version: str | None = None,
+    cost: Callable[..., float] | None = None,
+    memoize: bool = True,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
+    *,
+    space: Mapping[str, Distribution] | None = None,
+) -> Stage: ...
+@overload
+def stage(
+    space: Mapping[str, Distribution] | None,
+    /,
+    name: str | None = None,
+    version: str | None = None,
+    cost: Callable[..., float] | None = None,
+    memoize: bool = True,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
+) -> Decorator: ...
+@overload
+def stage(
+    *,
     space: Mapping[str, Distribution] | None = None,
     name: str | None = None,
     version: str | None = None,
@@ -297,9 +327,10 @@ def stage(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
-) -> Callable[[Callable[..., Any]], Stage]: ...
+) -> Decorator: ...
 def stage(
-    space: Mapping[str, Distribution] | Callable[..., Any] | None = None,
+    function_or_space: Callable[..., Any] | Mapping[str, Distribution] | None = None,
+    /,
     name: str | None = None,
     version: str | None = None,
     cost: Callable[..., float] | None = None,
@@ -308,16 +339,21 @@ def stage(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
-) -> Stage | Callable[[Callable[..., Any]], Stage]:
+    *,
+    space: Mapping[str, Distribution] | None = None,
+) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
 
     The first stage of a pipeline gets the run's inputs as positional arguments, and every later
     stage gets the output of the one before. Hyper-parameters are passed by keyword. The last stage
     returns the objective: a number, or a dict of metrics.
 
+    `@stage(space=..., name=...)` decorates a function, and `stage(function, space=..., name=...)`
+    does the same with one that is there already, such as a library's.
+
     Args:
-        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`. A stage without
-            hyper-parameters may be decorated by a bare `@stage`.
+        function_or_space: The function; or the space, as in `@stage({"x": Float(0.0, 1.0)})`. A
+            stage without hyper-parameters may be decorated by a bare `@stage`.
         name: Defaults to the function's name.
         version: Replaces the code fingerprint in content keys. Declare one where the code cannot
             be fingerprinted, and change it when the code changes.
@@ -328,16 +364,24 @@ def stage(
             that is cheap to make or differs from call to call.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
-        timeout: Seconds after which a call counts as hanging. Its worker is then ended if it is a
-            process of its own, and the call is tried again. `None`: a call may take any time.
+        timeout: Seconds after which a call counts as hanging. Its worker is then ended, which has
+            to be a process of its own, and the call is tried again. `None`: a call may take any
+            time.
         retries: How often a call is tried again when its worker dies or hangs, or when it raises
             `eeipu.TransientError`. Any other exception fails the trial at once.
+        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`.
 
     Returns:
-        A `Stage`, which can still be called like the function.
+        A `Stage`, which can still be called like the function; a decorator where no function was
+        given.
+
+    Note:
+        A tuner refuses what its workers cannot keep (see `eeipu.executors.local_resources`).
+        `Pipeline.run` runs one configuration, in this thread, and minds none of these needs.
 
     Raises:
-        PipelineError: The space and the signature of the function do not match.
+        PipelineError: The space and the signature of the function do not match, or what is given
+            is neither a function nor a space.
 
     >>> from eeipu import Float
     >>> @stage(space={"alpha": Float(0.0, 1.0)})
@@ -346,13 +390,26 @@ def stage(
     >>> scale(2.0, alpha=0.5)
     1.0
     """
-    if callable(space):
-        return stage()(space)
+    given = function_or_space
+    if isinstance(given, Stage):
+        raise PipelineError(
+            f"{given.name!r} is a stage already; give its options where it is made, or change a "
+            f"copy with dataclasses.replace(...)."
+        )
+    if not (given is None or callable(given) or isinstance(given, Mapping)):
+        raise PipelineError(
+            f"stage takes a function or a space, but got {given!r}; write "
+            f'@stage(space={{"x": Float(0.0, 1.0)}}, name="...") above a function, or '
+            f"stage(function, space=...)."
+        )
+    if isinstance(given, Mapping) and space is not None:
+        raise PipelineError(f"stage got two spaces, {given!r} and {space!r}; give one.")
+    own_space = given if isinstance(given, Mapping) else space
 
     def decorate(function: Callable[..., Any]) -> Stage:
         return Stage(
             name=name if name is not None else getattr(function, "__name__", ""),
-            space={} if space is None else space,
+            space={} if own_space is None else own_space,
             function=function,
             version=version,
             cost=cost,
@@ -363,4 +420,4 @@ def stage(
             retries=retries,
         )
 
-    return decorate
+    return decorate(given) if callable(given) else decorate

@@ -24,6 +24,7 @@ class StageRun:
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.
         is_transient: Whether the error is one that may not come again.
+        is_bug: Whether the error is one of programming (`eeipu.stages.programming_errors`).
         peak_gpu_bytes: The most memory that torch had in use on GPUs meanwhile; `None` where the
             stage was not executed, or nothing was there.
     """
@@ -38,6 +39,7 @@ class StageRun:
     output: Any = field(default=None, repr=False)
     value: float | None = None
     is_transient: bool = False
+    is_bug: bool = False
     peak_gpu_bytes: int | None = None
 
 
@@ -50,12 +52,15 @@ class PipelineRun:
         stage_runs: The stages that were reached, in order.
         value: The objective; `None` if a stage failed.
         metrics: All metrics, where the last stage returned a dict.
+        outputs: Stage name -> output. An output that is not in memory is loaded from the cache, or
+            made again, when it is asked for (`eeipu.stages.outputs.StageOutputs`).
     """
 
     stage_names: tuple[str, ...]
     stage_runs: tuple[StageRun, ...]
     value: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def error(self) -> str | None:

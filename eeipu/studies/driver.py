@@ -205,15 +205,16 @@ class Driver:
 
     def _end_trial(self, run: TrialRun) -> None:
         self._underway.remove(run)
-        self._kept.offer(call.key for call in run.calls)
         result = self._trials.pipeline.join(run.runs)
+        self._limits.judge(result)
+        if not self._limits.is_broken:  # else all is kept for the run with the corrected stage
+            self._kept.offer(call.key for call in run.calls)
         try:
             record_run(run.trial, run.calls, result)
             self._trials.end(run.trial, result.value)
             self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()
-        self._limits.judge(result)
 
     def _tidy_cache(self) -> None:
         """Drop outputs that no trial needs, unless one is being chosen that may count on them."""

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+from optuna.trial import TrialState
+
 from eeipu.methods.budget import Budget
 from eeipu.stages.calls import StageCall
 from eeipu.stages.runs import PipelineRun, StageRun
@@ -75,10 +77,12 @@ class RunLimits:
     Attributes:
         reason: A sentence for the user about why the search has stopped; `None` unless it failed,
             repeats itself or sees nothing worth its cost.
+        is_broken: Whether an error of programming has stopped it.
     """
 
     def __init__(self, trials: Trials, budget: Budget, max_trials: int | None) -> None:
         self.reason: str | None = None
+        self.is_broken = False
         self._trials = trials
         self._budget = budget
         self._left = math.inf if max_trials is None else max_trials
@@ -108,12 +112,22 @@ class RunLimits:
     def judge(self, result: PipelineRun) -> None:
         """Stop the search if too many trials in a row have failed, or repeated earlier ones.
 
+        An error of programming (`eeipu.stages.programming_errors`) stops it at once while no trial
+        of the study has a value: every other configuration would meet the same error.
+
         Args:
             result: The result of a trial that has ended.
         """
         self._failures = self._failures + 1 if result.error is not None else 0
         self._repeats = self._repeats + 1 if all(result.memoized) else 0
-        if self._failures >= MAX_FAILURES:
+        if self._failures and result.stage_runs[-1].is_bug and not self._has_values():
+            self.is_broken = True
+            self.stop(
+                f"stage {result.stage_runs[-1].name!r} has failed with an error that other "
+                f"configurations would meet too. Correct the stage and call run(...) again; what "
+                f"has run is in the cache.\n{result.error}"
+            )
+        elif self._failures >= MAX_FAILURES:
             self.stop(
                 f"{MAX_FAILURES} trials in a row have failed. The last error, in "
                 f"stage {result.stage_runs[-1].name!r}:\n{result.error}"
@@ -124,6 +138,11 @@ class RunLimits:
                 f"before. Widen the space, or choose another method than "
                 f"{type(self._trials.study.sampler).__name__}."
             )
+
+    def _has_values(self) -> bool:
+        """Whether a trial of the study, in this run or before, has succeeded."""
+        finished = (TrialState.COMPLETE,)
+        return bool(self._trials.study.get_trials(deepcopy=False, states=finished))
 
     def stop(self, why: object) -> None:
         """Stop the search for a reason; the first reason stays."""

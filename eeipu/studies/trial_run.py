@@ -13,6 +13,7 @@ from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
 from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock, StageCall
+from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import StageRun
 from eeipu.stages.worker import StageTask, load_deepest, reused
 
@@ -149,8 +150,10 @@ class TrialRun:
                 not event.is_death or self.worker_deaths > call.stage.retries
             )
             if is_final:
-                error = self._failure_of(event)
-                self._add(event, StageRun(call.stage.name, call.key, error=error))
+                assert event.error is not None
+                error, is_bug = self._failure_of(event), is_programming_error(event.error)
+                failed = StageRun(call.stage.name, call.key, error=error, is_bug=is_bug)
+                self._add(event, failed)
             else:
                 self.args = event.task.args
 

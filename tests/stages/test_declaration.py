@@ -87,6 +87,36 @@ def test_a_stage_keeps_its_own_copy_of_the_space():
     assert each.space == {"x": X}
 
 
+def test_a_function_given_with_options_is_a_stage_with_these_options():
+    each = stage(takes_x, space={"x": X}, name="mine", version="3", num_cpus=2, memoize=False)
+    assert (each.name, each.version, each.space) == ("mine", "3", {"x": X})
+    assert (each.num_cpus, each.memoize, each.function) == (2, False, takes_x)
+    assert stage(len, "size", "1").name == "size"
+
+
+def test_a_space_may_stand_first():
+    assert stage({"x": X}, "mine")(takes_x).name == "mine"
+    assert stage({"x": X})(takes_x).space == {"x": X}
+    assert stage(None, name="mine")(len).name == "mine"
+
+
+@pytest.mark.parametrize("thing", [3, "train", X, ["x"]])
+def test_what_is_neither_function_nor_space_is_refused_with_the_remedy(thing):
+    with pytest.raises(PipelineError, match=r"takes a function or a space, but got.*stage\(space="):
+        stage(thing)
+
+
+def test_a_stage_is_not_made_a_stage_again():
+    each = stage(takes_x, space={"x": X})
+    with pytest.raises(PipelineError, match=r"'takes_x' is a stage already.*dataclasses\.replace"):
+        stage(each, name="other")
+
+
+def test_two_spaces_are_refused():
+    with pytest.raises(PipelineError, match="two spaces"):
+        stage({"x": X}, space={"x": X})
+
+
 # --- mistakes -------------------------------------------------------------------------------
 
 

@@ -1,10 +1,12 @@
 """The loop of `Tuner.run`: how it stops, goes on, and keeps its account."""
 
 import os
+import re
 import signal
 import threading
 import time
 
+import numpy as np
 import optuna
 import pytest
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
@@ -48,7 +50,9 @@ def test_ctrl_c_stops_after_the_current_stage_and_keeps_what_it_computed(caplog)
     cache = StageCache()
     tuner = tuner_of(toy, cache=cache)
     tuner.enqueue(config())
-    study = tuner.run(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0)
+    study = tuner.study
 
     assert toy.counts == {"prep": 1}
     trial, again = study.trials
@@ -65,7 +69,8 @@ def test_the_same_call_goes_on_after_ctrl_c():
     toy = Toy(pressing("fit"))
     tuner = tuner_of(toy)
     tuner.enqueue(config())
-    tuner.run(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0)
     study = tuner.run(1.0, max_trials=2)
 
     states = [trial.state.name for trial in study.trials]
@@ -82,10 +87,12 @@ def test_the_same_call_goes_on_after_ctrl_c():
 
 def test_ctrl_c_in_the_last_stage_finishes_the_trial_and_begins_no_other(caplog):
     toy = Toy(pressing("score"))
-    study = tuner_of(toy).run(1.0)
+    tuner = tuner_of(toy)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0)
 
     assert toy.counts == {"prep": 1, "fit": 1, "score": 1}
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
+    assert [trial.state.name for trial in tuner.study.trials] == ["COMPLETE"]
     assert "stopped by Ctrl-C" in warnings_of(caplog)[-1]
 
 
@@ -98,7 +105,9 @@ def test_ctrl_c_while_a_configuration_is_chosen_begins_no_stage():
 
     toy = Toy()
     tuner = tuner_of(toy, method=Pressing(seed=0))
-    study = tuner.run(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0)
+    study = tuner.study
     assert toy.counts == {"prep": 1, "fit": 1, "score": 1}
 
     tuner.run(1.0, max_trials=1)
@@ -163,7 +172,8 @@ def test_where_a_study_is_stored_says_how_it_goes_on(cache, words, tmp_path, cap
         storage=f"sqlite:///{tmp_path}/tune.db",
         study_name="tune",
     )
-    tuner.run(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0)
 
     message = warnings_of(caplog)[-1]
     assert "run the same script on the same storage (study 'tune')" in message
@@ -177,7 +187,8 @@ def test_measured_costs_are_seconds(caplog):
         press_ctrl_c()
         return a
 
-    Tuner(Pipeline([only]), budget=1000.0, method="random").run()
+    with pytest.raises(KeyboardInterrupt):
+        Tuner(Pipeline([only]), budget=1000.0, method="random").run()
 
     assert "seconds left" in warnings_of(caplog)[-1]
 
@@ -319,7 +330,8 @@ def test_trials_that_wait_show_no_account_yet_and_all_others_do():
     toy = Toy(pressing("prep"))
     tuner = tuner_of(toy)
     tuner.enqueue(config())
-    tuner.run(1.0)
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0)
     tuner.run(1.0, max_trials=3)
 
     assert tuner.spent == sum(charged for _, _, charged in accounts(tuner.study))
@@ -398,3 +410,68 @@ def test_a_trial_that_waits_and_is_taken_over_meanwhile_does_not_end_the_run(cap
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]
     (said,) = warnings_of(caplog)
     assert "taken over by another driver" in said
+
+
+# --- errors of programming
+
+
+def two_stages(second, ran, **options):
+    @stage(space={"a": Float(0.0, 1.0)}, version="1")
+    def first(data, *, a):
+        ran.append(a)
+        return a
+
+    return Pipeline([first, stage(second, name="second", version="1")], **options)
+
+
+@pytest.mark.parametrize("method", ["eeipu", "random"])
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (lambda x: None, "'second'.*must return a number.*NoneType.*return"),
+        (lambda x: (x, {}), "'second'.*must return a number.*tuple.*Pipeline.objective"),
+        (lambda x: np.array([x]), r"'second'.*must return a number.*shape \[1\].*\.item"),
+        (lambda x: {"f1": x}, r"'second'.*\['f1'\].*name one of them with Pipeline.objective"),
+        (lambda x: undefined, "'second'.*NameError"),  # noqa: F821
+        (lambda x: (lambda: x)(1), "'second'.*takes 0 positional"),
+    ],
+    ids=["None", "tuple", "[1]", "dict", "name", "arguments"],
+)
+def test_an_error_of_programming_ends_the_run_after_one_trial(method, second, words, caplog):
+    ran, cache = [], StageCache()
+    tuner = Tuner(two_stages(second, ran), budget=1e3, method=method, cache=cache, seed=0)
+    (trial,) = tuner.run(1.0).trials
+
+    assert (trial.state.name, len(ran)) == ("FAIL", 1)
+    (message,) = warnings_of(caplog)
+    assert re.search(f"other configurations would meet(.|\n)*{words}", message, re.DOTALL)
+    assert "call run(...) again" in message
+    assert trial.user_attrs["stage_keys"][0] in cache
+
+
+def test_a_corrected_stage_goes_on_with_what_has_run():
+    ran, cache = [], StageCache()
+    params = {"first.a": 0.5}
+    for second, count in ((lambda x: None, 1), (lambda x: x, 1)):
+        tuner = Tuner(two_stages(second, ran), budget=1e3, method="random", cache=cache)
+        tuner.pipeline.stages[1].__dict__["version"] = str(second)
+        tuner.enqueue(params)
+        tuner.run(1.0, max_trials=1)
+        assert len(ran) == count
+    assert tuner.study.best_value == 0.5
+
+
+def test_an_objective_that_is_not_finite_stops_after_ten():
+    tuner = Tuner(two_stages(lambda x: float("nan"), []), budget=1e3, method="random", seed=0)
+    assert len(tuner.run(1.0).trials) == 10
+
+
+def test_an_error_of_programming_that_one_branch_has_does_not_end_a_search_with_values():
+    ran = []
+    tuner = Tuner(
+        two_stages(lambda x: x if x < 0.5 else x.item, ran), budget=1e3, method="random", seed=0
+    )
+    for a in (0.25, 0.75, 0.8, 0.3):
+        tuner.enqueue({"first.a": a})
+    states = [trial.state.name for trial in tuner.run(1.0, max_trials=4).trials]
+    assert states == ["COMPLETE", "FAIL", "FAIL", "COMPLETE"]

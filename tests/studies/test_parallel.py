@@ -321,8 +321,9 @@ def test_ctrl_c_lets_running_stages_end_and_nothing_is_lost(tmp_path):
         time.sleep(0.3)
 
     tuner = tuner_of(diary(tmp_path, act), point(x=0.25), point())
-    study = tuner.run(1.0, progress=False)
-    states = [trial.state.name for trial in study.trials]
+    with pytest.raises(KeyboardInterrupt):
+        tuner.run(1.0, progress=False)
+    states = [trial.state.name for trial in tuner.study.trials]
     assert states.count("RUNNING") == 0
     assert states.count("WAITING") >= 1
     began = len(list(tmp_path.glob("prep*")))
@@ -448,6 +449,18 @@ def test_outputs_of_a_script_s_own_classes_are_kept(tmp_path):
     assert [path.read_text() for path in calls.iterdir()] == ["x"] * len(list(calls.iterdir()))
 
 
+@pytest.mark.parametrize("second", [lambda x: None, lambda x: undefined])  # noqa: F821
+def test_an_error_of_programming_ends_the_run_when_the_first_trial_has(second):
+    @stage(space={"x": Float(0.0, 1.0)}, version="1")
+    def first(data, *, x):
+        return x
+
+    pipeline = Pipeline([first, stage(second, name="second", version="1")])
+    study = tuner_of(pipeline).run(1.0, progress=False)
+    assert {trial.state.name for trial in study.trials} == {"FAIL"}
+    assert len(study.trials) <= 3  # two workers, and the one that was being chosen
+
+
 INTERRUPTED_SCRIPT = """
 import sys, time
 from pathlib import Path
@@ -460,8 +473,12 @@ def train(data, *, x):
     return x
 
 tuner = Tuner(Pipeline([train]), budget=1e3, method="random", max_parallel=2)
-study = tuner.run(1.0, progress=False)
-print(sorted({trial.state.name for trial in study.trials}))
+try:
+    tuner.run(1.0, progress=False)
+except KeyboardInterrupt:
+    print(sorted({trial.state.name for trial in tuner.study.trials}))
+    raise
+print("the script went on")
 """
 
 
@@ -479,9 +496,10 @@ def test_ctrl_c_in_a_terminal_lets_running_stages_end(tmp_path):
         time.sleep(0.05)
     os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to workers too
     printed, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 0
+    assert driver.returncode == -signal.SIGINT  # 130 in a shell
     assert "COMPLETE" in printed
     assert "RUNNING" not in printed
+    assert "went on" not in printed
 
 
 def test_a_stage_that_cannot_be_sent_is_named_before_anything_starts():

@@ -131,3 +131,24 @@ def test_the_first_reason_stays(reasons):
     for reason in reasons:
         limits.stop(reason)
     assert limits.reason == "stopped: one"
+
+
+BROKEN = PipelineRun(("a",), (StageRun("a", "key", error="NameError: oops", is_bug=True),))
+
+
+def test_an_error_of_programming_stops_the_search_at_once():
+    limits = limits_of()
+    limits.judge(BROKEN)
+    assert limits.is_broken
+    assert "stage 'a' has failed with an error that other configurations" in limits.reason
+    assert "NameError: oops" in limits.reason
+
+
+def test_after_a_success_an_error_of_programming_counts_like_any_failure():
+    limits = limits_of()
+    limits._trials.study.add_trial(optuna.trial.create_trial(value=1.0))
+    for _ in range(MAX_FAILURES - 1):
+        limits.judge(BROKEN)
+    assert (limits.reason, limits.is_broken) == (None, False)
+    limits.judge(BROKEN)
+    assert "trials in a row have failed" in limits.reason

@@ -130,8 +130,6 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
             tuner.enqueue(params)
     with _without_advice():
         study = tuner.run(*problem.inputs, progress=False)
-    if tuner.was_interrupted:  # by Ctrl-C, between two stages
-        raise KeyboardInterrupt
     if start is None:
         start = _best(problem, study.trials[:n_initial])
     return Result(
@@ -219,8 +217,6 @@ def _warm_up(options: Options, problem: Problem, out: Path | None) -> dict[str, 
     tuner = _warm_up_tuner(problem, options.seed, n_initial)
     with _without_advice():
         study = tuner.run(*problem.inputs, max_trials=n_initial, progress=False)
-    if tuner.was_interrupted:
-        raise KeyboardInterrupt
     found = {"spent": tuner.spent, "start": _best(problem, study.trials)}
     if path is not None:
         write_whole(path, json.dumps(found))

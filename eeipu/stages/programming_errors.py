@@ -1,0 +1,42 @@
+"""Errors of programming, which every configuration would meet: the search ends at the first one.
+
+An error is one of programming if it is
+
+- a `NameError`, `AttributeError`, `ImportError` or `SyntaxError`;
+- a `TypeError` about the arguments of a call, such as `f() missing 1 required positional
+  argument`;
+- any other `TypeError` whose traceback has no line of the user's code: the stage itself could not
+  be called, or what the last stage returned is no objective (`Pipeline.join`).
+
+All other errors may depend on the configuration: a `ValueError`, a `RuntimeError`, running out of
+memory, a `TypeError` inside of the stage, an objective that is not finite.
+"""
+
+import re
+import traceback
+
+__all__ = ["is_programming_error"]
+
+_KINDS = (NameError, AttributeError, ImportError, SyntaxError)
+
+# What CPython says where the arguments of a call and the parameters of a function do not match.
+_WRONG_ARGUMENTS = re.compile(
+    r"\(\) (missing \d+ required|takes |got an unexpected keyword|got multiple values"
+    r"|got some positional-only)"
+)
+
+# The modules that call stages, and judge what they return. Benchmark problems are users of eeipu.
+_CALLERS = ("eeipu.stages.", "eeipu.pipeline")
+
+
+def is_programming_error(error: BaseException) -> bool:
+    """Whether an error that a stage raised, or that its output gave, is one of programming."""
+    if not isinstance(error, TypeError):
+        return isinstance(error, _KINDS)
+    return bool(_WRONG_ARGUMENTS.search(str(error))) or not _is_from_user_code(error)
+
+
+def _is_from_user_code(error: BaseException) -> bool:
+    """Whether a line of the user's code is in the traceback."""
+    modules = (f.f_globals.get("__name__", "") for f, _ in traceback.walk_tb(error.__traceback__))
+    return not all(module.startswith(_CALLERS) for module in modules)
