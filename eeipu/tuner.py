@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.executors.interrupts import interruptible
 from eeipu.executors.opening import (
     ExecutorLike,
     check_executor,
@@ -34,7 +35,7 @@ from eeipu.stages.worker import Job
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.driver import Driver
-from eeipu.studies.interrupts import how_to_resume, interruptible, stoppable
+from eeipu.studies.interrupts import how_to_resume, stoppable
 from eeipu.studies.progress import cost_unit, showing
 from eeipu.studies.study import (
     Direction,

@@ -32,12 +32,10 @@ class NodeTasks:
     Args:
         job: The stages, inputs and cache of the workers. Without stages, tasks are for a
             simulation, which calls nothing.
-        hands_inputs: Whether the inputs travel with the tasks, as to workers that share memory.
     """
 
-    def __init__(self, job: Job, *, hands_inputs: bool) -> None:
+    def __init__(self, job: Job) -> None:
         self._job = job
-        self._hands_inputs = hands_inputs
         try:
             self._inputs_key = inputs_key(job.inputs) if job.stages else None
         except PipelineError:  # then `path_of` has a name of the user's own for them
@@ -62,8 +60,6 @@ class NodeTasks:
         assert parent is not None, "the root is not run"
         is_first = parent.parent is None
         call = self._call(node, needs)
-        if is_first and self._hands_inputs:
-            args = self._job.inputs
         return NodeTask(
             call,
             parent.key,

@@ -3,21 +3,29 @@
 The clock is the pool's: the same code runs on real workers and in virtual time.
 """
 
+import threading
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eeipu.algorithms.node_tasks import NodeTask, NodeTasks
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import CacheMiss, ConfigurationError, PipelineError
+from eeipu.executors.interrupts import interruptible
 from eeipu.executors.pool import Ended, Joined, Pool, Thought, death_of
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.runs import StageRun, numbers_of
+from eeipu.stages.worker import StageTask, TaskResult
 
 __all__ = ["run_studies"]
+
+# How often a node may find that the state which it begins with is gone. After that, the cache is
+# not one that can be relied on.
+MAX_MISSING = 3
 
 
 def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -> None:
@@ -39,15 +47,21 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -
     by_name = {study.name: study for study in studies}
     if len(by_name) < len(studies):
         raise ConfigurationError("two studies have one name; each needs a name of its own.")
+    if pool.job.cache is not scheduler.plan.cache:
+        raise ConfigurationError(
+            f"the plan keeps its states in {scheduler.plan.cache!r}, and the workers theirs in "
+            f"{pool.job.cache!r}; give both the same cache."
+        )
     pool.renew()
     if pool.job.stages:
         scheduler.declare(pool.job.stages.values())
     run = _PlanRun(by_name, scheduler, pool)
     try:
-        for study in studies:
-            study.act(study.algorithm.start(), scheduler)
-        _suspend(scheduler.plan)
-        run.until_nothing_runs()
+        with interruptible() as interrupted:
+            for study in studies:
+                study.act(study.algorithm.start(), scheduler)
+            _suspend(scheduler.plan)
+            run.until_nothing_runs(interrupted)
     except BaseException:  # such as an interrupt: the same plan can be run again
         run.drain()
         raise
@@ -87,17 +101,28 @@ class _PlanRun:
         self._scheduler, self._plan = scheduler, scheduler.plan
         self._execution = scheduler.plan.execution
         self._pool = pool
-        self._tasks = NodeTasks(pool.job, hands_inputs=pool.shares_memory)
+        self._tasks = NodeTasks(pool.job)
         self._running: dict[PlanNode, NodeTask] = {}
         # Outputs that no cache keeps. The first node that begins with one gets it; for another, the
         # stage has to run again.
         self._outputs: dict[PlanNode, Any] = {}
+        self._missing: Counter[PlanNode] = Counter()
 
-    def until_nothing_runs(self) -> None:
-        """Deliver answers, submit nodes and wait for events, in turn."""
+    def until_nothing_runs(self, interrupted: threading.Event) -> None:
+        """Deliver answers, submit nodes and wait for events, in turn.
+
+        Args:
+            interrupted: Set when the user asks to stop after the nodes that run.
+
+        Raises:
+            KeyboardInterrupt: The user has asked, and these nodes have ended.
+        """
         done: Sequence[PlanNode] = ()
         while True:
             self._deliver()
+            if interrupted.is_set():
+                self.drain()
+                raise KeyboardInterrupt
             for node in done:  # its worker goes on where that is best
                 self._submit_next(after=node)
             while self._submit_next():
@@ -193,33 +218,47 @@ class _PlanRun:
         if run is None:
             assert node.parent is not None
             self._execution.forget(node.parent)
-            self._execution.lose(node, why="the state that it begins with was not in the cache")
+            self._record_missing(node)
             return False
         if run.error is not None:
             self._execution.fail(node, run.charged, run.error)
             return False
-        self._complete(node, run, event.result.value, is_kept=event.result.is_kept)
+        self._complete(node, event.task, event.result, run)
         return True
 
+    def _record_missing(self, node: PlanNode) -> None:
+        """Let a node run again whose first state is gone, unless that happens too often."""
+        self._missing[node] += 1
+        if self._missing[node] < MAX_MISSING:
+            self._execution.stop(node)
+            return
+        why = f"the state that it begins with was not in the cache {MAX_MISSING} times"
+        self._execution.fail(node, 0.0, f"{why}: {node.describe()}")
+
     def _record_without_result(self, node: PlanNode, event: Ended) -> None:
+        # Declared costs have a unit of their own, to which seconds cannot be added.
+        lost_s = event.elapsed_s if event.task.call.stage.cost is None else 0.0
         if event.is_death:
             stages = self._pool.job.stages
             limit = event.task.call.stage.retries + 1 if stages else None
             why = f"{death_of(event)} ({event.error})"
-            self._execution.lose(node, event.elapsed_s, why, limit=limit)
+            self._execution.lose(node, lost_s, why, limit=limit)
         elif event.error is not None:
             error = "".join(traceback.format_exception(event.error))
-            self._execution.fail(node, event.elapsed_s, error)
+            self._execution.fail(node, lost_s, error)
         else:
-            self._execution.stop(node, event.elapsed_s)
+            self._execution.stop(node, lost_s)
 
-    def _complete(self, node: PlanNode, run: StageRun, value: Any, *, is_kept: bool) -> None:
-        if not is_kept:
+    def _complete(self, node: PlanNode, task: StageTask, result: TaskResult, run: StageRun) -> None:
+        value = result.value
+        if not result.is_kept:
             self._outputs[node] = run.output
         elif value is None and node.requests and not node.is_training:
             value = self._kept_value(node)  # a request came while it ran
-        self._execution.complete(node, run.charged, value, is_kept=is_kept)
-        if not is_kept and not node.is_in_hand:
+        charged = run.charged + (result.load_s if task.call.stage.cost is None else 0.0)
+        cost = run.saved if run.memoized else run.charged
+        self._execution.complete(node, cost, value, is_kept=result.is_kept, charged_s=charged)
+        if not result.is_kept and not node.is_in_hand:
             del self._outputs[node]
         if not run.memoized:
             self._scheduler.observe(node, run.charged)

@@ -7,6 +7,7 @@ that must not reach the next call.
 """
 
 import multiprocessing
+import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -147,6 +148,9 @@ class _Received:
 # What outlives a call in a worker process: the last jobs, by name.
 _received: OrderedDict[str, _Received] = OrderedDict()
 
+# A worker may have several threads, as Dask's have: what sets the state of a process runs alone.
+_process_state = threading.Lock()
+
 
 def has_job(name: str) -> bool:
     """Whether this process has a job."""
@@ -246,8 +250,10 @@ def _with_stage(call: StageCall, stage: Stage) -> StageCall:
 
 
 def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:
-    count = max(1, round(task.call.stage.num_cpus))
-    with nullcontext() if received.is_drivers else threads(count):
+    stage = task.call.stage
+    count = max(1, round(stage.num_cpus))
+    alone = _process_state if stage.uses_process_state else nullcontext()
+    with alone, nullcontext() if received.is_drivers else threads(count):
         return run_task(task, received.job, is_own_process=True, hands_on=hands_on)
 
 

@@ -25,7 +25,8 @@ def visible_gpus() -> list[str]:
     """The GPUs that this process may use, by the names of `CUDA_VISIBLE_DEVICES`."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
+        names = [name.strip() for name in visible.split(",")]
+        return [name for name in names if name and not name.startswith("-")]  # -1 is none
     # Only here: processes that run no stage on a GPU do without torch.
     import torch
 

@@ -19,6 +19,8 @@ from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.local_resources import check_cores, lacking_gpus, visible_gpus
 from eeipu.executors.pool import InlinePool, Pool
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
+from eeipu.executors.simulated_pool import SimulatedPool
+from eeipu.fingerprints.keys import inputs_key
 from eeipu.stages.declaration import Stage
 from eeipu.stages.worker import Job
 
@@ -70,7 +72,7 @@ def open_pool(
 
     Args:
         executor: The argument of the tuner. `None` is this thread, or local processes where several
-            stage calls are to run at once; a pool of eeipu's is returned as it is.
+            stage calls are to run at once. A pool of eeipu's serves this run, and is closed.
         max_parallel: How many stage calls run at once.
         job: The stages, inputs and cache.
 
@@ -95,7 +97,7 @@ def _pool(executor: ExecutorLike | None, max_parallel: int, job: Job) -> Pool:
     if executor is None and max_parallel == 1:
         return InlinePool(job)
     if isinstance(executor, Pool):
-        return executor
+        return _with_job(executor, job)
     if executor in (None, "processes"):
         stages = list(job.stages.values())
         check_cores(stages, max_parallel)
@@ -108,10 +110,25 @@ def _pool(executor: ExecutorLike | None, max_parallel: int, job: Job) -> Pool:
     return FuturesPool(for_stages(executor), max_parallel, job)
 
 
+def _with_job(pool: Pool, job: Job) -> Pool:
+    """A pool of the user's own, which runs the stages of this job and no other's."""
+    if isinstance(pool, InlinePool | SimulatedPool):
+        pool.job = job
+        return pool
+    mine, theirs = pool.job, job
+    is_same = mine.cache is theirs.cache and mine.stages == theirs.stages
+    if not (is_same and inputs_key(mine.inputs) == inputs_key(theirs.inputs)):
+        raise ConfigurationError(
+            f"{pool!r} was made for other stages, inputs or another cache than this run's; give "
+            f"the executor itself, of which the run makes a pool of its own."
+        )
+    return pool
+
+
 def _gpus(stages: Sequence[Stage], max_parallel: int) -> list[tuple[str, float]]:
     """For each local worker, its GPUs and the share of them that the most demanding stage needs."""
-    most = max(stages, key=lambda stage: stage.num_gpus)
-    if most.num_gpus == 0:
+    most = max(stages, key=lambda stage: stage.num_gpus, default=None)
+    if most is None or most.num_gpus == 0:
         return []
     devices = visible_gpus()
     shares = gpu_shares(devices, most.num_gpus)

@@ -170,14 +170,14 @@ def gpu_shares(devices: Sequence[str], num_gpus: float) -> list[tuple[str, float
         For each worker its devices, and how many GPUs it may lend.
 
     >>> gpu_shares(["0", "1"], 0.5)
-    [('0', 0.5), ('0', 0.5), ('1', 0.5), ('1', 0.5)]
+    [('0', 0.5), ('1', 0.5), ('0', 0.5), ('1', 0.5)]
     >>> gpu_shares(["0", "1", "2"], 2)
     [('0,1', 2.0)]
     """
     if num_gpus <= 0:
         return []
     if num_gpus < 1:
-        return [(device, num_gpus) for device in devices for _ in range(int(1 / num_gpus))]
+        return [(device, num_gpus) for _ in range(int(1 / num_gpus)) for device in devices]
     size = math.ceil(num_gpus)
     groups = [devices[k : k + size] for k in range(0, len(devices) - size + 1, size)]
     return [(",".join(group), float(size)) for group in groups]

@@ -85,7 +85,13 @@ class Execution:
         self._references.pin(at_once=True)
 
     def complete(
-        self, node: PlanNode, cost_s: float, value: Any = None, *, is_kept: bool = True
+        self,
+        node: PlanNode,
+        cost_s: float,
+        value: Any = None,
+        *,
+        is_kept: bool = True,
+        charged_s: float | None = None,
     ) -> None:
         """Note that a node has run.
 
@@ -100,8 +106,9 @@ class Execution:
             value: What its last call returned, if that is no checkpoint.
             is_kept: Whether the output is in the cache. A stage may say that it is not to be
                 kept (`memoize=False`).
+            charged_s: What is paid for it, if that is not the cost, as where it was reused.
         """
-        self._payments.charge(node, cost_s)
+        self._payments.charge(node, cost_s if charged_s is None else charged_s)
         node.cost_s, node.is_running = cost_s, False
         if is_kept:
             node.value = value
@@ -152,7 +159,9 @@ class Execution:
         self.stop(node, cost_s)
         node.losses += 1
         if node.losses >= (self._max_losses if limit is None else limit):
-            self.fail(node, 0.0, f"{why} {node.losses} times: {node.describe()}")
+            # A plan that is opened again clears failures with that many losses.
+            losses, node.losses = node.losses, max(node.losses, self._max_losses)
+            self.fail(node, 0.0, f"{why} {losses} times: {node.describe()}")
         else:
             self._states.save(node)
 

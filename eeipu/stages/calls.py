@@ -127,7 +127,7 @@ def call_with_retries(
     clock: Clock = time.perf_counter,
     *,
     limits: Callable[[], AbstractContextManager[None]] = nullcontext,
-    reload: Callable[[], tuple[Any, ...]] | None = None,
+    again: Callable[[], tuple[Any, ...] | None] = lambda: None,
 ) -> tuple[StageRun, Any]:
     """Execute a call, again where it raises `TransientError`; every attempt is charged.
 
@@ -136,7 +136,8 @@ def call_with_retries(
         args: Its positional arguments.
         clock: Measures seconds.
         limits: Makes the context that each attempt runs in.
-        reload: Gives the arguments of a further attempt; by default they are the same objects.
+        again: Gives the arguments anew, as an attempt may have changed them in place; `None` where
+            they cannot be had again, so that there is no further attempt.
 
     Returns:
         The run, and the training state that the call ended with, where it trained.
@@ -147,9 +148,13 @@ def call_with_retries(
             run, state = _executed(call, args, clock)
         if not run.is_transient or retries_left == 0:
             break
+        fresh = again()
+        if fresh is None:
+            note = "\nThe call was not tried again, because its input is kept nowhere."
+            run = replace(run, error=f"{run.error}{note}")
+            break
+        args = fresh
         lost += run.charged
-        if reload is not None:
-            args = reload()
     return replace(run, charged=lost + run.charged), state
 
 

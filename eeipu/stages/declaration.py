@@ -34,6 +34,9 @@ __all__ = ["KnownCode", "Stage", "refresh_code", "stage"]
 # A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
 
+# A year, which the timers of all systems can hold.
+LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
+
 
 @dataclass(eq=False)
 class KnownCode:
@@ -227,14 +230,15 @@ def _check_space(name: str, space: Any) -> None:
 
 
 def _check_resources(stage: Stage) -> None:
-    if stage.num_cpus < 0 or stage.num_gpus < 0:
+    if not all(math.isfinite(each) and each >= 0 for each in (stage.num_cpus, stage.num_gpus)):
         raise PipelineError(
-            f"stage {stage.name!r}: num_cpus and num_gpus must not be negative, "
+            f"stage {stage.name!r}: num_cpus and num_gpus must be finite and not negative, "
             f"but got {stage.num_cpus!r} and {stage.num_gpus!r}."
         )
-    if stage.timeout is not None and not stage.timeout > 0:
+    if stage.timeout is not None and not 0 < stage.timeout <= LONGEST_TIMEOUT_S:
         raise PipelineError(
-            f"stage {stage.name!r}: timeout must be a positive number of seconds or None, but "
+            f"stage {stage.name!r}: timeout must be a positive number of seconds, at most "
+            f"{LONGEST_TIMEOUT_S:g}, or None, but "
             f"got {stage.timeout!r}."
         )
     if not (isinstance(stage.retries, int) and stage.retries >= 0):

@@ -18,7 +18,7 @@ from typing import Any
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
-from eeipu.stages.declaration import Stage
+from eeipu.stages.declaration import DEFAULT_RETRIES, Stage
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
 from eeipu.stages.searchable_schedules import canonical_form, schedule_of, space_of, spaces_of
@@ -231,6 +231,8 @@ class IterativeStage(TrainingStage):
             version=self.version,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
+            timeout=self.timeout,
+            retries=self.retries,
             training=self.training,
             addition=f"{digest}, with inputs" if self.training.loads_inputs else digest,
         )
@@ -255,6 +257,8 @@ def iterative(
     version: str | None = None,
     num_cpus: float = 1,
     num_gpus: float = 0,
+    timeout: float | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> IterativeStage:
     """Make a stage of a training in steps.
 
@@ -267,6 +271,10 @@ def iterative(
         version: Replaces the code fingerprint in content keys.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
+        timeout: Seconds after which a call counts as hanging: a call trains from one checkpoint to
+            the next. `None`: never.
+        retries: The number of times that a call is tried again, if it raises `TransientError` or
+            its worker dies.
 
     Raises:
         PipelineError: The code cannot be fingerprinted and no version is given, or `steps` is
@@ -286,6 +294,8 @@ def iterative(
         version=version,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
+        timeout=timeout,
+        retries=retries,
         training=training,
         templates=dict(space),
         steps=steps,

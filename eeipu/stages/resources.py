@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 __all__ = ["Resources"]
 
+# Fractions that were taken and given back add up to a little less than they were.
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, order=True)
 class Resources:
@@ -19,7 +22,9 @@ class Resources:
 
     def fit(self, free: "Resources") -> bool:
         """Whether this amount is available where `free` is."""
-        return self.num_cpus <= free.num_cpus and self.num_gpus <= free.num_gpus
+        return (
+            self.num_cpus <= free.num_cpus + ROUNDING and self.num_gpus <= free.num_gpus + ROUNDING
+        )
 
     def __add__(self, other: "Resources") -> "Resources":
         return Resources(self.num_cpus + other.num_cpus, self.num_gpus + other.num_gpus)

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -78,6 +78,20 @@ class LastStates:
         self._states[key] = state
         while len(self._states) > self.room:
             self._states.popitem(last=False)
+
+    def make_room(self, but: str) -> None:
+        """Forget states until one more fits, which frees their memory; but not the one under a key.
+
+        Args:
+            but: The key of the state that is about to be taken.
+        """
+        for key in [key for key in self._states if key != but]:
+            if len(self._states) >= self.room:
+                del self._states[key]
+
+    def clear(self) -> None:
+        """Forget all states."""
+        self._states.clear()
 
     def take(self, key: str) -> Any:
         """The state under a key, which is then the caller's alone; `None` if it is not there."""
@@ -189,26 +203,22 @@ def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | Non
 
 def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> TaskResult:
     call = task.call
+    timeout_s = call.stage.timeout if is_own_process else None
+    limits = partial(ended_after, timeout_s) if timeout_s is not None else nullcontext
     start = clock()
     try:
-        args, is_loaded = _input(task, job)
+        job.states.make_room(but=task.upstream)
+        with limits():
+            args, is_loaded = _input(task, job)
+        load_s = clock() - start if is_loaded else 0.0
+        loaded = number_of(args[0]) if is_loaded and not call.resumes else None
+        run, state = call_with_retries(
+            call, args, clock, limits=limits, again=partial(_input_again, task, job)
+        )
     except CacheMiss:
         return TaskResult(None)
-    except Exception:  # the user's own `load`, or a stage above that had to run again
+    except (Exception, SystemExit):  # the user's own `load`, or a stage above that had to run again
         return TaskResult(StageRun(call.name, call.key, error=traceback.format_exc()))
-    load_s = clock() - start if is_loaded else 0.0
-    loaded = number_of(args[0]) if is_loaded and not call.resumes else None
-    timeout_s = call.stage.timeout if is_own_process else None
-    try:
-        run, state = call_with_retries(
-            call,
-            args,
-            clock,
-            limits=partial(ended_after, timeout_s) if timeout_s is not None else nullcontext,
-            reload=partial(_resumed, task, job) if call.resumes else None,
-        )
-    except CacheMiss:  # a checkpoint that was to be loaded again
-        return TaskResult(None)
     if run.error is None:
         if call.kind is Kind.EVALUATION:  # which leaves the state as it was
             job.states.keep(task.upstream, args[0])
@@ -228,6 +238,21 @@ def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:
         return job.inputs, False
     assert job.cache is not None, "an input that is not in a cache travels with its task"
     return (job.cache.get(task.upstream),), True
+
+
+def _input_again(task: StageTask, job: Job) -> tuple[Any, ...] | None:
+    """The arguments of a call anew, after an attempt that may have changed them in place.
+
+    The run's inputs belong to the user, who is told to leave them as they are. An output that is
+    not in the cache, and was handed over as an object, cannot be had again.
+    """
+    if task.args is not None and not task.is_first:
+        if job.cache is None or task.upstream not in job.cache:
+            return None
+        task = replace(task, args=None)
+    if task.call.resumes:
+        return _resumed(task, job)
+    return _input(task, job)[0]
 
 
 def _resumed(task: StageTask, job: Job) -> tuple[Any, ...]:
@@ -252,25 +277,24 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     if not above:
         return job.inputs
     *before, last = above
-    assert job.cache is not None, "a plan has a cache"
-    try:
-        return (job.cache.get(last.key),)
-    except CacheMiss:
-        upstream = before[-1].key if before else ""
-        of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
-        task = StageTask(
-            last,
-            upstream,
-            _given(before, job),
-            is_first=not before,
-            is_last=True,
-            above=of_stage,
-        )
-        run = run_task(task, job).run
-        if run is None or run.error is not None:
-            reason = "its input is gone" if run is None else run.error
-            raise RuntimeError(f"{last.name!r} had to run again and failed: {reason}") from None
-        return (run.output,)
+    with suppress(CacheMiss):
+        if job.cache is not None:
+            return (job.cache.get(last.key),)
+    upstream = before[-1].key if before else ""
+    of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
+    task = StageTask(
+        last,
+        upstream,
+        _given(before, job),
+        is_first=not before,
+        is_last=True,
+        above=of_stage,
+    )
+    run = run_task(task, job).run
+    if run is None or run.error is not None:
+        reason = "its input is gone" if run is None else run.error
+        raise RuntimeError(f"{last.name!r} had to run again and failed: {reason}")
+    return (run.output,)
 
 
 def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
@@ -323,8 +347,11 @@ def run_path(
         start = len(loaded)
         del loaded  # an output may be large: it lives until the next stage has used it
         for depth, call in enumerate(calls[start:], start):
-            run = run_task(StageTask(call, "", args, depth == 0, is_last=True), job, clock).run
+            upstream = calls[depth - 1].key if depth else ""
+            task = StageTask(call, upstream, args, depth == 0, is_last=True)
+            run = run_task(task, job, clock).run
             assert run is not None, "the input came with the task"
+            del task
             yield run
             if run.error is not None:
                 return

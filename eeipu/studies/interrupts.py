@@ -1,8 +1,5 @@
-"""How the user stops a run of a tuner: Ctrl-C, or `study.stop()` in a callback or a sampler."""
+"""How a run of a tuner is stopped by `study.stop()`, and how it goes on after Ctrl-C."""
 
-import logging
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,33 +8,7 @@ from optuna.storages import InMemoryStorage
 
 from eeipu.cache import StageCache
 
-__all__ = ["how_to_resume", "interruptible", "stoppable"]
-
-logger = logging.getLogger("eeipu")
-
-
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; the second one raises `KeyboardInterrupt` as usual.
-
-    Only the main thread receives signals. In any other thread the event is never set.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def handle(*_: object) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-        logger.warning("stopping after the current stage; press Ctrl-C again to stop at once")
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, previous)
+__all__ = ["how_to_resume", "stoppable"]
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def job(cache, stages=None, inputs=("data",)):
 
 def run(nodes, job, **options):
     """Run nodes one after another, until one fails."""
-    tasks, results = NodeTasks(job, hands_inputs=True), []
+    tasks, results = NodeTasks(job), []
     for node in nodes:
         results.append(run_task(tasks.task(node, Resources()), job, **options))
         if results[-1].run is None or results[-1].run.error is not None:
@@ -184,17 +184,17 @@ def test_values_are_numbers_or_metrics(output, value):
 
 
 def test_other_code_is_refused():
-    tasks = NodeTasks(job(StageCache(), [prep, train(version="2")]), hands_inputs=True)
+    tasks = NodeTasks(job(StageCache(), [prep, train(version="2")]))
     with pytest.raises(PipelineError, match="as 'version 1', and the workers have 'version 2'"):
         tasks.task(nodes()[1], Resources())
     with pytest.raises(PipelineError, match="the workers have none of that name"):
-        NodeTasks(job(StageCache(), [prep]), hands_inputs=True).task(nodes()[1], Resources())
+        NodeTasks(job(StageCache(), [prep])).task(nodes()[1], Resources())
 
 
 def test_other_inputs_are_refused():
     (first, *_) = nodes(upstream=DIGESTS[0])
     with pytest.raises(PipelineError, match="the inputs whose inputs_key path_of takes"):
-        NodeTasks(job(StageCache()), hands_inputs=True).task(first, Resources())
+        NodeTasks(job(StageCache())).task(first, Resources())
 
 
 def test_a_name_of_the_users_own_stands_for_any_inputs():

@@ -1,15 +1,26 @@
 """What a plan's workers have in common with a tuner's, now that they are the same."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from eeipu import Float, Int, StageCache, TransientError, stage
+from eeipu import (
+    ConfigurationError,
+    Float,
+    Int,
+    Pipeline,
+    StageCache,
+    TransientError,
+    Tuner,
+    stage,
+)
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.runner import run_studies
 from eeipu.algorithms.study_run import StudyRun
@@ -21,7 +32,10 @@ from eeipu.executors.processes import ProcessExecutor
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stages.iterative import stage_path
+from eeipu.stages.iterative import Training, iterative, stage_path
+from eeipu.stages.paths import Path
+from eeipu.stages.resources import Resources
+from eeipu.stages.schedules import MultiStep
 from eeipu.stages.worker import Job
 
 
@@ -237,3 +251,162 @@ def test_threads_of_a_plan_share_what_is_in_memory():
         pool = FuturesPool(executor, 2, Job([double], (), StageCache()))
         values = run([double], [{"double.k": k} for k in range(5)], pool).values
     assert values == {(k, 1): 2.0 * k for k in range(5)}
+
+
+def counting_training(fail_at, **options):
+    """Training that counts its steps in place, and fails once by chance behind a step."""
+    tries = []
+
+    def advance(state, start, stop, hyper_parameters):
+        for step in range(start, stop):
+            state.append(step)
+            if step == fail_at and not tries:
+                tries.append(step)
+                raise TransientError("the network is down")
+        return state
+
+    training = Training(list, advance, lambda state: float(len(state)))
+    return iterative(training, {"lr": 0.1}, steps=4, name="train", version="1", **options)
+
+
+def train_path(config, step):
+    path = Path("up").train("train", "version 1", {"lr": MultiStep(0.1, [2])}, step)
+    return path.evaluate("train", "version 1")
+
+
+@pytest.mark.parametrize("max_bytes", [None, 600])
+def test_a_transient_error_in_training_never_goes_on_from_a_half_trained_state(max_bytes):
+    stages, cache = [counting_training(fail_at=3)], StageCache(max_bytes=max_bytes)
+    study = StudyRun("study", FullTraining([{}], 4), train_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what does not fit
+        run_studies([study], Scheduler(SearchPlan(cache=cache)), InlinePool(Job(stages, (), cache)))
+    if max_bytes is None:
+        assert study.values == {(0, 4): 4.0}
+    else:
+        assert "was not tried again" in study.errors[0, 4]
+
+
+def flaky_pipeline(**options):
+    tries = []
+
+    @stage(version="1", **options)
+    def first():
+        return []
+
+    @stage(version="1")
+    def second(numbers):
+        numbers.append(1)
+        if not tries:
+            tries.append(True)
+            raise TransientError("the network is down")
+        return float(len(numbers))
+
+    return Pipeline([first, second])
+
+
+def test_a_call_is_tried_again_on_an_input_that_no_attempt_has_changed():
+    assert flaky_pipeline().run({}, cache=StageCache()).value == 1.0
+    lost = flaky_pipeline(memoize=False).run({}, cache=StageCache())
+    assert "was not tried again, because its input is kept nowhere" in lost.error
+
+
+def test_a_load_that_ends_the_script_is_a_failure_of_its_trial():
+    def load(saved):
+        raise SystemExit("no such checkpoint")
+
+    training = Training(list, lambda state, *_: state, len, load=load)
+    stages = [iterative(training, {}, 4, "train", version="1")]
+    study = StudyRun("study", FullTraining([{}], 4), train_path)
+    cache = StageCache()
+    job = Job(stages, (), cache)
+    job.states.room = 0  # so that nothing is in memory
+    run_studies([study], Scheduler(SearchPlan(cache=cache)), InlinePool(job))
+    assert "no such checkpoint" in study.errors[0, 4]
+
+
+def test_declared_costs_and_seconds_are_not_added_up(tmp_path):
+    @stage(space={"k": Int(0, 9)}, version="1", cost=lambda k: 1000.0)
+    def double(*, k):
+        return 2.0 * k
+
+    job = Job([double], (), StageCache(tmp_path))
+    plan = SearchPlan(cache=job.cache)
+    run([double], [{"double.k": 4}], FuturesPool(Mortal(1), 1, job), plan)
+    assert plan.spent_s == 1000.0
+
+
+def test_what_another_plan_has_made_costs_what_it_cost_and_is_paid_once(tmp_path):
+    @stage(space={"k": Int(0, 9)}, version="1", cost=lambda k: 10.0)
+    def double(*, k):
+        return 2.0 * k
+
+    cache, plans = StageCache(tmp_path), []
+    for plan in (SearchPlan(cache=cache), SearchPlan(cache=cache)):
+        plan.request("study", 0, stage_path([double], {"double.k": 4}, "up", 1))
+        plans.append(plan)
+    for plan in plans:
+        run([double], [{"double.k": 4}], InlinePool(Job([double], (), cache)), plan)
+    (node,) = plans[1].tree
+    assert [plan.spent_s for plan in plans] == [10.0, 0.0]
+    assert node.cost_s == 10.0
+
+
+def test_a_worker_that_died_once_too_often_is_forgiven_when_the_plan_is_opened_again(tmp_path):
+    @stage(space={"k": Int(0, 9)}, version="1", retries=0)
+    def double(*, k):
+        return 2.0 * k
+
+    cache = StageCache(tmp_path / "cache")
+    for deaths, trials in ((1, 0), (0, 1)):
+        pool = FuturesPool(Mortal(deaths), 1, Job([double], (), cache))
+        with SearchPlan(tmp_path / "plan.db", cache) as plan:
+            study = run([double], [{"double.k": 4}], pool, plan)
+        assert len(study.values) == trials
+
+
+def test_a_plan_and_its_workers_have_one_cache():
+    @stage(version="1")
+    def one():
+        return 1.0
+
+    pool = InlinePool(Job([one], (), StageCache()))
+    with pytest.raises(ConfigurationError, match="give both the same cache"):
+        run([one], [{}], pool, SearchPlan(cache=StageCache()))
+
+
+def test_a_pool_of_the_users_own_runs_what_the_tuner_runs(tmp_path):
+    @stage(space={"x": Float(0.0, 1.0)}, version="1")
+    def add(data, *, x):
+        return data + x
+
+    def tuner(pool):
+        return Tuner(
+            Pipeline([add]), budget=9.0, method="random", cache=cache, executor=pool, seed=0
+        )
+
+    cache = StageCache(tmp_path)
+    other = FuturesPool(Mortal(0), 1, Job([add], (1000.0,), cache))
+    with pytest.raises(ConfigurationError, match="made for other stages, inputs"):
+        tuner(other).run(1.0, max_trials=1, progress=False)
+    same = FuturesPool(Mortal(0), 1, Job([add], (1.0,), cache))
+    assert 1.0 <= tuner(same).run(1.0, max_trials=1, progress=False).best_value <= 2.0
+
+
+def test_fractions_of_a_gpu_that_were_given_back_are_a_whole_one():
+    whole = Resources(1.0, 1.0)
+    left = whole - Resources(0.0, 0.3) - Resources(0.0, 0.4) + Resources(0.0, 0.3)
+    assert whole.fit(left + Resources(0.0, 0.4))
+
+
+def test_an_interrupt_of_a_plan_in_this_thread_waits_for_the_node_that_runs():
+    @stage(space={"k": Int(0, 9)}, version="1")
+    def press(*, k):
+        signal.raise_signal(signal.SIGINT)
+        return 2.0 * k
+
+    cache = StageCache()
+    pool = InlinePool(Job([press], (), cache))
+    with pytest.raises(KeyboardInterrupt):
+        run([press], [{"press.k": k} for k in range(3)], pool)
+    assert len(list(cache)) == 1

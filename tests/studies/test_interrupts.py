@@ -8,7 +8,8 @@ import optuna
 import pytest
 
 from eeipu import StageCache
-from eeipu.studies.interrupts import how_to_resume, interruptible, stoppable
+from eeipu.executors.interrupts import interruptible
+from eeipu.studies.interrupts import how_to_resume, stoppable
 
 
 def press_ctrl_c():
