@@ -42,7 +42,7 @@ from eeipu.studies.study import (
     warn_of_changed_code,
     warn_of_other_inputs,
 )
-from eeipu.studies.trials import Callback, Trials
+from eeipu.studies.trials import Callback, Trials, is_enqueued
 
 __all__ = ["Suggestion", "Tuner"]
 
@@ -56,7 +56,16 @@ class Tuner:
         pipeline: The pipeline to tune.
         budget: What all trials together may cost, warm-up included: seconds, or the unit of
             the declared costs. Trials that run when the budget is used up are finished, and no
-            further trial begins.
+            further trial begins. Where costs are measured, it also pays the seconds of loading
+            outputs, and those during which a worker waited for a configuration to be chosen.
+            `None`: no such limit; then `timeout`, or `max_trials` of `run`, ends a run.
+        timeout: After this many seconds a call of `run` begins no further trial, and finishes those
+            that run. They are counted from the moment when the workers have been opened. `None`: no
+            such limit.
+        overhead: What choosing a configuration costs, in the unit of the declared costs. The budget
+            is charged for each configuration that was not enqueued. `None`: nothing where costs are
+            declared. Where they are measured, the seconds during which at least one worker waited
+            for the configuration; any `overhead` is charged instead of these.
         direction: `"maximize"` or `"minimize"`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
         top_q: The stage outputs of this many best trials are kept for reuse.
@@ -100,7 +109,9 @@ class Tuner:
         self,
         pipeline: Pipeline,
         *,
-        budget: float,
+        budget: float | None = None,
+        timeout: float | None = None,
+        overhead: float | None = None,
         direction: Direction = "maximize",
         method: str | BaseSampler = "eeipu",
         top_q: int = 5,
@@ -121,7 +132,7 @@ class Tuner:
         check_executor(executor)
         _check_method(method, price, device)
         self.pipeline = pipeline
-        self._budget = Budget.of(budget)
+        self._budget = Budget.given(budget, timeout, overhead)
         self.top_q = _check_count("top_q", top_q, 1)
         self.n_initial = _check_count(
             "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
@@ -166,14 +177,14 @@ class Tuner:
         )
 
     def __repr__(self) -> str:
+        of = f" of {self.budget:.4g}" if self._budget.is_limited else ""
         return (
-            f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, "
-            f"spent {self.spent:.4g} of {self.budget:.4g})"
+            f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, spent {self.spent:.4g}{of})"
         )
 
     @property
     def budget(self) -> float:
-        """What all trials together may cost."""
+        """What all trials together may cost; `math.inf` without a budget."""
         return self._budget.total
 
     @property
@@ -219,6 +230,9 @@ class Tuner:
         trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
         keys = [call.key for call in self.pipeline.calls(params)]
         trial.set_user_attr("stage_keys", keys)
+        if self._budget.overhead and not is_enqueued(trial):
+            trial.set_user_attr("overhead", self._budget.overhead)
+            trial.set_user_attr("charged", self._budget.overhead)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
         self._asked[trial.number] = trial
         return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
@@ -261,7 +275,7 @@ class Tuner:
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
     ) -> optuna.Study:
-        """Tune until the budget is spent, or no configuration is left to try.
+        """Tune until the budget is spent, the time is over, or no configuration is left to try.
 
         If a stage fails, its trial has failed and the search goes on; after ten failures in a
         row it stops. Ctrl-C stops the run after the current stage, a second Ctrl-C at once. Nothing
@@ -269,8 +283,8 @@ class Tuner:
 
         Args:
             inputs: The arguments of the first stage.
-            max_trials: How many trials this call may begin; `None` means that only the budget
-                limits it.
+            max_trials: How many trials this call may begin; `None`: any number, until the budget
+                or the timeout ends it.
             progress: Whether to show progress: live on a terminal, as log lines elsewhere.
 
         Returns:
@@ -278,9 +292,9 @@ class Tuner:
 
         Raises:
             PipelineError: The pipeline cannot run on these inputs.
+            ConfigurationError: There is neither a budget nor a timeout nor `max_trials`.
         """
-        if max_trials is not None:
-            _check_count("max_trials", max_trials, 0)
+        self._check_ends(max_trials)
         self.pipeline.check_inputs(inputs)
         self._check_code()
         upstream = inputs_key(inputs)
@@ -323,7 +337,18 @@ class Tuner:
 
     def _how_to_resume(self) -> str:
         unit = " seconds" if cost_unit(self.pipeline) else ""
-        return how_to_resume(self.study, self.cache, f"{self.remaining:.4g}{unit}")
+        remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
+        return how_to_resume(self.study, self.cache, remaining)
+
+    def _check_ends(self, max_trials: int | None) -> None:
+        """Check that something ends a run."""
+        if max_trials is not None:
+            _check_count("max_trials", max_trials, 0)
+        elif not self._budget.ends:
+            raise ConfigurationError(
+                "nothing ends this run; give Tuner(budget=...) or Tuner(timeout=...), or "
+                "run(..., max_trials=...)."
+            )
 
     def _check_code(self) -> None:
         """Read the stages' code again; raise an error now if it cannot be fingerprinted."""

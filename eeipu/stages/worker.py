@@ -357,7 +357,9 @@ def load_deepest(
         runs = reused(calls[:depth], cache)
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(runs[-1], charged=charged, output=output, value=number_of(output))
+        runs[-1] = replace(
+            runs[-1], charged=charged, load_s=charged, output=output, value=number_of(output)
+        )
         return runs
     return []
 

@@ -9,7 +9,7 @@ and with the running trials in mind.
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ from eeipu.studies.kept_outputs import KeptOutputs
 from eeipu.studies.progress import Display, Reporter
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trial_run import TrialRun
-from eeipu.studies.trials import Trials
+from eeipu.studies.trials import Trials, is_enqueued
 from eeipu.studies.underway import TrialsUnderway
 
 __all__ = ["Driver"]
@@ -77,11 +77,13 @@ class Driver:
         self._interrupted = interrupted
         self._name = str(ProcessIdentity.here())
         self._underway = TrialsUnderway(pool.size)
-        self._limits = RunLimits(trials, budget, max_trials)
+        self._budget = budget
+        self._limits = RunLimits(trials, budget, max_trials, pool.now)
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
         self._is_over = False
         self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
+        self._waited_s = 0.0  # by workers, for the configuration that is being chosen
 
     def run(self) -> str | None:
         """Run trials until a limit is reached, the search is over, or the user stops it.
@@ -94,7 +96,7 @@ class Driver:
             while True:
                 self._start_calls()
                 self._choose_trial()
-                events = self._pool.wait()
+                events = self._wait()
                 if not events:
                     break
                 for event in events:
@@ -106,11 +108,21 @@ class Driver:
                         case Joined():  # there may be room for more
                             pass
             _check_all_have_run(self._underway)
+            if self._limits.reason is None and self._interrupted.is_set():
+                self.was_cut |= self._limits.allow_trial(self._underway, self._pool.now())
         finally:
             self._close_open_trials()
-        if self._limits.reason is None and self._interrupted.is_set():
-            self.was_cut |= self._limits.allow_trial(self._underway, self._pool.now())
-        return self._limits.reason
+            self._limits.close()
+        return self._limits.reason or self._limits.remark()
+
+    def _wait(self) -> Sequence[Ended | Thought | Joined]:
+        """Wait for the next events, and note how long a worker waits for the search meanwhile."""
+        is_waiting = self._underway.waits_for_choice
+        began_s = self._pool.now()
+        events = self._pool.wait()
+        if is_waiting:
+            self._waited_s += self._pool.now() - began_s
+        return events
 
     # --- A trial begins
 
@@ -139,15 +151,17 @@ class Driver:
     def _begin_trial(self, choice: Thought) -> None:
         """Take the trial that the search has begun."""
         self._underway.is_choosing = False
+        waited_s, self._waited_s = self._waited_s, 0.0
         if isinstance(choice.error, SearchOver):
             self._limits.stop(choice.error)
         elif choice.error is not None:
             raise choice.error
         else:
-            self._add_trial(*choice.value)
+            trial, params = choice.value
+            self._add_trial(trial, params, waited_s)
         self._tidy_cache()
 
-    def _add_trial(self, trial: optuna.Trial, params: dict[str, Any]) -> None:
+    def _add_trial(self, trial: optuna.Trial, params: dict[str, Any], waited_s: float) -> None:
         self._chosen = None
         try:
             calls = self._trials.pipeline.calls(params, self._upstream)
@@ -155,14 +169,26 @@ class Driver:
             self._trials.interrupt(trial)
             raise
         run = TrialRun(trial, calls, self._upstream, self._inputs, self._cache)
+        run.overhead = self._charge_for(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
             trial.set_user_attr("stage_keys", [call.key for call in calls])
+            trial.set_user_attr("waited_s", waited_s)
+            trial.set_user_attr("overhead", run.overhead)
             run.write_costs(self._trials.pipeline)
+            if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
+                self._postpone(run)
+                return
             run.hold_outputs()
             if not self._interrupted.is_set():
                 run.reuse_outputs(self._pool.now)
             self._advance(run)
+
+    def _charge_for(self, trial: optuna.Trial, waited_s: float) -> float:
+        """What the budget pays for the choice of a trial's configuration."""
+        if self._budget.overhead is not None and is_enqueued(trial):
+            return 0.0
+        return self._budget.charge_for_choice(waited_s, is_measured=self._trials.are_measured)
 
     # --- A trial's calls run
 
@@ -209,6 +235,7 @@ class Driver:
         result = self._trials.pipeline.join(run.runs)
         try:
             record_run(run.trial, run.calls, result)
+            run.write_charge(result)
             self._trials.end(run.trial, result.value)
             self._report.trial_ended(run.trial.number, result)
         finally:  # a callback of the user's may raise
@@ -223,6 +250,10 @@ class Driver:
     def _cut(self, run: TrialRun) -> None:
         """Close a trial before its end, and enqueue its configuration to run again first."""
         self.was_cut = True
+        self._postpone(run)
+
+    def _postpone(self, run: TrialRun) -> None:
+        """Leave a trial to the next run of the tuner, which begins with its configuration."""
         self._underway.remove(run)
         self._trials.interrupt(run.trial)
 

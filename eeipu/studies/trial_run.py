@@ -13,7 +13,7 @@ from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
 from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock, StageCall
-from eeipu.stages.runs import StageRun
+from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.stages.worker import StageTask, load_deepest, reused
 
 __all__ = ["TrialRun"]
@@ -41,6 +41,7 @@ class TrialRun:
             that ends.
         worker_deaths: How many times in a row workers have died while running the next call.
         lost_outputs: How many times an output had disappeared from the cache.
+        overhead: What the budget pays for the choice of its configuration.
     """
 
     trial: optuna.Trial
@@ -54,6 +55,7 @@ class TrialRun:
     lost_cost: float = 0.0
     worker_deaths: int = 0
     lost_outputs: int = 0
+    overhead: float = 0.0
     _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
@@ -205,7 +207,17 @@ class TrialRun:
         so_far = pipeline.join(self.runs)
         self.trial.set_user_attr("stage_costs", so_far.stage_costs)
         self.trial.set_user_attr("memoized", so_far.memoized)
-        self.trial.set_user_attr("charged", math.fsum([so_far.charged, self.lost_cost]))
+        self.write_charge(so_far)
+
+    def write_charge(self, so_far: PipelineRun) -> None:
+        """Write what the budget pays for the trial, and how much of it was for loading outputs.
+
+        Args:
+            so_far: The results of the stages that the trial has run or reused so far.
+        """
+        paid = math.fsum([so_far.charged, self.lost_cost, self.overhead])
+        self.trial.set_user_attr("charged", paid)
+        self.trial.set_user_attr("load_s", so_far.load_s)
 
 
 def _declared_cost(call: StageCall) -> float:
@@ -217,4 +229,6 @@ def _declared_cost(call: StageCall) -> float:
 
 def _with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
     """Charge the time of loading an output; but not to a declared cost, which has another unit."""
-    return replace(run, charged=run.charged + load_s) if call.stage.cost is None else run
+    if call.stage.cost is not None:
+        return run
+    return replace(run, charged=run.charged + load_s, load_s=run.load_s + load_s)
