@@ -138,14 +138,15 @@ def test_measured_stages_are_charged_for_loading_and_their_costs_are_not_learnt(
     (first_costs, _, first_charged), (costs, memoized, charged) = accounts(study)
     first, second = (trial.user_attrs for trial in study.trials)
 
-    assert first_charged == pytest.approx(sum(first_costs) + first["overhead"])
+    assert first_charged == pytest.approx(sum(first_costs) + first["overhead"] + first["keep_s"])
     assert first["load_s"] == 0.0
     assert costs[0] is None
     assert memoized == [True, False]
     assert costs[1] > 0.0
     assert second["load_s"] > 0.0
     assert second["overhead"] == second["waited_s"] > 0.0
-    assert charged == pytest.approx(costs[1] + second["load_s"] + second["overhead"])
+    beside = second["load_s"] + second["keep_s"] + second["overhead"]
+    assert charged == pytest.approx(costs[1] + beside)
     assert tuner.spent == first_charged + charged
 
 

@@ -73,7 +73,9 @@ def summarize(study: optuna.Study, *, warm_up: int) -> Summary:
         gain=best - _best([trial for trial in complete if trial.number < warm_up]),
         stage_s=stage_s,
         loading_s=max(
-            0.0, _total(trials, "charged") - _total(trials, "overhead") - math.fsum(stage_s)
+            0.0,
+            _total(trials, "charged")
+            - math.fsum([*stage_s, _total(trials, "overhead"), _total(trials, "keep_s")]),
         ),
         saved_s=_total(trials, "saved"),
         optimiser_s=_total(trials, "suggest_s"),

@@ -129,14 +129,16 @@ class Search:
 
     @cached_property
     def overhead(self) -> float:
-        """What choosing one more configuration is expected to be charged.
+        """What one more trial is expected to be charged beside its stages and loading.
 
-        It is what the user says, or else the mean charge for the last trials that models chose.
+        It is what the user says, or else the mean charge for choosing a configuration and keeping
+        its outputs, over the last trials that models chose.
         """
         if self.budget.overhead is not None:
             return self.budget.overhead
         chosen = self.history.ended[self.n_initial :][-RECENT_CHOICES:]
-        return math.fsum(map(_charged_for_choosing, chosen)) / max(len(chosen), 1)
+        charges = [_charged_for_choosing(t) + t.user_attrs.get("keep_s", 0.0) for t in chosen]
+        return math.fsum(charges) / max(len(charges), 1)
 
 
 def _charged_for_choosing(trial: FrozenTrial) -> float:

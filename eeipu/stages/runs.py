@@ -21,6 +21,7 @@ class StageRun:
         error: The traceback if the stage failed, or one line if it ran out of memory.
         charged: What the budget pays: the cost, or the seconds that loading took.
         load_s: The part of `charged` that is for loading the output.
+        keep_s: The part of `charged` that is for keeping the output in the cache.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.
@@ -36,6 +37,7 @@ class StageRun:
     error: str | None = None
     charged: float = 0.0
     load_s: float = 0.0
+    keep_s: float = 0.0
     saved: float = 0.0
     output: Any = field(default=None, repr=False)
     value: float | None = None
@@ -97,6 +99,11 @@ class PipelineRun:
     def load_s(self) -> float:
         """The part of `charged` that is for loading outputs."""
         return math.fsum(run.load_s for run in self.stage_runs)
+
+    @property
+    def keep_s(self) -> float:
+        """The part of `charged` that is for keeping outputs in the cache."""
+        return math.fsum(run.keep_s for run in self.stage_runs)
 
     @property
     def saved(self) -> float:

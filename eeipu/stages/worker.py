@@ -116,6 +116,7 @@ class TaskResult:
             `None` if the input could not be found.
         is_kept: Whether the cache has the output.
         load_s: Seconds that loading the input took.
+        keep_s: Seconds that putting the output into the cache took.
         loaded: The input that was loaded, where it is a number.
         value: The output of a plain call or an evaluation, where it is a number; or its numbers,
             where it is a dict.
@@ -124,6 +125,7 @@ class TaskResult:
     run: StageRun | None
     is_kept: bool = False
     load_s: float = 0.0
+    keep_s: float = 0.0
     loaded: float | None = None
     value: float | dict[str, float] | None = None
 
@@ -160,7 +162,9 @@ def run_task(
         result = _executed(task, job, clock, is_own_process)
         if result.run is None or result.run.error is not None:
             return result
+        began = clock()
         _keep(cache, call, result.run)
+        result = replace(result, keep_s=clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
         return result

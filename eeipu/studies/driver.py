@@ -83,7 +83,8 @@ class Driver:
         self._report = Reporter(trials, budget, display, workers=pool.size)
         self._is_over = False
         self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
-        self._waited_s = 0.0  # by workers, for the configuration that is being chosen
+        self._waited_s = 0.0  # by workers, for the configuration that is chosen next
+        self._heard_s = 0.0  # when the pool has told the last events
 
     def run(self) -> str | None:
         """Run trials until a limit is reached, the search is over, or the user stops it.
@@ -92,6 +93,7 @@ class Driver:
             A sentence for the user about why the search has stopped; `None` where a limit that the
             user set was reached, or Ctrl-C pressed.
         """
+        self._heard_s = self._pool.now()
         try:
             while True:
                 self._start_calls()
@@ -116,12 +118,16 @@ class Driver:
         return self._limits.reason or self._limits.remark()
 
     def _wait(self) -> Sequence[Ended | Thought | Joined]:
-        """Wait for the next events, and note how long a worker waits for the search meanwhile."""
+        """Wait for the next events, and measure for how long workers wait for this driver.
+
+        A worker waits while it has nothing to run and a configuration is being chosen, and while
+        the driver handles the last events: it writes the study, tidies the cache, calls callbacks.
+        """
         is_waiting = self._underway.waits_for_choice
         began_s = self._pool.now()
         events = self._pool.wait()
-        if is_waiting:
-            self._waited_s += self._pool.now() - began_s
+        last_s, self._heard_s = self._heard_s, self._pool.now()
+        self._waited_s += (self._heard_s if is_waiting else began_s) - last_s
         return events
 
     # --- A trial begins
@@ -181,7 +187,7 @@ class Driver:
                 return
             run.hold_outputs()
             if not self._interrupted.is_set():
-                run.reuse_outputs(self._pool.now)
+                self._reuse_outputs(run)
             self._advance(run)
 
     def _charge_for(self, trial: optuna.Trial, waited_s: float) -> float:
@@ -215,8 +221,12 @@ class Driver:
             self._advance(run)
         for waiting in self._underway.take_waiting(event.task.call.key):
             with self._unless_taken_over(waiting):
-                waiting.reuse_outputs(self._pool.now)
+                self._reuse_outputs(waiting)
                 self._advance(waiting)
+
+    def _reuse_outputs(self, run: TrialRun) -> None:
+        """Let a trial go on after the outputs that the cache has."""
+        self._waited_s -= run.reuse_outputs(self._pool.now)  # which is charged as loading
 
     def _advance(self, run: TrialRun) -> None:
         """Make a trial's next call ready, or end the trial."""

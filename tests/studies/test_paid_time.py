@@ -1,11 +1,19 @@
 """What a run is charged for choosing configurations, and what ends it, in virtual time."""
 
+import threading
+from types import SimpleNamespace
+
 import optuna
 import pytest
 from toys import Toy, accounts, config
 
 from eeipu import ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
+from eeipu.executors.pool import InlinePool
 from eeipu.executors.simulated_pool import SimulatedPool
+from eeipu.methods.budget import Budget
+from eeipu.stages.worker import Job
+from eeipu.studies.driver import Driver
+from eeipu.studies.trials import Trials
 
 STAGE_S, THINKING_S = 3.0, 2.0
 
@@ -122,6 +130,72 @@ def test_a_failed_trial_pays_for_its_choice_too():
     tuner, _ = run(Pipeline([failing]), budget=1e6, max_trials=1)
 
     assert attributes_of(tuner, "charged") == [STAGE_S + THINKING_S]
+
+
+class ByHand:
+    """A clock that goes on only where it is told to."""
+
+    def __init__(self):
+        self.s = 0.0
+
+    def __call__(self):
+        return self.s
+
+
+PUT_S, GET_S, CALLBACK_S = 0.25, 0.125, 50.0
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_with_one_worker_no_second_of_a_run_is_free(repeats):
+    """Between its calls the worker waits for the driver: choosing, writing, tidying, callbacks."""
+    clock = ByHand()
+
+    class Slow(StageCache):
+        def put(self, *arguments, **options):
+            clock.s += PUT_S
+            super().put(*arguments, **options)
+
+        def get(self, key):
+            clock.s += GET_S
+            return super().get(key)
+
+    class Choosing(optuna.samplers.RandomSampler):
+        def sample_independent(self, study, trial, name, distribution):
+            clock.s += THINKING_S
+            return 0.5 if repeats and trial.number < 2 else trial.number / 8
+
+    def callback(study, trial):
+        clock.s += CALLBACK_S
+
+    @stage(space={"a": Float(0.0, 1.0)}, version="1")
+    def only(data, *, a):
+        clock.s += STAGE_S
+        return data * a
+
+    pipeline, cache = Pipeline([only]), Slow()
+    study = optuna.create_study(direction="maximize", sampler=Choosing())
+    trials = Trials(study, pipeline, top_q=5, callbacks=(callback,))
+    driver = Driver(
+        trials,
+        pool=InlinePool(Job(pipeline.stages, (1.0,), cache), clock),
+        budget=Budget(),
+        max_trials=3,
+        cache=cache,
+        inputs=(1.0,),
+        upstream="inputs",
+        display=SimpleNamespace(shows_updates=False, shows_ends=False),
+        interrupted=threading.Event(),
+    )
+    driver.run()
+
+    attrs = [trial.user_attrs for trial in study.trials]
+    later_s = CALLBACK_S + THINKING_S
+    assert [each["waited_s"] for each in attrs] == [THINKING_S, later_s, later_s]
+    assert [each["load_s"] for each in attrs] == [0.0, GET_S if repeats else 0.0, 0.0]
+    assert [each["keep_s"] for each in attrs] == [PUT_S, 0.0 if repeats else PUT_S, PUT_S]
+    assert attrs[1]["stage_costs"] == [None if repeats else STAGE_S]
+    # What follows the last choice, apart from calls, is paid by nobody.
+    assert trials.spent == clock.s - CALLBACK_S
 
 
 # --- what ends a run
@@ -248,5 +322,6 @@ def test_the_account_says_where_measured_time_went():
     for trial in tuner.study.trials:
         attrs = trial.user_attrs
         stages = sum(cost or 0.0 for cost in attrs["stage_costs"])
-        assert attrs["charged"] == pytest.approx(stages + attrs["load_s"] + attrs["overhead"])
+        beside = attrs["load_s"] + attrs["keep_s"] + attrs["overhead"]
+        assert attrs["charged"] == pytest.approx(stages + beside)
     assert tuner.study.trials[1].user_attrs["load_s"] > 0.0
