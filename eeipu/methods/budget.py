@@ -84,7 +84,7 @@ class Budget:
     Attributes:
         total: The amount, positive; `math.inf` where no amount limits the study.
         overhead: What choosing a configuration is charged, in the unit of the costs. `None`: the
-            seconds that workers waited for it where costs are measured, and nothing where they are
+            seconds that a worker waited for it where costs are measured, and nothing where they are
             declared.
         timeout_s: After how many seconds a run begins no further trial; `math.inf`: never.
         bounds: The bounds of the run that goes on now; `None` while there is none.

@@ -9,7 +9,7 @@ and with the running trials in mind.
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -28,8 +28,9 @@ from eeipu.studies.kept_outputs import KeptOutputs
 from eeipu.studies.progress import Display, Reporter
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trial_run import TrialRun
-from eeipu.studies.trials import Trials, is_enqueued
+from eeipu.studies.trials import Trials
 from eeipu.studies.underway import TrialsUnderway
+from eeipu.studies.waiting import WaitingTime
 
 __all__ = ["Driver"]
 
@@ -77,14 +78,12 @@ class Driver:
         self._interrupted = interrupted
         self._name = str(ProcessIdentity.here())
         self._underway = TrialsUnderway(pool.size)
-        self._budget = budget
         self._limits = RunLimits(trials, budget, max_trials, pool.now)
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
         self._is_over = False
         self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
-        self._waited_s = 0.0  # by workers, for the configuration that is chosen next
-        self._heard_s = 0.0  # when the pool has told the last events
+        self._waiting = WaitingTime(pool)
 
     def run(self) -> str | None:
         """Run trials until a limit is reached, the search is over, or the user stops it.
@@ -93,12 +92,11 @@ class Driver:
             A sentence for the user about why the search has stopped; `None` where a limit that the
             user set was reached, or Ctrl-C pressed.
         """
-        self._heard_s = self._pool.now()
         try:
             while True:
                 self._start_calls()
                 self._choose_trial()
-                events = self._wait()
+                events = self._waiting.next_events(is_awaited=self._underway.waits_for_choice)
                 if not events:
                     break
                 for event in events:
@@ -116,19 +114,6 @@ class Driver:
             self._close_open_trials()
             self._limits.close()
         return self._limits.reason or self._limits.remark()
-
-    def _wait(self) -> Sequence[Ended | Thought | Joined]:
-        """Wait for the next events, and measure for how long workers wait for this driver.
-
-        A worker waits while it has nothing to run and a configuration is being chosen, and while
-        the driver handles the last events: it writes the study, tidies the cache, calls callbacks.
-        """
-        is_waiting = self._underway.waits_for_choice
-        began_s = self._pool.now()
-        events = self._pool.wait()
-        last_s, self._heard_s = self._heard_s, self._pool.now()
-        self._waited_s += (self._heard_s if is_waiting else began_s) - last_s
-        return events
 
     # --- A trial begins
 
@@ -157,7 +142,7 @@ class Driver:
     def _begin_trial(self, choice: Thought) -> None:
         """Take the trial that the search has begun."""
         self._underway.is_choosing = False
-        waited_s, self._waited_s = self._waited_s, 0.0
+        waited_s = self._waiting.take()
         if isinstance(choice.error, SearchOver):
             self._limits.stop(choice.error)
         elif choice.error is not None:
@@ -175,7 +160,7 @@ class Driver:
             self._trials.interrupt(trial)
             raise
         run = TrialRun(trial, calls, self._upstream, self._inputs, self._cache)
-        run.overhead = self._charge_for(trial, waited_s)
+        run.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
             trial.set_user_attr("stage_keys", [call.key for call in calls])
@@ -183,18 +168,12 @@ class Driver:
             trial.set_user_attr("overhead", run.overhead)
             run.write_costs(self._trials.pipeline)
             if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
-                self._postpone(run)
+                self._cut(run)
                 return
             run.hold_outputs()
             if not self._interrupted.is_set():
                 self._reuse_outputs(run)
             self._advance(run)
-
-    def _charge_for(self, trial: optuna.Trial, waited_s: float) -> float:
-        """What the budget pays for the choice of a trial's configuration."""
-        if self._budget.overhead is not None and is_enqueued(trial):
-            return 0.0
-        return self._budget.charge_for_choice(waited_s, is_measured=self._trials.are_measured)
 
     # --- A trial's calls run
 
@@ -226,7 +205,7 @@ class Driver:
 
     def _reuse_outputs(self, run: TrialRun) -> None:
         """Let a trial go on after the outputs that the cache has."""
-        self._waited_s -= run.reuse_outputs(self._pool.now)  # which is charged as loading
+        self._waiting.leave_out(run.reuse_outputs(self._pool.now))  # which is charged as loading
 
     def _advance(self, run: TrialRun) -> None:
         """Make a trial's next call ready, or end the trial."""
@@ -259,11 +238,7 @@ class Driver:
 
     def _cut(self, run: TrialRun) -> None:
         """Close a trial before its end, and enqueue its configuration to run again first."""
-        self.was_cut = True
-        self._postpone(run)
-
-    def _postpone(self, run: TrialRun) -> None:
-        """Leave a trial to the next run of the tuner, which begins with its configuration."""
+        self.was_cut |= self._interrupted.is_set()
         self._underway.remove(run)
         self._trials.interrupt(run.trial)
 

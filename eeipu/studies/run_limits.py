@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterable
 
+import optuna
+
 from eeipu.methods.budget import Budget
 from eeipu.methods.history import is_interrupted
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.trial_run import TrialRun
-from eeipu.studies.trials import Trials
+from eeipu.studies.trials import Trials, is_enqueued
 
 __all__ = ["RunLimits"]
 
@@ -113,6 +115,17 @@ class RunLimits:
     def count_trial(self) -> None:
         """Count a trial that begins."""
         self._bounds.count_trial()
+
+    def charge_for_choice(self, trial: optuna.Trial, waited_s: float) -> float:
+        """What the budget pays for the choice of a trial's configuration.
+
+        Args:
+            trial: The trial.
+            waited_s: The seconds during which a worker waited for it.
+        """
+        if self._budget.overhead is not None and is_enqueued(trial):
+            return 0.0
+        return self._budget.charge_for_choice(waited_s, is_measured=self._trials.are_measured)
 
     @property
     def is_out_of_time(self) -> bool:
