@@ -38,7 +38,7 @@ def options(
 
 @app.command()
 def demo(
-    budget: Annotated[float, typer.Option(help="Seconds of stage time for each search.")] = 45.0,
+    budget: Annotated[float, typer.Option(help="Seconds that each search may take.")] = 45.0,
     seed: Annotated[int, typer.Option(help="The seed of both searches.")] = 0,
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the picture.")] = Path(
         "demo-result"

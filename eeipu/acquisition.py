@@ -4,12 +4,13 @@ Notation:
     x: a candidate, `batch_shape x 1 x d`; K: stages; S: samples of the cost.
     c_k(x): cost of stage k, lognormal under its GP; M: the set of memoized stages.
     eps_k: what a memoized stage costs (its load time, or the paper's constant).
+    o: the overhead, which any candidate costs beside its stages; 0 in the paper.
     eta: the cooling exponent, 1 at the start of the search and 0 at the end of the budget.
     R: what is left of the budget.
 
 EEIPU (Essofi et al. 2024, arXiv 2411.03731, section 3) is
 
-    EEIPU(x) = EI(x) * E[1 / C(x)]^eta,  C(x) = sum_{k in M} eps_k + sum_{k not in M} c_k(x).
+    EEIPU(x) = EI(x) * E[1 / C(x)]^eta,  C(x) = o + sum_{k in M} eps_k + sum_{k not in M} c_k(x).
 
 Where R is given, the chance that it pays for the candidate is one more factor, P(C(x) <= R)
 (Astudillo et al. 2021, arXiv 2111.06537); C is taken as lognormal for it, with the moments of the
@@ -81,6 +82,8 @@ class LogEEIPU(AcquisitionFunction):
         memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; any set
             of stages, not only a prefix. `None`: no stage.
         memoized_cost: The cost of a memoized stage, in the unit of the costs: a number, or `K`.
+        overhead: o, not negative, in the unit of the costs: what another trial costs beside its
+            stages, such as the time of choosing it. It is added to C, which never falls below it.
         cooling: eta, not negative: 1 at the start of a search; 0 turns the score into log EI.
         X_pending: `m x d`, points that are being evaluated. The expected improvement is then what a
             candidate adds to theirs.
@@ -90,8 +93,8 @@ class LogEEIPU(AcquisitionFunction):
         seed: Fixes the samples; `None` means 0.
 
     Raises:
-        ConfigurationError: `cooling` is negative, `memoized_cost`, `remaining` or `num_samples`
-            is not positive, or `memoized` is not a boolean tensor of K columns.
+        ConfigurationError: `cooling` or `overhead` is negative, `memoized_cost`, `remaining` or
+            `num_samples` is not positive, or `memoized` is not a boolean tensor of K columns.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class LogEEIPU(AcquisitionFunction):
         *,
         memoized: Tensor | None = None,
         memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
+        overhead: float = 0.0,
         cooling: float = 1.0,
         X_pending: Tensor | None = None,
         remaining: float | None = None,
@@ -114,6 +118,10 @@ class LogEEIPU(AcquisitionFunction):
             raise ConfigurationError(f"memoized_cost must be positive, but got {memoized_cost!r}.")
         if not cooling >= 0:
             raise ConfigurationError(f"cooling must not be negative, but got {cooling!r}.")
+        if not 0 <= overhead < math.inf:
+            raise ConfigurationError(
+                f"overhead must be finite and not negative, but got {overhead!r}."
+            )
         if num_samples < 1:
             raise ConfigurationError(f"num_samples must be positive, but got {num_samples!r}.")
         if not (remaining is None or remaining > 0):
@@ -131,6 +139,7 @@ class LogEEIPU(AcquisitionFunction):
         self.num_samples = num_samples
         self.seed = 0 if seed is None else seed
         self._log_epsilon = epsilon.log()
+        self._log_overhead = math.log(overhead) if overhead > 0 else None
         self._log_remaining = None if remaining is None else math.log(remaining)
         self._log_ei = log_expected_improvement(model, best_f, X_pending, seed=self.seed)
         self._normal: Tensor | None = None
@@ -181,7 +190,10 @@ class LogEEIPU(AcquisitionFunction):
                     f"its shape is {tuple(memoized.shape)}."
                 )
             log_costs = torch.where(memoized, self._log_epsilon.to(mean), log_costs)
-        return torch.logsumexp(log_costs, dim=-1)
+        log_totals = torch.logsumexp(log_costs, dim=-1)
+        if self._log_overhead is not None:
+            log_totals = torch.logaddexp(log_totals, log_totals.new_tensor(self._log_overhead))
+        return log_totals
 
     def _samples(self, like: Tensor) -> Tensor:
         """Standard normal base samples, `S x K`, drawn once, with a dimension for each stage."""

@@ -6,7 +6,6 @@ caller runs the stages and reports values and costs.
 
 import logging
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import Any
 
 import optuna
@@ -16,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
-from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.errors import ConfigurationError
 from eeipu.executors.interrupts import interruptible
 from eeipu.executors.opening import (
     ExecutorLike,
@@ -32,6 +31,14 @@ from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.declaration import refresh_code
 from eeipu.stages.worker import Job
+from eeipu.studies.arguments import (
+    check_cache,
+    check_count,
+    check_direction,
+    check_method,
+    check_pipeline,
+    checked_callbacks,
+)
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.driver import Driver
@@ -43,7 +50,7 @@ from eeipu.studies.study import (
     warn_of_changed_code,
     warn_of_other_inputs,
 )
-from eeipu.studies.trials import Callback, Trials
+from eeipu.studies.trials import Callback, Trials, is_enqueued
 
 __all__ = ["Suggestion", "Tuner"]
 
@@ -57,7 +64,17 @@ class Tuner:
         pipeline: The pipeline to tune.
         budget: What all trials together may cost, warm-up included: seconds, or the unit of
             the declared costs. Trials that run when the budget is used up are finished, and no
-            further trial begins.
+            further trial begins. Where costs are measured, it also pays the seconds of loading and
+            keeping outputs, and those during which a worker was idle because a configuration was
+            being chosen or the last results were being written down.
+            `None`: no such limit; then `timeout`, or `max_trials` of `run`, ends a run.
+        timeout: After this many seconds a call of `run` begins no further trial, and finishes those
+            that run. They are counted from the moment when the workers have been opened. `None`: no
+            such limit.
+        overhead: What choosing a configuration costs, in the unit of the declared costs. The budget
+            is charged for each configuration that was not enqueued. `None`: nothing where costs are
+            declared. Where they are measured, the seconds during which at least one worker waited
+            for the configuration; any `overhead` is charged instead of these.
         direction: `"maximize"` or `"minimize"`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
         top_q: The stage outputs of this many best trials are kept for reuse.
@@ -101,7 +118,9 @@ class Tuner:
         self,
         pipeline: Pipeline,
         *,
-        budget: float,
+        budget: float | None = None,
+        timeout: float | None = None,
+        overhead: float | None = None,
         direction: Direction = "maximize",
         method: str | BaseSampler = "eeipu",
         top_q: int = 5,
@@ -116,19 +135,19 @@ class Tuner:
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
     ) -> None:
-        _check_pipeline(pipeline)
-        _check_cache(cache)
-        _check_direction(direction)
+        check_pipeline(pipeline)
+        check_cache(cache)
+        check_direction(direction)
         check_executor(executor)
-        _check_method(method, price, device)
+        check_method(method, price, device)
         self.pipeline = pipeline
-        self._budget = Budget.of(budget)
-        self.top_q = _check_count("top_q", top_q, 1)
-        self.n_initial = _check_count(
+        self._budget = Budget.given(budget, timeout, overhead)
+        self.top_q = check_count("top_q", top_q, 1)
+        self.n_initial = check_count(
             "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
         )
         self._executor = executor
-        self._max_parallel = _check_count("max_parallel", max_parallel, 1)
+        self._max_parallel = check_count("max_parallel", max_parallel, 1)
         if isinstance(cache, InMemory):
             is_shared = needs_directory(executor, self._max_parallel)
             cache = temporary_cache() if is_shared else cache.open()
@@ -145,7 +164,7 @@ class Tuner:
             pipeline,
             top_q=self.top_q,
             price=None if price is None else check_price(price),
-            callbacks=_checked_callbacks(callbacks),
+            callbacks=checked_callbacks(callbacks),
         )
         self._asked: dict[int, optuna.Trial] = {}
         self.was_interrupted = False
@@ -167,14 +186,14 @@ class Tuner:
         )
 
     def __repr__(self) -> str:
+        of = f" of {self.budget:.4g}" if self._budget.is_limited else ""
         return (
-            f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, "
-            f"spent {self.spent:.4g} of {self.budget:.4g})"
+            f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, spent {self.spent:.4g}{of})"
         )
 
     @property
     def budget(self) -> float:
-        """What all trials together may cost."""
+        """What all trials together may cost; `math.inf` without a budget."""
         return self._budget.total
 
     @property
@@ -220,6 +239,9 @@ class Tuner:
         trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
         keys = [call.key for call in self.pipeline.calls(params)]
         trial.set_user_attr("stage_keys", keys)
+        if self._budget.overhead and not is_enqueued(trial):
+            trial.set_user_attr("overhead", self._budget.overhead)
+            trial.set_user_attr("charged", self._budget.overhead)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
         self._asked[trial.number] = trial
         return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
@@ -262,7 +284,7 @@ class Tuner:
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
     ) -> optuna.Study:
-        """Tune until the budget is spent, or no configuration is left to try.
+        """Tune until the budget is spent, the time is over, or no configuration is left to try.
 
         If a stage fails, its trial has failed and the search goes on; after ten failures in a
         row it stops, and at once after an error of programming that no other configuration would
@@ -271,8 +293,8 @@ class Tuner:
 
         Args:
             inputs: The arguments of the first stage.
-            max_trials: How many trials this call may begin; `None` means that only the budget
-                limits it.
+            max_trials: How many trials this call may begin; `None`: any number, until the budget
+                or the timeout ends it.
             progress: Whether to show progress: a live table in a notebook or on a terminal, and
                 elsewhere a line for each trial on standard error. The lines go to the logger
                 `eeipu` instead if logging takes its level `INFO`.
@@ -282,12 +304,12 @@ class Tuner:
 
         Raises:
             PipelineError: The pipeline cannot run on these inputs.
-            ConfigurationError: A stage needs what its workers do not have, such as GPUs.
+            ConfigurationError: There is neither a budget nor a timeout nor `max_trials`; or a stage
+                needs what its workers do not have, such as GPUs.
             KeyboardInterrupt: Ctrl-C ended the run, and everything is stored. A script that does
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
-        if max_trials is not None:
-            _check_count("max_trials", max_trials, 0)
+        self._check_ends(max_trials)
         self.pipeline.check_inputs(inputs)
         self._check_code()
         upstream = inputs_key(inputs)
@@ -355,7 +377,18 @@ class Tuner:
 
     def _how_to_resume(self) -> str:
         unit = " seconds" if cost_unit(self.pipeline) else ""
-        return how_to_resume(self.study, self.cache, f"{self.remaining:.4g}{unit}")
+        remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
+        return how_to_resume(self.study, self.cache, remaining)
+
+    def _check_ends(self, max_trials: int | None) -> None:
+        """Check that something ends a run."""
+        if max_trials is not None:
+            check_count("max_trials", max_trials, 0)
+        elif not self._budget.ends:
+            raise ConfigurationError(
+                "nothing ends this run; give Tuner(budget=...) or Tuner(timeout=...), or "
+                "run(..., max_trials=...)."
+            )
 
     def _check_code(self) -> None:
         """Read the stages' code again; raise an error now if it cannot be fingerprinted."""
@@ -371,61 +404,3 @@ class Tuner:
             f"trial {suggestion.number} is not running: it has been told already, or belongs to "
             f"another study than {self.study.study_name!r}."
         )
-
-
-def _check_pipeline(pipeline: Pipeline) -> None:
-    if not isinstance(pipeline, Pipeline):
-        raise PipelineError(f"pipeline must be a Pipeline([...]) of stages, but got {pipeline!r}.")
-    if not pipeline.space:
-        raise PipelineError(
-            f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
-        )
-
-
-def _check_cache(cache: object) -> None:
-    if not isinstance(cache, StageCache | InMemory | None):
-        raise ConfigurationError(
-            f"cache must be a StageCache or None, but got {cache!r}; "
-            f'for a directory, write StageCache("path").'
-        )
-
-
-def _check_direction(direction: object) -> None:
-    if direction not in ("maximize", "minimize"):
-        raise ConfigurationError(
-            f'direction must be "maximize" or "minimize", but got {direction!r}.'
-        )
-
-
-def _check_method(method: object, price: float | None, device: object) -> None:
-    """Check that arguments for eeipu's models are given to one of eeipu's methods only."""
-    if not isinstance(method, BaseSampler):
-        return
-    if price is not None:
-        raise ConfigurationError(
-            f"a price needs one of eeipu's methods, which model the objective and its cost; "
-            f"{type(method).__name__} does not."
-        )
-    if device is not None:
-        raise ConfigurationError(
-            f"a device needs one of eeipu's methods, whose models are fitted there; "
-            f"{type(method).__name__} fits its own, but got device={device!r}."
-        )
-
-
-def _check_count(name: str, count: int, least: int) -> int:
-    if not (_is_whole(count) and count >= least):
-        raise ConfigurationError(f"{name} must be a whole number >= {least}, but got {count!r}.")
-    return int(count)
-
-
-def _checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    if not isinstance(callbacks, Iterable) or not all(map(callable, found := tuple(callbacks))):
-        raise ConfigurationError(
-            f"callbacks must be a list of functions of (study, trial), but got {callbacks!r}."
-        )
-    return found
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers too

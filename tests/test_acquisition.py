@@ -120,6 +120,34 @@ def test_every_stage_memoized_costs_the_memoized_cost():
     assert value.item() == pytest.approx(-math.log(0.5))
 
 
+def test_the_overhead_is_added_to_the_cost_of_every_candidate():
+    costs = FixedCosts([2.0, -1.0], [0.0, 0.0])
+    memoized = torch.tensor([[False, False], [True, False], [True, True]])
+    acquisition = LogEEIPU(objective(), costs, 0.0, memoized_cost=1e-6, overhead=3.0)
+
+    found = acquisition.log_inverse_cost(torch.zeros(3, 3).double(), memoized)
+
+    paid = [math.exp(2.0) + math.exp(-1.0), 1e-6 + math.exp(-1.0), 2e-6]
+    assert found.tolist() == pytest.approx([-math.log(3.0 + each) for each in paid])
+
+
+def test_the_overhead_counts_in_the_chance_to_pay():
+    point = torch.zeros(1, 3).double()
+    costs = FixedCosts([0.0], [0.1])
+    without, with_it = (
+        LogEEIPU(objective(), costs, 0.0, overhead=overhead).log_chance_to_pay(point, None, 2.0)
+        for overhead in (0.0, 1.5)
+    )
+    assert with_it.item() < math.log(0.5) < without.item()
+
+
+def test_no_overhead_changes_no_bit(gp):
+    costs, X = FixedCosts([0.3, 1.7], [0.5, 0.2]), candidates()
+    plain = LogEEIPU(gp, costs, 0.5, seed=3)(X)
+    assert torch.equal(LogEEIPU(gp, costs, 0.5, overhead=0.0, seed=3)(X), plain)
+    assert (LogEEIPU(gp, costs, 0.5, overhead=0.1, seed=3)(X) < plain).all()
+
+
 def test_memoized_stages_may_be_any_set():
     mean, std = [1.0, 2.0, 0.5], [0.0, 0.0, 0.0]
     acquisition = LogEEIPU(objective(), FixedCosts(mean, std), 0.0, memoized_cost=0.1)

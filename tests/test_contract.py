@@ -134,14 +134,19 @@ def test_measured_stages_are_charged_for_loading_and_their_costs_are_not_learnt(
     tuner = Tuner(Pipeline([prep, fit]), budget=100.0, method="random")
     tuner.enqueue({"prep.a": 0.5, "fit.b": 0.1})
     tuner.enqueue({"prep.a": 0.5, "fit.b": 0.2})
-    (first_costs, _, first_charged), (costs, memoized, charged) = accounts(
-        tuner.run(1.0, max_trials=2)
-    )
+    study = tuner.run(1.0, max_trials=2)
+    (first_costs, _, first_charged), (costs, memoized, charged) = accounts(study)
+    first, second = (trial.user_attrs for trial in study.trials)
 
-    assert first_charged == sum(first_costs)
+    assert first_charged == pytest.approx(sum(first_costs) + first["overhead"] + first["keep_s"])
+    assert first["load_s"] == 0.0
     assert costs[0] is None
     assert memoized == [True, False]
-    assert charged > costs[1] > 0.0  # the difference is what loading took
+    assert costs[1] > 0.0
+    assert second["load_s"] > 0.0
+    assert second["overhead"] == second["waited_s"] > 0.0
+    beside = second["load_s"] + second["keep_s"] + second["overhead"]
+    assert charged == pytest.approx(costs[1] + beside)
     assert tuner.spent == first_charged + charged
 
 

@@ -633,3 +633,25 @@ def test_ctrl_c_ends_a_script_unless_it_is_caught(call, code, printed, tmp_path)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{printed}code {code}\n"
     assert "stopped by Ctrl-C" in done.stderr
+
+
+# --- an overhead
+
+
+def test_an_overhead_is_charged_to_whoever_asks_even_before_a_value_is_told():
+    tuner = Tuner(declared(), budget=100.0, overhead=1.5, method="random", seed=0)
+    suggestion = tuner.ask()
+    assert tuner.spent == 1.5
+
+    tuner.tell(suggestion, 1.0, stage_costs=[4.0, 2.0, 1.0])
+    (trial,) = tuner.study.trials
+    assert tuner.spent == 8.5
+    assert trial.user_attrs["stage_costs"] == [4.0, 2.0, 1.0]
+
+
+def test_an_enqueued_configuration_has_no_overhead():
+    tuner = Tuner(declared(), budget=100.0, overhead=1.5, method="random", seed=0)
+    tuner.enqueue({"prep.x": 0.5, "fit.y": 0.5})
+    tuner.tell(tuner.ask(), 1.0, stage_costs=[4.0, 2.0, 1.0])
+
+    assert tuner.spent == 7.0

@@ -123,6 +123,7 @@ class Ablation:
             self._costs(search),
             search.models.best_f,
             memoized_cost=search.memoized_cost if self.epsilon is None else self.epsilon,
+            overhead=search.overhead,
             cooling=search.cooling if self.cooling is None else self.cooling,
             X_pending=search.X_pending,
             seed=search.trial_seed,

@@ -1,7 +1,7 @@
 """How the next configuration is chosen.
 
 Public: catalogue (METHODS, Method, method_named), history (History), search_state (Search),
-search_models (SearchModels), warm_up (the designs), cost_priors (cost_prior), budget (Budget,
-which the tuner and its driver share with the sampler). `eeipu.sampler` uses the rest: prefixes,
-maximisation, proposals, worth, suggestion_batches and the papers' methods.
+search_models (SearchModels), warm_up (the designs), cost_priors (cost_prior), budget (Budget and
+RunBounds, which the tuner and its driver share with the sampler). `eeipu.sampler` uses the rest:
+prefixes, maximisation, proposals, worth, suggestion_batches and the papers' methods.
 """

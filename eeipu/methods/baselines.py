@@ -79,7 +79,7 @@ class GittinsIndex(AcquisitionFunction):
 
     The index is the value g over which a candidate's expected improvement equals its cost:
 
-        EI(x; g) = E[(f(x) - g)^+] = lambda E[C(x)],  E[C(x)] = sum_k exp(m_k + s_k^2 / 2).
+        EI(x; g) = E[(f(x) - g)^+] = lambda E[C(x)],  E[C(x)] = o + sum_k exp(m_k + s_k^2 / 2).
 
     It is found by bisection. Its gradient, which includes that of the cost, follows from the
     implicit function theorem. If the largest index is at most f*, no candidate is worth its cost.
@@ -91,12 +91,14 @@ class GittinsIndex(AcquisitionFunction):
         memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; `None`:
             none.
         memoized_cost: The cost of a memoized stage: a positive number, or `K`.
+        overhead: o, not negative: what another trial costs beside its stages.
 
     Raises:
         ConfigurationError: `price` or `memoized_cost` is not positive.
 
     Note:
-        The paper has no memoized stages; if there are none, this is the paper's index.
+        The paper has neither memoized stages nor an overhead; without both, this is the paper's
+        index.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class GittinsIndex(AcquisitionFunction):
         price: float,
         memoized: Tensor | None = None,
         memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
+        overhead: float = 0.0,
     ) -> None:
         super().__init__(model)
         epsilon = torch.as_tensor(memoized_cost, dtype=torch.double)
@@ -118,6 +121,7 @@ class GittinsIndex(AcquisitionFunction):
         self.memoized = memoized
         self._log_price = torch.tensor(price, dtype=torch.double).log()
         self._log_epsilon = epsilon.log()
+        self._overhead = overhead
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
@@ -142,7 +146,10 @@ class GittinsIndex(AcquisitionFunction):
         log_costs = m + 0.5 * s.square()
         if memoized is not None:
             log_costs = torch.where(memoized, self._log_epsilon.to(m), log_costs)
-        return log_costs.logsumexp(-1)
+        log_total = log_costs.logsumexp(-1)
+        if self._overhead > 0:
+            log_total = torch.logaddexp(log_total, m.new_tensor(self._overhead).log())
+        return log_total
 
 
 def _index(mean: Tensor, std: Tensor, log_bar: Tensor) -> Tensor:

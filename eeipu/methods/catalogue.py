@@ -3,6 +3,7 @@
 Every method can be run with and without a cache; those of other papers do not look at it.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -75,8 +76,8 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
     Args:
         search: The state of the search.
         is_published: Whether to follow the paper to the letter: a reused stage costs the paper's
-            constant instead of its load time, and the model of a stage's cost depends on that
-            stage's hyper-parameters alone.
+            constant instead of its load time, choosing a configuration costs nothing, and the model
+            of a stage's cost depends on that stage's hyper-parameters alone.
         is_careful: Whether the chance that the remaining budget covers the candidate is a factor.
     """
     return LogEEIPU(
@@ -84,9 +85,10 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
         search.models.costs_from("own") if is_published else search.models.costs,
         search.models.best_f,
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
+        overhead=0.0 if is_published else search.overhead,
         cooling=search.cooling,
         X_pending=search.X_pending,
-        remaining=search.uncommitted if is_careful and search.uncommitted > 0 else None,
+        remaining=search.uncommitted if is_careful and 0 < search.uncommitted < math.inf else None,
         seed=search.trial_seed,
     )
 
@@ -96,7 +98,7 @@ def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fal
 
 
 def gittins_index(search: Search, price: float) -> Score:
-    """The Gittins index, in which memoized stages cost their load time.
+    """The Gittins index, in which memoized stages cost their load time, and choosing costs too.
 
     Args:
         search: The state of the search.
@@ -108,6 +110,7 @@ def gittins_index(search: Search, price: float) -> Score:
         search.models.costs,
         price=price,
         memoized_cost=max(search.load_cost, free),
+        overhead=search.overhead,
     ).score
 
 

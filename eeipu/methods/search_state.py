@@ -1,12 +1,13 @@
 """The state of a search, which a method sees when it chooses: trials, budget, costs and models."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
 from eeipu.methods.budget import Budget
@@ -18,6 +19,10 @@ __all__ = ["Search"]
 # A reused stage is taken to cost at least this share of a stage's mean cost: the factor 1 / C of a
 # candidate that is nearly free must not outweigh everything else.
 LEAST_LOAD_SHARE = 1e-2
+
+# Choosing the next configuration is expected to cost what it has cost in the mean over this many
+# of the last trials: the time grows with the number of trials, and differs from one to the next.
+RECENT_CHOICES = 10
 
 
 @dataclass(frozen=True)
@@ -70,19 +75,21 @@ class Search:
         if self.X_pending is None:
             return self.remaining
         mean, _ = self.models.costs.log_cost_posterior(self.X_pending)
-        charged = [trial.user_attrs.get("charged") or 0.0 for trial in self.history.running]
-        foreseen = mean.exp().sum(-1).numpy() - np.array(charged)
+        paid = [_charged_for_stages(trial) for trial in self.history.running]
+        foreseen = mean.exp().sum(-1).numpy() - np.array(paid)
         return max(0.0, self.remaining - float(foreseen.clip(0.0).sum()))
 
     @cached_property
     def cooling(self) -> float:
-        """eta: the unspent share of the budget after the warm-up, in `[0, 1]`."""
+        """eta: the unspent share of the budget after the warm-up, in `[0, 1]`.
+
+        Without a budget it is the share of the run that is left; see `Budget.share_left`.
+        """
         return self.share_left(self.history.spent_by(self.n_initial))
 
     def share_left(self, spent_at_first: float) -> float:
         """The unspent share of the budget, not counting what was spent at first, in `[0, 1]`."""
-        rest = self.budget.total - spent_at_first
-        return min(1.0, self.remaining / rest) if rest > 0 else 0.0
+        return self.budget.share_left(self.history.spent, spent_at_first)
 
     # --- The trials
 
@@ -109,8 +116,7 @@ class Search:
         for trial in self.history.ended:
             attrs = trial.user_attrs
             if trial.state is TrialState.COMPLETE and any(attrs.get("memoized", ())):
-                executed = sum(cost or 0.0 for cost in attrs["stage_costs"])
-                loads += max(0.0, attrs["charged"] - executed)
+                loads += _charged_for_loading(trial)
                 reused += sum(attrs["memoized"])
         return loads / max(reused, 1)
 
@@ -120,3 +126,37 @@ class Search:
         known = self.history.stage_costs[~np.isnan(self.history.stage_costs)]
         typical = float(known.mean()) if len(known) and known.any() else 1.0
         return max(self.load_cost, LEAST_LOAD_SHARE * typical)
+
+    @cached_property
+    def overhead(self) -> float:
+        """What one more trial is expected to be charged beside its stages and loading.
+
+        It is what the user says, or else the mean charge for choosing a configuration and keeping
+        its outputs, over the last trials that models chose.
+        """
+        if self.budget.overhead is not None:
+            return self.budget.overhead
+        chosen = self.history.ended[self.n_initial :][-RECENT_CHOICES:]
+        charges = [_charged_for_choosing(t) + t.user_attrs.get("keep_s", 0.0) for t in chosen]
+        return math.fsum(charges) / max(len(charges), 1)
+
+
+def _charged_for_choosing(trial: FrozenTrial) -> float:
+    return float(trial.user_attrs.get("overhead") or 0.0)
+
+
+def _charged_for_stages(trial: FrozenTrial) -> float:
+    """What a trial was charged for its stages, loading included."""
+    return float(trial.user_attrs.get("charged") or 0.0) - _charged_for_choosing(trial)
+
+
+def _charged_for_loading(trial: FrozenTrial) -> float:
+    """What a trial was charged for loading reused outputs.
+
+    Trials that no tuner ran do not say so: it is what they were charged beyond executed stages.
+    """
+    attrs = trial.user_attrs
+    if "load_s" in attrs:
+        return float(attrs["load_s"])
+    executed = sum(cost or 0.0 for cost in attrs["stage_costs"])
+    return max(0.0, _charged_for_stages(trial) - executed)

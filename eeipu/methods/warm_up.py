@@ -133,11 +133,13 @@ def cost_effective(search: Search) -> Array | None:
 
     Note:
         While no cost is known, the points are quasi-random ones. Running trials count as having
-        run. If trials cost nothing, the design ends after `n_initial` trials, as others do.
+        run. If trials cost nothing, or there is no budget, the design ends after `n_initial`
+        trials, as others do.
     """
     history = search.history
     share = INITIAL_SHARE * search.budget.total
-    if history.spent >= share or (history.spent == 0 and _is_over(search)):
+    is_free = history.spent == 0 or not search.budget.is_limited
+    if history.spent >= share or (is_free and _is_over(search)):
         return None
     cube = history.pipeline.cube
     points = cube.snap(quasi_random(len(cube), COST_EFFECTIVE_POINTS, search.seed))

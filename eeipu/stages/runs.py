@@ -20,6 +20,8 @@ class StageRun:
         memoized: Whether its output was reused.
         error: The traceback if the stage failed, or one line if it ran out of memory.
         charged: What the budget pays: the cost, or the seconds that loading took.
+        load_s: The part of `charged` that is for loading the output.
+        keep_s: The part of `charged` that is for keeping the output in the cache.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.
@@ -35,6 +37,8 @@ class StageRun:
     memoized: bool = False
     error: str | None = None
     charged: float = 0.0
+    load_s: float = 0.0
+    keep_s: float = 0.0
     saved: float = 0.0
     output: Any = field(default=None, repr=False)
     value: float | None = None
@@ -95,6 +99,16 @@ class PipelineRun:
     def charged(self) -> float:
         """What the budget pays for the run."""
         return math.fsum(run.charged for run in self.stage_runs)
+
+    @property
+    def load_s(self) -> float:
+        """The part of `charged` that is for loading outputs."""
+        return math.fsum(run.load_s for run in self.stage_runs)
+
+    @property
+    def keep_s(self) -> float:
+        """The part of `charged` that is for keeping outputs in the cache."""
+        return math.fsum(run.keep_s for run in self.stage_runs)
 
     @property
     def saved(self) -> float:

@@ -130,6 +130,7 @@ class TaskResult:
             `None` if the input could not be found.
         is_kept: Whether the cache has the output.
         load_s: Seconds that loading the input took.
+        keep_s: Seconds that putting the output into the cache took.
         loaded: The input that was loaded, where it is a number.
         value: The output of a plain call or an evaluation, where it is a number; or its numbers,
             where it is a dict.
@@ -138,6 +139,7 @@ class TaskResult:
     run: StageRun | None
     is_kept: bool = False
     load_s: float = 0.0
+    keep_s: float = 0.0
     loaded: float | None = None
     value: float | dict[str, float] | None = None
 
@@ -174,7 +176,9 @@ def run_task(
         result = _executed(task, job, clock, is_own_process)
         if result.run is None or result.run.error is not None:
             return result
+        began = clock()
         _keep(cache, call, result.run)
+        result = replace(result, keep_s=clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
         return result
@@ -384,7 +388,9 @@ def load_deepest(
         runs = reused(calls[:depth], cache)
         # Declared costs have a unit of their own, to which seconds cannot be added.
         charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(runs[-1], charged=charged, output=output, value=number_of(output))
+        runs[-1] = replace(
+            runs[-1], charged=charged, load_s=charged, output=output, value=number_of(output)
+        )
         return runs
     return []
 

@@ -100,6 +100,7 @@ def outcome_of(
         elif reached > 0:
             failed_stage = pipeline.stage_names[reached - 1]
         memoized = [cost is None and k < reached for k, cost in enumerate(costs)]
+    charged = math.fsum([charged, trial.user_attrs.get("overhead", 0.0)])
     return Outcome(number, error, failed_stage, costs, memoized, charged)
 
 

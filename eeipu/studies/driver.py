@@ -30,6 +30,7 @@ from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
 from eeipu.studies.underway import TrialsUnderway
+from eeipu.studies.waiting import WaitingTime
 
 __all__ = ["Driver"]
 
@@ -77,11 +78,12 @@ class Driver:
         self._interrupted = interrupted
         self._name = str(ProcessIdentity.here())
         self._underway = TrialsUnderway(pool.size)
-        self._limits = RunLimits(trials, budget, max_trials)
+        self._limits = RunLimits(trials, budget, max_trials, pool.now)
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
         self._is_over = False
         self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
+        self._waiting = WaitingTime(pool)
 
     def run(self) -> str | None:
         """Run trials until a limit is reached, the search is over, or the user stops it.
@@ -94,7 +96,7 @@ class Driver:
             while True:
                 self._start_calls()
                 self._choose_trial()
-                events = self._pool.wait()
+                events = self._waiting.next_events(is_awaited=self._underway.waits_for_choice)
                 if not events:
                     break
                 for event in events:
@@ -106,11 +108,12 @@ class Driver:
                         case Joined():  # there may be room for more
                             pass
             _check_all_have_run(self._underway)
+            if self._limits.reason is None and self._interrupted.is_set():
+                self.was_cut |= self._limits.allow_trial(self._underway, self._pool.now())
         finally:
             self._close_open_trials()
-        if self._limits.reason is None and self._interrupted.is_set():
-            self.was_cut |= self._limits.allow_trial(self._underway, self._pool.now())
-        return self._limits.reason
+            self._limits.close()
+        return self._limits.reason or self._limits.remark()
 
     # --- A trial begins
 
@@ -139,15 +142,17 @@ class Driver:
     def _begin_trial(self, choice: Thought) -> None:
         """Take the trial that the search has begun."""
         self._underway.is_choosing = False
+        waited_s = self._waiting.take()
         if isinstance(choice.error, SearchOver):
             self._limits.stop(choice.error)
         elif choice.error is not None:
             raise choice.error
         else:
-            self._add_trial(*choice.value)
+            trial, params = choice.value
+            self._add_trial(trial, params, waited_s)
         self._tidy_cache()
 
-    def _add_trial(self, trial: optuna.Trial, params: dict[str, Any]) -> None:
+    def _add_trial(self, trial: optuna.Trial, params: dict[str, Any], waited_s: float) -> None:
         self._chosen = None
         try:
             calls = self._trials.pipeline.calls(params, self._upstream)
@@ -155,13 +160,19 @@ class Driver:
             self._trials.interrupt(trial)
             raise
         run = TrialRun(trial, calls, self._upstream, self._inputs, self._cache)
+        run.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
             trial.set_user_attr("stage_keys", [call.key for call in calls])
+            trial.set_user_attr("waited_s", waited_s)
+            trial.set_user_attr("overhead", run.overhead)
             run.write_costs(self._trials.pipeline)
+            if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
+                self._cut(run)
+                return
             run.hold_outputs()
             if not self._interrupted.is_set():
-                run.reuse_outputs(self._pool.now)
+                self._reuse_outputs(run)
             self._advance(run)
 
     # --- A trial's calls run
@@ -189,8 +200,12 @@ class Driver:
             self._advance(run)
         for waiting in self._underway.take_waiting(event.task.call.key):
             with self._unless_taken_over(waiting):
-                waiting.reuse_outputs(self._pool.now)
+                self._reuse_outputs(waiting)
                 self._advance(waiting)
+
+    def _reuse_outputs(self, run: TrialRun) -> None:
+        """Let a trial go on after the outputs that the cache has."""
+        self._waiting.leave_out(run.reuse_outputs(self._pool.now))  # which is charged as loading
 
     def _advance(self, run: TrialRun) -> None:
         """Make a trial's next call ready, or end the trial."""
@@ -211,6 +226,7 @@ class Driver:
             self._kept.offer(call.key for call in run.calls)
         try:
             record_run(run.trial, run.calls, result)
+            run.write_charge(result)
             self._trials.end(run.trial, result.value)
             self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
@@ -223,7 +239,7 @@ class Driver:
 
     def _cut(self, run: TrialRun) -> None:
         """Close a trial before its end, and enqueue its configuration to run again first."""
-        self.was_cut = True
+        self.was_cut |= self._interrupted.is_set()
         self._underway.remove(run)
         self._trials.interrupt(run.trial)
 

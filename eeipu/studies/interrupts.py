@@ -25,15 +25,15 @@ def stoppable(study: optuna.Study) -> Iterator[None]:
         study._thread_local.in_optimize_loop = was
 
 
-def how_to_resume(study: optuna.Study, cache: StageCache | None, remaining: str) -> str:
+def how_to_resume(study: optuna.Study, cache: StageCache | None, remaining: str | None) -> str:
     """A sentence for the user, after Ctrl-C: what is left, and how to continue.
 
     Args:
         study: The study.
         cache: The cache of stage outputs, if there is one.
-        remaining: What is left of the budget, with its unit.
+        remaining: What is left of the budget, with its unit; `None` without a budget.
     """
-    left = f"stopped by Ctrl-C with {remaining} left"
+    left = "stopped by Ctrl-C" + ("" if remaining is None else f" with {remaining} left")
     if isinstance(study._storage, InMemoryStorage):
         return (
             f"{left}. Nothing is lost while this process lives: call run(...) again to go on. "

@@ -1,15 +1,18 @@
 """When a run of a tuner begins no further trial."""
 
-import math
+import time
 from collections.abc import Iterable
 
+import optuna
 from optuna.trial import TrialState
 
 from eeipu.methods.budget import Budget
-from eeipu.stages.calls import StageCall
+from eeipu.methods.history import is_interrupted
+from eeipu.sampler import EEIPUSampler
+from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.trial_run import TrialRun
-from eeipu.studies.trials import Trials
+from eeipu.studies.trials import Trials, is_enqueued
 
 __all__ = ["RunLimits"]
 
@@ -73,6 +76,7 @@ class RunLimits:
         trials: The trials of the study.
         budget: What all trials of the study may cost together.
         max_trials: How many trials this run may begin; `None` is any number.
+        clock: A clock that never goes back, in seconds, for the budget's timeout.
 
     Attributes:
         reason: A sentence for the user about why the search has stopped; `None` unless it failed,
@@ -80,23 +84,29 @@ class RunLimits:
         is_broken: Whether an error of programming has stopped it.
     """
 
-    def __init__(self, trials: Trials, budget: Budget, max_trials: int | None) -> None:
+    def __init__(
+        self,
+        trials: Trials,
+        budget: Budget,
+        max_trials: int | None,
+        clock: Clock = time.monotonic,
+    ) -> None:
         self.reason: str | None = None
         self.is_broken = False
         self._trials = trials
         self._budget = budget
-        self._left = math.inf if max_trials is None else max_trials
+        self._bounds = budget.begin_run(max_trials, clock)
         self._expected = ExpectedCosts()
         self._failures = self._repeats = 0
 
     def allow_trial(self, underway: Iterable[TrialRun], now_s: float) -> bool:
-        """Whether the user's limits allow another trial: budget, number, and `study.stop()`.
+        """Whether the user's limits allow another trial: budget, time, number, `study.stop()`.
 
         Args:
             underway: The trials whose costs to come are subtracted from the budget.
             now_s: The time of the pool's clock.
         """
-        if self._left <= 0 or self._trials.study._stop_flag:
+        if self._bounds.is_reached or self._trials.study._stop_flag:
             return False
         due = self._expected.due(underway, now_s)
         return not self._budget.is_spent(self._trials.spent, due)
@@ -107,7 +117,57 @@ class RunLimits:
 
     def count_trial(self) -> None:
         """Count a trial that begins."""
-        self._left -= 1
+        self._bounds.count_trial()
+
+    def charge_for_choice(self, trial: optuna.Trial, waited_s: float) -> float:
+        """What the budget pays for the choice of a trial's configuration.
+
+        Args:
+            trial: The trial.
+            waited_s: The seconds during which a worker waited for it.
+        """
+        if self._budget.overhead is not None and is_enqueued(trial):
+            return 0.0
+        return self._budget.charge_for_choice(waited_s, is_measured=self._trials.are_measured)
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether the budget's timeout is over."""
+        return self._bounds.is_out_of_time
+
+    def close(self) -> None:
+        """End the run."""
+        self._budget.end_run()
+
+    def remark(self) -> str | None:
+        """A sentence for the user if the budget ended the search before its models could choose.
+
+        Returns:
+            What has happened, and what to change; `None` if there is nothing to say.
+        """
+        amount, total = self._trials.spent, self._budget.total
+        if not self._budget.is_spent(amount):
+            return None
+        if self._bounds.begun == 0:
+            return (
+                f"the budget is spent; nothing was run. The study's trials have cost {amount:.4g} "
+                f"of {total:.4g}: raise Tuner(budget=...) above that to go on, or begin another "
+                f"study (study_name=..., storage=...)."
+            )
+        sampler = self._trials.study.sampler
+        if not isinstance(sampler, EEIPUSampler) or sampler.method.score is None:
+            return None
+        ended = sum(
+            trial.state.is_finished() and not is_interrupted(trial)
+            for trial in self._trials.study.get_trials(deepcopy=False)
+        )
+        if ended > sampler.n_initial:
+            return None
+        return (
+            f"the budget of {total:.4g} ended inside the warm-up: {ended} trials have run, of "
+            f"which the first {sampler.n_initial} are chosen without models. Raise "
+            f"Tuner(budget=...), or lower n_initial."
+        )
 
     def judge(self, result: PipelineRun) -> None:
         """Stop the search if too many trials in a row have failed, or repeated earlier ones.

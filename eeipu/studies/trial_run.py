@@ -14,7 +14,7 @@ from eeipu.executors.pool import Ended, death_of
 from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.programming_errors import is_programming_error
-from eeipu.stages.runs import StageRun
+from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.stages.worker import StageTask, load_deepest, reused
 
 __all__ = ["TrialRun"]
@@ -42,6 +42,7 @@ class TrialRun:
             that ends.
         worker_deaths: How many times in a row workers have died while running the next call.
         lost_outputs: How many times an output had disappeared from the cache.
+        overhead: What the budget pays for the choice of its configuration.
     """
 
     trial: optuna.Trial
@@ -55,6 +56,7 @@ class TrialRun:
     lost_cost: float = 0.0
     worker_deaths: int = 0
     lost_outputs: int = 0
+    overhead: float = 0.0
     _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def __post_init__(self) -> None:
@@ -108,15 +110,18 @@ class TrialRun:
         self.began_s = now_s
         return task
 
-    def reuse_outputs(self, clock: Clock) -> None:
+    def reuse_outputs(self, clock: Clock) -> float:
         """Continue after the last of the calls to come whose output is in the cache.
 
         Args:
             clock: A monotonic clock, in seconds.
+
+        Returns:
+            What was charged for loading that output here, where it was the objective.
         """
         done = len(self.runs)
         if self.cache is None:
-            return
+            return 0.0
         for depth in range(len(self.calls), done, -1):
             call = self.calls[depth - 1]
             if not call.stage.memoize or call.key not in self.cache:
@@ -128,7 +133,8 @@ class TrialRun:
             if len(runs) == len(found):
                 self.runs += runs
                 self.args = None
-                return
+                return math.fsum(run.load_s for run in runs)
+        return 0.0
 
     def end_call(self, event: Ended, clock: Clock) -> None:
         """Take the result of the call that was running, or decide what follows its failure.
@@ -166,7 +172,10 @@ class TrialRun:
         is_kept = result is not None and result.is_kept and run.output is None
         self.args = None if is_kept else (run.output,)
         goes_on = run.error is None and not event.task.is_last
-        run = replace(run, charged=run.charged + self.lost_cost)
+        # Declared costs have a unit of their own, to which seconds cannot be added.
+        is_measured = result is not None and event.task.call.stage.cost is None
+        keep_s = result.keep_s if result is not None and is_measured else 0.0
+        run = replace(run, charged=run.charged + self.lost_cost + keep_s, keep_s=keep_s)
         self.runs.append(replace(run, output=None) if goes_on else run)  # `args` has the output
         self.lost_cost, self.worker_deaths = 0.0, 0
 
@@ -208,7 +217,19 @@ class TrialRun:
         so_far = pipeline.join(self.runs)
         self.trial.set_user_attr("stage_costs", so_far.stage_costs)
         self.trial.set_user_attr("memoized", so_far.memoized)
-        self.trial.set_user_attr("charged", math.fsum([so_far.charged, self.lost_cost]))
+        self.write_charge(so_far)
+
+    def write_charge(self, so_far: PipelineRun) -> None:
+        """Write what the budget pays for the trial, and how much of it was not for its stages.
+
+        Args:
+            so_far: The results of the stages that the trial has run or reused so far.
+        """
+        paid = math.fsum([so_far.charged, self.lost_cost, self.overhead])
+        self.trial.set_user_attr("charged", paid)
+        if self.has_ended:  # a database takes its time for each of them
+            self.trial.set_user_attr("load_s", so_far.load_s)
+            self.trial.set_user_attr("keep_s", so_far.keep_s)
 
 
 def _declared_cost(call: StageCall) -> float:
@@ -220,4 +241,6 @@ def _declared_cost(call: StageCall) -> float:
 
 def _with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
     """Charge the time of loading an output; but not to a declared cost, which has another unit."""
-    return replace(run, charged=run.charged + load_s) if call.stage.cost is None else run
+    if call.stage.cost is not None:
+        return run
+    return replace(run, charged=run.charged + load_s, load_s=run.load_s + load_s)

@@ -18,7 +18,7 @@ from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
 from eeipu.studies.heartbeats import Heart
 
-__all__ = ["Callback", "Trials"]
+__all__ = ["Callback", "Trials", "is_enqueued"]
 
 Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
@@ -54,6 +54,11 @@ class Trials:
     def spent(self) -> float:
         """The cost charged to the budget for all of them."""
         return spent(self.study.get_trials(deepcopy=False))
+
+    @property
+    def are_measured(self) -> bool:
+        """Whether the costs of all stages are measured seconds."""
+        return all(stage.cost is None for stage in self.pipeline.stages)
 
     def begin(
         self, kept: Container[str] | None, driver: str | None = None
@@ -232,6 +237,11 @@ class Trials:
             for key, memoize in zip(trial.user_attrs.get("stage_keys", []), memoized, strict=False)
             if memoize
         }
+
+
+def is_enqueued(trial: optuna.Trial) -> bool:
+    """Whether the configuration of a trial was enqueued, so that no sampler chose it."""
+    return "fixed_params" in trial.study._storage.get_trial(trial._trial_id).system_attrs
 
 
 def _asked(study: optuna.Study) -> optuna.Trial:

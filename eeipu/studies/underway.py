@@ -42,9 +42,17 @@ class TrialsUnderway:
     @property
     def lacks_trials(self) -> bool:
         """Whether another trial has to be chosen to keep all workers busy."""
-        has_idle = len(self._running) + len(self._ready) < self._workers
         has_room = len(self._all) < TRIALS_PER_WORKER * self._workers
-        return has_idle and has_room and not self.is_choosing
+        return self._has_idle and has_room and not self.is_choosing
+
+    @property
+    def waits_for_choice(self) -> bool:
+        """Whether a worker is idle while a configuration is being chosen."""
+        return self._has_idle and self.is_choosing
+
+    @property
+    def _has_idle(self) -> bool:
+        return len(self._running) + len(self._ready) < self._workers
 
     def add(self, run: TrialRun) -> None:
         """Add a trial that begins."""

@@ -43,6 +43,13 @@ def test_a_summary_adds_up_what_the_trials_say(study):
     )
 
 
+def test_what_choosing_was_charged_is_not_loading(study):
+    charged = {"stage_costs": [None, None], "charged": 4.0, "overhead": 4.0}
+    study.add_trial(create_trial(value=0.25, user_attrs=charged))
+
+    assert demo.summarize(study, warm_up=2).loading_s == 0.75
+
+
 def test_there_is_no_gain_over_a_warm_up_without_success(study):
     assert np.isnan(demo.summarize(study, warm_up=1).gain)
 

@@ -115,6 +115,14 @@ def test_the_price_counts_the_expected_cost_of_what_is_not_memoized(gp, costs):
     torch.testing.assert_close(index.score(POINTS, memoized), expected)
 
 
+def test_the_overhead_is_part_of_the_expected_cost(gp, costs):
+    plain, with_overhead = (
+        GittinsIndex(gp, costs, price=0.1, overhead=overhead).log_expected_cost(POINTS, None).exp()
+        for overhead in (0.0, 2.5)
+    )
+    torch.testing.assert_close(with_overhead, plain + 2.5)
+
+
 def test_the_best_index_exceeds_a_value_exactly_if_improving_on_it_is_worth_the_cost(gp, costs):
     index = GittinsIndex(gp, costs, price=0.05)(POINTS)
 

@@ -11,7 +11,7 @@ from botorch.acquisition import LogExpectedImprovement
 
 from eeipu import ConfigurationError, Float, Pipeline, Tuner, stage
 from eeipu.methods.budget import Budget
-from eeipu.methods.catalogue import METHODS, eeipu, method_named
+from eeipu.methods.catalogue import METHODS, eeipu, gittins_index, method_named
 from eeipu.methods.history import History
 from eeipu.methods.search_state import Search
 
@@ -132,7 +132,7 @@ def log_ei_of(search):
     return LogExpectedImprovement(search.models.objective, search.models.best_f)(X)
 
 
-def log_mean_inverse(search, *, free=None):
+def log_mean_inverse(search, *, free=None, overhead=0.0):
     """`log E[1/C]` by plain sampling; the first stage costs `free` where that is given."""
     mean, std = search.models.costs.log_cost_posterior(X.squeeze(-2))
     normal = torch.randn(
@@ -141,7 +141,7 @@ def log_mean_inverse(search, *, free=None):
     costs = (mean + std * normal).exp()
     if free is not None:
         costs[..., 0] = free
-    return (1.0 / costs.sum(-1)).mean(0).log()
+    return (1.0 / (costs.sum(-1) + overhead)).mean(0).log()
 
 
 @pytest.mark.parametrize(("name", "free"), [("eeipu", 0.25), ("eeipu-paper", 0.1)])
@@ -153,6 +153,36 @@ def test_eeipu_is_ei_times_the_cooled_inverse_of_what_is_left_to_pay(name, free,
         search, scores = scores_of(name, spent_history, masks)
         expected = log_ei_of(search) + cooling * log_mean_inverse(search, free=cost)
         torch.testing.assert_close(scores, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"), [("eeipu", 2.5), ("eeipu-careful", 2.5), ("eeipu-paper", 0.0)]
+)
+def test_choosing_costs_too_but_for_the_paper(name, counted, spent_history):
+    """What is free to run again is not free: another suggestion has to be paid for."""
+    budget = Budget(BUDGET, overhead=2.5)
+    search = Search(spent_history, budget, 4, number=12, seed=0)
+    scores = METHODS[name].score(search)(X, NONE)
+
+    expected = log_ei_of(search) + search.cooling * log_mean_inverse(search, overhead=counted)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=2e-3)
+
+
+def test_a_careful_search_without_a_budget_can_pay_for_everything(spent_history):
+    search = Search(spent_history, Budget(), 4, number=12, seed=0)
+    careful, careless = (
+        METHODS[name].score(search)(X, NONE) for name in ("eeipu-careful", "eeipu")
+    )
+    assert search.cooling == 1.0
+    torch.testing.assert_close(careful, careless)
+
+
+def test_a_price_is_compared_with_the_cost_of_choosing_too(spent_history):
+    free, paid = (
+        gittins_index(Search(spent_history, budget, 4, number=12, seed=0), 1e-2)(X, NONE)
+        for budget in (Budget(BUDGET), Budget(BUDGET, overhead=2.5))
+    )
+    assert (paid < free).all()
 
 
 def test_eeipu_as_published_models_a_stages_cost_by_its_own_inputs(spent_history):

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from eeipu import Float, Pipeline
 from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
-from eeipu.methods.search_state import LEAST_LOAD_SHARE, Search
+from eeipu.methods.search_state import LEAST_LOAD_SHARE, RECENT_CHOICES, Search
 
 PIPELINE = Pipeline.declare({"prep": {"x": Float(0, 1)}, "fit": {"y": Float(0, 1)}})
 
@@ -123,6 +123,38 @@ def test_a_reused_stage_costs_what_loading_was_charged_on_average():
     assert search_of(trials).memoized_cost == pytest.approx(0.6)
 
 
+def test_what_choosing_was_charged_is_not_taken_for_loading():
+    reusing = account(None, 3.0, charged=3.5 + 20.0, memoized=(True, False)) | {"overhead": 20.0}
+    told = [(0.1, 0.1, 0.0, account(4.0, 2.0)), (0.1, 0.2, 0.0, reusing)]
+    assert search_of(told).load_cost == pytest.approx(0.5)
+
+    # Two attempts of a stage were charged: a tuner says what of it was for loading.
+    ran = [*told, (0.1, 0.3, 0.0, reusing | {"charged": 6.7 + 20.0, "load_s": 0.7})]
+    assert search_of(ran).load_cost == pytest.approx(0.6)
+
+
+def test_choosing_is_expected_to_cost_what_it_did_in_the_last_trials_that_models_chose():
+    charges = [100.0, 100.0, *[50.0] * 5, *[1.0] * RECENT_CHOICES]
+    trials = [
+        (0.01 * i, 0.5, 0.0, account(4.0, 2.0) | {"overhead": charge})
+        for i, charge in enumerate(charges)
+    ]
+
+    assert search_of(trials[:2]).overhead == 0.0  # nothing but the warm-up is known
+    assert search_of(trials[:4]).overhead == 50.0
+    assert search_of(trials[:8]).overhead == pytest.approx(251 / 6)
+    assert search_of(trials).overhead == 1.0
+
+
+def test_trials_that_were_charged_nothing_for_choosing_have_no_overhead():
+    assert search_of([(0.1 * i, 0.5, 0.0, account(4.0, 2.0)) for i in range(4)]).overhead == 0.0
+
+
+def test_a_users_overhead_is_what_choosing_costs():
+    history = search_of([(0.1, 0.5, 0.0, account(4.0, 2.0) | {"overhead": 7.0})] * 4).history
+    assert Search(history, Budget(100.0, overhead=0.25), 1, 4, seed=0).overhead == 0.25
+
+
 def test_loading_for_nothing_still_costs_a_share_of_a_stage():
     trials = [(0.1, 0.1, 0.0, account(4.0, 2.0))]
 
@@ -151,12 +183,13 @@ def test_every_trial_has_seeds_of_its_own():
 def test_running_trials_are_pending_and_what_they_will_cost_is_committed():
     study = study_of([(0.1 * i, 0.1 * i, 0.0, account(4.0, 2.0)) for i in range(5)])
     trial = study.ask(PIPELINE.space)
-    trial.set_user_attr("charged", 1.0)
+    trial.set_user_attr("charged", 1.0 + 2.0)
+    trial.set_user_attr("overhead", 2.0)  # no part of what its stages will cost
     search = Search(History.of(study, PIPELINE), Budget(100.0), 1, 6, seed=0)
 
     assert search.X_pending.tolist() == [[trial.params["prep.x"], trial.params["fit.y"]]]
-    assert search.remaining == pytest.approx(69.0)
-    assert search.uncommitted == pytest.approx(64.0, abs=0.1)
+    assert search.remaining == pytest.approx(67.0)
+    assert search.uncommitted == pytest.approx(62.0, abs=0.1)
     there = torch.from_numpy(search.history.running_X).unsqueeze(1)
     before, after = (m.posterior(there) for m in (search.models.objective, search.models.believer))
     torch.testing.assert_close(after.mean, before.mean)

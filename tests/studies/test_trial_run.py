@@ -133,4 +133,22 @@ def test_costs_are_written_also_those_of_calls_that_returned_nothing(run):
     died(run)
     run.write_costs(PIPELINE)
     attrs = study.trials[0].user_attrs
-    assert attrs == {"stage_costs": [1.0, None], "memoized": [False, False], "charged": 3.0}
+    assert attrs == {
+        "stage_costs": [1.0, None],
+        "memoized": [False, False],
+        "charged": 3.0,
+    }
+
+
+def test_loading_keeping_and_choosing_are_charged_and_told_apart_and_are_no_stage_cost(run):
+    study = optuna.create_study()
+    run.trial, run.overhead = study.ask(), 8.0
+    ended(run, is_kept=True)
+    task = run.begin_call(0.0)
+    done = StageRun("score", task.call.key, cost=2.0, charged=2.0, output=1.0)
+    run.end_call(Ended(task, TaskResult(done, load_s=0.25, loaded=1.5, keep_s=0.5)), clock)
+    run.write_costs(PIPELINE)
+
+    attrs = study.trials[0].user_attrs
+    assert (attrs["charged"], attrs["load_s"], attrs["keep_s"]) == (11.75, 0.25, 0.5)
+    assert attrs["stage_costs"] == [1.0, 2.0]

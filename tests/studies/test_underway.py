@@ -69,6 +69,16 @@ def test_a_trial_is_chosen_while_a_worker_would_be_idle(underway):
     assert not underway.lacks_trials
 
 
+def test_a_worker_waits_for_a_choice_while_it_has_nothing_to_run(underway):
+    assert not underway.waits_for_choice
+    underway.is_choosing = True
+    assert underway.waits_for_choice
+    underway.start(added(underway, 0), 0.0)
+    assert underway.waits_for_choice  # the second worker
+    added(underway, 1)
+    assert not underway.waits_for_choice
+
+
 def test_trials_that_wait_are_limited(underway):
     cache = StageCache()
     underway.start(added(underway, 0, cache), 0.0)

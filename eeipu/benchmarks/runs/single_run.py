@@ -227,6 +227,7 @@ def _warm_up_tuner(problem: Problem, seed: int, n_initial: int) -> Tuner:
     return Tuner(
         problem.pipeline,
         budget=ENDLESS,
+        overhead=0.0,
         direction=problem.direction,
         method="random",
         n_initial=n_initial,
@@ -256,6 +257,7 @@ def _tuner(
     return Tuner(
         problem.pipeline,
         budget=budget,
+        overhead=0.0,  # `Result.with_suggestions_charged` adds what suggestions took
         direction=problem.direction,
         method=contender.sampler(problem.pipeline, budget=budget, n_initial=n_initial, seed=seed),
         top_q=contender.top_q,

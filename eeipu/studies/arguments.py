@@ -1,0 +1,86 @@
+"""Checks of the arguments of a tuner, before any work begins.
+
+All of them raise a `ConfigurationError`, or a `PipelineError`, that names the value and the remedy.
+"""
+
+from collections.abc import Iterable
+from numbers import Integral
+
+from optuna.samplers import BaseSampler
+
+from eeipu.cache import InMemory, StageCache
+from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.pipeline import Pipeline
+from eeipu.studies.trials import Callback
+
+__all__ = [
+    "check_cache",
+    "check_count",
+    "check_direction",
+    "check_method",
+    "check_pipeline",
+    "checked_callbacks",
+]
+
+
+def check_pipeline(pipeline: Pipeline) -> None:
+    """Check that there is something to tune."""
+    if not isinstance(pipeline, Pipeline):
+        raise PipelineError(f"pipeline must be a Pipeline([...]) of stages, but got {pipeline!r}.")
+    if not pipeline.space:
+        raise PipelineError(
+            f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
+        )
+
+
+def check_cache(cache: object) -> None:
+    """Check that this is a cache."""
+    if not isinstance(cache, StageCache | InMemory | None):
+        raise ConfigurationError(
+            f"cache must be a StageCache or None, but got {cache!r}; "
+            f'for a directory, write StageCache("path").'
+        )
+
+
+def check_direction(direction: object) -> None:
+    """Check that this is a direction."""
+    if direction not in ("maximize", "minimize"):
+        raise ConfigurationError(
+            f'direction must be "maximize" or "minimize", but got {direction!r}.'
+        )
+
+
+def check_method(method: object, price: float | None, device: object) -> None:
+    """Check that arguments for eeipu's models are given to one of eeipu's methods only."""
+    if not isinstance(method, BaseSampler):
+        return
+    if price is not None:
+        raise ConfigurationError(
+            f"a price needs one of eeipu's methods, which model the objective and its cost; "
+            f"{type(method).__name__} does not."
+        )
+    if device is not None:
+        raise ConfigurationError(
+            f"a device needs one of eeipu's methods, whose models are fitted there; "
+            f"{type(method).__name__} fits its own, but got device={device!r}."
+        )
+
+
+def check_count(name: str, count: int, least: int) -> int:
+    """A whole number of the user, which is at least `least`."""
+    if not (_is_whole(count) and count >= least):
+        raise ConfigurationError(f"{name} must be a whole number >= {least}, but got {count!r}.")
+    return int(count)
+
+
+def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    """The functions that are called after each trial."""
+    if not isinstance(callbacks, Iterable) or not all(map(callable, found := tuple(callbacks))):
+        raise ConfigurationError(
+            f"callbacks must be a list of functions of (study, trial), but got {callbacks!r}."
+        )
+    return found
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's integers too
