@@ -90,8 +90,7 @@ class ClosedFormGPs:
         scaled = x * self._inverse
         root = self._distances(x, scaled)
         decay = root.neg().exp_()
-        slope = (1.0 + root).mul_(decay)
-        terms = root.square_().mul_(decay).mul_(1.0 / 3.0).add_(slope)
+        terms = (1.0 + root).addcmul_(root, root, value=1.0 / 3.0).mul_(decay)
         k = (self._weights @ terms.flatten(1)).unflatten(1, terms.shape[1:]).mul_(self._known)
         whitened = k @ self._factor.mT
         mean = self._mean + self._std * (k @ self._alpha).squeeze(-1)
@@ -105,7 +104,8 @@ class ClosedFormGPs:
                 d_latent.unsqueeze(-1) * whitened,
                 self._factor,
             ).mul_(self._known)
-            # M' in (sqrt5 r)^2 is -1/6 (1 + sqrt5 r) exp(-sqrt5 r), and `slope` is the rest of it.
+            # The slope of M in (sqrt5 r)^2 is -1/6 of this.
+            slope = (1.0 + root).mul_(decay)
             q = (self._weights.mT @ d_k.flatten(1)).unflatten(1, d_k.shape[1:]).mul_(slope)
             steps = scaled * q.sum(-1, keepdim=True) - q @ self._X
             gradient: Tensor = (steps * self._inverse).sum(0).mul_(-1.0 / 3.0)
