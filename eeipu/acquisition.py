@@ -47,6 +47,8 @@ DEFAULT_NUM_SAMPLES = 128
 # spread the chance would be a step function, which has no slope to climb.
 LEAST_LOG_STD = 1e-2
 
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
 
 def log_expected_inverse_cost(log_costs: Tensor) -> Tensor:
     """`log E[1 / sum_k c_k]`, averaged over samples.
@@ -70,6 +72,17 @@ def _log_chance_to_pay(log_totals: Tensor, log_remaining: float) -> Tensor:
     std = (log_totals.var(dim=0, correction=0) + LEAST_LOG_STD**2).sqrt()
     chance: Tensor = log_ndtr((log_remaining - log_totals.mean(dim=0)) / std)
     return chance
+
+
+def _chance_slope(log_totals: Tensor, log_remaining: float) -> Tensor:
+    """The slope of `_log_chance_to_pay` in each sample, `S x ...`."""
+    away = log_totals - log_totals.mean(dim=0)
+    variance = away.square().mean(dim=0) + LEAST_LOG_STD**2
+    z = (log_remaining - log_totals.mean(dim=0)) / variance.sqrt()
+    # phi(z) / Phi(z), times the slope of z, which depends on mean and variance of the samples.
+    ratio = (-0.5 * z.square() - HALF_LOG_2PI - log_ndtr(z)).exp()
+    slope: Tensor = -ratio * (1.0 / variance.sqrt() + z * away / variance) / len(log_totals)
+    return slope
 
 
 class LogEEIPU(AcquisitionFunction):
@@ -141,13 +154,18 @@ class LogEEIPU(AcquisitionFunction):
         self._log_epsilon = epsilon.log()
         self._log_overhead = math.log(overhead) if overhead > 0 else None
         self._log_remaining = None if remaining is None else math.log(remaining)
-        self._log_ei = log_expected_improvement(model, best_f, X_pending, seed=self.seed)
+        self.log_ei = log_expected_improvement(model, best_f, X_pending, seed=self.seed)
         self._normal: Tensor | None = None
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
         """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
         return self.score(X, self.memoized)
+
+    @property
+    def depends_on_cost(self) -> bool:
+        """Whether the cost counts at all."""
+        return self.cooling > 0 or self._log_remaining is not None
 
     def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
         """The same as `forward`, with another set of memoized stages.
@@ -159,15 +177,29 @@ class LogEEIPU(AcquisitionFunction):
         Returns:
             `batch_shape`.
         """
-        value: Tensor = self._log_ei(X)
-        if self.cooling == 0 and self._log_remaining is None:
+        value: Tensor = self.log_ei(X)
+        if not self.depends_on_cost:
             return value
-        log_totals = self._log_totals(X.squeeze(-2), memoized)
-        if self.cooling > 0:
-            value = value + self.cooling * _log_mean_inverse(log_totals)
+        moments = self.cost_model.log_cost_posterior(X.squeeze(-2))
+        return value + self.cost_term_at(*moments, memoized)
+
+    def cost_term_at(self, mean: Tensor, std: Tensor, memoized: Tensor | None) -> Tensor:
+        """What the cost adds to log EI; for the arguments see `relative_costs`."""
+        return self.cost_term(self.log_totals(*self.relative_costs(mean, std, memoized)))
+
+    def cost_term(self, log_totals: Tensor) -> Tensor:
+        """What the cost adds to log EI, from samples of `log C`, `S x ... -> ...`."""
+        value = self.cooling * _log_mean_inverse(log_totals)
         if self._log_remaining is not None:
             value = value + _log_chance_to_pay(log_totals, self._log_remaining)
         return value
+
+    def cost_slope(self, log_totals: Tensor) -> Tensor:
+        """The slope of `cost_term` in each sample of `log C`, `S x ...`."""
+        slope = -self.cooling * torch.softmax(-log_totals, dim=0)
+        if self._log_remaining is not None:
+            slope = slope + _chance_slope(log_totals, self._log_remaining)
+        return slope
 
     def log_inverse_cost(self, X: Tensor, memoized: Tensor | None) -> Tensor:
         """`log E[1 / C]`, `batch_shape x d -> batch_shape`."""
@@ -181,19 +213,49 @@ class LogEEIPU(AcquisitionFunction):
     def _log_totals(self, X: Tensor, memoized: Tensor | None) -> Tensor:
         """Samples of `log C`, `batch_shape x d -> S x batch_shape`."""
         mean, std = self.cost_model.log_cost_posterior(X)
-        normal = self._samples(mean)
-        log_costs = mean + std * normal.reshape(-1, *(1,) * (mean.ndim - 1), mean.shape[-1])
+        return self.log_totals(*self.relative_costs(mean, std, memoized))
+
+    def relative_costs(
+        self, mean: Tensor, std: Tensor, memoized: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Samples of the costs of all stages, those of memoized ones included.
+
+        They are relative to the largest median of a candidate's stages: nothing overflows as long
+        as no log cost has a standard deviation of more than 100.
+
+        Args:
+            mean: `batch_shape x K`, the means of the log costs.
+            std: `batch_shape x K`, their standard deviations.
+            memoized: `K` or `batch_shape x K`; `None`: no stage.
+
+        Returns:
+            The costs, `K x S x batch_shape`, and the logarithm of their unit, `batch_shape`.
+        """
         if memoized is not None:
             if memoized.shape[-1] != mean.shape[-1]:
                 raise ConfigurationError(
                     f"memoized must end in one entry for each of the {mean.shape[-1]} stages, but "
                     f"its shape is {tuple(memoized.shape)}."
                 )
-            log_costs = torch.where(memoized, self._log_epsilon.to(mean), log_costs)
-        log_totals = torch.logsumexp(log_costs, dim=-1)
+            mean = torch.where(memoized, self._log_epsilon.to(mean), mean)
+            std = torch.where(memoized, 0.0, std)
+        log_unit = mean.detach().amax(-1)
+        # Stages come first in memory, which makes sums over them five times faster.
+        mean = (mean - log_unit.unsqueeze(-1)).movedim(-1, 0).unsqueeze(1)
+        std = std.movedim(-1, 0).unsqueeze(1)
+        return torch.addcmul(mean, std, self.normal(std)).exp(), log_unit
+
+    def log_totals(self, costs: Tensor, log_unit: Tensor) -> Tensor:
+        """Samples of `log C`, overhead included, from `relative_costs`, `S x batch_shape`."""
+        log_totals = costs.sum(0).log() + log_unit
         if self._log_overhead is not None:
             log_totals = torch.logaddexp(log_totals, log_totals.new_tensor(self._log_overhead))
         return log_totals
+
+    def normal(self, costs: Tensor) -> Tensor:
+        """The standard normal samples behind `relative_costs`, `K x S x 1 ...`."""
+        normal = self._samples(costs.movedim(0, -1)).T
+        return normal.reshape(*normal.shape, *(1,) * (costs.ndim - 2))
 
     def _samples(self, like: Tensor) -> Tensor:
         """Standard normal base samples, `S x K`, drawn once, with a dimension for each stage."""

@@ -64,6 +64,8 @@ class StageCostModel:
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
         columns: For each stage, the columns that its model depends on.
+        executed: The stages that were executed at least once.
+        gps: The GPs of these stages, in the same order; `None` if there is no such stage.
 
     Raises:
         ConfigurationError: The shapes do not fit, a column does not exist, or a cost is negative
@@ -99,8 +101,8 @@ class StageCostModel:
         self._prior_mean = known.mean().item() if len(known) else 0.0
         self.columns = [tuple(columns) for columns in stage_indices]
         self.hyperparameters: Tensor | None = None
-        self._gps: ExactGPs | None = None
-        self._executed: list[int] = []
+        self.gps: ExactGPs | None = None
+        self.executed: list[int] = []
         options = [
             (k, columns)
             for k, columns in _input_options(self.columns, inputs)
@@ -137,8 +139,8 @@ class StageCostModel:
             chosen = best.get(k)
             if chosen is None or density[row] > density[chosen]:
                 best[k], self.columns[k] = row, columns
-        self._executed = sorted(best)
-        self._gps = gps.select([best[k] for k in self._executed])
+        self.executed = sorted(best)
+        self.gps = gps.select([best[k] for k in self.executed])
         self.hyperparameters = gps.hyperparameters
 
     def log_cost_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,12 +153,23 @@ class StageCostModel:
             Two tensors, `... x K`.
         """
         X = X.double()
-        shape = (*X.shape[:-1], len(self.columns))
-        mean, std = X.new_full(shape, self._prior_mean), X.new_full(shape, PRIOR_STD)
-        if self._gps is not None:
-            means, variances = self._gps.posterior(X)
-            at = (..., self._executed)
-            mean[at], std[at] = means.movedim(0, -1), variances.sqrt().movedim(0, -1)
+        empty = X.new_empty((0, *X.shape[:-1]))
+        moments = (empty, empty) if self.gps is None else self.gps.posterior(X)
+        return self.of_all_stages(*moments)
+
+    def of_all_stages(self, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments of the log costs of all stages, with the prior's for those never executed.
+
+        Args:
+            means: `E x ...`, means of the log costs of the E executed stages.
+            variances: `E x ...`, their variances.
+
+        Returns:
+            Means and standard deviations, `... x K`.
+        """
+        shape, at = (*means.shape[1:], len(self.columns)), (..., self.executed)
+        mean, std = means.new_full(shape, self._prior_mean), means.new_full(shape, PRIOR_STD)
+        mean[at], std[at] = means.movedim(0, -1), variances.sqrt().movedim(0, -1)
         return mean, std
 
 

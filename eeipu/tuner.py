@@ -41,12 +41,13 @@ from eeipu.studies.arguments import (
 )
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of
 from eeipu.studies.dead_drivers import reclaim_dead_trials
+from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
-from eeipu.studies.interrupts import how_to_resume, stoppable
-from eeipu.studies.progress import cost_unit, showing
 from eeipu.studies.study import (
     Direction,
+    how_to_resume,
     open_study,
+    stoppable,
     warn_of_changed_code,
     warn_of_other_inputs,
 )

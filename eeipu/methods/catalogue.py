@@ -13,6 +13,7 @@ from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
 from torch import Tensor
 
 from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_improvement
+from eeipu.acquisition_gradients import fast_score
 from eeipu.errors import ConfigurationError
 from eeipu.methods.baselines import GittinsIndex, LogEIPerCost
 from eeipu.methods.cascade import CascadeEI
@@ -94,7 +95,7 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
 
 
 def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> Score:
-    return eeipu(search, is_published=is_published, is_careful=is_careful).score
+    return fast_score(eeipu(search, is_published=is_published, is_careful=is_careful))
 
 
 def gittins_index(search: Search, price: float) -> Score:
@@ -142,7 +143,7 @@ def _carbo(search: Search) -> Score:
 
 def _ms_carbo(search: Search) -> Score:
     """CArBO with a cost model for each stage: `E[1/C]` as in EEIPU, but ignoring the cache."""
-    return _without_memory(
+    return fast_score(
         LogEEIPU(
             search.models.objective,
             search.models.costs,
@@ -150,7 +151,8 @@ def _ms_carbo(search: Search) -> Score:
             cooling=search.cooling,
             X_pending=search.X_pending,
             seed=search.trial_seed,
-        )
+        ),
+        sees_memory=False,
     )
 
 

@@ -56,6 +56,10 @@ class ExactGPs:
 
     Attributes:
         hyperparameters: `B x P`, as fitted, in the logarithm.
+        observations: What the GPs have observed.
+        kernel: Their kernels, as fitted.
+        alpha: `B x n`, `C^-1 y`, where C is the covariance of the observations.
+        inverse_factor: `B x n x n`, the inverse of the Cholesky factor of C.
     """
 
     def __init__(
@@ -69,13 +73,13 @@ class ExactGPs:
         device: torch.device | None = None,
     ) -> None:
         self._device = FittingDevice(fitting_device(device, len(X)))
-        self._data = Observations.standardised(X, Y)
+        self.observations = Observations.standardised(X, Y)
         unfitted = AdditiveKernel.over(active.to(X), categorical)
         self.hyperparameters = self._device.run(
-            lambda device: fitted(self._data, unfitted, start=start, device=device)
+            lambda device: fitted(self.observations, unfitted, start=start, device=device)
         )
         scales, weights, self._noise = Layout.of(unfitted).unpack(self.hyperparameters)
-        self._kernel = unfitted.scaled(scales, weights)
+        self.kernel = unfitted.scaled(scales, weights)
         self._condition()
 
     def _condition(self) -> None:
@@ -83,18 +87,21 @@ class ExactGPs:
         # One GP at a time, and without keeping its factor, which is needed of the selected GPs
         # only: with many points, a few matrices for each GP fill the memory.
         alphas, precisions = [], []
-        for b, y in enumerate(self._data.y):
+        for b, y in enumerate(self.observations.y):
             inverse_factor = self._inverse_factor_of(b)
             alphas.append((inverse_factor @ y) @ inverse_factor)
             precisions.append(inverse_factor.square().sum(-2))
-        self._alpha, self._precision = torch.stack(alphas), torch.stack(precisions)
+        self.alpha, self._precision = torch.stack(alphas), torch.stack(precisions)
 
     def _inverse_factor_of(self, b: int) -> Tensor:
         """The inverse of the Cholesky factor of a GP's observations, `n x n`."""
         one = slice(b, b + 1)
 
         def invert(device: torch.device) -> Tensor:
-            data, kernel = self._data.select(one).to(device), self._kernel.select(one).to(device)
+            data, kernel = (
+                self.observations.select(one).to(device),
+                self.kernel.select(one).to(device),
+            )
             factor = data.factor(kernel(data.X, data.X), self._noise[one].to(device))[0]
             identity = torch.eye(len(factor), dtype=factor.dtype, device=device)
             inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
@@ -103,17 +110,17 @@ class ExactGPs:
         return self._device.run(invert)
 
     @cached_property
-    def _inverse_factor(self) -> Tensor:
+    def inverse_factor(self) -> Tensor:
         """`B x n x n`."""
         return torch.stack([self._inverse_factor_of(b) for b in range(len(self._noise))])
 
     def select(self, rows: Sequence[int]) -> "ExactGPs":
         """The GPs of the batch at `rows`, as they were fitted."""
         chosen, b = copy(self), torch.tensor(rows)
-        chosen.__dict__.pop("_inverse_factor", None)
-        chosen._data, chosen._kernel = self._data.select(b), self._kernel.select(b)
+        chosen.__dict__.pop("inverse_factor", None)
+        chosen.observations, chosen.kernel = self.observations.select(b), self.kernel.select(b)
         chosen.hyperparameters, chosen._noise = self.hyperparameters[b], self._noise[b]
-        chosen._alpha, chosen._precision = self._alpha[b], self._precision[b]
+        chosen.alpha, chosen._precision = self.alpha[b], self._precision[b]
         return chosen
 
     def believing(self, X: Tensor) -> "ExactGPs":
@@ -123,16 +130,16 @@ class ExactGPs:
         being evaluated are no longer attractive, and the means elsewhere stay as they are.
         """
         believer = copy(self)
-        believer.__dict__.pop("_inverse_factor", None)
+        believer.__dict__.pop("inverse_factor", None)
         mean, _ = self.posterior(X)
-        believer._data = self._data.extended(X, mean)
+        believer.observations = self.observations.extended(X, mean)
         believer._condition()
         return believer
 
     @property
     def scale(self) -> Tensor:
         """The standard deviation of each GP's observations, `B`."""
-        return self._data.std.squeeze(-1)
+        return self.observations.std.squeeze(-1)
 
     def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances of `f`, in the unit of the observations.
@@ -144,21 +151,24 @@ class ExactGPs:
             Two tensors, `B x *`.
         """
         points = X.reshape(-1, X.shape[-1])
-        step = max(1, MAX_COVARIANCES // self._data.y.numel())
+        step = max(1, MAX_COVARIANCES // self.observations.y.numel())
         slices = [self._moments(part) for part in points.split(step)]
         mean, variance = (torch.cat(part, dim=-1) for part in zip(*slices, strict=True))
         return mean.unflatten(-1, X.shape[:-1]), variance.unflatten(-1, X.shape[:-1])
 
     def _moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
         cross = self._cross(points)
-        explained = (cross @ self._inverse_factor.transpose(-1, -2)).square().sum(-1)
-        variance = (self._kernel.variance - explained).clamp_min(MIN_VARIANCE)
-        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1)
-        return self._data.mean + self._data.std * mean, self._data.std.square() * variance
+        explained = (cross @ self.inverse_factor.transpose(-1, -2)).square().sum(-1)
+        variance = (self.kernel.variance - explained).clamp_min(MIN_VARIANCE)
+        mean = (cross @ self.alpha.unsqueeze(-1)).squeeze(-1)
+        return (
+            self.observations.mean + self.observations.std * mean,
+            self.observations.std.square() * variance,
+        )
 
     def _cross(self, points: Tensor) -> Tensor:
         """Covariances of points (`m x d`) with the observations, `B x m x n`."""
-        return self._kernel(points, self._data.X) * self._data.is_known.unsqueeze(-2)
+        return self.kernel(points, self.observations.X) * self.observations.is_known.unsqueeze(-2)
 
     def joint_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of `f` over sets of points, in the unit of the observations.
@@ -170,11 +180,14 @@ class ExactGPs:
             `B x * x q` and `B x * x q x q`.
         """
         cross = self._cross(X.reshape(-1, X.shape[-1]))
-        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
-        whitened = (cross @ self._inverse_factor.transpose(-1, -2)).unflatten(-2, X.shape[:-1])
-        covariance = self._kernel(X, X) - whitened @ whitened.transpose(-1, -2)
+        mean = (cross @ self.alpha.unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
+        whitened = (cross @ self.inverse_factor.transpose(-1, -2)).unflatten(-2, X.shape[:-1])
+        covariance = self.kernel(X, X) - whitened @ whitened.transpose(-1, -2)
         lead = (-1,) + (1,) * (X.ndim - 2)
-        shift, scale = self._data.mean.reshape(*lead, 1), self._data.std.reshape(*lead, 1)
+        shift, scale = (
+            self.observations.mean.reshape(*lead, 1),
+            self.observations.std.reshape(*lead, 1),
+        )
         jitter = MIN_VARIANCE * torch.eye(X.shape[-2], dtype=X.dtype)
         return shift + scale * mean, scale.unsqueeze(-1).square() * (covariance + jitter)
 
@@ -187,7 +200,7 @@ class ExactGPs:
         Returns:
             `B x m x n`. The data explain the sum of their squares of a point's variance.
         """
-        return self._cross(X) @ self._inverse_factor.transpose(-1, -2)
+        return self._cross(X) @ self.inverse_factor.transpose(-1, -2)
 
     def posterior_beside(
         self, X: Tensor, C: Tensor, whitened: Tensor
@@ -203,13 +216,13 @@ class ExactGPs:
             `B x m`, `B x m` and `B x m x c`, in the unit of the observations.
         """
         cross = self._cross(X)
-        own = cross @ self._inverse_factor.transpose(-1, -2)
-        mean = (cross @ self._alpha.unsqueeze(-1)).squeeze(-1)
-        variance = self._kernel.variance - own.square().sum(-1)
-        covariance = self._kernel(X, C) - own @ whitened.transpose(-1, -2)
-        square = self._data.std.square()
+        own = cross @ self.inverse_factor.transpose(-1, -2)
+        mean = (cross @ self.alpha.unsqueeze(-1)).squeeze(-1)
+        variance = self.kernel.variance - own.square().sum(-1)
+        covariance = self.kernel(X, C) - own @ whitened.transpose(-1, -2)
+        square = self.observations.std.square()
         return (
-            self._data.mean + self._data.std * mean,
+            self.observations.mean + self.observations.std * mean,
             square * variance.clamp_min(MIN_VARIANCE),
             square.unsqueeze(-1) * covariance,
         )
@@ -221,8 +234,8 @@ class ExactGPs:
             Residuals and standard deviations, `B x n`, in the unit of the observations; residuals
             are NaN where there is no observation.
         """
-        residual = torch.where(self._data.is_known, self._alpha / self._precision, math.nan)
-        return self._data.std * residual, self._data.std * self._precision.rsqrt()
+        residual = torch.where(self.observations.is_known, self.alpha / self._precision, math.nan)
+        return self.observations.std * residual, self.observations.std * self._precision.rsqrt()
 
     def left_out_density(self) -> Tensor:
         """The sum over observations of the log density that all others predict for each, `B`.

@@ -45,6 +45,7 @@ class ObjectiveModel(Model):
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
+        gp: The Gaussian process, a batch of one.
         scale: The standard deviation of the values, compressed if the model compresses them.
         best_f: The largest of its means at the configurations that succeeded. Unlike the best
             value observed, it does not profit from lucky noise.
@@ -76,14 +77,14 @@ class ObjectiveModel(Model):
         )
         self.hyperparameters = both.hyperparameters
         plain, warped = both.left_out_density()
-        self._gp = both.select([int(warped + log_slope.sum() > plain)])
-        self.scale = self._gp.scale.item()
+        self.gp = both.select([int(warped + log_slope.sum() > plain)])
+        self.scale = self.gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 
     def believing(self, X: Tensor) -> "ObjectiveModel":
         """The model after observing its own means at `X` (`m x d`); see `ExactGPs.believing`."""
         believer = copy(self)
-        believer._gp = self._gp.believing(X)
+        believer.gp = self.gp.believing(X)
         return believer
 
     def beside(self, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
@@ -96,17 +97,17 @@ class ObjectiveModel(Model):
             A function from points, `m x d`, to means (`m`), variances (`m`) and covariances with
             `C` (`m x c`).
         """
-        whitened = self._gp.whitened(C)
+        whitened = self.gp.whitened(C)
 
         def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            mean, variance, covariance = self._gp.posterior_beside(X, C, whitened)
+            mean, variance, covariance = self.gp.posterior_beside(X, C, whitened)
             return mean[0], variance[0], covariance[0]
 
         return moments
 
     def _best(self, X: Tensor, values: Tensor) -> float:
         observed = ~values.isnan()
-        mean, _ = self._gp.posterior(X[observed])
+        mean, _ = self.gp.posterior(X[observed])
         return float(mean.max())
 
     def posterior(
@@ -119,10 +120,10 @@ class ObjectiveModel(Model):
         """The posterior of the noise-free objective at `X`, `batch_shape x q x d`."""
         assert observation_noise is False, "the posterior is that of the noise-free objective"
         if X.shape[-2] == 1:
-            mean, covariance = self._gp.posterior(X)
+            mean, covariance = self.gp.posterior(X)
             covariance = covariance.clamp_min(MIN_VARIANCE).unsqueeze(-1)
         else:
-            mean, covariance = self._gp.joint_posterior(X)
+            mean, covariance = self.gp.joint_posterior(X)
         normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
         posterior = GPyTorchPosterior(normal)
         return posterior if posterior_transform is None else posterior_transform(posterior)

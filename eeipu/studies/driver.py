@@ -23,10 +23,10 @@ from eeipu.executors.pool import Ended, Joined, Pool, Thought
 from eeipu.fingerprints.values import plain
 from eeipu.methods.budget import Budget
 from eeipu.pipeline import record_run
-from eeipu.studies.interrupts import stoppable
+from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.kept_outputs import KeptOutputs
-from eeipu.studies.progress import Display, Reporter
 from eeipu.studies.run_limits import RunLimits
+from eeipu.studies.study import stoppable
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
 from eeipu.studies.underway import TrialsUnderway

@@ -142,6 +142,50 @@ def test_scores_that_are_not_numbers_are_never_chosen():
     assert next(maximize(broken, SPACE, [EMPTY], seed=0)).params["x"] >= 0.5
 
 
+class Hills:
+    """A log score with gradients: a narrow hill of height 0 and a curved ridge far below it."""
+
+    space = Space({"x": Float(0, 1), "y": Float(0, 1)})
+
+    def __init__(self, depth):
+        self.depth = depth
+        self.calls = {"hill": 0, "ridge": 0}
+
+    def __call__(self, X, memoized):
+        x, y = X[:, 0, 0], X[:, 0, 1]
+        hill = -50 * ((x - 0.2).square() + (y - 0.7).square())
+        ridge = -self.depth - 100 * (y - x.square()).square() - (1 - x).square()
+        return torch.where(x < 0.5, hill, ridge)
+
+    def value_and_gradient(self, X, memoized):
+        with torch.enable_grad():
+            point = X.clone().requires_grad_(True)
+            values = self(point, memoized)
+            (gradient,) = torch.autograd.grad(values.sum(), point)
+        self.calls["hill"] += int((X[:, 0, 0] < 0.5).any())
+        self.calls["ridge"] += int((X[:, 0, 0] >= 0.5).any())
+        return values.detach(), gradient
+
+
+def test_gradients_that_a_score_offers_are_used():
+    score = Hills(depth=0.5)
+
+    best = next(maximize(score, score.space, [EMPTY], seed=0))
+
+    assert score.calls["hill"] > 0
+    assert best.params == pytest.approx({"x": 0.2, "y": 0.7}, abs=1e-2)
+    assert best.score == pytest.approx(0.0, abs=1e-4)
+
+
+def test_hopeless_ascents_end_early():
+    near, far = Hills(depth=0.5), Hills(depth=30.0)
+
+    for score in (near, far):
+        assert next(maximize(score, score.space, [EMPTY], seed=0)).point[0] < 0.5
+
+    assert far.calls["ridge"] <= 10 < near.calls["ridge"]
+
+
 def test_quasi_random_points_go_on_where_they_were():
     whole = quasi_random(3, 8, seed=1)
 

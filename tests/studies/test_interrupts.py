@@ -9,7 +9,7 @@ import pytest
 
 from eeipu import StageCache
 from eeipu.executors.interrupts import interruptible
-from eeipu.studies.interrupts import how_to_resume, stoppable
+from eeipu.studies.study import how_to_resume, stoppable
 
 
 def press_ctrl_c():

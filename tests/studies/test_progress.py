@@ -10,7 +10,7 @@ from rich.console import Console
 from snapshots import ENDED, snapshot
 from toys import Toy, config
 
-import eeipu.studies.progress
+import eeipu.studies.displays.progress
 import eeipu.tuner
 from eeipu import StageRun, Tuner
 from eeipu.executors.simulated_pool import SimulatedPool
@@ -18,8 +18,8 @@ from eeipu.methods.budget import Budget
 from eeipu.stages.runs import PipelineRun
 from eeipu.studies.displays.live_table import LiveTable
 from eeipu.studies.displays.notebook_table import NotebookTable
+from eeipu.studies.displays.progress import Reporter, showing
 from eeipu.studies.displays.trial_lines import TrialLines
-from eeipu.studies.progress import Reporter, showing
 
 
 def terminal(term="xterm-256color"):
@@ -53,7 +53,7 @@ def test_elsewhere_there_is_a_line_a_trial(console):
 @pytest.mark.parametrize("console", [terminal(), Console(file=io.StringIO())])
 def test_a_notebook_shows_a_table_whatever_its_streams_are(console, monkeypatch):
     shown = []
-    monkeypatch.setattr(eeipu.studies.progress, "kernel_display", lambda: shown_in(shown))
+    monkeypatch.setattr(eeipu.studies.displays.progress, "kernel_display", lambda: shown_in(shown))
     with showing(True, console) as display:
         assert isinstance(display, NotebookTable)
         display.update(snapshot())
@@ -68,7 +68,7 @@ def shown_in(shown):
 
 def test_no_progress_is_silent_everywhere(caplog, monkeypatch):
     console, shown = terminal(), []
-    monkeypatch.setattr(eeipu.studies.progress, "kernel_display", lambda: shown_in(shown))
+    monkeypatch.setattr(eeipu.studies.displays.progress, "kernel_display", lambda: shown_in(shown))
     with caplog.at_level(logging.INFO, "eeipu"), showing(False, console) as display:
         display.update(snapshot())
         display.trial_ended(ENDED)
@@ -167,7 +167,7 @@ def test_a_run_without_progress_writes_nothing(capsys):
 
 @pytest.mark.parametrize(("workers", "shown"), [(1, 4 * 6), (16, 1)])
 def test_beside_many_workers_updates_are_shown_now_and_then(workers, shown, recorder, monkeypatch):
-    monkeypatch.setattr(eeipu.studies.progress, "SHOWN_EVERY_S", 1e9)
+    monkeypatch.setattr(eeipu.studies.displays.progress, "SHOWN_EVERY_S", 1e9)
     tuner = Tuner(
         Toy().pipeline, budget=1e9, method="random", cache=None, executor=SimulatedPool(workers)
     )
@@ -178,7 +178,7 @@ def test_beside_many_workers_updates_are_shown_now_and_then(workers, shown, reco
 
 
 def test_nothing_is_read_for_a_silent_display(monkeypatch):
-    monkeypatch.setattr(eeipu.studies.progress, "Snapshot", None)  # nobody makes one
+    monkeypatch.setattr(eeipu.studies.displays.progress, "Snapshot", None)  # nobody makes one
     study = Tuner(Toy().pipeline, budget=9.0, method="random").run(1.0, progress=False)
 
     assert len(study.trials) == 2

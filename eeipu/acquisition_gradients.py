@@ -1,0 +1,160 @@
+r"""The value and the gradient of log EEIPU without automatic differentiation.
+
+Notation:
+    b: candidates; K: stages; S: samples of the cost; f*: the best value so far.
+    mu, sigma: mean and standard deviation of the objective at a candidate; u = (mu - f*) / sigma.
+    m_k, s_k: those of the log cost of stage k; z_sk: standard normal samples.
+    C_s = sum_k c_sk, with log c_sk = m_k + s_k z_sk, or log eps_k where stage k is memoized.
+    eta: the cooling exponent; R: what is left of the budget.
+
+The value is that of `eeipu.acquisition`, sample by sample, so that nothing is approximated:
+
+    log EEIPU = log sigma + h(u) + eta log mean_s(1 / C_s) + log P(C <= R),
+    h(u) = log(phi(u) + u Phi(u)),  h'(u) = Phi(u) / (phi(u) + u Phi(u)).
+
+Its slopes in the moments of the GPs are
+
+    in mu: h'(u) / sigma,  in sigma: (1 - u h'(u)) / sigma,
+    in m_k: sum_s g_s p_sk,  in s_k: sum_s g_s p_sk z_sk,  p_sk = c_sk / C_s (0 if k is memoized),
+
+where `g_s` is the slope in `log C_s`: `-eta (1 / C_s) / sum_t (1 / C_t)`, and that of the chance
+that R covers the cost. `eeipu.models.closed_form` takes them back to the candidates.
+"""
+
+from collections.abc import Callable
+
+import torch
+from botorch.acquisition import LogExpectedImprovement
+from botorch.acquisition.analytic import _log_ei_helper
+from botorch.utils.probability.utils import log_ndtr
+from torch import Tensor
+
+from eeipu.acquisition import LogEEIPU
+from eeipu.cost_models import StageCostModel
+from eeipu.models.closed_form import ClosedFormGPs
+from eeipu.models.objective import MIN_VARIANCE, ObjectiveModel
+
+__all__ = ["ClosedFormEEIPU", "fast_score"]
+
+# Below this u, h' comes from its asymptotic series, whose error is then below 1e-11 of it.
+FAR_BELOW = -1e3
+
+
+def fast_score(
+    acquisition: LogEEIPU, *, sees_memory: bool = True
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The score of an acquisition, with gradients in closed form (`ClosedFormEEIPU`) if it has any.
+
+    There are none beside running trials, and for other models than this package's own.
+
+    Args:
+        acquisition: Log EEIPU.
+        sees_memory: Whether memoized stages count; if not, every stage of a candidate is paid.
+    """
+    objective, costs = acquisition.model, acquisition.cost_model
+    is_covered = (
+        isinstance(acquisition.log_ei, LogExpectedImprovement)
+        and isinstance(objective, ObjectiveModel)
+        and isinstance(costs, StageCostModel)
+        and _share_points(objective, costs)
+    )
+    if is_covered:
+        return ClosedFormEEIPU(acquisition, sees_memory=sees_memory)
+    return lambda X, memoized: acquisition.score(X, memoized if sees_memory else None)
+
+
+def _share_points(objective: ObjectiveModel, costs: StageCostModel) -> bool:
+    """Whether both have learnt from the same points; a model that has learnt nothing has none."""
+    if costs.gps is None:
+        return True
+    return torch.equal(objective.gp.observations.X, costs.gps.observations.X)
+
+
+class ClosedFormEEIPU:
+    """Log EEIPU as a score with gradients.
+
+    Args:
+        acquisition: Log EEIPU of an `ObjectiveModel` and a `StageCostModel` on the same points,
+            without running trials.
+        sees_memory: Whether memoized stages count.
+    """
+
+    def __init__(self, acquisition: LogEEIPU, *, sees_memory: bool = True) -> None:
+        self._acquisition = acquisition
+        self._best_f = acquisition.log_ei.best_f
+        self._sees_memory = sees_memory
+        costs = acquisition.cost_model.gps if acquisition.depends_on_cost else None
+        self._gps = ClosedFormGPs([acquisition.model.gp, *([] if costs is None else [costs])])
+
+    @torch.no_grad()
+    def __call__(self, X: Tensor, memoized: Tensor) -> Tensor:
+        """Score candidates, `b x 1 x d` and `b x K -> b`, without gradients."""
+        points = X.squeeze(-2).split(self._gps.points_at_once)
+        masks = (memoized & self._sees_memory).split(self._gps.points_at_once)
+        return torch.cat([self._value(x, mask) for x, mask in zip(points, masks, strict=True)])
+
+    def _value(self, x: Tensor, memoized: Tensor) -> Tensor:
+        means, variances, _ = self._gps(x)
+        value, _, _ = _log_ei(means[0], variances[0], self._best_f)
+        if self._acquisition.depends_on_cost:
+            moments = self._acquisition.cost_model.of_all_stages(means[1:], variances[1:])
+            value = value + self._acquisition.cost_term_at(*moments, memoized)
+        return value
+
+    @torch.no_grad()
+    def value_and_gradient(self, X: Tensor, memoized: Tensor) -> tuple[Tensor, Tensor]:
+        """The scores of candidates and their gradients.
+
+        Args:
+            X: `b x 1 x d`.
+            memoized: `b x K`.
+
+        Returns:
+            `b` and `b x 1 x d`.
+        """
+        memoized = memoized & self._sees_memory
+        means, variances, pullback = self._gps(X.squeeze(-2))
+        value, slope, variance_slope = _log_ei(means[0], variances[0], self._best_f)
+        slopes, variance_slopes = [slope[None]], [variance_slope[None]]
+        if self._acquisition.depends_on_cost:
+            term, slope, variance_slope = self._cost_term(means[1:], variances[1:], memoized)
+            value = value + term
+            slopes.append(slope)
+            variance_slopes.append(variance_slope)
+        return value, pullback(torch.cat(slopes), torch.cat(variance_slopes)).unsqueeze(-2)
+
+    def _cost_term(
+        self, means: Tensor, variances: Tensor, memoized: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The cost's term, `b`, and its slopes in the means and the variances, `E x b`.
+
+        Args:
+            means: `E x b`, of the log costs of the E executed stages.
+            variances: `E x b`.
+            memoized: `b x K`.
+        """
+        acquisition, costs = self._acquisition, self._acquisition.cost_model
+        mean, std = costs.of_all_stages(means, variances)
+        samples, log_unit = acquisition.relative_costs(mean, std, memoized)
+        log_totals = acquisition.log_totals(samples, log_unit)
+        # `g_s p_sk`, `K x S x b`.
+        shares = samples * (acquisition.cost_slope(log_totals) * (log_unit - log_totals).exp())
+        shares.mul_(~memoized.T.unsqueeze(1))
+        std_slope = (shares * acquisition.normal(shares)).sum(1)[costs.executed]
+        return (
+            acquisition.cost_term(log_totals),
+            shares.sum(1)[costs.executed],
+            0.5 * std_slope / std.T[costs.executed],  # d s / d s^2 = 1 / (2 s)
+        )
+
+
+def _log_ei(mean: Tensor, variance: Tensor, best_f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log EI and its slopes in the mean and in the variance, `b` each."""
+    is_free = variance >= MIN_VARIANCE
+    sigma = variance.clamp_min(MIN_VARIANCE).sqrt()
+    u = (mean - best_f) / sigma
+    h = _log_ei_helper(u)
+    near = u.clamp_min(FAR_BELOW)
+    slope = torch.where(u < FAR_BELOW, -u - 2.0 / u, (log_ndtr(near) - h).exp())
+    # d sigma / d sigma^2 = 1 / (2 sigma)
+    return sigma.log() + h, slope / sigma, is_free * (1.0 - u * slope) / (2.0 * sigma.square())

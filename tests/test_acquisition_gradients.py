@@ -1,0 +1,108 @@
+"""Log EEIPU with gradients in closed form, against automatic differentiation."""
+
+import math
+
+import pytest
+import torch
+
+from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition_gradients import ClosedFormEEIPU, fast_score
+from eeipu.cost_models import StageCostModel
+from eeipu.models.objective import ObjectiveModel
+
+STAGES = [[0, 1], [2], [3]]
+MASKS = torch.tensor(
+    [[False, False, False], [True, False, False], [True, True, False], [False, True, True]] * 3
+)
+
+
+def points(n, seed):
+    """Points of the cube whose last column holds three categories."""
+    X = torch.rand(n, 4, dtype=torch.double, generator=torch.Generator().manual_seed(seed))
+    X[:, 3] = (3 * X[:, 3]).floor() / 2
+    return X
+
+
+X = points(25, seed=0)
+
+
+def objective():
+    y = torch.sin(4 * X[:, 0]) + X[:, 1] ** 2 + (X[:, 3] == 0.5)
+    return ObjectiveModel(X.numpy(), y.numpy(), STAGES, categorical=[3])
+
+
+def costs(executed=(True, True, True)):
+    """Costs of which some are missing, and of stages that may never have been executed."""
+    values = torch.stack([1 + X[:, 0], (2 * X[:, 2]).exp(), 0.3 + X[:, 3] * X[:, 0]], dim=-1)
+    values[::4, 0] = math.nan
+    values[:, ~torch.tensor(executed)] = math.nan
+    return StageCostModel(X, values, STAGES, categorical=[3])
+
+
+@pytest.fixture(scope="module")
+def models():
+    return objective(), costs()
+
+
+def assert_right(acquisition, rtol=1e-8):
+    """Values and gradients agree with automatic differentiation."""
+    x = points(12, seed=1).unsqueeze(1).requires_grad_(True)
+    expected = acquisition.score(x, MASKS)
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+
+    score = fast_score(acquisition)
+    value, gradient = score.value_and_gradient(x.detach(), MASKS)
+
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(gradient, slope, rtol=rtol, atol=1e-8)
+    torch.testing.assert_close(score(x.detach(), MASKS), value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("cooling", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("remaining", [None, 1e-3, 3.0, 1e3])
+def test_values_and_gradients_are_exact(models, cooling, remaining):
+    assert_right(LogEEIPU(*models, 1.5, cooling=cooling, remaining=remaining))
+
+
+@pytest.mark.parametrize("executed", [(True, False, True), (False, False, False)])
+def test_stages_that_were_never_executed_have_no_gradient_of_their_own(models, executed):
+    assert_right(LogEEIPU(models[0], costs(executed), 1.5))
+
+
+def test_memoized_stages_may_have_costs_of_their_own(models):
+    epsilon = torch.tensor([0.1, 1e-6, 2.0])
+
+    assert_right(LogEEIPU(*models, 1.5, memoized_cost=epsilon))
+
+
+@pytest.mark.parametrize(
+    # Some thousand standard deviations below, automatic differentiation loses digits itself.
+    ("best_f", "rtol"),
+    [(-1e3, 1e-8), (10.0, 1e-8), (1e3, 1e-6), (1e6, 1e-8)],
+)
+def test_far_tails_are_exact(models, best_f, rtol):
+    assert_right(LogEEIPU(*models, best_f), rtol)
+
+
+def test_gradients_agree_with_finite_differences(models):
+    score = fast_score(LogEEIPU(*models, 1.5, remaining=3.0))
+    x, step = points(12, seed=1).unsqueeze(1), 1e-5
+    _, gradient = score.value_and_gradient(x, MASKS)
+
+    for column in range(3):
+        shift = step * torch.eye(4, dtype=x.dtype)[column]
+        slope = (score(x + shift, MASKS) - score(x - shift, MASKS)) / (2 * step)
+        torch.testing.assert_close(gradient[:, 0, column], slope, rtol=1e-4, atol=1e-4)
+
+
+def test_running_trials_are_left_to_automatic_differentiation(models):
+    pending = LogEEIPU(*models, 1.5, X_pending=points(2, seed=5))
+
+    assert not isinstance(fast_score(pending), ClosedFormEEIPU)
+    assert isinstance(fast_score(LogEEIPU(*models, 1.5, X_pending=X[:0])), ClosedFormEEIPU)
+
+
+def test_models_on_different_points_are_left_to_automatic_differentiation(models):
+    fewer = StageCostModel(X[:20], torch.ones(20, 3), STAGES, categorical=[3])
+
+    assert not isinstance(fast_score(LogEEIPU(models[0], fewer, 1.5)), ClosedFormEEIPU)
