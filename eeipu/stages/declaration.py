@@ -291,6 +291,23 @@ def _warn_of_change(name: str, changes: Sequence[str]) -> None:
 Decorator = Callable[[Callable[..., Any]], Stage]
 
 
+def _check_given(given: object, space: object) -> None:
+    """Refuse what is neither a function nor a space, and two spaces."""
+    if isinstance(given, Stage):
+        raise PipelineError(
+            f"{given.name!r} is a stage already; give its options where it is made, or change a "
+            f"copy with dataclasses.replace(...)."
+        )
+    if not (given is None or callable(given) or isinstance(given, Mapping)):
+        raise PipelineError(
+            f"stage takes a function or a space, but got {given!r}; write "
+            f'@stage(space={{"x": Float(0.0, 1.0)}}, name="...") above a function, or '
+            f"stage(function, space=...)."
+        )
+    if isinstance(given, Mapping) and space is not None:
+        raise PipelineError(f"stage got two spaces, {given!r} and {space!r}; give one.")
+
+
 @overload
 def stage(
     function: Callable[..., Any],
@@ -379,10 +396,6 @@ def stage(
         A `Stage`, which can still be called like the function; a decorator where no function was
         given.
 
-    Note:
-        A tuner refuses what its workers cannot keep (see `eeipu.executors.local_resources`).
-        `Pipeline.run` runs one configuration, in this thread, and minds none of these needs.
-
     Raises:
         PipelineError: The space and the signature of the function do not match, or what is given
             is neither a function nor a space.
@@ -395,19 +408,7 @@ def stage(
     1.0
     """
     given = function_or_space
-    if isinstance(given, Stage):
-        raise PipelineError(
-            f"{given.name!r} is a stage already; give its options where it is made, or change a "
-            f"copy with dataclasses.replace(...)."
-        )
-    if not (given is None or callable(given) or isinstance(given, Mapping)):
-        raise PipelineError(
-            f"stage takes a function or a space, but got {given!r}; write "
-            f'@stage(space={{"x": Float(0.0, 1.0)}}, name="...") above a function, or '
-            f"stage(function, space=...)."
-        )
-    if isinstance(given, Mapping) and space is not None:
-        raise PipelineError(f"stage got two spaces, {given!r} and {space!r}; give one.")
+    _check_given(given, space)
     own_space = given if isinstance(given, Mapping) else space
 
     def decorate(function: Callable[..., Any]) -> Stage:
