@@ -16,11 +16,10 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.budget import Budget, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
-from eeipu.methods.proposals import Proposals, unseen
+from eeipu.methods.proposals import Proposals, check_affordable, check_worth_at, unseen
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
 from eeipu.methods.warm_up import Design, design_for, prefix_sharing
-from eeipu.methods.worth import check_affordable, check_worth_at
 from eeipu.models.devices import checked_device
 from eeipu.pipeline import Pipeline
 

@@ -13,8 +13,8 @@ from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
 from torch import Tensor
 
 from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_improvement
-from eeipu.acquisition_gradients import fast_score
 from eeipu.errors import ConfigurationError
+from eeipu.methods.acquisition_gradients import fast_score
 from eeipu.methods.baselines import GittinsIndex, LogEIPerCost
 from eeipu.methods.cascade import CascadeEI
 from eeipu.methods.lambo import lambo_region

@@ -1,4 +1,4 @@
-"""The configurations that a method proposes for the next trial, in order of preference."""
+"""The configurations that a method proposes for the next trial, and whether they are worth it."""
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from eeipu.methods.catalogue import Method
+from eeipu.errors import BudgetTooSmall, NothingWorthwhile
+from eeipu.methods.catalogue import Method, eeipu, gittins_index
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import Score, maximize
 from eeipu.methods.prefixes import Candidate, prefix_pool
@@ -18,7 +20,7 @@ from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.pending_improvement import LogPendingEI
 
-__all__ = ["Proposals", "unseen"]
+__all__ = ["Proposals", "check_affordable", "check_worth_at", "unseen"]
 
 # Draws at random before a space is searched systematically for what has not run yet.
 RANDOM_TRIES = 1_000
@@ -123,3 +125,47 @@ def unseen(history: History, levels: int | None, seed: int) -> dict[str, Any]:
         if history.is_new(params):
             return params
     return next(filter(history.is_new, cube.configurations()), params)
+
+
+def check_worth_at(price: float, proposals: Proposals) -> None:
+    """Check that a candidate's expected improvement is worth its expected cost.
+
+    This is the stopping rule of Xie et al. 2025, arXiv 2507.12453.
+
+    Args:
+        price: What a unit of cost is worth, in the unit of the objective.
+        proposals: What the method proposes.
+
+    Raises:
+        NothingWorthwhile: No candidate is worth it.
+    """
+    models = proposals.search.models
+    best = proposals.first_new(gittins_index(proposals.search, price / models.unit))
+    if best is not None and best.score <= models.best_f:
+        raise NothingWorthwhile(
+            f"no candidate's expected improvement is worth its expected cost at a price of "
+            f"{price!r} per unit of cost; lower the price to go on."
+        )
+
+
+def check_affordable(proposals: Proposals) -> None:
+    """Check that the remaining budget probably covers the next candidate.
+
+    Args:
+        proposals: What the method proposes; the method has a score.
+
+    Raises:
+        BudgetTooSmall: The chance that it does is less than a half.
+    """
+    search, score = proposals.search, proposals.method.score
+    assert score is not None
+    best = proposals.first_new(score(search))
+    if best is None:
+        return
+    X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.prefix.memoized)
+    chance = eeipu(search).log_chance_to_pay(X, memoized, search.uncommitted).exp().item()
+    if chance < 0.5:
+        raise BudgetTooSmall(
+            f"what is left of the budget, {search.uncommitted:.4g}, pays for the next "
+            f"candidate with a chance of {chance:.0%}; raise the budget to go on."
+        )

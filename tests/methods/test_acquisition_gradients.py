@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from eeipu.acquisition import LogEEIPU
-from eeipu.acquisition_gradients import ClosedFormEEIPU, fast_score
 from eeipu.cost_models import StageCostModel
+from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, fast_score
 from eeipu.models.objective import ObjectiveModel
 
 STAGES = [[0, 1], [2], [3]]
