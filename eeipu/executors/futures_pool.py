@@ -270,6 +270,7 @@ class FuturesPool:
             for future in list(self._running):
                 future.cancel()
         self._workers.shut_down(wait=not at_once)
+        self.job.states.clear()
 
 
 def _check_threads(count: int, job: Job) -> None:

@@ -172,5 +172,6 @@ class InlinePool:
                 return [Thought(error=error)]
         return []
 
-    def close(self, *, at_once: bool) -> None:
+    def close(self, *, at_once: bool) -> None:  # noqa: ARG002 - nothing runs
         """See `Pool`."""
+        self.job.states.clear()

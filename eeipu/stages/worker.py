@@ -89,6 +89,9 @@ class LastStates:
             if len(self._states) >= self.room:
                 del self._states[key]
 
+    def __len__(self) -> int:
+        return len(self._states)
+
     def clear(self) -> None:
         """Forget all states."""
         self._states.clear()

@@ -287,6 +287,16 @@ def test_a_transient_error_in_training_never_goes_on_from_a_half_trained_state(m
         assert "was not tried again" in study.errors[0, 4]
 
 
+def test_a_pool_that_is_closed_holds_no_training_state():
+    stages, cache = [counting_training(fail_at=-1)], StageCache()
+    study = StudyRun("study", FullTraining([{}], 4), train_path)
+    job = Job(stages, (), cache)
+    with open_pool(None, 1, job) as pool:
+        run_studies([study], Scheduler(SearchPlan(cache=cache)), pool)
+        assert len(job.states) == 1
+    assert len(job.states) == 0
+
+
 def flaky_pipeline(**options):
     tries = []
 

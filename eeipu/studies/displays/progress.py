@@ -109,8 +109,7 @@ class Reporter:
         clock: Clock = time.monotonic,
     ) -> None:
         self._trials = trials
-        is_limited = budget is not None and budget.is_limited
-        self._budget = budget.total if budget is not None and is_limited else None
+        self._budget = budget.total if budget is not None and budget.is_limited else None
         self._display = display
         self._pause_s = SHOWN_EVERY_S if workers >= MANY_WORKERS else 0.0
         self._clock = clock
