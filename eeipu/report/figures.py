@@ -1,9 +1,10 @@
 """Figures of studies. They are drawn from the studies alone, and need no display."""
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.study import StudyDirection
@@ -39,14 +40,20 @@ class _Curve:
 
 
 def plot_best_over_budget(
-    studies: Mapping[str, optuna.Study], *, warm_up: int | None = None, ax: "Axes | None" = None
+    studies: Mapping[str, optuna.Study | Sequence[optuna.Study]],
+    *,
+    warm_up: int | None = None,
+    ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw the best value of each study over the budget that it had spent.
 
     Trials are taken in the order of their numbers. Failed trials contribute their costs only.
 
     Args:
-        studies: Label -> study; its trials must have the user attribute `charged`.
+        studies: Label -> a study, or several studies of the same search, such as those of several
+            seeds. Their trials must have the user attribute `charged`. Several studies are drawn
+            as thin lines, and the mean of their best values as a thick one, from the budget on at
+            which each of them has a value.
         warm_up: The number of warm-up trials; if given, their end is marked on each curve.
         ax: The axes to draw on; by default those of a new figure.
 
@@ -57,28 +64,51 @@ def plot_best_over_budget(
         ConfigurationError: There is no study, or a study has no successful trial with a charge.
         MissingExtraError: matplotlib is not installed.
     """
-    if not studies:
+    curves = {label: _curves(label, found) for label, found in studies.items()}
+    if not any(curves.values()):
         raise ConfigurationError("there is nothing to plot: studies is empty.")
-    curves = {label: _curve(label, study) for label, study in studies.items()}
     if ax is None:
         ax = new_axes()
-    topmost = max(curves, key=lambda label: curves[label].best[-1])
-    for index, (label, curve) in enumerate(curves.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        ax.step(
-            curve.spent,
-            curve.best,
-            where="post",
-            color=colour,
-            linestyle=DASHES[index % len(DASHES)],
-            linewidth=2.0,
-            label=label,
-        )
-        _annotate_end(ax, curve, colour, is_above=label == topmost)
-        if warm_up is not None:
-            _mark_warm_up(ax, curve, colour, warm_up)
+    means = {
+        label: found[0] if len(found) == 1 else _mean(found) for label, found in curves.items()
+    }
+    topmost = max(means, key=lambda label: means[label].best[-1])
+    for index, (label, mean) in enumerate(means.items()):
+        colour, dashes = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        for curve in curves[label]:
+            if warm_up is not None:
+                _mark_warm_up(ax, curve, colour, warm_up)
+            if len(curves[label]) > 1:
+                _draw(ax, curve, color=colour, linestyle=dashes, linewidth=0.9, alpha=0.5)
+        name = label if len(curves[label]) == 1 else f"{label}, mean of {len(curves[label])}"
+        _draw(ax, mean, color=colour, linestyle=dashes, linewidth=2.0, label=name)
+        _annotate_end(ax, mean, colour, is_above=label == topmost)
     _finish(ax, has_marks=bool(warm_up))
     return ax
+
+
+def _draw(ax: "Axes", curve: _Curve, **style: Any) -> None:
+    ax.step(curve.spent, curve.best, where="post", **style)
+
+
+def _curves(label: str, studies: optuna.Study | Sequence[optuna.Study]) -> list[_Curve]:
+    several = [studies] if isinstance(studies, optuna.Study) else studies
+    return [_curve(label, study) for study in several]
+
+
+def _mean(curves: Sequence[_Curve]) -> _Curve:
+    """The mean best value at each budget at which one of the curves has a step.
+
+    It begins where all curves have a value, and ends with the last of them; a curve that ends
+    earlier keeps its best value.
+    """
+    steps = sorted({spent for curve in curves for spent in curve.spent})
+    means = []
+    for spent in steps:
+        ended = [bisect_right(curve.spent, spent) for curve in curves]
+        bests = [c.best[n - 1] if n else math.nan for c, n in zip(curves, ended, strict=True)]
+        means.append(math.fsum(bests) / len(bests))
+    return _Curve((), tuple(steps), tuple(means))
 
 
 def _curve(label: str, study: optuna.Study) -> _Curve:

@@ -1,9 +1,11 @@
 """The demo: its summary of hand-made studies, and the two searches that it compares."""
 
 import io
+import subprocess
 import sys
+from concurrent.futures import Executor, Future
+from dataclasses import replace
 
-import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -11,7 +13,6 @@ from rich.console import Console
 
 from eeipu import MissingExtraError
 from eeipu.benchmarks import demo, digits
-from eeipu.report.figures import plot_best_over_budget
 
 
 @pytest.fixture
@@ -31,11 +32,10 @@ def study():
 
 
 def test_a_summary_adds_up_what_the_trials_say(study):
-    assert demo.summarize(study, warm_up=2) == demo.Summary(
+    assert demo.summarize(study) == demo.Summary(
         candidates=3,
         failed=1,
         best=0.75,
-        gain=0.25,
         stage_s=(4.0, 2.5),
         loading_s=0.75,
         saved_s=5.0,
@@ -47,11 +47,7 @@ def test_what_choosing_was_charged_is_not_loading(study):
     charged = {"stage_costs": [None, None], "charged": 4.0, "overhead": 4.0}
     study.add_trial(create_trial(value=0.25, user_attrs=charged))
 
-    assert demo.summarize(study, warm_up=2).loading_s == 0.75
-
-
-def test_there_is_no_gain_over_a_warm_up_without_success(study):
-    assert np.isnan(demo.summarize(study, warm_up=1).gain)
+    assert demo.summarize(study).loading_s == 0.75
 
 
 def rows_of(console):
@@ -61,22 +57,26 @@ def rows_of(console):
     return {first: others for first, *others in cells}
 
 
-def test_the_table_shows_every_figure(study):
+def test_the_table_shows_each_seed_and_means(study):
     console = Console(file=io.StringIO(), width=100)
-    summary = demo.summarize(study, warm_up=2)
+    first = demo.summarize(study)
+    second = replace(first, best=0.5, candidates=5)
 
-    console.print(demo.comparison({"one": summary, "two": summary}, ["prep", "fit"]))
+    console.print(
+        demo.comparison({"a": [first, second], "b": [second] * 2}, [3, 4], ["prep", "fit"])
+    )
 
     rows = rows_of(console)
-    assert rows["candidates evaluated"] == ["3", "3"]
-    assert rows["trials that failed"] == ["1", "1"]
-    assert rows["best accuracy"] == ["75.0%", "75.0%"]
-    assert rows["gain since warm-up"] == ["+25.0 points", "+25.0 points"]
-    assert rows["time in prep"] == ["4.0 s", "4.0 s"]
-    assert rows["time in fit"] == ["2.5 s", "2.5 s"]
-    assert rows["loading from the cache"] == ["0.8 s", "0.8 s"]
-    assert rows["saved by the cache"] == ["5.0 s", "5.0 s"]
-    assert rows["optimiser's own time"] == ["0.5 s", "0.5 s"]
+    assert rows["best accuracy, seed 3"] == ["75.0%", "50.0%"]
+    assert rows["best accuracy, seed 4"] == ["50.0%", "50.0%"]
+    assert rows["mean accuracy"] == ["62.5%", "50.0%"]
+    assert rows["mean number of candidates"] == ["4", "5"]
+    assert rows["trials that failed"] == ["1.0", "1.0"]
+    assert rows["seconds in prep"] == ["4.0", "4.0"]
+    assert rows["seconds in fit"] == ["2.5", "2.5"]
+    assert rows["loading from the cache"] == ["0.8", "0.8"]
+    assert rows["choosing configurations"] == ["0.5", "0.5"]
+    assert rows["seconds saved by the cache"] == ["5.0", "5.0"]
 
 
 # --- the whole
@@ -94,31 +94,65 @@ def test_a_missing_library_is_told_with_the_extra_to_install(monkeypatch, librar
         __import__("eeipu.benchmarks.demo")
 
 
+class InThisProcess(Executor):
+    """Runs each call when it is submitted, where patches of the test hold."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def constant(label, budget, seed):
+    """The trials of a search that is better with our method, except for the seed 8."""
+    value = 0.5 + 0.25 * (label == demo.OURS) * (seed != 8)
+    attributes = {"stage_costs": [1.0] * 4, "charged": budget}
+    return [create_trial(value=value, user_attrs=attributes)], 0.0
+
+
+def test_the_demo_names_the_seeds_that_were_not_won(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(demo, "_search", constant)
+    console = Console(file=io.StringIO(), width=100)
+
+    demo.run_demo(budget=3.0, seed=7, out=tmp_path, console=console)
+
+    assert "won 2 of 3 seeds; seed 8 was a draw." in console.file.getvalue()
+    assert "eeipu demo --seed 10" in console.file.getvalue()
+
+
 @pytest.mark.slow
-def test_the_demo_compares_two_searches_that_share_their_warm_up(tmp_path, monkeypatch):
-    seen = []
-
-    def spy(studies, **options):
-        seen.extend(study.trials for study in studies.values())
-        return plot_best_over_budget(studies, **options)
-
-    monkeypatch.setattr(demo, "plot_best_over_budget", spy)
+def test_the_demo_makes_six_searches_a_picture_and_a_script(tmp_path):
     console = Console(file=io.StringIO(), width=100)
     out = tmp_path / "new" / "place"
 
-    demo.run_demo(budget=3.0, seed=1, out=out, console=console)
+    demo.run_demo(budget=4.0, seed=1, out=out, console=console)
 
-    first, second = ([t for t in trials if t.value is not None] for trials in seen)
-    shared = min(len(first), len(second), 10)
-    assert shared >= 1
-    assert [t.params for t in first[:shared]] == [t.params for t in second[:shared]]
-    assert not any(any(trial.user_attrs["memoized"]) for trial in second)
     rows = rows_of(console)
-    assert rows["candidates evaluated"] == [str(len(first)), str(len(second))]
-    assert rows["best accuracy"] == [
-        f"{max(t.value for t in found):.1%}" for found in (first, second)
-    ]
-    assert (out / "best-over-budget.png").read_bytes().startswith(b"\x89PNG")
+    assert all(f"best accuracy, seed {seed}" in rows for seed in (1, 2, 3))
+    assert rows["seconds saved by the cache"][1] == "0.0"
+    assert (out / "best-over-time.png").read_bytes().startswith(b"\x89PNG")
+    assert f"python {out / 'first_search.py'}" in console.file.getvalue()
+
+
+@pytest.mark.slow
+def test_the_script_to_go_on_with_runs_and_keeps_outputs(tmp_path):
+    script = demo.FIRST_SEARCH.read_text().replace("budget=20.0", "budget=0.5")
+    (tmp_path / "first_search.py").write_text(script)
+
+    done = subprocess.run(
+        [sys.executable, "first_search.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.startswith("best accuracy: 0.")
+    assert (tmp_path / "first-search-cache").is_dir()
 
 
 @pytest.mark.slow
@@ -126,10 +160,12 @@ def test_a_search_that_stops_early_is_not_compared(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError("no digits today")
 
+    monkeypatch.setattr(demo, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(digits.ndimage, "map_coordinates", refuse)
     console = Console(file=io.StringIO(), width=100)
 
     demo.run_demo(budget=60.0, seed=1, out=tmp_path, console=console)
 
     assert "nothing to compare" in console.file.getvalue()
+    assert "no digits today" in console.file.getvalue()
     assert list(tmp_path.iterdir()) == []

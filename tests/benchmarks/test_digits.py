@@ -19,8 +19,10 @@ CONFIGURATION = {
     "embed.patch": 8,
     "embed.pooling": "mean",
     "embed.whitening": 0.1,
-    "classify.alpha": 0.01,
-    "classify.power": 0.6,
+    "reduce.power": 0.6,
+    "reduce.components": 32,
+    "classify.penalty": 10.0,
+    "classify.gamma": 0.5,
 }
 # Another value of each, that a search would try.
 CHANGES = {
@@ -32,8 +34,10 @@ CHANGES = {
     "embed.patch": 3,
     "embed.pooling": "max",
     "embed.whitening": 10.0,
-    "classify.alpha": 10.0,
-    "classify.power": 0.1,
+    "reduce.power": 0.1,
+    "reduce.components": 4,
+    "classify.penalty": 0.01,
+    "classify.gamma": 10.0,
 }
 
 

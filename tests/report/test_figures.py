@@ -134,6 +134,22 @@ def test_it_draws_on_the_axes_it_is_given():
     assert given.get_lines()
 
 
+def test_several_studies_of_a_label_are_drawn_with_their_mean():
+    seeds = [study_of((1.0, 1.0), (3.0, 2.0)), study_of((2.0, 2.0), (6.0, 3.0))]
+
+    axes = plot_best_over_budget({"a": seeds})
+
+    (_, before), *mean = curve(axes, "a, mean of 2")
+    assert np.isnan(before)  # one of them has no value yet
+    assert mean == [[2.0, 1.5], [3.0, 2.5], [5.0, 4.5]]
+    thin = [line for line in axes.get_lines() if line.get_linewidth() < 1.0]
+    assert [np.column_stack(line.get_data()).tolist() for line in thin] == [
+        [[1.0, 1.0], [3.0, 3.0]],
+        [[2.0, 2.0], [5.0, 6.0]],
+    ]
+    assert [text.get_text() for text in axes.texts] == ["4.500"]
+
+
 def test_a_new_figure_can_be_saved_without_pyplot(tmp_path):
     code = f"""
 import sys, optuna
