@@ -45,6 +45,7 @@ class RunBounds:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.begun = 0
+        self._last_begun_s = 0.0
         self._timeout_s = timeout_s
         self._max_trials = math.inf if max_trials is None else max_trials
         self._clock = clock
@@ -53,6 +54,18 @@ class RunBounds:
     def count_trial(self) -> None:
         """Count a trial that begins."""
         self.begun += 1
+        self._last_begun_s = self._elapsed_s
+
+    @property
+    def end_s(self) -> float:
+        """When the time or the trials will be over, in seconds since the run began.
+
+        Trials are expected to take as long as those before the last one; before the second one
+        begins, their end is unknown, which is `math.inf`.
+        """
+        ended = self.begun - 1
+        each_s = self._last_begun_s / ended if ended > 0 else math.inf
+        return min(self._timeout_s, self._max_trials * each_s)
 
     @property
     def is_out_of_time(self) -> bool:

@@ -45,7 +45,7 @@ def test_budget_best_value_and_savings_are_shown():
 
 def test_times_are_shown_with_the_estimated_end():
     assert lines_of(snapshot(end_s=84.0), None)[2] == (
-        "21 s elapsed · 3.2 s choosing · budget spent in about 1 min 3 s"
+        "21 s elapsed · 3.2 s choosing · ends in about 1 min 3 s"
     )
 
 

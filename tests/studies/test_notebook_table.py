@@ -66,7 +66,7 @@ def test_the_state_of_the_study_is_shown(table, output):
         '<progress value="0.2500" max="1">',
         "15 s spent, 45 s left of 60 s",
         "3 trials · 2 failed · best 0.934568 · saved by the cache 2.5 s",
-        "21 s elapsed · 3.2 s choosing · budget spent in about 1 min 3 s",
+        "21 s elapsed · 3.2 s choosing · ends in about 1 min 3 s",
         "now: running fit",
     ):
         assert words in output.html

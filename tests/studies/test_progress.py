@@ -197,14 +197,14 @@ class Now:
 class Run:
     """A reporter's run whose trials cost what the test says."""
 
-    def __init__(self, recorder, budget=100.0):
+    def __init__(self, recorder, budget=None):
         self.now = Now()
         self.tuner = Tuner(Toy().pipeline, budget=100.0, method="random")
         self.add(charged=10.0, suggest_s=7.0)  # of an earlier run
         self.recorder = recorder
         self.reporter = Reporter(
             self.tuner._trials,
-            None if budget is None else Budget.of(budget),
+            Budget(100.0) if budget is None else budget,
             recorder,
             workers=1,
             clock=self.now,
@@ -258,8 +258,24 @@ def test_a_spent_budget_has_no_estimated_end(recorder):
     assert run.end(run.add(charged=95.0, suggest_s=2.0)).end_s is None
 
 
+def test_the_first_of_all_limits_is_the_estimated_end(recorder):
+    budget = Budget(100.0, timeout_s=300.0)
+    run = Run(recorder, budget)
+    bounds = budget.begin_run(20, run.now)
+    assert run.seen().end_s == 300.0  # nothing is spent yet, and no trial has ended
+
+    bounds.count_trial()
+    run.now.s += 10.0
+    run.end(run.add(charged=2.0, suggest_s=0.0))
+    bounds.count_trial()
+    assert run.seen().end_s == 20 * 10.0
+
+    run.now.s += 10.0
+    assert run.end(run.add(charged=48.0, suggest_s=0.0)).end_s == 20.0 + 40.0 * 20.0 / 50.0
+
+
 def test_without_a_budget_there_is_no_estimated_end(recorder):
-    run = Run(recorder, budget=None)
+    run = Run(recorder, Budget())
     run.now.s += 20.0
     ended = run.end(run.add(charged=5.0, suggest_s=2.0))
 

@@ -46,8 +46,8 @@ def test_the_account_says_what_is_spent_and_left(changes, words):
     ("end_s", "end"),
     [
         (None, ""),
-        (84.0, " · budget spent in about 1 min 3 s"),
-        (5.0, " · budget spent in about 0.0 s"),  # it is spent more slowly than so far
+        (84.0, " · ends in about 1 min 3 s"),
+        (5.0, " · ends in about 0.0 s"),  # it is spent more slowly than so far
     ],
 )
 def test_the_times_say_how_long_it_took_and_will_take(end_s, end):

@@ -93,7 +93,7 @@ class Reporter:
 
     Args:
         trials: The trials of the study.
-        budget: What all of them may cost together; `None` where nothing limits it.
+        budget: What all of them may cost together, and what else ends the run.
         display: Where to show it.
         workers: How many stage calls run at once.
         clock: A monotonic clock, in seconds.
@@ -102,14 +102,14 @@ class Reporter:
     def __init__(
         self,
         trials: Trials,
-        budget: Budget | None,
+        budget: Budget,
         display: Display,
         *,
         workers: int,
         clock: Clock = time.monotonic,
     ) -> None:
         self._trials = trials
-        self._budget = budget.total if budget is not None and budget.is_limited else None
+        self._budget = budget
         self._display = display
         self._pause_s = SHOWN_EVERY_S if workers >= MANY_WORKERS else 0.0
         self._clock = clock
@@ -166,7 +166,7 @@ class Reporter:
             study_name=study.study_name,
             trials=len(values),
             failed=sum(t.state is TrialState.FAIL and not is_interrupted(t) for t in trials),
-            budget=self._budget,
+            budget=self._budget.total if self._budget.is_limited else None,
             spent=spent_so_far,
             saved=self._saved,
             unit=cost_unit(self._trials.pipeline),
@@ -180,8 +180,17 @@ class Reporter:
             time_s=now_s,
             elapsed_s=elapsed_s,
             choosing_s=math.fsum(t.user_attrs.get("suggest_s") or 0.0 for t in own),
-            end_s=self._pace.end_s(self._budget, spent_so_far, elapsed_s),
+            end_s=self._end_s(spent_so_far, elapsed_s),
         )
+
+    def _end_s(self, spent: float, elapsed_s: float) -> float | None:
+        """When the first of all limits will end the run, in seconds since it began."""
+        bounds = self._budget.bounds
+        end_s = min(
+            self._pace.end_s(self._budget.total, spent, elapsed_s),
+            math.inf if bounds is None else bounds.end_s,
+        )
+        return end_s if end_s < math.inf else None
 
 
 class _Pace:
@@ -195,8 +204,8 @@ class _Pace:
         self._first = self._last = spent
         self._changed_s = 0.0
 
-    def end_s(self, budget: float | None, spent: float, elapsed_s: float) -> float | None:
-        """When the budget will be spent, in seconds since the run began; `None` if unknown.
+    def end_s(self, budget: float, spent: float, elapsed_s: float) -> float:
+        """When the budget will be spent, in seconds since the run began; `inf` if unknown.
 
         Costs are known when a call has ended. So the estimate changes then, and stays in between.
 
@@ -208,6 +217,6 @@ class _Pace:
         if spent != self._last:
             self._last, self._changed_s = spent, elapsed_s
         gained = self._last - self._first
-        if budget is None or gained <= 0 or spent >= budget:
-            return None
+        if gained <= 0 or spent >= budget:
+            return math.inf
         return self._changed_s * (1 + (budget - spent) / gained)

@@ -38,8 +38,8 @@ class Snapshot:
         time_s: When this state was seen, in seconds of a monotonic clock.
         elapsed_s: How long this run of the tuner had taken by then, in seconds.
         choosing_s: How many seconds the search took to choose this run's configurations.
-        end_s: How long the run will have taken when the budget is spent, if that is spent as fast
-            as so far, in seconds; `None` where there is no estimate.
+        end_s: How long the run will have taken when the first of its limits is reached, if it goes
+            on as fast as so far, in seconds; `None` where there is no estimate.
     """
 
     study_name: str
@@ -95,11 +95,11 @@ def facts(snapshot: Snapshot) -> str:
 
 
 def times(snapshot: Snapshot) -> str:
-    """How long the run has taken, the part of choosing, and when the budget will be spent."""
+    """How long the run has taken, the part of choosing, and an estimate of its end."""
     parts = [f"{duration(snapshot.elapsed_s)} elapsed", f"{duration(snapshot.choosing_s)} choosing"]
     if snapshot.end_s is not None:
         left_s = max(0.0, snapshot.end_s - snapshot.elapsed_s)
-        parts.append(f"budget spent in about {duration(left_s)}")
+        parts.append(f"ends in about {duration(left_s)}")
     return " · ".join(parts)
 
 
