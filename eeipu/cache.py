@@ -219,6 +219,7 @@ class StageCache:
         stage: str | None = None,
         params: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep a copy of `value` under `key`, and with it what is known about its origin.
 
@@ -231,6 +232,7 @@ class StageCache:
             stage: The name of the stage that computed it.
             params: The hyper-parameters of the stage.
             versions: The versions of the packages that the stage used.
+            parts: Short digests of the parts of the key, by name (`eeipu.fingerprints.parts`).
 
         Raises:
             CacheFormatError: The cache is not trusted, and all formats for the value can run code.
@@ -247,6 +249,7 @@ class StageCache:
             stage=stage,
             params={} if params is None else dict(params),
             versions={} if versions is None else dict(versions),
+            parts={} if parts is None else dict(parts),
         )
         if self.max_bytes is not None and self._compression is None:
             size_bytes = with_sizes(header, segments).file_bytes
