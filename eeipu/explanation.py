@@ -171,7 +171,7 @@ def _nearest(wanted: Wanted, entries: Sequence[StoredOutput]) -> tuple[Nearest |
     """The nearest entry with parts, and the number of entries of the stage."""
     own = [each for each in entries if each.stage == wanted.stage]
     compared = [(each, differences(wanted.parts, each.parts)) for each in own if each.parts]
-    if not own:
+    if not own and wanted.parts["code"]:
         others = ((each, differences(wanted.parts, each.parts)) for each in entries if each.parts)
         compared = [(each, found) for each, found in others if not concerns_code(found)]
     if not compared:

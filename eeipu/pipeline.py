@@ -54,8 +54,8 @@ class Pipeline:
         PipelineError: Two stages share a name, or a function cannot take what it would get.
 
     Note:
-        Declare costs for all stages or for none: the budget adds them up, and declared costs have
-        a unit of their own.
+        Declare costs for all stages or for none: a budget adds them up, and declared costs have a
+        unit of their own. `Tuner` refuses a mixture.
 
     >>> from eeipu import Float, Pipeline, stage
     >>> @stage(space={"x": Float(0.0, 1.0)})

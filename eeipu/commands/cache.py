@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
-import fsspec
 import typer
 from rich.console import Console
 from rich.filesize import decimal
@@ -14,6 +13,7 @@ from rich.table import Column, Table
 
 from eeipu.cache import StageCache
 from eeipu.caching.inventory import StoredOutput, inventory
+from eeipu.caching.locations import is_occupied
 from eeipu.errors import CacheMiss, ConfigurationError
 from eeipu.explanation import explain_entry
 
@@ -168,8 +168,7 @@ def clear(
 
 def _open(location: str, shared: bool) -> StageCache:
     """Open an existing cache. A location without a cache is an error: no directory is made."""
-    fs, root = fsspec.url_to_fs(location)
-    if not fs.exists(root) or not fs.ls(root):
+    if not is_occupied(location):
         raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
     return StageCache(location, shared=shared)
 
