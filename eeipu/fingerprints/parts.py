@@ -74,7 +74,8 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for each in definitions:
         module, title = _module_of(each.code), _title(each.code)
-        structure = [each.source]
+        # An output has its classes by their names, so where these are is a part of what they are.
+        structure = [each.source, module if isinstance(each.code, type) else ""]
         for name, reference in each.references.items():
             if _is_digest(reference.text) and not _is_empty(name, each.code):
                 # A global is one part, however many functions of its module use it.
@@ -183,7 +184,7 @@ def _unequal(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
 def _code_differences(here: Parts, there: Parts) -> list[str]:
     """The names of the functions, classes, modules and values that differ.
 
-    Where code is does not count. Of what only one side has, whatever the other has too under
+    Where functions are does not count. Of what only one side has, whatever the other has too under
     another name is left out: it was moved, or is a script here and was imported there.
     """
     mine, yours = _flat(here, there), _flat(there, here)

@@ -75,8 +75,12 @@ def test_what_one_side_alone_has_is_told(reading):
     assert new.replace("which is new", "which is no longer used") in compared(before, after)
 
 
-def test_code_that_was_moved_is_no_difference(reading):
-    assert compared(reading(SOURCE).parts, reading(SOURCE, "made_elsewhere").parts) == []
+def test_functions_that_were_moved_are_no_difference_and_classes_are(reading):
+    found = compared(reading(SOURCE).parts, reading(SOURCE, "made_elsewhere").parts)
+    assert found == [
+        "the code of made_parts.Config (which is new)",
+        "the code of made_elsewhere.Config (which is no longer used)",
+    ]
 
 
 def test_many_definitions_are_one_part_a_module_and_are_compared_with_few(reading, monkeypatch):
