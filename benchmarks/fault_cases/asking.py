@@ -39,7 +39,7 @@ def fixed(
 
 
 def on_each_trial(function: Callable[..., Any], data: Any) -> list[float]:
-    """What a function of data and of `x`, to which it adds `x`, makes of the data in three trials."""
+    """What a function makes of the data in three trials, without the `x` that it adds to it."""
     searched = stage(function, space={"x": Float(0.0, 1.0)}, name="work")
     study = tune([searched], data, trials=3)
     return [round(trial.value - trial.params["work.x"], 9) for trial in study.trials]

@@ -151,7 +151,8 @@ CASES = [
     ),
     _edited(
         "the docstring of a class that code reads",
-        "import inspect\nclass Own:\n    '''1.0'''\ndef work():\n    return float(inspect.getdoc(Own))\n",
+        "import inspect\nclass Own:\n    '''1.0'''\n"
+        "def work():\n    return float(inspect.getdoc(Own))\n",
         "'''1.0'''",
         "'''2.0'''",
     ),

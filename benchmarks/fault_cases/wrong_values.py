@@ -301,7 +301,8 @@ _ITERATORS = [
     _each_trial(
         "the first stage scales its input",
         "np.array([5.0, 6.0])",
-        "def work(data, *, x):\n    value = data.sum() + x\n    data *= 2\n    return float(value)\n",
+        "def work(data, *, x):\n    value = data.sum() + x\n    data *= 2\n"
+        "    return float(value)\n",
     ),
     _each_trial(
         "the first stage adds a column to its input",
