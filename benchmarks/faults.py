@@ -1,9 +1,15 @@
-"""Faults that a cache must survive: kills, damage, races, a full disk, lost permissions, clocks.
+"""Faults: of the places where a cache is, and of pipelines that went wrong.
 
-Run `python benchmarks/faults.py [--json]`, or `make faults`; it takes a few minutes on two cores.
-Every figure is a number of failures, or of successes, out of a stated number of tries.
+`python benchmarks/faults.py [--section places|pipelines] [--only WORDS] [--json]`, or `make faults`.
+Each section takes some minutes on two cores.
+
+- *places*: kills, damage, races, a full disk, lost permissions, clocks. Every figure is a number of
+  failures, or of successes, out of a stated number of tries.
+- *pipelines*: the tables of `fault_cases`. Each case runs in processes of its own. Wrong values and
+  needless misses are counted and named; the times of looks are beside those of `joblib.hash`.
 """
 
+import argparse
 import itertools
 import json
 import multiprocessing
@@ -25,6 +31,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import optuna
+from fault_cases.judging import figures as figures_of_pipelines
 from figures import Figure, at_most, show
 
 from eeipu import CacheMiss, Float, Int, Pipeline, StageCache, Tuner, stage
@@ -449,8 +456,8 @@ def all_of(name: str, value: float, tries: int) -> Figure:
     return Figure(name, value, "count", f"== {tries}", value == tries)
 
 
-def figures() -> Iterator[Figure]:
-    """All faults, one after another."""
+def figures_of_places() -> Iterator[Figure]:
+    """The faults of places, one after another."""
     wrong = kills(150)
     yield from nothing(
         "SIGKILL x 150 in puts, gets, evictions",
@@ -480,5 +487,23 @@ def figures() -> Iterator[Figure]:
         yield Figure(f"20 holders killed, {kind}: longest wait", longest_s, "s")
 
 
+def figures(section: str | None, only: str) -> Iterator[Figure]:
+    """The figures of a section; of both by default.
+
+    Args:
+        section: Its name.
+        only: A part of the names of the cases to run, which only the pipelines have.
+    """
+    if section != "pipelines" and not only:
+        yield from figures_of_places()
+    if section != "places":
+        yield from figures_of_pipelines(only)
+
+
 if __name__ == "__main__":
-    show(figures())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--section", choices=["places", "pipelines"])
+    parser.add_argument("--only", default="", help="a part of the names of the cases to run")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    show(figures(asked.section, asked.only))

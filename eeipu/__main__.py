@@ -60,10 +60,13 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line. An expected error is one line on standard error, with exit code 1."""
+    """Run the command line. An expected error is one line on standard error, with exit code 1.
+
+    Errors of the system, such as a folder that may not be read, are expected too.
+    """
     try:
         app()
-    except EeipuError as error:
+    except (EeipuError, OSError) as error:
         typer.echo(f"eeipu: error: {error}", err=True)
         sys.exit(1)
 

@@ -34,9 +34,9 @@ import fsspec
 import psutil
 
 from eeipu.caching.eviction import Eviction
-from eeipu.caching.locations import open_place
+from eeipu.caching.locations import accessing, open_place
 from eeipu.caching.memory_tier import MemoryTier
-from eeipu.caching.stores import Store
+from eeipu.caching.stores import Store, check_key, is_key
 from eeipu.errors import CacheFormatError, CacheMiss, ConfigurationError
 from eeipu.serialization.entry_format import DamagedEntry, Entry, Header, with_sizes
 from eeipu.serialization.pickles import deserialize, serialize
@@ -179,14 +179,15 @@ class StageCache:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return isinstance(key, str) and self.place.store.contains(key)
+            return is_key(key) and self.place.store.contains(str(key))
         except Exception as error:  # file systems raise their own types of errors
             message = f"{self!r} cannot be reached ({error!r}); stages have to run again"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return False
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.place.store.uses())
+        with accessing(self, "listed"):
+            return iter(self.place.store.uses())
 
     def get(self, key: str) -> Any:
         """A fresh copy of the value under `key`.
@@ -195,6 +196,9 @@ class StageCache:
             CacheMiss: There is no usable value. If an entry is damaged, it is put into quarantine
                 with a warning.
         """
+        if not is_key(key):
+            self._counts.add(hit=False)
+            raise CacheMiss(f"no value under {key!r}, which cannot be a key")
         start = time.perf_counter()
         try:
             value = _value_of(self._tier.read(key), self._trusted)
@@ -219,23 +223,28 @@ class StageCache:
         stage: str | None = None,
         params: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep a copy of `value` under `key`, and with it what is known about its origin.
 
         A value for which there is no room is not kept, and a warning says so.
 
         Args:
-            key: The content key.
+            key: The content key, text of at most 240 bytes (`eeipu.caching.stores.check_key`).
             value: The value.
             cost: What computing it cost: measured seconds, or a declared cost.
             stage: The name of the stage that computed it.
             params: The hyper-parameters of the stage.
             versions: The versions of the packages that the stage used.
+            parts: Short digests of the parts of the key, by name (`eeipu.fingerprints.parts`).
 
         Raises:
+            CacheAccessError: The location cannot be written to, or is full. Nothing is kept.
             CacheFormatError: The cache is not trusted, and all formats for the value can run code.
-            Exception: Whatever the serialiser or the file system raises. Then nothing is kept.
+            ConfigurationError: The key is not a string, or too long.
+            Exception: Whatever the serialiser raises. Then nothing is kept.
         """
+        check_key(key)
         kind, segments = serialize(value, trusted=self._trusted)
         header = Header(
             key,
@@ -247,18 +256,20 @@ class StageCache:
             stage=stage,
             params={} if params is None else dict(params),
             versions={} if versions is None else dict(versions),
+            parts={} if parts is None else dict(parts),
         )
         if self.max_bytes is not None and self._compression is None:
             size_bytes = with_sizes(header, segments).file_bytes
             if size_bytes > self.max_bytes:
                 _warn_too_large(size_bytes, self.max_bytes)
                 return
-        pending = self.place.store.prepare(header, segments)
-        if self.max_bytes is None:
-            pending.commit()
-        elif not self._eviction.admit(pending, self.max_bytes):
-            _warn_no_room(pending.header.file_bytes, self.max_bytes)
-            return
+        with accessing(self, "written to"):
+            pending = self.place.store.prepare(header, segments)
+            if self.max_bytes is None:
+                pending.commit()
+            elif not self._eviction.admit(pending, self.max_bytes):
+                _warn_no_room(pending.header.file_bytes, self.max_bytes)
+                return
         self._tier.remember(Entry(pending.header, segments))
 
     def spare(self, keys: Iterable[str]) -> None:
@@ -277,7 +288,7 @@ class StageCache:
         """Drop the values under `keys`, except those that a running trial uses or a study keeps."""
         unwanted = set(keys)
         if unwanted:
-            with self.holders.upkeep():
+            with accessing(self, "changed"), self.holders.upkeep():
                 self._eviction.drop(unwanted - self.holders.kept())
 
     def retain(self, keys: Iterable[str]) -> None:
@@ -286,17 +297,18 @@ class StageCache:
         With the keys of the stages of the best trials, this is the rule of the paper: only the
         outputs of the top Q trials stay.
         """
-        self.discard(set(self.place.store.sizes()) - set(keys))
+        self.discard(set(self) - set(keys))
 
     def clear(self) -> None:
         """Drop all values that no running trial uses, even if a study keeps them."""
-        with self.holders.upkeep():
+        with accessing(self, "changed"), self.holders.upkeep():
             self._eviction.drop(set(self.place.store.sizes()) - self.holders.used())
             self.place.store.tidy()
 
     def stats(self) -> CacheStats:
         """The number and the size of the entries, and this process's hits and misses."""
-        sizes = self.place.store.sizes()
+        with accessing(self, "listed"):
+            sizes = self.place.store.sizes()
         return CacheStats(len(sizes), sum(sizes.values()), *self._counts.now())
 
     def verify(self) -> list[str]:
@@ -318,7 +330,7 @@ class StageCache:
             The number of files and entries that were removed.
         """
         store = self.place.store
-        with self.holders.upkeep():
+        with accessing(self, "changed"), self.holders.upkeep():
             removed = store.clean(thoroughly=True) + self.holders.clean()
             entries = len(store.sizes())
             if max_idle_s is not None:

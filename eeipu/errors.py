@@ -6,8 +6,10 @@ EeipuError
 │   ├── PipelineError: a stage or a pipeline is declared in a way that cannot run
 │   └── StudyMismatchError: the storage has a study of this name that belongs to something else
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
+├── CacheAccessError (also OSError): the location of a cache cannot be read or written
 ├── CacheFormatError (also ValueError): the cache does not accept the format of a value or entry
 ├── MissingExtraError (also ImportError): an optional library is not installed
+├── StorageError: the storage of a study cannot be read or written
 ├── TransientError: raised by a stage that should be tried again
 └── SearchOver: no further trial is worthwhile
     ├── SpaceExhausted: every configuration of a finite space was evaluated or is running
@@ -20,6 +22,7 @@ A stage that fails does not raise an error here. Its failure is data: see
 
 __all__ = [
     "BudgetTooSmall",
+    "CacheAccessError",
     "CacheFormatError",
     "CacheMiss",
     "ConfigurationError",
@@ -30,6 +33,7 @@ __all__ = [
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",
+    "StorageError",
     "StudyMismatchError",
     "TransientError",
 ]
@@ -61,12 +65,20 @@ class CacheMiss(EeipuError, KeyError):  # noqa: N818 - an answer of the cache, n
     __str__ = Exception.__str__  # a KeyError shows its message in quotes
 
 
+class CacheAccessError(EeipuError, OSError):
+    """The location of a cache cannot be read or written. The cause is what the system says."""
+
+
 class CacheFormatError(EeipuError, ValueError):
     """This cache does not write or load the format of a value or an entry."""
 
 
 class MissingExtraError(EeipuError, ImportError):
     """An optional library is needed but not installed. The message names the extra to install."""
+
+
+class StorageError(EeipuError):
+    """The storage of a study cannot be read or written. What was stored before is not lost."""
 
 
 class TransientError(EeipuError):

@@ -21,9 +21,10 @@ from optuna.trial import BaseTrial, FrozenTrial
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
-from eeipu.stages.calls import Clock, StageCall, stage_calls
+from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
@@ -53,8 +54,8 @@ class Pipeline:
         PipelineError: Two stages share a name, or a function cannot take what it would get.
 
     Note:
-        Declare costs for all stages or for none: the budget adds them up, and declared costs have
-        a unit of their own.
+        Declare costs for all stages or for none: a budget adds them up, and declared costs have a
+        unit of their own. `Tuner` refuses a mixture.
 
     >>> from eeipu import Float, Pipeline, stage
     >>> @stage(space={"x": Float(0.0, 1.0)})
@@ -198,11 +199,7 @@ class Pipeline:
             PipelineError: The first stage does not take these inputs.
             ConfigurationError: `cache` is not a `StageCache`.
         """
-        if not (cache is None or isinstance(cache, StageCache)):
-            raise ConfigurationError(
-                f"cache must be a StageCache or None, but got {cache!r}; "
-                f"a directory is given as StageCache(location)."
-            )
+        _check_cache(cache)
         self.check_inputs(inputs)
         refresh_code(self.stages)
         trial = None
@@ -214,6 +211,43 @@ class Pipeline:
         if trial is not None:
             record_run(trial, calls, run)
         return run
+
+    def explain(
+        self, params: Params | BaseTrial, *inputs: Any, cache: StageCache | None = None
+    ) -> Explanation:
+        """Say which stages `run` would run, and why it would not reuse their outputs. Nothing runs.
+
+        For each stage that would run, it names the parts of its content key that differ from the
+        nearest entry of the cache, whichever process or study made that: the stage's name, its
+        version or its code by the names of functions, classes, modules and values, each
+        hyper-parameter, each input of the run, or the output of the stage before.
+
+        Args:
+            params: The configuration, or a trial that has one.
+            inputs: What the first stage gets.
+            cache: Where `run` would look.
+
+        Returns:
+            A `eeipu.explanation.StageLook` for each stage; as text, a line for each.
+
+        Raises:
+            SpaceError: The configuration does not lie in the space.
+            PipelineError: The first stage does not take these inputs.
+            ConfigurationError: `cache` is not a `StageCache`.
+        """
+        _check_cache(cache)
+        self.check_inputs(inputs)
+        refresh_code(self.stages)
+        params = params.params if isinstance(params, BaseTrial) else params
+        wanted: list[Wanted] = []
+        unkept: str | None = None
+        for call in self.calls(params, inputs_key(inputs)):
+            parts, is_memoized = parts_of(call, call.upstream), call.stage.memoize
+            wanted.append(
+                Wanted(call.name, call.key, call.recorded_params, parts, is_memoized, unkept)
+            )
+            unkept = call.name if unkept is None and not is_memoized else unkept
+        return explain(wanted, None if cache is None else cache.place)
 
     def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:
         """The run that these stage runs make up, with the last one's output as its value."""
@@ -227,6 +261,14 @@ class Pipeline:
                 is_bug = is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
         return PipelineRun(self.stage_names, tuple(runs), value, metrics)
+
+
+def _check_cache(cache: StageCache | None) -> None:
+    if not (cache is None or isinstance(cache, StageCache)):
+        raise ConfigurationError(
+            f"cache must be a StageCache or None, but got {cache!r}; "
+            f"a directory is given as StageCache(location)."
+        )
 
 
 def _check_takes_one_output(each: Stage, upstream: Stage) -> None:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
 from eeipu.errors import ConfigurationError
-from eeipu.methods.budget import Budget, check_positive
+from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
 from eeipu.methods.proposals import Proposals, check_affordable, check_worth_at, unseen
@@ -82,6 +82,7 @@ class EEIPUSampler(BaseSampler):
 
     Raises:
         ConfigurationError: An argument is out of range.
+        PipelineError: Some stages declare their costs and others do not.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class EEIPUSampler(BaseSampler):
         n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
         _check_counts({"top_q": top_q, "n_initial": n_initial}, 1)
         _check_counts({} if seed is None else {"seed": seed}, 0)
+        check_one_unit(pipeline)
         self.pipeline = pipeline
         self.budget = Budget.of(budget)
         self.top_q = top_q

@@ -43,6 +43,7 @@ from eeipu.studies.ask_and_tell import Suggestion, outcome_of
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
+from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
     how_to_resume,
@@ -104,7 +105,8 @@ class Tuner:
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
             another pipeline (`StudyMismatchError`).
-        PipelineError: The pipeline has no hyper-parameters.
+        PipelineError: The pipeline has no hyper-parameters, or declares the costs of some stages
+            and not of others.
 
     Attributes:
         pipeline: The pipeline that is tuned.
@@ -220,7 +222,8 @@ class Tuner:
             SpaceError: The configuration does not lie in the pipeline's space.
         """
         stored = self.pipeline.cube.canonical(params)
-        self.study.enqueue_trial(stored, user_attrs={"warm_up": True}, skip_if_exists=True)
+        with using_storage():
+            self.study.enqueue_trial(stored, user_attrs={"warm_up": True}, skip_if_exists=True)
 
     def ask(self) -> Suggestion:
         """Choose the next configuration, for callers who run the stages themselves.
@@ -237,12 +240,13 @@ class Tuner:
                 cost (see `price`).
         """
         self._check_code()
-        trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
-        keys = [call.key for call in self.pipeline.calls(params)]
-        trial.set_user_attr("stage_keys", keys)
-        if self._budget.overhead and not is_enqueued(trial):
-            trial.set_user_attr("overhead", self._budget.overhead)
-            trial.set_user_attr("charged", self._budget.overhead)
+        with using_storage():
+            trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
+            keys = [call.key for call in self.pipeline.calls(params)]
+            trial.set_user_attr("stage_keys", keys)
+            if self._budget.overhead and not is_enqueued(trial):
+                trial.set_user_attr("overhead", self._budget.overhead)
+                trial.set_user_attr("charged", self._budget.overhead)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
         self._asked[trial.number] = trial
         return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
@@ -274,13 +278,19 @@ class Tuner:
             raise ConfigurationError(
                 f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
             )
-        trial = self._told_trial(suggestion)
-        outcome = outcome_of(
-            suggestion, trial, self.pipeline, value=value, stage_costs=stage_costs, failed=failed
-        )
-        outcome.write(trial)
-        self._asked.pop(suggestion.number, None)
-        self._trials.end(trial, outcome.value)
+        with using_storage():
+            trial = self._told_trial(suggestion)
+            outcome = outcome_of(
+                suggestion,
+                trial,
+                self.pipeline,
+                value=value,
+                stage_costs=stage_costs,
+                failed=failed,
+            )
+            outcome.write(trial)
+            self._asked.pop(suggestion.number, None)
+            self._trials.end(trial, outcome.value)
 
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
@@ -307,6 +317,7 @@ class Tuner:
             PipelineError: The pipeline cannot run on these inputs.
             ConfigurationError: There is neither a budget nor a timeout nor `max_trials`; or a stage
                 needs what its workers do not have, such as GPUs.
+            StorageError: The study's storage fails.
             KeyboardInterrupt: Ctrl-C ended the run, and everything is stored. A script that does
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
@@ -314,12 +325,14 @@ class Tuner:
         self.pipeline.check_inputs(inputs)
         self._check_code()
         upstream = inputs_key(inputs)
-        warn_of_other_inputs(self.study, upstream)
-        warn_of_changed_code(self.study, self.pipeline)
-        reclaim_dead_trials(self.study, self.pipeline)
+        with using_storage():
+            warn_of_other_inputs(self.study, upstream)
+            warn_of_changed_code(self.study, self.pipeline)
+            reclaim_dead_trials(self.study, self.pipeline)
         self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache)
         with (
+            using_storage(),
             showing(progress) as display,
             interruptible() as interrupted,
             stoppable(self.study),

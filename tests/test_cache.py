@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu.cache import IN_MEMORY, CacheStats, StageCache
-from eeipu.errors import CacheMiss, ConfigurationError, MissingExtraError
+from eeipu.errors import CacheAccessError, CacheMiss, ConfigurationError, MissingExtraError
 from eeipu.serialization import entry_format
 
 KEY = "0123456789abcdef"
@@ -582,8 +582,50 @@ def test_a_write_that_never_began_leaves_its_own_error(directory, monkeypatch):
     monkeypatch.setattr(
         "eeipu.caching.directory_store.write_entry", failing(PermissionError("read only"))
     )
-    with pytest.raises(PermissionError, match="read only"):
+    with pytest.raises(CacheAccessError, match="written to: read only; check") as caught:
         cache.put(KEY, 1)
+    assert isinstance(caught.value.__cause__, PermissionError)
+
+
+@pytest.mark.parametrize("key", ["k" * 300, "ü" * 70, "\ud800", 3, None], ids=ascii)
+def test_what_cannot_name_a_file_is_refused_as_a_key_and_is_never_there(cache, key):
+    with pytest.raises(ConfigurationError, match=r"at most 240 bytes.*use a digest"):
+        cache.put(key, 1)
+    assert key not in cache
+    with pytest.raises(CacheMiss, match="cannot be a key"):
+        cache.get(key)
+    assert cache.stats().entries == 0
+
+
+@pytest.mark.parametrize(
+    "key", ["k" * 240, "a\0b", "../a/b", "..", "", "a b:c*?", "%2F"], ids=ascii
+)
+def test_any_other_text_can_be_a_key(cache, key):
+    cache.put(key, 1)
+    assert list(cache) == [key]
+    assert cache.get(key) == 1
+    cache.clear()
+    assert key not in cache
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        StageCache.stats,
+        StageCache.verify,
+        StageCache.clear,
+        StageCache.gc,
+        list,
+        lambda cache: cache.retain([]),
+        lambda cache: cache.put(KEY, 1),
+    ],
+)
+def test_a_location_that_fails_is_named_with_the_remedy(directory, monkeypatch, act):
+    cache = StageCache(directory, max_bytes=1e6)
+    for method in ("sizes", "uses"):
+        monkeypatch.setattr(type(cache.place.store), method, failing(PermissionError("not yours")))
+    with pytest.raises(CacheAccessError, match=r"cache'.* cannot be .*not yours; check"):
+        act(cache)
 
 
 # What a writer calls its file.

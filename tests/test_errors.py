@@ -18,6 +18,7 @@ def test_every_error_descends_from_the_root(name):
         ("PipelineError", (errors.ConfigurationError, ValueError)),
         ("StudyMismatchError", (errors.ConfigurationError, ValueError)),
         ("CacheMiss", (KeyError,)),
+        ("CacheAccessError", (OSError,)),
         ("MissingExtraError", (ImportError,)),
     ],
 )

@@ -78,13 +78,17 @@ class NodeTasks:
         return tuple(self._call(each, Resources()) for each in reversed(nodes))
 
     def _call(self, node: PlanNode, needs: Resources) -> StageCall:
-        first = node.stretches[0]
+        first, parent = node.stretches[0], node.parent
+        assert parent is not None, "the root is not run"
         stage = self._stage(first.call, node.path.upstream, needs)
         if first.call.kind is not Kind.TRAINING:
-            return StageCall(stage, dict(first.call.params), node.key, first.call.kind)
+            params = dict(first.call.params)
+            return StageCall(stage, params, node.key, first.call.kind, upstream=parent.key)
         start, stop = node.start - first.origin, node.stop - first.origin
-        params = node.path.schedules(node.start)
-        return StageCall(stage, params, node.key, Kind.TRAINING, start, stop)
+        schedules = node.path.schedules(node.start)
+        return StageCall(
+            stage, schedules, node.key, Kind.TRAINING, start, stop, upstream=parent.key
+        )
 
     def _stage(self, call: Call, upstream: str, needs: Resources) -> Stage:
         if not self._job.stages:

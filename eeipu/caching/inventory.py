@@ -28,6 +28,7 @@ class StoredOutput:
             that was computed from it. Always 0 on remote file systems, where hits are not counted.
         load_s: The average loading time in seconds, or `None` if it is not known.
         is_kept: Whether a running trial uses the entry or a study keeps it.
+        parts: Short digests of the parts of its key (`eeipu.fingerprints.parts`).
     """
 
     key: str
@@ -41,6 +42,7 @@ class StoredOutput:
     hits: int
     load_s: float | None
     is_kept: bool
+    parts: Mapping[str, Any]
 
     @property
     def saved(self) -> float:
@@ -77,4 +79,5 @@ def _stored(store: Store, key: str, use: Use, *, is_kept: bool) -> StoredOutput 
         hits=use.hits,
         load_s=store.hits.load_s(key),
         is_kept=is_kept,
+        parts=header.parts,
     )

@@ -1,7 +1,8 @@
 """Opening the location of a cache: memory, a directory, or a remote file system."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from eeipu.caching.leases.pins import FilePins, MemoryPins
 from eeipu.caching.memory_store import MemoryStore
 from eeipu.caching.remote_store import RemoteStore
 from eeipu.caching.stores import Store
-from eeipu.errors import ConfigurationError, MissingExtraError
+from eeipu.errors import CacheAccessError, ConfigurationError, EeipuError, MissingExtraError
 
-__all__ = ["Place", "open_place"]
+__all__ = ["Place", "accessing", "is_occupied", "open_place"]
 
 Now = Callable[[], float]
 
@@ -57,12 +58,13 @@ def open_place(
         now: The time, in seconds since 1970.
 
     Raises:
-        ConfigurationError: The location cannot be a cache's directory, or is not private.
+        ConfigurationError: The location cannot be a cache's directory, is not private, or cannot be
+            reached.
         MissingExtraError: Its file system needs a library that is not installed.
     """
     if location is None:
         return Place(MemoryStore(now), Holders(MemoryLeases(), MemoryPins(), now), is_slow=False)
-    try:
+    with _reaching(location):
         fs, root = fsspec.url_to_fs(location)
         if "file" in fs.protocol:
             store = DirectoryStore(
@@ -71,14 +73,67 @@ def open_place(
             return Place(store, _directory_holders(fs, store, now))
         pins = FilePins(fs, f"{root}/pins")
         return Place(RemoteStore(fs, root, now), Holders(HeartbeatLeases(fs, root), pins, now))
+
+
+def is_occupied(location: str) -> bool:
+    """Whether there is anything at a location. Nothing is created.
+
+    Raises:
+        ConfigurationError: The location cannot be reached.
+        MissingExtraError: Its file system needs a library that is not installed.
+    """
+    with _reaching(location):
+        fs, root = fsspec.url_to_fs(location)
+        return bool(fs.exists(root) and fs.ls(root))
+
+
+@contextmanager
+def _reaching(location: str) -> Iterator[None]:
+    """Say which location it is that cannot be used, and what to do about it."""
+    try:
+        yield
     except ImportError as error:
         raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
     except ConfigurationError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # file systems raise their own types of errors
+        said = str(error) or repr(error)
         raise ConfigurationError(
-            f"the cache location {location!r} cannot be used as a directory: {error}"
+            f"the cache location {location!r} cannot be used as a directory: {said}; "
+            f"{_remedy(location)}"
         ) from error
+
+
+@contextmanager
+def accessing(cache: object, what: str) -> Iterator[None]:
+    """Say which cache it is that fails, and what to do about it.
+
+    Args:
+        cache: The cache, for the message.
+        what: What cannot be done with it, if that fails.
+
+    Raises:
+        CacheAccessError: In place of the errors that file systems raise.
+    """
+    try:
+        yield
+    except EeipuError:
+        raise
+    except Exception as error:  # file systems raise their own types of errors
+        said = str(error) or repr(error)
+        raise CacheAccessError(
+            f"{cache!r} cannot be {what}: {said}; check that there is room, and that this user may "
+            f"read and write everything in it."
+        ) from error
+
+
+def _remedy(location: str) -> str:
+    if "://" in location:
+        return (
+            "check the address, the network, and that the library of this file system finds your "
+            "credentials, such as AWS_ACCESS_KEY_ID or ~/.aws/credentials for s3://."
+        )
+    return "choose a directory that this user can create and write to."
 
 
 def _directory_holders(fs: Any, store: DirectoryStore, now: Now) -> Holders:

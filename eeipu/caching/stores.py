@@ -6,10 +6,40 @@ There are three stores, one module each: `memory_store`, `directory_store` and `
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote
 
+from eeipu.errors import ConfigurationError
 from eeipu.serialization.entry_format import Entry, Header, Segment
 
-__all__ = ["Hits", "Pending", "Store", "Use"]
+__all__ = ["Hits", "Pending", "Store", "Use", "check_key", "is_key"]
+
+# Keys are names of files, which have at most 255 bytes on nearly all file systems. The rest is room
+# for what stores append to them.
+MAX_KEY_BYTES = 240
+
+
+def is_key(key: object) -> bool:
+    """Whether stores can have an entry under this key."""
+    try:
+        return isinstance(key, str) and len(quote(key, safe="")) <= MAX_KEY_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def check_key(key: object) -> None:
+    """Refuse what cannot be a key.
+
+    A key is text of at most `MAX_KEY_BYTES` bytes. Letters and digits of ASCII take one byte, and
+    nearly all other characters at least three.
+
+    Raises:
+        ConfigurationError: It is something else, or too long.
+    """
+    if not is_key(key):
+        raise ConfigurationError(
+            f"a key names a file, and so must be text of at most {MAX_KEY_BYTES} bytes, but got "
+            f"{key!r:.80}; use a digest, such as hashlib.sha256(key.encode()).hexdigest()."
+        )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
-import fsspec
 import typer
 from rich.console import Console
 from rich.filesize import decimal
@@ -14,7 +13,9 @@ from rich.table import Column, Table
 
 from eeipu.cache import StageCache
 from eeipu.caching.inventory import StoredOutput, inventory
+from eeipu.caching.locations import is_occupied
 from eeipu.errors import CacheMiss, ConfigurationError
+from eeipu.explanation import explain_entry
 
 __all__ = ["app"]
 
@@ -65,18 +66,45 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything that is known about one entry, without loading its value."""
-    entries = inventory(_open(location, shared).place)
-    found = [each for each in entries if each.key.startswith(key)]
-    if len(found) != 1:
-        what = "no key begins" if not found else f"{len(found)} keys begin"
-        raise CacheMiss(f"{what} with {key!r}; `eeipu cache ls` lists them.")
+    found = _with_key(inventory(_open(location, shared).place), key)
+    described = {**_described(found), "parts": found.parts}
     if as_json:
-        _print_json([_described(found[0])])
+        _print_json([described])
         return
     table = Table(Column(), Column(overflow="fold"), show_header=False)
-    for name, value in _described(found[0]).items():
+    for name, value in described.items():
         table.add_row(name, json.dumps(value))
     Console().print(table)
+
+
+@app.command()
+def why(
+    location: Location,
+    key: Annotated[
+        str | None,
+        typer.Argument(
+            help="The key, or its beginning. By default, the last entry of each stage is explained."
+        ),
+    ] = None,
+    shared: Shared = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say why an entry was made although there were others, by what differs from the nearest one.
+
+    `Pipeline.explain` says the same of a run that has not begun.
+    """
+    entries = inventory(_open(location, shared).place)
+    if key is not None:
+        asked = [_with_key(entries, key)]
+    else:
+        last = {entry.stage: entry for entry in sorted(entries, key=lambda each: each.created_s)}
+        asked = list(last.values())
+    looks = [explain_entry(entry, entries) for entry in asked]
+    if as_json:
+        _print_json(look.as_json() for look in looks)
+        return
+    for look in looks:
+        typer.echo(f"{look.stage} {look.key[:_SHOWN_OF_KEY]} was made; {look.reason}")
 
 
 @app.command()
@@ -140,10 +168,18 @@ def clear(
 
 def _open(location: str, shared: bool) -> StageCache:
     """Open an existing cache. A location without a cache is an error: no directory is made."""
-    fs, root = fsspec.url_to_fs(location)
-    if not fs.exists(root) or not fs.ls(root):
+    if not is_occupied(location):
         raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
     return StageCache(location, shared=shared)
+
+
+def _with_key(entries: Iterable[StoredOutput], key: str) -> StoredOutput:
+    """The one entry whose key begins with some characters."""
+    found = [each for each in entries if each.key.startswith(key)]
+    if len(found) != 1:
+        what = "no key begins" if not found else f"{len(found)} keys begin"
+        raise CacheMiss(f"{what} with {key!r}; `eeipu cache ls` lists them.")
+    return found[0]
 
 
 def _report(cache: StageCache, removed: int, as_json: bool) -> None:
@@ -165,7 +201,9 @@ def _described(entry: StoredOutput) -> dict[str, Any]:
         "created": datetime.fromtimestamp(entry.created_s).astimezone().isoformat(),
         "used": datetime.fromtimestamp(int(entry.used_s)).astimezone().isoformat(),
     }
-    return {**asdict(entry), **stamps, "saved": entry.saved}
+    described = {**asdict(entry), **stamps, "saved": entry.saved}
+    del described["parts"]  # which only digests are in
+    return described
 
 
 def _row(entry: StoredOutput) -> list[str]:

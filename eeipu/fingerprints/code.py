@@ -31,11 +31,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from eeipu.fingerprints.definition_reader import UnreadableError, read_definition
 from eeipu.fingerprints.definitions import Definition, Reference, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.parts import CodeParts, code_parts
 from eeipu.fingerprints.references import MISSING, is_followed
 from eeipu.fingerprints.sources import Sources
 from eeipu.fingerprints.values import digest
@@ -61,15 +63,22 @@ class CodeReading:
         definitions: All definitions that the functions reach. They stay in the process that read
             them: a pickled reading has none.
         package: The installed package that counts as the user's own, or "" for none.
+        sent_parts: Its parts, where it came from another process.
     """
 
     fingerprint: str
     packages: tuple[str, ...]
     definitions: tuple[Definition, ...] = field(default=(), repr=False, compare=False)
     package: str = field(default="", repr=False, compare=False)
+    sent_parts: CodeParts | None = field(default=None, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CodeReading, (self.fingerprint, self.packages)
+        return CodeReading, (self.fingerprint, self.packages, (), "", self.parts)
+
+    @cached_property
+    def parts(self) -> CodeParts:
+        """Short digests of all definitions and values, by name, so that readings are compared."""
+        return code_parts(self.definitions) if self.sent_parts is None else self.sent_parts
 
     def changes_since(self, earlier: "CodeReading") -> list[str]:
         """The names whose values differ from an earlier reading, in definitions that both have."""

@@ -8,17 +8,22 @@ path that leads to an output.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import value_digest
+from eeipu.fingerprints.parts import short_digest
 from eeipu.fingerprints.values import reason
 
-__all__ = ["inputs_key", "is_digest", "stage_key"]
+__all__ = ["inputs_key", "is_digest", "source_parts", "stage_key", "value_parts"]
 
-_DIGITS = frozenset("0123456789abcdef")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+# The key of a run's inputs: the digest of each.
+_INPUTS = re.compile("inputs:((?:[0-9a-f]+,?)*)")
 
 
 def stage_key(name: str, fingerprint: str, params: Mapping[str, Any], upstream: str) -> str:
@@ -44,7 +49,7 @@ def _written(value: Any) -> Any:
 
 
 def inputs_key(inputs: tuple[Any, ...]) -> str:
-    """The digest of a run's inputs, by content.
+    """The digests of a run's inputs, by content, in one string.
 
     A `pathlib.Path` counts by the content of its file or directory. A string that names a file
     counts as a string. Use `eeipu.Fingerprinted` for an input that is too large to hash.
@@ -63,9 +68,29 @@ def inputs_key(inputs: tuple[Any, ...]) -> str:
                 f"pass something that can be pickled, such as a path instead of an open file, or "
                 f"give its content a name with eeipu.Fingerprinted."
             ) from error
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    return f"inputs:{','.join(digests)}"
 
 
 def is_digest(key: str) -> bool:
-    """Whether a key is a digest, and not a name that somebody chose."""
-    return len(key) == 2 * hashlib.sha256().digest_size and _DIGITS.issuperset(key)
+    """Whether a key is made of digests, and not a name that somebody chose."""
+    return _INPUTS.fullmatch(key) is not None or _DIGEST.fullmatch(key) is not None
+
+
+def value_parts(params: Mapping[str, Any]) -> dict[str, str]:
+    """A short digest of each hyper-parameter, which is another one wherever keys are."""
+    return {name: short_digest(json.dumps(_written(value))) for name, value in params.items()}
+
+
+def source_parts(upstream: str, names: Sequence[str]) -> dict[str, Any]:
+    """The parts of what a call gets: of each input of the run, or the key of the call upstream.
+
+    Args:
+        upstream: The key of its input.
+        names: What the stage calls its inputs. Further inputs go by their position.
+    """
+    found = _INPUTS.fullmatch(upstream)
+    if found is None:
+        return {"upstream": upstream}
+    digests = found[1].split(",") if found[1] else []
+    named = [*names[: len(digests)], *map(str, range(len(names), len(digests)))]
+    return {"inputs": dict(zip(named, map(short_digest, digests), strict=True))}

@@ -16,9 +16,26 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.pipeline import Pipeline
 
-__all__ = ["Budget", "RunBounds", "check_positive", "spent"]
+__all__ = ["Budget", "RunBounds", "check_one_unit", "check_positive", "spent"]
+
+
+def check_one_unit(pipeline: Pipeline) -> None:
+    """Check that the costs of all stages have one unit, as they are added up and compared.
+
+    Raises:
+        PipelineError: Some stages declare their costs and others are measured.
+    """
+    declared = [stage.name for stage in pipeline.stages if stage.cost is not None]
+    measured = [stage.name for stage in pipeline.stages if stage.cost is None]
+    if declared and measured:
+        raise PipelineError(
+            f"the costs of the stages {declared} are declared, and those of {measured} would be "
+            f"measured in seconds, so that they cannot be added up; declare the costs of all "
+            f"stages with stage(cost=...), in seconds if they are known, or of none."
+        )
 
 
 def spent(trials: Iterable[FrozenTrial]) -> float:

@@ -99,6 +99,7 @@ class Header:
         stage: The name of the stage that computed the value, or `None` if it is not known.
         params: The hyper-parameters of the stage.
         versions: The versions of Python and of the packages that the stage used.
+        parts: Short digests of the parts of the key, by name (`eeipu.fingerprints.parts`).
         checksum: The digest of the payload as stored.
         payload_bytes: The size in bytes of the payload as stored.
     """
@@ -112,6 +113,7 @@ class Header:
     stage: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
     checksum: str = "0" * 32
     payload_bytes: int = 0
 

@@ -8,11 +8,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eeipu.errors import PipelineError, TransientError
-from eeipu.fingerprints.keys import stage_key
+from eeipu.fingerprints.keys import source_parts, stage_key, value_parts
+from eeipu.fingerprints.parts import short_digest
 from eeipu.stages.accelerators import (
     failure_of,
     peak_gpu_bytes,
@@ -26,7 +27,7 @@ from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.resources import Resources
 from eeipu.stages.runs import StageRun, number_of
 
-__all__ = ["Clock", "StageCall", "call_with_retries", "stage_calls"]
+__all__ = ["Clock", "StageCall", "call_with_retries", "parts_of", "stage_calls"]
 
 Clock = Callable[[], float]
 """Returns seconds that never decrease, from any origin."""
@@ -44,6 +45,7 @@ class StageCall:
         kind: A plain call, or the training or the evaluation of an iterative stage.
         start: The first step of training.
         stop: The step at which training stops, which is not part of it.
+        upstream: The key of the input, where whoever made the call knows it.
     """
 
     stage: Stage
@@ -52,6 +54,7 @@ class StageCall:
     kind: Kind = Kind.PLAIN
     start: int = 0
     stop: int = 1
+    upstream: str = field(default="", repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -116,9 +119,29 @@ def stage_calls(
     """
     calls = []
     for stage, values in zip(stages, params, strict=True):
-        upstream = stage_key(stage.name, stage.fingerprint, values, upstream)
-        calls.append(StageCall(stage, values, upstream))
+        key = stage_key(stage.name, stage.fingerprint, values, upstream)
+        calls.append(StageCall(stage, values, key, upstream=upstream))
+        upstream = key
     return tuple(calls)
+
+
+def parts_of(call: StageCall, upstream: str) -> dict[str, Any]:
+    """The parts of a call's key by name, each with a short digest (`eeipu.fingerprints.parts`).
+
+    Args:
+        call: The call.
+        upstream: The key of its input.
+    """
+    stage, reading = call.stage, call.stage.known_code.reading
+    addition = stage.fingerprint.removeprefix(stage.code_fingerprint)
+    return {
+        "stage": call.name,
+        **({} if stage.version is None else {"version": stage.version}),
+        "code": {} if stage.version is not None or reading is None else reading.parts,
+        **({"fixed": short_digest(addition)} if addition else {}),
+        "params": value_parts(call.recorded_params),
+        **source_parts(upstream, [each.name for each in stage.inputs]),
+    }
 
 
 def call_with_retries(

@@ -18,7 +18,7 @@ from typing import Any
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
 from eeipu.fingerprints.values import plain
-from eeipu.stages.calls import Clock, StageCall, call_with_retries
+from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
 from eeipu.stages.paths import Kind
@@ -180,7 +180,7 @@ def run_task(
         if result.run is None or result.run.error is not None:
             return result
         began = clock()
-        _keep(cache, call, result.run)
+        _keep(cache, task, result.run)
         result = replace(result, keep_s=clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
@@ -287,7 +287,7 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     with suppress(CacheMiss):
         if job.cache is not None:
             return (job.cache.get(last.key),)
-    upstream = before[-1].key if before else ""
+    upstream = before[-1].key if before else last.upstream
     of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
     task = StageTask(
         last,
@@ -304,8 +304,9 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     return (run.output,)
 
 
-def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
+def _keep(cache: StageCache, task: StageTask, run: StageRun) -> None:
     """Put the output of a call into the cache; where that fails, only warn."""
+    call = task.call
     try:
         cache.put(
             call.key,
@@ -314,6 +315,7 @@ def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
             stage=call.name,
             params=call.recorded_params,
             versions=call.stage.versions,
+            parts=parts_of(call, task.upstream),
         )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
@@ -354,8 +356,7 @@ def run_path(
         start = len(loaded)
         del loaded  # an output may be large: it lives until the next stage has used it
         for depth, call in enumerate(calls[start:], start):
-            upstream = calls[depth - 1].key if depth else ""
-            task = StageTask(call, upstream, args, depth == 0, is_last=True)
+            task = StageTask(call, call.upstream, args, depth == 0, is_last=True)
             run = run_task(task, job, clock).run
             assert run is not None, "the input came with the task"
             del task

@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler
 
 from eeipu.cache import InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.methods.budget import check_one_unit
 from eeipu.pipeline import Pipeline
 from eeipu.studies.trials import Callback
 
@@ -24,13 +25,14 @@ __all__ = [
 
 
 def check_pipeline(pipeline: Pipeline) -> None:
-    """Check that there is something to tune."""
+    """Check that there is something to tune, and that its costs can be added up."""
     if not isinstance(pipeline, Pipeline):
         raise PipelineError(f"pipeline must be a Pipeline([...]) of stages, but got {pipeline!r}.")
     if not pipeline.space:
         raise PipelineError(
             f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
         )
+    check_one_unit(pipeline)
 
 
 def check_cache(cache: object) -> None:

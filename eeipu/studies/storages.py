@@ -1,20 +1,27 @@
-"""Opening the database of a study so that several driver processes can use it at once."""
+"""Opening the database of a study so that several driver processes can use it at once.
+
+Whatever the libraries below raise on the way becomes an error that names the database, without its
+password, and the remedy.
+"""
 
 import random
+import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from eeipu.errors import MissingExtraError
+from eeipu.errors import ConfigurationError, MissingExtraError, StorageError
 
-__all__ = ["GRACE_PERIOD_S", "HEARTBEAT_S", "open_storage"]
+__all__ = ["GRACE_PERIOD_S", "HEARTBEAT_S", "open_storage", "using_storage"]
 
 # SQLite has one writer at a time; the others wait for it, and a busy disk may take seconds.
 SQLITE_TIMEOUT_S = 120.0
@@ -42,19 +49,22 @@ def open_storage(url: str, *, pause: Callable[[float], None] = time.sleep) -> RD
         pause: A function that waits for a number of seconds, between two tries.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: The database cannot be opened.
+        ConfigurationError: The URL is malformed, or the database cannot be opened.
         MissingExtraError: The library that opens such a database is not installed.
     """
-    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    address = _checked_url(url)
+    is_sqlite = address.get_backend_name() == "sqlite"
     arguments: dict[str, Any] = (
         {"connect_args": {"timeout": SQLITE_TIMEOUT_S}} if is_sqlite else {"pool_pre_ping": True}
     )
     for tries_left in reversed(range(TRIES)):
         try:
             storage = _connect(url, arguments)
-        except (DBAPIError, StorageInternalError):
-            if tries_left == 0:
-                raise
+        except (DBAPIError, StorageInternalError, RuntimeError) as error:
+            if tries_left == 0 or _is_final(error):
+                raise ConfigurationError(
+                    f"the storage {address!r} cannot be opened: {_said(error)}; {_remedy(error)}"
+                ) from error
             # A random pause, so that the processes do not meet again at the next try.
             pause(PAUSE_S * random.random())  # noqa: S311 - nothing secret, nothing repeatable
             continue
@@ -62,6 +72,59 @@ def open_storage(url: str, *, pause: Callable[[float], None] = time.sleep) -> RD
             _begin_immediately(storage)
         return storage
     raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+@contextmanager
+def using_storage() -> Iterator[None]:
+    """Say what to do about a storage that fails. Also a decorator.
+
+    Raises:
+        StorageError: In place of the errors of Optuna's storages and of SQLAlchemy.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StorageError(
+            f"the study's storage failed: {_said(error)}; {_remedy(error)} The same call on the "
+            f"same storage then goes on; the trials that have ended are stored."
+        ) from error
+
+
+def _checked_url(url: str) -> URL:
+    """A URL in its parts, after a look at whether there can be a database.
+
+    Raises:
+        ConfigurationError: There cannot.
+    """
+    shown = re.sub("://([^:/@]*):[^@]*@", r"://\1:***@", url)
+    try:
+        address = make_url(url)
+        address.get_dialect()
+    except ImportError as error:
+        raise MissingExtraError(_missing_library(shown, error)) from error
+    except (SQLAlchemyError, ValueError) as error:
+        raise ConfigurationError(
+            f"the storage {shown!r} is not the URL of a database that is known here ({error}); "
+            f'write "sqlite:///tune.db", "postgresql+psycopg://user:password@host/name" or '
+            f'"mysql+pymysql://user:password@host/name".'
+        ) from error
+    file = address.database if address.get_backend_name() == "sqlite" else None
+    if file and file != ":memory:" and not file.startswith("file:"):
+        _check_file(shown, Path(file))
+    return address
+
+
+def _check_file(url: str, file: Path) -> None:
+    if not file.parent.is_dir():
+        tilde = " (~ stands for no folder in a URL)" if file.parts[0] == "~" else ""
+        raise ConfigurationError(
+            f"the storage {url!r} is to be a file in the folder {str(file.parent)!r}, which is not "
+            f"there{tilde}; create the folder, or give the whole path after sqlite:///."
+        )
+    if file.is_dir():
+        raise ConfigurationError(
+            f"the storage {url!r} names a folder; name a file in it, such as tune.db."
+        )
 
 
 def _connect(url: str, arguments: dict[str, Any]) -> RDBStorage:
@@ -75,10 +138,49 @@ def _connect(url: str, arguments: dict[str, Any]) -> RDBStorage:
                 grace_period=GRACE_PERIOD_S,
             )
         except ImportError as error:
-            raise MissingExtraError(
-                f"the library that opens {make_url(url)!r} is not installed ({error}); for "
-                f'"postgresql+psycopg://...", pip install "eeipu[postgresql]".'
-            ) from error
+            raise MissingExtraError(_missing_library(repr(make_url(url)), error)) from error
+
+
+def _missing_library(shown: str, error: ImportError) -> str:
+    return (
+        f"the library that opens {shown} is not installed ({error}); for "
+        f'"postgresql+psycopg://...", pip install "eeipu[postgresql]", and for '
+        f'"mysql+pymysql://...", pip install pymysql.'
+    )
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether another try is no use: each waits for a lock, and files do not change."""
+    return any(words in _said(error) for words in ("locked", "not a database", "compatible"))
+
+
+def _said(error: BaseException) -> str:
+    """What the database itself said, in one line."""
+    while isinstance(error, SQLAlchemyError | StorageInternalError) and (
+        error.__cause__ is not None or getattr(error, "orig", None) is not None
+    ):
+        error = getattr(error, "orig", None) or error.__cause__ or error
+    return " ".join(str(error).split())
+
+
+# What databases say, and what to do about it.
+_REMEDIES = {
+    "locked": "another process holds it for minutes; end that process, or give each study a file.",
+    "not a database": "choose another file, or remove this one.",
+    "readonly": "make the file and its folder writable for this user, or choose another file.",
+    "unable to open": "make the file and its folder writable for this user, or choose another.",
+    "too long": "choose a shorter study_name.",
+    "full": "make room on the disk.",
+    "compatible": "run `optuna storage upgrade --storage URL`, or choose another storage.",
+}
+
+
+def _remedy(error: Exception) -> str:
+    said = _said(error)
+    for words, remedy in _REMEDIES.items():
+        if words in said:
+            return remedy
+    return "check that its server runs, and the host, port, user and password in the URL."
 
 
 def _begin_immediately(storage: RDBStorage) -> None:

@@ -1,7 +1,8 @@
 """The Optuna study that holds a pipeline's trials.
 
-A study remembers the pipeline that it was made for (its stages and their spaces, the inputs of its
-first run, the code of its last run), so that it is never continued with something else unnoticed.
+A study remembers the pipeline that it was made for (its stages and their spaces, its objective, the
+unit of its costs, the inputs of its first run, the code of its last run), so that it is never
+continued with something else unnoticed.
 """
 
 import json
@@ -9,19 +10,19 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import distribution_to_json
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution
-from eeipu.studies.storages import open_storage
+from eeipu.studies.storages import open_storage, using_storage
 
 __all__ = [
     "Direction",
@@ -38,10 +39,15 @@ Direction = Literal["maximize", "minimize"]
 # The study's user attributes in which it remembers its pipeline.
 _SPACE = "eeipu:space"
 _INPUTS = "eeipu:inputs"
+_OBJECTIVE = "eeipu:objective"
+_UNIT = "eeipu:unit"
 _CODE = "eeipu:code"
 _ID = "eeipu:id"
 
+_REMEDY = "Choose another study_name, or another storage."
 
+
+@using_storage()
 def open_study(
     pipeline: Pipeline,
     *,
@@ -61,12 +67,16 @@ def open_study(
         study_name: The study's name in the storage; `None` stands for the pipeline's name.
 
     Raises:
-        ConfigurationError: `storage` is neither a URL nor an Optuna storage.
+        ConfigurationError: `storage` is neither a URL nor an Optuna storage, or it cannot be
+            opened, or cannot hold the study's name.
+        StorageError: The storage fails.
         SpaceError: The pipeline has choices that the storage cannot hold.
-        StudyMismatchError: The study was made for another pipeline, space or direction.
+        StudyMismatchError: The study was made for another pipeline, space, direction or objective,
+            or its costs have another unit.
     """
     _check_storage(storage, pipeline)
     name = study_name if study_name is not None else pipeline.name
+    _check_name(name)
     study = optuna.create_study(
         storage=open_storage(storage) if isinstance(storage, str) else storage,
         study_name=name,
@@ -74,11 +84,10 @@ def open_study(
         sampler=sampler,
         load_if_exists=True,
     )
-    remedy = "Choose another study_name, or another storage."
     if study.direction.name.lower() != direction:
         raise StudyMismatchError(
             f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "
-            f"{direction!r} was asked for. {remedy}"
+            f"{direction!r} was asked for. {_REMEDY}"
         )
     space = _stored_space(pipeline)
     known = study.user_attrs.get(_SPACE)
@@ -88,9 +97,69 @@ def open_study(
     study_id(study)  # made now, so that all drivers agree on it before any of them uses it
     if known != space or list(known) != list(space):
         raise StudyMismatchError(
-            f"the study {name!r} belongs to another pipeline: {_difference(known, space)}. {remedy}"
+            f"the study {name!r} belongs to another pipeline: {_difference(known, space)}. "
+            f"{_REMEDY}"
         )
+    _check_objective(study, pipeline)
+    _check_unit(study, pipeline)
     return study
+
+
+def _check_name(name: object) -> None:
+    try:
+        is_text = isinstance(name, str) and len(name.encode()) > 0 and "\0" not in name
+    except UnicodeEncodeError:  # half of a surrogate pair
+        is_text = False
+    if not is_text:
+        raise ConfigurationError(
+            f"a study's name must be text, but got {name!r:.80}; choose another study_name."
+        )
+
+
+def _check_objective(study: optuna.Study, pipeline: Pipeline) -> None:
+    """Refuse to compare the values of one metric with those of another."""
+    name, objective = study.study_name, pipeline.objective
+    if not pipeline.is_runnable:
+        return  # the caller runs the stages, and reports the objective
+    if _OBJECTIVE not in study.user_attrs:
+        # A study of an earlier version does not remember its objective, but its trials do.
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            metrics = trial.user_attrs.get("metrics", {})
+            if metrics and metrics.get(objective) != trial.values[0]:
+                raise StudyMismatchError(
+                    f"the study {name!r} has another objective than {objective!r}: trial "
+                    f"{trial.number} has the value {trial.values[0]!r}, of the metrics {metrics}. "
+                    f"{_REMEDY}"
+                )
+    known = _remembered(study, _OBJECTIVE, [objective])
+    if known != [objective]:
+        raise StudyMismatchError(
+            f"the study {name!r} has the objective {known[0]!r}, and this pipeline's is "
+            f"{objective!r}; their values cannot be compared. {_REMEDY} With the same cache, no "
+            f"stage runs again for a configuration that was evaluated here."
+        )
+
+
+def _check_unit(study: optuna.Study, pipeline: Pipeline) -> None:
+    """Refuse to add declared costs to measured seconds."""
+    unit = "seconds" if pipeline.stages[0].cost is None else "the unit of the declared costs"
+    if unit == "seconds" and not pipeline.is_runnable:
+        return  # the caller runs the stages, and reports their costs in a unit of their own
+    known = _remembered(study, _UNIT, unit)
+    if known != unit:
+        raise StudyMismatchError(
+            f"the costs of the study {study.study_name!r} are in {known}, and this pipeline's are "
+            f"in {unit}, so that they cannot be added up. {_REMEDY}"
+        )
+
+
+def _remembered(study: optuna.Study, name: str, value: Any) -> Any:
+    """What a study remembers under a name; it is this value, where it remembers nothing yet."""
+    known = study.user_attrs.get(name)
+    if known is None:
+        study.set_user_attr(name, value)
+        known = study.user_attrs[name]  # another driver may have written at the same time
+    return known
 
 
 def _check_storage(storage: str | BaseStorage | None, pipeline: Pipeline) -> None:

@@ -19,6 +19,7 @@ from eeipu import CacheMiss, ConfigurationError, Float, Pipeline, StageCache, Tu
 from eeipu.caching.inventory import inventory
 from eeipu.caching.remote_store import RemoteStore
 from eeipu.caching.unfinished_files import ABANDONED_S
+from eeipu.errors import CacheAccessError
 from eeipu.stages.calls import stage_calls
 from eeipu.stages.worker import run_path
 
@@ -241,7 +242,7 @@ def test_a_folder_of_somebody_elses_is_not_written_to(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"eeipu-{os.geteuid()}").symlink_to(tmp_path / "elsewhere")
     cache = StageCache(f"memory:///{uuid.uuid4().hex}")
-    with pytest.raises(PermissionError, match=r"not a folder of this user's.*TMPDIR"):
+    with pytest.raises(CacheAccessError, match=r"not a folder of this user's.*TMPDIR"):
         cache.put("key", 1)
 
 

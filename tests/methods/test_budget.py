@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from eeipu import ConfigurationError
+from eeipu import ConfigurationError, EEIPUSampler, Float, Pipeline, PipelineError, Tuner, stage
 from eeipu.methods.budget import Budget, spent
 
 
@@ -149,3 +149,18 @@ def test_what_is_no_overhead_is_refused(wrong):
 def test_what_is_no_timeout_is_refused(wrong):
     with pytest.raises(ConfigurationError, match="the timeout must be a positive, finite number"):
         Budget.given(None, wrong, None)
+
+
+@pytest.mark.parametrize("make", [Tuner, EEIPUSampler])
+def test_declared_costs_are_not_added_to_measured_seconds(make):
+    @stage(space={"x": Float(0.0, 1.0)}, cost=lambda x: 1.0, version="1")
+    def prep(*, x):
+        return x
+
+    @stage(version="1")
+    def score(made):
+        return made
+
+    message = r"\['prep'\] are declared, and those of \['score'\] would be measured.*of all stages"
+    with pytest.raises(PipelineError, match=message):
+        make(Pipeline([prep, score]), budget=1.0)

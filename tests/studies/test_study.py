@@ -9,7 +9,15 @@ import pytest
 from optuna.samplers import RandomSampler
 from toys import declared
 
-from eeipu import Categorical, ConfigurationError, Float, Pipeline, SpaceError, StudyMismatchError
+from eeipu import (
+    Categorical,
+    ConfigurationError,
+    Float,
+    Pipeline,
+    SpaceError,
+    StudyMismatchError,
+    stage,
+)
 from eeipu.pipeline import suggest
 from eeipu.studies.study import (
     open_study,
@@ -183,3 +191,55 @@ def test_changed_code_is_told_once(recwarn):
 def test_a_study_is_named_when_it_is_opened(tmp_path):
     url = f"sqlite:///{tmp_path}/tune.db"
     assert study_id(opened(storage=url)) == study_id(opened(storage=url))
+
+
+# --- what cannot be compared, or added up
+
+
+def measuring(objective=None, cost=None, metrics=None):
+    """A pipeline whose last stage returns these metrics, or a number."""
+
+    @stage(space={"x": Float(0.0, 1.0)}, version="1", cost=cost)
+    def measure(*, x):
+        return x if metrics is None else metrics
+
+    return Pipeline([measure], objective=objective, name="s")
+
+
+METRICS = {"acc": 0.9, "logloss": 0.4}
+
+
+@pytest.mark.parametrize(("one", "other"), [("acc", "logloss"), (None, "acc"), ("acc", None)])
+def test_another_objective_is_refused(one, other):
+    storage = optuna.storages.InMemoryStorage()
+    opened(measuring(one), storage=storage)
+    assert opened(measuring(one), storage=storage).trials == []
+    with pytest.raises(StudyMismatchError, match=f"objective {one!r}.*{other!r}.*another study"):
+        opened(measuring(other), storage=storage)
+
+
+def test_the_trials_of_an_earlier_version_say_what_their_objective_was():
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    pipeline = measuring("acc", metrics=METRICS)
+    study.optimize(lambda trial: pipeline.run(trial).value, n_trials=1)
+
+    with pytest.raises(StudyMismatchError, match=r"than 'logloss': trial 0 has the value 0\.9"):
+        opened(measuring("logloss"), storage=storage)
+    assert len(opened(measuring("acc"), storage=storage).trials) == 1
+
+
+def test_measured_and_declared_costs_are_not_added_up():
+    storage = optuna.storages.InMemoryStorage()
+    opened(measuring(), storage=storage)
+    with pytest.raises(StudyMismatchError, match=r"are in seconds, and this pipeline's are in the"):
+        opened(measuring(cost=lambda x: 1.0), storage=storage)
+    opened(measuring(cost=lambda x: 1.0), storage=storage, study_name="another")
+    with pytest.raises(StudyMismatchError, match="this pipeline's are in seconds"):
+        opened(measuring(), storage=storage, study_name="another")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", 3])
+def test_a_name_that_databases_cannot_hold_is_refused(name):
+    with pytest.raises(ConfigurationError, match=r"name must be text.*choose another"):
+        opened(study_name=name)
