@@ -18,9 +18,15 @@ from typing import Any
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.executors.worker_processes import end_with, leave_interrupts_to_runner
+from eeipu.executors.worker_processes import (
+    end_with,
+    leave_interrupts_to_runner,
+    start_method,
+    take_start_method,
+)
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
+from eeipu.serialization.main_module import MainModule
 from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
@@ -93,7 +99,7 @@ class PackedJob:
                 f'picklable, or run with executor="threads".'
             ) from error
         # The stages all together, since they share the globals of their module.
-        data = transport.dumps((stages, inputs, self._job.cache, ProcessIdentity.here()))
+        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here()))
         return uuid.uuid4().hex, data
 
 
@@ -105,6 +111,25 @@ def _check_travels(stage: Stage) -> None:
             f"stage {stage.name!r} cannot be sent to a worker process ({reason(error)}); what "
             f'it uses has to be picklable, or run it with executor="threads".'
         ) from error
+
+
+@dataclass(frozen=True)
+class _Driver:
+    """What a worker has to know about the process that sends it calls.
+
+    Attributes:
+        process: The process.
+        main: Its main module.
+        start_method: How it starts processes of `multiprocessing`.
+    """
+
+    process: ProcessIdentity
+    main: MainModule
+    start_method: str | None
+
+    @classmethod
+    def here(cls) -> "_Driver":
+        return cls(ProcessIdentity.here(), MainModule.here(), start_method())
 
 
 @dataclass(frozen=True)
@@ -163,13 +188,14 @@ def keep_job(name: str, data: bytes) -> None:
     A worker opens the cache once, and its memory tier serves all tasks. From here on the process
     ends with its runner.
     """
-    stages, inputs, cache, runner = transport.loads(data)
-    is_drivers = runner == ProcessIdentity.here()
+    stages, inputs, cache, driver = transport.loads(data)
+    is_drivers = driver.process == ProcessIdentity.here()
     if is_drivers:  # which must not end when a call takes too long
         stages = [replace(stage, timeout=None) for stage in stages]
     else:
-        transport.adopt_classes(each for stage in stages for each in stage.functions)
-        end_with(runner)
+        driver.main.adopt(each for stage in stages for each in stage.functions)
+        take_start_method(driver.start_method)
+        end_with(driver.process)
     _received[name] = _Received(Job(stages, partial(transport.loads, inputs), cache), is_drivers)
     while len(_received) > MAX_JOBS:
         _received.popitem(last=False)
