@@ -20,6 +20,7 @@ from optuna.distributions import (
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
+from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.space import Distribution
 from eeipu.stages.signatures import (
     check_cost,
@@ -153,6 +154,12 @@ class Stage:
         if self.known_code.reading is None:
             self.known_code.reading = self.read_code(CodeReader(), None)
         return self.known_code.reading
+
+    @property
+    def outline(self) -> Outline | None:
+        """What another process compares its code with; `None` where a `version` stands for it."""
+        is_read = self.version is None and self.function is not None
+        return outline_of(self._reading) if is_read else None
 
     def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:
         """Read the stage's code as it is now.
