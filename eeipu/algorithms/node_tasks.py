@@ -80,11 +80,18 @@ class NodeTasks:
     def _call(self, node: PlanNode, needs: Resources) -> StageCall:
         first = node.stretches[0]
         stage = self._stage(first.call, node.path.upstream, needs)
+        memoize = self._memoizes(node)
         if first.call.kind is not Kind.TRAINING:
-            return StageCall(stage, dict(first.call.params), node.key, first.call.kind)
+            params = dict(first.call.params)
+            return StageCall(stage, params, node.key, first.call.kind, memoize=memoize)
         start, stop = node.start - first.origin, node.stop - first.origin
         params = node.path.schedules(node.start)
-        return StageCall(stage, params, node.key, Kind.TRAINING, start, stop)
+        return StageCall(stage, params, node.key, Kind.TRAINING, start, stop, memoize)
+
+    def _memoizes(self, node: PlanNode) -> bool:
+        """Whether the stages up to a node allow that its output is kept."""
+        names = {s.call.stage for s in node.path.stretches if s.start < node.stop}
+        return all(self._job.stages[n].memoize for n in names if n in self._job.stages)
 
     def _stage(self, call: Call, upstream: str, needs: Resources) -> Stage:
         if not self._job.stages:

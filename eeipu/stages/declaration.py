@@ -62,7 +62,7 @@ class Stage:
         version: Replaces the code fingerprint in content keys.
         cost: Takes the hyper-parameters as keywords, and the inputs in front if it depends on
             them, and returns the declared cost. `None`: the cost is measured in seconds.
-        memoize: Whether the output may be kept and reused.
+        memoize: Whether the output, and those of the stages after it, may be kept and reused.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging; `None` for never.
@@ -389,7 +389,8 @@ def stage(
             in any unit. If the cost depends on the stage's inputs, it takes them in front, like
             the function. `None`: the cost is measured in wall-clock seconds.
         memoize: Whether the stage's output may be kept and reused. Switch this off for an output
-            that is cheap to make or differs from call to call.
+            that is cheap to make or differs from call to call. Then the outputs of the stages
+            after it are not kept either, since their keys do not tell what they were made from.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging. Its worker is then ended, which has
