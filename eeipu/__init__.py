@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         SpaceExhausted,
         StudyMismatchError,
         TransientError,
+        WorkerMismatchError,
     )
     from eeipu.fingerprints.values import Fingerprinted
     from eeipu.pipeline import Pipeline, PipelineRun, Stage, StageRun, stage
@@ -67,6 +68,7 @@ _HOMES = {
         "SpaceExhausted",
         "StudyMismatchError",
         "TransientError",
+        "WorkerMismatchError",
     ],
     "pipeline": ["Pipeline", "PipelineRun", "Stage", "StageRun", "stage"],
     "sampler": ["EEIPUSampler"],
@@ -105,6 +107,7 @@ __all__ = [
     "Suggestion",
     "TransientError",
     "Tuner",
+    "WorkerMismatchError",
     "__version__",
     "stage",
 ]

@@ -4,7 +4,8 @@ EeipuError
 ├── ConfigurationError (also ValueError): an argument is wrong, and nothing has been run
 │   ├── SpaceError: a search space is malformed, or a configuration does not lie in it
 │   ├── PipelineError: a stage or a pipeline is declared in a way that cannot run
-│   └── StudyMismatchError: the storage has a study of this name that belongs to something else
+│   ├── StudyMismatchError: the storage has a study of this name that belongs to something else
+│   └── WorkerMismatchError: a worker has other code of a stage than the process that keys it
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
 ├── CacheAccessError (also OSError): the location of a cache cannot be read or written
 ├── CacheFormatError (also ValueError): the cache does not accept the format of a value or entry
@@ -36,6 +37,7 @@ __all__ = [
     "StorageError",
     "StudyMismatchError",
     "TransientError",
+    "WorkerMismatchError",
 ]
 
 
@@ -57,6 +59,10 @@ class PipelineError(ConfigurationError):
 
 class StudyMismatchError(ConfigurationError):
     """The storage has a study of this name that belongs to another pipeline or search."""
+
+
+class WorkerMismatchError(ConfigurationError):
+    """A worker would run other code of a stage than the process that makes the stage's keys has."""
 
 
 class CacheMiss(EeipuError, KeyError):  # noqa: N818 - an answer of the cache, not a mistake

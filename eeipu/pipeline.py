@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
+from operator import and_
 from typing import Any
 
 from optuna.distributions import (
@@ -104,6 +105,11 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
+
+    @property
+    def memoizes(self) -> tuple[bool, ...]:
+        """For each stage, whether its output may be reused: not below one that is not memoized."""
+        return tuple(accumulate((each.memoize for each in self.stages), and_))
 
     @property
     def stage_names(self) -> tuple[str, ...]:

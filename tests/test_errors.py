@@ -17,6 +17,7 @@ def test_every_error_descends_from_the_root(name):
         ("SpaceError", (errors.ConfigurationError, ValueError)),
         ("PipelineError", (errors.ConfigurationError, ValueError)),
         ("StudyMismatchError", (errors.ConfigurationError, ValueError)),
+        ("WorkerMismatchError", (errors.ConfigurationError, ValueError)),
         ("CacheMiss", (KeyError,)),
         ("CacheAccessError", (OSError,)),
         ("MissingExtraError", (ImportError,)),

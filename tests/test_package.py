@@ -47,6 +47,7 @@ PUBLIC = [
     "Suggestion",
     "TransientError",
     "Tuner",
+    "WorkerMismatchError",
     "__version__",
     "stage",
 ]

@@ -81,14 +81,22 @@ class NodeTasks:
         first, parent = node.stretches[0], node.parent
         assert parent is not None, "the root is not run"
         stage = self._stage(first.call, node.path.upstream, needs)
+        memoize = self._memoizes(node)
         if first.call.kind is not Kind.TRAINING:
             params = dict(first.call.params)
-            return StageCall(stage, params, node.key, first.call.kind, upstream=parent.key)
+            return StageCall(
+                stage, params, node.key, first.call.kind, memoize=memoize, upstream=parent.key
+            )
         start, stop = node.start - first.origin, node.stop - first.origin
         schedules = node.path.schedules(node.start)
         return StageCall(
-            stage, schedules, node.key, Kind.TRAINING, start, stop, upstream=parent.key
+            stage, schedules, node.key, Kind.TRAINING, start, stop, memoize, parent.key
         )
+
+    def _memoizes(self, node: PlanNode) -> bool:
+        """Whether the stages up to a node allow that its output is kept."""
+        names = {s.call.stage for s in node.path.stretches if s.start < node.stop}
+        return all(self._job.stages[n].memoize for n in names if n in self._job.stages)
 
     def _stage(self, call: Call, upstream: str, needs: Resources) -> Stage:
         if not self._job.stages:

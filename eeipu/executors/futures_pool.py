@@ -229,6 +229,8 @@ class FuturesPool:
         running = self._running.pop(future)
         error, result = _outcome(future)
         elapsed_s = self.now() - running.began
+        if isinstance(error, ConfigurationError):  # about the worker: other calls would meet it too
+            raise error
         if error is None and result is None:
             self._hand_over(running, with_job=True)
             return None

@@ -7,20 +7,29 @@ that must not reach the next call.
 """
 
 import multiprocessing
+import socket
 import threading
 import uuid
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.executors.worker_processes import end_with, leave_interrupts_to_runner
+from eeipu.errors import ConfigurationError, PipelineError, WorkerMismatchError
+from eeipu.executors.local_resources import refuse_timeouts
+from eeipu.executors.worker_processes import (
+    end_with,
+    leave_interrupts_to_runner,
+    start_method,
+    take_start_method,
+)
+from eeipu.fingerprints.outlines import Outline
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
+from eeipu.serialization.main_module import MainModule
 from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
@@ -39,6 +48,9 @@ __all__ = [
 
 # A worker may serve two drivers in turn.
 MAX_JOBS = 2
+
+# What differs is named in an error up to this number.
+MAX_NAMED = 5
 
 
 # --- in the driver ----------------------------------------------------------------------------
@@ -93,7 +105,8 @@ class PackedJob:
                 f'picklable, or run with executor="threads".'
             ) from error
         # The stages all together, since they share the globals of their module.
-        data = transport.dumps((stages, inputs, self._job.cache, ProcessIdentity.here()))
+        outlines = {stage.name: outline for stage in stages if (outline := stage.outline)}
+        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines))
         return uuid.uuid4().hex, data
 
 
@@ -105,6 +118,25 @@ def _check_travels(stage: Stage) -> None:
             f"stage {stage.name!r} cannot be sent to a worker process ({reason(error)}); what "
             f'it uses has to be picklable, or run it with executor="threads".'
         ) from error
+
+
+@dataclass(frozen=True)
+class _Driver:
+    """What a worker has to know about the process that sends it calls.
+
+    Attributes:
+        process: The process.
+        main: Its main module.
+        start_method: How it starts processes of `multiprocessing`.
+    """
+
+    process: ProcessIdentity
+    main: MainModule
+    start_method: str | None
+
+    @classmethod
+    def here(cls) -> "_Driver":
+        return cls(ProcessIdentity.here(), MainModule.here(), start_method())
 
 
 @dataclass(frozen=True)
@@ -139,14 +171,20 @@ class _Received:
     Attributes:
         job: The job.
         is_drivers: Whether this is the process that sent it, as a thread of Dask's may be.
+        differences: Stage name -> what differs between its code in the driver and here, in words.
     """
 
     job: Job
     is_drivers: bool
+    differences: Mapping[str, Sequence[str]]
 
 
 # What outlives a call in a worker process: the last jobs, by name.
 _received: OrderedDict[str, _Received] = OrderedDict()
+
+# What this process has found to be as in a driver, so that what stages change themselves when they
+# run, such as a memo, is no difference. Another process looks for itself.
+_agreed: deque[Outline] = deque(maxlen=100)
 
 # A worker may have several threads, as Dask's have: what sets the state of a process runs alone.
 _process_state = threading.Lock()
@@ -162,17 +200,33 @@ def keep_job(name: str, data: bytes) -> None:
 
     A worker opens the cache once, and its memory tier serves all tasks. From here on the process
     ends with its runner.
+
+    Raises:
+        ConfigurationError: A stage has a timeout, and this is the driver's process.
     """
-    stages, inputs, cache, runner = transport.loads(data)
-    is_drivers = runner == ProcessIdentity.here()
-    if is_drivers:  # which must not end when a call takes too long
-        stages = [replace(stage, timeout=None) for stage in stages]
+    stages, inputs, cache, driver, outlines = transport.loads(data)
+    is_drivers = driver.process == ProcessIdentity.here()
+    if is_drivers:
+        refuse_timeouts(stages)
     else:
-        transport.adopt_classes(each for stage in stages for each in stage.functions)
-        end_with(runner)
-    _received[name] = _Received(Job(stages, partial(transport.loads, inputs), cache), is_drivers)
+        driver.main.adopt(each for stage in stages for each in stage.functions)
+        take_start_method(driver.start_method)
+        end_with(driver.process)
+    job = Job(stages, partial(transport.loads, inputs), cache)
+    _received[name] = _Received(job, is_drivers, {} if is_drivers else _differences(outlines))
     while len(_received) > MAX_JOBS:
         _received.popitem(last=False)
+
+
+def _differences(outlines: Mapping[str, Outline]) -> dict[str, list[str]]:
+    """Look at the code of all stages before the first call of any."""
+    found = {}
+    for name, outline in outlines.items():
+        if outline not in _agreed:
+            found[name] = outline.differences()
+            if not found[name]:
+                _agreed.append(outline)
+    return found
 
 
 def run_packed(name: str, data: bytes | None, packed: bytes) -> bytes | None:
@@ -187,6 +241,10 @@ def run_packed(name: str, data: bytes | None, packed: bytes) -> bytes | None:
 
     Returns:
         The `TaskResult`, packed; `None` where this process does not have the job.
+
+    Raises:
+        WorkerMismatchError: The code of a stage differs from the driver's.
+        ConfigurationError: See `keep_job`.
     """
     if multiprocessing.current_process().name != "MainProcess":
         leave_interrupts_to_runner()
@@ -251,10 +309,25 @@ def _with_stage(call: StageCall, stage: Stage) -> StageCall:
 
 def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:
     stage = task.call.stage
+    for call in (task.call, *task.above):
+        _check_is_the_drivers(call.stage.name, received.differences.get(call.stage.name, ()))
     count = max(1, round(stage.num_cpus))
     alone = _process_state if stage.uses_process_state else nullcontext()
     with alone, nullcontext() if received.is_drivers else threads(count):
         return run_task(task, received.job, is_own_process=True, hands_on=hands_on)
+
+
+def _check_is_the_drivers(stage_name: str, differences: Sequence[str]) -> None:
+    if differences:
+        more = len(differences) - MAX_NAMED
+        named = "; ".join([*differences[:MAX_NAMED], *([f"{more} more"] if more > 0 else [])])
+        raise WorkerMismatchError(
+            f"a worker on {socket.gethostname()} would run stage {stage_name!r} with other code or "
+            f"values than the process that searches, and keep the output under a wrong key. What "
+            f"differs: {named}. If it was edited, restart that process and all workers. If it is "
+            f"set when the program runs, set it inside the stage, or pass it as an input or a "
+            f"hyper-parameter. If it is a device, declare stage(num_gpus=...)."
+        )
 
 
 def _unsendable(run: StageRun | None, error: Exception) -> StageRun:

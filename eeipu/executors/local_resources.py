@@ -16,7 +16,7 @@ from eeipu.errors import ConfigurationError
 from eeipu.stages.declaration import Stage
 from eeipu.stages.resources import Resources
 
-__all__ = ["check_cores", "lacking_gpus", "room_of_this_process", "visible_gpus"]
+__all__ = ["check_cores", "lacking_gpus", "refuse_timeouts", "room_of_this_process", "visible_gpus"]
 
 logger = logging.getLogger("eeipu")
 
@@ -65,6 +65,20 @@ def check_cores(stages: Collection[Stage], workers: int) -> float:
     return float(cores)
 
 
+def refuse_timeouts(stages: Collection[Stage]) -> None:
+    """Refuse stages with a timeout, for workers that are threads of this process.
+
+    Raises:
+        ConfigurationError: A stage has one.
+    """
+    for stage in stages:
+        if stage.timeout is not None:
+            raise ConfigurationError(
+                f"stage {stage.name!r} has a timeout of {stage.timeout:g} s, after which only a "
+                f'worker process can be ended; use executor="processes", or declare no timeout.'
+            )
+
+
 def room_of_this_process(stages: Collection[Stage], workers: int = 1) -> Resources:
     """The cores and GPUs that calls in this process share.
 
@@ -75,12 +89,7 @@ def room_of_this_process(stages: Collection[Stage], workers: int = 1) -> Resourc
     Raises:
         ConfigurationError: A stage has a timeout, or needs more than there is.
     """
-    for stage in stages:
-        if stage.timeout is not None:
-            raise ConfigurationError(
-                f"stage {stage.name!r} has a timeout of {stage.timeout:g} s, after which only a "
-                f'worker process can be ended; use executor="processes", or declare no timeout.'
-            )
+    refuse_timeouts(stages)
     cores = check_cores(stages, workers)
     most = max(stages, key=lambda stage: stage.num_gpus, default=None)
     if most is None or most.num_gpus == 0:

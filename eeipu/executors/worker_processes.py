@@ -4,6 +4,7 @@ A process that waits for work is not told when the process that would send it wa
 look.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,10 +16,12 @@ import psutil
 
 from eeipu.caching.leases.processes import ProcessIdentity
 
-__all__ = ["begin", "end_with", "leave_interrupts_to_runner"]
+__all__ = ["begin", "end_with", "leave_interrupts_to_runner", "start_method", "take_start_method"]
 
 # Seconds between two looks whether the runner is alive; a look takes microseconds.
 LOOK_S = 0.5
+
+LOKYS_METHODS = ("loky", "loky_init_main")
 
 
 def begin(runner: ProcessIdentity) -> None:
@@ -51,6 +54,24 @@ def leave_interrupts_to_runner() -> None:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def start_method() -> str | None:
+    """How this process starts processes of `multiprocessing`; `None` for the default of Python."""
+    method = multiprocessing.get_start_method(allow_none=True)
+    return None if method in LOKYS_METHODS else method
+
+
+def take_start_method(method: str | None) -> None:
+    """Have the processes that a stage starts, such as those of a data loader, start as usual.
+
+    A worker of loky's would start them by loky's own method, which only loky's processes take.
+
+    Args:
+        method: The runner's method (`start_method`).
+    """
+    if multiprocessing.get_start_method(allow_none=True) in LOKYS_METHODS:
+        multiprocessing.set_start_method(method, force=True)
 
 
 def end_with(runner: ProcessIdentity) -> None:

@@ -41,6 +41,7 @@ from eeipu.fingerprints.parts import CodeParts, code_parts
 from eeipu.fingerprints.references import MISSING, is_followed
 from eeipu.fingerprints.sources import Sources
 from eeipu.fingerprints.values import digest
+from eeipu.serialization.main_module import home_of
 
 __all__ = [
     "CodeReader",
@@ -208,7 +209,10 @@ class _DefinitionGraph:
                 if id(used) not in numbers:
                     numbers[id(used)] = len(numbers)
                     waiting.append(used)
-        content = [[each.source, _numbered(each.references, numbers)] for each in definitions]
+        content = [
+            [each.source, _numbered(each.references, numbers), _home(each.code)]
+            for each in definitions
+        ]
         references = [each for d in definitions for each in d.references.values()]
         return CodeReading(
             hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -251,6 +255,14 @@ class _DefinitionGraph:
             and all(scope.get(name, MISSING) is value for scope, name, value in definition.lookups)
             and all(self._reference(*each) == references[each[0]] for each in definition.mutable)
         )
+
+
+def _home(code: Any) -> str | None:
+    """Where a class is, which tells it from its equals elsewhere; for other code it is no matter.
+
+    A value that is kept has the names of its classes. To Python, a copy of a class is another one.
+    """
+    return home_of(code.__module__) if isinstance(code, type) else None
 
 
 def _numbered(references: Mapping[str, Reference], numbers: Mapping[int, int]) -> list[list[Any]]:

@@ -80,7 +80,7 @@ def prefix_pool(
     for trial in trials:
         keys = trial.user_attrs.get("stage_keys", [])
         for depth in range(1, k):
-            if len(keys) < depth or not pipeline.stages[depth - 1].memoize:
+            if len(keys) < depth or not pipeline.memoizes[depth - 1]:
                 continue
             if keys[depth - 1] not in kept:
                 continue

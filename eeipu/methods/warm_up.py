@@ -51,7 +51,7 @@ def design_for(own: Design | None, pipeline: Pipeline, *, keeps_last: bool) -> D
     """
     if own is not None:
         return own
-    can_share = keeps_last and any(stage.memoize for stage in pipeline.stages[:-1])
+    can_share = keeps_last and any(pipeline.memoizes[:-1])
     return prefix_sharing if can_share else independent
 
 

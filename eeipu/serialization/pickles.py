@@ -16,6 +16,7 @@ import numpy as np
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
+from eeipu.serialization.main_module import found_at_home, home_of, name_in_main
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
 __all__ = ["deserialize", "serialize"]
@@ -41,7 +42,22 @@ class _Pickler(pickle.Pickler):
                 return np.asarray(obj).__reduce_ex__(5)
             if not obj.flags.forc and type(obj) is np.ndarray:
                 return np.ascontiguousarray(obj).__reduce_ex__(5)
-        return reduce_torch(obj)
+        named = name_in_main(obj)
+        return reduce_torch(obj) if named is None else (found_at_home, named)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds what a script defines also where the script has another name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == home_of("__main__"):
+            return found_at_home(module, name)
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError) as error:  # the entry is sound, and may serve others
+            raise CacheFormatError(
+                f"it needs {module}.{name}, which is not here: {error}"
+            ) from error
 
 
 def serialize(value: Any, *, trusted: bool = True) -> tuple[str, list[Segment]]:
@@ -73,11 +89,12 @@ def deserialize(kind: str, segments: Sequence[Segment], *, trusted: bool = True)
         trusted: Whether to load pickles.
 
     Raises:
-        CacheFormatError: The value is a pickle, and those who write to the cache are not trusted.
+        CacheFormatError: The value is a pickle, and those who write to the cache are not trusted;
+            or it needs a class or function that this process does not have.
         Exception: Whatever unpickling raises.
     """
     if kind == "safe":
         return safe_formats.decode(segments)
     if not trusted:
         raise CacheFormatError("it is a pickle, which this cache does not load (trusted=False)")
-    return pickle.loads(segments[0], buffers=segments[1:])  # noqa: S301 - see eeipu.cache
+    return _Unpickler(BytesIO(segments[0]), buffers=segments[1:]).load()

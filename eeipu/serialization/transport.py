@@ -5,18 +5,16 @@ Functions and classes that a script or a notebook defines are sent with their co
 tensor on an accelerator is sent without its device, as in a cache.
 """
 
-import inspect
 import io
 import pickle
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
 
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
-__all__ = ["adopt_classes", "dumps", "loads", "loads_apart", "segments"]
+__all__ = ["dumps", "loads", "loads_apart", "segments"]
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -60,26 +58,6 @@ def loads_apart(parts: Sequence[Any]) -> Any:
     """The value that `segments` split, in new memory, so that a stage may change its input."""
     first, *others = parts
     return pickle.loads(first, buffers=map(bytearray, others))  # noqa: S301 - as above
-
-
-def adopt_classes(functions: Iterable[Callable[..., Any]]) -> None:
-    """Add the classes of the driver's main module to the main module of this worker.
-
-    A cache pickles an instance with the name of its class. If a script or a notebook defines the
-    class, that name leads to the main module, so driver and workers must all find it there.
-
-    Args:
-        functions: Functions that the driver sent. Their globals are those of the driver's main
-            module that they use.
-    """
-    main = sys.modules["__main__"]
-    for function in functions:
-        names = getattr(inspect.unwrap(function), "__globals__", {})
-        if names.get("__name__") != "__main__" or names is vars(main):
-            continue
-        for name, value in list(names.items()):
-            if isinstance(value, type) and value.__module__ == "__main__":
-                setattr(main, name, value)
 
 
 def _pickled(value: Any, collect: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:

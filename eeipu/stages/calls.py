@@ -45,6 +45,8 @@ class StageCall:
         kind: A plain call, or the training or the evaluation of an iterative stage.
         start: The first step of training.
         stop: The step at which training stops, which is not part of it.
+        memoize: Whether the output may be kept and reused. It may not where the call's stage, or
+            one above it, is not memoized: the key does not tell what such a stage returned.
         upstream: The key of the input, where whoever made the call knows it.
     """
 
@@ -54,6 +56,7 @@ class StageCall:
     kind: Kind = Kind.PLAIN
     start: int = 0
     stop: int = 1
+    memoize: bool = True
     upstream: str = field(default="", repr=False, compare=False)
 
     @property
@@ -117,10 +120,11 @@ def stage_calls(
         params: The hyper-parameters of each stage, as stored.
         upstream: The key of the first stage's input.
     """
-    calls = []
+    calls, memoize = [], True
     for stage, values in zip(stages, params, strict=True):
         key = stage_key(stage.name, stage.fingerprint, values, upstream)
-        calls.append(StageCall(stage, values, key, upstream=upstream))
+        memoize = memoize and stage.memoize
+        calls.append(StageCall(stage, values, key, memoize=memoize, upstream=upstream))
         upstream = key
     return tuple(calls)
 

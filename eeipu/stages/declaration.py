@@ -20,6 +20,7 @@ from optuna.distributions import (
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
+from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.space import Distribution
 from eeipu.stages.signatures import (
     check_cost,
@@ -61,7 +62,7 @@ class Stage:
         version: Replaces the code fingerprint in content keys.
         cost: Takes the hyper-parameters as keywords, and the inputs in front if it depends on
             them, and returns the declared cost. `None`: the cost is measured in seconds.
-        memoize: Whether the output may be kept and reused.
+        memoize: Whether the output, and those of the stages after it, may be kept and reused.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging; `None` for never.
@@ -153,6 +154,12 @@ class Stage:
         if self.known_code.reading is None:
             self.known_code.reading = self.read_code(CodeReader(), None)
         return self.known_code.reading
+
+    @property
+    def outline(self) -> Outline | None:
+        """What another process compares its code with; `None` where a `version` stands for it."""
+        is_read = self.version is None and self.function is not None
+        return outline_of(self._reading) if is_read else None
 
     def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:
         """Read the stage's code as it is now.
@@ -382,7 +389,8 @@ def stage(
             in any unit. If the cost depends on the stage's inputs, it takes them in front, like
             the function. `None`: the cost is measured in wall-clock seconds.
         memoize: Whether the stage's output may be kept and reused. Switch this off for an output
-            that is cheap to make or differs from call to call.
+            that is cheap to make or differs from call to call. Then the outputs of the stages
+            after it are not kept either, since their keys do not tell what they were made from.
         num_cpus: CPU cores that a call takes.
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging. Its worker is then ended, which has

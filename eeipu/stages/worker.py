@@ -170,7 +170,7 @@ def run_task(
         The result. A call that fails is in it as data: `TaskResult.run.error`.
     """
     call, cache = task.call, job.cache
-    if cache is None or not call.stage.memoize:
+    if cache is None or not call.memoize:
         return _valued(_executed(task, job, clock, is_own_process), task)
     with cache.holders.claim(call.key):
         found = _found(task, cache, clock)
@@ -348,7 +348,7 @@ def run_path(
         clock: Measures seconds; injected in tests and simulations.
     """
     job = Job((), inputs, cache)
-    keys = [call.key for call in calls if call.stage.memoize]
+    keys = [call.key for call in calls if call.memoize]
     with nullcontext() if cache is None else cache.holders.using(keys):
         loaded = [] if cache is None else load_deepest(calls, cache, clock)
         yield from loaded
@@ -381,7 +381,7 @@ def load_deepest(
     """
     for depth in range(len(calls), 0, -1):
         call = calls[depth - 1]
-        if not call.stage.memoize or call.key not in cache:
+        if not call.memoize or call.key not in cache:
             continue
         start = clock()
         try:

@@ -80,12 +80,12 @@ class TrialRun:
 
     def is_shared(self, call: StageCall) -> bool:
         """Whether the output of a call goes into the cache, where other trials find it."""
-        return self.cache is not None and call.stage.memoize
+        return self.cache is not None and call.memoize
 
     def hold_outputs(self) -> None:
         """Keep the outputs that the trial may need in the cache, until `release_outputs`."""
         if self.cache is not None:
-            keys = [call.key for call in self.calls if call.stage.memoize]
+            keys = [call.key for call in self.calls if call.memoize]
             self._uses.enter_context(self.cache.holders.using(keys))
 
     def release_outputs(self) -> None:
@@ -124,7 +124,7 @@ class TrialRun:
             return 0.0
         for depth in range(len(self.calls), done, -1):
             call = self.calls[depth - 1]
-            if not call.stage.memoize or call.key not in self.cache:
+            if not call.memoize or call.key not in self.cache:
                 continue
             found = self.calls[done:depth]
             # The objective is needed here, and not in a worker.

@@ -230,11 +230,12 @@ class Trials:
         return self._keys_of((*history.top(self._top_q), *more))
 
     def _keys_of(self, trials: Sequence[FrozenTrial]) -> set[str]:
-        memoized = [stage.memoize for stage in self.pipeline.stages]
         return {
             key
             for trial in trials
-            for key, memoize in zip(trial.user_attrs.get("stage_keys", []), memoized, strict=False)
+            for key, memoize in zip(
+                trial.user_attrs.get("stage_keys", []), self.pipeline.memoizes, strict=False
+            )
             if memoize
         }
 

@@ -1,9 +1,9 @@
 """Jobs and tasks on their way to worker processes, which this process plays."""
 
 import os
-import time
+from collections import deque
 from dataclasses import replace
-from itertools import cycle
+from itertools import count, cycle
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from counting import prep
 
 from eeipu import Float, Pipeline, PipelineError, StageCache, stage
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, WorkerMismatchError
 from eeipu.executors import jobs
 from eeipu.executors.jobs import (
     PackedJob,
@@ -23,6 +23,7 @@ from eeipu.executors.jobs import (
     run_packed,
 )
 from eeipu.serialization import transport
+from eeipu.serialization.main_module import MainModule
 from eeipu.stages.worker import Job, StageTask
 
 GAIN = {"k": 1.0}
@@ -118,6 +119,10 @@ def gained(x):
     return GAIN["k"] * x
 
 
+def gained_stage():
+    return stage(gained)
+
+
 def test_a_job_is_packed_anew_where_its_code_has_changed(monkeypatch):
     packed = PackedJob(Job([stage(gained)], (1.0,)))
     names = [packed.name]
@@ -156,15 +161,39 @@ def test_a_worker_in_the_drivers_process_leaves_its_threads_alone(monkeypatch):
     assert run(pipeline, task_of(pipeline)).run.output == [1.0, "1"]
 
 
-def test_a_worker_in_the_drivers_process_does_not_end_it():
-    @stage(space={"a": Float(0.0, 1.0)}, version="1", timeout=0.01)
-    def fit(data, *, a):
-        time.sleep(0.1)
-        return data
+def test_a_worker_in_the_drivers_process_refuses_a_timeout():
+    pipeline = pipeline_of(timeout=0.01)
+    with pytest.raises(ConfigurationError, match="'fit' has a timeout"):
+        run(pipeline, task_of(pipeline))
 
-    pipeline = Pipeline([fit])
-    task = StageTask(pipeline.calls({"fit.a": 0.5}, "up")[0], "up", (1.0,), True, True)
-    assert run(pipeline, task).run.output == 1.0
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Let this process take itself for another one than the driver's; return what it agreed to."""
+    here = ProcessIdentity.here()
+    pids = count(1)
+    monkeypatch.setattr(ProcessIdentity, "here", lambda: replace(here, pid=next(pids)))
+    monkeypatch.setattr(MainModule, "adopt", lambda *_: None)
+    monkeypatch.setattr(jobs, "_agreed", deque())
+    return jobs._agreed
+
+
+def test_a_worker_refuses_a_stage_of_which_it_has_other_values(elsewhere, monkeypatch):
+    packed = PackedJob(Job([gained_stage()], (1.0,)))
+    task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], "up", (1.0,), True, True)
+    monkeypatch.setitem(GAIN, "k", 10.0)
+    with pytest.raises(WorkerMismatchError, match=r"the global GAIN in test_jobs\.gained"):
+        run_packed(packed.name, packed.data, pack_task(task))
+
+
+def test_what_a_worker_changes_itself_is_no_difference(elsewhere, monkeypatch):
+    jobs_ = [PackedJob(Job([gained_stage()], (1.0,))) for _ in range(2)]
+    task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], "up", (1.0,), True, True)
+    for packed, gain in zip(jobs_, (1.0, 10.0), strict=True):
+        monkeypatch.setitem(GAIN, "k", gain)
+        sent = run_packed(packed.name, packed.data, pack_task(task))
+        assert transport.loads(sent).run.error is None
+    assert len(elsewhere) == 1
 
 
 def test_what_the_cache_keeps_does_not_travel_unless_it_is_last(tmp_path):

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+from eeipu import Int, Pipeline, Tuner, stage
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.executors import worker_processes
 from eeipu.executors.processes import ProcessExecutor
@@ -165,3 +168,56 @@ def _runs(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+NESTED = """
+import multiprocessing
+import sys
+from loky import get_reusable_executor
+from eeipu import Categorical, Pipeline, Tuner, stage
+
+def double(x):
+    return 2.0 * x
+
+def put(queue, x):
+    queue.put(double(x))
+
+@stage(space={"method": Categorical(["default", "spawn", "forkserver"])})
+def fit(x, *, method):
+    context = multiprocessing
+    if method != "default":
+        context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=put, args=(queue, x))
+    process.start()
+    value = queue.get(timeout=60.0)
+    process.join()
+    with context.Pool(1) as pool:
+        return value + sum(pool.map(double, [x, x]))
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    executor = "processes" if sys.argv[1] == "own" else lambda: get_reusable_executor(1)
+    tuner = Tuner(Pipeline([fit]), budget=None, method="random", executor=executor, cache=None)
+    study = tuner.run(1.5, max_trials=3, progress=False)
+    print([trial.value for trial in study.trials])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["own", "loky"])
+def test_a_stage_may_start_processes_of_its_own(executor, tmp_path):
+    (tmp_path / "nested.py").write_text(NESTED)
+    command = [sys.executable, str(tmp_path / "nested.py"), executor]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120.0)
+    assert done.stdout == "[9.0, 9.0, 9.0]\n", done.stderr
+
+
+def test_a_stage_may_load_data_with_workers():
+    def load(_, *, k):  # by value, since workers do not see the tests
+        batches = DataLoader(TensorDataset(torch.arange(8.0)), num_workers=1)
+        return sum(float(batch.sum()) for (batch,) in batches) + k
+
+    fit = stage(load, name="fit", version="1", space={"k": Int(1, 1)})
+    tuner = Tuner(Pipeline([fit]), budget=1e3, executor="processes")
+    assert tuner.run(None, max_trials=1, progress=False).best_value == 29.0

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import sys
 import textwrap
 
 import numpy as np
@@ -332,3 +333,24 @@ def test_the_fingerprint_is_a_digest():
 def test_captured_values_that_cannot_be_hashed_ask_for_a_version():
     with pytest.raises(PipelineError, match=r"closing_over.*cannot pickle.*generator.*version="):
         code_fingerprint(closing_over(x for x in [1]))
+
+
+def test_a_class_elsewhere_is_another_class_and_a_function_is_not(project):
+    source = "class A:\n    pass\n\ndef f(x):\n    return {}\n"
+    prints = {}
+    for used in ("A()", "x"):
+        for name in ("one", "two"):
+            module = project(main=f"from {name} import f\n", **{name: source.format(used)})
+            prints[used, name] = code_fingerprint(module.f)
+    assert prints["A()", "one"] != prints["A()", "two"]
+    assert prints["x", "one"] == prints["x", "two"]
+
+
+def test_a_script_has_the_fingerprint_of_the_module_that_it_is(project, monkeypatch):
+    module = project(main="class A:\n    pass\n\ndef f(x):\n    return A()\n")
+    imported = code_fingerprint(module.f)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.delitem(sys.modules, "main")
+    monkeypatch.setattr(module.A, "__module__", "__main__")
+    monkeypatch.setattr(module.f, "__module__", "__main__")
+    assert code_fingerprint(module.f) == imported

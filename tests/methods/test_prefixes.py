@@ -1,5 +1,6 @@
 """The prefix pool."""
 
+import pytest
 from optuna.trial import create_trial
 
 from eeipu import Float, Int, Pipeline
@@ -48,12 +49,13 @@ def test_pool_lists_a_shared_prefix_once():
     assert [len(prefix.params) for prefix in pool] == [0, 1, 3, 3]
 
 
-def test_pool_passes_over_stages_that_are_not_memoized():
-    stages = [Stage(name=s.name, space=s.space, memoize=s.name != "prep") for s in PIPELINE.stages]
+@pytest.mark.parametrize(("unkept", "lengths"), [("prep", [0]), ("train", [0, 1])])
+def test_pool_ends_at_a_stage_that_is_not_memoized(unkept, lengths):
+    stages = [Stage(name=s.name, space=s.space, memoize=s.name != unkept) for s in PIPELINE.stages]
 
     pool = prefix_pool(Pipeline(stages), (trial(),), {"p", "pt"})
 
-    assert [len(prefix.params) for prefix in pool] == [0, 3]
+    assert [len(prefix.params) for prefix in pool] == lengths
 
 
 def test_a_first_stage_without_parameters_is_free_for_everyone():

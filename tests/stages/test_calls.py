@@ -107,6 +107,23 @@ def test_other_inputs_change_all_keys():
     assert all(x.key != y.key for x, y in zip(one, other, strict=True))
 
 
+def test_what_is_below_a_stage_that_is_not_memoized_is_not_taken_for_another_calls():
+    made = []
+
+    def noise(value):
+        made.append(value)
+        return value + len(made)
+
+    a, _, c = chain([])
+    stages = a, stage(name="noise", version="1", memoize=False)(noise), c
+    assert [call.memoize for call in calls_of(stages)] == [True, False, False]
+    cache = StageCache()
+    first, second = (run(stages, 0, cache=cache) for _ in range(2))
+    assert [each.memoized for each in second] == [True, False, False]
+    assert [first[-1].output, second[-1].output] == [102, 103]
+    assert list(cache) == [first[0].key]
+
+
 # --- executing ------------------------------------------------------------------------------
 
 
@@ -225,15 +242,6 @@ def test_a_stage_that_is_not_memoized_is_neither_stored_nor_loaded():
     cache.put(keys[2], "planted")
     assert run(stages, 0, cache=cache)[-1].output == 111
     assert log == ["a", "b", "c", "c"]
-
-
-def test_an_output_behind_a_stage_that_is_not_memoized_is_reused():
-    log, cache = [], StageCache()
-    stages = chain(log, b={"memoize": False})
-    run(stages, 0, cache=cache)
-    runs = run(stages, 0, cache=cache)
-    assert log == ["a", "b", "c"]
-    assert [each.memoized for each in runs] == [True, True, True]
 
 
 def test_changing_an_input_in_place_does_not_change_what_is_kept():
@@ -676,12 +684,12 @@ def test_a_hit_counts_for_all_that_it_spares(tmp_path, location):
     unkept = stage(name="unkept", memoize=False, cost=lambda: 1.0)(lambda x: x)
     last = stage(name="last", cost=lambda: 2.0)(lambda x: x * 2)
     for _ in range(3):
-        Pipeline([first, unkept, last]).run({}, 1.0, cache=cache)
+        Pipeline([first, last, unkept]).run({}, 1.0, cache=cache)
     found = {each.stage: each for each in inventory(cache.place)}
     assert {name: each.hits for name, each in found.items()} == {"first": 2, "last": 2}
     assert found["first"].saved == 6.0
     assert 0.0 < found["last"].saved <= 4.0
     assert cache.stats().hits == 2
     cache.discard([found["first"].key])
-    Pipeline([first, unkept, last]).run({}, 1.0, cache=cache)
+    Pipeline([first, last, unkept]).run({}, 1.0, cache=cache)
     assert [(each.stage, each.hits) for each in inventory(cache.place)] == [("last", 3)]
