@@ -33,11 +33,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eeipu.fingerprints.definition_reader import UnreadableError, read_definition
+from eeipu.fingerprints.definition_reader import read_definition
 from eeipu.fingerprints.definitions import Definition, Reference, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.references import MISSING, is_followed
-from eeipu.fingerprints.sources import Sources
+from eeipu.fingerprints.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
 
 __all__ = [
@@ -61,12 +61,14 @@ class CodeReading:
         definitions: All definitions that the functions reach. They stay in the process that read
             them: a pickled reading has none.
         package: The installed package that counts as the user's own, or "" for none.
+        detail: What of the source was read.
     """
 
     fingerprint: str
     packages: tuple[str, ...]
     definitions: tuple[Definition, ...] = field(default=(), repr=False, compare=False)
     package: str = field(default="", repr=False, compare=False)
+    detail: Detail = field(default=Detail.CODE, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CodeReading, (self.fingerprint, self.packages)
@@ -92,12 +94,12 @@ class CodeReader:
     """
 
     def __init__(self, known: Iterable[CodeReading] = ()) -> None:
-        self._sources = Sources()
-        self._known: dict[str, dict[int, Definition]] = {}
+        self._sources = {detail: Sources(detail) for detail in Detail}
+        self._known: dict[tuple[str, Detail], dict[int, Definition]] = {}
         for reading in known:
-            definitions = self._known.setdefault(reading.package, {})
-            definitions.update((id(each.code), each) for each in reading.definitions)
-        self._graphs: dict[str, _DefinitionGraph] = {}
+            for each in reading.definitions:
+                self._known.setdefault((reading.package, each.detail), {})[id(each.code)] = each
+        self._graphs: dict[tuple[str, Detail], _DefinitionGraph] = {}
 
     def read(self, function: Callable[..., Any], last: CodeReading | None = None) -> CodeReading:
         """Read the code that a function reaches.
@@ -111,10 +113,22 @@ class CodeReader:
                 a bare prompt), or it uses a value that cannot be hashed.
         """
         package = FirstParty.package_of(function)
-        if package not in self._graphs:
-            known = self._known.get(package, {})
-            self._graphs[package] = _DefinitionGraph(FirstParty(package), self._sources, known)
-        return self._graphs[package].read(function, last)
+        detail = Detail.CODE if last is None else last.detail
+        while True:
+            reading = self._graph(package, detail).read(function, last)
+            needed = max((each.reads for each in reading.definitions), default=Detail.CODE)
+            if needed <= detail:
+                return reading
+            # Some of the code reads the docstrings, hints or source of other code, so they count.
+            detail, last = needed, None
+
+    def _graph(self, package: str, detail: Detail) -> "_DefinitionGraph":
+        key = package, detail
+        if key not in self._graphs:
+            self._graphs[key] = _DefinitionGraph(
+                FirstParty(package), self._sources[detail], self._known.get(key, {}), detail
+            )
+        return self._graphs[key]
 
     def read_together(self, functions: Sequence[Callable[..., Any]]) -> CodeReading:
         """Read the code of several functions as one; raises as `read`."""
@@ -176,8 +190,13 @@ class _DefinitionGraph:
     """The definitions that functions reach. Each is read once."""
 
     def __init__(
-        self, first_party: FirstParty, sources: Sources, known: Mapping[int, Definition]
+        self,
+        first_party: FirstParty,
+        sources: Sources,
+        known: Mapping[int, Definition],
+        detail: Detail,
     ) -> None:
+        self._detail = detail
         self._first_party = first_party
         self._sources = sources
         self._known = known
@@ -206,6 +225,7 @@ class _DefinitionGraph:
             tuple(sorted({name for each in references for name in each.packages})),
             tuple(definitions),
             self._first_party.package,
+            self._detail,
         )
 
     def _is_still(self, root: Any, definitions: tuple[Definition, ...]) -> bool:

@@ -16,6 +16,7 @@ from eeipu.fingerprints.class_members import bases
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.free_names import Names
 from eeipu.fingerprints.references import MISSING, text_for
+from eeipu.fingerprints.sources import Detail
 from eeipu.fingerprints.values import digest, reason
 
 __all__ = [
@@ -67,6 +68,8 @@ class Definition:
         components: The objects that it consists of (see `components_of`).
         lookups: Where names were looked up: the namespace, the name, and the value found.
         mutable: Name, value and definition of those references whose value can change in place.
+        detail: What of its source counts.
+        reads: What of the source of other code it reads.
     """
 
     code: Any
@@ -76,6 +79,8 @@ class Definition:
     components: tuple[Any, ...]
     lookups: tuple[tuple[Mapping[str, Any], str, Any], ...]
     mutable: tuple[tuple[str, Any, Any], ...]
+    detail: Detail
+    reads: Detail
 
 
 def components_of(code: Any) -> tuple[Any, ...]:
