@@ -1,5 +1,6 @@
 """The members of a class: its bases, the functions in it, and the values that it has."""
 
+import _abc
 import functools
 import inspect
 import sys
@@ -103,8 +104,8 @@ def values_made_with(made: type) -> Iterator[tuple[str, Any]]:
     """The values that a class without source was made with, in order and without its methods."""
     yield from _fields(made)
     yield "options", repr(vars(made).get("__dataclass_params__"))
-    yield "annotations", dict(vars(made).get("__annotations__", {}))
-    yield "keys", [vars(made).get(each) for each in ("__required_keys__", "__optional_keys__")]
+    for name in ("__annotations__", "__required_keys__", "__optional_keys__"):
+        yield name, vars(made).get(name)
     if issubclass(made, Enum):
         yield from _enumerated(made)
         return
@@ -146,9 +147,17 @@ def attributes(code: Any, first_party: FirstParty) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(code, type) and "<locals>" in code.__qualname__:
         yield from _fields(code)  # which may be computed by the function around the class
+    if "_abc_impl" in vars(code):
+        yield "registered classes", _registered(code)
     for name, value in sorted(vars(code).items()):
         if not _is_internal(name) and _is_attribute(value, code, first_party):
             yield name, value
+
+
+def _registered(abstract: type) -> set[type]:
+    """The classes that were registered with an abstract class."""
+    found = (each() for each in _abc._get_dump(abstract)[0])  # type: ignore[attr-defined]
+    return {each for each in found if each is not None}
 
 
 def _is_attribute(value: Any, owner: Any, first_party: FirstParty) -> bool:

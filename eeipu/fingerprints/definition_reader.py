@@ -1,5 +1,6 @@
 """Reading one definition: its source, what it has by itself, and what its names refer to."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -23,7 +24,7 @@ from eeipu.fingerprints.definitions import (
 from eeipu.fingerprints.extension_points import accessors, operator_definition, registered
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.free_names import Names, names_in
-from eeipu.fingerprints.name_resolution import Meaning, NameResolver, closure_of
+from eeipu.fingerprints.name_resolution import Meaning, NameResolver, closure_of, scope_of
 from eeipu.fingerprints.references import (
     MISSING,
     LibraryName,
@@ -183,7 +184,7 @@ class _Draft:
             self._put(f"the import {module}", Reference("cannot be imported"))
         for each in found:
             self._add_meaning(each)
-        if not isinstance(code, ModuleType):  # a module's own start is over
+        if self._is_users():
             check_lookups(code, names, found)
             self._reads = detail_read(names, found)
             for chain in sorted(names_in_texts(code, names, found, self._values, resolver.scope)):
@@ -193,6 +194,15 @@ class _Draft:
         self._lookups += resolver.lookups
         if resolver.is_computed:
             self._components = (*self._components, MISSING)  # equal to no later components
+
+    def _is_users(self) -> bool:
+        """Whether it is code of the user's own that runs, and not a module, whose start is over.
+
+        A library's functions inside of functions, as decorators make them, are not.
+        """
+        origin = sys.modules.get(scope_of(self._code).get("__name__", ""))
+        is_users = origin is None or self._first_party.owns(origin)
+        return is_users and not isinstance(self._code, ModuleType)
 
     def _add_meaning(self, meaning: Meaning) -> None:
         start, value = meaning.start, meaning.value

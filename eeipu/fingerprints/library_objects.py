@@ -64,7 +64,8 @@ def _jit_class(jit: Any) -> tuple[Any, ...]:
 
 def _dispatcher(value: Any) -> tuple[Any, ...]:
     # With lazy compilation, the signatures grow when it is used.
-    fixed = () if value._can_compile else tuple(map(str, value.signatures))
+    made = () if value._can_compile else value.overloads.values()
+    fixed = [str(each.signature) for each in made]
     return (value.py_func, value.targetoptions, value.locals, fixed)
 
 

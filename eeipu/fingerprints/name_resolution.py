@@ -117,9 +117,12 @@ class NameResolver:
                 break
             value = scope[name] if name in scope else self._computed(value, name)
             depth += 1
-        path = _path(value, chain[depth:])
         if isinstance(start, LibraryName):
             path = start.path(chain)
+        elif isinstance(value, ModuleType) and not self._first_party.owns(value):
+            path = ".".join((value.__name__, *chain[depth:]))
+        else:
+            path = ""
         reached, rest = self._within(value, chain[depth:])
         is_own = isinstance(reached, type | FunctionType) and self._first_party.owns(reached)
         if is_own or finds_code(reached):
@@ -154,10 +157,6 @@ def _has(module: ModuleType, name: str) -> bool:
         return hasattr(module, name)
     except Exception:  # what a module computes may need a library that is not there
         return False
-
-
-def _path(value: Any, chain: tuple[str, ...]) -> str:
-    return ".".join((value.__name__, *chain)) if isinstance(value, ModuleType) else ""
 
 
 def closure_of(code: Any) -> dict[str, Any]:

@@ -47,7 +47,13 @@ LOOKUPS = {
     *("importlib.util.module_from_spec", "importlib.util.spec_from_file_location"),
     *("_frozen_importlib.module_from_spec", "importlib._bootstrap.__import__"),
     "_frozen_importlib_external.spec_from_file_location",
-    *("inspect.getmodule", "pkgutil.resolve_name", "pydoc.locate", "runpy.run_module", "runpy.run_path"),
+    *(
+        "inspect.getmodule",
+        "pkgutil.resolve_name",
+        "pydoc.locate",
+        "runpy.run_module",
+        "runpy.run_path",
+    ),
     *("hydra.utils.instantiate", "hydra.utils.call", "hydra.utils.get_class"),
     *("hydra.utils.get_method", "hydra.utils.get_object"),
     *("hydra._internal.instantiate._instantiate2.instantiate", "hydra._internal.utils._locate"),
@@ -124,6 +130,8 @@ def is_value(value: Any, first_party: FirstParty) -> bool:
     if is_proxy(value):
         return True
     is_code = isinstance(value, type | ModuleType | MethodType)
+    if not is_code and (content_of(value) or _compiled(value, first_party)) is not None:
+        return True
     return not is_code and text_for(value, first_party, [], set()) is None
 
 

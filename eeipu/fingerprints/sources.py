@@ -19,12 +19,21 @@ __all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_wit
 # Decorators that do not read the type hints of the function that they decorate.
 _IGNORES_HINTS = {
     *("abstractmethod", "cache", "cached_property", "classmethod", "lru_cache", "property"),
-    *("setter", "stage", "staticmethod", "wraps"),
+    *("contextmanager", "guvectorize", "inference_mode", "jit", "njit", "no_grad", "override"),
+    *("setter", "stage", "staticmethod", "vectorize", "wraps"),
+}
+
+# Decorators and base classes of libraries that read the docstring of what they are given.
+_READS_DOCSTRINGS = {
+    *("command", "function_tool", "kernel_function", "prompt", "simple", "tool"),
+    *("BaseModel", "BaseSettings", "BaseTool", "RootModel", "Signature", "SQLModel"),
 }
 
 _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+_DECORATED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class UnreadableError(PipelineError):
@@ -160,7 +169,10 @@ class _Text:
         """The text that stands for a definition: equal for trees that say the same."""
         if self._detail is Detail.TEXT:
             inner = tree.body[0] if isinstance(tree, ast.Module) and tree.body else tree
-            return ast.get_source_segment(self._source, inner) or self._source
+            if not hasattr(inner, "end_lineno"):
+                return self._source
+            first = _first_line(inner) if isinstance(inner, _DECORATED) else inner.lineno
+            return "\n".join(self._source.splitlines()[first - 1 : inner.end_lineno])
         return self._write(tree)
 
     def _write(self, value: Any) -> str:
@@ -302,10 +314,16 @@ def _unplaced(code: CodeType) -> CodeType:
 
 def _strip(node: ast.AST) -> None:
     """Remove from a definition what cannot change a result: its docstring and hints."""
-    if isinstance(node, _DOCUMENTED) and _has_docstring(node.body):
+    if isinstance(node, _DOCUMENTED) and _has_docstring(node.body) and not _is_read(node):
         node.body = node.body[1:] or [ast.Pass()]
     if isinstance(node, _Function) and all(map(_ignores_hints, node.decorator_list)):
         _remove_hints(node)
+
+
+def _is_read(node: ast.AST) -> bool:
+    """Whether a library is known to read the docstring of a definition."""
+    around = [*getattr(node, "decorator_list", ()), *getattr(node, "bases", ())]
+    return any(_last_name(each) in _READS_DOCSTRINGS for each in around)
 
 
 def _has_docstring(body: list[ast.stmt]) -> bool:
@@ -319,8 +337,13 @@ def _has_docstring(body: list[ast.stmt]) -> bool:
 
 def _ignores_hints(decorator: ast.expr) -> bool:
     """Whether a decorator is known not to read a function's type hints, as validators do."""
-    named = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return getattr(named, "attr", getattr(named, "id", "")) in _IGNORES_HINTS
+    return _last_name(decorator) in _IGNORES_HINTS
+
+
+def _last_name(node: ast.expr) -> str:
+    """The last part of a dotted name that may be called."""
+    named = node.func if isinstance(node, ast.Call) else node
+    return str(getattr(named, "attr", getattr(named, "id", "")))
 
 
 def _remove_hints(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Reader", "callee_of", "is_written", "method_reader", "reader_of", "texts_in"]
+__all__ = ["METHODS", "Reader", "callee_of", "is_written", "method_reader", "reader_of", "texts_in"]
 
 # Top package -> the names of its functions that look up names of their caller.
 _FUNCTIONS = {
@@ -32,7 +32,7 @@ _FUNCTIONS = {
 _FORMULA_MODULES = ("statsmodels.formula.", "linearmodels.formula.")
 
 # Methods that do so, of objects whose type shows only when the code runs -> their libraries.
-_METHODS = {
+METHODS = {
     "query": ("pandas", "duckdb"),
     "eval": ("pandas",),
     "from_formula": ("statsmodels", "linearmodels"),
@@ -68,9 +68,7 @@ def callee_of(call: ast.Call) -> tuple[str, ...]:
     return (base.id if isinstance(base, ast.Name) else "", *reversed(parts))
 
 
-def is_written(
-    call: ast.Call, values_of: Callable[[str], list[ast.expr | None] | None]
-) -> bool:
+def is_written(call: ast.Call, values_of: Callable[[str], list[ast.expr | None] | None]) -> bool:
     """Whether the text that a call may be given is written in the source or in a value it names.
 
     Args:
@@ -85,7 +83,7 @@ def is_written(
         return True
     if any(name in keywords and not _is_depth(keywords[name]) for name in _EXPLICIT):
         return True
-    if any(isinstance(keywords.get(n), ast.Constant | ast.UnaryOp) for n in ("level", *_EXPLICIT)):
+    if any(not _is_zero(keywords[each]) for each in ("level", *_EXPLICIT) if each in keywords):
         return False  # the names of a caller further up
     texts = [*call.args[:1], *(v for k, v in keywords.items() if k in {"expr", "formula", "query"})]
     return all(_is_written(each, values_of, frozenset()) for each in texts)
@@ -93,6 +91,10 @@ def is_written(
 
 def _is_depth(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant | ast.UnaryOp)
+
+
+def _is_zero(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value in (0, None)
 
 
 def _is_written(
@@ -105,6 +107,8 @@ def _is_written(
 
     match node:
         case ast.Constant() | ast.JoinedStr() | ast.Compare():
+            return True
+        case ast.Subscript(slice=ast.Slice() | ast.Tuple()):  # of an array
             return True
         case ast.Name(id=name):
             values = values_of(name)
@@ -182,11 +186,12 @@ def method_reader(callee: tuple[str, ...], owner: Any = None) -> Reader | None:
 
     Args:
         callee: The dotted name of the method.
-        owner: The object that has it; `None` where that is not known.
+        owner: The object or class that has it; `None` where that is not known.
     """
-    libraries = _METHODS.get(callee[-1], ()) if len(callee) > 1 else ()
+    libraries = METHODS.get(callee[-1], ()) if len(callee) > 1 else ()
     if owner is not None:
-        libraries = tuple(each for each in libraries if each == _package(type(owner)))
+        kind = owner if isinstance(owner, type) else type(owner)
+        libraries = tuple(each for each in libraries if each == _package(kind))
     if not libraries or callee[:-1] in {("self",), ("cls",)}:
         return None
     return Reader(libraries, callee[-1] != "from_formula")

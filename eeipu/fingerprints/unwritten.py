@@ -11,7 +11,7 @@ from eeipu.fingerprints.free_names import Names
 from eeipu.fingerprints.name_resolution import Meaning
 from eeipu.fingerprints.references import LOOKUP_ATTRIBUTES, LOOKUPS, MISSING, finds_code
 from eeipu.fingerprints.sources import Detail
-from eeipu.fingerprints.text_calls import Reader, method_reader, reader_of, texts_in
+from eeipu.fingerprints.text_calls import METHODS, Reader, method_reader, reader_of, texts_in
 
 __all__ = ["check_lookups", "detail_read", "names_in_texts"]
 
@@ -48,11 +48,7 @@ def check_lookups(code: Any, names: Names, found: Iterable[Meaning]) -> None:
 def _is_lookup(meaning: Meaning) -> bool:
     """Whether a name in a source finds other code by a string."""
     is_all = meaning.shown == ".".join(meaning.chain)
-    return (
-        finds_code(meaning.value)
-        or (meaning.value is sys and is_all)
-        or meaning.path in LOOKUPS
-    )
+    return finds_code(meaning.value) or (meaning.value is sys and is_all) or meaning.path in LOOKUPS
 
 
 def detail_read(names: Names, found: Iterable[Meaning]) -> Detail:
@@ -89,31 +85,37 @@ def names_in_texts(
         PipelineError: A text is not written in the source and is in none of the values.
     """
     meanings = {each.chain: each for each in found}
-    readers = [
-        (callee, is_written, reader)
-        for callee, is_written in names.calls
-        if (reader := _reader(callee, meanings.get(callee), names)) is not None
-    ]
-    if not readers:
-        return set()
-    for callee, is_written, reader in readers:
-        if not is_written and reader.is_loaded:
+    for callee, is_written in names.calls:
+        reader = _reader(callee, meanings.get(callee), names)
+        if reader is not None and not is_written and reader.is_loaded:
             raise PipelineError(
                 f"{title_of(code)} calls {'.'.join(callee).lstrip('.')} with a text that is not "
                 f"written in its source and may name globals, so a change of them would go "
                 f"unseen; write the text there, hand over the values (pandas: global_dict, patsy: "
                 f"eval_env, formulaic: context), or {REMEDY}"
             )
+    # They need not be called by these names: `map(frame.query, texts)`.
+    methods = (("", name) for name in (names.attributes | names.texts) & METHODS.keys())
+    readers = {
+        *filter(None, map(method_reader, methods)),
+        *filter(None, (reader_of(_whole(each), each.path) for each in meanings.values())),
+    }
+    if not readers:
+        return set()
     texts = {*names.texts, *(text for value in values for text in texts_in(value))}
-    return {name for _, _, reader in readers for name in reader.mentioned(texts, scope)}
+    return {name for reader in readers for name in reader.mentioned(texts, scope)}
+
+
+def _whole(meaning: Meaning) -> Any:
+    return meaning.value if meaning.whole is MISSING else meaning.whole
 
 
 def _reader(callee: tuple[str, ...], meaning: Meaning | None, names: Names) -> Reader | None:
     """What a call is, if it looks up names in a text."""
     if meaning is None:
         return None if callee in names.chains else method_reader(callee)
-    whole = meaning.value if meaning.whole is MISSING else meaning.whole
-    reader = reader_of(whole, meaning.path)
+    reader = reader_of(_whole(meaning), meaning.path)
     if reader is None and not meaning.path:
-        return method_reader(callee, meaning.value)
+        is_owner = meaning.shown == ".".join(callee[:-1])
+        return method_reader(callee, meaning.value if is_owner else None)
     return reader
