@@ -19,6 +19,7 @@ from eeipu.fingerprints.definitions import (
     MakeReference,
     Reference,
     components_of,
+    plain_digest,
     title_of,
 )
 from eeipu.fingerprints.extension_points import accessors, operator_definition, registered
@@ -88,7 +89,7 @@ class _Draft:
         self._components = components_of(code)
         self._references: dict[str, Reference] = {}
         self._lookups: list[tuple[Mapping[str, Any], str, Any]] = []
-        self._mutable: list[tuple[str, Any, Any]] = []
+        self._mutable: list[tuple[str, Any, bytes | None]] = []
         self._values: list[Any] = []
         self._reads = Detail.CODE
 
@@ -157,10 +158,11 @@ class _Draft:
                 self._add(f"part {number}", inner)
 
     def _add(self, name: str, value: Any) -> None:
+        quick = plain_digest(value) if is_mutable(value) else None  # before the digest is taken
         name = self._put(name, self._reference_to(name, value, self._code))
         self._values.append(value)
         if is_mutable(value):
-            self._mutable.append((name, value, self._code))
+            self._mutable.append((name, value, quick))
 
     def _put(self, name: str, reference: Reference) -> str:
         """Keep a reference. Where another one has its name, its name is changed and returned."""
