@@ -1,5 +1,6 @@
 """The members of a class: its bases, the functions in it, and the values that it has."""
 
+import _abc
 import functools
 import inspect
 import sys
@@ -10,13 +11,12 @@ from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, Modu
 from typing import Any
 
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.sources import is_generated
+from eeipu.fingerprints.sources import is_without_file
 
 __all__ = [
     "CACHED",
     "attributes",
     "bases",
-    "free_variables",
     "making_library_class",
     "methods",
     "values_made_with",
@@ -26,6 +26,13 @@ CACHED = type(functools.cache(len))  # no public name leads to it
 
 _METHOD = (FunctionType, classmethod, staticmethod, property)
 _SLOT = (MemberDescriptorType, GetSetDescriptorType, type(vars(namedtuple("_", "x"))["x"]))
+
+# The methods that `dataclass` makes, and that of a named tuple.
+_MADE = {
+    *("__init__", "__repr__", "__eq__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__"),
+    *("__setattr__", "__delattr__", "__replace__", "__new__"),
+    *("_dataclass_getstate", "_dataclass_setstate"),
+}
 
 # Where `dataclass` and attrs keep the fields that they made a class from.
 _FIELDS = ("__dataclass_fields__", "__attrs_attrs__")
@@ -57,18 +64,22 @@ def _below(value: Any, name: str) -> Any:
 
 
 def _is_written(method: FunctionType, owner: type, first_party: FirstParty) -> bool:
-    """Whether a method has source. Those that `dataclass` and similar decorators make have none."""
+    """Whether a method is the user's own, even where it has no source, as one of `exec`."""
+    if _is_made(method, owner):
+        return False
     module = sys.modules.get(owner.__module__)
     is_of_its_module = module is None or method.__globals__ is vars(module)
     origin = sys.modules.get(method.__globals__.get("__name__", ""))
-    is_first_party = origin is not None and first_party.owns(origin)
-    return (is_of_its_module or is_first_party) and not is_generated(method.__code__)
+    is_of_library = origin is not None and not first_party.owns(origin)
+    return is_of_its_module or not is_of_library or is_without_file(method.__code__)
 
 
-def free_variables(code: Any, first_party: FirstParty) -> list[str]:
-    """The variables that a function or a class uses from the functions around it."""
-    inner = [code] if isinstance(code, FunctionType) else methods(code, first_party)
-    return sorted({name for each in inner for name in each.__code__.co_freevars})
+def _is_made(method: FunctionType, owner: type) -> bool:
+    """Whether `dataclass`, a named tuple or attrs made a method, from values that count anyway."""
+    if method.__code__.co_filename.startswith("<attrs generated"):
+        return True
+    makes = hasattr(owner, "__dataclass_fields__") or issubclass(owner, tuple)
+    return makes and method.__name__ in _MADE and is_without_file(method.__code__)
 
 
 def making_library_class(made: type, first_party: FirstParty) -> type | None:
@@ -91,15 +102,10 @@ def making_library_class(made: type, first_party: FirstParty) -> type | None:
 
 def values_made_with(made: type) -> Iterator[tuple[str, Any]]:
     """The values that a class without source was made with, in order and without its methods."""
-    for kept in _FIELDS:
-        fields = vars(made).get(kept, ())
-        for each in fields.values() if isinstance(fields, dict) else fields:
-            made_of = [getattr(each, name, None) for name in _FIELD]
-            yield f"field {each.name}", made_of
+    yield from _fields(made)
     yield "options", repr(vars(made).get("__dataclass_params__"))
-    for kept in ("__pydantic_fields__", "__private_attributes__"):
-        for name, value in vars(made).get(kept, {}).items():
-            yield f"field {name}", [getattr(value, each, None) for each in value.__slots__]
+    for name in ("__annotations__", "__required_keys__", "__optional_keys__"):
+        yield name, vars(made).get(name)
     if issubclass(made, Enum):
         yield from _enumerated(made)
         return
@@ -110,8 +116,19 @@ def values_made_with(made: type) -> Iterator[tuple[str, Any]]:
 
 _FIELD = (
     *("default", "default_factory", "factory", "validator", "converter", "on_setattr"),
-    *("init", "eq", "order", "compare", "kw_only", "alias"),
+    *("init", "eq", "order", "compare", "kw_only", "alias", "metadata"),
 )
+
+
+def _fields(made: type) -> Iterator[tuple[str, Any]]:
+    """The fields of a data class, or of a class of attrs or pydantic."""
+    for kept in _FIELDS:
+        fields = vars(made).get(kept, ())
+        for each in fields.values() if isinstance(fields, dict) else fields:
+            yield f"field {each.name}", [getattr(each, name, None) for name in _FIELD]
+    for kept in ("__pydantic_fields__", "__private_attributes__"):
+        for name, value in vars(made).get(kept, {}).items():
+            yield f"field {name}", [getattr(value, each, None) for each in value.__slots__]
 
 
 def _enumerated(enumeration: type[Enum]) -> Iterator[tuple[str, Any]]:
@@ -128,9 +145,19 @@ def attributes(code: Any, first_party: FirstParty) -> Iterator[tuple[str, Any]]:
     if isinstance(code, type) and issubclass(code, Enum):
         yield from _enumerated(code)
         return
+    if isinstance(code, type) and "<locals>" in code.__qualname__:
+        yield from _fields(code)  # which may be computed by the function around the class
+    if "_abc_impl" in vars(code):
+        yield "registered classes", _registered(code)
     for name, value in sorted(vars(code).items()):
         if not _is_internal(name) and _is_attribute(value, code, first_party):
             yield name, value
+
+
+def _registered(abstract: type) -> set[type]:
+    """The classes that were registered with an abstract class."""
+    found = (each() for each in _abc._get_dump(abstract)[0])  # type: ignore[attr-defined]
+    return {each for each in found if each is not None}
 
 
 def _is_attribute(value: Any, owner: Any, first_party: FirstParty) -> bool:

@@ -30,17 +30,18 @@ import platform
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from eeipu.fingerprints.definition_reader import UnreadableError, read_definition
+from eeipu.fingerprints.definition_reader import read_definition
 from eeipu.fingerprints.definitions import Definition, Reference, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.parts import CodeParts, code_parts
 from eeipu.fingerprints.references import MISSING, is_followed
-from eeipu.fingerprints.sources import Sources
+from eeipu.fingerprints.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
+from eeipu.fingerprints.watching import Watch
 from eeipu.serialization.main_module import home_of
 
 __all__ = [
@@ -65,6 +66,9 @@ class CodeReading:
             them: a pickled reading has none.
         package: The installed package that counts as the user's own, or "" for none.
         sent_parts: Its parts, where it came from another process.
+        detail: What of the source was read.
+        roots: The functions themselves.
+        watches: Tell together whether any of the definitions has changed since.
     """
 
     fingerprint: str
@@ -72,6 +76,9 @@ class CodeReading:
     definitions: tuple[Definition, ...] = field(default=(), repr=False, compare=False)
     package: str = field(default="", repr=False, compare=False)
     sent_parts: CodeParts | None = field(default=None, repr=False, compare=False)
+    detail: Detail = field(default=Detail.CODE, repr=False, compare=False)
+    roots: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    watches: tuple[Watch, ...] = field(default=(), repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CodeReading, (self.fingerprint, self.packages, (), "", self.parts)
@@ -102,12 +109,11 @@ class CodeReader:
     """
 
     def __init__(self, known: Iterable[CodeReading] = ()) -> None:
-        self._sources = Sources()
-        self._known: dict[str, dict[int, Definition]] = {}
-        for reading in known:
-            definitions = self._known.setdefault(reading.package, {})
-            definitions.update((id(each.code), each) for each in reading.definitions)
-        self._graphs: dict[str, _DefinitionGraph] = {}
+        self._readings = tuple(known)
+        self._is_still: dict[int, bool] = {}  # by the watch
+        self._watches: dict[int, Watch] = {}  # by the definition
+        self._sources = {detail: Sources(detail) for detail in Detail}
+        self._graphs: dict[tuple[str, Detail], _DefinitionGraph] = {}
 
     def read(self, function: Callable[..., Any], last: CodeReading | None = None) -> CodeReading:
         """Read the code that a function reaches.
@@ -120,15 +126,60 @@ class CodeReader:
             PipelineError: Some of the code has no source (a builtin, a C function, code typed at
                 a bare prompt), or it uses a value that cannot be hashed.
         """
+        if last is not None and self._is_unchanged(last, [function]):
+            return last
         package = FirstParty.package_of(function)
-        if package not in self._graphs:
-            known = self._known.get(package, {})
-            self._graphs[package] = _DefinitionGraph(FirstParty(package), self._sources, known)
-        return self._graphs[package].read(function, last)
+        detail = Detail.CODE if last is None else last.detail
+        while True:
+            reading = self._graph(package, detail).read(function, last)
+            needed = max((each.reads for each in reading.definitions), default=Detail.CODE)
+            if needed <= detail:
+                return reading if reading is last else self._watched(reading)
+            # Some of the code reads the docstrings, hints or source of other code, so they count.
+            detail, last = needed, None
+
+    def _is_unchanged(self, reading: CodeReading, functions: Sequence[Any]) -> bool:
+        """Whether a reading is of these functions, and nothing has changed since."""
+        is_of_these = len(reading.roots) == len(functions) and all(
+            map(operator.is_, reading.roots, functions)
+        )
+        for each in reading.watches if is_of_these else ():
+            if id(each) not in self._is_still:
+                self._is_still[id(each)] = each.is_still()
+        return is_of_these and all(self._is_still[id(each)] for each in reading.watches)
+
+    def _watched(self, reading: CodeReading) -> CodeReading:
+        """A reading with watches, which it shares with others that reach the same definitions."""
+        new = [each for each in reading.definitions if id(each) not in self._watches]
+        watch = Watch(new, FirstParty(reading.package))
+        self._watches.update((id(each), watch) for each in new)
+        watches = {id(w): w for w in (self._watches[id(d)] for d in reading.definitions)}
+        return replace(reading, watches=tuple(watches.values()))
+
+    @cached_property
+    def _known(self) -> Mapping[tuple[str, Detail], Mapping[int, Definition]]:
+        """The definitions of the known readings, by the ids of their code."""
+        known: dict[tuple[str, Detail], dict[int, Definition]] = {}
+        for reading in self._readings:
+            for each in reading.definitions:
+                known.setdefault((reading.package, each.detail), {})[id(each.code)] = each
+        return known
+
+    def _graph(self, package: str, detail: Detail) -> "_DefinitionGraph":
+        key = package, detail
+        if key not in self._graphs:
+            self._graphs[key] = _DefinitionGraph(
+                FirstParty(package), self._sources[detail], self._known.get(key, {}), detail
+            )
+        return self._graphs[key]
 
     def read_together(self, functions: Sequence[Callable[..., Any]]) -> CodeReading:
         """Read the code of several functions as one; raises as `read`."""
+        for last in self._readings:
+            if self._is_unchanged(last, functions):
+                return last
         readings = [self.read(function) for function in functions]
+        watches = {id(watch): watch for each in readings for watch in each.watches}
         lines = "\n".join(each.fingerprint for each in readings)
         definitions = {id(d.code): d for each in readings for d in each.definitions}
         return CodeReading(
@@ -136,6 +187,8 @@ class CodeReader:
             tuple(sorted({name for each in readings for name in each.packages})),
             tuple(definitions.values()),
             readings[0].package,
+            roots=tuple(functions),
+            watches=tuple(watches.values()),
         )
 
 
@@ -186,8 +239,13 @@ class _DefinitionGraph:
     """The definitions that functions reach. Each is read once."""
 
     def __init__(
-        self, first_party: FirstParty, sources: Sources, known: Mapping[int, Definition]
+        self,
+        first_party: FirstParty,
+        sources: Sources,
+        known: Mapping[int, Definition],
+        detail: Detail,
     ) -> None:
+        self._detail = detail
         self._first_party = first_party
         self._sources = sources
         self._known = known
@@ -219,6 +277,8 @@ class _DefinitionGraph:
             tuple(sorted({name for each in references for name in each.packages})),
             tuple(definitions),
             self._first_party.package,
+            detail=self._detail,
+            roots=(root,),
         )
 
     def _is_still(self, root: Any, definitions: tuple[Definition, ...]) -> bool:
@@ -253,7 +313,10 @@ class _DefinitionGraph:
             len(components) == len(definition.components)
             and all(map(operator.is_, components, definition.components))
             and all(scope.get(name, MISSING) is value for scope, name, value in definition.lookups)
-            and all(self._reference(*each) == references[each[0]] for each in definition.mutable)
+            and all(
+                self._reference(name, value, definition.code) == references[name]
+                for name, value, _ in definition.mutable
+            )
         )
 
 

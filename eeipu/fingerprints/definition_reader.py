@@ -1,10 +1,7 @@
 """Reading one definition: its source, what it has by itself, and what its names refer to."""
 
-import ast
-import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -12,7 +9,6 @@ from eeipu.errors import PipelineError
 from eeipu.fingerprints.class_members import (
     attributes,
     bases,
-    free_variables,
     making_library_class,
     methods,
     values_made_with,
@@ -22,29 +18,25 @@ from eeipu.fingerprints.definitions import (
     Definition,
     MakeReference,
     Reference,
-    closure_values,
     components_of,
+    plain_digest,
     title_of,
 )
+from eeipu.fingerprints.extension_points import accessors, operator_definition, registered
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.free_names import Names, names_in
+from eeipu.fingerprints.name_resolution import Meaning, NameResolver, closure_of, scope_of
 from eeipu.fingerprints.references import (
-    BUILTIN_LOOKUPS,
     MISSING,
     LibraryName,
-    finds_code,
     is_followed,
-    is_lookup,
     is_mutable,
     is_value,
 )
-from eeipu.fingerprints.sources import ChangedSourceError, Sources
+from eeipu.fingerprints.sources import ChangedSourceError, Detail, Sources, UnreadableError
+from eeipu.fingerprints.unwritten import check_lookups, detail_read, names_in_texts
 
-__all__ = ["UnreadableError", "read_definition"]
-
-
-class UnreadableError(PipelineError):
-    """Code has no source here, such as code that came from another process."""
+__all__ = ["read_definition"]
 
 
 def read_definition(
@@ -68,7 +60,7 @@ def read_definition(
         PipelineError: The definition has no source, or uses a value that cannot be hashed, or
             looks up code by a string.
     """
-    draft = _Draft(code, first_party, reference_to)
+    draft = _Draft(code, first_party, reference_to, sources.detail)
     if last is not None and last.components[0] is components_of(code)[0]:
         draft.source, draft.names = last.source, last.names
         has_source = bool(last.source)
@@ -79,14 +71,17 @@ def read_definition(
     return draft.definition()
 
 
-_NO_NAMES = Names(frozenset(), ())
+_NO_NAMES = Names(frozenset())
 
 
 class _Draft:
     """A definition to which references are being added."""
 
-    def __init__(self, code: Any, first_party: FirstParty, reference_to: MakeReference) -> None:
+    def __init__(
+        self, code: Any, first_party: FirstParty, reference_to: MakeReference, detail: Detail
+    ) -> None:
         self._code = code
+        self._detail = detail
         self._first_party = first_party
         self._reference_to = reference_to
         self.source = ""
@@ -94,7 +89,9 @@ class _Draft:
         self._components = components_of(code)
         self._references: dict[str, Reference] = {}
         self._lookups: list[tuple[Mapping[str, Any], str, Any]] = []
-        self._mutable: list[tuple[str, Any, Any]] = []
+        self._mutable: list[tuple[str, Any, bytes | None]] = []
+        self._values: list[Any] = []
+        self._reads = Detail.CODE
 
     def definition(self) -> Definition:
         """The finished definition."""
@@ -106,6 +103,8 @@ class _Draft:
             self._components,
             tuple(self._lookups),
             tuple(self._mutable),
+            self._detail,
+            self._reads,
         )
 
     def read_source(self, sources: Sources) -> bool:
@@ -114,8 +113,7 @@ class _Draft:
         if isinstance(code, MethodType) or _is_folder(code) or is_value(code, self._first_party):
             return False
         try:
-            tree = sources.read(code)
-            self.names = names_in(tree, free_variables(code, self._first_party))
+            tree, self.source = sources.read(code)
         except (OSError, TypeError, SyntaxError) as error:
             if isinstance(code, type):
                 self._check_made(code)
@@ -125,7 +123,7 @@ class _Draft:
                 f"the source of {title_of(code)} cannot be read ({error}), so a change of it "
                 f"would go unseen; {REMEDY}"
             ) from error
-        self.source = ast.dump(tree)
+        self.names = names_in(tree)
         return True
 
     def _check_made(self, code: type) -> None:
@@ -160,9 +158,11 @@ class _Draft:
                 self._add(f"part {number}", inner)
 
     def _add(self, name: str, value: Any) -> None:
+        quick = plain_digest(value) if is_mutable(value) else None  # before the digest is taken
         name = self._put(name, self._reference_to(name, value, self._code))
+        self._values.append(value)
         if is_mutable(value):
-            self._mutable.append((name, value, self._code))
+            self._mutable.append((name, value, quick))
 
     def _put(self, name: str, reference: Reference) -> str:
         """Keep a reference. Where another one has its name, its name is changed and returned."""
@@ -173,109 +173,80 @@ class _Draft:
 
     def add_names(self) -> None:
         """Add what each name in the source refers to, except Python's own names."""
-        code = self._code
-        if self.names == _NO_NAMES and not isinstance(code, ModuleType):
+        code, names = self._code, self.names
+        if names == _NO_NAMES and not isinstance(code, ModuleType):
             return
-        scope = _scope(code)
-        imported = {} if isinstance(code, type) else self._imported(scope)
-        for chain in sorted(self.names.chains | _all_of_module(code)):
-            for start in imported.get(chain[0]) or self._looked_up(chain[0], scope):
-                self._add_name(chain, start)
-
-    def _looked_up(self, name: str, scope: Mapping[str, Any]) -> list[Any]:
-        """The value that a name refers to; an empty list if it is one of Python's own."""
-        closure = _closure(self._code)
-        if name in closure:
-            return [closure[name]]
-        value = scope.get(name, MISSING)
-        self._lookups.append((scope, name, value))
-        value = BUILTIN_LOOKUPS.get(name, MISSING) if value is MISSING else value
-        return [] if value is MISSING else [value]
-
-    def _imported(self, scope: Mapping[str, Any]) -> dict[str, list[Any]]:
-        """Name -> the values that the imports inside the source may give it."""
-        found: dict[str, list[Any]] = {}
-        for name, module, attribute in self.names.imports:
-            with suppress(ImportError, ValueError):  # beyond the package: fails when it runs
-                package = scope.get("__package__")
-                module = importlib.util.resolve_name(module, package)
-                found.setdefault(name, []).extend(self._import(name, module, attribute))
-        return found
-
-    def _import(self, name: str, module: str, attribute: str | None) -> list[Any]:
-        """The value that an import gives. Only the user's own modules are imported for it."""
-        if not self._first_party.owns_by_name(module):
-            return [LibraryName(module, attribute)]
-        try:
-            taken = importlib.import_module(module)
-            if attribute is None:
-                return [sys.modules[name] if module.startswith(f"{name}.") else taken]
-            if not hasattr(taken, attribute):
-                importlib.import_module(f"{module}.{attribute}")
-            self._lookups.append((vars(taken), attribute, vars(taken).get(attribute, MISSING)))
-            return [getattr(taken, attribute)]
-        except (Exception, SystemExit):  # the source can live without it, or fails when it runs
-            self._lookups.append((sys.modules, module, sys.modules.get(module, MISSING)))
+        resolver = NameResolver(code, names, self._first_party)
+        found = [
+            meaning
+            for chain in sorted(names.chains | _all_of_module(code))
+            for meaning in resolver.meanings(chain)
+        ]
+        for module in resolver.failed:
             self._put(f"the import {module}", Reference("cannot be imported"))
-            return []
+        for each in found:
+            self._add_meaning(each)
+        if self._is_users():
+            check_lookups(code, names, found)
+            self._reads = detail_read(names, found)
+            for chain in sorted(names_in_texts(code, names, found, self._values, resolver.scope)):
+                for each in resolver.meanings(chain):
+                    self._add_meaning(each)
+            self._add_from_libraries(found)
+        self._lookups += resolver.lookups
+        if resolver.is_computed:
+            self._components = (*self._components, MISSING)  # equal to no later components
 
-    def _add_name(self, chain: tuple[str, ...], start: Any) -> None:
-        value = start.value() if isinstance(start, LibraryName) else start
-        shown, value = self._resolve(value, chain)
-        if not isinstance(self._code, ModuleType) and is_lookup(chain, shown, value):
-            raise PipelineError(  # a module's own start is over
-                f"{title_of(self._code)} uses {'.'.join(chain)}, which finds code by a string, so "
-                f"a change of that code would go unseen; use an import statement or a plain name, "
-                f"or {REMEDY}"
-            )
+    def _is_users(self) -> bool:
+        """Whether it is code of the user's own that runs, and not a module, whose start is over.
+
+        A library's functions inside of functions, as decorators make them, are not.
+        """
+        origin = sys.modules.get(scope_of(self._code).get("__name__", ""))
+        is_users = origin is None or self._first_party.owns(origin)
+        return is_users and not isinstance(self._code, ModuleType)
+
+    def _add_meaning(self, meaning: Meaning) -> None:
+        start, value = meaning.start, meaning.value
         if isinstance(start, LibraryName) and not is_followed(value, self._first_party):
             # By name alone: whether it is loaded by now must not matter.
             package = frozenset({start.module.partition(".")[0]})
-            self._put(f"the import {chain[0]}", Reference(start.name, packages=package))
+            name = f"the import {meaning.chain[0]}"
+            self._put(name, Reference(start.name, packages=package))
         else:
-            self._add(f"the global {shown}", value)
+            self._add(f"the global {meaning.shown}", value)
 
-    def _resolve(self, value: Any, chain: tuple[str, ...]) -> tuple[str, Any]:
-        """Follow a dotted name through the user's modules; return how far it leads, and where."""
-        depth = 1
-        while (
-            depth < len(chain) and isinstance(value, ModuleType) and self._first_party.owns(value)
-        ):
-            scope, name = vars(value), chain[depth]
-            self._lookups.append((scope, name, scope.get(name, MISSING)))
-            if name not in scope and not hasattr(value, name):
-                break
-            value = scope[name] if name in scope else self._computed(value, name)
-            depth += 1
-        planted = self._within(value, chain[depth:])
-        is_own = isinstance(planted, type | FunctionType) and self._first_party.owns(planted)
-        if is_own or finds_code(planted):
-            return ".".join(chain), planted
-        return ".".join(chain[:depth]), value
+    def _add_from_libraries(self, found: Iterable[Meaning]) -> None:
+        """Add what the user's code has put into libraries and the source takes from there."""
+        for place, value in accessors(self.names.attributes):
+            if isinstance(value, type | FunctionType) and self._first_party.owns(value):
+                self._lookups.append(place)
+                self._add(f"the attribute {place[1]} of a library's class", value)
+        for place in registered(self.names.texts):
+            reference = self._reference_to(f"the registered {place[1]}", place[2], self._code)
+            if reference.definitions:
+                self._lookups.append(place)
+                self._put(f"the registered {place[1]}", reference)
+        for each in found:
+            definition = self._operator(each.path)
+            if definition is not None:
+                self._add(f"the operator {each.path}", definition)
 
-    def _computed(self, module: ModuleType, name: str) -> Any:
-        """An attribute that a module computes when asked, so every reading has to ask again."""
-        self._components = (*self._components, MISSING)  # equal to no later components
-        return getattr(module, name)
-
-    def _within(self, module: Any, chain: tuple[str, ...]) -> Any:
-        """The value of a dotted name in an installed module, without importing anything.
-
-        The user may have put code of their own there.
-        """
-        for name in chain:
-            if not isinstance(module, ModuleType):
-                break
-            scope = vars(module)
-            module = scope.get(name, MISSING)  # not getattr: that may import
-            self._lookups.append((scope, name, module))
-        return module
+    def _operator(self, path: str) -> Any:
+        try:
+            return operator_definition(path)
+        except LookupError as error:
+            raise PipelineError(
+                f"{title_of(self._code)} uses {path}, whose definition cannot be found, so a "
+                f"change of it would go unseen; define it with torch.library.custom_op and call "
+                f"it by its own name, or {REMEDY}"
+            ) from error
 
 
 def _captured_values(code: Any) -> Iterator[tuple[str, Any]]:
     """The values that a function carries besides its source: closure and defaults."""
     if isinstance(code, FunctionType):
-        closure = _closure(code)
+        closure = closure_of(code)
         if any(value is MISSING for value in closure.values()):
             raise PipelineError(
                 f"{title_of(code)} has closure values that are not yet bound; {REMEDY}"
@@ -287,24 +258,10 @@ def _captured_values(code: Any) -> Iterator[tuple[str, Any]]:
             yield f"the default {name}", value
 
 
-def _closure(code: Any) -> dict[str, Any]:
-    closure = closure_values(code)
-    closure.pop("__class__", None)  # what `super()` needs
-    return closure
-
-
 def _all_of_module(code: Any) -> set[tuple[str, ...]]:
     """All names of a module that is used as a whole, including those that it imports."""
     names = vars(code) if isinstance(code, ModuleType) else ()
     return {(name,) for name in names if not (name.startswith("__") and name.endswith("__"))}
-
-
-def _scope(code: Any) -> dict[str, Any]:
-    """The namespace in which the names of a source are looked up."""
-    if isinstance(code, FunctionType):
-        return code.__globals__
-    module = code if isinstance(code, ModuleType) else sys.modules.get(code.__module__ or "")
-    return {} if module is None else vars(module)
 
 
 def _is_folder(code: Any) -> bool:

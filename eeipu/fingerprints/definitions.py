@@ -6,16 +6,19 @@ reference names the definitions in it by number, so one definition can be descri
 that it uses.
 """
 
+import marshal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import xxhash
+
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.class_members import bases
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.free_names import Names
 from eeipu.fingerprints.references import MISSING, text_for
+from eeipu.fingerprints.sources import Detail
 from eeipu.fingerprints.values import digest, reason
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Reference",
     "closure_values",
     "components_of",
+    "plain_digest",
     "reference_to",
     "title_of",
 ]
@@ -66,7 +70,10 @@ class Definition:
         references: What it has by itself, and what its names refer to.
         components: The objects that it consists of (see `components_of`).
         lookups: Where names were looked up: the namespace, the name, and the value found.
-        mutable: Name, value and definition of those references whose value can change in place.
+        mutable: Those references whose value can change in place: the name, the value, and a
+            digest that is quick to take (`plain_digest`) or `None`.
+        detail: What of its source counts.
+        reads: What of the source of other code it reads.
     """
 
     code: Any
@@ -75,7 +82,9 @@ class Definition:
     references: Mapping[str, Reference]
     components: tuple[Any, ...]
     lookups: tuple[tuple[Mapping[str, Any], str, Any], ...]
-    mutable: tuple[tuple[str, Any, Any], ...]
+    mutable: tuple[tuple[str, Any, bytes | None], ...]
+    detail: Detail
+    reads: Detail
 
 
 def components_of(code: Any) -> tuple[Any, ...]:
@@ -89,12 +98,24 @@ def components_of(code: Any) -> tuple[Any, ...]:
         extra = (*(code.__kwdefaults__ or {}).values(), *cells, *vars(code).values())
         return (code.__code__, code.__defaults__, code.__kwdefaults__, *vars(code), *extra)
     if isinstance(code, type):
-        return (code, *bases(code), *vars(code), *vars(code).values())
+        return (code, code.__bases__, type(code), *vars(code), *vars(code).values())
     if isinstance(code, ModuleType):
         return (code.__spec__, *vars(code))  # another one after importlib.reload
     if isinstance(code, MethodType):
         return (code, code.__func__, code.__self__)
     return (code,)
+
+
+def plain_digest(value: Any) -> bytes | None:
+    """A digest of a value of Python's own plain types that is quick to take; `None` for others.
+
+    It is for comparisons inside of one process.
+    """
+    try:
+        # Of version 2, the last whose bytes do not depend on how many references a value has.
+        return xxhash.xxh3_128_digest(marshal.dumps(value, 2))
+    except ValueError:
+        return None
 
 
 def closure_values(code: Any) -> dict[str, Any]:

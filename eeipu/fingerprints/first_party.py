@@ -5,7 +5,7 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 __all__ = ["FirstParty"]
@@ -48,6 +48,8 @@ class FirstParty:
         name = code.__name__ if isinstance(code, ModuleType) else getattr(code, "__module__", None)
         if not isinstance(name, str):
             return True  # made by exec, without a module
+        if name not in sys.modules and isinstance(code, type) and _is_of_c(code):
+            return False  # one of C code that does not say which module it is from
         if name not in self._known:
             self._known[name] = self._owns_module(name)
         return self._known[name]
@@ -72,6 +74,11 @@ class FirstParty:
             return False
         files = [spec.origin, *(spec.submodule_search_locations or ())]
         return any(_is_users_file(each) for each in files if each and Path(each).exists())
+
+
+def _is_of_c(code: type) -> bool:
+    members = list(map(type, vars(code).values()))
+    return WrapperDescriptorType in members and FunctionType not in members
 
 
 def _is_users_file(file: str) -> bool:

@@ -1,11 +1,11 @@
 """The names that a piece of source uses from outside of itself."""
 
 import ast
-import symtable
-import textwrap
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+
+from eeipu.fingerprints.text_calls import callee_of, is_written
 
 __all__ = ["Names", "names_in"]
 
@@ -19,85 +19,262 @@ class Names:
         imports: The imports inside the source. Each has the name in the source, the module, and
             the attribute that is imported. Where there is no attribute, the name refers to the
             module, or to its first package if `import package.module` gave only that a name.
+        attributes: All attributes that the source names, whatever they are taken from.
+        texts: The strings in the source.
+        calls: What is called with an argument, as a dotted name -> whether all texts that it is
+            given are written in the source. The first part is "" where it is taken from the
+            result of an expression: `("", "query")` for `g().query("x > 1")`.
     """
 
     chains: frozenset[tuple[str, ...]]
-    imports: tuple[tuple[str, str, str | None], ...]
+    imports: tuple[tuple[str, str, str | None], ...] = ()
+    attributes: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    calls: tuple[tuple[tuple[str, ...], bool], ...] = ()
 
 
-def names_in(tree: ast.AST, free: Collection[str] = ()) -> Names:
-    """The names that a definition, a lambda or a module uses from outside of itself.
+def names_in(tree: ast.AST) -> Names:
+    """The names that a definition, a lambda or a module uses from outside of itself."""
+    found = _Found()
+    around = _Scope(None)
+    found.visit(tree, around)
+    calls: dict[tuple[str, ...], bool] = {}
+    for call, scope in found.calls:
+        callee = callee_of(call)
+        calls[callee] = is_written(call, scope.values_of) and calls.get(callee, True)
+    return Names(
+        frozenset(around.chains | around.inner | found.hints),
+        tuple(found.imports),
+        frozenset(found.attributes),
+        frozenset(found.texts),
+        tuple(calls.items()),
+    )
 
-    Args:
-        tree: The source.
-        free: The variables that it uses from the functions around it.
 
-    Raises:
-        SyntaxError: The source is not valid by itself.
+class _Scope:
+    """A function, a class body, a comprehension, or what is around all of them.
+
+    Attributes:
+        parent: The scope around it.
+        chains: The dotted names that it uses itself.
+        inner: Those that scopes inside of it use and do not bind.
+        assigned: The names that it binds -> the expressions that they are given. `None` stands
+            for one that is not known, such as an argument.
+        declared: The names that it declares to be of a scope around it.
     """
-    imports = tuple(_imports(tree))
-    source = ast.unparse(tree)
-    if free:  # `nonlocal` needs an outer function that has the variables
-        source = f"def around({', '.join(free)}):\n{textwrap.indent(source, ' ')}"
-    outside = _outside(symtable.symtable(source, "source", "exec"))
-    outside |= {name for name, _, _ in imports} | _defined(tree) | set(free)
-    finder = _Chains()
-    for quoted in _quoted(tree):
-        finder.visit(quoted)
-    outside |= {first for first, *_ in finder.chains}
-    finder.visit(tree)
-    return Names(frozenset(c for c in finder.chains if c[0] in outside), imports)
+
+    def __init__(self, parent: "_Scope | None", *, is_class: bool = False) -> None:
+        self.parent = parent
+        self.chains: set[tuple[str, ...]] = set()
+        self.inner: set[tuple[str, ...]] = set()
+        self.assigned: dict[str, list[ast.expr | None]] = {}
+        self.declared: set[str] = set()
+        self._is_class = is_class
+
+    def bind(self, name: str, value: ast.expr | None = None) -> None:
+        """Note that the scope gives a name a value."""
+        self.assigned.setdefault(name, []).append(value)
+
+    def close(self) -> None:
+        """Hand what the scope uses and does not bind to the scope around it."""
+        if self.parent is None:
+            return
+        bound = self.assigned.keys() - self.declared
+        free = {each for each in self.chains if each[0] not in bound}
+        free |= {(name,) for name in self.declared}
+        # A class body does not show its names to the functions in it.
+        hidden = () if self._is_class else bound
+        self.parent.inner |= free
+        self.parent.inner |= {each for each in self.inner if each[0] not in hidden}
+
+    def values_of(self, name: str) -> list[ast.expr | None] | None:
+        """What a name is given in the scopes around a place; `None` if it is from outside."""
+        scope: _Scope | None = self
+        while scope is not None and name not in scope.assigned:
+            scope = scope.parent
+        return None if scope is None else scope.assigned[name]
 
 
-def _defined(tree: ast.AST) -> set[str]:
-    """The name of a definition, which it may use to call itself."""
-    body = tree.body if isinstance(tree, ast.Module) else []
-    return {getattr(each, "name", "") for each in body}
-
-
-def _outside(table: symtable.SymbolTable) -> set[str]:
-    is_top = table.get_type() == "module"
-    names = {s.get_name() for s in table.get_symbols() if is_top or s.is_global()}
-    return names.union(*map(_outside, table.get_children()))
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str | None]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.asname or alias.name.partition(".")[0], alias.name, None
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            for alias in node.names:
-                yield alias.asname or alias.name, module, alias.name
-
-
-def _quoted(tree: ast.AST) -> Iterator[ast.expr]:
-    """The hints of fields that are written as strings, as for a class that is defined later."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.AnnAssign):
-            for each in ast.walk(node.annotation):
-                if isinstance(each, ast.Constant) and isinstance(each.value, str):
-                    with suppress(SyntaxError):  # a string that is no hint
-                        yield ast.parse(each.value, mode="eval").body
-
-
-class _Chains(ast.NodeVisitor):
-    """Collects dotted names such as `a`, `a.b` and `a.b.c`, each in full."""
+class _Found:
+    """Visits a tree once, and collects what it finds."""
 
     def __init__(self) -> None:
-        self.chains: set[tuple[str, ...]] = set()
+        self.imports: list[tuple[str, str, str | None]] = []
+        self.attributes: set[str] = set()
+        self.texts: set[str] = set()
+        self.hints: set[tuple[str, ...]] = set()
+        self.calls: list[tuple[ast.Call, _Scope]] = []
 
-    def visit_Name(self, node: ast.Name) -> None:
-        self.chains.add((node.id,))
+    def visit(self, node: ast.AST, scope: _Scope) -> None:
+        """Visit a node in a scope."""
+        visit = _VISITS.get(type(node))
+        if visit is None:
+            self._visit_fields(node, scope)
+        else:
+            visit(self, node, scope)
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:
+    def _visit_fields(self, node: ast.AST, scope: _Scope) -> None:
+        for value in vars(node).values():
+            if isinstance(value, list):
+                for each in value:
+                    if isinstance(each, ast.AST):
+                        self.visit(each, scope)
+            elif isinstance(value, ast.AST):
+                self.visit(value, scope)
+
+    def _visit_all(self, nodes: list[ast.AST | None], scope: _Scope) -> None:
+        for each in nodes:
+            if each is not None:
+                self.visit(each, scope)
+
+    def _name(self, node: ast.Name, scope: _Scope) -> None:
+        if isinstance(node.ctx, ast.Load):
+            scope.chains.add((node.id,))
+        else:
+            scope.bind(node.id)
+
+    def _attribute(self, node: ast.Attribute, scope: _Scope) -> None:
         parts: list[str] = []
         base: ast.expr = node
         while isinstance(base, ast.Attribute):
             parts.append(base.attr)
             base = base.value
+        self.attributes.update(parts)
         if isinstance(base, ast.Name):
-            self.chains.add((base.id, *reversed(parts)))
+            scope.chains.add((base.id, *reversed(parts)))
         else:
-            self.visit(base)
+            self.visit(base, scope)
+
+    def _constant(self, node: ast.Constant, _: _Scope) -> None:
+        if isinstance(node.value, str):
+            self.texts.add(node.value)
+
+    def _call(self, node: ast.Call, scope: _Scope) -> None:
+        if node.args or node.keywords:
+            self.calls.append((node, scope))
+        self._visit_fields(node, scope)
+
+    def _assign(self, node: ast.Assign, scope: _Scope) -> None:
+        for target in node.targets:
+            self._target(target, node.value, scope)
+        self.visit(node.value, scope)
+
+    def _target(self, target: ast.expr, value: ast.expr | None, scope: _Scope) -> None:
+        if isinstance(target, ast.Name):
+            scope.bind(target.id, value)
+        else:
+            self.visit(target, scope)
+
+    def _updated(self, node: ast.AugAssign, scope: _Scope) -> None:
+        if isinstance(node.target, ast.Name):
+            scope.chains.add((node.target.id,))
+        self._target(node.target, node.value, scope)
+        self.visit(node.value, scope)
+
+    def _named(self, node: ast.NamedExpr, scope: _Scope) -> None:
+        self._target(node.target, node.value, scope)
+        self.visit(node.value, scope)
+
+    def _annotated(self, node: ast.AnnAssign, scope: _Scope) -> None:
+        self.hints.update(_quoted(node.annotation))
+        self.visit(node.annotation, scope)
+        self._target(node.target, node.value, scope)
+        if node.value is not None:
+            self.visit(node.value, scope)
+
+    def _loop(self, node: ast.For | ast.AsyncFor | ast.comprehension, scope: _Scope) -> None:
+        self._target(node.target, node.iter, scope)
+        for name, value in vars(node).items():
+            if name != "target":
+                self._visit_all(value if isinstance(value, list) else [value], scope) if isinstance(
+                    value, list | ast.AST
+                ) else None
+
+    def _global(self, node: ast.Global | ast.Nonlocal, scope: _Scope) -> None:
+        scope.declared.update(node.names)
+
+    def _import(self, node: ast.Import, _: _Scope) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            self.imports.append((name, alias.name, None))
+
+    def _import_from(self, node: ast.ImportFrom, _: _Scope) -> None:
+        module = "." * node.level + (node.module or "")
+        for alias in node.names:
+            self.imports.append((alias.asname or alias.name, module, alias.name))
+
+    def _binding(self, node: ast.AST, scope: _Scope) -> None:
+        """An `except` or a pattern of `match`, which gives a value to a name that it has."""
+        name = getattr(node, "name", None) or getattr(node, "rest", None)
+        if name is not None:
+            scope.bind(name)
+        self._visit_fields(node, scope)
+
+    def _function(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: _Scope
+    ) -> None:
+        inner = _Scope(scope)
+        taken = node.args
+        for each in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg):
+            if each is not None:
+                inner.bind(each.arg)
+                self._visit_all([each.annotation], scope)
+        self._visit_all([*taken.defaults, *taken.kw_defaults], scope)
+        if isinstance(node, ast.Lambda):
+            self.visit(node.body, inner)
+        else:
+            scope.bind(node.name)
+            self._visit_all([*node.decorator_list, node.returns], scope)
+            self._visit_all([*getattr(node, "type_params", ()), *node.body], inner)
+        inner.close()
+
+    def _class(self, node: ast.ClassDef, scope: _Scope) -> None:
+        scope.bind(node.name)
+        self._visit_all([*node.decorator_list, *node.bases, *node.keywords], scope)
+        inner = _Scope(scope, is_class=True)
+        self._visit_all([*getattr(node, "type_params", ()), *node.body], inner)
+        inner.close()
+
+    def _comprehension(self, node: ast.AST, scope: _Scope) -> None:
+        inner = _Scope(scope)
+        self._visit_fields(node, inner)
+        inner.close()
+
+
+def _quoted(annotation: ast.expr) -> Iterator[tuple[str, ...]]:
+    """The names in a hint that is written as a string, as for a class that is defined later."""
+    for each in ast.walk(annotation):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            with suppress(SyntaxError):  # a string that is no hint
+                yield from names_in(ast.parse(each.value, mode="eval")).chains
+
+
+_VISITS = {
+    ast.Name: _Found._name,
+    ast.Attribute: _Found._attribute,
+    ast.Constant: _Found._constant,
+    ast.Call: _Found._call,
+    ast.Assign: _Found._assign,
+    ast.AugAssign: _Found._updated,
+    ast.NamedExpr: _Found._named,
+    ast.AnnAssign: _Found._annotated,
+    ast.For: _Found._loop,
+    ast.AsyncFor: _Found._loop,
+    ast.comprehension: _Found._loop,
+    ast.Global: _Found._global,
+    ast.Nonlocal: _Found._global,
+    ast.Import: _Found._import,
+    ast.ImportFrom: _Found._import_from,
+    ast.ExceptHandler: _Found._binding,
+    ast.MatchAs: _Found._binding,
+    ast.MatchStar: _Found._binding,
+    ast.MatchMapping: _Found._binding,
+    ast.FunctionDef: _Found._function,
+    ast.AsyncFunctionDef: _Found._function,
+    ast.Lambda: _Found._function,
+    ast.ClassDef: _Found._class,
+    ast.ListComp: _Found._comprehension,
+    ast.SetComp: _Found._comprehension,
+    ast.DictComp: _Found._comprehension,
+    ast.GeneratorExp: _Found._comprehension,
+}

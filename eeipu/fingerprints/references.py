@@ -18,15 +18,17 @@ import numpy as np
 
 from eeipu.fingerprints.class_members import CACHED
 from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.library_objects import compiled_module, content_of, is_proxy
 from eeipu.fingerprints.values import digest
 
 __all__ = [
     "BUILTIN_LOOKUPS",
+    "LOOKUPS",
+    "LOOKUP_ATTRIBUTES",
     "MISSING",
     "LibraryName",
     "finds_code",
     "is_followed",
-    "is_lookup",
     "is_mutable",
     "is_value",
     "text_for",
@@ -39,18 +41,25 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 
 # What finds code by a string, whose value only shows when the code runs.
 BUILTIN_LOOKUPS = {each.__name__: each for each in (eval, exec, globals, __import__)}
-_LOOKUPS = {
+LOOKUPS = {
     *(f"builtins.{name}" for name in BUILTIN_LOOKUPS),
     *("importlib.import_module", "importlib.__import__", "importlib.reload", "sys.modules"),
     *("importlib.util.module_from_spec", "importlib.util.spec_from_file_location"),
     *("_frozen_importlib.module_from_spec", "importlib._bootstrap.__import__"),
     "_frozen_importlib_external.spec_from_file_location",
-    *("pkgutil.resolve_name", "pydoc.locate", "runpy.run_module", "runpy.run_path"),
+    *(
+        "inspect.getmodule",
+        "pkgutil.resolve_name",
+        "pydoc.locate",
+        "runpy.run_module",
+        "runpy.run_path",
+    ),
     *("hydra.utils.instantiate", "hydra.utils.call", "hydra.utils.get_class"),
     *("hydra.utils.get_method", "hydra.utils.get_object"),
     *("hydra._internal.instantiate._instantiate2.instantiate", "hydra._internal.utils._locate"),
 }
-_LOOKUP_ATTRIBUTES = {"__globals__", "__subclasses__"}
+LOOKUP_ATTRIBUTES = frozenset({"__globals__", "__subclasses__", "f_globals"})
+"""The attributes that lead to code which only shows when the code runs."""
 
 # `from random import shuffle` takes a method of an object whose state all of the process shares.
 _SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
@@ -59,12 +68,17 @@ _SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
 _dispatcher: Any = functools.singledispatch(repr)  # all dispatchers have the same code
 _DISPATCHER = _dispatcher.__code__
 
+# The types of functions that Cython, nanobind and pybind11 make, which share no module.
+_COMPILED = {"cython_function_or_method", "fused_cython_function", "nb_func", "instancemethod"}
+
 # Types whose objects hold no input of a computation. A user's own subclass of them may.
 _BY_TYPE = {
     *("_thread.lock", "_thread.RLock", "_thread._local", "threading.Barrier", "threading.Event"),
     *("threading.Condition", "threading.Semaphore", "multiprocessing.synchronize.Condition"),
     *("multiprocessing.synchronize.Event", "multiprocessing.synchronize.SemLock"),
     *("multiprocessing.pool.Pool", "concurrent.futures._base.Executor", "rich.console.Console"),
+    *("logging.Logger", "logging.LoggerAdapter", "logging.Handler", "loguru._logger.Logger"),
+    *("structlog._config.BoundLoggerLazyProxy", "structlog._base.BoundLoggerBase"),
 }
 
 
@@ -99,11 +113,11 @@ class LibraryName:
 
 def is_followed(value: Any, first_party: FirstParty) -> bool:
     """Whether a value is a function or a class that counts by its source."""
-    if isinstance(value, FunctionType):
+    if type(value) is FunctionType:  # not a proxy that says that it is one
         # Lambdas and functions inside functions have no name that could stand for them.
         return first_party.owns(value) or "<" in value.__qualname__
     # Before Python 3.12, `make_dataclass` says that its classes are from `types`.
-    return isinstance(value, type) and (
+    return issubclass(type(value), type) and (
         first_party.owns(value)
         or (value.__module__ == "types" and not hasattr(types, value.__name__))
     )
@@ -111,9 +125,13 @@ def is_followed(value: Any, first_party: FirstParty) -> bool:
 
 def is_value(value: Any, first_party: FirstParty) -> bool:
     """Whether something that can be called counts by its content, and not by its source."""
-    if isinstance(value, FunctionType):
-        return _is_dispatcher(value)
+    if type(value) is FunctionType:
+        return _is_dispatcher(value) or content_of(value) is not None
+    if is_proxy(value):
+        return True
     is_code = isinstance(value, type | ModuleType | MethodType)
+    if not is_code and (content_of(value) or _compiled(value, first_party)) is not None:
+        return True
     return not is_code and text_for(value, first_party, [], set()) is None
 
 
@@ -121,8 +139,8 @@ def is_mutable(value: Any) -> bool:
     """Whether a value that is not a definition may change while it stays the same object."""
     if isinstance(value, tuple):
         return any(map(is_mutable, value))
-    if isinstance(value, FunctionType):
-        return _is_dispatcher(value)
+    if type(value) is FunctionType:
+        return _is_dispatcher(value) or content_of(value) is not None
     if isinstance(value, BuiltinFunctionType):
         return not isinstance(value.__self__, ModuleType)
     if isinstance(value, CACHED):
@@ -133,24 +151,7 @@ def is_mutable(value: Any) -> bool:
 def finds_code(value: Any) -> bool:
     """Whether a value finds code by a string, such as `importlib.import_module`."""
     name = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
-    return value is sys.modules or name in _LOOKUPS
-
-
-def is_lookup(chain: tuple[str, ...], shown: str, value: Any) -> bool:
-    """Whether a name in a source finds other code by a string.
-
-    Args:
-        chain: The dotted name as it is written, one part after another.
-        shown: The beginning of the name that leads to the value.
-        value: The value.
-    """
-    written = ".".join(chain)
-    return (
-        finds_code(value)
-        or not _LOOKUP_ATTRIBUTES.isdisjoint(chain)
-        or (value is sys and shown == written)
-        or (isinstance(value, LibraryName) and value.path(chain) in _LOOKUPS)
-    )
+    return value is sys.modules or name in LOOKUPS
 
 
 def text_for(
@@ -175,6 +176,13 @@ def text_for(
         return inner(wrapped) or (digest(wrapped, inner),)
     if _is_dispatcher(value):
         return (f"dispatch {digest(dict(value.registry), inner)}",)
+    compiled = _compiled(value, first_party)
+    if compiled is not None:
+        return compiled
+    content = content_of(value)
+    if content is not None:
+        _record_package(value, first_party, packages)
+        return (f"object {digest(content, inner)}",)
     is_own_module = isinstance(value, ModuleType) and first_party.owns(value)
     if is_own_module or is_followed(value, first_party):
         return (f"#{_index_in(definitions, value)}",)
@@ -192,6 +200,18 @@ def text_for(
     return _name_of_installed(value)
 
 
+def _compiled(value: Any, first_party: FirstParty) -> tuple[str] | None:
+    """What stands for code of the user's own that was compiled to machine code: its file."""
+    is_code = isinstance(value, ModuleType | type | BuiltinFunctionType)
+    if not (is_code or type(value).__name__ in _COMPILED) or not first_party.owns(value):
+        return None
+    found = compiled_module(value)
+    if found is None:
+        return None
+    name = "" if isinstance(value, ModuleType) else value.__qualname__
+    return (f"compiled {found[1]} {name}",)
+
+
 def _name_of_installed(value: Any) -> tuple[str] | None:
     """The name of a function or class of an installed package or of Python."""
     owner = getattr(value, "__self__", None)
@@ -199,6 +219,8 @@ def _name_of_installed(value: Any) -> tuple[str] | None:
         isinstance(value, BuiltinFunctionType) and isinstance(owner, type | ModuleType | None)
     ):
         return (f"{value.__module__}.{value.__qualname__}",)
+    if any(value is each for each in _SHARED_GENERATORS):
+        return (f"the shared {type(value).__module__}.{type(value).__qualname__}",)
     if any(owner is each for each in _SHARED_GENERATORS):
         return (f"{type(owner).__module__}.{value.__name__}",)
     return None

@@ -4,44 +4,74 @@ import ast
 import copy
 import linecache
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import IntEnum
 from functools import cached_property, lru_cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["ChangedSourceError", "Sources", "is_generated"]
+from eeipu.errors import PipelineError
+
+__all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_without_file"]
 
 # Decorators that do not read the type hints of the function that they decorate.
 _IGNORES_HINTS = {
     *("abstractmethod", "cache", "cached_property", "classmethod", "lru_cache", "property"),
-    *("setter", "stage", "staticmethod", "wraps"),
+    *("contextmanager", "guvectorize", "inference_mode", "jit", "njit", "no_grad", "override"),
+    *("setter", "stage", "staticmethod", "vectorize", "wraps"),
+}
+
+# Decorators and base classes of libraries that read the docstring of what they are given.
+_READS_DOCSTRINGS = {
+    *("command", "function_tool", "kernel_function", "prompt", "simple", "tool"),
+    *("BaseModel", "BaseSettings", "BaseTool", "RootModel", "Signature", "SQLModel"),
 }
 
 _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
+_DECORATED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class UnreadableError(PipelineError):
+    """Code has no source here, such as code that came from another process."""
+
 
 class ChangedSourceError(OSError):
     """A function differs from what its file says now."""
 
 
-def is_generated(code: CodeType) -> bool:
-    """Whether a decorator such as `dataclass` made code, from values that are hashed anyway."""
-    file = code.co_filename
-    return file.startswith(("<string>", "<attrs generated"))
+def is_without_file(code: CodeType) -> bool:
+    """Whether code was made from a string, as by `exec`, and not read from a file."""
+    return code.co_filename == "<string>"
+
+
+class Detail(IntEnum):
+    """What of the source of a definition counts."""
+
+    CODE = 0  # what runs
+    DOCUMENTED = 1  # docstrings and the hints of signatures too, where other code reads them
+    TEXT = 2  # each character, where other code reads the source
 
 
 class Sources:
-    """Reads source at one moment. Each file is read once."""
+    """Reads source at one moment. Each file is read once.
 
-    def __init__(self) -> None:
+    Attributes:
+        detail: What of the source counts.
+    """
+
+    def __init__(self, detail: Detail = Detail.CODE) -> None:
+        self.detail = detail
         self._texts: dict[str, _Text] = {}
 
-    def read(self, code: Any) -> ast.AST:
-        """The syntax tree of a function, a class or a module, as far as it can change a result.
+    def read(self, code: Any) -> tuple[ast.AST, str]:
+        """The syntax tree of a function, a class or a module, and the text that stands for it.
+
+        Both are without what cannot change a result.
 
         Raises:
             OSError: There is no source, or it differs from what was imported.
@@ -49,49 +79,53 @@ class Sources:
             SyntaxError: A lambda cannot be told from others on its line.
         """
         if isinstance(code, FunctionType):
-            return self._function(code)
-        if isinstance(code, type):
-            return self._class(code)
-        if isinstance(code, ModuleType):
-            return self._module(code)
-        raise TypeError(f"{type(code).__name__} objects have none")
+            text, tree = self._function(code)
+        elif isinstance(code, type):
+            text, tree = self._class(code)
+        elif isinstance(code, ModuleType):
+            text, tree = self._module(code)
+        else:
+            raise TypeError(f"{type(code).__name__} objects have none")
+        return tree, text.written(tree)
 
     def _text(self, file: str, scope: dict[str, Any] | None = None) -> "_Text":
         if file not in self._texts:
             linecache.checkcache(file)
-            self._texts[file] = _parsed("".join(linecache.getlines(file, scope)), file)
+            text = "".join(linecache.getlines(file, scope))
+            self._texts[file] = _parsed(text, file, self.detail)
         return self._texts[file]
 
-    def _function(self, function: FunctionType) -> ast.AST:
+    def _function(self, function: FunctionType) -> tuple["_Text", ast.AST]:
         code = function.__code__
         text = self._text(code.co_filename, function.__globals__)
         # Other loaders, such as those of pytest and beartype, change what they read from the file.
         if type(function.__globals__.get("__loader__")) is SourceFileLoader:
             text.check(code)
-        return text.function(code)
+        return text, text.function(code)
 
-    def _module(self, module: ModuleType) -> ast.AST:
+    def _module(self, module: ModuleType) -> tuple["_Text", ast.AST]:
         file = getattr(module, "__file__", None) or ""
         if not (file.endswith(".py") and Path(file).exists()):
             raise OSError(f"{file or 'it'} is not Python source")
-        return self._text(file).tree
+        return self._text(file), self._text(file).tree
 
-    def _class(self, class_: type) -> ast.AST:
+    def _class(self, class_: type) -> tuple["_Text", ast.AST]:
         file = getattr(sys.modules.get(class_.__module__), "__file__", None)
         codes = [f.__code__ for f in vars(class_).values() if isinstance(f, FunctionType)]
-        codes = [code for code in codes if not is_generated(code)]
+        codes = [code for code in codes if not is_without_file(code)]
         # The module of a notebook has no file, but the methods' code knows its cell.
         for each in filter(None, (file, *(code.co_filename for code in codes))):
             lines = {code.co_firstlineno for code in codes if code.co_filename == each}
-            found = self._text(each).class_(class_, lines)
+            text = self._text(each)
+            found = text.class_(class_, lines)
             if found is not None:
-                return found
+                return text, found
         raise OSError("could not find the class in its source")
 
 
 @lru_cache(maxsize=16)  # for stages that are read one by one
-def _parsed(text: str, file: str) -> "_Text":
-    return _Text(text, file)
+def _parsed(text: str, file: str, detail: Detail) -> "_Text":
+    return _Text(text, file, detail)
 
 
 class _Text:
@@ -101,23 +135,61 @@ class _Text:
         tree: Its syntax tree, without what cannot change a result.
     """
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, detail: Detail) -> None:
         if not text and not Path(file).exists():
             raise OSError("could not get source code")
         self._source = text
         self._file = file
+        self._detail = detail
         self.tree = ast.parse(text)
         self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self._lambdas: list[ast.Lambda] = []
         self._classes: dict[str, list[ast.ClassDef]] = {}
-        for node, path in _definitions(self.tree):
+        self._index(self.tree, "")
+
+    def _index(self, tree: ast.AST, path: str) -> None:
+        """Note all definitions, and remove what does not count."""
+        for node in _inner_nodes(tree):
+            inner = path
             if isinstance(node, _Function):
                 self._functions[_first_line(node), node.name] = node
+                vars(node)["written"] = {}
+                inner = f"{path}{node.name}.<locals>."
             elif isinstance(node, ast.ClassDef):
-                self._classes.setdefault(path, []).append(node)
-            else:
+                self._classes.setdefault(f"{path}{node.name}", []).append(node)
+                inner = f"{path}{node.name}."
+            elif isinstance(node, ast.Lambda):
                 self._lambdas.append(node)
-        _strip(self.tree)
+                inner = f"{path}<lambda>.<locals>."
+            self._index(node, inner)
+        if self._detail is Detail.CODE:
+            _strip(tree)
+
+    def written(self, tree: ast.AST) -> str:
+        """The text that stands for a definition: equal for trees that say the same."""
+        if self._detail is Detail.TEXT:
+            inner = tree.body[0] if isinstance(tree, ast.Module) and tree.body else tree
+            if not hasattr(inner, "end_lineno"):
+                return self._source
+            first = _first_line(inner) if isinstance(inner, _DECORATED) else inner.lineno
+            return "\n".join(self._source.splitlines()[first - 1 : inner.end_lineno])
+        return self._write(tree)
+
+    def _write(self, value: Any) -> str:
+        if isinstance(value, list):
+            return f"[{','.join(map(self._write, value))}]"
+        if not isinstance(value, ast.AST):
+            return repr(value)
+        if not isinstance(value, _Function):
+            return _node_text(value, self._write)
+        # A method is written with its class and by itself, then without its decorators. Copies of
+        # a node share what is noted in it.
+        written: dict[str, str] = vars(value).get("written", {})
+        if not written:
+            plain = copy.copy(value)
+            plain.decorator_list = []
+            written[""] = _node_text(plain, self._write)
+        return f"{self._write(value.decorator_list)}{written['']}"
 
     def check(self, code: CodeType) -> None:
         """Refuse code of a module that was edited after its import.
@@ -125,14 +197,19 @@ class _Text:
         Raises:
             ChangedSourceError: The file does not contain this code.
         """
-        if (code.co_firstlineno, _unplaced(code)) not in self._codes:
-            raise ChangedSourceError(f"{self._file} changed since it was imported: restart")
+        for each in self._codes.get((code.co_firstlineno, code.co_name), ()):
+            if each == code or _unplaced(each) == _unplaced(code):
+                return
+        raise ChangedSourceError(f"{self._file} changed since it was imported: restart")
 
     @cached_property
-    def _codes(self) -> frozenset[tuple[int, CodeType]]:
-        """First line and content of every code object in the file."""
+    def _codes(self) -> dict[tuple[int, str], list[CodeType]]:
+        """First line and name of every code object in the file."""
         module = compile(self._source, self._file, "exec", dont_inherit=True)
-        return frozenset((code.co_firstlineno, _unplaced(code)) for code in _with_inner(module))
+        found: dict[tuple[int, str], list[CodeType]] = {}
+        for each in _with_inner(module):
+            found.setdefault((each.co_firstlineno, each.co_name), []).append(each)
+        return found
 
     def function(self, code: CodeType) -> ast.AST:
         """The definition that a code object was compiled from.
@@ -190,19 +267,32 @@ def _with_inner(code: CodeType) -> Iterator[CodeType]:
             yield from _with_inner(constant)
 
 
-def _definitions(
-    tree: ast.AST, path: str = ""
-) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda, str]]:
-    """All definitions in a tree with their qualified names, outer ones before inner ones."""
-    for node in ast.iter_child_nodes(tree):
-        inner = path
-        if isinstance(node, _Function | ast.ClassDef):
-            yield node, f"{path}{node.name}"
-            inner = f"{path}{node.name}." + ("<locals>." if isinstance(node, _Function) else "")
-        elif isinstance(node, ast.Lambda):
-            yield node, path
-            inner = f"{path}<lambda>.<locals>."
-        yield from _definitions(node, inner)
+def _inner_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes right below a node that may hold definitions."""
+    for value in vars(tree).values():
+        if isinstance(value, list):
+            yield from (each for each in value if isinstance(each, ast.AST))
+        elif isinstance(value, ast.AST) and not isinstance(value, _LEAVES):
+            yield value
+
+
+# These hold nothing. `ctx` objects are shared by all trees.
+_LEAVES = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.Constant, ast.Name)
+
+
+def _node_text(node: ast.AST, write: Callable[[Any], str]) -> str:
+    """A node with its fields. What is empty is left out, as versions of Python add fields."""
+    parts = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value is None or value == [] or name in _UNWRITTEN:
+            continue
+        parts.append(f"{name}={write(value)}")
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+# What follows from the rest, or only says how a string was written.
+_UNWRITTEN = {"ctx", "kind", "type_comment"}
 
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
@@ -222,19 +312,38 @@ def _unplaced(code: CodeType) -> CodeType:
     return code.replace(co_consts=consts, co_filename="", co_firstlineno=1, co_linetable=b"")
 
 
-def _strip(tree: ast.AST) -> None:
-    """Remove from a tree what cannot change a result: docstrings, and hints of signatures."""
-    for node in ast.walk(tree):
-        if isinstance(node, _Function) and all(map(_ignores_hints, node.decorator_list)):
-            _remove_hints(node)
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
+def _strip(node: ast.AST) -> None:
+    """Remove from a definition what cannot change a result: its docstring and hints."""
+    if isinstance(node, _DOCUMENTED) and _has_docstring(node.body) and not _is_read(node):
+        node.body = node.body[1:] or [ast.Pass()]
+    if isinstance(node, _Function) and all(map(_ignores_hints, node.decorator_list)):
+        _remove_hints(node)
+
+
+def _is_read(node: ast.AST) -> bool:
+    """Whether a library is known to read the docstring of a definition."""
+    around = [*getattr(node, "decorator_list", ()), *getattr(node, "bases", ())]
+    return any(_last_name(each) in _READS_DOCSTRINGS for each in around)
+
+
+def _has_docstring(body: list[ast.stmt]) -> bool:
+    first = body[0] if body else None
+    return (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
 
 
 def _ignores_hints(decorator: ast.expr) -> bool:
     """Whether a decorator is known not to read a function's type hints, as validators do."""
-    named = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return getattr(named, "attr", getattr(named, "id", "")) in _IGNORES_HINTS
+    return _last_name(decorator) in _IGNORES_HINTS
+
+
+def _last_name(node: ast.expr) -> str:
+    """The last part of a dotted name that may be called."""
+    named = node.func if isinstance(node, ast.Call) else node
+    return str(getattr(named, "attr", getattr(named, "id", "")))
 
 
 def _remove_hints(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:

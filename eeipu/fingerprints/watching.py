@@ -1,0 +1,144 @@
+"""Telling quickly that nothing has changed in code since it was read.
+
+To look at thousands of definitions one by one takes a second. Here the objects in all of them are
+compared with those that were there when they were read, in loops that Python runs in C.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, repeat
+from operator import attrgetter, is_
+from types import FunctionType, MappingProxyType
+from typing import Any
+
+from eeipu.fingerprints.definitions import Definition, components_of, plain_digest, reference_to
+from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.references import MISSING
+
+__all__ = ["Watch"]
+
+Check = Callable[[], bool]
+"""Tells whether something is still what it was."""
+
+_IN_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")  # as `components_of` has them
+_content_of = attrgetter("cell_contents")
+_bases_of = attrgetter("__bases__")
+
+
+class Watch:
+    """Watches definitions for changes.
+
+    Args:
+        definitions: The definitions, as they were read.
+        first_party: Tells which code is the user's own.
+    """
+
+    def __init__(self, definitions: Iterable[Definition], first_party: FirstParty) -> None:
+        known = list(definitions)
+        functions = [each for each in known if type(each.code) is FunctionType]
+        plain = [each for each in functions if not (each.code.__kwdefaults__ or vars(each.code))]
+        classes = [each for each in known if isinstance(each.code, type)]
+        alone = {id(each) for each in known} - {id(each) for each in (*plain, *classes)}
+        self._checks = [
+            _functions_check(plain),
+            _classes_check(classes),
+            _names_check(known),
+            *(_definition_check(each) for each in known if id(each) in alone),
+            *_value_checks(known, first_party),
+        ]
+
+    def is_still(self) -> bool:
+        """Whether nothing has changed."""
+        try:
+            return all(check() for check in self._checks)
+        except Exception:  # a variable that is not bound any more, or a value that has no digest
+            return False
+
+
+def _are_same(values: Iterable[Any], known: Sequence[Any]) -> bool:
+    return all(map(is_, values, known))
+
+
+def _functions_check(definitions: Sequence[Definition]) -> Check:
+    """The check of functions without attributes and defaults by keyword."""
+    functions = [each.code for each in definitions]
+    parts = [attrgetter(name) for name in _IN_FUNCTIONS]
+    known = [[each.components[i] for each in definitions] for i in range(len(parts))]
+    cells = [cell for each in functions for cell in each.__closure__ or ()]
+    contents = [value for each in definitions for value in each.components[len(parts) :]]
+    is_complete = len(cells) == len(contents)
+
+    def check() -> bool:
+        return (
+            is_complete
+            and all(
+                _are_same(map(part, functions), v) for part, v in zip(parts, known, strict=True)
+            )
+            and _are_same(map(_content_of, cells), contents)
+            and not any(map(vars, functions))
+        )
+
+    return check
+
+
+def _classes_check(definitions: Sequence[Definition]) -> Check:
+    classes = [each.code for each in definitions]
+    bases = [each.components[1] for each in definitions]
+    kinds = [each.components[2] for each in definitions]
+    sizes = [len(each.components[3:]) // 2 for each in definitions]
+    halves = list(zip((each.components[3:] for each in definitions), sizes, strict=True))
+    names = [name for both, size in halves for name in both[:size]]
+    values = [value for both, size in halves for value in both[size:]]
+
+    def check() -> bool:
+        members = list(map(vars, classes))
+        return (
+            list(map(len, members)) == sizes
+            and _are_same(map(type, classes), kinds)
+            and _are_same(map(_bases_of, classes), bases)
+            and _are_same(chain.from_iterable(members), names)
+            and _are_same(chain.from_iterable(map(MappingProxyType.values, members)), values)
+        )
+
+    return check
+
+
+def _names_check(definitions: Iterable[Definition]) -> Check:
+    scopes: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
+    is_consistent = True
+    for scope, name, value in (lookup for each in definitions for lookup in each.lookups):
+        _, values = scopes.setdefault(id(scope), (scope, {}))
+        is_consistent &= values.setdefault(name, value) is value
+    known = [(scope.get, list(names), list(names.values())) for scope, names in scopes.values()]
+
+    def check() -> bool:
+        return is_consistent and all(
+            _are_same(map(get, names, repeat(MISSING)), values) for get, names, values in known
+        )
+
+    return check
+
+
+def _definition_check(definition: Definition) -> Check:
+    known = definition.components
+
+    def check() -> bool:
+        components = components_of(definition.code)
+        return len(components) == len(known) and _are_same(components, known)
+
+    return check
+
+
+def _value_checks(definitions: Iterable[Definition], first_party: FirstParty) -> Iterable[Check]:
+    """Checks of the values that may change while they stay the same objects."""
+    values = {
+        id(value): (name, value, each.code, each.references[name], quick)
+        for each in definitions
+        for name, value, quick in each.mutable
+    }
+    plain = [(value, quick) for _, value, _, _, quick in values.values() if quick is not None]
+    others = [each[:4] for each in values.values() if each[4] is None]
+    yield lambda: all(plain_digest(value) == quick for value, quick in plain)
+    yield lambda: all(
+        reference_to(name, value, code, first_party) == reference
+        for name, value, code, reference in others
+    )
