@@ -37,14 +37,14 @@ def inputs() -> Iterator[tuple[str, Any]]:
     times = pd.Series(pd.date_range("2000", periods=ROWS, freq="s", tz="Europe/Berlin"))
     codes = rng.integers(50, size=(2, ROWS))
     labels = [pd.Categorical.from_codes(each, [f"label {i}" for i in range(50)]) for each in codes]
-    missing = rng.random(ROWS) < 0.1
+    whole = pd.Series(pd.array(codes[0], dtype="Int64")).mask(rng.random(ROWS) < 0.1)
     yield "10 columns of floats", pd.DataFrame(rng.normal(size=(ROWS, 10)))
     yield "float array", numbers
     yield "every second row of an array", rng.normal(size=(2 * ROWS, 2))[::2]
     yield "tensor", torch.from_numpy(numbers)
     yield "time-zone-aware timestamps", times.to_frame()
     yield "two categorical columns", pd.DataFrame({"a": labels[0], "b": labels[1]})
-    yield "nullable integers", pd.DataFrame({"a": pd.array(codes[0], dtype="Int64")}).mask(missing)
+    yield "nullable integers", whole.to_frame()
     yield "strings", pd.DataFrame({"a": words})
     yield "strings as objects", pd.DataFrame({"a": pd.Series(words, dtype=object)})
     yield "a list of strings", words

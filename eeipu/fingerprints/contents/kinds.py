@@ -1,5 +1,6 @@
 """What stands for an object, by its type."""
 
+import random
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
@@ -31,11 +32,11 @@ def content_of(
     Raises:
         Exception: Whatever pickle raises for the object.
     """
-    if isinstance(obj, Path):
-        return path_content(obj, reads_folders=reads_folders)
-    if isinstance(obj, set | frozenset):
-        return (type(obj), getattr(obj, "__dict__", None), _ordered(obj, digest))
     content = _content_function(type(obj))
+    if content is None and isinstance(obj, Path):
+        return path_content(obj, reads_folders=reads_folders)
+    if content is None and isinstance(obj, set | frozenset):
+        return (type(obj), getattr(obj, "__dict__", None), _ordered(obj, digest))
     found = None if content is None else content(obj)
     return reduced_content(obj, digest) if found is None else found
 
@@ -56,6 +57,16 @@ def _bound(variable: ContextVar[Any]) -> list[Any]:
         return []
 
 
+def _generator_content(generator: Any) -> tuple[Any, ...] | None:
+    """The name of a generator that the whole process shares, whose state no input has."""
+    is_shared = any(generator is each for each in _SHARED_GENERATORS)
+    return ("a shared generator", type(generator)) if is_shared else None
+
+
+_SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
+_SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
+
+
 def _validator_content(wrapper: Any) -> tuple[Any, ...]:
     # It holds a whole module. The names in its function's hints count with the function.
     config = wrapper.config_wrapper.config_dict
@@ -67,6 +78,8 @@ _CONTENTS: dict[Any, Content] = {
     MethodType: lambda method: ("method", method.__func__, method.__self__),
     MappingProxyType: lambda proxy: ("mappingproxy", dict(proxy)),
     ContextVar: lambda variable: ("context variable", variable.name, *_bound(variable)),
+    random.Random: _generator_content,
+    np.random.RandomState: _generator_content,
     np.ma.MaskedArray: arrays.masked_content,
     np.ndarray: arrays.array_content,
     np.generic: arrays.scalar_content,

@@ -47,16 +47,16 @@ def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:
     if isinstance(state, tuple) and len(state) == 2:  # the attributes, and those in slots
         return (_kept(obj, state[0], digest), state[1])
     if type(state) is not dict:
-        return state
-    state = kept_state(obj, state)
+        return kept_state(obj, state) if isinstance(state, tuple) else state
+    kept = kept_state(obj, state)
     properties = _cached_properties(type(obj))
-    if properties.keys().isdisjoint(state):
-        return state
-    return {
-        name: value
-        for name, value in list(state.items())
-        if name not in properties or not _is_computed(obj, value, properties[name], digest)
-    }
+    if not properties.keys().isdisjoint(kept):
+        kept = {
+            name: value
+            for name, value in list(kept.items())
+            if name not in properties or not _is_computed(obj, value, properties[name], digest)
+        }
+    return kept if kept or not state else None  # as if it had never been used
 
 
 @lru_cache(maxsize=1024)

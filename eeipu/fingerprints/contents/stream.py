@@ -17,6 +17,7 @@ import math
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -34,6 +35,12 @@ _ATOMS = frozenset(
     (type(None), bool, int, float, str, bytes, bytearray, pickle.PickleBuffer)
 )
 _CONTAINERS = frozenset((list, dict, tuple))
+
+_LEAVES = {
+    *(("datetime", name) for name in ("date", "time", "datetime", "timedelta")),
+    *(("decimal", "Decimal"), ("fractions", "Fraction"), ("builtins", "complex")),
+    *(("pandas", "Timestamp"), ("pandas", "Timedelta")),
+}
 
 # A container with so many items is taken once, like any other object, however often it occurs.
 _MANY_ITEMS = 1000
@@ -138,7 +145,7 @@ class ContentStream:
     def _persistent_id(self, obj: Any) -> Any:
         """What the pickler writes in the place of an object; `None` for the object itself."""
         kind = type(obj)
-        if kind in _ATOMS:
+        if kind in _ATOMS or _is_leaf(kind):
             return None
         if kind in _CONTAINERS:
             if obj is self._root:
@@ -200,6 +207,12 @@ class ContentStream:
 
     def _content(self, obj: Any) -> tuple[Any, ...]:
         return content_of(obj, _digest_by_name, reads_folders=self._reads_folders)
+
+
+@lru_cache(maxsize=1024)
+def _is_leaf(kind: type) -> bool:
+    """Whether objects of a type are like numbers, which pickle itself takes apart the fastest."""
+    return (kind.__module__.partition(".")[0], kind.__name__) in _LEAVES
 
 
 def _digest_by_name(value: Any) -> bytes:

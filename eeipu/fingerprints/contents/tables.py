@@ -11,13 +11,30 @@ import numpy as np
 from eeipu.fingerprints.contents.arrays import array_content, items_content
 from eeipu.fingerprints.contents.arrow import arrow_content
 
+# To look at one column takes as long as to read a few thousand numbers.
+_WIDE_COLUMNS = 100
+
 __all__ = ["column_content", "frame_content", "index_content", "series_content"]
 
 
 def frame_content(table: Any) -> tuple[Any, ...]:
     """What stands for a `DataFrame`."""
-    columns = [column_content(column.array) for _, column in table.items()]
-    return (*_about(table), table.index, table.columns, columns)
+    return (*_about(table), table.index, table.columns, _columns_content(table))
+
+
+def _columns_content(table: Any) -> list[Any]:
+    """The columns one by one; of a wide table, all columns of a numeric type at once."""
+    if table.shape[1] < _WIDE_COLUMNS:
+        return [column_content(column.array) for _, column in table.items()]
+    places: dict[Any, list[int]] = {}
+    for place, dtype in enumerate(table.dtypes):
+        is_numeric = isinstance(dtype, np.dtype) and dtype.kind in "biufc"
+        places.setdefault(dtype if is_numeric else None, []).append(place)
+    others = [column_content(table.iloc[:, place].array) for place in places.pop(None, [])]
+    for dtype, found in places.items():
+        part = table if len(found) == table.shape[1] else table.iloc[:, found]
+        others.append((dtype, found, array_content(np.ascontiguousarray(part.to_numpy().T))))
+    return others
 
 
 def series_content(series: Any) -> tuple[Any, ...]:

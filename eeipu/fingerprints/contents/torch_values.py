@@ -9,12 +9,15 @@ from eeipu.serialization.tensors import is_plain, tensor_bytes
 
 __all__ = ["module_state", "tensor_content"]
 
+# Whether the weights of a pretrained model have been set, which a copy of them forgets.
+_NOTES = {"_is_hf_initialized"}
+
 
 def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
     """What stands for a tensor; `None` for one that only torch itself can take apart."""
     about = (
         type(tensor),
-        vars(tensor),
+        {name: each for name, each in vars(tensor).items() if name not in _NOTES},
         str(tensor.dtype),
         str(tensor.layout),
         tuple(tensor.shape),
@@ -42,6 +45,7 @@ def module_state(module: Any, state: dict[str, Any]) -> dict[str, Any]:
     Their keys in the module count the hooks of the whole process.
     """
     del module
+    state = {name: each for name, each in state.items() if name not in _NOTES}
     hooks = {name: each for name, each in state.items() if _holds_hooks(name, each)}
     numbers = sorted({key for each in hooks.values() for key in each})
     ranks = {key: rank for rank, key in enumerate(numbers)}
