@@ -72,17 +72,41 @@ def test_every_difference_between_tables_counts():
     assert [digest(each) for each in changed_tables()] == digests
 
 
-def test_a_file_counts_by_what_is_in_it(tmp_path):
-    path = tmp_path / "data.csv"
+def test_a_file_counts_by_what_is_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("data.csv")
     path.write_text("1,2")
     before = inputs_key((path,))
     moved = tmp_path / "moved" / "data.csv"
     moved.parent.mkdir()
     moved.write_text("1,2")
-    assert inputs_key((moved,)) == before
+    monkeypatch.chdir(moved.parent)
+    assert inputs_key((path,)) == before
     path.write_text("1,3")
     assert inputs_key((path,)) != before
     assert inputs_key((str(path),)) != inputs_key((path,))
+
+
+def test_a_path_counts_as_it_is_written(tmp_path):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("same")
+    assert inputs_key((tmp_path / "cats" / "x.png",)) != inputs_key((tmp_path / "dogs" / "x.png",))
+    assert inputs_key((tmp_path / "cats",)) != inputs_key((tmp_path / "dogs",))
+
+
+def test_files_with_the_same_name_and_another_suffix_count(tmp_path):
+    path = tmp_path / "scan.img"
+    path.write_text("1")
+    keys = [inputs_key((path,))]
+    for name in ("scan.hdr", "scan", "scan.img.gz"):
+        (tmp_path / name).write_text("2")
+        keys.append(inputs_key((path,)))
+    (tmp_path / "scan.hdr").write_text("3")
+    keys.append(inputs_key((path,)))
+    assert len(set(keys)) == 5
+    (tmp_path / "scanner.img").write_text("4")
+    assert inputs_key((path,)) == keys[-1]
 
 
 def test_a_file_counts_by_its_name_too(tmp_path):
@@ -141,11 +165,12 @@ def test_a_path_to_nothing_counts_by_its_name(tmp_path):
     assert inputs_key((tmp_path / "a",)) != inputs_key((tmp_path / "b",))
 
 
-def test_a_path_outside_of_the_inputs_counts_by_its_name(tmp_path):
+def test_outside_of_the_inputs_a_file_counts_by_content_and_a_folder_by_its_name(tmp_path):
     path = tmp_path / "a"
-    before = digest(path)
+    before, folder = digest(path), digest(tmp_path)
     path.write_text("content")
-    assert digest(path) == before
+    assert digest(path) != before
+    assert digest(tmp_path) == folder
 
 
 def test_a_file_may_count_by_its_stat(tmp_path):

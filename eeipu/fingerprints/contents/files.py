@@ -1,0 +1,62 @@
+"""Files and folders: names, on which a stage may depend, and bytes.
+
+A stage that gets a path may read what lies beside it under the same name with another suffix, so
+those files count too.
+"""
+
+import os
+from pathlib import Path
+
+import xxhash
+
+__all__ = ["files_below", "path_content"]
+
+# Read in blocks that stay in a core's cache until they are hashed.
+_BLOCK_BYTES = 2**20
+
+
+def path_content(path: Path, *, reads_folders: bool) -> tuple[object, ...]:
+    """The path as it is written, and the bytes of the file or of all files in the folder.
+
+    Args:
+        path: The path.
+        reads_folders: Whether a folder stands for the files in it, and not only for its name.
+    """
+    name = os.fspath(path)
+    if path.is_file():
+        return ("a file", name, _digest(path), [(p.name, _digest(p)) for p in _beside(path)])
+    if reads_folders and path.is_dir():
+        found = [(p.relative_to(path).as_posix(), _digest(p)) for p in files_below(path)]
+        return ("a folder", name, found)
+    return ("a path", name)
+
+
+def _beside(path: Path) -> list[Path]:
+    """The other files in a file's folder that have its name but for the suffix."""
+    names = [p for p in os.listdir(path.parent) if p == path.stem or p.startswith(f"{path.stem}.")]
+    others = [path.parent / name for name in sorted(names) if name != path.name]
+    return [each for each in others if each.is_file()]
+
+
+def _digest(path: Path) -> bytes:
+    found = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as file:
+        block = bytearray(_BLOCK_BYTES)
+        while count := file.readinto(block):
+            found.update(memoryview(block)[:count])
+    return bytes(found.digest())
+
+
+def files_below(path: Path) -> list[Path]:
+    """All files below a folder, following links but no link that leads back up."""
+    files = []
+    for folder, folders, names in os.walk(path, followlinks=True):
+        here = os.path.realpath(folder)
+        folders[:] = [f for f in folders if not _leads_up(Path(folder, f), here)]
+        files += [Path(folder, name) for name in names]
+    return sorted(each for each in files if each.is_file())
+
+
+def _leads_up(folder: Path, here: str) -> bool:
+    """Whether a folder is a link to the folder `here` or to one that contains it."""
+    return Path(here).is_relative_to(os.path.realpath(folder))

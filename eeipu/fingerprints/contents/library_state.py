@@ -1,0 +1,79 @@
+"""What objects of libraries note down while they are used, and which does not change what they do.
+
+Libraries are recognised by the names of their classes, so that none is imported.
+"""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from eeipu.fingerprints.contents.torch_values import module_state
+
+__all__ = ["kept_state"]
+
+Keep = Callable[[Any, dict[str, Any]], dict[str, Any]]
+
+
+def kept_state(obj: Any, state: Any) -> Any:
+    """The part of an object's state that counts."""
+    for keep in _rules(type(obj)):
+        state = keep(obj, state)
+    return state
+
+
+def _without(*names: str) -> Keep:
+    """A rule that leaves out attributes."""
+    return lambda _, state: {name: each for name, each in state.items() if name not in names}
+
+
+def _tree_state(tree: Any, state: Any) -> Any:
+    """A tree of neighbours, without how often it was asked."""
+    del tree
+    is_known = isinstance(state, tuple) and len(state) > _COUNTS.stop
+    return (*state[: _COUNTS.start], *state[_COUNTS.stop :]) if is_known else state
+
+
+# `n_trims`, `n_leaves`, `n_splits` and `n_calls` among the parts of scikit-learn's trees.
+_COUNTS = slice(7, 11)
+
+
+def _catboost_state(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A model, without the name and the time that every training gets anew."""
+    blob = state.get("__model")
+    if not isinstance(blob, bytes):
+        return state
+    known = model.get_metadata()
+    for name in ("model_guid", "train_finish_time"):
+        written = str(known[name] if name in known.keys() else "").encode()  # noqa: SIM118
+        blob = blob.replace(written, b"0" * len(written)) if written else blob
+    return {**state, "__model": blob}
+
+
+def _tokenizer_state(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A fast tokenizer, without the padding and the truncation of its last call."""
+    del tokenizer
+    inner = json.loads(state["_tokenizer"].to_str()) if "_tokenizer" in state else {}
+    return {**state, "_tokenizer": {**inner, "padding": None, "truncation": None}}
+
+
+_RULES: dict[tuple[str, str], Keep] = {
+    ("torch", "Module"): module_state,
+    ("catboost", "_CatBoostBase"): _catboost_state,
+    ("transformers", "GenerationConfig"): _without("_original_object_hash"),
+    ("transformers", "PreTrainedTokenizerFast"): _tokenizer_state,
+    ("transformers", "TokenizersBackend"): _tokenizer_state,
+    ("pandas", "PandasObject"): _without("_cache"),
+    ("pandas", "ExtensionDtype"): _without("_cache"),
+    # The address of the stop words that were checked last.
+    ("sklearn", "_VectorizerMixin"): _without("_stop_words_id"),
+    **{("sklearn", f"BinaryTree{bits}"): _tree_state for bits in (32, 64)},
+    ("statsmodels", "ModelData"): _without("_cache"),
+    ("statsmodels", "Results"): _without("_cache", "_summary_cache", "diagn", "_nobs_int"),
+}
+
+
+@lru_cache(maxsize=1024)
+def _rules(kind: type) -> tuple[Keep, ...]:
+    names = [(each.__module__.partition(".")[0], each.__name__) for each in kind.__mro__]
+    return tuple(_RULES[name] for name in names if name in _RULES)
