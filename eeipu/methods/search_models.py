@@ -100,9 +100,16 @@ class SearchModels:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
+            declared=self._declared,
             start=start,
             device=self.device,
         )
+
+    @property
+    def _declared(self) -> list[int]:
+        """The indices of the stages whose costs are declared."""
+        stages = self.history.pipeline.stages
+        return [k for k, stage in enumerate(stages) if stage.cost is not None]
 
     @cached_property
     def total_cost(self) -> StageCostModel:
@@ -112,6 +119,7 @@ class SearchModels:
             torch.from_numpy(self.history.total_costs[:, None]),
             [range(self.history.X.shape[1])],
             categorical=self.history.pipeline.cube.categorical_columns,
+            declared=range(bool(self._declared)),
             start=self.warm_start.get("total_cost"),
             device=self.device,
         )
