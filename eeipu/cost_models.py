@@ -10,12 +10,12 @@ Notation:
 
 A batch size chosen in one stage may determine the duration of the next. Therefore a stage's model
 depends either on the stage's own columns or on these and all upstream ones, whichever predicts
-left-out costs better. A single cost far from what the others predict (of a machine that hung, say)
-is left out of the fit.
+left-out costs better. A single measured cost far from what the others predict (of a machine that
+hung, say) is left out of the fit if there are others that could contradict it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Literal
 
@@ -29,17 +29,22 @@ __all__ = ["Inputs", "StageCostModel"]
 
 Inputs = Literal["chosen", "own", "upstream"]
 
-# Declared costs may be zero, which has no logarithm. They count as this share of the largest cost,
-# which is far below any cost that matters beside it.
-ZERO_SHARE = 1e-15
+Option = tuple[int, tuple[int, ...]]
+"""A stage, and the columns that its model may depend on."""
+
+# Costs may be zero, which has no logarithm. In a stage that has such costs, none counts for less
+# than this share of its largest one: that is too little to matter, and not so far away that the
+# others could not be told apart beside it.
+ZERO_SHARE = 1e-3
 
 # The standard deviation of the log cost of a stage that was never executed: its cost is within a
 # factor of e^2, about seven, of the average stage's in 95 % of cases.
 PRIOR_STD = 1.0
 
-# A cost is left out if its leave-one-out residual is more than OUTLIER_SCORE robust standard
-# deviations and a factor of more than three, in a stage that was executed at least
-# OUTLIER_LEAST_COUNT times.
+# A measured cost is left out if its leave-one-out residual is more than OUTLIER_SCORE robust
+# standard deviations and a factor of more than three, in a stage that was executed at least
+# OUTLIER_LEAST_COUNT times, and if others could contradict it: they have the same categories and
+# lie on both sides of it in every column. A choice seen once, or a corner, may well cost more.
 OUTLIER_SCORE = 10.0
 OUTLIER_FACTOR = math.log(3.0)
 OUTLIER_LEAST_COUNT = 6
@@ -60,6 +65,7 @@ class StageCostModel:
         device: Where to fit; `None`: whichever device is faster.
         inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
             `"upstream"` ones, or the better of the two (`"chosen"`).
+        declared: The indices of the stages whose costs are declared: none of these is an error.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
@@ -92,12 +98,12 @@ class StageCostModel:
         start: Tensor | None = None,
         device: torch.device | None = None,
         inputs: Inputs = "chosen",
+        declared: Collection[int] = (),
     ) -> None:
         X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
         _check(X, stage_costs, stage_indices)
-        largest = stage_costs.nan_to_num(0.0).amax().item() if stage_costs.numel() else 0.0
-        logs = stage_costs.clamp_min(ZERO_SHARE * largest if largest > 0 else 1.0).log()
-        known = logs[~logs.isnan()]
+        logs = _logarithms(stage_costs)
+        known = logs[stage_costs > 0]
         self._prior_mean = known.mean().item() if len(known) else 0.0
         self.columns = [tuple(columns) for columns in stage_indices]
         self.hyperparameters: Tensor | None = None
@@ -109,18 +115,19 @@ class StageCostModel:
             if not logs[:, k].isnan().all()
         ]
         if options:
-            self._fit(X, logs, options, categorical, start, device)
+            self._fit(X, logs, options, categorical, start, device, declared)
 
     def _fit(
         self,
         X: Tensor,
         logs: Tensor,
-        options: list[tuple[int, tuple[int, ...]]],
+        options: list[Option],
         categorical: Sequence[int],
         start: Tensor | None,
         device: torch.device | None,
+        declared: Collection[int],
     ) -> None:
-        """Fit all options, pairs of a stage and its columns, in one batch; choose one per stage."""
+        """Fit all options in one batch; choose one per stage."""
         Y = logs[:, [k for k, _ in options]].T
         active = torch.zeros(len(options), 1, X.shape[-1], dtype=torch.bool)
         for row, (_, columns) in enumerate(options):
@@ -129,7 +136,7 @@ class StageCostModel:
             start = None  # a stage has been executed for the first time
         fit = partial(ExactGPs, X, active=active, categorical=categorical, device=device)
         gps = fit(Y, start=start)
-        outliers = _outliers(gps)
+        outliers = _to_leave_out(gps, options, categorical, declared)
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
             gps = fit(Y, start=gps.hyperparameters)
@@ -144,7 +151,7 @@ class StageCostModel:
         self.hyperparameters = gps.hyperparameters
 
     def log_cost_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the log costs at `X`.
+        """Mean and standard deviation of the log costs that will be measured at `X`.
 
         Args:
             X: `... x d`.
@@ -162,21 +169,21 @@ class StageCostModel:
 
         Args:
             means: `E x ...`, means of the log costs of the E executed stages.
-            variances: `E x ...`, their variances.
+            variances: `E x ...`, their variances without noise.
 
         Returns:
-            Means and standard deviations, `... x K`.
+            Means and standard deviations, noise included, `... x K`.
         """
+        if self.gps is not None:
+            variances = variances + self.gps.noise.reshape(-1, *(1,) * (variances.ndim - 1))
         shape, at = (*means.shape[1:], len(self.columns)), (..., self.executed)
         mean, std = means.new_full(shape, self._prior_mean), means.new_full(shape, PRIOR_STD)
         mean[at], std[at] = means.movedim(0, -1), variances.sqrt().movedim(0, -1)
         return mean, std
 
 
-def _input_options(
-    stage_indices: Sequence[tuple[int, ...]], inputs: Inputs
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Pairs of a stage and the columns that its model may depend on: one or two per stage."""
+def _input_options(stage_indices: Sequence[tuple[int, ...]], inputs: Inputs) -> list[Option]:
+    """One or two options per stage."""
     options = []
     upstream: tuple[int, ...] = ()
     for k, own in enumerate(stage_indices):
@@ -186,6 +193,67 @@ def _input_options(
             options.append((k, upstream + own))
         upstream += own
     return options
+
+
+def _logarithms(stage_costs: Tensor) -> Tensor:
+    """The logarithms of costs, `n x K`; those of zero are at a finite distance from the others."""
+    if stage_costs.numel() == 0:
+        return stage_costs
+    largest = stage_costs.nan_to_num(0.0).amax(0)
+    unit = torch.where(largest > 0, largest, largest.amax())  # of a stage that costs nothing
+    least = torch.where((stage_costs == 0).any(0), ZERO_SHARE * unit, 0.0)
+    logs: Tensor = torch.maximum(stage_costs, least).log()
+    return torch.where(stage_costs.isnan() | (unit > 0), logs, 0.0)
+
+
+def _could_be_contradicted(
+    X: Tensor, is_known: Tensor, columns: Sequence[int], categorical: Sequence[int]
+) -> Tensor:
+    """For each point, whether others with its categories lie on both sides of it in all columns.
+
+    Args:
+        X: `n x d`.
+        is_known: `n`, boolean: where there is an observation.
+        columns: The columns that count.
+        categorical: The columns without an order.
+
+    Returns:
+        `n`, boolean.
+    """
+    others = is_known & ~torch.eye(len(X), dtype=torch.bool)
+    apart = X.unsqueeze(0) - X.unsqueeze(1)  # how far each other point, in columns, is above
+    for column in set(columns) & set(categorical):
+        others = others & (apart[..., column].abs() < 1e-9)
+    enclosed = others.sum(-1) >= 2
+    for column in set(columns) - set(categorical):
+        above, below = apart[..., column] >= 0, apart[..., column] <= 0
+        enclosed &= (others & above).any(-1) & (others & below).any(-1)
+    return enclosed
+
+
+def _to_leave_out(
+    gps: ExactGPs,
+    options: Sequence[Option],
+    categorical: Sequence[int],
+    declared: Collection[int],
+) -> Tensor:
+    """The observations that the models should not learn from, `B x n`, boolean.
+
+    All options of a stage leave out the same ones, which none of them explains: otherwise their
+    densities could not be compared.
+    """
+    data, outliers = gps.observations, _outliers(gps)
+    for row, (k, columns) in enumerate(options):
+        if k in declared:
+            outliers[row] = False
+        elif outliers[row].any():
+            outliers[row] &= _could_be_contradicted(
+                data.X, data.is_known[row], columns, categorical
+            )
+    for k in {k for k, _ in options}:
+        rows = [row for row, (stage, _) in enumerate(options) if stage == k]
+        outliers[rows] = outliers[rows].all(0)
+    return outliers
 
 
 def _outliers(gps: ExactGPs) -> Tensor:

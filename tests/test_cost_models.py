@@ -99,6 +99,104 @@ def test_one_hiccup_does_not_wreck_the_model():
     assert (mean - clean.log()).abs().max() < 0.1
 
 
+def hiccup_at(row, *, declared=()):
+    X = points(30, d=1)
+    costs = torch.exp(X)
+    costs[row] *= 100
+    model = StageCostModel(X, costs, [[0]], declared=declared)
+    return [moment[row].item() for moment in model.log_cost_posterior(X)]
+
+
+def test_declared_costs_are_never_left_out():
+    inside = points(30, d=1).squeeze(-1).argsort()[15].item()
+
+    _, std = hiccup_at(inside)
+    _, declared_std = hiccup_at(inside, declared=[0])
+
+    assert std < 0.1
+    assert declared_std > 0.5
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_cost_at_the_edge_may_be_true(place):
+    """Nothing beyond it could contradict it."""
+    edge = points(30, d=1).squeeze(-1).argsort()[place].item()
+
+    mean, _ = hiccup_at(edge)
+
+    assert mean > 2.0
+
+
+def test_a_choice_seen_once_may_cost_more():
+    choice = torch.tensor([0.0, 0.5] * 5 + [1.0], dtype=torch.double)
+    X = torch.stack([points(11, d=1).squeeze(-1), choice], dim=-1)
+    costs = torch.where(choice == 1.0, 30.0, 1.0 + 0.02 * X[:, 0]).unsqueeze(-1)
+
+    mean, _ = StageCostModel(X, costs, [[0, 1]], categorical=[1]).log_cost_posterior(X[-1:])
+
+    assert mean.exp().item() > 20.0
+
+
+def test_a_smooth_costly_corner_is_no_error():
+    X = points(20, d=2)
+    X[-1] = 0.97
+    costs = (1.0 + 40.0 * (X.prod(-1, keepdim=True) ** 12)).double()
+
+    mean, _ = StageCostModel(X, costs, [[0, 1]]).log_cost_posterior(X[-1:])
+
+    assert mean.exp().item() > 0.5 * costs[-1].item()
+
+
+def test_what_an_upstream_choice_explains_is_no_error():
+    """In the stage's own columns it lies among the others, which cost thirty times less."""
+    upstream = torch.tensor([0.0] * 14 + [1.0], dtype=torch.double)
+    own = points(15, d=1).squeeze(-1)
+    own[-1] = 0.5
+    X = torch.stack([upstream, own], dim=-1)
+    cost = torch.where(upstream == 1.0, 30.0, 1.0 + 0.02 * own)
+    costs = torch.stack([torch.ones(15).double(), cost], dim=-1)
+
+    model = StageCostModel(X, costs, [[0], [1]], categorical=[0])
+
+    assert model.columns[1] == (0, 1)
+    assert model.log_cost_posterior(X[-1:])[0][0, 1].exp().item() > 15.0
+
+
+def test_moments_are_those_of_a_cost_that_will_be_measured():
+    """The noise of a measurement counts: what is left of a budget has to pay for it."""
+    X = points(200, d=1)
+    noise = 0.6 * torch.randn(200, 1, generator=torch.Generator().manual_seed(2)).double()
+
+    mean, std = StageCostModel(X, torch.exp(noise), [[0]]).log_cost_posterior(X)
+
+    assert std.mean().item() == pytest.approx(0.6, rel=0.15)
+    within = ((noise - mean) <= 0.84 * std).double().mean().item()
+    assert within == pytest.approx(0.8, abs=0.06)
+
+
+def test_costs_of_zero_leave_the_others_their_resolution():
+    """`E[1 / C]` beside a stage of cost 1, where the stage costs `max(0, 10 (x - .4))`."""
+    X = (torch.arange(20).double().unsqueeze(-1) + 0.5) / 20
+    cost = 10.0 * (X - 0.4).clamp_min(0.0)
+    at = torch.tensor([[0.45], [0.62], [0.83]], dtype=torch.double)
+
+    mean, std = StageCostModel(X, cost, [[0]]).log_cost_posterior(at)
+
+    normal = torch.linspace(-3, 3, 201).double().unsqueeze(-1)
+    weight = torch.softmax(-0.5 * normal**2, dim=0)
+    inverse = (weight / (1.0 + (mean.T + std.T * normal).exp())).sum(0)
+    expected = 1.0 / (1.0 + 10.0 * (at.squeeze(-1) - 0.4))
+    torch.testing.assert_close(inverse, expected, rtol=0.1, atol=0.0)
+
+
+def test_a_stage_that_never_ran_is_not_expected_to_be_free():
+    costs = torch.tensor([[0.0, 3.0, math.nan]] * 5, dtype=torch.double)
+
+    mean, _ = StageCostModel(points(5), costs, [[0], [1], [2]]).log_cost_posterior(points(2))
+
+    assert mean[:, 2].exp().tolist() == pytest.approx([3.0, 3.0])
+
+
 def test_noise_is_not_taken_for_signal():
     X = points(60)
     noise = 0.1 * torch.randn(60, dtype=torch.double, generator=torch.Generator().manual_seed(1))

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
-from eeipu.models.objective import ObjectiveModel
+from eeipu.models.objective import ObjectiveModel, middle_value
 
 __all__ = ["SearchModels"]
 
 Array = NDArray[np.float64]
+
+# Values cannot be worse than this: the square of a larger number may be infinite.
+WORST = -1e100
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,17 @@ class SearchModels:
 
     @cached_property
     def values(self) -> Array:
-        """The objective values, maximised, with 0 at their median and 1 at the best, `n`."""
-        standard: Array = (self.history.values - np.nanmedian(self.history.values)) / self.unit
-        return standard
+        """The objective values, maximised, with 0 at their middle and 1 at the best, `n`."""
+        values = self.history.values
+        with np.errstate(over="ignore"):
+            standard: Array = (values - middle_value(values)) / self.unit
+        return np.maximum(standard, WORST)
 
     @cached_property
     def unit(self) -> float:
         """The scale of `values`: how many objective units correspond to 1."""
         values = self.history.values
-        middle = np.nanmedian(values)
+        middle = middle_value(values)
         # More than half of the values may equal the best.
         spans = [float(np.nanmax(values) - middle), float(middle - np.nanmin(values)), 1.0]
         return next(span for span in spans if span > 0)
@@ -95,9 +100,16 @@ class SearchModels:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
+            declared=self._declared,
             start=start,
             device=self.device,
         )
+
+    @property
+    def _declared(self) -> list[int]:
+        """The indices of the stages whose costs are declared."""
+        stages = self.history.pipeline.stages
+        return [k for k, stage in enumerate(stages) if stage.cost is not None]
 
     @cached_property
     def total_cost(self) -> StageCostModel:
@@ -107,6 +119,7 @@ class SearchModels:
             torch.from_numpy(self.history.total_costs[:, None]),
             [range(self.history.X.shape[1])],
             categorical=self.history.pipeline.cube.categorical_columns,
+            declared=range(bool(self._declared)),
             start=self.warm_start.get("total_cost"),
             device=self.device,
         )

@@ -141,6 +141,11 @@ class ExactGPs:
         """The standard deviation of each GP's observations, `B`."""
         return self.observations.std.squeeze(-1)
 
+    @property
+    def noise(self) -> Tensor:
+        """The variance of each GP's noise, in the square of the observations' unit, `B`."""
+        return self._noise * self.scale.square()
+
     def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances of `f`, in the unit of the observations.
 

@@ -5,7 +5,9 @@ pipelines are often nearly sums of contributions of the stages, and a term with 
 its part from few points. If the objective is not a sum, the weights of those terms can vanish.
 
 A few very bad values would leave the model no resolution among the good ones. Therefore the tail of
-bad values is compressed if that improves the prediction of left-out values.
+bad values is compressed if that improves the prediction of left-out values, and in doubt it is not:
+compression can turn a hill beside a valley into a trend. Of values so bad that they can only be
+penalties, the model learns that they are bad, and not how bad.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,11 +25,22 @@ from torch import Tensor
 
 from eeipu.models.gaussian_process import ExactGPs
 
-__all__ = ["ObjectiveModel"]
-
+__all__ = ["ObjectiveModel", "middle_value"]
 
 # GPyTorch regards smaller variances as rounding errors, and warns.
 MIN_VARIANCE = 1.01e-10
+
+# The tail is compressed only if the left-out values' log density is higher by this.
+LEAST_EVIDENCE = 1.0
+
+# Where the tail is compressed, values further below the median than this many times the distance
+# from there to the best value are moved up to it (winsorised, as Ax does at Tukey's fences; those
+# would move as soon as a quarter of the values is bad, this does not until a half is).
+DEEPEST = 1e3
+
+# Values further below the median than this many times that distance would leave no digits to the
+# others in double precision, whether compressed or not.
+BEYOND_DIGITS = 1e12
 
 
 class ObjectiveModel(Model):
@@ -65,7 +78,7 @@ class ObjectiveModel(Model):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        y = torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values))
+        y = _keep_digits(torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values)))
         compressed, log_slope = _compress(y)
         both = ExactGPs(
             torch.from_numpy(X),
@@ -77,7 +90,7 @@ class ObjectiveModel(Model):
         )
         self.hyperparameters = both.hyperparameters
         plain, warped = both.left_out_density()
-        self.gp = both.select([int(warped + log_slope.sum() > plain)])
+        self.gp = both.select([int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)])
         self.scale = self.gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 
@@ -129,18 +142,40 @@ class ObjectiveModel(Model):
         return posterior if posterior_transform is None else posterior_transform(posterior)
 
 
+def middle_value(values: NDArray[np.float64]) -> float:
+    """The median of values that are not NaN, where the worst value counts once.
+
+    A value that many configurations share and that is worse than all others is a penalty. Without
+    this, the good values could not be told apart as soon as most configurations are penalised.
+    """
+    known = values[~np.isnan(values)]
+    worst = known.min()
+    return float(np.median([worst, *known[known > worst]]))
+
+
 def _compress(y: Tensor) -> tuple[Tensor, Tensor]:
     """Compress the tail of bad values, and leave the good half as it is.
 
     Returns:
         The compressed values, `n`, and the logarithm of the map's slope at each.
     """
-    middle = y.median()
-    unit = (y.max() - middle).clamp_min(1e-300)
+    middle, unit = _middle_and_unit(y)
     below = (middle - y) / unit  # 1: as far below the middle as the best value is above
     tail = below > 1.0
-    log_below = torch.where(tail, below, 1.0).log()
+    log_below = torch.where(tail, below.clamp_max(DEEPEST), 1.0).log()
     return torch.where(tail, middle - unit * (1.0 + log_below), y), -log_below
+
+
+def _keep_digits(y: Tensor) -> Tensor:
+    """Move up values so bad that the others would lose their digits beside them."""
+    middle, unit = _middle_and_unit(y)
+    return y.clamp_min(middle - BEYOND_DIGITS * unit)
+
+
+def _middle_and_unit(y: Tensor) -> tuple[float, float]:
+    """The middle of values, and how far above it the best is."""
+    middle = middle_value(y.numpy())
+    return middle, max(y.max().item() - middle, 1e-300)
 
 
 def _terms(d: int, stage_columns: Sequence[Sequence[int]]) -> Tensor:

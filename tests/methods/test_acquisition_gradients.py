@@ -78,7 +78,7 @@ def test_memoized_stages_may_have_costs_of_their_own(models):
 @pytest.mark.parametrize(
     # Some thousand standard deviations below, automatic differentiation loses digits itself.
     ("best_f", "rtol"),
-    [(-1e3, 1e-8), (10.0, 1e-8), (1e3, 1e-6), (1e6, 1e-8)],
+    [(-1e3, 1e-8), (10.0, 1e-8), (1e3, 3e-6), (1e6, 1e-8)],
 )
 def test_far_tails_are_exact(models, best_f, rtol):
     assert_right(LogEEIPU(*models, best_f), rtol)

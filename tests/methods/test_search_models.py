@@ -48,6 +48,20 @@ def test_where_most_values_are_the_best_the_unit_is_how_far_the_worst_is():
     assert models.unit == pytest.approx(1e-9)
 
 
+@pytest.mark.parametrize("penalty", [-1e4, -1e30, -1.7e308])
+def test_where_most_values_are_one_penalty_the_others_can_be_told_apart(penalty):
+    """Half of the space is penalised, and more than half of the trials lie there."""
+    x = [*np.linspace(0.55, 0.95, 13), *np.linspace(0.02, 0.5, 12)]
+    trials = [(v, 0.5, penalty if v > 0.5 else -((v - 0.2) ** 2)) for v in x]
+
+    models = models_of(trials)
+    grid = torch.tensor([[[0.04 * i, 0.5]] for i in range(13)], dtype=torch.double)
+    mean = models.objective.posterior(grid).mean.squeeze()
+
+    assert grid[mean.argmax(), 0, 0].item() == pytest.approx(0.2, abs=0.05)
+    assert models.best_f == pytest.approx(1.0, abs=0.1)
+
+
 def test_equal_values_are_all_zero():
     models = models_of([(0.1 * i, 0.5, 3.0) for i in range(4)])
 

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from eeipu.models.fitting import log_likelihood
@@ -57,3 +58,16 @@ def test_a_fit_goes_on_from_an_earlier_one():
     again = ExactGPs(X, y[None], everything(3), start=first.hyperparameters)
 
     torch.testing.assert_close(again.posterior(X)[0], first.posterior(X)[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.1, 0.5])
+def test_noise_is_found_where_there_is_some(deviation):
+    """A deviation of 0 leaves one that does not keep an optimum from being refined."""
+    X, y = problem(n=40)
+    y = (y - y.mean()) / y.std()
+    disturbed = y + deviation * torch.randn(40, generator=torch.Generator().manual_seed(1)).double()
+
+    gps = ExactGPs(X, disturbed[None], everything(3))
+
+    found = gps.hyperparameters[0, -1].exp().sqrt() * gps.scale[0]
+    assert found.item() == pytest.approx(deviation, rel=0.5, abs=5e-3)

@@ -103,6 +103,19 @@ def test_compression_reports_its_slope():
     )
 
 
+@pytest.mark.parametrize("penalty", [-1e6, -1e30, -1e300])
+def test_how_bad_a_penalty_is_does_not_matter(penalty):
+    X, y = data(n=40)
+    points = torch.from_numpy(data(n=20, seed=1)[0]).unsqueeze(1)
+
+    means = [
+        ObjectiveModel(X, np.where(X[:, 1] > 0.75, worst, y), STAGES).posterior(points).mean
+        for worst in (-1e5, penalty)
+    ]
+
+    torch.testing.assert_close(*means)
+
+
 def test_a_heavy_tail_does_not_hide_the_top():
     X, _ = data(n=60)
     y = -np.exp(10 * np.abs(X[:, 0] - 0.6))
