@@ -58,17 +58,24 @@ class ClosedFormGPs:
 
     def __init__(self, batches: Sequence[ExactGPs]) -> None:
         data, kernels = [b.observations for b in batches], [b.kernel for b in batches]
+        support = [b.conditioning for b in batches]
         self._mean = torch.cat([part.mean for part in data])
         self._std = torch.cat([part.std for part in data])
-        self._known = torch.cat([part.is_known for part in data]).to(self._mean).unsqueeze(1)
-        self._alpha = torch.cat([b.alpha for b in batches]).unsqueeze(-1)
-        self._factor = torch.cat([b.inverse_factor for b in batches])
+        self._known = torch.cat([part.is_known for part in support]).to(self._mean).unsqueeze(1)
+        self._alpha = torch.cat([part.alpha for part in support]).unsqueeze(-1)
+        self._factor = torch.cat([part.inverse_factor for part in support])
         inverse = torch.cat([(k.active / k.scales).flatten(0, 1) for k in kernels])
         self._weights = torch.block_diag(*(row for k in kernels for row in k.weights))
         self._variance = self._weights.sum(-1, keepdim=True)
         self._categories = kernels[0].categories
-        X = data[0].X
-        self._category_values = X[:, self._categories]
+        # The points of the GP that each term belongs to, `R x n x d`.
+        X = torch.cat(
+            [
+                part.X.expand(k.weights.numel(), -1, -1)
+                for part, k in zip(support, kernels, strict=True)
+            ]
+        )
+        self._category_values = X[:, :, self._categories]
         # Scaled by sqrt 5, so that distances come out as `sqrt5 r`.
         self._category_squares = 5.0 * inverse[:, self._categories].square()
         self._inverse = math.sqrt(5.0) * inverse
@@ -118,7 +125,7 @@ class ClosedFormGPs:
         squares = torch.baddbmm(self._squares, scaled, self._X.mT, alpha=-2.0)
         squares.add_(scaled.square().sum(-1, keepdim=True))
         for i, column in enumerate(self._categories):
-            differ = (x[:, column, None] - self._category_values[:, i]).abs() > 1e-9
+            differ = (x[:, column, None] - self._category_values[:, None, :, i]).abs() > 1e-9
             squares.add_(differ * self._category_squares[:, i, None, None])
         # Rounding may have made a square negative.
         return squares.clamp_min_(0.0).sqrt_()
