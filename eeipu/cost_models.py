@@ -15,7 +15,7 @@ is left out of the fit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -57,6 +57,8 @@ class StageCostModel:
         stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
+        is_final: Whether `start` is taken as it is, without a fit.
+        focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
         inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
             `"upstream"` ones, or the better of the two (`"chosen"`).
@@ -90,6 +92,8 @@ class StageCostModel:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        is_final: bool = False,
+        focus: Sequence[int] = (),
         device: torch.device | None = None,
         inputs: Inputs = "chosen",
     ) -> None:
@@ -109,16 +113,17 @@ class StageCostModel:
             if not logs[:, k].isnan().all()
         ]
         if options:
-            self._fit(X, logs, options, categorical, start, device)
+            fit = partial(ExactGPs, X, categorical=categorical, focus=focus, device=device)
+            self._fit(X, logs, options, fit, start, is_final)
 
     def _fit(
         self,
         X: Tensor,
         logs: Tensor,
         options: list[tuple[int, tuple[int, ...]]],
-        categorical: Sequence[int],
+        fit: Callable[..., ExactGPs],
         start: Tensor | None,
-        device: torch.device | None,
+        is_final: bool,
     ) -> None:
         """Fit all options, pairs of a stage and its columns, in one batch; choose one per stage."""
         Y = logs[:, [k for k, _ in options]].T
@@ -127,12 +132,11 @@ class StageCostModel:
             active[row, 0, list(columns)] = True
         if start is not None and len(start) != len(options):
             start = None  # a stage has been executed for the first time
-        fit = partial(ExactGPs, X, active=active, categorical=categorical, device=device)
-        gps = fit(Y, start=start)
+        gps = fit(Y, active, start=start, is_final=is_final)
         outliers = _outliers(gps)
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
-            gps = fit(Y, start=gps.hyperparameters)
+            gps = fit(Y, active, start=gps.hyperparameters, is_final=is_final)
         density = gps.left_out_density()
         best: dict[int, int] = {}
         for row, (k, columns) in enumerate(options):

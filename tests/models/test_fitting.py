@@ -76,4 +76,4 @@ def test_what_was_seldom_observed_is_fitted_to(monkeypatch):
 
     assert len(seen[0].X) == 40
     assert seen[0].is_known[1].sum() == 10
-    assert all((seen[0].X == X[row]).all(-1).any() for row in (3, 199))
+    assert all((X[row] == seen[0].X).all(-1).any() for row in (3, 199))
