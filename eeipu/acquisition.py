@@ -47,6 +47,9 @@ DEFAULT_NUM_SAMPLES = 128
 # spread the chance would be a step function, which has no slope to climb.
 LEAST_LOG_STD = 1e-2
 
+# The largest variance of a log cost whose moments are used.
+MOST_LOG_VARIANCE = 4.0
+
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -192,6 +195,29 @@ class LogEEIPU(AcquisitionFunction):
         value = self.cooling * _log_mean_inverse(log_totals)
         if self._log_remaining is not None:
             value = value + _log_chance_to_pay(log_totals, self._log_remaining)
+        return value
+
+    def rough_cost_term_at(self, mean: Tensor, std: Tensor, memoized: Tensor | None) -> Tensor:
+        """`cost_term_at` without samples: C is taken for lognormal, with the moments of the sum.
+
+        This is the approximation of Fenton (1960, "The sum of log-normal probability distributions
+        in scatter transmission systems"). It is for choosing among very many candidates.
+        """
+        if memoized is not None:
+            mean = torch.where(memoized, self._log_epsilon.to(mean), mean)
+            std = torch.where(memoized, 0.0, std)
+        # Far beyond this, the moments of a lognormal cost say nothing about its median.
+        variance = std.square().clamp_max(MOST_LOG_VARIANCE)
+        log_mean = torch.logsumexp(mean + 0.5 * variance, dim=-1)
+        if self._log_overhead is not None:
+            log_mean = torch.logaddexp(log_mean, log_mean.new_tensor(self._log_overhead))
+        log_variance = torch.logsumexp(2.0 * mean + variance + torch.expm1(variance).log(), dim=-1)
+        log_square = torch.log1p((log_variance - 2.0 * log_mean).exp())
+        middle = log_mean - 0.5 * log_square
+        value = self.cooling * (0.5 * log_square - middle)
+        if self._log_remaining is not None:
+            spread = (log_square + LEAST_LOG_STD**2).sqrt()
+            value = value + log_ndtr((self._log_remaining - middle) / spread)
         return value
 
     def cost_slope(self, log_totals: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ hung, say) is left out of the fit if there are others that could contradict it.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Literal
 
@@ -62,6 +62,8 @@ class StageCostModel:
         stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
+        is_final: Whether `start` is taken as it is, without a fit.
+        focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
         inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
             `"upstream"` ones, or the better of the two (`"chosen"`).
@@ -96,6 +98,8 @@ class StageCostModel:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        is_final: bool = False,
+        focus: Sequence[int] = (),
         device: torch.device | None = None,
         inputs: Inputs = "chosen",
         declared: Collection[int] = (),
@@ -115,17 +119,25 @@ class StageCostModel:
             if not logs[:, k].isnan().all()
         ]
         if options:
-            self._fit(X, logs, options, categorical, start, device, declared)
+            fit = partial(
+                ExactGPs,
+                X,
+                categorical=categorical,
+                is_final=is_final,
+                focus=focus,
+                device=device,
+            )
+            leave_out = partial(_to_leave_out, categorical=categorical, declared=declared)
+            self._fit(X, logs, options, fit, start, leave_out)
 
     def _fit(
         self,
         X: Tensor,
         logs: Tensor,
         options: list[Option],
-        categorical: Sequence[int],
+        fit: Callable[..., ExactGPs],
         start: Tensor | None,
-        device: torch.device | None,
-        declared: Collection[int],
+        leave_out: Callable[[ExactGPs, list[Option]], Tensor],
     ) -> None:
         """Fit all options in one batch; choose one per stage."""
         Y = logs[:, [k for k, _ in options]].T
@@ -134,12 +146,11 @@ class StageCostModel:
             active[row, 0, list(columns)] = True
         if start is not None and len(start) != len(options):
             start = None  # a stage has been executed for the first time
-        fit = partial(ExactGPs, X, active=active, categorical=categorical, device=device)
-        gps = fit(Y, start=start)
-        outliers = _to_leave_out(gps, options, categorical, declared)
+        gps = fit(Y, active, start=start)
+        outliers = leave_out(gps, options)
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
-            gps = fit(Y, start=gps.hyperparameters)
+            gps = fit(Y, active, start=gps.hyperparameters)
         density = gps.left_out_density()
         best: dict[int, int] = {}
         for row, (k, columns) in enumerate(options):

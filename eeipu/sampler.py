@@ -17,6 +17,7 @@ from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
 from eeipu.methods.proposals import Proposals, check_affordable, check_worth_at, unseen
+from eeipu.methods.search_models import Refits
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
 from eeipu.methods.warm_up import Design, design_for, prefix_sharing
@@ -27,10 +28,6 @@ __all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_price"]
 
 # The paper's warm-up.
 DEFAULT_N_INITIAL = 10
-
-# Fits start from the last hyper-parameters. In every REFIT_EVERY-th trial they start from the
-# priors again, so that they cannot stay at a local optimum that early data led to.
-REFIT_EVERY = 8
 
 # With at least this many trials, torch may use all its threads for a suggestion.
 THREADED_FROM = 500
@@ -112,7 +109,7 @@ class EEIPUSampler(BaseSampler):
         self._is_beside_workers = False
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
-        self._fitted: dict[str, torch.Tensor] = {}
+        self._refits = Refits()
         self._stock = SuggestionsInStock()
         self._known: tuple[int, History] | None = None
         self._checked: Proposals | None = None
@@ -247,7 +244,7 @@ class EEIPUSampler(BaseSampler):
         proposals = self._proposals(history, number)
         new = proposals.new(count)
         if proposals.warm_up_point is None and self.method.score is not None:
-            self._fitted = proposals.search.models.fitted
+            self._refits.note(proposals.search.models)
         return new or [unseen(history, self.method.levels, self._seed(number))]
 
     def _proposals(self, history: History, number: int) -> Proposals:
@@ -257,13 +254,15 @@ class EEIPUSampler(BaseSampler):
             search = checked.search
             if search.history is history and search.number == number:
                 return checked
+        warm_start, refits = self._refits.start(history)
         search = Search(
             history,
             self.budget,
             self.n_initial,
             number,
             self._seed(),
-            self._fitted if number % REFIT_EVERY else {},
+            warm_start,
+            refits,
             device=self.device,
         )
         kept = () if self._kept is None else self._kept

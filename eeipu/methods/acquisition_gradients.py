@@ -21,12 +21,14 @@ where `g_s` is the slope in `log C_s`: `-eta (1 / C_s) / sum_t (1 / C_t)`, and t
 that R covers the cost. `eeipu.models.closed_form` takes them back to the candidates.
 """
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from botorch.acquisition import LogExpectedImprovement
-from botorch.acquisition.analytic import _log_ei_helper
-from botorch.utils.probability.utils import log_ndtr
+from numpy.typing import NDArray
+from scipy.special import erfcx, ndtr
 from torch import Tensor
 
 from eeipu.acquisition import LogEEIPU
@@ -36,8 +38,13 @@ from eeipu.models.objective import MIN_VARIANCE, ObjectiveModel
 
 __all__ = ["ClosedFormEEIPU", "fast_score"]
 
-# Below this u, h' comes from its asymptotic series, whose error is then below 1e-11 of it.
+Array = NDArray[np.float64]
+
+# Below this u, h and h' come from their asymptotic series, whose errors are then below 1e-11.
 FAR_BELOW = -1e3
+
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+SQRT_HALF, SQRT_HALF_PI = math.sqrt(0.5), math.sqrt(0.5 * math.pi)
 
 
 def fast_score(
@@ -81,7 +88,7 @@ class ClosedFormEEIPU:
 
     def __init__(self, acquisition: LogEEIPU, *, sees_memory: bool = True) -> None:
         self._acquisition = acquisition
-        self._best_f = acquisition.log_ei.best_f
+        self._best_f = float(acquisition.log_ei.best_f)
         self._sees_memory = sees_memory
         costs = acquisition.cost_model.gps if acquisition.depends_on_cost else None
         self._gps = ClosedFormGPs([acquisition.model.gp, *([] if costs is None else [costs])])
@@ -99,6 +106,37 @@ class ClosedFormEEIPU:
         if self._acquisition.depends_on_cost:
             moments = self._acquisition.cost_model.of_all_stages(means[1:], variances[1:])
             value = value + self._acquisition.cost_term_at(*moments, memoized)
+        return value
+
+    @torch.no_grad()
+    def rank_completions(
+        self, prefixes: Tensor, fixed: Tensor, memoized: Tensor, X: Tensor
+    ) -> Tensor:
+        """Rough scores of all completions of prefixes, to choose the best from.
+
+        They differ from the scores by what `LogEEIPU.rough_cost_term_at` leaves out.
+
+        Args:
+            prefixes: `P x d`, of which the fixed columns count.
+            fixed: `d`, boolean, the columns that the prefixes fix.
+            memoized: `K`, the stages that they give for free.
+            X: `b x d`, of which the other columns count.
+
+        Returns:
+            `P x b`.
+        """
+        costs = self._acquisition.cost_model
+        free = memoized & self._sees_memory
+        asked = torch.ones(len(self._gps), dtype=torch.bool)
+        if self._acquisition.depends_on_cost:
+            asked[1:] = ~free[costs.executed]
+        means, variances = self._gps.select(asked).of_completions(prefixes, fixed, X)
+        value, _, _ = _log_ei(means[0], variances[0], self._best_f)
+        if self._acquisition.depends_on_cost:
+            every = means.new_zeros((2, len(asked) - 1, *value.shape))
+            every[:, asked[1:]] = torch.stack([means[1:], variances[1:]])
+            moments = costs.of_all_stages(every[0], every[1])
+            value = value + self._acquisition.rough_cost_term_at(*moments, free)
         return value
 
     @torch.no_grad()
@@ -148,13 +186,26 @@ class ClosedFormEEIPU:
         )
 
 
-def _log_ei(mean: Tensor, variance: Tensor, best_f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log EI and its slopes in the mean and in the variance, `b` each."""
+def _log_ei(mean: Tensor, variance: Tensor, best_f: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Log EI and its slopes in the mean and in the variance, in the shape of these."""
     is_free = variance >= MIN_VARIANCE
     sigma = variance.clamp_min(MIN_VARIANCE).sqrt()
     u = (mean - best_f) / sigma
-    h = _log_ei_helper(u)
-    near = u.clamp_min(FAR_BELOW)
-    slope = torch.where(u < FAR_BELOW, -u - 2.0 / u, (log_ndtr(near) - h).exp())
+    h, slope = (torch.from_numpy(part) for part in _log_h(u.numpy()))
     # d sigma / d sigma^2 = 1 / (2 sigma)
     return sigma.log() + h, slope / sigma, is_free * (1.0 - u * slope) / (2.0 * sigma.square())
+
+
+def _log_h(u: Array) -> tuple[Array, Array]:
+    """`h` and its slope; SciPy's functions take a tenth of the time of BoTorch's."""
+    near, below = np.maximum(u, -1.0), np.clip(u, FAR_BELOW, -1.0)
+    phi, Phi = np.exp(-0.5 * near * near - HALF_LOG_2PI), ndtr(near)
+    upper = phi + near * Phi
+    # phi(u) + u Phi(u) = phi(u) (1 - w), and 1 - w = u^-2 - 3 u^-4 + 15 u^-6 ... far below
+    w = -below * SQRT_HALF_PI * erfcx(-SQRT_HALF * below)
+    is_far, inverse = u < FAR_BELOW, np.minimum(u, FAR_BELOW) ** -2.0
+    left = np.where(is_far, inverse * (1.0 - 3.0 * inverse), 1.0 - w)
+    lower = np.log(left) - 0.5 * u * u - HALF_LOG_2PI
+    lower_slope = np.where(is_far, -u - 2.0 / u, -w / (below * left))
+    is_lower = u < -1.0
+    return np.where(is_lower, lower, np.log(upper)), np.where(is_lower, lower_slope, Phi / upper)

@@ -45,7 +45,25 @@ class LogScoreWithGradient(Protocol):
         """The values (`b`) and their gradients (`b x 1 x d`)."""
 
 
-# Points scored under each prefix: quasi-random ones, and ones around good trials.
+@runtime_checkable
+class RanksCompletions(Protocol):
+    """A score that ranks all completions of prefixes at once, for less than it scores them."""
+
+    def rank_completions(
+        self, prefixes: Tensor, fixed: Tensor, memoized: Tensor, X: Tensor
+    ) -> Tensor:
+        """Rough scores, `P x b`, of `P x d` prefixes whose fixed columns are completed by `X`.
+
+        Args:
+            prefixes: `P x d`.
+            fixed: `d`, boolean.
+            memoized: `K`.
+            X: `b x d`.
+        """
+
+
+# Points scored under the empty prefix: quasi-random ones, and ones around good trials. A prefix that
+# leaves a share of the columns free gets the same share of them.
 RAW_SAMPLES = 256
 LOCAL_SAMPLES = 128
 
@@ -147,7 +165,9 @@ def _raw_points(
         centres = incumbents[rng.integers(len(incumbents), size=count)]
         widths = 10.0 ** rng.uniform(-2.5, -0.5, size=(count, 1))
         points.append(np.clip(centres + widths * rng.standard_normal(centres.shape), low, high))
-    return space.snap(np.concatenate(points))
+    # The first part of them is to hold the same share of each kind.
+    place = np.concatenate([np.arange(1, len(part) + 1) / len(part) for part in points])
+    return space.snap(np.concatenate(points)[np.argsort(place, kind="stable")])
 
 
 def _spread(X: Array, index: Indices, order: Indices, count: int) -> Indices:
@@ -253,17 +273,46 @@ class _Maximisation:
         Returns:
             The prefix index and the point of each start.
         """
-        count = len(self._fixed)
-        fixed = self._fixed[:, None, :]
-        X = np.where(np.isnan(fixed), raw[None], fixed).reshape(-1, raw.shape[1])
-        index = np.repeat(np.arange(count), len(raw))
-        values = self.values(index, X)
-        ranked = np.argsort(-values.reshape(count, -1), axis=1, kind="stable")
-        best = (ranked + np.arange(count)[:, None] * len(raw))[:, :each].ravel()
-        values[best] = -np.inf
-        rest = _spread(X, index, np.argsort(-values, kind="stable"), shared)
+        shares = np.isnan(self._fixed).mean(axis=1)
+        counts = np.ceil(shares * len(raw)).astype(np.intp)
+        index = np.repeat(np.arange(len(counts)), counts)
+        row = np.concatenate([np.arange(count) for count in counts])
+        values = self._rough_values(raw, counts, index, row)
+        # By prefix, and under each from the best point to the worst.
+        order = np.lexsort((-values, index))
+        rank = row  # as there are as many ranks under a prefix as rows
+        best, others = order[rank < each], order[rank >= each]
+        others = others[np.argsort(-values[others], kind="stable")][: 20 * shared]
+        X = self._completed(index[others], raw[row[others]])
+        rest = others[_spread(X, index[others], np.arange(len(others)), shared)]
         chosen = np.concatenate([best, rest])
-        return index[chosen], X[chosen]
+        return index[chosen], self._completed(index[chosen], raw[row[chosen]])
+
+    def _completed(self, index: Indices, X: Array) -> Array:
+        """Points with the columns that their prefixes fix."""
+        fixed = self._fixed[index]
+        return np.where(np.isnan(fixed), X, fixed)
+
+    def _rough_values(self, raw: Array, counts: Indices, index: Indices, row: Indices) -> Array:
+        """What each prefix is worth with each of its first raw points, roughly at least."""
+        if not isinstance(self._score, RanksCompletions):
+            return self.values(index, self._completed(index, raw[row]))
+        values = np.empty(len(index))
+        memoized = self._memoized.numpy()
+        kinds, kind = np.unique(
+            np.concatenate([np.isnan(self._fixed), memoized], axis=1), axis=0, return_inverse=True
+        )
+        for i in range(len(kinds)):
+            members = np.flatnonzero(kind.ravel() == i)
+            one = members[0]
+            found = self._score.rank_completions(
+                torch.from_numpy(np.nan_to_num(self._fixed[members])),
+                torch.from_numpy(~np.isnan(self._fixed[one])),
+                self._memoized[one],
+                torch.from_numpy(raw[: counts[one]]),
+            )
+            values[np.isin(index, members)] = found.numpy().ravel()
+        return np.nan_to_num(values, nan=-np.inf)
 
     def ascend(self, index: Indices, X: Array) -> Array:
         """Climb in the continuous columns that the prefix leaves free, all starts in one batch."""

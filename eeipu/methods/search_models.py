@@ -7,18 +7,63 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
 from eeipu.models.objective import ObjectiveModel, middle_value
 
-__all__ = ["SearchModels"]
+__all__ = ["Refits", "SearchModels"]
 
 Array = NDArray[np.float64]
 
 # Values cannot be worse than this: the square of a larger number may be infinite.
 WORST = -1e100
+
+
+# Models are fitted again when there are this many times as many trials as at the last fit: a few
+# more change the hyper-parameters little. Until then the trials count with these as they are.
+REFIT_GROWTH = 1.05
+
+# A fit starts where the last one ended; but from the priors if there are this many times as many
+# trials as when one last did, so that it cannot stay at a local optimum that early data led to.
+AFRESH_GROWTH = 1.25
+
+
+class Refits:
+    """When the models of a search are fitted again, and from where.
+
+    It depends on how many trials have ended, not on which of several drivers asks.
+    """
+
+    def __init__(self) -> None:
+        self._fitted: Mapping[str, Tensor] = {}
+        self._first: FrozenTrial | None = None
+        self._trials = self._trials_afresh = 0
+
+    def start(self, history: History) -> tuple[Mapping[str, Tensor], bool]:
+        """`warm_start` and `refits` of the models of a history."""
+        if not self._is_theirs(history) or _has_grown(history, self._trials_afresh, AFRESH_GROWTH):
+            return {}, True
+        return self._fitted, _has_grown(history, self._trials, REFIT_GROWTH)
+
+    def note(self, models: "SearchModels") -> None:
+        """Go on from these models, which have been used, at the next fit."""
+        self._first = models.history.ended[0]
+        self._fitted = models.fitted
+        if models.refits:
+            self._trials = len(models.history)
+        if not models.warm_start:
+            self._trials_afresh = len(models.history)
+
+    def _is_theirs(self, history: History) -> bool:
+        """Whether the last models were those of this study."""
+        return len(history) > 0 and history.ended[0] == self._first
+
+
+def _has_grown(history: History, trials: int, growth: float) -> bool:
+    return not trials <= len(history) < growth * trials
 
 
 @dataclass(frozen=True)
@@ -28,12 +73,24 @@ class SearchModels:
     Attributes:
         history: The trials so far.
         warm_start: `fitted` of earlier models, where the fits start.
+        refits: Whether the models are fitted; if not, those of which `warm_start` has the
+            hyper-parameters take them as they are.
         device: Where to fit; `None`: whichever device is faster.
     """
 
     history: History
     warm_start: Mapping[str, Tensor] = field(default_factory=dict)
+    refits: bool = True
     device: torch.device | None = None
+
+    @cached_property
+    def focus(self) -> tuple[int, ...]:
+        """The trials that succeeded, best first: the models must be right about the best of them.
+
+        It matters if there are too many trials for all to count alike.
+        """
+        order = np.argsort(-self.history.values, kind="stable")  # NaN sorts last
+        return tuple(order[: np.count_nonzero(~np.isnan(self.history.values))].tolist())
 
     @cached_property
     def values(self) -> Array:
@@ -62,6 +119,8 @@ class SearchModels:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
+            is_final=not self.refits,
+            focus=self.focus,
             device=self.device,
         )
 
@@ -102,6 +161,8 @@ class SearchModels:
             inputs=inputs,
             declared=self._declared,
             start=start,
+            is_final=not self.refits,
+            focus=self.focus,
             device=self.device,
         )
 
@@ -121,6 +182,8 @@ class SearchModels:
             categorical=self.history.pipeline.cube.categorical_columns,
             declared=range(bool(self._declared)),
             start=self.warm_start.get("total_cost"),
+            is_final=not self.refits,
+            focus=self.focus,
             device=self.device,
         )
 

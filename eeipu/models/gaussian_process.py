@@ -18,14 +18,13 @@ with the kernel of `eeipu.models.kernels` and hyper-parameters as fitted by
 `eeipu.models.fitting`. This module conditions the GPs on the observations, and predicts.
 """
 
-import math
 from collections.abc import Sequence
 from copy import copy
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from eeipu.models.conditioning import MAX_SUPPORT, Conditioning, condition
 from eeipu.models.devices import FittingDevice, fitting_device
 from eeipu.models.fitting import Layout, fitted
 from eeipu.models.kernels import AdditiveKernel
@@ -41,7 +40,7 @@ MAX_COVARIANCES = 3_000_000
 
 
 class ExactGPs:
-    """A batch of exact GPs on common points.
+    """A batch of GPs on common points, exact for some hundred of them.
 
     Args:
         X: `n x d`.
@@ -50,6 +49,10 @@ class ExactGPs:
         categorical: The columns of `X` without an order.
         start: Hyper-parameters to start the fit from (`hyperparameters` of an earlier fit of the
             same shape); `None`: the prior's.
+        is_final: Whether `start` is taken as it is, without a fit. It has no effect without
+            `start`.
+        focus: The points that matter most, best first: if there are too many points for an exact
+            posterior, it rests on these and on others.
         device: Where to fit, and to factorise covariances; `None`: whichever is faster. All
             results lie in main memory, where the candidates are: they come in small batches, which
             a GPU would not speed up.
@@ -58,8 +61,7 @@ class ExactGPs:
         hyperparameters: `B x P`, as fitted, in the logarithm.
         observations: What the GPs have observed.
         kernel: Their kernels, as fitted.
-        alpha: `B x n`, `C^-1 y`, where C is the covariance of the observations.
-        inverse_factor: `B x n x n`, the inverse of the Cholesky factor of C.
+        conditioning: What they predict with.
     """
 
     def __init__(
@@ -70,57 +72,44 @@ class ExactGPs:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        is_final: bool = False,
+        focus: Sequence[int] = (),
         device: torch.device | None = None,
     ) -> None:
         self._device = FittingDevice(fitting_device(device, len(X)))
+        self._focus = tuple(focus)
         self.observations = Observations.standardised(X, Y)
         unfitted = AdditiveKernel.over(active.to(X), categorical)
-        self.hyperparameters = self._device.run(
-            lambda device: fitted(self.observations, unfitted, start=start, device=device)
+        self.hyperparameters = (
+            start
+            if is_final and start is not None
+            else self._device.run(
+                lambda device: fitted(
+                    self.observations, unfitted, start=start, focus=self._focus, device=device
+                )
+            )
         )
         scales, weights, self._noise = Layout.of(unfitted).unpack(self.hyperparameters)
         self.kernel = unfitted.scaled(scales, weights)
-        self._condition()
+        self.conditioning = self._conditioned()
 
-    def _condition(self) -> None:
-        """Compute `C^-1 y` and the diagonal of `C^-1` of all GPs, `B x n` each."""
-        # One GP at a time, and without keeping its factor, which is needed of the selected GPs
-        # only: with many points, a few matrices for each GP fill the memory.
-        alphas, precisions = [], []
-        for b, y in enumerate(self.observations.y):
-            inverse_factor = self._inverse_factor_of(b)
-            alphas.append((inverse_factor @ y) @ inverse_factor)
-            precisions.append(inverse_factor.square().sum(-2))
-        self.alpha, self._precision = torch.stack(alphas), torch.stack(precisions)
-
-    def _inverse_factor_of(self, b: int) -> Tensor:
-        """The inverse of the Cholesky factor of a GP's observations, `n x n`."""
-        one = slice(b, b + 1)
-
-        def invert(device: torch.device) -> Tensor:
-            data, kernel = (
-                self.observations.select(one).to(device),
-                self.kernel.select(one).to(device),
+    def _conditioned(self) -> Conditioning:
+        data = self.observations
+        support = None
+        if len(data.X) > MAX_SUPPORT:
+            support = data.representative(MAX_SUPPORT, self._focus)
+        return self._device.run(
+            lambda device: condition(
+                data.to(device), self.kernel.to(device), self._noise.to(device), support
             )
-            factor = data.factor(kernel(data.X, data.X), self._noise[one].to(device))[0]
-            identity = torch.eye(len(factor), dtype=factor.dtype, device=device)
-            inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
-            return inverse.cpu()
-
-        return self._device.run(invert)
-
-    @cached_property
-    def inverse_factor(self) -> Tensor:
-        """`B x n x n`."""
-        return torch.stack([self._inverse_factor_of(b) for b in range(len(self._noise))])
+        )
 
     def select(self, rows: Sequence[int]) -> "ExactGPs":
         """The GPs of the batch at `rows`, as they were fitted."""
         chosen, b = copy(self), torch.tensor(rows)
-        chosen.__dict__.pop("inverse_factor", None)
         chosen.observations, chosen.kernel = self.observations.select(b), self.kernel.select(b)
         chosen.hyperparameters, chosen._noise = self.hyperparameters[b], self._noise[b]
-        chosen.alpha, chosen._precision = self.alpha[b], self._precision[b]
+        chosen.conditioning = self.conditioning.select(b)
         return chosen
 
     def believing(self, X: Tensor) -> "ExactGPs":
@@ -130,10 +119,9 @@ class ExactGPs:
         being evaluated are no longer attractive, and the means elsewhere stay as they are.
         """
         believer = copy(self)
-        believer.__dict__.pop("inverse_factor", None)
         mean, _ = self.posterior(X)
         believer.observations = self.observations.extended(X, mean)
-        believer._condition()
+        believer.conditioning = believer._conditioned()
         return believer
 
     @property
@@ -156,24 +144,25 @@ class ExactGPs:
             Two tensors, `B x *`.
         """
         points = X.reshape(-1, X.shape[-1])
-        step = max(1, MAX_COVARIANCES // self.observations.y.numel())
+        step = max(1, MAX_COVARIANCES // self.conditioning.alpha.numel())
         slices = [self._moments(part) for part in points.split(step)]
         mean, variance = (torch.cat(part, dim=-1) for part in zip(*slices, strict=True))
         return mean.unflatten(-1, X.shape[:-1]), variance.unflatten(-1, X.shape[:-1])
 
     def _moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
         cross = self._cross(points)
-        explained = (cross @ self.inverse_factor.transpose(-1, -2)).square().sum(-1)
+        explained = (cross @ self.conditioning.inverse_factor.mT).square().sum(-1)
         variance = (self.kernel.variance - explained).clamp_min(MIN_VARIANCE)
-        mean = (cross @ self.alpha.unsqueeze(-1)).squeeze(-1)
+        mean = (cross @ self.conditioning.alpha.unsqueeze(-1)).squeeze(-1)
         return (
             self.observations.mean + self.observations.std * mean,
             self.observations.std.square() * variance,
         )
 
     def _cross(self, points: Tensor) -> Tensor:
-        """Covariances of points (`m x d`) with the observations, `B x m x n`."""
-        return self.kernel(points, self.observations.X) * self.observations.is_known.unsqueeze(-2)
+        """Covariances of points (`m x d`) with those that predictions rest on, `B x m x n`."""
+        support = self.conditioning
+        return self.kernel(points, support.X) * support.is_known.unsqueeze(-2)
 
     def joint_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and covariances of `f` over sets of points, in the unit of the observations.
@@ -185,8 +174,10 @@ class ExactGPs:
             `B x * x q` and `B x * x q x q`.
         """
         cross = self._cross(X.reshape(-1, X.shape[-1]))
-        mean = (cross @ self.alpha.unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
-        whitened = (cross @ self.inverse_factor.transpose(-1, -2)).unflatten(-2, X.shape[:-1])
+        mean = (
+            (cross @ self.conditioning.alpha.unsqueeze(-1)).squeeze(-1).unflatten(-1, X.shape[:-1])
+        )
+        whitened = (cross @ self.conditioning.inverse_factor.mT).unflatten(-2, X.shape[:-1])
         covariance = self.kernel(X, X) - whitened @ whitened.transpose(-1, -2)
         lead = (-1,) + (1,) * (X.ndim - 2)
         shift, scale = (
@@ -205,7 +196,7 @@ class ExactGPs:
         Returns:
             `B x m x n`. The data explain the sum of their squares of a point's variance.
         """
-        return self._cross(X) @ self.inverse_factor.transpose(-1, -2)
+        return self._cross(X) @ self.conditioning.inverse_factor.mT
 
     def posterior_beside(
         self, X: Tensor, C: Tensor, whitened: Tensor
@@ -221,8 +212,8 @@ class ExactGPs:
             `B x m`, `B x m` and `B x m x c`, in the unit of the observations.
         """
         cross = self._cross(X)
-        own = cross @ self.inverse_factor.transpose(-1, -2)
-        mean = (cross @ self.alpha.unsqueeze(-1)).squeeze(-1)
+        own = cross @ self.conditioning.inverse_factor.mT
+        mean = (cross @ self.conditioning.alpha.unsqueeze(-1)).squeeze(-1)
         variance = self.kernel.variance - own.square().sum(-1)
         covariance = self.kernel(X, C) - own @ whitened.transpose(-1, -2)
         square = self.observations.std.square()
@@ -239,8 +230,8 @@ class ExactGPs:
             Residuals and standard deviations, `B x n`, in the unit of the observations; residuals
             are NaN where there is no observation.
         """
-        residual = torch.where(self.observations.is_known, self.alpha / self._precision, math.nan)
-        return self.observations.std * residual, self.observations.std * self._precision.rsqrt()
+        left_out, std = self.conditioning, self.observations.std
+        return std * left_out.residual, std * left_out.deviation
 
     def left_out_density(self) -> Tensor:
         """The sum over observations of the log density that all others predict for each, `B`.

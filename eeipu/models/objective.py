@@ -54,6 +54,8 @@ class ObjectiveModel(Model):
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
+        is_final: Whether `start` is taken as it is, without a fit.
+        focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
 
     Attributes:
@@ -75,6 +77,8 @@ class ObjectiveModel(Model):
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
+        is_final: bool = False,
+        focus: Sequence[int] = (),
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
@@ -86,6 +90,8 @@ class ObjectiveModel(Model):
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
             start=start,
+            is_final=is_final,
+            focus=focus,
             device=device,
         )
         self.hyperparameters = both.hyperparameters

@@ -8,6 +8,7 @@ Notation:
     y: `B x n`, standardised observations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,13 +50,33 @@ class Observations:
         parts = (self.y, self.is_known, self.mean, self.std)
         return Observations(self.X, *(part[rows] for part in parts))
 
-    def at_most(self, count: int) -> "Observations":
-        """The observations at no more than `count` points, evenly spread over all of them."""
-        n = len(self.X)
-        rows = torch.arange(n) if n <= count else torch.linspace(0, n - 1, count).long()
+    def at(self, rows: Tensor) -> "Observations":
+        """The observations at some points; mean and standard deviation stay."""
         return Observations(
             self.X[rows], self.y[:, rows], self.is_known[:, rows], self.mean, self.std
         )
+
+    def representative(self, count: int, focus: Sequence[int] = ()) -> Tensor:
+        """The rows of no more than `count` points that stand for all of them, ascending.
+
+        A quarter may be points of the user's. The others are evenly spread over time, separately
+        for each GP: of a stage that was seldom executed, what was observed is not left to chance.
+
+        Args:
+            count: The number of points, if there are as many.
+            focus: Rows to take first, the most important one first.
+        """
+        n = len(self.X)
+        if n <= count:
+            return torch.arange(n)
+        chosen = torch.zeros(n, dtype=torch.bool)
+        chosen[list(focus[: count // 4])] = True
+        patterns = torch.unique(self.is_known, dim=0)
+        patterns = patterns[patterns.sum(-1).argsort()]  # the fewest observations first
+        for left, known in zip(range(len(patterns), 0, -1), patterns, strict=True):
+            _take_evenly(chosen, known, (count - int(chosen.sum())) // left)
+        _take_evenly(chosen, torch.ones_like(chosen), count - int(chosen.sum()))
+        return chosen.nonzero().squeeze(-1)
 
     def extended(self, X: Tensor, values: Tensor) -> "Observations":
         """These and further observations of all GPs; mean and standard deviation stay.
@@ -95,3 +116,11 @@ class Observations:
         covariance.diagonal(dim1=-2, dim2=-1).masked_fill_(~self.is_known, 1.0)
         factor: Tensor = torch.linalg.cholesky(covariance)
         return factor
+
+
+def _take_evenly(chosen: Tensor, candidates: Tensor, count: int) -> None:
+    """Mark up to `count` more of the candidates as chosen, evenly spread over time."""
+    free = (candidates & ~chosen).nonzero().squeeze(-1)
+    count = min(count, len(free))
+    if count > 0:
+        chosen[free[torch.linspace(0, len(free) - 1, count).long()]] = True

@@ -105,11 +105,11 @@ def test_a_gpu_that_is_full_leaves_the_fit_to_the_processor(monkeypatch):
     X, expected = fitted()
     tried = []
 
-    def full(observations, kernel, *, start, device):
+    def full(observations, kernel, *, device, **options):
         tried.append(device)
         if device != CPU:
             raise torch.cuda.OutOfMemoryError
-        return fitting.fitted(observations, kernel, start=start, device=device)
+        return fitting.fitted(observations, kernel, device=device, **options)
 
     monkeypatch.setattr("eeipu.models.gaussian_process.fitted", full)
     _, gps = fitted(device=GPU)
@@ -119,7 +119,7 @@ def test_a_gpu_that_is_full_leaves_the_fit_to_the_processor(monkeypatch):
 
 
 def test_a_processor_without_memory_says_so(monkeypatch):
-    def full(observations, kernel, *, start, device):
+    def full(observations, kernel, *, device, **options):
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr("eeipu.models.gaussian_process.fitted", full)

@@ -1,12 +1,13 @@
-"""The likelihood of a GP and the fit of its hyper-parameters."""
-
-import math
+"""The fit of hyper-parameters."""
 
 import pytest
 import torch
 
-from eeipu.models.fitting import log_likelihood
+from eeipu.models.devices import CPU
+from eeipu.models.fitting import Layout, fitted, prior
 from eeipu.models.gaussian_process import ExactGPs
+from eeipu.models.kernels import AdditiveKernel
+from eeipu.models.likelihood import MarginalLikelihood
 from eeipu.models.observations import Observations
 
 
@@ -19,27 +20,6 @@ def problem(n=12, d=3, seed=0):
 
 def everything(d, B=1):
     return torch.ones(B, 1, d, dtype=torch.bool)
-
-
-def matern(r):
-    return (1 + math.sqrt(5) * r + 5 / 3 * r**2) * torch.exp(-math.sqrt(5) * r)
-
-
-def test_slope_of_the_likelihood_is_its_derivative():
-    X, y = problem(n=6)
-    y = (y - y.mean()) / y.std()
-    kernel = matern(torch.cdist(X, X))[None].requires_grad_(True)
-    noise = torch.tensor([0.1], dtype=torch.double)
-    observations = Observations(X, y[None], torch.ones(1, 6, dtype=torch.bool), y[:1], y[:1])
-
-    value, slope = log_likelihood(observations, kernel.detach(), noise)
-    covariance = kernel[0] + 0.1 * torch.eye(6, dtype=torch.double)
-    normal = torch.distributions.MultivariateNormal(torch.zeros(6).double(), covariance)
-    expected = normal.log_prob(y)
-    (gradient,) = torch.autograd.grad(expected, kernel)
-
-    torch.testing.assert_close(value[0], expected.detach())
-    torch.testing.assert_close(slope, (gradient + gradient.transpose(-1, -2)) / 2)
 
 
 def test_more_points_than_are_fitted_still_condition(monkeypatch):
@@ -71,3 +51,43 @@ def test_noise_is_found_where_there_is_some(deviation):
 
     found = gps.hyperparameters[0, -1].exp().sqrt() * gps.scale[0]
     assert found.item() == pytest.approx(deviation, rel=0.5, abs=5e-3)
+
+
+def test_a_fit_is_at_the_maximum():
+    """No step away from it gains more than a fit may leave."""
+    X, y = problem(n=30)
+    data = Observations.standardised(X, y[None])
+    kernel = AdditiveKernel.over(everything(3).double(), [])
+    likelihood = MarginalLikelihood(data, kernel, CPU)
+    mean, std = prior(kernel)
+
+    def density(parameters):
+        value = likelihood(torch.tensor([0]), *Layout.of(kernel).unpack(parameters))[0]
+        return (value - 0.5 * ((parameters - mean) / std).square().sum(-1)).item()
+
+    best = fitted(data, kernel, device=CPU)
+
+    for step in torch.cat([torch.eye(5), -torch.eye(5)]).double():
+        assert density(best + 0.3 * step) < density(best) + 0.02
+
+
+def test_what_was_seldom_observed_is_fitted_to(monkeypatch):
+    """Of 200 trials, ten executed a stage; a fit to 40 trials sees them all."""
+    seen = []
+
+    class Spy(MarginalLikelihood):
+        def __init__(self, observations, kernel, device):
+            seen.append(observations)
+            super().__init__(observations, kernel, device)
+
+    monkeypatch.setattr("eeipu.models.fitting.MAX_FITTED", 40)
+    monkeypatch.setattr("eeipu.models.fitting.MarginalLikelihood", Spy)
+    X, y = problem(n=200)
+    Y = y.repeat(2, 1)
+    Y[1, torch.arange(200) % 20 != 7] = torch.nan
+
+    ExactGPs(X, Y, everything(3, B=2), focus=[3, 199])
+
+    assert len(seen[0].X) == 40
+    assert seen[0].is_known[1].sum() == 10
+    assert all((X[row] == seen[0].X).all(-1).any() for row in (3, 199))

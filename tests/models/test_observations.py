@@ -24,9 +24,32 @@ def test_some_rows_and_some_points_can_be_selected():
     data = Observations.standardised(X, Y)
 
     assert data.select(torch.tensor([1, 0])).mean.tolist() == data.mean.flip(0).tolist()
-    assert data.at_most(5).X is not None
-    assert data.at_most(3).X.squeeze(-1).tolist() == [0.0, 0.5, 1.0]
-    assert data.at_most(3).is_known.tolist() == [[True, False, True], [True] * 3]
+    some = data.at(torch.tensor([0, 2, 4]))
+    assert some.X.squeeze(-1).tolist() == [0.0, 0.5, 1.0]
+    assert some.is_known.tolist() == [[True, False, True], [True] * 3]
+
+
+def test_representative_points_are_spread_over_time():
+    data = Observations.standardised(X[[0] * 100], torch.arange(100.0)[None].double())
+
+    assert data.representative(100).tolist() == list(range(100))
+    assert data.representative(4).tolist() == [0, 33, 66, 99]
+    assert set(data.representative(8, focus=[57, 58, 59]).tolist()) >= {57, 58, 0, 99}
+
+
+def test_what_was_seldom_observed_is_represented_in_full():
+    """Of 1,200 trials, a stage was executed in 60, and another in every third."""
+    Y = torch.ones(3, 1200, dtype=torch.double)
+    Y[1, torch.arange(1200) % 20 != 7] = math.nan
+    Y[2, torch.arange(1200) % 3 != 0] = math.nan
+    data = Observations.standardised(torch.zeros(1200, 1), Y)
+
+    rows = data.representative(400)
+
+    assert len(rows.unique()) == 400
+    assert data.is_known[:, rows].sum(-1).tolist()[1] == 60
+    assert data.is_known[2, rows].sum() > 150
+    assert rows.diff().max() < 12
 
 
 def test_further_observations_keep_the_scale():

@@ -19,9 +19,7 @@ __all__ = ["content_of"]
 Content = Callable[[Any], tuple[Any, ...] | None]
 
 
-def content_of(
-    obj: Any, digest: Callable[[Any], bytes], *, reads_folders: bool
-) -> tuple[Any, ...]:
+def content_of(obj: Any, digest: Callable[[Any], bytes], *, reads_folders: bool) -> tuple[Any, ...]:
     """What stands for an object that is not plain data, in terms of its parts.
 
     Args:

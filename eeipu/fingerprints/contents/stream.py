@@ -31,9 +31,7 @@ __all__ = ["ContentStream", "StandIn"]
 StandIn = Callable[[Any], tuple[Any] | None]
 """Gives what stands for a value, in a tuple of one; `None` where the value stands for itself."""
 
-_ATOMS = frozenset(
-    (type(None), bool, int, float, str, bytes, bytearray, pickle.PickleBuffer)
-)
+_ATOMS = frozenset((type(None), bool, int, float, str, bytes, bytearray, pickle.PickleBuffer))
 _CONTAINERS = frozenset((list, dict, tuple))
 
 _LEAVES = {

@@ -1,0 +1,127 @@
+"""Predictions that rest on some of the points."""
+
+import math
+
+import pytest
+import torch
+
+from eeipu.models.conditioning import condition
+from eeipu.models.gaussian_process import ExactGPs
+from eeipu.models.kernels import AdditiveKernel
+from eeipu.models.observations import Observations
+
+N, D = 30, 2
+NOISE = torch.tensor([1e-3, 1e-2], dtype=torch.double)
+
+
+def random(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(*shape, generator=generator, dtype=torch.double)
+
+
+def wave(X):
+    return torch.sin(6 * X[:, 0]) + X[:, 1] ** 2
+
+
+@pytest.fixture
+def data():
+    X = random(N, D)
+    Y = torch.stack([wave(X), X[:, 0] * X[:, 1]])
+    Y[1, ::4] = math.nan
+    return Observations.standardised(X, Y)
+
+
+@pytest.fixture
+def kernel():
+    plain = AdditiveKernel.over(torch.ones(2, 1, D).double(), [])
+    return plain.scaled(torch.full((2, 1, D), 0.5).double(), torch.ones(2, 1).double())
+
+
+def predictions(kernel, given, x):
+    k = kernel(x, given.X) * given.is_known.unsqueeze(-2)
+    explained = (k @ given.inverse_factor.mT).square().sum(-1)
+    return (k @ given.alpha.unsqueeze(-1)).squeeze(-1), kernel.variance - explained
+
+
+def test_resting_on_all_points_is_exact(data, kernel):
+    x = random(7, D, seed=1)
+
+    exact = condition(data, kernel, NOISE, None)
+    supported = condition(data, kernel, NOISE, torch.arange(N))
+
+    for found, right in zip(
+        predictions(kernel, supported, x), predictions(kernel, exact, x), strict=True
+    ):
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+    known = data.is_known
+    assert supported.residual.isnan().equal(~known)
+    torch.testing.assert_close(
+        supported.residual[known], exact.residual[known], rtol=1e-3, atol=1e-4
+    )
+    torch.testing.assert_close(
+        supported.deviation[known], exact.deviation[known], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_it_is_the_posterior_of_the_approximate_prior(data, kernel):
+    """By dense matrices: observations are independent given the function at the support."""
+    x, rows = random(7, D, seed=1), torch.arange(0, N, 3)
+    given = condition(data, kernel, NOISE, rows)
+    mean, variance = predictions(kernel, given, x)
+
+    for b in range(2):
+        one = kernel.select(slice(b, b + 1))
+        known = data.is_known[b]
+        X, S = data.X[known], data.X[rows]
+        inner = one(S, S)[0] + 1e-9 * torch.eye(len(S)).double()
+        Q = one(X, S)[0] @ torch.linalg.solve(inner, one(S, X)[0])
+        C = Q + torch.diag(1.0 - Q.diagonal() + NOISE[b])
+        cross = one(x, S)[0] @ torch.linalg.solve(inner, one(S, X)[0])
+        y = data.y[b, known]
+        torch.testing.assert_close(mean[b], cross @ torch.linalg.solve(C, y), rtol=1e-6, atol=1e-7)
+        explained = (cross @ torch.linalg.inv(C) * cross).sum(-1)
+        torch.testing.assert_close(variance[b], 1.0 - explained, rtol=1e-5, atol=1e-7)
+        inverse = torch.linalg.inv(C)
+        residual = (inverse @ y) / inverse.diagonal()
+        torch.testing.assert_close(given.residual[b, known], residual, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            given.deviation[b, known], inverse.diagonal().rsqrt(), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_parts_give_what_the_whole_gives(data, kernel, monkeypatch):
+    for support in (None, torch.arange(0, N, 2)):
+        whole = condition(data, kernel, NOISE, support)
+        with monkeypatch.context() as patched:
+            patched.setattr("eeipu.models.conditioning.NUMBERS_AT_ONCE", 1)
+            parts = condition(data, kernel, NOISE, support)
+        torch.testing.assert_close(parts.alpha, whole.alpha)
+        torch.testing.assert_close(parts.inverse_factor, whole.inverse_factor)
+
+
+def test_equal_points_may_support(data, kernel):
+    twice = Observations(
+        data.X[[0, 0, 1, 1, *range(2, N)]],
+        *(part[:, [0, 0, 1, 1, *range(2, N)]] for part in (data.y, data.is_known)),
+        data.mean,
+        data.std,
+    )
+
+    given = condition(twice, kernel, 1e-3 * NOISE, torch.arange(8))
+
+    mean, variance = predictions(kernel, given, data.X)
+    assert mean.isfinite().all()
+    assert (variance > -1e-6).all()
+
+
+def test_beyond_the_support_predictions_still_learn(monkeypatch):
+    """What is not in the support counts: the mean follows observations where it has no point."""
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 25)
+    X, x = random(300, D), random(50, D, seed=1)
+    gps = ExactGPs(X, wave(X)[None], torch.ones(1, 1, D).bool())
+
+    mean, variance = gps.posterior(x)
+
+    assert gps.conditioning.X.shape == (25, D)
+    assert (mean[0] - wave(x)).abs().max() < 0.05
+    assert ((mean[0] - wave(x)).abs() <= 4 * (variance[0] + 1e-4).sqrt()).all()
