@@ -85,19 +85,22 @@ def prefix_sharing(search: Search) -> Array | None:
     """Points that share prefixes: few settings of the first stages and many of the last.
 
     The first stage gets a new setting in every second trial and the last one in every trial; the
-    frequency grows evenly from stage to stage. Each stage's settings are scrambled Sobol points of
-    its own. Trials with the same setting follow one another, so that the output that they share is
-    still kept.
+    frequency grows evenly from stage to stage. Trials with the same setting follow one another, so
+    that the output that they share is still kept. A stage whose output is not kept moves with the
+    next one: to repeat its setting would save nothing.
+
+    All settings come from one scrambled Sobol sequence over all hyper-parameters, of which each
+    stage takes its own columns at the number of its setting. Sequences of the stages' own would be
+    the same up to their scrambles, and stages with equal numbers would be confounded.
     """
     if _is_over(search):
         return None
     pipeline = search.history.pipeline
-    settings = _settings(search.number, len(pipeline.stages))
+    parts = _moving_together(pipeline)
     point = np.empty(len(pipeline.cube))
-    for k, columns in enumerate(pipeline.stage_columns):
-        if columns:
-            seed = (search.seed + k) % 2**31
-            point[list(columns)] = quasi_random(len(columns), 1, seed, skip=settings[k])[0]
+    for columns, setting in zip(parts, _settings(search.number, len(parts)), strict=True):
+        whole = quasi_random(len(pipeline.cube), 1, search.seed, skip=setting)[0]
+        point[columns] = whole[columns]
     return point
 
 
@@ -110,19 +113,30 @@ def _is_over(search: Search) -> bool:
     return len(search.history) + len(search.history.running) >= search.n_initial
 
 
-def _settings(number: int, stages: int) -> list[int]:
-    """For each stage, the index of the setting that it has in trial `number`."""
-    settings = [0] * stages
-    span = 2 * max(1, stages - 1)
-    for i in range(number):
-        # Stage k < K - 1 has a new setting in the share (1 + k / (K - 1)) / 2 of the trials. The
-        # first stage that gets a new one gives all later stages a new one too; the last stage
-        # always gets one.
-        shares = [stages - 1 + k for k in range(stages - 1)]
-        moved = [k for k, share in enumerate(shares) if (i + 1) * share // span > i * share // span]
-        for k in range(min(moved, default=stages - 1), stages):
-            settings[k] += 1
-    return settings
+def _moving_together(pipeline: Pipeline) -> list[list[int]]:
+    """The columns of the stages, in parts: each but the last ends with an output that is kept."""
+    parts: list[list[int]] = [[]]
+    for stage, columns in zip(pipeline.stages, pipeline.stage_columns, strict=True):
+        parts[-1].extend(columns)
+        if stage.memoize and parts[-1]:
+            parts.append([])
+    return [part for part in parts if part]
+
+
+def _settings(number: int, parts: int) -> list[int]:
+    """For each part of the stages, the index of the setting that it has in trial `number`.
+
+    Part k has a new setting in the share (1 + k / (parts - 1)) / 2 of the trials: in those whose
+    number in the van der Corput sequence is smaller. So a part that moves moves all that follow.
+    """
+    moments = np.array([_van_der_corput(i) for i in range(1, number + 1)])
+    shares = np.linspace(0.5, 1.0, parts) if parts > 1 else [1.0]
+    return [int(np.count_nonzero(moments < share)) for share in shares]
+
+
+def _van_der_corput(i: int) -> float:
+    """The i-th number of an even sequence in [0, 1): the binary digits of i, mirrored."""
+    return int(f"{i:b}"[::-1], 2) / 2 ** i.bit_length()
 
 
 def cost_effective(search: Search) -> Array | None:

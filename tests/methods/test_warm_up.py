@@ -20,6 +20,7 @@ from eeipu.methods.warm_up import (
     no_design,
     prefix_sharing,
 )
+from eeipu.stages.declaration import Stage
 
 PIPELINE = Pipeline.declare(
     {
@@ -32,22 +33,39 @@ PIPELINE = Pipeline.declare(
 
 
 def search_of(
-    points=(), *, number=0, n_initial=10, seed=0, cost=lambda x: 1.0, budget=1e3, free=False
+    points=(),
+    *,
+    number=0,
+    n_initial=10,
+    seed=0,
+    cost=lambda x: 1.0,
+    budget=1e3,
+    free=False,
+    pipeline=PIPELINE,
 ):
     """A search whose trials so far ran at these points of the cube."""
     study = optuna.create_study()
     for point in points:
-        params = PIPELINE.cube.decode(point)
+        params = pipeline.cube.decode(point)
         costs = [0.0] * 4 if free else [cost(point), 1.0, 1.0, 1.0]
         study.add_trial(
             optuna.trial.create_trial(
                 params=params,
-                distributions=PIPELINE.space,
+                distributions=pipeline.space,
                 value=0.0,
                 user_attrs={"stage_costs": costs, "charged": sum(costs)},
             )
         )
-    return Search(History.of(study, PIPELINE), Budget(budget), n_initial, number, seed)
+    return Search(History.of(study, pipeline), Budget(budget), n_initial, number, seed)
+
+
+def pipeline_of(sizes, not_kept=()):
+    """Stages with so many hyper-parameters each; the outputs of some are not kept."""
+    stages = [
+        Stage(f"s{k}", {f"x{i}": Float(0, 1) for i in range(size)}, memoize=k not in not_kept)
+        for k, size in enumerate(sizes)
+    ]
+    return Pipeline(stages)
 
 
 def design_of(design, n, **arguments):
@@ -76,7 +94,40 @@ def test_early_stages_get_fewer_settings_than_late_ones():
         if columns
     ]
 
-    assert settings == [6, 10, 12]
+    assert settings == [6, 9, 12]  # the stage without hyper-parameters has no settings
+
+
+@pytest.mark.parametrize(("stages", "expected"), [(2, [8, 16]), (5, [8, 10, 12, 14, 16])])
+def test_the_number_of_settings_grows_evenly_from_stage_to_stage(stages, expected):
+    pipeline = pipeline_of([1] * stages)
+    points = design_of(prefix_sharing, 16, pipeline=pipeline)
+
+    assert [len(np.unique(column)) for column in points.T] == expected
+
+
+@pytest.mark.parametrize("stages", [4, 5])
+def test_settings_of_different_stages_are_not_confounded(stages):
+    pipeline = pipeline_of([2] * stages)
+    correlations = [
+        np.corrcoef(design_of(prefix_sharing, 32, pipeline=pipeline, seed=seed).T)
+        for seed in range(20)
+    ]
+    between = np.kron(np.eye(stages), np.ones((2, 2))) == 0  # columns of two stages
+
+    # With a sequence for each stage, those of neighbours are .74 on average.
+    assert np.abs(correlations).mean(axis=0)[between].max() < 0.35
+
+
+def test_a_stage_whose_output_is_not_kept_moves_with_the_next_one():
+    points = design_of(prefix_sharing, 16, pipeline=pipeline_of([1, 1, 1], not_kept=(1,)))
+
+    assert [len(np.unique(column)) for column in points.T] == [8, 16, 16]
+
+
+def test_no_configuration_repeats_where_the_last_stage_has_no_hyper_parameters():
+    points = design_of(prefix_sharing, 16, pipeline=pipeline_of([1, 1, 0]))
+
+    assert len(np.unique(points, axis=0)) == 16
 
 
 def test_trials_with_the_same_prefix_follow_one_another():
