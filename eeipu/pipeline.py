@@ -1,5 +1,6 @@
 """Pipelines: stages joined into a chain, with one search space."""
 
+import hashlib
 import inspect
 import math
 import time
@@ -26,7 +27,7 @@ from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
-from eeipu.stages.programming_errors import is_programming_error
+from eeipu.stages.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, number_of
 from eeipu.stages.worker import run_path
 
@@ -129,6 +130,15 @@ class Pipeline:
         ends = [0, *accumulate(len(each.space) for each in self.stages)]
         return tuple(tuple(range(start, end)) for start, end in pairwise(ends))
 
+    def code_up_to(self, stage_name: str | None) -> str:
+        """A digest of the code of the stages up to this one.
+
+        Args:
+            stage_name: The stage's name; for any other name, all stages count.
+        """
+        end = 1 + self.stage_names.index(stage_name) if stage_name in self.stage_names else None
+        return _code_of(self.stages[:end])
+
     @property
     def is_runnable(self) -> bool:
         """Whether every stage has a function."""
@@ -224,9 +234,19 @@ class Pipeline:
             try:
                 value, metrics = _objective(runs[-1], self.objective)
             except Exception as error:
-                is_bug = is_programming_error(error)
-                runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
+                runs[-1] = replace(
+                    runs[-1],
+                    error=traceback.format_exc(),
+                    is_bug=is_programming_error(error),
+                    is_about_values=is_about_values(error),
+                )
         return PipelineRun(self.stage_names, tuple(runs), value, metrics)
+
+
+def _code_of(stages: Iterable[Stage]) -> str:
+    """A digest of the code of stages."""
+    code = "\n".join(each.fingerprint for each in stages)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def _check_takes_one_output(each: Stage, upstream: Stage) -> None:
@@ -329,6 +349,8 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
         trial.set_user_attr("metrics", dict(run.metrics))
     if run.error is not None:
         trial.set_user_attr("failed_stage", run.stage_runs[-1].name)
+        reached = [call.stage for call in calls[: len(run.stage_runs)]]
+        trial.set_user_attr("failed_code", _code_of(reached))
         trial.set_user_attr("error", run.error)
 
 

@@ -26,20 +26,24 @@ from eeipu.executors.opening import (
 )
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
+from eeipu.methods.history import FORGET, History
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.declaration import refresh_code
+from eeipu.stages.runs import error_line
 from eeipu.stages.worker import Job
 from eeipu.studies.arguments import (
     check_cache,
     check_count,
     check_direction,
+    check_ends,
     check_method,
     check_pipeline,
     checked_callbacks,
+    checked_texts,
 )
-from eeipu.studies.ask_and_tell import Suggestion, outcome_of
+from eeipu.studies.ask_and_tell import Suggestion, outcome_of, trial_told
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
@@ -100,6 +104,10 @@ class Tuner:
         max_parallel: How many stage calls run at once.
         callbacks: Functions that are called as `callback(study, trial)` after every trial. A
             callback that calls `study.stop()` ends `run`.
+        max_failures: How many failed trials in a row end `run`. `None`: ten; but fifty if their
+            errors say that a configuration does not work, such as a `ValueError`.
+        forget: Texts. A failure whose error contains one of them does not count: its configuration
+            may be tried again, and the search learns nothing from it. See `retry_failed`.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -135,6 +143,8 @@ class Tuner:
         executor: ExecutorLike | None = None,
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
+        max_failures: int | None = None,
+        forget: str | Iterable[str] = (),
     ) -> None:
         check_pipeline(pipeline)
         check_cache(cache)
@@ -147,6 +157,10 @@ class Tuner:
         self.n_initial = check_count(
             "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
         )
+        if max_failures is not None:
+            check_count("max_failures", max_failures, 1)
+        self._max_failures = max_failures
+        forgotten = checked_texts("forget", forget)
         self._executor = executor
         self._max_parallel = check_count("max_parallel", max_parallel, 1)
         if isinstance(cache, InMemory):
@@ -160,6 +174,8 @@ class Tuner:
             storage=storage,
             study_name=study_name,
         )
+        if forgotten:
+            self.study.set_user_attr(FORGET, forgotten)
         self._trials = Trials(
             self.study,
             pipeline,
@@ -168,6 +184,7 @@ class Tuner:
             callbacks=checked_callbacks(callbacks),
         )
         self._asked: dict[int, optuna.Trial] = {}
+        self._forgotten = 0
         self.was_interrupted = False
 
     def _sampler(
@@ -274,7 +291,7 @@ class Tuner:
             raise ConfigurationError(
                 f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
             )
-        trial = self._told_trial(suggestion)
+        trial = trial_told(self.study, suggestion, self._asked)
         outcome = outcome_of(
             suggestion, trial, self.pipeline, value=value, stage_costs=stage_costs, failed=failed
         )
@@ -310,13 +327,14 @@ class Tuner:
             KeyboardInterrupt: Ctrl-C ended the run, and everything is stored. A script that does
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
-        self._check_ends(max_trials)
+        check_ends(self._budget, max_trials)
         self.pipeline.check_inputs(inputs)
         self._check_code()
         upstream = inputs_key(inputs)
         warn_of_other_inputs(self.study, upstream)
         warn_of_changed_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
+        self._say_what_is_forgotten()
         self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache)
         with (
@@ -337,6 +355,7 @@ class Tuner:
                 upstream=upstream,
                 display=display,
                 interrupted=interrupted,
+                max_failures=self._max_failures,
             )
             try:
                 reason = driver.run()
@@ -349,9 +368,26 @@ class Tuner:
             logger.warning("%s", self._how_to_resume())
         elif reason is not None:
             logger.warning("%s", reason)
+        self._say_what_is_forgotten()
         if self.was_interrupted:
             raise KeyboardInterrupt
         return self.study
+
+    def retry_failed(self, error: str = "") -> int:
+        """Forget failures whose cause is gone, and run their configurations again first.
+
+        Failures of code that has changed since are forgotten without this. So are three or more
+        with the same error that came one after another, at scattered places, before trials that
+        succeeded.
+
+        Args:
+            error: Only failures whose error contains this text, such as `"FileNotFoundError"`; by
+                default all of them.
+
+        Returns:
+            How many configurations will run again.
+        """
+        return self._trials.retry_failed(error)
 
     def best_run(self, *inputs: Any) -> PipelineRun:
         """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
@@ -376,32 +412,24 @@ class Tuner:
             )
         return recorded_run(self.study.best_trial, self.pipeline, inputs, self.cache)
 
+    def _say_what_is_forgotten(self) -> None:
+        """Say it once, if failures no longer count."""
+        forgotten = History.of(self.study, self.pipeline).forgotten
+        if len(forgotten) > self._forgotten:
+            self._forgotten = len(forgotten)
+            last = error_line(forgotten[-1].user_attrs.get("error", ""))
+            logger.warning(
+                "%d failed trials no longer count, the last with %r: their cause seems to be gone. "
+                "Their configurations may run again.",
+                len(forgotten),
+                last,
+            )
+
     def _how_to_resume(self) -> str:
         unit = " seconds" if cost_unit(self.pipeline) else ""
         remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
         return how_to_resume(self.study, self.cache, remaining)
 
-    def _check_ends(self, max_trials: int | None) -> None:
-        """Check that something ends a run."""
-        if max_trials is not None:
-            check_count("max_trials", max_trials, 0)
-        elif not self._budget.ends:
-            raise ConfigurationError(
-                "nothing ends this run; give Tuner(budget=...) or Tuner(timeout=...), or "
-                "run(..., max_trials=...)."
-            )
-
     def _check_code(self) -> None:
         """Read the stages' code again; raise an error now if it cannot be fingerprinted."""
         refresh_code(self.pipeline.stages)
-
-    def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:
-        """The running trial of a suggestion, which may have been begun by an earlier process."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.number == suggestion.number and trial.params == suggestion.params:
-                asked = self._asked.get(suggestion.number)
-                return asked if asked is not None else optuna.Trial(self.study, trial._trial_id)
-        raise ConfigurationError(
-            f"trial {suggestion.number} is not running: it has been told already, or belongs to "
-            f"another study than {self.study.study_name!r}."
-        )

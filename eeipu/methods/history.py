@@ -5,7 +5,7 @@ Notation:
     d: hyper-parameters.
     K: stages.
     X: `n x d`, points of the unit cube.
-    values: `n`, objective values, *maximised*; NaN where the trial failed.
+    values: `n`, objective values, *maximised*; NaN where the trial failed or was pruned.
     stage_costs: `n x K`, true costs; NaN where a stage was not executed or failed.
 """
 
@@ -23,10 +23,23 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.methods.budget import spent
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
+from eeipu.stages.runs import error_line
 
-__all__ = ["History", "is_interrupted"]
+__all__ = ["FORGET", "FORGOTTEN", "History", "is_interrupted"]
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# The study's user attributes that say which failures no longer count: the numbers of trials, and
+# texts in their errors.
+FORGOTTEN = "eeipu:forgotten"
+FORGET = "eeipu:forget"
+
+# At least this many failures with the same error, which came one after another and ended, are taken
+# for a fault of the surroundings if they are scattered: if the mean variance of their coordinates
+# is at least this share of that of a uniform distribution.
+LEAST_ALIKE = 3
+SCATTERED = 0.5
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
@@ -45,6 +58,7 @@ class History:
         ended: The trials that succeeded, failed or were pruned, by number.
         running: The trials that have a configuration but no result yet.
         interrupted: The trials that were cut off; they run again under other numbers.
+        forgotten: The trials whose failure no longer counts; they may run again.
         spent: The cost charged to the budget so far, for all trials of the study.
         is_minimized: Whether the study minimises; if so, values change sign here.
     """
@@ -55,6 +69,7 @@ class History:
     interrupted: tuple[FrozenTrial, ...]
     spent: float
     is_minimized: bool
+    forgotten: tuple[FrozenTrial, ...] = ()
 
     @classmethod
     def of(
@@ -86,13 +101,15 @@ class History:
                 interrupted.append(trial)
             else:
                 ended.append(trial)
+        gone = _gone(study, pipeline, ended)
         return cls(
             pipeline,
-            tuple(ended),
+            tuple(trial for trial in ended if trial.number not in gone),
             tuple(running),
             tuple(interrupted),
             spent(trials),
             study.direction is StudyDirection.MINIMIZE,
+            tuple(trial for trial in ended if trial.number in gone),
         )
 
     def __len__(self) -> int:
@@ -115,6 +132,38 @@ class History:
             dtype=np.float64,
         )
         return np.where(np.isfinite(values), values, math.nan)
+
+    @cached_property
+    def succeeded(self) -> Flags:
+        """Which of them have a finite value, `n`."""
+        return ~np.isnan(self.values)
+
+    @cached_property
+    def failed(self) -> Flags:
+        """Which of them failed, `n`; pruned trials have neither failed nor succeeded."""
+        pruned = [trial.state is TrialState.PRUNED for trial in self.ended]
+        return ~self.succeeded & ~np.array(pruned, dtype=np.bool_)
+
+    @cached_property
+    def estimates(self) -> Array:
+        """`values`, with a guess for pruned trials, `n`.
+
+        A pruned trial reported something before it was found to be no good. The guess is the last
+        value that it reported, but not better than half of the trials that have a value, nor worse
+        than all of them. Without a report it is NaN.
+        """
+        estimates = self.values.copy()
+        if not self.succeeded.any():
+            return estimates
+        sign = -1.0 if self.is_minimized else 1.0
+        worst, middle = np.nanmin(self.values), np.nanmedian(self.values)
+        for i, trial in enumerate(self.ended):
+            if trial.state is TrialState.PRUNED and trial.intermediate_values:
+                reported = sign * trial.intermediate_values[max(trial.intermediate_values)]
+                estimates[i] = (
+                    reported if math.isnan(reported) else min(max(reported, worst), middle)
+                )
+        return estimates
 
     @cached_property
     def stage_costs(self) -> Array:
@@ -217,6 +266,51 @@ class History:
             if position < count or trial.user_attrs.get("warm_up")
         ]
         return spent(warm_up)
+
+
+def _gone(study: optuna.Study, pipeline: Pipeline, ended: Sequence[FrozenTrial]) -> set[int]:
+    """The numbers of the failed trials whose failure says nothing about further trials.
+
+    They are those that the user has told to forget, those of code that has changed since, and those
+    that came one after another with the same error at scattered places, and then came no more.
+    """
+    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
+    if not failed:
+        return set()
+    told = study.user_attrs
+    texts = told.get(FORGET, ())
+    gone = set(told.get(FORGOTTEN, ()))
+    alike: dict[tuple[str | None, str], list[FrozenTrial]] = {}
+    for trial in failed:
+        attrs = trial.user_attrs
+        error, stage = attrs.get("error", ""), attrs.get("failed_stage")
+        code = attrs.get("failed_code")
+        if any(text in error for text in texts) or (
+            code is not None and code != pipeline.code_up_to(stage)
+        ):
+            gone.add(trial.number)
+        elif error:
+            alike.setdefault((stage, error_line(error)), []).append(trial)
+    successes = [trial.number for trial in ended if trial.state is TrialState.COMPLETE]
+    for group in alike.values():
+        first, last = group[0].number, group[-1].number
+        has_ended = any(number > last for number in successes)
+        is_unbroken = not any(first < number < last for number in successes)
+        if has_ended and is_unbroken and _are_scattered(group, pipeline):
+            gone.update(trial.number for trial in group)
+    return gone
+
+
+def _are_scattered(group: Sequence[FrozenTrial], pipeline: Pipeline) -> bool:
+    """Whether trials are spread over the whole space, so that no region of it is their cause."""
+    if len(group) < LEAST_ALIKE:
+        return False
+    X = pipeline.cube.encode([trial.params for trial in group])
+    spread = 12.0 * X.var(axis=0, ddof=1)
+    for column in pipeline.cube.categorical_columns:
+        spread[column] = len(np.unique(X[:, column])) > 1
+    several = [cells != 1 for cells in pipeline.cube.cells]
+    return bool(several and np.mean(spread[several].clip(max=1.0)) >= SCATTERED)
 
 
 def _identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
+from eeipu.models.feasibility import FeasibilityModel
 from eeipu.models.objective import ObjectiveModel
 
 __all__ = ["SearchModels"]
@@ -34,8 +35,12 @@ class SearchModels:
 
     @cached_property
     def values(self) -> Array:
-        """The objective values, maximised, with 0 at their median and 1 at the best, `n`."""
-        standard: Array = (self.history.values - np.nanmedian(self.history.values)) / self.unit
+        """The objective values, maximised, with 0 at their median and 1 at the best, `n`.
+
+        Those of pruned trials are guesses; see `History.estimates`.
+        """
+        middle = np.nanmedian(self.history.values)
+        standard: Array = (self.history.estimates - middle) / self.unit
         return standard
 
     @cached_property
@@ -77,6 +82,21 @@ class SearchModels:
         return self.objective.believing(torch.from_numpy(running))
 
     @cached_property
+    def feasibility(self) -> FeasibilityModel | None:
+        """The probability that a configuration succeeds; `None` if nothing has failed."""
+        history = self.history
+        failed, succeeded = history.failed, history.succeeded
+        if not failed.any():
+            return None
+        rows = failed | succeeded
+        return FeasibilityModel(
+            history.X[rows],
+            succeeded[rows],
+            categorical=history.pipeline.cube.categorical_columns,
+            start=self.warm_start.get("feasibility"),
+        )
+
+    @cached_property
     def costs(self) -> StageCostModel:
         """The model of the stages' log costs."""
         return self.costs_from("chosen", self.warm_start.get("costs"))
@@ -114,6 +134,7 @@ class SearchModels:
     @property
     def fitted(self) -> dict[str, Tensor]:
         """The hyper-parameters of the models that have been used, to start the next fits from."""
-        models = {name: self.__dict__.get(name) for name in ("objective", "costs", "total_cost")}
+        names = ("objective", "feasibility", "costs", "total_cost")
+        models = {name: self.__dict__.get(name) for name in names}
         found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
         return {name: values for name, values in found.items() if values is not None}

@@ -22,7 +22,7 @@ from eeipu.stages.accelerators import (
 from eeipu.stages.declaration import Stage
 from eeipu.stages.iterative import IterativeStage, Training
 from eeipu.stages.paths import Kind
-from eeipu.stages.programming_errors import is_programming_error
+from eeipu.stages.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.resources import Resources
 from eeipu.stages.runs import StageRun, number_of
 
@@ -166,7 +166,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         is_bug = is_programming_error(raised)
         return StageRun(call.name, call.key, error=traceback.format_exc(), is_bug=is_bug), None
     error = output = state = None
-    is_transient = is_bug = False
+    is_transient = is_bug = is_of_values = False
     synchronize_devices()
     restart_gpu_peaks()
     start = clock()
@@ -177,7 +177,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
         measured, peak = clock() - start, peak_gpu_bytes()
         is_transient = isinstance(raised, TransientError)
-        is_bug = is_programming_error(raised)
+        is_bug, is_of_values = is_programming_error(raised), is_about_values(raised)
         error = failure_of(raised, call.stage.name)
     cost = measured if declared is None else declared
     run = StageRun(
@@ -190,6 +190,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         value=number_of(output),
         is_transient=is_transient,
         is_bug=is_bug,
+        is_about_values=is_of_values,
         peak_gpu_bytes=peak,
     )
     return run, state

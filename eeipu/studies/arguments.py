@@ -10,6 +10,7 @@ from optuna.samplers import BaseSampler
 
 from eeipu.cache import InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.methods.budget import Budget
 from eeipu.pipeline import Pipeline
 from eeipu.studies.trials import Callback
 
@@ -17,9 +18,11 @@ __all__ = [
     "check_cache",
     "check_count",
     "check_direction",
+    "check_ends",
     "check_method",
     "check_pipeline",
     "checked_callbacks",
+    "checked_texts",
 ]
 
 
@@ -47,6 +50,17 @@ def check_direction(direction: object) -> None:
     if direction not in ("maximize", "minimize"):
         raise ConfigurationError(
             f'direction must be "maximize" or "minimize", but got {direction!r}.'
+        )
+
+
+def check_ends(budget: Budget, max_trials: int | None) -> None:
+    """Check that something ends a run."""
+    if max_trials is not None:
+        check_count("max_trials", max_trials, 0)
+    elif not budget.ends:
+        raise ConfigurationError(
+            "nothing ends this run; give Tuner(budget=...) or Tuner(timeout=...), or "
+            "run(..., max_trials=...)."
         )
 
 
@@ -79,6 +93,14 @@ def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
         raise ConfigurationError(
             f"callbacks must be a list of functions of (study, trial), but got {callbacks!r}."
         )
+    return found
+
+
+def checked_texts(name: str, texts: str | Iterable[str]) -> list[str]:
+    """One or several texts of the user, none of them empty."""
+    found = [texts] if isinstance(texts, str) else list(texts)
+    if not all(isinstance(text, str) and text for text in found):
+        raise ConfigurationError(f"{name} must be a text or a list of texts, but got {texts!r}.")
     return found
 
 

@@ -8,11 +8,12 @@ from numbers import Real
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 
-__all__ = ["Outcome", "Suggestion", "outcome_of"]
+__all__ = ["Outcome", "Suggestion", "outcome_of", "trial_told"]
 
 Costs = Sequence[float | None]
 
@@ -61,6 +62,29 @@ class Outcome:
             trial.set_user_attr("failed_stage", self.failed_stage)
         if self.error is not None:
             trial.set_user_attr("error", self.error)
+
+
+def trial_told(
+    study: optuna.Study, suggestion: Suggestion, asked: Mapping[int, optuna.Trial]
+) -> optuna.Trial:
+    """The running trial of a suggestion, which may have been begun by an earlier process.
+
+    Args:
+        study: The study.
+        suggestion: What the caller reports about.
+        asked: The trials that this process has begun, by number.
+
+    Raises:
+        ConfigurationError: There is no such trial.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number == suggestion.number and trial.params == suggestion.params:
+            begun = asked.get(suggestion.number)
+            return begun if begun is not None else optuna.Trial(study, trial._trial_id)
+    raise ConfigurationError(
+        f"trial {suggestion.number} is not running: it has been told already, or belongs to "
+        f"another study than {study.study_name!r}."
+    )
 
 
 def outcome_of(

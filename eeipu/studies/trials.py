@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.budget import spent
-from eeipu.methods.history import History
+from eeipu.methods.history import FORGOTTEN, History
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
@@ -218,6 +218,35 @@ class Trials:
             return
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
+
+    def retry_failed(self, error: str = "") -> int:
+        """Forget failures, and enqueue their configurations to run next.
+
+        Args:
+            error: Only failures whose error contains this text; by default all of them.
+
+        Returns:
+            How many configurations were enqueued.
+        """
+        history = History.of(self.study, self.pipeline)
+        known = {trial.number for trial in history.forgotten}
+        again = [
+            trial
+            for trial in sorted((*history.ended, *history.forgotten), key=lambda t: t.number)
+            if trial.state is TrialState.FAIL and error in trial.user_attrs.get("error", "")
+        ]
+        told = self.study.user_attrs.get(FORGOTTEN, [])
+        numbers = sorted({*told, *(trial.number for trial in again)})
+        self.study.set_user_attr(FORGOTTEN, numbers)
+        history = History.of(self.study, self.pipeline)
+        count = 0
+        for trial in again:
+            # A configuration that has been retried before is not enqueued twice.
+            if trial.number not in {*told} & known and history.is_new(trial.params):
+                attrs = {"retries": trial.number}
+                self.study.enqueue_trial(trial.params, user_attrs=attrs, skip_if_exists=False)
+                count += 1
+        return count
 
     def keys_to_go_on_with(self) -> set[str]:
         """The content keys of the stage outputs that are worth keeping for further trials.

@@ -1,19 +1,13 @@
 """The state of a study at one moment, and the words for it that several displays use."""
 
-import re
 from dataclasses import dataclass, replace
 
-from eeipu.stages.runs import StageRun
+from eeipu.stages.runs import StageRun, error_line
 
 __all__ = ["Snapshot", "account", "amount", "duration", "facts", "outcome", "reason", "times"]
 
 # A longer reason for a failure is cut; the whole of it is in the trial's user attribute `"error"`.
 MAX_REASON = 200
-
-# The lines of an exception group begin with a margin of bars.
-_TRACEBACK = re.compile(
-    r"^(?P<margin>[ |+]*)(Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
-)
 
 
 @dataclass(frozen=True)
@@ -129,11 +123,5 @@ def duration(seconds: float) -> str:
 
 def reason(error: str) -> str:
     """The first line of an error's message, from the traceback or the message itself."""
-    line = error.strip().partition("\n")[0]
-    headers = list(_TRACEBACK.finditer(error))
-    if headers:
-        margin = headers[-1]["margin"].replace("+", "|")
-        below = error[headers[-1].end() :].splitlines()
-        cut = [each.removeprefix(margin) for each in below]
-        line = next((each for each in cut if each and not each[0].isspace()), line)
+    line = error_line(error)
     return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 3]}..."
