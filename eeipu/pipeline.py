@@ -18,6 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import TrialPruned
 from optuna.trial import BaseTrial, FrozenTrial
 
 from eeipu.cache import StageCache
@@ -28,7 +29,7 @@ from eeipu.stages.calls import Clock, StageCall, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_about_values, is_programming_error
-from eeipu.stages.runs import PipelineRun, StageRun, number_of
+from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
 from eeipu.stages.worker import run_path
 
 __all__ = [
@@ -207,6 +208,7 @@ class Pipeline:
             SpaceError: The configuration does not lie in the space.
             PipelineError: The first stage does not take these inputs.
             ConfigurationError: `cache` is not a `StageCache`.
+            optuna.TrialPruned: A stage has raised it, and there is a trial that can be pruned.
         """
         if not (cache is None or isinstance(cache, StageCache)):
             raise ConfigurationError(
@@ -223,6 +225,8 @@ class Pipeline:
         run = replace(run, outputs=StageOutputs(calls, inputs, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)
+            if run.is_pruned and not isinstance(trial, FrozenTrial):
+                raise TrialPruned(error_line(run.error or ""))
         return run
 
     def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:
@@ -347,7 +351,9 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
         trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
     if run.metrics:
         trial.set_user_attr("metrics", dict(run.metrics))
-    if run.error is not None:
+    if run.is_pruned:
+        trial.set_user_attr("pruned_stage", run.stage_runs[-1].name)
+    elif run.error is not None:
         trial.set_user_attr("failed_stage", run.stage_runs[-1].name)
         reached = [call.stage for call in calls[: len(run.stage_runs)]]
         trial.set_user_attr("failed_code", _code_of(reached))

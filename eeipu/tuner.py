@@ -271,6 +271,7 @@ class Tuner:
         *,
         stage_costs: Sequence[float | None] | None = None,
         failed: bool = False,
+        pruned: bool = False,
     ) -> None:
         """Report the value and the cost of a suggestion.
 
@@ -283,6 +284,8 @@ class Tuner:
                 about single stages.
             failed: Whether the evaluation failed. It failed in the last stage that has a cost, and
                 `value` is ignored.
+            pruned: Whether the evaluation was stopped because it was no good. `value` is then what
+                it reported last, if anything.
 
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
@@ -293,11 +296,18 @@ class Tuner:
             )
         trial = trial_told(self.study, suggestion, self._asked)
         outcome = outcome_of(
-            suggestion, trial, self.pipeline, value=value, stage_costs=stage_costs, failed=failed
+            suggestion,
+            trial,
+            self.pipeline,
+            value=value,
+            stage_costs=stage_costs,
+            failed=failed,
+            pruned=pruned,
         )
         outcome.write(trial)
         self._asked.pop(suggestion.number, None)
-        self._trials.end(trial, outcome.value)
+        value = None if outcome.is_pruned else outcome.value
+        self._trials.end(trial, value, is_pruned=outcome.is_pruned)
 
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
@@ -305,9 +315,10 @@ class Tuner:
         """Tune until the budget is spent, the time is over, or no configuration is left to try.
 
         If a stage fails, its trial has failed and the search goes on; after ten failures in a
-        row it stops, and at once after an error of programming that no other configuration would
-        avoid. Ctrl-C stops the run after the current stage, a second Ctrl-C at once. Nothing that
-        was computed is lost, and the same call continues from there.
+        row it stops (`max_failures`), and at once after an error of programming that no other
+        configuration would avoid. A stage that raises `optuna.TrialPruned` prunes its trial, which
+        is no failure. Ctrl-C stops the run after the current stage, a second Ctrl-C at once.
+        Nothing that was computed is lost, and the same call continues from there.
 
         Args:
             inputs: The arguments of the first stage.

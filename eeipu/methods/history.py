@@ -187,10 +187,11 @@ class History:
     def _costs_of(self, trial: FrozenTrial) -> list[float]:
         names = self.pipeline.stage_names
         recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
-        # The cost of a stage that failed says nothing about the cost of a whole run of it.
-        failed = trial.user_attrs.get("failed_stage")
+        # The cost of a stage that broke off says nothing about the cost of a whole run of it.
+        attrs = trial.user_attrs
+        broken = attrs.get("failed_stage", attrs.get("pruned_stage"))
         return [
-            math.nan if cost is None or name == failed else cost
+            math.nan if cost is None or name == broken else cost
             for name, cost in zip(names, recorded, strict=True)
         ]
 

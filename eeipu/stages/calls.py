@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from optuna.exceptions import TrialPruned
+
 from eeipu.errors import PipelineError, TransientError
 from eeipu.fingerprints.keys import stage_key
 from eeipu.stages.accelerators import (
@@ -166,7 +168,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         is_bug = is_programming_error(raised)
         return StageRun(call.name, call.key, error=traceback.format_exc(), is_bug=is_bug), None
     error = output = state = None
-    is_transient = is_bug = is_of_values = False
+    is_transient = is_bug = is_of_values = is_pruned = False
     synchronize_devices()
     restart_gpu_peaks()
     start = clock()
@@ -177,6 +179,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
         measured, peak = clock() - start, peak_gpu_bytes()
         is_transient = isinstance(raised, TransientError)
+        is_pruned = isinstance(raised, TrialPruned)
         is_bug, is_of_values = is_programming_error(raised), is_about_values(raised)
         error = failure_of(raised, call.stage.name)
     cost = measured if declared is None else declared
@@ -191,6 +194,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         is_transient=is_transient,
         is_bug=is_bug,
         is_about_values=is_of_values,
+        is_pruned=is_pruned,
         peak_gpu_bytes=peak,
     )
     return run, state

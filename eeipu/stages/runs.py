@@ -34,6 +34,8 @@ class StageRun:
         is_transient: Whether the error is one that may not come again.
         is_bug: Whether the error is one of programming (`eeipu.stages.programming_errors`).
         is_about_values: Whether the error probably means that this configuration does not work.
+        is_pruned: Whether the stage has raised `optuna.TrialPruned`; it is in `error` too, as it
+            ends the trial.
         peak_gpu_bytes: The most memory that torch had in use on GPUs meanwhile; `None` where the
             stage was not executed, or nothing was there.
     """
@@ -52,6 +54,7 @@ class StageRun:
     is_transient: bool = False
     is_bug: bool = False
     is_about_values: bool = False
+    is_pruned: bool = False
     peak_gpu_bytes: int | None = None
 
 
@@ -78,6 +81,11 @@ class PipelineRun:
     def error(self) -> str | None:
         """The traceback of the stage that failed, if one did."""
         return self.stage_runs[-1].error if self.stage_runs else None
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a stage has raised `optuna.TrialPruned`, so that the run has not failed."""
+        return bool(self.stage_runs) and self.stage_runs[-1].is_pruned
 
     @property
     def stage_costs(self) -> list[float | None]:

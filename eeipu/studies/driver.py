@@ -229,7 +229,7 @@ class Driver:
         try:
             record_run(run.trial, run.calls, result)
             run.write_charge(result)
-            self._trials.end(run.trial, result.value)
+            self._trials.end(run.trial, result.value, is_pruned=result.is_pruned)
             self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()

@@ -189,7 +189,7 @@ class RunLimits:
         Args:
             result: The result of a trial that has ended.
         """
-        if result.error is None:
+        if result.error is None or result.is_pruned:
             self._failures = self._others = 0
         else:
             self._failures += 1

@@ -196,14 +196,18 @@ class Trials:
             return sampler.knowing(history, number)
         return nullcontext()
 
-    def end(self, trial: optuna.Trial, value: float | None) -> None:
+    def end(self, trial: optuna.Trial, value: float | None, *, is_pruned: bool = False) -> None:
         """Close a trial.
 
         Args:
             trial: The trial.
             value: Its objective value; `None` marks it as failed.
+            is_pruned: Whether it was pruned instead. Then Optuna takes the value that it reported
+                last, and `value` is `None`.
         """
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        if is_pruned:
+            state = TrialState.PRUNED
         self._heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
         for callback in self._callbacks:

@@ -4,7 +4,17 @@ from dataclasses import dataclass, replace
 
 from eeipu.stages.runs import StageRun, error_line
 
-__all__ = ["Snapshot", "account", "amount", "duration", "facts", "outcome", "reason", "times"]
+__all__ = [
+    "Snapshot",
+    "account",
+    "amount",
+    "duration",
+    "facts",
+    "outcome",
+    "reason",
+    "result",
+    "times",
+]
 
 # A longer reason for a failure is cut; the whole of it is in the trial's user attribute `"error"`.
 MAX_REASON = 200
@@ -60,9 +70,14 @@ class Snapshot:
         return replace(self, time_s=time_s, elapsed_s=self.elapsed_s + time_s - self.time_s)
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether the trial was pruned in its last stage."""
+        return bool(self.stage_runs) and self.stage_runs[-1].is_pruned
+
+    @property
     def failure(self) -> str | None:
         """Where and why the trial has failed, such as `"fit: ValueError: no data"`."""
-        if not self.stage_runs or self.stage_runs[-1].error is None:
+        if not self.stage_runs or self.stage_runs[-1].error is None or self.is_pruned:
             return None
         last = self.stage_runs[-1]
         return f"{last.name}: {reason(last.error or '')}"
@@ -97,11 +112,20 @@ def times(snapshot: Snapshot) -> str:
     return " · ".join(parts)
 
 
+def result(snapshot: Snapshot) -> str:
+    """The value of a trial that has ended, or that it has none."""
+    if snapshot.value is not None:
+        return f"{snapshot.value:.6g}"
+    return "pruned" if snapshot.is_pruned else "failed"
+
+
 def outcome(run: StageRun, unit: str) -> str:
     """What a stage has cost, and whether it was reused or has failed."""
     if run.memoized:
         return "reused"
     cost = "cost unknown" if run.cost is None else amount(run.cost, unit)
+    if run.is_pruned:
+        return f"{cost}, pruned"
     return f"{cost}, failed" if run.error is not None else cost
 
 
