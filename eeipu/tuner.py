@@ -26,12 +26,11 @@ from eeipu.executors.opening import (
 )
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
-from eeipu.methods.history import FORGET, History
+from eeipu.methods.history import FORGET
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.declaration import refresh_code
-from eeipu.stages.runs import error_line
 from eeipu.stages.worker import Job
 from eeipu.studies.arguments import (
     check_cache,
@@ -39,6 +38,7 @@ from eeipu.studies.arguments import (
     check_direction,
     check_ends,
     check_method,
+    check_on_change,
     check_pipeline,
     checked_callbacks,
     checked_texts,
@@ -108,6 +108,8 @@ class Tuner:
             errors say that a configuration does not work, such as a `ValueError`.
         forget: Texts. A failure whose error contains one of them does not count: its configuration
             may be tried again, and the search learns nothing from it. See `retry_failed`.
+        on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
+            what its trials still say (`eeipu.studies.changes`).
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -145,6 +147,7 @@ class Tuner:
         callbacks: Iterable[Callback] = (),
         max_failures: int | None = None,
         forget: str | Iterable[str] = (),
+        on_change: str = "refuse",
     ) -> None:
         check_pipeline(pipeline)
         check_cache(cache)
@@ -173,6 +176,7 @@ class Tuner:
             sampler=self._sampler(method, seed, device),
             storage=storage,
             study_name=study_name,
+            adopts=check_on_change(on_change),
         )
         if forgotten:
             self.study.set_user_attr(FORGET, forgotten)
@@ -183,8 +187,8 @@ class Tuner:
             price=None if price is None else check_price(price),
             callbacks=checked_callbacks(callbacks),
         )
+        self._remark()
         self._asked: dict[int, optuna.Trial] = {}
-        self._forgotten = 0
         self.was_interrupted = False
 
     def _sampler(
@@ -345,7 +349,7 @@ class Tuner:
         warn_of_other_inputs(self.study, upstream)
         warn_of_changed_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
-        self._say_what_is_forgotten()
+        self._remark()
         self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache)
         with (
@@ -379,7 +383,7 @@ class Tuner:
             logger.warning("%s", self._how_to_resume())
         elif reason is not None:
             logger.warning("%s", reason)
-        self._say_what_is_forgotten()
+        self._remark()
         if self.was_interrupted:
             raise KeyboardInterrupt
         return self.study
@@ -423,18 +427,10 @@ class Tuner:
             )
         return recorded_run(self.study.best_trial, self.pipeline, inputs, self.cache)
 
-    def _say_what_is_forgotten(self) -> None:
-        """Say it once, if failures no longer count."""
-        forgotten = History.of(self.study, self.pipeline).forgotten
-        if len(forgotten) > self._forgotten:
-            self._forgotten = len(forgotten)
-            last = error_line(forgotten[-1].user_attrs.get("error", ""))
-            logger.warning(
-                "%d failed trials no longer count, the last with %r: their cause seems to be gone. "
-                "Their configurations may run again.",
-                len(forgotten),
-                last,
-            )
+    def _remark(self) -> None:
+        """Say which trials do not count, once."""
+        for remark in self._trials.remarks():
+            logger.warning("%s", remark)
 
     def _how_to_resume(self) -> str:
         unit = " seconds" if cost_unit(self.pipeline) else ""

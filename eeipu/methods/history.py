@@ -10,9 +10,11 @@ Notation:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import optuna
@@ -20,12 +22,12 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from eeipu.methods.budget import spent
+from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 from eeipu.stages.runs import error_line
 
-__all__ = ["FORGET", "FORGOTTEN", "History", "is_interrupted"]
+__all__ = ["CHANGES", "FORGET", "FORGOTTEN", "History", "is_interrupted"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -34,6 +36,11 @@ Flags = NDArray[np.bool_]
 # texts in their errors.
 FORGOTTEN = "eeipu:forgotten"
 FORGET = "eeipu:forget"
+
+# The study's user attribute with what its trials lack since its pipeline has changed: "defaults",
+# values of parameters that came later; "removed", parameters that are gone, with the values that
+# they have now; "stages", pairs of a number and the names of the stages of trials before it.
+CHANGES = "eeipu:changes"
 
 # At least this many failures with the same error, which came one after another and ended, are taken
 # for a fault of the surroundings if they are scattered: if the mean variance of their coordinates
@@ -61,6 +68,9 @@ class History:
         forgotten: The trials whose failure no longer counts; they may run again.
         spent: The cost charged to the budget so far, for all trials of the study.
         is_minimized: Whether the study minimises; if so, values change sign here.
+        left_out: The trials that ended and have no configuration of this pipeline, with the reason.
+        study_id: The study's own name, where it has one.
+        stages: Pairs of a number and the names of the stages of all trials before that number.
     """
 
     pipeline: Pipeline
@@ -70,6 +80,9 @@ class History:
     spent: float
     is_minimized: bool
     forgotten: tuple[FrozenTrial, ...] = ()
+    left_out: tuple[tuple[FrozenTrial, str], ...] = ()
+    study_id: str | None = None
+    stages: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     @classmethod
     def of(
@@ -89,27 +102,35 @@ class History:
         """
         if trials is None:
             trials = study.get_trials(deepcopy=False)
-        names = pipeline.space.keys()
-        ended, running, interrupted = [], [], []
+        told = study.user_attrs
+        changes = told.get(CHANGES, {})
+        ended, running, interrupted, left_out = [], [], [], []
         for trial in trials:  # in one pass, since there may be thousands
             state = trial.state
-            if state is TrialState.WAITING or not trial.params.keys() >= names:
+            if state is TrialState.WAITING:
                 continue
-            if state is TrialState.RUNNING:
+            trial, why = _fitted(trial, pipeline, changes)
+            if why is not None:
+                if state in (TrialState.COMPLETE, TrialState.PRUNED):
+                    left_out.append((trial, why))
+            elif state is TrialState.RUNNING:
                 running.append(trial)
             elif state is TrialState.FAIL and is_interrupted(trial):
                 interrupted.append(trial)
             else:
                 ended.append(trial)
-        gone = _gone(study, pipeline, ended)
+        gone = _gone(told, pipeline, ended)
         return cls(
             pipeline,
             tuple(trial for trial in ended if trial.number not in gone),
             tuple(running),
             tuple(interrupted),
-            spent(trials),
+            spent(trials, told.get(STUDY_ID)),
             study.direction is StudyDirection.MINIMIZE,
             tuple(trial for trial in ended if trial.number in gone),
+            tuple(left_out),
+            told.get(STUDY_ID),
+            tuple((number, tuple(names)) for number, names in changes.get("stages", ())),
         )
 
     def __len__(self) -> int:
@@ -174,19 +195,19 @@ class History:
             key: cost
             for trial in self.interrupted
             for key, cost in zip(
-                trial.user_attrs.get("stage_keys", []), self._costs_of(trial), strict=False
+                self._of_stages(trial, "stage_keys"), self._costs_of(trial), strict=True
             )
-            if not math.isnan(cost)
+            if key is not None and not math.isnan(cost)
         }
         for trial, row in zip(self.ended, costs, strict=True):
-            for k, key in enumerate(trial.user_attrs.get("stage_keys", [])):
+            for k, key in enumerate(self._of_stages(trial, "stage_keys")):
                 if math.isnan(row[k]):
                     row[k] = left.pop(key, math.nan)
         return costs.reshape(len(self.ended), len(self.pipeline.stages))
 
     def _costs_of(self, trial: FrozenTrial) -> list[float]:
         names = self.pipeline.stage_names
-        recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
+        recorded = self._of_stages(trial, "stage_costs")
         # The cost of a stage that broke off says nothing about the cost of a whole run of it.
         attrs = trial.user_attrs
         broken = attrs.get("failed_stage", attrs.get("pruned_stage"))
@@ -210,12 +231,22 @@ class History:
 
         The last column holds the objective.
         """
-        names = self.pipeline.stage_names
-        recorded = [t.user_attrs.get("stage_values", [None] * len(names)) for t in self.ended]
-        values = np.array(recorded, dtype=np.float64).reshape(len(self.ended), len(names))
+        recorded = [self._of_stages(trial, "stage_values") for trial in self.ended]
+        shape = len(self.ended), len(self.pipeline.stages)
+        values = np.array(recorded, dtype=np.float64).reshape(shape)
         values = self._known_by_key(values)
         values[:, -1] = self.values
         return values
+
+    def _of_stages(self, trial: FrozenTrial, attr: str) -> list[Any]:
+        """What a trial noted for each stage of this pipeline; `None` where it noted nothing."""
+        names = self.pipeline.stage_names
+        noted = trial.user_attrs.get(attr) or ()
+        then = next((stages for end, stages in self.stages if trial.number < end), names)
+        if len(noted) != len(then):
+            return [None] * len(names)
+        by_name = dict(zip(then, noted, strict=True))
+        return [by_name.get(name) for name in names]
 
     def _known_by_key(self, table: Array) -> Array:
         """Fill the gaps that reused stages leave in an `n x K` table.
@@ -225,7 +256,9 @@ class History:
         known: dict[str, float] = {}
         filled = table.copy()
         for trial, row in zip(self.ended, filled, strict=True):
-            for k, key in enumerate(trial.user_attrs.get("stage_keys", [])):
+            for k, key in enumerate(self._of_stages(trial, "stage_keys")):
+                if key is None:
+                    continue
                 row[k] = (
                     known.setdefault(key, row[k])
                     if not math.isnan(row[k])
@@ -266,19 +299,46 @@ class History:
             for position, trial in enumerate(self.ended)
             if position < count or trial.user_attrs.get("warm_up")
         ]
-        return spent(warm_up)
+        return spent(warm_up, self.study_id)
 
 
-def _gone(study: optuna.Study, pipeline: Pipeline, ended: Sequence[FrozenTrial]) -> set[int]:
+def _fitted(
+    trial: FrozenTrial, pipeline: Pipeline, changes: Mapping[str, Any]
+) -> tuple[FrozenTrial, str | None]:
+    """A trial with a whole configuration of a pipeline, or why it has none.
+
+    Args:
+        trial: The trial.
+        pipeline: The pipeline.
+        changes: What has changed since; see `CHANGES`.
+    """
+    params = trial.params
+    for name, values in changes.get("removed", {}).items():
+        if name in params and params[name] not in values:
+            return trial, f"{name} is gone"
+    defaults = changes.get("defaults", {})
+    if defaults and not defaults.keys() <= params.keys():
+        trial = copy(trial)
+        trial.params = {**defaults, **params}
+    elif trial.distributions == pipeline.space:  # which is quickly seen, and nearly always so
+        return trial, None
+    return trial, pipeline.cube.misfit(trial.params)
+
+
+def _gone(told: Mapping[str, Any], pipeline: Pipeline, ended: Sequence[FrozenTrial]) -> set[int]:
     """The numbers of the failed trials whose failure says nothing about further trials.
 
     They are those that the user has told to forget, those of code that has changed since, and those
     that came one after another with the same error at scattered places, and then came no more.
+
+    Args:
+        told: The study's user attributes.
+        pipeline: The pipeline that it tunes.
+        ended: Its trials that have ended.
     """
     failed = [trial for trial in ended if trial.state is TrialState.FAIL]
     if not failed:
         return set()
-    told = study.user_attrs
     texts = told.get(FORGET, ())
     gone = set(told.get(FORGOTTEN, ()))
     alike: dict[tuple[str | None, str], list[FrozenTrial]] = {}

@@ -20,6 +20,7 @@ __all__ = [
     "check_direction",
     "check_ends",
     "check_method",
+    "check_on_change",
     "check_pipeline",
     "checked_callbacks",
     "checked_texts",
@@ -85,6 +86,13 @@ def check_count(name: str, count: int, least: int) -> int:
     if not (_is_whole(count) and count >= least):
         raise ConfigurationError(f"{name} must be a whole number >= {least}, but got {count!r}.")
     return int(count)
+
+
+def check_on_change(on_change: object) -> bool:
+    """Whether a study is adopted after its pipeline has changed."""
+    if on_change not in ("refuse", "adopt"):
+        raise ConfigurationError(f'on_change must be "refuse" or "adopt", but got {on_change!r}.')
+    return on_change == "adopt"
 
 
 def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:

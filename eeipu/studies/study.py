@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from typing import Literal
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
+from eeipu.methods.budget import STUDY_ID
 from eeipu.pipeline import Pipeline
-from eeipu.space import Distribution
+from eeipu.sampler import EEIPUSampler
+from eeipu.studies.changes import adopt, as_text
 from eeipu.studies.storages import open_storage
 
 __all__ = [
@@ -39,7 +40,6 @@ Direction = Literal["maximize", "minimize"]
 _SPACE = "eeipu:space"
 _INPUTS = "eeipu:inputs"
 _CODE = "eeipu:code"
-_ID = "eeipu:id"
 
 
 def open_study(
@@ -49,6 +49,7 @@ def open_study(
     sampler: BaseSampler,
     storage: str | BaseStorage | None,
     study_name: str | None,
+    adopts: bool = False,
 ) -> optuna.Study:
     """Create a study, or load the study that already has this name in the storage.
 
@@ -59,6 +60,8 @@ def open_study(
         storage: A database URL (see `eeipu.studies.storages`), an Optuna storage, or `None` for the
             memory of this process.
         study_name: The study's name in the storage; `None` stands for the pipeline's name.
+        adopts: Whether a study of a pipeline that has changed since goes on; see
+            `eeipu.studies.changes`.
 
     Raises:
         ConfigurationError: `storage` is neither a URL nor an Optuna storage.
@@ -74,11 +77,11 @@ def open_study(
         sampler=sampler,
         load_if_exists=True,
     )
-    remedy = "Choose another study_name, or another storage."
+    remedy = "Choose another study_name or storage, or Tuner(on_change='adopt') to go on."
     if study.direction.name.lower() != direction:
         raise StudyMismatchError(
             f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "
-            f"{direction!r} was asked for. {remedy}"
+            f"{direction!r} was asked for. Choose another study_name, or another storage."
         )
     space = _stored_space(pipeline)
     known = study.user_attrs.get(_SPACE)
@@ -86,7 +89,11 @@ def open_study(
         study.set_user_attr(_SPACE, space)
         known = study.user_attrs[_SPACE]  # another driver may have written at the same time
     study_id(study)  # made now, so that all drivers agree on it before any of them uses it
-    if known != space or list(known) != list(space):
+    if (known != space or list(known) != list(space)) and adopts:
+        may_choose = isinstance(sampler, EEIPUSampler)
+        adopt(study, known or {}, pipeline, may_choose=may_choose)
+        study.set_user_attr(_SPACE, space)
+    elif known != space or list(known) != list(space):
         raise StudyMismatchError(
             f"the study {name!r} belongs to another pipeline: {_difference(known, space)}. {remedy}"
         )
@@ -114,16 +121,9 @@ def _check_storage(storage: str | BaseStorage | None, pipeline: Pipeline) -> Non
 def _stored_space(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """The space of each stage, by its name, in the form that the study stores."""
     return {
-        stage.name: {param: _as_text(distribution) for param, distribution in stage.space.items()}
+        stage.name: {param: as_text(distribution) for param, distribution in stage.space.items()}
         for stage in pipeline.stages
     }
-
-
-def _as_text(distribution: Distribution) -> str:
-    try:
-        return distribution_to_json(distribution)
-    except TypeError:  # choices of the user's own types, which live in this process only
-        return repr(distribution)
 
 
 def _fits(trial: FrozenTrial, pipeline: Pipeline) -> bool:
@@ -178,7 +178,7 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
     """
     code = {stage.name: stage.fingerprint for stage in pipeline.stages}
     known = study.user_attrs.get(_CODE, code)
-    changed = [name for name in code if known.get(name) != code[name]]
+    changed = [name for name in code if known.get(name, code[name]) != code[name]]
     if changed:
         warnings.warn(
             f"the code of the stages {changed} has changed since the study "
@@ -192,10 +192,10 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
 
 def study_id(study: optuna.Study) -> str:
     """The study's identifier, which no other study has in any storage; made on first use."""
-    name = study.user_attrs.get(_ID)
+    name = study.user_attrs.get(STUDY_ID)
     if name is None:
         name = f"{study.study_name} {uuid.uuid4().hex}"
-        study.set_user_attr(_ID, name)
+        study.set_user_attr(STUDY_ID, name)
     return str(name)
 
 

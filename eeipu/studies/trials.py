@@ -1,6 +1,7 @@
 """The trials of a study: beginning and ending them, and the stage outputs to keep for them."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,13 +11,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
-from eeipu.methods.budget import spent
+from eeipu.methods.budget import PAID_BY, spent
 from eeipu.methods.history import FORGOTTEN, History
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
+from eeipu.stages.runs import error_line
+from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
 from eeipu.studies.heartbeats import Heart
+from eeipu.studies.study import study_id
 
 __all__ = ["Callback", "Trials", "is_enqueued"]
 
@@ -49,11 +53,16 @@ class Trials:
         self._price = price
         self._callbacks = callbacks
         self._heart = Heart(study._storage)
+        self.study_id = study_id(study)
+        self._stored_space = stored_space(study, pipeline)
+        self._noted = 0, 0
+        if isinstance(study.sampler, EEIPUSampler):
+            study.sampler.stored_space = self._stored_space
 
     @property
     def spent(self) -> float:
         """The cost charged to the budget for all of them."""
-        return spent(self.study.get_trials(deepcopy=False))
+        return spent(self.study.get_trials(deepcopy=False), self.study_id)
 
     @property
     def are_measured(self) -> bool:
@@ -128,6 +137,7 @@ class Trials:
                 sampler.check_worth(history, len(trials), self._price)
         trial = self._ask()
         try:
+            trial.set_user_attr(PAID_BY, self.study_id)
             if driver is not None:
                 # Before the sampler computes, so that others notice if this process dies meanwhile.
                 trial.set_user_attr("driver", driver)
@@ -137,7 +147,7 @@ class Trials:
                 history = History.of(self.study, self.pipeline)
                 self._check_exhausted(history)
             with self._knowing(history, trial.number):
-                params = suggest(trial, self.pipeline.space)
+                params = suggest(trial, self._stored_space)
             trial.set_user_attr("suggest_s", time.perf_counter() - start)
         except BaseException:
             self.interrupt(trial)
@@ -222,6 +232,27 @@ class Trials:
             return
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
+
+    def remarks(self) -> list[str]:
+        """What the user does not know yet about trials that do not count, in a sentence each."""
+        history = History.of(self.study, self.pipeline)
+        left_out, forgotten = len(history.left_out), len(history.forgotten)
+        remarks = []
+        if left_out > self._noted[0]:
+            reasons = Counter(why for _, why in history.left_out).most_common()
+            why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+            remarks.append(
+                f"{left_out} of {left_out + len(history)} trials do not fit the space and are left "
+                f"out: {why}."
+            )
+        if forgotten > self._noted[1]:
+            last = error_line(history.forgotten[-1].user_attrs.get("error", ""))
+            remarks.append(
+                f"{forgotten} failed trials no longer count, the last with {last!r}: their cause "
+                f"seems to be gone. Their configurations may run again."
+            )
+        self._noted = left_out, forgotten
+        return remarks
 
     def retry_failed(self, error: str = "") -> int:
         """Forget failures, and enqueue their configurations to run next.

@@ -245,10 +245,16 @@ def test_failures_of_code_that_is_gone_are_forgotten():
         return Pipeline(
             [
                 Stage(
-                    lambda data, x: data, space={"x": Float(0, 1)}, name="prep", version=versions[0]
+                    function=lambda data, x: data,
+                    space={"x": Float(0, 1)},
+                    name="prep",
+                    version=versions[0],
                 ),
                 Stage(
-                    lambda data, y: data, space={"y": Float(0, 1)}, name="fit", version=versions[1]
+                    function=lambda data, y: data,
+                    space={"y": Float(0, 1)},
+                    name="fit",
+                    version=versions[1],
                 ),
             ]
         )
