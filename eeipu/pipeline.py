@@ -1,5 +1,6 @@
 """Pipelines: stages joined into a chain, with one search space."""
 
+import hashlib
 import inspect
 import math
 import time
@@ -18,6 +19,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import TrialPruned
 from optuna.trial import BaseTrial, FrozenTrial
 
 from eeipu.cache import StageCache
@@ -28,8 +30,8 @@ from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
-from eeipu.stages.programming_errors import is_programming_error
-from eeipu.stages.runs import PipelineRun, StageRun, number_of
+from eeipu.stages.programming_errors import is_about_values, is_programming_error
+from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
 from eeipu.stages.worker import run_path
 
 __all__ = [
@@ -136,6 +138,15 @@ class Pipeline:
         ends = [0, *accumulate(len(each.space) for each in self.stages)]
         return tuple(tuple(range(start, end)) for start, end in pairwise(ends))
 
+    def code_up_to(self, stage_name: str | None) -> str:
+        """A digest of the code of the stages up to this one.
+
+        Args:
+            stage_name: The stage's name; for any other name, all stages count.
+        """
+        end = 1 + self.stage_names.index(stage_name) if stage_name in self.stage_names else None
+        return _code_of(self.stages[:end])
+
     @property
     def is_runnable(self) -> bool:
         """Whether every stage has a function."""
@@ -204,6 +215,7 @@ class Pipeline:
             SpaceError: The configuration does not lie in the space.
             PipelineError: The first stage does not take these inputs.
             ConfigurationError: `cache` is not a `StageCache`.
+            optuna.TrialPruned: A stage has raised it, and there is a trial that can be pruned.
         """
         _check_cache(cache)
         self.check_inputs(inputs)
@@ -216,6 +228,8 @@ class Pipeline:
         run = replace(run, outputs=StageOutputs(calls, inputs, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)
+            if run.is_pruned and not isinstance(trial, FrozenTrial):
+                raise TrialPruned(error_line(run.error or ""))
         return run
 
     def explain(
@@ -264,8 +278,12 @@ class Pipeline:
             try:
                 value, metrics = _objective(runs[-1], self.objective)
             except Exception as error:
-                is_bug = is_programming_error(error)
-                runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
+                runs[-1] = replace(
+                    runs[-1],
+                    error=traceback.format_exc(),
+                    is_bug=is_programming_error(error),
+                    is_about_values=is_about_values(error),
+                )
         return PipelineRun(self.stage_names, tuple(runs), value, metrics)
 
 
@@ -275,6 +293,12 @@ def _check_cache(cache: StageCache | None) -> None:
             f"cache must be a StageCache or None, but got {cache!r}; "
             f"a directory is given as StageCache(location)."
         )
+
+
+def _code_of(stages: Iterable[Stage]) -> str:
+    """A digest of the code of stages."""
+    code = "\n".join(each.fingerprint for each in stages)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
 def _check_takes_one_output(each: Stage, upstream: Stage) -> None:
@@ -375,8 +399,12 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
         trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
     if run.metrics:
         trial.set_user_attr("metrics", dict(run.metrics))
-    if run.error is not None:
+    if run.is_pruned:
+        trial.set_user_attr("pruned_stage", run.stage_runs[-1].name)
+    elif run.error is not None:
         trial.set_user_attr("failed_stage", run.stage_runs[-1].name)
+        reached = [call.stage for call in calls[: len(run.stage_runs)]]
+        trial.set_user_attr("failed_code", _code_of(reached))
         trial.set_user_attr("error", run.error)
 
 

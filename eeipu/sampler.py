@@ -104,6 +104,7 @@ class EEIPUSampler(BaseSampler):
         self.n_initial = n_initial
         self.method = method if isinstance(method, Method) else method_named(method)
         self.device = checked_device(device)
+        self.stored_space = self.pipeline.space  # as the study's storage knows it
         self._kept = cache
         self._keeps_last = True
         self._is_beside_workers = False
@@ -126,7 +127,7 @@ class EEIPUSampler(BaseSampler):
         """The space of the pipeline; all parameters are sampled jointly."""
         self._raise_error_if_multi_objective(study)
         fixed = trial.system_attrs.get("fixed_params", {})
-        return {} if fixed.keys() >= self.pipeline.space.keys() else dict(self.pipeline.space)
+        return {} if fixed.keys() >= self.pipeline.space.keys() else dict(self.stored_space)
 
     def sample_independent(
         self,

@@ -256,6 +256,17 @@ class Space:
             for point in product(*(self.values(column) for column in range(len(self)))):
                 yield self.decode(np.array(point))
 
+    def misfit(self, params: Params) -> str | None:
+        """Why values are no configuration of this space; `None` if they are. More may be there."""
+        for name, distribution in self.distributions.items():
+            if name not in params:
+                return f"{name} is missing"
+            try:
+                _stored(name, distribution, params[name])
+            except SpaceError:
+                return f"{name} lies outside of {distribution}"
+        return None
+
     def canonical(self, params: Params) -> dict[str, Any]:
         """A configuration as the study stores it: plain Python values, in column order.
 

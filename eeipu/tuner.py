@@ -26,6 +26,7 @@ from eeipu.executors.opening import (
 )
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
+from eeipu.methods.history import FORGET
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
 from eeipu.space import Params
@@ -35,11 +36,14 @@ from eeipu.studies.arguments import (
     check_cache,
     check_count,
     check_direction,
+    check_ends,
     check_method,
+    check_on_change,
     check_pipeline,
     checked_callbacks,
+    checked_texts,
 )
-from eeipu.studies.ask_and_tell import Suggestion, outcome_of
+from eeipu.studies.ask_and_tell import Suggestion, outcome_of, trial_told
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
@@ -101,6 +105,12 @@ class Tuner:
         max_parallel: How many stage calls run at once.
         callbacks: Functions that are called as `callback(study, trial)` after every trial. A
             callback that calls `study.stop()` ends `run`.
+        max_failures: How many failed trials in a row end `run`. `None`: ten; but fifty if their
+            errors say that a configuration does not work, such as a `ValueError`.
+        forget: Texts. A failure whose error contains one of them does not count: its configuration
+            may be tried again, and the search learns nothing from it. See `retry_failed`.
+        on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
+            what its trials still say (`eeipu.studies.changes`).
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -137,6 +147,9 @@ class Tuner:
         executor: ExecutorLike | None = None,
         max_parallel: int = 1,
         callbacks: Iterable[Callback] = (),
+        max_failures: int | None = None,
+        forget: str | Iterable[str] = (),
+        on_change: str = "refuse",
     ) -> None:
         check_pipeline(pipeline)
         check_cache(cache)
@@ -149,6 +162,10 @@ class Tuner:
         self.n_initial = check_count(
             "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
         )
+        if max_failures is not None:
+            check_count("max_failures", max_failures, 1)
+        self._max_failures = max_failures
+        forgotten = checked_texts("forget", forget)
         self._executor = executor
         self._max_parallel = check_count("max_parallel", max_parallel, 1)
         if isinstance(cache, InMemory):
@@ -161,7 +178,10 @@ class Tuner:
             sampler=self._sampler(method, seed, device),
             storage=storage,
             study_name=study_name,
+            adopts=check_on_change(on_change),
         )
+        if forgotten:
+            self.study.set_user_attr(FORGET, forgotten)
         self._trials = Trials(
             self.study,
             pipeline,
@@ -169,6 +189,7 @@ class Tuner:
             price=None if price is None else check_price(price),
             callbacks=checked_callbacks(callbacks),
         )
+        self._remark()
         self._asked: dict[int, optuna.Trial] = {}
         self.was_interrupted = False
 
@@ -258,6 +279,7 @@ class Tuner:
         *,
         stage_costs: Sequence[float | None] | None = None,
         failed: bool = False,
+        pruned: bool = False,
     ) -> None:
         """Report the value and the cost of a suggestion.
 
@@ -270,6 +292,8 @@ class Tuner:
                 about single stages.
             failed: Whether the evaluation failed. It failed in the last stage that has a cost, and
                 `value` is ignored.
+            pruned: Whether the evaluation was stopped because it was no good. `value` is then what
+                it reported last, if anything.
 
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
@@ -279,7 +303,7 @@ class Tuner:
                 f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
             )
         with using_storage():
-            trial = self._told_trial(suggestion)
+            trial = trial_told(self.study, suggestion, self._asked)
             outcome = outcome_of(
                 suggestion,
                 trial,
@@ -287,10 +311,12 @@ class Tuner:
                 value=value,
                 stage_costs=stage_costs,
                 failed=failed,
+                pruned=pruned,
             )
             outcome.write(trial)
             self._asked.pop(suggestion.number, None)
-            self._trials.end(trial, outcome.value)
+            value = None if outcome.is_pruned else outcome.value
+            self._trials.end(trial, value, is_pruned=outcome.is_pruned)
 
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
@@ -298,9 +324,10 @@ class Tuner:
         """Tune until the budget is spent, the time is over, or no configuration is left to try.
 
         If a stage fails, its trial has failed and the search goes on; after ten failures in a
-        row it stops, and at once after an error of programming that no other configuration would
-        avoid. Ctrl-C stops the run after the current stage, a second Ctrl-C at once. Nothing that
-        was computed is lost, and the same call continues from there.
+        row it stops (`max_failures`), and at once after an error of programming that no other
+        configuration would avoid. A stage that raises `optuna.TrialPruned` prunes its trial, which
+        is no failure. Ctrl-C stops the run after the current stage, a second Ctrl-C at once.
+        Nothing that was computed is lost, and the same call continues from there.
 
         Args:
             inputs: The arguments of the first stage.
@@ -321,7 +348,7 @@ class Tuner:
             KeyboardInterrupt: Ctrl-C ended the run, and everything is stored. A script that does
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
-        self._check_ends(max_trials)
+        check_ends(self._budget, max_trials)
         self.pipeline.check_inputs(inputs)
         self._check_code()
         upstream = inputs_key(inputs)
@@ -329,6 +356,7 @@ class Tuner:
             warn_of_other_inputs(self.study, upstream)
             warn_of_changed_code(self.study, self.pipeline)
             reclaim_dead_trials(self.study, self.pipeline)
+            self._remark()
         self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache)
         with (
@@ -350,6 +378,7 @@ class Tuner:
                 upstream=upstream,
                 display=display,
                 interrupted=interrupted,
+                max_failures=self._max_failures,
             )
             try:
                 reason = driver.run()
@@ -362,9 +391,26 @@ class Tuner:
             logger.warning("%s", self._how_to_resume())
         elif reason is not None:
             logger.warning("%s", reason)
+        self._remark()
         if self.was_interrupted:
             raise KeyboardInterrupt
         return self.study
+
+    def retry_failed(self, error: str = "") -> int:
+        """Forget failures whose cause is gone, and run their configurations again first.
+
+        Failures of code that has changed since are forgotten without this. So are three or more
+        with the same error that came one after another, at scattered places, before trials that
+        succeeded.
+
+        Args:
+            error: Only failures whose error contains this text, such as `"FileNotFoundError"`; by
+                default all of them.
+
+        Returns:
+            How many configurations will run again.
+        """
+        return self._trials.retry_failed(error)
 
     def best_run(self, *inputs: Any) -> PipelineRun:
         """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
@@ -389,32 +435,16 @@ class Tuner:
             )
         return recorded_run(self.study.best_trial, self.pipeline, inputs, self.cache)
 
+    def _remark(self) -> None:
+        """Say which trials do not count, once."""
+        for remark in self._trials.remarks():
+            logger.warning("%s", remark)
+
     def _how_to_resume(self) -> str:
         unit = " seconds" if cost_unit(self.pipeline) else ""
         remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
         return how_to_resume(self.study, self.cache, remaining)
 
-    def _check_ends(self, max_trials: int | None) -> None:
-        """Check that something ends a run."""
-        if max_trials is not None:
-            check_count("max_trials", max_trials, 0)
-        elif not self._budget.ends:
-            raise ConfigurationError(
-                "nothing ends this run; give Tuner(budget=...) or Tuner(timeout=...), or "
-                "run(..., max_trials=...)."
-            )
-
     def _check_code(self) -> None:
         """Read the stages' code again; raise an error now if it cannot be fingerprinted."""
         refresh_code(self.pipeline.stages)
-
-    def _told_trial(self, suggestion: Suggestion) -> optuna.Trial:
-        """The running trial of a suggestion, which may have been begun by an earlier process."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.number == suggestion.number and trial.params == suggestion.params:
-                asked = self._asked.get(suggestion.number)
-                return asked if asked is not None else optuna.Trial(self.study, trial._trial_id)
-        raise ConfigurationError(
-            f"trial {suggestion.number} is not running: it has been told already, or belongs to "
-            f"another study than {self.study.study_name!r}."
-        )

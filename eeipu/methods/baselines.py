@@ -20,6 +20,7 @@ from torch import Tensor
 from eeipu.acquisition import DEFAULT_MEMOIZED_COST
 from eeipu.cost_models import StageCostModel
 from eeipu.errors import ConfigurationError
+from eeipu.models.feasibility import FeasibilityModel
 
 __all__ = ["GittinsIndex", "LogEIPerCost"]
 
@@ -81,8 +82,10 @@ class GittinsIndex(AcquisitionFunction):
 
         EI(x; g) = E[(f(x) - g)^+] = lambda E[C(x)],  E[C(x)] = o + sum_k exp(m_k + s_k^2 / 2).
 
-    It is found by bisection. Its gradient, which includes that of the cost, follows from the
-    implicit function theorem. If the largest index is at most f*, no candidate is worth its cost.
+    Where configurations may fail, EI is earned with the probability of success P, and the cost is
+    divided by P. The index is found by bisection. Its gradient, which includes that of the cost,
+    follows from the implicit function theorem. If the largest index is at most f*, no candidate is
+    worth its cost.
 
     Args:
         model: The GP of the objective, maximised.
@@ -92,6 +95,7 @@ class GittinsIndex(AcquisitionFunction):
             none.
         memoized_cost: The cost of a memoized stage: a positive number, or `K`.
         overhead: o, not negative: what another trial costs beside its stages.
+        feasibility: The probability of success; `None`: it is 1.
 
     Raises:
         ConfigurationError: `price` or `memoized_cost` is not positive.
@@ -110,6 +114,7 @@ class GittinsIndex(AcquisitionFunction):
         memoized: Tensor | None = None,
         memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
         overhead: float = 0.0,
+        feasibility: FeasibilityModel | None = None,
     ) -> None:
         super().__init__(model)
         epsilon = torch.as_tensor(memoized_cost, dtype=torch.double)
@@ -122,6 +127,7 @@ class GittinsIndex(AcquisitionFunction):
         self._log_price = torch.tensor(price, dtype=torch.double).log()
         self._log_epsilon = epsilon.log()
         self._overhead = overhead
+        self._feasibility = feasibility
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
@@ -138,7 +144,10 @@ class GittinsIndex(AcquisitionFunction):
         posterior = self.model.posterior(X)
         mean = posterior.mean.squeeze(-1).squeeze(-1)
         std = posterior.variance.sqrt().squeeze(-1).squeeze(-1)
-        return _index(mean, std, self._log_price + self.log_expected_cost(X, memoized))
+        log_bar = self._log_price + self.log_expected_cost(X, memoized)
+        if self._feasibility is not None:
+            log_bar = log_bar - self._feasibility.log_probability(X.squeeze(-2))
+        return _index(mean, std, log_bar)
 
     def log_expected_cost(self, X: Tensor, memoized: Tensor | None) -> Tensor:
         """`log E[C]`, `batch_shape x 1 x d -> batch_shape`."""

@@ -19,7 +19,15 @@ from optuna.trial import FrozenTrial
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.pipeline import Pipeline
 
-__all__ = ["Budget", "RunBounds", "check_one_unit", "check_positive", "spent"]
+__all__ = [
+    "PAID_BY",
+    "STUDY_ID",
+    "Budget",
+    "RunBounds",
+    "check_one_unit",
+    "check_positive",
+    "spent",
+]
 
 
 def check_one_unit(pipeline: Pipeline) -> None:
@@ -38,9 +46,25 @@ def check_one_unit(pipeline: Pipeline) -> None:
         )
 
 
-def spent(trials: Iterable[FrozenTrial]) -> float:
-    """What has been charged to the budget for these trials, including those that still run."""
-    return math.fsum(trial.user_attrs.get("charged") or 0.0 for trial in trials)
+# The user attribute of a trial that names the study that paid for it, and that of a study with this
+# name.
+PAID_BY, STUDY_ID = "study", "eeipu:id"
+
+
+def spent(trials: Iterable[FrozenTrial], study_id: str | None = None) -> float:
+    """What has been charged to the budget for these trials, including those that still run.
+
+    Args:
+        trials: The trials.
+        study_id: The study that pays. A trial that was added from another study costs it nothing.
+            `None`: all count.
+    """
+    payers = (None, study_id)
+    return math.fsum(
+        trial.user_attrs.get("charged") or 0.0
+        for trial in trials
+        if study_id is None or trial.user_attrs.get(PAID_BY) in payers
+    )
 
 
 class RunBounds:

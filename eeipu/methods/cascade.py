@@ -100,8 +100,7 @@ class CascadeEI(AcquisitionFunction):
     Args:
         X: `n x d`.
         outputs: `n x K`, the outputs of the stages; NaN where an output is not a number or not
-            known. The last one is the objective, maximised; a failure counts as the worst value
-            seen.
+            known. The last one is the objective, maximised.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns without an order.
         pending: `m x d`, points that are being evaluated: the chain is fitted as if its own means
@@ -129,8 +128,6 @@ class CascadeEI(AcquisitionFunction):
     ) -> None:
         super().__init__(model=None)
         self._best = float(np.nanmax(outputs[:, -1]))
-        outputs = outputs.copy()
-        outputs[:, -1] = np.nan_to_num(outputs[:, -1], nan=np.nanmin(outputs[:, -1]))
         self._links = _chain(X, outputs, stage_columns, categorical, device)
         if pending is not None and len(pending):
             believed = self._means(pending, outputs.shape[1])

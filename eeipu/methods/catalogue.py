@@ -22,6 +22,7 @@ from eeipu.methods.maximisation import Score
 from eeipu.methods.prefixes import Region
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import INITIAL_SHARE, Design, cost_effective, independent, no_design
+from eeipu.models.feasibility import weighted
 
 __all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
 
@@ -95,7 +96,13 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
 
 
 def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> Score:
-    return fast_score(eeipu(search, is_published=is_published, is_careful=is_careful))
+    acquisition = eeipu(search, is_published=is_published, is_careful=is_careful)
+    return _unless_failing(search, fast_score(acquisition))
+
+
+def _unless_failing(search: Search, score: Score) -> Score:
+    """A score, which is a logarithm, with the probability of success as one more factor."""
+    return weighted(score, search.models.feasibility)
 
 
 def gittins_index(search: Search, price: float) -> Score:
@@ -112,11 +119,12 @@ def gittins_index(search: Search, price: float) -> Score:
         price=price,
         memoized_cost=max(search.load_cost, free),
         overhead=search.overhead,
+        feasibility=search.models.feasibility,
     ).score
 
 
 def _ei(search: Search) -> Score:
-    return _without_memory(_improvement(search))
+    return _unless_failing(search, _without_memory(_improvement(search)))
 
 
 def _improvement(search: Search) -> AcquisitionFunction:
@@ -126,7 +134,8 @@ def _improvement(search: Search) -> AcquisitionFunction:
 
 
 def _eips(search: Search) -> Score:
-    return _without_memory(LogEIPerCost(_improvement(search), search.models.total_cost))
+    score = _without_memory(LogEIPerCost(_improvement(search), search.models.total_cost))
+    return _unless_failing(search, score)
 
 
 def _carbo(search: Search) -> Score:
@@ -134,37 +143,50 @@ def _carbo(search: Search) -> Score:
     # the user has enqueued.
     first = max(INITIAL_SHARE * search.budget.total, search.history.spent_by(0))
     exponent = search.share_left(first)
-    return _without_memory(
-        LogEIPerCost(
-            _improvement(search), search.models.total_cost, exponent=exponent, expected=False
-        )
+    acquisition = LogEIPerCost(
+        _improvement(search), search.models.total_cost, exponent=exponent, expected=False
     )
+    return _unless_failing(search, _without_memory(acquisition))
 
 
 def _ms_carbo(search: Search) -> Score:
     """CArBO with a cost model for each stage: `E[1/C]` as in EEIPU, but ignoring the cache."""
-    return fast_score(
-        LogEEIPU(
-            search.models.objective,
-            search.models.costs,
-            search.models.best_f,
-            cooling=search.cooling,
-            X_pending=search.X_pending,
-            seed=search.trial_seed,
-        ),
-        sees_memory=False,
+    acquisition = LogEEIPU(
+        search.models.objective,
+        search.models.costs,
+        search.models.best_f,
+        cooling=search.cooling,
+        X_pending=search.X_pending,
+        seed=search.trial_seed,
     )
+    return _unless_failing(search, fast_score(acquisition, sees_memory=False))
 
 
 def _pbgi(search: Search) -> Score:
     price = PBGI_PRICE * search.models.objective.scale / search.mean_cost
     return _without_memory(
-        GittinsIndex(search.models.believer, search.models.total_cost, price=price)
+        GittinsIndex(
+            search.models.believer,
+            search.models.total_cost,
+            price=price,
+            feasibility=search.models.feasibility,
+        )
     )
 
 
 def _ucb(search: Search) -> Score:
-    return _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
+    """The upper confidence bound, in expectation where a failure counts as the worst value."""
+    bound = _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
+    feasibility = search.models.feasibility
+    if feasibility is None:
+        return bound
+    worst = float(np.nanmin(search.models.values))
+
+    def score(X: Tensor, memoized: Tensor) -> Tensor:
+        chance = feasibility.log_probability(X.squeeze(-2)).exp()
+        return worst + chance * (bound(X, memoized) - worst)
+
+    return score
 
 
 def _cascade(search: Search) -> Score:
@@ -173,17 +195,16 @@ def _cascade(search: Search) -> Score:
     if passed_on.sum(axis=0).max(initial=0) < 2:
         # The chain would be a single model, which is worse than the one that all methods share.
         return _ei(search)
-    return _without_memory(
-        CascadeEI(
-            history.X,
-            history.stage_values,
-            pipeline.stage_columns,
-            categorical=pipeline.cube.categorical_columns,
-            pending=history.running_X,
-            seed=search.trial_seed,
-            device=search.device,
-        )
+    acquisition = CascadeEI(
+        history.X,
+        history.stage_values,
+        pipeline.stage_columns,
+        categorical=pipeline.cube.categorical_columns,
+        pending=history.running_X,
+        seed=search.trial_seed,
+        device=search.device,
     )
+    return _unless_failing(search, _without_memory(acquisition))
 
 
 def _without_memory(acquisition: AcquisitionFunction) -> Score:

@@ -5,14 +5,16 @@ Notation:
     d: hyper-parameters.
     K: stages.
     X: `n x d`, points of the unit cube.
-    values: `n`, objective values, *maximised*; NaN where the trial failed.
+    values: `n`, objective values, *maximised*; NaN where the trial failed or was pruned.
     stage_costs: `n x K`, true costs; NaN where a stage was not executed or failed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import optuna
@@ -20,13 +22,31 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from eeipu.methods.budget import spent
+from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
+from eeipu.stages.runs import error_line
 
-__all__ = ["History", "is_interrupted"]
+__all__ = ["CHANGES", "FORGET", "FORGOTTEN", "History", "is_interrupted"]
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# The study's user attributes that say which failures no longer count: the numbers of trials, and
+# texts in their errors.
+FORGOTTEN = "eeipu:forgotten"
+FORGET = "eeipu:forget"
+
+# The study's user attribute with what its trials lack since its pipeline has changed: "defaults",
+# values of parameters that came later; "removed", parameters that are gone, with the values that
+# they have now; "stages", pairs of a number and the names of the stages of trials before it.
+CHANGES = "eeipu:changes"
+
+# At least this many failures with the same error, which came one after another and ended, are taken
+# for a fault of the surroundings if they are scattered: if the mean variance of their coordinates
+# is at least this share of that of a uniform distribution.
+LEAST_ALIKE = 3
+SCATTERED = 0.5
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
@@ -45,8 +65,12 @@ class History:
         ended: The trials that succeeded, failed or were pruned, by number.
         running: The trials that have a configuration but no result yet.
         interrupted: The trials that were cut off; they run again under other numbers.
+        forgotten: The trials whose failure no longer counts; they may run again.
         spent: The cost charged to the budget so far, for all trials of the study.
         is_minimized: Whether the study minimises; if so, values change sign here.
+        left_out: The trials that ended and have no configuration of this pipeline, with the reason.
+        study_id: The study's own name, where it has one.
+        stages: Pairs of a number and the names of the stages of all trials before that number.
     """
 
     pipeline: Pipeline
@@ -55,6 +79,10 @@ class History:
     interrupted: tuple[FrozenTrial, ...]
     spent: float
     is_minimized: bool
+    forgotten: tuple[FrozenTrial, ...] = ()
+    left_out: tuple[tuple[FrozenTrial, str], ...] = ()
+    study_id: str | None = None
+    stages: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     @classmethod
     def of(
@@ -74,25 +102,35 @@ class History:
         """
         if trials is None:
             trials = study.get_trials(deepcopy=False)
-        names = pipeline.space.keys()
-        ended, running, interrupted = [], [], []
+        told = study.user_attrs
+        changes = told.get(CHANGES, {})
+        ended, running, interrupted, left_out = [], [], [], []
         for trial in trials:  # in one pass, since there may be thousands
             state = trial.state
-            if state is TrialState.WAITING or not trial.params.keys() >= names:
+            if state is TrialState.WAITING:
                 continue
-            if state is TrialState.RUNNING:
+            trial, why = _fitted(trial, pipeline, changes)
+            if why is not None:
+                if state in (TrialState.COMPLETE, TrialState.PRUNED):
+                    left_out.append((trial, why))
+            elif state is TrialState.RUNNING:
                 running.append(trial)
             elif state is TrialState.FAIL and is_interrupted(trial):
                 interrupted.append(trial)
             else:
                 ended.append(trial)
+        gone = _gone(told, pipeline, ended)
         return cls(
             pipeline,
-            tuple(ended),
+            tuple(trial for trial in ended if trial.number not in gone),
             tuple(running),
             tuple(interrupted),
-            spent(trials),
+            spent(trials, told.get(STUDY_ID)),
             study.direction is StudyDirection.MINIMIZE,
+            tuple(trial for trial in ended if trial.number in gone),
+            tuple(left_out),
+            told.get(STUDY_ID),
+            tuple((number, tuple(names)) for number, names in changes.get("stages", ())),
         )
 
     def __len__(self) -> int:
@@ -117,6 +155,38 @@ class History:
         return np.where(np.isfinite(values), values, math.nan)
 
     @cached_property
+    def succeeded(self) -> Flags:
+        """Which of them have a finite value, `n`."""
+        return ~np.isnan(self.values)
+
+    @cached_property
+    def failed(self) -> Flags:
+        """Which of them failed, `n`; pruned trials have neither failed nor succeeded."""
+        pruned = [trial.state is TrialState.PRUNED for trial in self.ended]
+        return ~self.succeeded & ~np.array(pruned, dtype=np.bool_)
+
+    @cached_property
+    def estimates(self) -> Array:
+        """`values`, with a guess for pruned trials, `n`.
+
+        A pruned trial reported something before it was found to be no good. The guess is the last
+        value that it reported, but not better than half of the trials that have a value, nor worse
+        than all of them. Without a report it is NaN.
+        """
+        estimates = self.values.copy()
+        if not self.succeeded.any():
+            return estimates
+        sign = -1.0 if self.is_minimized else 1.0
+        worst, middle = np.nanmin(self.values), np.nanmedian(self.values)
+        for i, trial in enumerate(self.ended):
+            if trial.state is TrialState.PRUNED and trial.intermediate_values:
+                reported = sign * trial.intermediate_values[max(trial.intermediate_values)]
+                estimates[i] = (
+                    reported if math.isnan(reported) else min(max(reported, worst), middle)
+                )
+        return estimates
+
+    @cached_property
     def stage_costs(self) -> Array:
         """Their stages' true costs, `n x K`."""
         costs = np.array([self._costs_of(trial) for trial in self.ended], dtype=np.float64)
@@ -125,23 +195,24 @@ class History:
             key: cost
             for trial in self.interrupted
             for key, cost in zip(
-                trial.user_attrs.get("stage_keys", []), self._costs_of(trial), strict=False
+                self._of_stages(trial, "stage_keys"), self._costs_of(trial), strict=True
             )
-            if not math.isnan(cost)
+            if key is not None and not math.isnan(cost)
         }
         for trial, row in zip(self.ended, costs, strict=True):
-            for k, key in enumerate(trial.user_attrs.get("stage_keys", [])):
+            for k, key in enumerate(self._of_stages(trial, "stage_keys")):
                 if math.isnan(row[k]):
                     row[k] = left.pop(key, math.nan)
         return costs.reshape(len(self.ended), len(self.pipeline.stages))
 
     def _costs_of(self, trial: FrozenTrial) -> list[float]:
         names = self.pipeline.stage_names
-        recorded = trial.user_attrs.get("stage_costs") or [None] * len(names)
-        # The cost of a stage that failed says nothing about the cost of a whole run of it.
-        failed = trial.user_attrs.get("failed_stage")
+        recorded = self._of_stages(trial, "stage_costs")
+        # The cost of a stage that broke off says nothing about the cost of a whole run of it.
+        attrs = trial.user_attrs
+        broken = attrs.get("failed_stage", attrs.get("pruned_stage"))
         return [
-            math.nan if cost is None or name == failed else cost
+            math.nan if cost is None or name == broken else cost
             for name, cost in zip(names, recorded, strict=True)
         ]
 
@@ -160,12 +231,22 @@ class History:
 
         The last column holds the objective.
         """
-        names = self.pipeline.stage_names
-        recorded = [t.user_attrs.get("stage_values", [None] * len(names)) for t in self.ended]
-        values = np.array(recorded, dtype=np.float64).reshape(len(self.ended), len(names))
+        recorded = [self._of_stages(trial, "stage_values") for trial in self.ended]
+        shape = len(self.ended), len(self.pipeline.stages)
+        values = np.array(recorded, dtype=np.float64).reshape(shape)
         values = self._known_by_key(values)
         values[:, -1] = self.values
         return values
+
+    def _of_stages(self, trial: FrozenTrial, attr: str) -> list[Any]:
+        """What a trial noted for each stage of this pipeline; `None` where it noted nothing."""
+        names = self.pipeline.stage_names
+        noted = trial.user_attrs.get(attr) or ()
+        then = next((stages for end, stages in self.stages if trial.number < end), names)
+        if len(noted) != len(then):
+            return [None] * len(names)
+        by_name = dict(zip(then, noted, strict=True))
+        return [by_name.get(name) for name in names]
 
     def _known_by_key(self, table: Array) -> Array:
         """Fill the gaps that reused stages leave in an `n x K` table.
@@ -175,7 +256,9 @@ class History:
         known: dict[str, float] = {}
         filled = table.copy()
         for trial, row in zip(self.ended, filled, strict=True):
-            for k, key in enumerate(trial.user_attrs.get("stage_keys", [])):
+            for k, key in enumerate(self._of_stages(trial, "stage_keys")):
+                if key is None:
+                    continue
                 row[k] = (
                     known.setdefault(key, row[k])
                     if not math.isnan(row[k])
@@ -216,7 +299,79 @@ class History:
             for position, trial in enumerate(self.ended)
             if position < count or trial.user_attrs.get("warm_up")
         ]
-        return spent(warm_up)
+        return spent(warm_up, self.study_id)
+
+
+def _fitted(
+    trial: FrozenTrial, pipeline: Pipeline, changes: Mapping[str, Any]
+) -> tuple[FrozenTrial, str | None]:
+    """A trial with a whole configuration of a pipeline, or why it has none.
+
+    Args:
+        trial: The trial.
+        pipeline: The pipeline.
+        changes: What has changed since; see `CHANGES`.
+    """
+    params = trial.params
+    for name, values in changes.get("removed", {}).items():
+        if name in params and params[name] not in values:
+            return trial, f"{name} is gone"
+    defaults = changes.get("defaults", {})
+    if defaults and not defaults.keys() <= params.keys():
+        trial = copy(trial)
+        trial.params = {**defaults, **params}
+    elif trial.distributions == pipeline.space:  # which is quickly seen, and nearly always so
+        return trial, None
+    return trial, pipeline.cube.misfit(trial.params)
+
+
+def _gone(told: Mapping[str, Any], pipeline: Pipeline, ended: Sequence[FrozenTrial]) -> set[int]:
+    """The numbers of the failed trials whose failure says nothing about further trials.
+
+    They are those that the user has told to forget, those of code that has changed since, and those
+    that came one after another with the same error at scattered places, and then came no more.
+
+    Args:
+        told: The study's user attributes.
+        pipeline: The pipeline that it tunes.
+        ended: Its trials that have ended.
+    """
+    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
+    if not failed:
+        return set()
+    texts = told.get(FORGET, ())
+    gone = set(told.get(FORGOTTEN, ()))
+    alike: dict[tuple[str | None, str], list[FrozenTrial]] = {}
+    for trial in failed:
+        attrs = trial.user_attrs
+        error, stage = attrs.get("error", ""), attrs.get("failed_stage")
+        code = attrs.get("failed_code")
+        if any(text in error for text in texts) or (
+            code is not None and code != pipeline.code_up_to(stage)
+        ):
+            gone.add(trial.number)
+        elif error:
+            alike.setdefault((stage, error_line(error)), []).append(trial)
+    successes = [trial.number for trial in ended if trial.state is TrialState.COMPLETE]
+    for group in alike.values():
+        first, last = group[0].number, group[-1].number
+        has_ended = any(number > last for number in successes)
+        is_unbroken = not any(first < number < last for number in successes)
+        if has_ended and is_unbroken and _are_scattered(group, pipeline):
+            gone.update(trial.number for trial in group)
+    return gone
+
+
+def _are_scattered(group: Sequence[FrozenTrial], pipeline: Pipeline) -> bool:
+    """Whether trials are spread over the whole space, so that no region of it is their cause."""
+    if len(group) < LEAST_ALIKE:
+        return False
+    X = pipeline.cube.encode([trial.params for trial in group])
+    spread = 12.0 * X.var(axis=0, ddof=1)
+    for column in pipeline.cube.categorical_columns:
+        spread[column] = len(np.unique(X[:, column])) > 1
+    several = [cells != 1 for cells in pipeline.cube.cells]
+    return bool(several and np.mean(spread[several].clip(max=1.0)) >= SCATTERED)
 
 
 def _identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
+from eeipu.models.feasibility import FeasibilityModel
 from eeipu.models.objective import ObjectiveModel, middle_value
 
 __all__ = ["Refits", "SearchModels"]
@@ -94,10 +95,13 @@ class SearchModels:
 
     @cached_property
     def values(self) -> Array:
-        """The objective values, maximised, with 0 at their middle and 1 at the best, `n`."""
-        values = self.history.values
+        """The objective values, maximised, with 0 at their middle and 1 at the best, `n`.
+
+        Those of pruned trials are guesses; see `History.estimates`.
+        """
+        middle = middle_value(self.history.values)
         with np.errstate(over="ignore"):
-            standard: Array = (values - middle_value(values)) / self.unit
+            standard: Array = (self.history.estimates - middle) / self.unit
         return np.maximum(standard, WORST)
 
     @cached_property
@@ -139,6 +143,21 @@ class SearchModels:
         if len(running) == 0:
             return self.objective
         return self.objective.believing(torch.from_numpy(running))
+
+    @cached_property
+    def feasibility(self) -> FeasibilityModel | None:
+        """The probability that a configuration succeeds; `None` if nothing has failed."""
+        history = self.history
+        failed, succeeded = history.failed, history.succeeded
+        if not failed.any():
+            return None
+        rows = failed | succeeded
+        return FeasibilityModel(
+            history.X[rows],
+            succeeded[rows],
+            categorical=history.pipeline.cube.categorical_columns,
+            start=self.warm_start.get("feasibility"),
+        )
 
     @cached_property
     def costs(self) -> StageCostModel:
@@ -190,6 +209,7 @@ class SearchModels:
     @property
     def fitted(self) -> dict[str, Tensor]:
         """The hyper-parameters of the models that have been used, to start the next fits from."""
-        models = {name: self.__dict__.get(name) for name in ("objective", "costs", "total_cost")}
+        names = ("objective", "feasibility", "costs", "total_cost")
+        models = {name: self.__dict__.get(name) for name in names}
         found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
         return {name: values for name, values in found.items() if values is not None}

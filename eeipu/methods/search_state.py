@@ -160,5 +160,5 @@ def _charged_for_loading(trial: FrozenTrial) -> float:
     attrs = trial.user_attrs
     if "load_s" in attrs:
         return float(attrs["load_s"])
-    executed = sum(cost or 0.0 for cost in attrs["stage_costs"])
+    executed = sum(cost or 0.0 for cost in attrs.get("stage_costs") or ())
     return max(0.0, _charged_for_stages(trial) - executed)

@@ -30,6 +30,14 @@ __all__ = [
     "prefix_sharing",
 ]
 
+# Where configurations fail, a model of the objective needs this many successes: from two or three
+# it expects so much of the region that fails that a small chance of success there does not matter.
+LEAST_SUCCESSES = 5
+
+# Of this many quasi-random points, the one that most probably succeeds is tried. More would lie
+# close to the successes so far.
+LIKELY_POINTS = 64
+
 Array = NDArray[np.float64]
 Design = Callable[[Search], Array | None]
 """Maps a search to the next point of the cube, `d`, or to `None` when the warm-up is over."""
@@ -62,13 +70,22 @@ def next_point(search: Search, design: Design, *, fits_models: bool) -> Array | 
         search: The state of the search.
         design: The warm-up design.
         fits_models: Whether models are fitted after it. They need two successful trials; until
-            then the warm-up continues with quasi-random points.
+            then the warm-up continues with quasi-random points. If trials have failed, they need
+            `LEAST_SUCCESSES`, and points are taken that probably succeed.
     """
     point = design(search)
-    if point is None and fits_models and np.count_nonzero(~np.isnan(search.history.values)) < 2:
-        point = quasi_random(len(search.history.pipeline.cube), 1, search.seed, skip=search.number)
-        point = point[0]
-    return point
+    if point is not None or not fits_models:
+        return point
+    successes, d = np.count_nonzero(search.history.succeeded), len(search.history.pipeline.cube)
+    if successes == 0 or search.models.feasibility is None:
+        return quasi_random(d, 1, search.seed, skip=search.number)[0] if successes < 2 else None
+    if successes >= max(2, min(LEAST_SUCCESSES, search.n_initial)):
+        return None
+    points = quasi_random(d, LIKELY_POINTS, search.seed, skip=search.number * LIKELY_POINTS)
+    points = search.history.pipeline.cube.snap(points)
+    chance = search.models.feasibility.log_probability(torch.from_numpy(points))
+    likely: Array = points[int(chance.argmax())]
+    return likely
 
 
 def independent(search: Search) -> Array | None:

@@ -48,9 +48,8 @@ class ObjectiveModel(Model):
 
     Args:
         X: `n x d`, points of the unit cube.
-        values: `n`, to be maximised, of the order of 1; NaN where a trial failed. Failures count
-            as the worst value seen, which keeps the search away from them without inventing a
-            scale.
+        values: `n`, to be maximised, of the order of 1; NaN where there is none, such as where a
+            trial failed: `eeipu.models.feasibility` learns from that.
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
@@ -82,8 +81,11 @@ class ObjectiveModel(Model):
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
-        y = _keep_digits(torch.from_numpy(np.where(np.isnan(values), np.nanmin(values), values)))
-        compressed, log_slope = _compress(y)
+        y = torch.from_numpy(values).clone()
+        known = ~y.isnan()
+        y[known] = _keep_digits(y[known])
+        compressed = y.clone()
+        compressed[known], log_slope = _compress(y[known])
         both = ExactGPs(
             torch.from_numpy(X),
             torch.stack([y, compressed]),

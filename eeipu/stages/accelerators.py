@@ -58,7 +58,7 @@ def failure_of(error: BaseException, stage_name: str) -> str:
     because the next trial may run in the same process: the traceback keeps the variables of every
     function in it alive, tensors among them, and torch does not return freed memory by itself.
     """
-    if not _is_out_of_memory(error):
+    if not is_out_of_memory(error):
         return "".join(traceback.format_exception(error))
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
@@ -72,7 +72,8 @@ def failure_of(error: BaseException, stage_name: str) -> str:
     return f"out of memory in stage {stage_name!r}, at {where}: {what}"
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine or of a GPU is full."""
     # The exception classes of torch and CuPy have this name. CuPy's is also a MemoryError.
     is_named = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
     is_said = isinstance(error, RuntimeError) and any(

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optuna.exceptions import TrialPruned
+
 from eeipu.errors import PipelineError, TransientError
 from eeipu.fingerprints.keys import source_parts, stage_key, value_parts
 from eeipu.fingerprints.parts import short_digest
@@ -23,7 +25,7 @@ from eeipu.stages.accelerators import (
 from eeipu.stages.declaration import Stage
 from eeipu.stages.iterative import IterativeStage, Training
 from eeipu.stages.paths import Kind
-from eeipu.stages.programming_errors import is_programming_error
+from eeipu.stages.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.resources import Resources
 from eeipu.stages.runs import StageRun, number_of
 
@@ -193,7 +195,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         is_bug = is_programming_error(raised)
         return StageRun(call.name, call.key, error=traceback.format_exc(), is_bug=is_bug), None
     error = output = state = None
-    is_transient = is_bug = False
+    is_transient = is_bug = is_of_values = is_pruned = False
     synchronize_devices()
     restart_gpu_peaks()
     start = clock()
@@ -204,7 +206,8 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
         measured, peak = clock() - start, peak_gpu_bytes()
         is_transient = isinstance(raised, TransientError)
-        is_bug = is_programming_error(raised)
+        is_pruned = isinstance(raised, TrialPruned)
+        is_bug, is_of_values = is_programming_error(raised), is_about_values(raised)
         error = failure_of(raised, call.stage.name)
     cost = measured if declared is None else declared
     run = StageRun(
@@ -217,6 +220,8 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         value=number_of(output),
         is_transient=is_transient,
         is_bug=is_bug,
+        is_about_values=is_of_values,
+        is_pruned=is_pruned,
         peak_gpu_bytes=peak,
     )
     return run, state

@@ -102,6 +102,11 @@ class Stage:
         return parameters_of(self.name, self._callable)
 
     @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the function, by their names; none without a function."""
+        return {} if self.function is None else self._parameters
+
+    @property
     def inputs(self) -> tuple[inspect.Parameter, ...]:
         """The leading positional parameters of the function that are not hyper-parameters."""
         return leading_inputs(self._parameters, self.space)

@@ -1,12 +1,18 @@
 """The records of what running stages gave: one stage call, one whole configuration."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-__all__ = ["PipelineRun", "StageRun", "number_of", "numbers_of"]
+__all__ = ["PipelineRun", "StageRun", "error_line", "number_of", "numbers_of"]
+
+# The lines of an exception group begin with a margin of bars.
+_TRACEBACK = re.compile(
+    r"^(?P<margin>[ |+]*)(Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,9 @@ class StageRun:
         value: The output, where it is a number, as which it outlives the output.
         is_transient: Whether the error is one that may not come again.
         is_bug: Whether the error is one of programming (`eeipu.stages.programming_errors`).
+        is_about_values: Whether the error probably means that this configuration does not work.
+        is_pruned: Whether the stage has raised `optuna.TrialPruned`; it is in `error` too, as it
+            ends the trial.
         peak_gpu_bytes: The most memory that torch had in use on GPUs meanwhile; `None` where the
             stage was not executed, or nothing was there.
     """
@@ -44,6 +53,8 @@ class StageRun:
     value: float | None = None
     is_transient: bool = False
     is_bug: bool = False
+    is_about_values: bool = False
+    is_pruned: bool = False
     peak_gpu_bytes: int | None = None
 
 
@@ -70,6 +81,11 @@ class PipelineRun:
     def error(self) -> str | None:
         """The traceback of the stage that failed, if one did."""
         return self.stage_runs[-1].error if self.stage_runs else None
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a stage has raised `optuna.TrialPruned`, so that the run has not failed."""
+        return bool(self.stage_runs) and self.stage_runs[-1].is_pruned
 
     @property
     def stage_costs(self) -> list[float | None]:
@@ -114,6 +130,18 @@ class PipelineRun:
     def saved(self) -> float:
         """What the reused stages would have cost."""
         return math.fsum(run.saved for run in self.stage_runs)
+
+
+def error_line(error: str) -> str:
+    """The first line of an error's message, from its traceback or from the message itself."""
+    line = error.strip().partition("\n")[0]
+    headers = list(_TRACEBACK.finditer(error))
+    if headers:
+        margin = headers[-1]["margin"].replace("+", "|")
+        below = error[headers[-1].end() :].splitlines()
+        cut = [each.removeprefix(margin) for each in below]
+        line = next((each for each in cut if each and not each[0].isspace()), line)
+    return line
 
 
 def number_of(output: Any) -> float | None:

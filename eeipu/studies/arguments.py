@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler
 
 from eeipu.cache import InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.methods.budget import check_one_unit
+from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.pipeline import Pipeline
 from eeipu.studies.trials import Callback
 
@@ -18,9 +18,12 @@ __all__ = [
     "check_cache",
     "check_count",
     "check_direction",
+    "check_ends",
     "check_method",
+    "check_on_change",
     "check_pipeline",
     "checked_callbacks",
+    "checked_texts",
 ]
 
 
@@ -52,6 +55,17 @@ def check_direction(direction: object) -> None:
         )
 
 
+def check_ends(budget: Budget, max_trials: int | None) -> None:
+    """Check that something ends a run."""
+    if max_trials is not None:
+        check_count("max_trials", max_trials, 0)
+    elif not budget.ends:
+        raise ConfigurationError(
+            "nothing ends this run; give Tuner(budget=...) or Tuner(timeout=...), or "
+            "run(..., max_trials=...)."
+        )
+
+
 def check_method(method: object, price: float | None, device: object) -> None:
     """Check that arguments for eeipu's models are given to one of eeipu's methods only."""
     if not isinstance(method, BaseSampler):
@@ -75,12 +89,27 @@ def check_count(name: str, count: int, least: int) -> int:
     return int(count)
 
 
+def check_on_change(on_change: object) -> bool:
+    """Whether a study is adopted after its pipeline has changed."""
+    if on_change not in ("refuse", "adopt"):
+        raise ConfigurationError(f'on_change must be "refuse" or "adopt", but got {on_change!r}.')
+    return on_change == "adopt"
+
+
 def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     """The functions that are called after each trial."""
     if not isinstance(callbacks, Iterable) or not all(map(callable, found := tuple(callbacks))):
         raise ConfigurationError(
             f"callbacks must be a list of functions of (study, trial), but got {callbacks!r}."
         )
+    return found
+
+
+def checked_texts(name: str, texts: str | Iterable[str]) -> list[str]:
+    """One or several texts of the user, none of them empty."""
+    found = [texts] if isinstance(texts, str) else list(texts)
+    if not all(isinstance(text, str) and text for text in found):
+        raise ConfigurationError(f"{name} must be a text or a list of texts, but got {texts!r}.")
     return found
 
 

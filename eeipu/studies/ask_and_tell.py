@@ -8,11 +8,12 @@ from numbers import Real
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 
-__all__ = ["Outcome", "Suggestion", "outcome_of"]
+__all__ = ["Outcome", "Suggestion", "outcome_of", "trial_told"]
 
 Costs = Sequence[float | None]
 
@@ -39,10 +40,11 @@ class Outcome:
     Attributes:
         value: The objective; `None` if the trial failed.
         error: Why the trial failed; `None` if it succeeded.
-        failed_stage: The stage that failed, where that is known.
+        failed_stage: The stage that failed or pruned the trial, where that is known.
         stage_costs: The cost of each stage; `None` where it was not executed, or is not known.
         memoized: For each stage, whether its output was reused.
         charged: What the budget pays for the trial.
+        is_pruned: Whether the trial was pruned; `value` is then what it reported last, if anything.
     """
 
     value: float | None
@@ -51,16 +53,43 @@ class Outcome:
     stage_costs: list[float | None]
     memoized: list[bool]
     charged: float
+    is_pruned: bool = False
 
     def write(self, trial: optuna.Trial) -> None:
-        """Write everything but the value into a trial's user attributes."""
+        """Write everything but the value of a trial into the trial."""
         trial.set_user_attr("stage_costs", self.stage_costs)
         trial.set_user_attr("memoized", self.memoized)
         trial.set_user_attr("charged", self.charged)
         if self.failed_stage is not None:
-            trial.set_user_attr("failed_stage", self.failed_stage)
+            name = "pruned_stage" if self.is_pruned else "failed_stage"
+            trial.set_user_attr(name, self.failed_stage)
+        if self.is_pruned and self.value is not None:
+            trial.report(self.value, step=0)
         if self.error is not None:
             trial.set_user_attr("error", self.error)
+
+
+def trial_told(
+    study: optuna.Study, suggestion: Suggestion, asked: Mapping[int, optuna.Trial]
+) -> optuna.Trial:
+    """The running trial of a suggestion, which may have been begun by an earlier process.
+
+    Args:
+        study: The study.
+        suggestion: What the caller reports about.
+        asked: The trials that this process has begun, by number.
+
+    Raises:
+        ConfigurationError: There is no such trial.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number == suggestion.number and trial.params == suggestion.params:
+            begun = asked.get(suggestion.number)
+            return begun if begun is not None else optuna.Trial(study, trial._trial_id)
+    raise ConfigurationError(
+        f"trial {suggestion.number} is not running: it has been told already, or belongs to "
+        f"another study than {study.study_name!r}."
+    )
 
 
 def outcome_of(
@@ -71,6 +100,7 @@ def outcome_of(
     value: float | None,
     stage_costs: Costs | None,
     failed: bool,
+    pruned: bool = False,
 ) -> Outcome:
     """Check what the caller reports about a suggestion, and complete it.
 
@@ -81,12 +111,21 @@ def outcome_of(
         value: See `Tuner.tell`.
         stage_costs: See `Tuner.tell`.
         failed: See `Tuner.tell`.
+        pruned: See `Tuner.tell`.
 
     Raises:
         ConfigurationError: The report does not fit the pipeline, or has neither a value nor a
             failure.
     """
-    number, error = _value_or_error(suggestion, value, failed)
+    if failed and pruned:
+        raise ConfigurationError(
+            f"trial {suggestion.number} was told both failed=True and pruned=True."
+        )
+    if pruned and value is None:
+        number, error = None, None
+    else:
+        number, error = _value_or_error(suggestion, value, failed)
+    is_whole = error is None and not pruned
     failed_stage = None
     if stage_costs is None:
         costs, charged = _unreported_costs(suggestion, trial, pipeline)
@@ -95,13 +134,15 @@ def outcome_of(
         costs = _checked_costs(stage_costs, pipeline.stage_names)
         charged = _total(costs)
         reached = max((k + 1 for k, cost in enumerate(costs) if cost is not None), default=0)
-        if error is None:
+        if is_whole:
             reached = len(costs)
         elif reached > 0:
             failed_stage = pipeline.stage_names[reached - 1]
         memoized = [cost is None and k < reached for k, cost in enumerate(costs)]
     charged = math.fsum([charged, trial.user_attrs.get("overhead", 0.0)])
-    return Outcome(number, error, failed_stage, costs, memoized, charged)
+    if pruned:
+        error = None
+    return Outcome(number, error, failed_stage, costs, memoized, charged, pruned)
 
 
 def _value_or_error(

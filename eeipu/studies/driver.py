@@ -50,6 +50,7 @@ class Driver:
         upstream: The key of the inputs.
         display: Where progress is shown.
         interrupted: Set when the user asks to stop after the stages that run now.
+        max_failures: How many failures in a row end the run; see `RunLimits`.
 
     Attributes:
         was_cut: Whether Ctrl-C ended the run before its limits did.
@@ -67,6 +68,7 @@ class Driver:
         upstream: str,
         display: Display,
         interrupted: threading.Event,
+        max_failures: int | None = None,
     ) -> None:
         self.was_cut = False
         self._trials = trials
@@ -78,7 +80,7 @@ class Driver:
         self._interrupted = interrupted
         self._name = str(ProcessIdentity.here())
         self._underway = TrialsUnderway(pool.size)
-        self._limits = RunLimits(trials, budget, max_trials, pool.now)
+        self._limits = RunLimits(trials, budget, max_trials, pool.now, max_failures=max_failures)
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
         self._is_over = False
@@ -227,7 +229,7 @@ class Driver:
         try:
             record_run(run.trial, run.calls, result)
             run.write_charge(result)
-            self._trials.end(run.trial, result.value)
+            self._trials.end(run.trial, result.value, is_pruned=result.is_pruned)
             self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()

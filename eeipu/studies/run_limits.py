@@ -21,6 +21,11 @@ __all__ = ["RunLimits"]
 # nearly everything fails, because the model is too large or another program holds the GPU.
 MAX_FAILURES = 10
 
+# Errors that say that a configuration does not work may be bad luck for longer. If a tenth of the
+# space is feasible, this many configurations at random all fail with a chance of .9 ** 50, half a
+# percent; after ten, it is a third.
+MAX_BAD_VALUES = 50
+
 # A sampler of the user's own may propose the same configurations again and again. Where outputs are
 # kept they cost nothing, and the budget would never end. After this many in a row, the run stops.
 MAX_REPEATS = 100
@@ -77,6 +82,8 @@ class RunLimits:
         budget: What all trials of the study may cost together.
         max_trials: How many trials this run may begin; `None` is any number.
         clock: A clock that never goes back, in seconds, for the budget's timeout.
+        max_failures: After this many failures in a row the search stops; `None`: after
+            `MAX_BAD_VALUES` errors that are about values, and after `MAX_FAILURES` others.
 
     Attributes:
         reason: A sentence for the user about why the search has stopped; `None` unless it failed,
@@ -90,6 +97,8 @@ class RunLimits:
         budget: Budget,
         max_trials: int | None,
         clock: Clock = time.monotonic,
+        *,
+        max_failures: int | None = None,
     ) -> None:
         self.reason: str | None = None
         self.is_broken = False
@@ -97,7 +106,9 @@ class RunLimits:
         self._budget = budget
         self._bounds = budget.begin_run(max_trials, clock)
         self._expected = ExpectedCosts()
+        self._max_failures = max_failures
         self._failures = self._repeats = 0
+        self._others = 0  # of the failures in a row, those that are not about values
 
     def allow_trial(self, underway: Iterable[TrialRun], now_s: float) -> bool:
         """Whether the user's limits allow another trial: budget, time, number, `study.stop()`.
@@ -178,7 +189,11 @@ class RunLimits:
         Args:
             result: The result of a trial that has ended.
         """
-        self._failures = self._failures + 1 if result.error is not None else 0
+        if result.error is None or result.is_pruned:
+            self._failures = self._others = 0
+        else:
+            self._failures += 1
+            self._others += not result.stage_runs[-1].is_about_values
         self._repeats = self._repeats + 1 if all(result.memoized) else 0
         if self._failures and result.stage_runs[-1].is_bug and not self._has_values():
             self.is_broken = True
@@ -187,10 +202,11 @@ class RunLimits:
                 f"configurations would meet too. Correct the stage and call run(...) again; what "
                 f"has run is in the cache.\n{result.error}"
             )
-        elif self._failures >= MAX_FAILURES:
+        elif self._has_failed_too_often:
             self.stop(
-                f"{MAX_FAILURES} trials in a row have failed. The last error, in "
-                f"stage {result.stage_runs[-1].name!r}:\n{result.error}"
+                f"{self._failures} trials in a row have failed. If their cause is gone, call "
+                f"retry_failed() and run(...) again; Tuner(max_failures=...) sets the limit. The "
+                f"last error, in stage {result.stage_runs[-1].name!r}:\n{result.error}"
             )
         elif self._repeats >= MAX_REPEATS:
             self.stop(
@@ -198,6 +214,12 @@ class RunLimits:
                 f"before. Widen the space, or choose another method than "
                 f"{type(self._trials.study.sampler).__name__}."
             )
+
+    @property
+    def _has_failed_too_often(self) -> bool:
+        if self._max_failures is not None:
+            return self._failures >= self._max_failures
+        return self._others >= MAX_FAILURES or self._failures >= MAX_BAD_VALUES
 
     def _has_values(self) -> bool:
         """Whether a trial of the study, in this run or before, has succeeded."""

@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
+from eeipu.methods.budget import STUDY_ID
 from eeipu.pipeline import Pipeline
-from eeipu.space import Distribution
+from eeipu.sampler import EEIPUSampler
+from eeipu.studies.changes import adopt, as_text
 from eeipu.studies.storages import open_storage, using_storage
 
 __all__ = [
@@ -42,7 +43,6 @@ _INPUTS = "eeipu:inputs"
 _OBJECTIVE = "eeipu:objective"
 _UNIT = "eeipu:unit"
 _CODE = "eeipu:code"
-_ID = "eeipu:id"
 
 _REMEDY = "Choose another study_name, or another storage."
 
@@ -55,6 +55,7 @@ def open_study(
     sampler: BaseSampler,
     storage: str | BaseStorage | None,
     study_name: str | None,
+    adopts: bool = False,
 ) -> optuna.Study:
     """Create a study, or load the study that already has this name in the storage.
 
@@ -65,6 +66,8 @@ def open_study(
         storage: A database URL (see `eeipu.studies.storages`), an Optuna storage, or `None` for the
             memory of this process.
         study_name: The study's name in the storage; `None` stands for the pipeline's name.
+        adopts: Whether a study of a pipeline that has changed since goes on; see
+            `eeipu.studies.changes`.
 
     Raises:
         ConfigurationError: `storage` is neither a URL nor an Optuna storage, or it cannot be
@@ -95,10 +98,14 @@ def open_study(
         study.set_user_attr(_SPACE, space)
         known = study.user_attrs[_SPACE]  # another driver may have written at the same time
     study_id(study)  # made now, so that all drivers agree on it before any of them uses it
-    if known != space or list(known) != list(space):
+    if (known != space or list(known) != list(space)) and adopts:
+        may_choose = isinstance(sampler, EEIPUSampler)
+        adopt(study, known or {}, pipeline, may_choose=may_choose)
+        study.set_user_attr(_SPACE, space)
+    elif known != space or list(known) != list(space):
         raise StudyMismatchError(
             f"the study {name!r} belongs to another pipeline: {_difference(known, space)}. "
-            f"{_REMEDY}"
+            f"{_REMEDY[:-1]}, or Tuner(on_change='adopt') to go on."
         )
     _check_objective(study, pipeline)
     _check_unit(study, pipeline)
@@ -183,16 +190,9 @@ def _check_storage(storage: str | BaseStorage | None, pipeline: Pipeline) -> Non
 def _stored_space(pipeline: Pipeline) -> dict[str, dict[str, str]]:
     """The space of each stage, by its name, in the form that the study stores."""
     return {
-        stage.name: {param: _as_text(distribution) for param, distribution in stage.space.items()}
+        stage.name: {param: as_text(distribution) for param, distribution in stage.space.items()}
         for stage in pipeline.stages
     }
-
-
-def _as_text(distribution: Distribution) -> str:
-    try:
-        return distribution_to_json(distribution)
-    except TypeError:  # choices of the user's own types, which live in this process only
-        return repr(distribution)
 
 
 def _fits(trial: FrozenTrial, pipeline: Pipeline) -> bool:
@@ -247,7 +247,7 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
     """
     code = {stage.name: stage.fingerprint for stage in pipeline.stages}
     known = study.user_attrs.get(_CODE, code)
-    changed = [name for name in code if known.get(name) != code[name]]
+    changed = [name for name in code if known.get(name, code[name]) != code[name]]
     if changed:
         warnings.warn(
             f"the code of the stages {changed} has changed since the study "
@@ -261,10 +261,10 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
 
 def study_id(study: optuna.Study) -> str:
     """The study's identifier, which no other study has in any storage; made on first use."""
-    name = study.user_attrs.get(_ID)
+    name = study.user_attrs.get(STUDY_ID)
     if name is None:
         name = f"{study.study_name} {uuid.uuid4().hex}"
-        study.set_user_attr(_ID, name)
+        study.set_user_attr(STUDY_ID, name)
     return str(name)
 
 

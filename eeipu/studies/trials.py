@@ -1,6 +1,7 @@
 """The trials of a study: beginning and ending them, and the stage outputs to keep for them."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,13 +11,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
-from eeipu.methods.budget import spent
-from eeipu.methods.history import History
+from eeipu.methods.budget import PAID_BY, spent
+from eeipu.methods.history import FORGOTTEN, History
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
+from eeipu.stages.runs import error_line
+from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
 from eeipu.studies.heartbeats import Heart
+from eeipu.studies.study import study_id
 
 __all__ = ["Callback", "Trials", "is_enqueued"]
 
@@ -49,11 +53,16 @@ class Trials:
         self._price = price
         self._callbacks = callbacks
         self._heart = Heart(study._storage)
+        self.study_id = study_id(study)
+        self._stored_space = stored_space(study, pipeline)
+        self._noted = 0, 0
+        if isinstance(study.sampler, EEIPUSampler):
+            study.sampler.stored_space = self._stored_space
 
     @property
     def spent(self) -> float:
         """The cost charged to the budget for all of them."""
-        return spent(self.study.get_trials(deepcopy=False))
+        return spent(self.study.get_trials(deepcopy=False), self.study_id)
 
     @property
     def are_measured(self) -> bool:
@@ -128,6 +137,7 @@ class Trials:
                 sampler.check_worth(history, len(trials), self._price)
         trial = self._ask()
         try:
+            trial.set_user_attr(PAID_BY, self.study_id)
             if driver is not None:
                 # Before the sampler computes, so that others notice if this process dies meanwhile.
                 trial.set_user_attr("driver", driver)
@@ -137,7 +147,7 @@ class Trials:
                 history = History.of(self.study, self.pipeline)
                 self._check_exhausted(history)
             with self._knowing(history, trial.number):
-                params = suggest(trial, self.pipeline.space)
+                params = suggest(trial, self._stored_space)
             trial.set_user_attr("suggest_s", time.perf_counter() - start)
         except BaseException:
             self.interrupt(trial)
@@ -196,14 +206,18 @@ class Trials:
             return sampler.knowing(history, number)
         return nullcontext()
 
-    def end(self, trial: optuna.Trial, value: float | None) -> None:
+    def end(self, trial: optuna.Trial, value: float | None, *, is_pruned: bool = False) -> None:
         """Close a trial.
 
         Args:
             trial: The trial.
             value: Its objective value; `None` marks it as failed.
+            is_pruned: Whether it was pruned instead. Then Optuna takes the value that it reported
+                last, and `value` is `None`.
         """
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        if is_pruned:
+            state = TrialState.PRUNED
         self._heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
         for callback in self._callbacks:
@@ -218,6 +232,56 @@ class Trials:
             return
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
+
+    def remarks(self) -> list[str]:
+        """What the user does not know yet about trials that do not count, in a sentence each."""
+        history = History.of(self.study, self.pipeline)
+        left_out, forgotten = len(history.left_out), len(history.forgotten)
+        remarks = []
+        if left_out > self._noted[0]:
+            reasons = Counter(why for _, why in history.left_out).most_common()
+            why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+            remarks.append(
+                f"{left_out} of {left_out + len(history)} trials do not fit the space and are left "
+                f"out: {why}."
+            )
+        if forgotten > self._noted[1]:
+            last = error_line(history.forgotten[-1].user_attrs.get("error", ""))
+            remarks.append(
+                f"{forgotten} failed trials no longer count, the last with {last!r}: their cause "
+                f"seems to be gone. Their configurations may run again."
+            )
+        self._noted = left_out, forgotten
+        return remarks
+
+    def retry_failed(self, error: str = "") -> int:
+        """Forget failures, and enqueue their configurations to run next.
+
+        Args:
+            error: Only failures whose error contains this text; by default all of them.
+
+        Returns:
+            How many configurations were enqueued.
+        """
+        history = History.of(self.study, self.pipeline)
+        known = {trial.number for trial in history.forgotten}
+        again = [
+            trial
+            for trial in sorted((*history.ended, *history.forgotten), key=lambda t: t.number)
+            if trial.state is TrialState.FAIL and error in trial.user_attrs.get("error", "")
+        ]
+        told = self.study.user_attrs.get(FORGOTTEN, [])
+        numbers = sorted({*told, *(trial.number for trial in again)})
+        self.study.set_user_attr(FORGOTTEN, numbers)
+        history = History.of(self.study, self.pipeline)
+        count = 0
+        for trial in again:
+            # A configuration that has been retried before is not enqueued twice.
+            if trial.number not in {*told} & known and history.is_new(trial.params):
+                attrs = {"retries": trial.number}
+                self.study.enqueue_trial(trial.params, user_attrs=attrs, skip_if_exists=False)
+                count += 1
+        return count
 
     def keys_to_go_on_with(self) -> set[str]:
         """The content keys of the stage outputs that are worth keeping for further trials.

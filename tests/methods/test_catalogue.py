@@ -8,8 +8,10 @@ import optuna
 import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement
+from optuna.trial import TrialState
 
 from eeipu import ConfigurationError, Float, Pipeline, Tuner, stage
+from eeipu.methods.baselines import GittinsIndex
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS, eeipu, gittins_index, method_named
 from eeipu.methods.history import History
@@ -320,3 +322,50 @@ def test_models_are_fitted_when_they_are_used_and_go_on_from_there(history):
         rtol=1e-2,
         atol=1e-2,
     )
+
+
+def failing_history(direction="minimize"):
+    """Trials of which those with a large x have failed."""
+    study, rng = optuna.create_study(direction=direction), np.random.default_rng(0)
+    for x, y in rng.random((24, 2)):
+        trial = optuna.trial.create_trial(
+            params={"prep.x": x, "fit.y": y},
+            distributions=PIPELINE.space,
+            value=x + y if x < 0.6 else None,
+            state=TrialState.COMPLETE if x < 0.6 else TrialState.FAIL,
+            user_attrs={"stage_costs": [1.0 + x, 1.0], "error": "ValueError: too large"},
+        )
+        study.add_trial(trial)
+    return History.of(study, PIPELINE)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, m in METHODS.items() if m.score is not None and n != "pbgi"]
+)
+def test_methods_leave_a_region_that_fails(name):
+    """The objective grows into the region that fails."""
+    search = search_of(failing_history("maximize"))
+    X = points(256)
+
+    score = METHODS[name].score(search)(X, torch.zeros(256, 2, dtype=torch.bool)).detach()
+
+    assert X[score.argmax(), 0, 0] < 0.7
+
+
+def test_a_price_is_paid_for_failures_too():
+    """An index that is earned half of the time is that of twice the price."""
+    history = failing_history()
+    models, X = search_of(history).models, points()
+    chance = models.feasibility.log_probability(X.squeeze(-2)).exp()
+    free = torch.zeros(4, 2, dtype=torch.bool)
+
+    index = gittins_index(search_of(history), 0.1)(X, free)
+
+    for i in range(4):
+        sure = GittinsIndex(
+            models.believer,
+            models.costs,
+            price=0.1 / chance[i].item(),
+            memoized_cost=search_of(history).load_cost + 1e-9,
+        )
+        assert sure.score(X, free)[i].item() == pytest.approx(index[i].item(), rel=1e-6)

@@ -9,7 +9,8 @@ from optuna.trial import TrialState, create_trial
 from toys import declared
 
 from eeipu import Categorical, Float, Int, Pipeline
-from eeipu.methods.history import History, is_interrupted
+from eeipu.methods.history import FORGET, FORGOTTEN, History, is_interrupted
+from eeipu.stages.declaration import Stage
 
 PIPELINE = declared()
 
@@ -193,3 +194,97 @@ def test_configurations_are_told_apart_whatever_their_choices_are(choices):
     assert not history.is_new({"only.a": choices[1], "only.b": 0.5})
     assert history.is_new({"only.a": choices[0], "only.b": 0.5})
     assert history.is_new({"only.a": choices[1], "only.b": 0.25})
+
+
+# --- failures that no longer count
+
+
+def failure(x, y=0.5, error="FileNotFoundError: data.csv", **attrs):
+    return trial(x, y, None, error=f"Traceback (most recent call last):\n  ...\n{error}", **attrs)
+
+
+def scattered(error="FileNotFoundError: data.csv"):
+    return [failure(x, y, error) for x, y in [(0.1, 0.8), (0.9, 0.1), (0.4, 0.5), (0.7, 0.9)]]
+
+
+def test_failures_with_one_error_at_scattered_places_are_forgotten_once_they_have_ended():
+    history = history_of(*scattered(), trial(0.2, 0.3))
+
+    assert (len(history), len(history.forgotten)) == (1, 4)
+    assert history.is_new(history.forgotten[0].params)
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        scattered(),  # nothing has succeeded since
+        [*scattered()[:2], trial(0.2, 0.3), *scattered()[2:], trial(0.3, 0.3)],  # they come again
+        [*[failure(0.9, 0.1 * i) for i in range(4)], trial(0.2, 0.3)],  # in one region
+        [*[failure(x, x, f"ValueError: {x}") for x in (0.1, 0.5, 0.9)], trial(0.2, 0.3)],
+        [*scattered()[:2], trial(0.2, 0.3)],  # too few
+    ],
+)
+def test_other_failures_count(trials):
+    history = history_of(*trials)
+
+    assert history.forgotten == ()
+    assert history.failed.sum() == sum(each.state is TrialState.FAIL for each in trials)
+
+
+def test_the_user_may_have_failures_forgotten():
+    study = optuna.create_study()
+    study.add_trials([failure(0.9), failure(0.8, error="ValueError: no"), trial()])
+    study.set_user_attr(FORGOTTEN, [1])
+    assert [each.number for each in History.of(study, PIPELINE).forgotten] == [1]
+    study.set_user_attr(FORGET, ["FileNotFound"])
+    assert [each.number for each in History.of(study, PIPELINE).forgotten] == [0, 1]
+
+
+def test_failures_of_code_that_is_gone_are_forgotten():
+    def pipeline(*versions):
+        return Pipeline(
+            [
+                Stage(
+                    function=lambda data, x: data,
+                    space={"x": Float(0, 1)},
+                    name="prep",
+                    version=versions[0],
+                ),
+                Stage(
+                    function=lambda data, y: data,
+                    space={"y": Float(0, 1)},
+                    name="fit",
+                    version=versions[1],
+                ),
+            ]
+        )
+
+    old = pipeline("1", "1")
+    trials = [failure(0.9, failed_stage="prep", failed_code=old.code_up_to("prep"))]
+
+    assert len(history_of(*trials, pipeline=old)) == 1
+    assert len(history_of(*trials, pipeline=pipeline("1", "2"))) == 1  # the stage below has changed
+    assert len(history_of(*trials, pipeline=pipeline("2", "1")).forgotten) == 1
+
+
+def pruned(*reported):
+    return create_trial(
+        params={"prep.x": 0.1, "fit.y": 0.2},
+        distributions=PIPELINE.space,
+        state=TrialState.PRUNED,
+        intermediate_values=dict(enumerate(reported)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reported", "estimate"),
+    [((9.0, 2.5), 2.5), ((0.0,), 1.0), ((9.0,), 3.0), ((), math.nan), ((math.nan,), math.nan)],
+)
+def test_a_pruned_trial_counts_with_what_it_reported_last_within_limits(reported, estimate):
+    """It is not better than half of the others, nor worse than all."""
+    history = history_of(trial(value=1.0), trial(value=3.0), trial(value=4.0), pruned(*reported))
+
+    np.testing.assert_array_equal(history.estimates, [1.0, 3.0, 4.0, estimate])
+    assert math.isnan(history.values[3])
+    assert not history.failed[3]
+    assert not history.succeeded[3]

@@ -3,6 +3,7 @@
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from eeipu import Categorical, Float, Int, Pipeline
 from eeipu.methods.budget import Budget
@@ -11,6 +12,7 @@ from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import (
     INITIAL_SHARE,
+    LEAST_SUCCESSES,
     _cheap_and_far,
     _distances,
     cost_effective,
@@ -234,3 +236,28 @@ def test_models_need_two_values_before_a_warm_up_ends():
     assert np.array_equal(next_point(one, no_design, fits_models=True), expected)
     two = search_of(quasi_random(5, 2, seed=0), number=2)
     assert next_point(two, no_design, fits_models=True) is None
+
+
+def test_until_enough_has_succeeded_the_warm_up_goes_where_it_probably_does():
+    """Only a small part of the first column succeeds."""
+    X = quasi_random(5, 12, seed=0)
+    study = optuna.create_study(direction="maximize")
+    for point in X:
+        fine = point[0] < 0.25
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=PIPELINE.cube.decode(point),
+                distributions=PIPELINE.space,
+                value=1.0 if fine else None,
+                state=TrialState.COMPLETE if fine else TrialState.FAIL,
+                user_attrs={"error": f"ValueError: {point[0]}"},
+            )
+        )
+    assert 0 < sum(X[:, 0] < 0.25) < LEAST_SUCCESSES
+
+    def point(number):
+        search = Search(History.of(study, PIPELINE), Budget(1e3), 10, number, 0)
+        return next_point(search, independent, fits_models=True)
+
+    assert point(12)[0] < 0.25
+    assert not np.array_equal(point(12), point(13))

@@ -136,3 +136,43 @@ def test_what_the_cache_gives_is_judged_like_what_ran():
     for reused in (False, True):
         run = pipeline.run({}, cache=cache).stage_runs[0]
         assert (run.memoized, run.is_bug) == (reused, True)
+
+
+class OutOfRangeError(Exception):
+    """A user's own error."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        RuntimeError("no"),
+        np.linalg.LinAlgError("singular"),
+        OverflowError("large"),
+        AssertionError("no"),
+        Exception("no"),
+        OutOfRangeError("no"),
+    ],
+)
+def test_errors_about_values(error):
+    assert of(raising(error)).is_about_values
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError("data.csv"),
+        ConnectionError("reset"),
+        ZeroDivisionError("zero"),
+        KeyError("column"),
+        MemoryError(),
+        RuntimeError("CUDA out of memory"),
+        ModuleNotFoundError("torch"),
+    ],
+)
+def test_errors_of_the_surroundings(error):
+    assert not of(raising(error)).is_about_values
+
+
+def test_an_objective_that_is_not_finite_is_about_values():
+    assert of(lambda: math.nan).is_about_values

@@ -10,7 +10,7 @@ from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, config
 from eeipu import Float, Pipeline, StageCache, StageRun, stage
 from eeipu.methods.budget import Budget
 from eeipu.stages.runs import PipelineRun
-from eeipu.studies.run_limits import MAX_FAILURES, RunLimits
+from eeipu.studies.run_limits import MAX_BAD_VALUES, MAX_FAILURES, RunLimits
 from eeipu.studies.trial_run import TrialRun
 
 FAILED = PipelineRun(("a",), (StageRun("a", "key", error="what went wrong"),))
@@ -152,3 +152,34 @@ def test_after_a_success_an_error_of_programming_counts_like_any_failure():
     assert (limits.reason, limits.is_broken) == (None, False)
     limits.judge(BROKEN)
     assert "trials in a row have failed" in limits.reason
+
+
+REFUSED = PipelineRun(("a",), (StageRun("a", "key", error="no", is_about_values=True),))
+
+
+def test_values_that_do_not_work_may_come_more_often():
+    limits = limits_of()
+    for result in [REFUSED] * (MAX_BAD_VALUES - 1):
+        limits.judge(result)
+    assert limits.reason is None
+    limits.judge(REFUSED)
+    assert f"{MAX_BAD_VALUES} trials in a row have failed" in limits.reason
+
+
+def test_among_failures_in_a_row_those_of_other_kinds_are_counted():
+    limits = limits_of()
+    for result in [REFUSED, FAILED] * (MAX_FAILURES - 1) + [REFUSED]:
+        limits.judge(result)
+    assert limits.reason is None
+    limits.judge(FAILED)
+    assert "trials in a row have failed" in limits.reason
+
+
+@pytest.mark.parametrize("result", [FAILED, REFUSED])
+def test_the_user_may_set_how_many_failures_end_the_search(result):
+    limits = RunLimits(limits_of()._trials, Budget(1e3), None, max_failures=3)
+    for _ in range(2):
+        limits.judge(result)
+    assert limits.reason is None
+    limits.judge(result)
+    assert "3 trials in a row have failed" in limits.reason

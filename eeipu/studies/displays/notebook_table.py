@@ -10,7 +10,15 @@ from html import escape
 from typing import Any
 
 from eeipu.stages.calls import Clock
-from eeipu.studies.displays.snapshot import Snapshot, account, amount, facts, outcome, times
+from eeipu.studies.displays.snapshot import (
+    Snapshot,
+    account,
+    amount,
+    facts,
+    outcome,
+    result,
+    times,
+)
 
 __all__ = ["NotebookTable", "kernel_display"]
 
@@ -133,7 +141,7 @@ def _cells(snapshot: Snapshot) -> str:
     stages = ", ".join(f"{run.name} {outcome(run, unit)}" for run in snapshot.stage_runs)
     cells = (
         str(snapshot.number),
-        "failed" if snapshot.value is None else f"{snapshot.value:.6g}",
+        result(snapshot),
         amount(snapshot.charged, unit),
         stages if why is None else f"{stages} ({why})",
     )

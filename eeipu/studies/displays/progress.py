@@ -160,7 +160,7 @@ class Reporter:
         values = [t.values[0] for t in trials if t.state is TrialState.COMPLETE]
         better = max if study.direction is StudyDirection.MAXIMIZE else min
         now_s = self._clock()
-        elapsed_s, spent_so_far = now_s - self._began_s, spent(trials)
+        elapsed_s, spent_so_far = now_s - self._began_s, spent(trials, self._trials.study_id)
         own = [t for t in trials if t.number in self._numbers]
         return Snapshot(
             study_name=study.study_name,

@@ -1,19 +1,23 @@
 """The state of a study at one moment, and the words for it that several displays use."""
 
-import re
 from dataclasses import dataclass, replace
 
-from eeipu.stages.runs import StageRun
+from eeipu.stages.runs import StageRun, error_line
 
-__all__ = ["Snapshot", "account", "amount", "duration", "facts", "outcome", "reason", "times"]
+__all__ = [
+    "Snapshot",
+    "account",
+    "amount",
+    "duration",
+    "facts",
+    "outcome",
+    "reason",
+    "result",
+    "times",
+]
 
 # A longer reason for a failure is cut; the whole of it is in the trial's user attribute `"error"`.
 MAX_REASON = 200
-
-# The lines of an exception group begin with a margin of bars.
-_TRACEBACK = re.compile(
-    r"^(?P<margin>[ |+]*)(Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
-)
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,14 @@ class Snapshot:
         return replace(self, time_s=time_s, elapsed_s=self.elapsed_s + time_s - self.time_s)
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether the trial was pruned in its last stage."""
+        return bool(self.stage_runs) and self.stage_runs[-1].is_pruned
+
+    @property
     def failure(self) -> str | None:
         """Where and why the trial has failed, such as `"fit: ValueError: no data"`."""
-        if not self.stage_runs or self.stage_runs[-1].error is None:
+        if not self.stage_runs or self.stage_runs[-1].error is None or self.is_pruned:
             return None
         last = self.stage_runs[-1]
         return f"{last.name}: {reason(last.error or '')}"
@@ -103,11 +112,20 @@ def times(snapshot: Snapshot) -> str:
     return " · ".join(parts)
 
 
+def result(snapshot: Snapshot) -> str:
+    """The value of a trial that has ended, or that it has none."""
+    if snapshot.value is not None:
+        return f"{snapshot.value:.6g}"
+    return "pruned" if snapshot.is_pruned else "failed"
+
+
 def outcome(run: StageRun, unit: str) -> str:
     """What a stage has cost, and whether it was reused or has failed."""
     if run.memoized:
         return "reused"
     cost = "cost unknown" if run.cost is None else amount(run.cost, unit)
+    if run.is_pruned:
+        return f"{cost}, pruned"
     return f"{cost}, failed" if run.error is not None else cost
 
 
@@ -129,11 +147,5 @@ def duration(seconds: float) -> str:
 
 def reason(error: str) -> str:
     """The first line of an error's message, from the traceback or the message itself."""
-    line = error.strip().partition("\n")[0]
-    headers = list(_TRACEBACK.finditer(error))
-    if headers:
-        margin = headers[-1]["margin"].replace("+", "|")
-        below = error[headers[-1].end() :].splitlines()
-        cut = [each.removeprefix(margin) for each in below]
-        line = next((each for each in cut if each and not each[0].isspace()), line)
+    line = error_line(error)
     return line if len(line) <= MAX_REASON else f"{line[: MAX_REASON - 3]}..."

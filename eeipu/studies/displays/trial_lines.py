@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from eeipu.studies.displays.snapshot import Snapshot, amount, duration
+from eeipu.studies.displays.snapshot import Snapshot, amount, duration, result
 
 __all__ = ["TrialLines", "line_of"]
 
@@ -61,7 +61,7 @@ def line_of(snapshot: Snapshot) -> str:
     unit, best, budget = snapshot.unit, snapshot.best_value, snapshot.budget
     reused = ", ".join(run.name for run in snapshot.stage_runs if run.memoized)
     parts = [
-        "failed" if snapshot.value is None else f"value {snapshot.value:.6g}",
+        result(snapshot) if snapshot.value is None else f"value {result(snapshot)}",
         "no best value yet" if best is None else f"best {best:.6g}",
         f"reused {reused or 'nothing'}",
         f"charged {amount(snapshot.charged, unit)}",

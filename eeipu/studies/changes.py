@@ -1,0 +1,156 @@
+"""Going on with a study after its pipeline has changed.
+
+Old trials count for what they still say: a value outside of a narrower range, or a choice that is
+gone, leaves its trial out of the search. A parameter or a stage that came later has the default of
+the stage's function in old trials. Trials that were made with a parameter that is gone count if
+they had the value that it has now, as the function's default. `eeipu.methods.history` applies this
+whenever it reads the trials.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    CategoricalDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from sqlalchemy import select, update
+
+from eeipu.errors import StudyMismatchError
+from eeipu.methods.history import CHANGES
+from eeipu.pipeline import Pipeline
+from eeipu.space import Categorical, Distribution, Space
+from eeipu.stages.declaration import Stage
+
+__all__ = ["adopt", "as_text", "stored_space"]
+
+# The study's user attribute with the choices of parameters whose choices have changed: all that
+# there ever were, in the order in which they came. The storage knows choices by their places.
+_CHOICES = "eeipu:choices"
+
+Known = Mapping[str, Mapping[str, str]]
+
+
+def adopt(study: optuna.Study, known: Known, pipeline: Pipeline, *, may_choose: bool) -> None:
+    """Note what the trials of a study lack for a pipeline that has changed.
+
+    Args:
+        study: The study.
+        known: The space of each stage that it was made for, by the stage's name.
+        pipeline: The pipeline that it is to go on with.
+        may_choose: Whether the sampler can do with more choices in the storage than in the space.
+
+    Raises:
+        StudyMismatchError: Its trials cannot be compared with those to come, or its storage cannot
+            hold both.
+    """
+    names = list(pipeline.stage_names)
+    if [name for name in names if name in known] != list(known):
+        raise StudyMismatchError(
+            f"the study {study.study_name!r} has the stages {list(known)}, and this pipeline "
+            f"{names}; its results cannot be compared. Choose another study_name."
+        )
+    changes = {"defaults": {}, "removed": {}, "stages": [], **study.user_attrs.get(CHANGES, {})}
+    defaults, removed = dict(changes["defaults"]), dict(changes["removed"])
+    for stage in pipeline.stages:
+        old = known.get(stage.name, {})
+        for param, distribution in stage.space.items():
+            name = f"{stage.name}.{param}"
+            if param not in old:
+                removed.pop(name, None)
+                for value in _defaults(stage, param):
+                    if Space({name: distribution}).misfit({name: value}) is None:
+                        defaults[name] = value
+            elif old[param] != as_text(distribution):
+                _change(study, name, old[param], distribution, may_choose)
+        for param in old.keys() - stage.space.keys():
+            name = f"{stage.name}.{param}"
+            defaults.pop(name, None)
+            removed[name] = _defaults(stage, param)
+    stages = list(changes["stages"])
+    if known and names != list(known):
+        stages.append([len(study.get_trials(deepcopy=False)), list(known)])
+    changed = {"defaults": defaults, "removed": removed, "stages": stages}
+    study.set_user_attr(CHANGES, changed)
+
+
+def _defaults(stage: Stage, param: str) -> list[Any]:
+    """The value that a stage's function gives a parameter by itself, if it gives one."""
+    found = stage.parameters.get(param)
+    return [] if found is None or found.default is found.empty else [found.default]
+
+
+def as_text(distribution: Distribution) -> str:
+    """A distribution in the form that a study stores."""
+    try:
+        return distribution_to_json(distribution)
+    except TypeError:  # choices of the user's own types, which live in this process only
+        return repr(distribution)
+
+
+def _change(study: optuna.Study, name: str, old: str, new: Distribution, may_choose: bool) -> None:
+    """Let a storage hold a parameter's new values beside its old ones."""
+    remedy = "Choose another study_name, or another name for the parameter."
+    try:
+        before = json_to_distribution(old)
+    except ValueError as error:  # JSON that is none: choices of the user's own types
+        raise StudyMismatchError(
+            f"the choices of {name} have changed, and only those that are texts and numbers can be "
+            f"compared. {remedy}"
+        ) from error
+    if not (
+        isinstance(before, CategoricalDistribution) and isinstance(new, CategoricalDistribution)
+    ):
+        try:
+            check_distribution_compatibility(before, new)
+        except ValueError as error:
+            raise StudyMismatchError(
+                f"{name} was {before} in the study {study.study_name!r} and is {new} now, which "
+                f"its storage cannot hold together ({error}) {remedy}"
+            ) from error
+        return
+    if not may_choose:
+        raise StudyMismatchError(
+            f"the choices of {name} have changed, and {type(study.sampler).__name__} could still "
+            f"choose the old ones. {remedy}"
+        )
+    every = study.user_attrs.get(_CHOICES, {})
+    choices = list(every.get(name, before.choices))
+    choices += [choice for choice in new.choices if choice not in choices]
+    _widen(study, name, Categorical(choices), remedy)
+    study.set_user_attr(_CHOICES, {**every, name: choices})
+
+
+def _widen(study: optuna.Study, name: str, union: CategoricalDistribution, remedy: str) -> None:
+    """Have a storage know more choices of a parameter; the places of the old ones stay."""
+    storage: BaseStorage = getattr(study._storage, "_backend", study._storage)
+    if isinstance(storage, InMemoryStorage):
+        storage._studies[study._study_id].param_distribution[name] = union
+    elif isinstance(storage, RDBStorage):
+        from optuna.storages._rdb.models import TrialModel, TrialParamModel
+
+        own = select(TrialModel.trial_id).where(TrialModel.study_id == study._study_id)
+        of_param = (TrialParamModel.param_name == name, TrialParamModel.trial_id.in_(own))
+        text = distribution_to_json(union)
+        with storage.engine.begin() as connection:
+            connection.execute(
+                update(TrialParamModel).where(*of_param).values(distribution_json=text)
+            )
+    else:
+        raise StudyMismatchError(
+            f"the choices of {name} have changed, which a {type(storage).__name__} cannot hold "
+            f"together with the old ones. {remedy}"
+        )
+
+
+def stored_space(study: optuna.Study, pipeline: Pipeline) -> dict[str, Distribution]:
+    """A pipeline's space as a study's storage knows it: with all choices that there ever were."""
+    every = study.user_attrs.get(_CHOICES, {})
+    return {
+        name: Categorical(every[name]) if name in every else distribution
+        for name, distribution in pipeline.space.items()
+    }

@@ -1,0 +1,202 @@
+"""Going on with a study after its pipeline has changed, and with trials from elsewhere."""
+
+import logging
+
+import optuna
+import pytest
+from optuna.trial import create_trial
+
+from eeipu import Categorical, ConfigurationError, Float, Int, Pipeline, Tuner, stage
+from eeipu.errors import StudyMismatchError
+from eeipu.methods.history import History
+
+
+def pipeline(lr=None, extra=None, more=(), **functions):
+    """A stage `fit` with a learning rate and perhaps a second parameter, after other stages."""
+    space = {"lr": lr or Float(0.0, 1.0), **({"extra": extra} if extra else {})}
+
+    def fit(*data, lr, extra=0.5):
+        return -((lr - 0.3) ** 2) - (extra if isinstance(extra, float) else 0.0)
+
+    declared = stage(functions.get("fit", fit), space=space, cost=lambda **_: 1.0, version="1")
+    return Pipeline([*more, declared], name="p")
+
+
+@stage(space={"size": Int(1, 9)}, cost=lambda size: 2.0, version="1")
+def prep(*, size=4):
+    return size
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request, tmp_path):
+    if request.param == "memory":
+        return optuna.storages.InMemoryStorage()
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+def run(tuner, trials):
+    return tuner.run(max_trials=trials, progress=False)
+
+
+def went_on(storage, before, after, trials=4, **arguments):
+    """The tuner of a pipeline in a study of another one, and the history that it goes on from."""
+    run(Tuner(before, storage=storage, seed=0), trials)
+    with pytest.raises(StudyMismatchError, match="adopt"):
+        Tuner(after, storage=storage, seed=0)
+    tuner = Tuner(after, storage=storage, seed=0, n_initial=2, on_change="adopt", **arguments)
+    return tuner, History.of(tuner.study, after)
+
+
+@pytest.mark.parametrize("after", [Float(0.0, 5.0), Float(-1.0, 1.0)])
+def test_a_wider_range_goes_on_with_all_trials(storage, after):
+    tuner, history = went_on(storage, pipeline(), pipeline(lr=after))
+
+    assert (len(history), history.left_out) == (4, ())
+    assert len(run(tuner, 2).trials) == 6
+    Tuner(pipeline(lr=after), storage=storage)  # now this is its space
+
+
+def test_a_narrower_range_leaves_out_what_lies_outside(storage, caplog):
+    narrow = pipeline(lr=Float(0.0, 0.5))
+    _, history = went_on(storage, pipeline(), narrow, trials=8)
+
+    outside = [t for t in history.left_out if t[0].params["fit.lr"] > 0.5]
+    assert len(outside) == len(history.left_out) > 0
+    assert len(history) + len(outside) == 8
+    (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert f"{len(outside)} of 8 trials do not fit the space and are left out: fit.lr lies" in (
+        record.getMessage()
+    )
+
+
+def test_a_choice_more(storage):
+    before, after = (pipeline(extra=Categorical(["a", "b", *new])) for new in ((), ("c",)))
+    tuner, history = went_on(storage, before, after)
+    assert len(history) == 4
+
+    tuner.enqueue({"fit.lr": 0.5, "fit.extra": "c"})
+    study = run(tuner, 6)
+
+    assert study.trials[4].params["fit.extra"] == "c"
+    assert [t.params["fit.extra"] for t in study.trials[:4]] == [
+        t.params["fit.extra"] for t in history.ended
+    ]
+    again = Tuner(after, storage=storage, seed=1)
+    assert len(History.of(again.study, after)) == 10
+
+
+def test_a_choice_less(storage):
+    before, after = (
+        pipeline(extra=Categorical(["a", "b", "c"])),
+        pipeline(extra=Categorical(["c", "b"])),
+    )
+    tuner, history = went_on(storage, before, after, trials=6)
+    gone = [t for t in tuner.study.trials if t.params["fit.extra"] == "a"]
+    assert len(history.left_out) == len(gone) > 0
+
+    study = run(tuner, 8)
+
+    assert {t.params["fit.extra"] for t in study.trials[6:]} == {"b", "c"}
+
+
+def test_changed_choices_need_a_sampler_that_knows(storage):
+    before, after = (pipeline(extra=Categorical(c)) for c in (["a", "b"], ["a", "c"]))
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    with pytest.raises(StudyMismatchError, match="RandomSampler could still choose the old ones"):
+        went_on(storage, before, after, method=sampler)
+
+
+def test_a_parameter_more_has_its_default_in_old_trials(storage):
+    after = pipeline(extra=Float(0.0, 1.0))
+    tuner, history = went_on(storage, pipeline(), after)
+
+    assert [trial.params["fit.extra"] for trial in history.ended] == [0.5] * 4
+    assert len(run(tuner, 3).trials) == 7
+    assert tuner.study.sampler._fitted  # models have learnt from both
+
+
+def test_a_parameter_more_without_a_default_leaves_old_trials_out(storage):
+    def fit(*, lr, extra):
+        return lr + extra
+
+    _, history = went_on(storage, pipeline(), pipeline(extra=Float(0.0, 1.0), fit=fit))
+
+    assert len(history) == 0
+    assert [why for _, why in history.left_out] == ["fit.extra is missing"] * 4
+
+
+def test_a_parameter_less_keeps_the_trials_that_had_its_default(storage):
+    before = pipeline(extra=Float(0.0, 1.0, step=0.5))
+    _, history = went_on(storage, before, pipeline(), trials=9)
+
+    assert {trial.params["fit.extra"] for trial in history.ended} == {0.5}
+    assert {why for _, why in history.left_out} == {"fit.extra is gone"}
+
+
+def test_a_stage_more_has_its_defaults_and_no_costs_in_old_trials(storage):
+    after = pipeline(more=[prep])
+    tuner, history = went_on(storage, pipeline(), after)
+
+    assert [trial.params["prep.size"] for trial in history.ended] == [4] * 4
+    assert history.stage_costs[:, 1].tolist() == [1.0] * 4
+    assert all(cost != cost for cost in history.stage_costs[:, 0])
+    run(tuner, 3)
+    assert tuner.spent == 4 * 1.0 + 3 * 3.0 - 2.0 * sum(
+        t.user_attrs["memoized"][0] for t in tuner.study.trials[4:]
+    )
+
+
+@pytest.mark.parametrize("after", [pipeline(lr=Float(1e-3, 1.0, log=True)), pipeline(lr=Int(0, 1))])
+def test_what_a_storage_cannot_hold_together_is_refused(storage, after):
+    with pytest.raises(StudyMismatchError, match="cannot hold together"):
+        went_on(storage, pipeline(), after)
+
+
+def test_a_stage_less_is_refused(storage):
+    with pytest.raises(StudyMismatchError, match="cannot be compared"):
+        went_on(storage, pipeline(more=[prep]), pipeline())
+
+
+def test_trials_from_elsewhere_cost_nothing(storage):
+    other = run(Tuner(pipeline(), seed=0), 20)
+    tuner = Tuner(pipeline(), budget=3.0, storage=storage, seed=1, n_initial=2)
+    tuner.study.add_trials(other.trials)
+    assert tuner.spent == 0.0
+
+    study = run(tuner, None)
+
+    assert len(study.trials) == 23
+    assert tuner.spent == 3.0
+    assert len(History.of(study, pipeline())) == 23
+
+
+def added(params, space, **attrs):
+    return create_trial(params=params, distributions=space, value=0.5, user_attrs=attrs)
+
+
+def test_trials_from_elsewhere_that_do_not_fit_are_left_out(caplog):
+    own = pipeline(extra=Categorical(["a", "b"]))
+    study = optuna.create_study(study_name="s", storage=optuna.storages.InMemoryStorage())
+    wide = {"fit.lr": Float(0.0, 9.0), "fit.extra": Categorical(["a", "z"])}
+    study.add_trials(
+        [
+            added({"fit.lr": 0.5, "fit.extra": "a"}, wide),
+            added({"fit.lr": 0.5, "fit.extra": "z"}, wide),
+            added({"fit.lr": 4.0, "fit.extra": "a"}, wide),
+            added({"fit.lr": 0.5}, {"fit.lr": wide["fit.lr"]}),
+        ]
+    )
+
+    history = History.of(study, own)
+
+    assert [t.number for t in history.ended] == [0]
+    assert [why.split(" lies")[0] for _, why in history.left_out] == [
+        "fit.extra",
+        "fit.lr",
+        "fit.extra is missing",
+    ]
+
+
+def test_what_to_do_about_a_change_is_checked():
+    with pytest.raises(ConfigurationError, match="on_change must be"):
+        Tuner(pipeline(), on_change="ignore")
