@@ -36,6 +36,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from eeipu.models.closed_form import ClosedFormGPs
+from eeipu.models.conditioning import Conditioning
 from eeipu.models.gaussian_process import ExactGPs
 from eeipu.models.kernels import AdditiveKernel
 from eeipu.models.observations import Observations
@@ -74,8 +75,7 @@ class _Latent:
 
     observations: Observations
     kernel: AdditiveKernel
-    alpha: Tensor
-    inverse_factor: Tensor
+    conditioning: Conditioning
 
 
 class FeasibilityModel:
@@ -115,25 +115,21 @@ class FeasibilityModel:
             _factor(covariance, root), root.diag(), upper=False
         )
         scales, weight, _ = _unpack(self.hyperparameters)
+        y = self._y[None]
+        is_known, nothing = torch.ones_like(y).bool(), torch.full_like(y, math.nan)
+        mean, std = self._mean.reshape(1, 1), torch.ones(1, 1, dtype=torch.double)
         self._latent = _Latent(
-            Observations(
-                self._X,
-                self._y[None],
-                torch.ones_like(self._y[None]).bool(),
-                self._mean.reshape(1, 1),
-                torch.ones(1, 1, dtype=torch.double),
-            ),
+            Observations(self._X, y, is_known, mean, std),
             self._kernel.scaled(scales, weight),
-            slope[None],
-            whitening[None],
+            Conditioning(self._X, is_known, slope[None], whitening[None], nothing, nothing),
         )
 
     def log_probability(self, X: Tensor) -> Tensor:
         """The logarithm of the probability of success, `... x d -> ...`, with gradients."""
         points, latent = X.reshape(-1, X.shape[-1]), self._latent
         cross = latent.kernel(points, self._X)[0]
-        mean = self._mean + cross @ latent.alpha[0]
-        explained = (cross @ latent.inverse_factor[0].T).square().sum(-1)
+        mean = self._mean + cross @ latent.conditioning.alpha[0]
+        explained = (cross @ latent.conditioning.inverse_factor[0].T).square().sum(-1)
         variance = (latent.kernel.variance.squeeze() - explained).clamp_min(0.0)
         value: Tensor = log_ndtr(mean / (1.0 + variance).sqrt())
         return value.reshape(X.shape[:-1])
