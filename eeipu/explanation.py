@@ -30,15 +30,14 @@ class Wanted:
         key: Its content key.
         params: The hyper-parameters of the stage.
         parts: The parts of the key.
-        is_memoized: Whether its stage is.
-        unkept: The name of the first stage before it that is not memoized; `None` where all are.
+        unkept: The name of the first stage, up to this one, that is not memoized; `None` where all
+            are. What comes after such a stage is not reused either.
     """
 
     stage: str
     key: str
     params: Mapping[str, Any]
     parts: Parts
-    is_memoized: bool = True
     unkept: str | None = None
 
 
@@ -119,7 +118,8 @@ def explain(wanted: Sequence[Wanted], place: Place | None) -> Explanation:
         place: The place of a cache (`StageCache.place`); `None` where there is none.
     """
     kept = [
-        place is not None and each.is_memoized and place.store.contains(each.key) for each in wanted
+        place is not None and each.unkept is None and place.store.contains(each.key)
+        for each in wanted
     ]
     loaded = max((depth for depth, is_kept in enumerate(kept) if is_kept), default=-1)
     entries = inventory(place) if place is not None and loaded < len(wanted) - 1 else []
@@ -155,15 +155,15 @@ def _missed(wanted: Wanted, entries: Sequence[StoredOutput], *, has_cache: bool)
     nearest = None
     if not has_cache:
         reason = "no cache was given"
-    elif not wanted.is_memoized:
+    elif wanted.unkept == wanted.stage:
         reason = "it is not memoized"
+    elif wanted.unkept is not None:
+        reason = f"it comes after {wanted.unkept}, which is not memoized"
     else:
         nearest, count = _nearest(wanted, entries)
         reason = str(nearest) if nearest is not None else f"there is no entry of {wanted.stage}"
         if nearest is None and count:
             reason = f"the {count} entries of {wanted.stage} were put without the parts of keys"
-        if wanted.unkept is not None:
-            reason = f"it comes after {wanted.unkept}, which is not memoized; {reason}"
     return StageLook(wanted.stage, wanted.key, True, reason, nearest)
 
 

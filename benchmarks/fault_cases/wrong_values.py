@@ -198,7 +198,7 @@ def _read(what: str, source: str) -> Case:
     program = "from asking import *\nimport work\nsay(run(work.work))"
     return Case(
         f"3 the file of {what} is edited",
-        (program, "from asking import *\nedit('weights.txt', '1', '2')", program),
+        (program, f"from asking import *\nedit('weights.txt', '1', '2')\n{program}"),
         2.0,
         {"work.py": f"from pathlib import Path\n{source}", "weights.txt": "1"},
     )
