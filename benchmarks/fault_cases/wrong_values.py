@@ -18,7 +18,7 @@ from asking import *
 if __name__ == "__main__":
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         with Client(cluster) as client:
-            client.submit(__import__, "helper").result()
+            client.run(exec, "import helper")
             edit("helper.py", "1.0", "2.0")
             import work
             tune([fixed(work.work, {"x": 3.0})], executor=client.get_executor())
@@ -415,7 +415,6 @@ CASES = [
     *_MAIN,
     _output("path", "found"),
     _output("[path]", "found[0]"),
-    _output("str(path)", "found"),
     _output("{'model': path}", "found['model']"),
     *_INPUTS,
     *_READ,
