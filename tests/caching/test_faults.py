@@ -70,7 +70,7 @@ WORK = "def work(*, x):\n    return 2.0 * x\n"
     [
         (["say(run(work.work, x=3.0))"], "right", 6.0),
         (["say(run(work.work, x=3.0))", "edit('work.py', '2.0', '4.0')", "say(1.0)"], "wrong", 1.0),
-        (["run(work.work, 1)", "say(6.0)"], "refused", "takes the inputs"),
+        (["run(work.work, 1)", "say(6.0)"], "refused", "has neither a space nor a default"),
         (["say(6.0)\n1 / 0"], "failed", "ZeroDivisionError: division by zero"),
     ],
 )
