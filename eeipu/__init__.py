@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from eeipu.cache import IN_MEMORY, CacheStats, StageCache
     from eeipu.errors import (
         BudgetTooSmall,
+        CacheAccessError,
         CacheFormatError,
         CacheMiss,
         ConfigurationError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         SearchOver,
         SpaceError,
         SpaceExhausted,
+        StorageError,
         StudyMismatchError,
         TransientError,
     )
@@ -55,6 +57,7 @@ _HOMES = {
     "fingerprints.values": ["Fingerprinted"],
     "errors": [
         "BudgetTooSmall",
+        "CacheAccessError",
         "CacheFormatError",
         "CacheMiss",
         "ConfigurationError",
@@ -65,6 +68,7 @@ _HOMES = {
         "SearchOver",
         "SpaceError",
         "SpaceExhausted",
+        "StorageError",
         "StudyMismatchError",
         "TransientError",
     ],
@@ -79,6 +83,7 @@ _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name
 __all__ = [
     "IN_MEMORY",
     "BudgetTooSmall",
+    "CacheAccessError",
     "CacheFormatError",
     "CacheMiss",
     "CacheStats",
@@ -101,6 +106,7 @@ __all__ = [
     "StageCache",
     "StageRun",
     "StageTree",
+    "StorageError",
     "StudyMismatchError",
     "Suggestion",
     "TransientError",
