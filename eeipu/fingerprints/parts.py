@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eeipu.fingerprints.definitions import Definition, title_of
+from eeipu.fingerprints.definitions import Definition, closure_values, title_of
 
 __all__ = [
     "PARAM",
@@ -78,9 +78,7 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
         structure = [each.source, module if isinstance(each.code, type) else ""]
         for name, reference in each.references.items():
             if _is_digest(reference.text) and not _is_empty(name, each.code):
-                # A global is one part, however many functions of its module use it.
-                owned = name if name.startswith("the global ") else f"{name} of {title}"
-                found[module][owned].add(reference.text)
+                found[module][_value_name(name, title, each.code)].add(reference.text)
             else:
                 used = [_title(definition) for definition in reference.definitions]
                 structure.append(f"{name} {reference.text} {used}")
@@ -132,6 +130,26 @@ def _title(code: Any) -> str:
         return ""
     # The `repr` of an object without a name has its address.
     return title_of(code if hasattr(code, "__qualname__") else type(code))
+
+
+def _value_name(name: str, title: str, code: Any) -> str:
+    """The name of a value that a definition uses.
+
+    Args:
+        name: What the definition's references call it.
+        title: The definition's name.
+        code: The definition.
+    """
+    found = name.removeprefix("the global ")
+    if name == found:
+        return f"{_CALLED.get(name, name)} of {title}"
+    is_closed_over = found.partition(".")[0].rstrip("'") in closure_values(code)
+    # A global is one part, however many functions of its module use it.
+    return f"the closure value {found} of {title}" if is_closed_over else name
+
+
+# What values are called that have no name in the source.
+_CALLED = {"its content": "the content", "self": "the object"}
 
 
 def _is_empty(name: str, code: Any) -> bool:
