@@ -6,14 +6,14 @@ another stage's name is only looked at where there is no other, and if its code 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from eeipu.caching.inventory import StoredOutput, inventory
 from eeipu.caching.locations import Place
-from eeipu.fingerprints.parts import PARAM, Parts, concerns_code, differences
+from eeipu.fingerprints.parts import OUTPUT, PARAM, Parts, concerns_code, differences
 
 __all__ = ["Explanation", "Nearest", "StageLook", "Wanted", "explain", "explain_entry"]
 
@@ -32,6 +32,7 @@ class Wanted:
         parts: The parts of the key.
         unkept: The name of the first stage, up to this one, that is not memoized; `None` where all
             are. What comes after such a stage is not reused either.
+        before: The name of the stage whose output it gets; `None` where that is not known.
     """
 
     stage: str
@@ -39,6 +40,7 @@ class Wanted:
     params: Mapping[str, Any]
     parts: Parts
     unkept: str | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def explain(wanted: Sequence[Wanted], place: Place | None) -> Explanation:
     return Explanation(looks)
 
 
-def explain_entry(entry: StoredOutput, entries: Iterable[StoredOutput]) -> StageLook:
+def explain_entry(entry: StoredOutput, entries: Sequence[StoredOutput]) -> StageLook:
     """Say why an entry was made, and none of the entries that were there before it was reused.
 
     Args:
@@ -145,7 +147,9 @@ def explain_entry(entry: StoredOutput, entries: Iterable[StoredOutput]) -> Stage
     earlier = [
         each for each in entries if each.created_s <= entry.created_s and each.key != entry.key
     ]
-    wanted = Wanted(entry.stage or "-", entry.key, entry.params, entry.parts)
+    upstream = entry.parts.get("upstream")
+    before = next((each.stage for each in entries if each.key == upstream), None)
+    wanted = Wanted(entry.stage or "-", entry.key, entry.params, entry.parts, before=before)
     if not entry.parts:
         return StageLook(wanted.stage, entry.key, True, "it was put without the parts of its key")
     return _missed(wanted, earlier, has_cache=True)
@@ -177,7 +181,7 @@ def _nearest(wanted: Wanted, entries: Sequence[StoredOutput]) -> tuple[Nearest |
     if not compared:
         return None, len(own)
     entry, found = min(compared, key=lambda each: (*_distance(each[1]), -each[0].created_s))
-    named = tuple(_named(name, wanted.params, entry.params) for name in found)
+    named = tuple(_named(name, wanted, entry.params) for name in found)
     return Nearest(entry.key, entry.created_s, entry.params, named), len(own)
 
 
@@ -186,9 +190,11 @@ def _distance(found: Sequence[str]) -> tuple[int, int]:
     return of_params, len(found) - of_params
 
 
-def _named(name: str, params: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+def _named(name: str, wanted: Wanted, others: Mapping[str, Any]) -> str:
     """The name of a difference, with both values where it is in a hyper-parameter."""
     param = name.removeprefix(PARAM)
-    if param != name and param in params and param in others:
-        return f"{name} ({others[param]!r} there, {params[param]!r} here)"
+    if param != name and param in wanted.params and param in others:
+        return f"{name} ({others[param]!r} there, {wanted.params[param]!r} here)"
+    if name == OUTPUT and wanted.before is not None:
+        return f"its input, the output of {wanted.before}"
     return name

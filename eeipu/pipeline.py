@@ -244,7 +244,8 @@ class Pipeline:
         for call in self.calls(params, inputs_key(inputs)):
             unkept = call.name if unkept is None and not call.stage.memoize else unkept
             parts = parts_of(call, call.upstream)
-            wanted.append(Wanted(call.name, call.key, call.recorded_params, parts, unkept))
+            before = wanted[-1].stage if wanted else None
+            wanted.append(Wanted(call.name, call.key, call.recorded_params, parts, unkept, before))
         return explain(wanted, None if cache is None else cache.place)
 
     def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:

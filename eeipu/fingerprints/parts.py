@@ -24,6 +24,7 @@ from typing import Any
 from eeipu.fingerprints.definitions import Definition, closure_values, title_of
 
 __all__ = [
+    "OUTPUT",
     "PARAM",
     "CodeParts",
     "Parts",
@@ -44,6 +45,9 @@ MAX_CODE_PARTS = 150
 
 PARAM = "the hyper-parameter "
 """What the names of differences in hyper-parameters begin with."""
+
+OUTPUT = "its input, the output of the stage before"
+"""The name of the difference in what a stage gets from the one before it."""
 
 # Stands for all names of a module, where only one digest of them is known.
 _WHOLE = "*"
@@ -181,7 +185,7 @@ def differences(parts: Parts, others: Parts) -> list[str]:
         found.append("what the stage's declaration fixes, such as its number of steps")
     found += [f"{PARAM}{name}" for name in _unequal(parts["params"], others["params"])]
     if "upstream" in parts and "upstream" in others:
-        found += ["its input, the output before it"] * (parts["upstream"] != others["upstream"])
+        found += [OUTPUT] * (parts["upstream"] != others["upstream"])
     elif "upstream" in parts or "upstream" in others:
         found.append("its input, which is the run's inputs in one of both")
     else:

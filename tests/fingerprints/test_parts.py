@@ -156,7 +156,9 @@ def test_the_rest_of_a_key_is_named_too():
     assert differences(one, {**one, "version": "2"}) == [
         "the declared version ('2' there, '1' here)"
     ]
-    assert differences(one, {**one, "upstream": "v"}) == ["its input, the output before it"]
+    assert differences(one, {**one, "upstream": "v"}) == [
+        "its input, the output of the stage before"
+    ]
     assert "steps" in differences(one, {**one, "fixed": "f"})[0]
     first = {**one, "inputs": {}}
     del first["upstream"]
