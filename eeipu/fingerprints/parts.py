@@ -43,6 +43,9 @@ CodeParts = dict[str, "dict[str, str] | str"]
 # Parts are read and written with every output. With this many they take about 6 kB.
 MAX_CODE_PARTS = 150
 
+# With one digest for each of this many modules they take about 15 kB, which is still read at once.
+MAX_MODULES = 600
+
 PARAM = "the hyper-parameter "
 """What the names of differences in hyper-parameters begin with."""
 
@@ -70,7 +73,7 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
 
     Each function, class and module is a part, and so is each value that one of them uses. Where
     there are more than `MAX_CODE_PARTS` of them, the largest modules are one part each. Where there
-    are more modules than that, it is their packages.
+    are more than `MAX_MODULES` modules, it is their packages.
 
     Args:
         definitions: What was found when the function was read.
@@ -95,7 +98,7 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
 
 
 def _summarised(modules: dict[str, dict[str, str]]) -> CodeParts:
-    while len(modules) > MAX_CODE_PARTS and any("." in module for module in modules):
+    while len(modules) > MAX_MODULES and any("." in module for module in modules):
         packages: dict[str, dict[str, str]] = defaultdict(dict)
         for module, parts in modules.items():
             package = module.rpartition(".")[0] or module

@@ -93,7 +93,7 @@ def test_many_definitions_are_one_part_a_module_and_are_compared_with_few(readin
 
 
 def test_more_modules_than_parts_are_one_part_a_package(monkeypatch):
-    monkeypatch.setattr(parts_module, "MAX_CODE_PARTS", 3)
+    monkeypatch.setattr(parts_module, "MAX_MODULES", 3)
     modules = {f"own.sub{i % 2}.m{i}": {"f": f"{i}"} for i in range(9)}
     assert list(parts_module._summarised(modules)) == ["own.sub0", "own.sub1"]
 
