@@ -20,7 +20,8 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
 
-# Kills, damage, races, a full disk: what the cache survives, counted. About two minutes.
+# Kills, damage, races, a full disk: what the cache survives, counted, which takes about two minutes.
+# Then pipelines that went wrong: what is right now, counted, which takes about fifteen.
 faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
 

@@ -1,6 +1,6 @@
 """Faults: of the places where a cache is, and of pipelines that went wrong.
 
-`python benchmarks/faults.py [--section places|pipelines] [--only WORDS] [--json]`, or `make faults`.
+`python benchmarks/faults.py [--section places|pipelines] [--only WORDS] [--json]` or `make faults`.
 Each section takes some minutes on two cores.
 
 - *places*: kills, damage, races, a full disk, lost permissions, clocks. Every figure is a number of

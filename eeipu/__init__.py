@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from eeipu.cache import IN_MEMORY, CacheStats, StageCache
     from eeipu.errors import (
         BudgetTooSmall,
+        CacheAccessError,
         CacheFormatError,
         CacheMiss,
         ConfigurationError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         SearchOver,
         SpaceError,
         SpaceExhausted,
+        StorageError,
         StudyMismatchError,
         TransientError,
         WorkerMismatchError,
@@ -56,6 +58,7 @@ _HOMES = {
     "fingerprints.values": ["Fingerprinted"],
     "errors": [
         "BudgetTooSmall",
+        "CacheAccessError",
         "CacheFormatError",
         "CacheMiss",
         "ConfigurationError",
@@ -66,6 +69,7 @@ _HOMES = {
         "SearchOver",
         "SpaceError",
         "SpaceExhausted",
+        "StorageError",
         "StudyMismatchError",
         "TransientError",
         "WorkerMismatchError",
@@ -81,6 +85,7 @@ _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name
 __all__ = [
     "IN_MEMORY",
     "BudgetTooSmall",
+    "CacheAccessError",
     "CacheFormatError",
     "CacheMiss",
     "CacheStats",
@@ -103,6 +108,7 @@ __all__ = [
     "StageCache",
     "StageRun",
     "StageTree",
+    "StorageError",
     "StudyMismatchError",
     "Suggestion",
     "TransientError",

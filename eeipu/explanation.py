@@ -6,14 +6,14 @@ another stage's name is only looked at where there is no other, and if its code 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from eeipu.caching.inventory import StoredOutput, inventory
 from eeipu.caching.locations import Place
-from eeipu.fingerprints.parts import PARAM, Parts, concerns_code, differences
+from eeipu.fingerprints.parts import OUTPUT, PARAM, Parts, concerns_code, differences
 
 __all__ = ["Explanation", "Nearest", "StageLook", "Wanted", "explain", "explain_entry"]
 
@@ -30,16 +30,17 @@ class Wanted:
         key: Its content key.
         params: The hyper-parameters of the stage.
         parts: The parts of the key.
-        is_memoized: Whether its stage is.
-        unkept: The name of the first stage before it that is not memoized; `None` where all are.
+        unkept: The name of the first stage, up to this one, that is not memoized; `None` where all
+            are. What comes after such a stage is not reused either.
+        before: The name of the stage whose output it gets; `None` where that is not known.
     """
 
     stage: str
     key: str
     params: Mapping[str, Any]
     parts: Parts
-    is_memoized: bool = True
     unkept: str | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def explain(wanted: Sequence[Wanted], place: Place | None) -> Explanation:
         place: The place of a cache (`StageCache.place`); `None` where there is none.
     """
     kept = [
-        place is not None and each.is_memoized and place.store.contains(each.key) for each in wanted
+        place is not None and each.unkept is None and place.store.contains(each.key)
+        for each in wanted
     ]
     loaded = max((depth for depth, is_kept in enumerate(kept) if is_kept), default=-1)
     entries = inventory(place) if place is not None and loaded < len(wanted) - 1 else []
@@ -135,7 +137,7 @@ def explain(wanted: Sequence[Wanted], place: Place | None) -> Explanation:
     return Explanation(looks)
 
 
-def explain_entry(entry: StoredOutput, entries: Iterable[StoredOutput]) -> StageLook:
+def explain_entry(entry: StoredOutput, entries: Sequence[StoredOutput]) -> StageLook:
     """Say why an entry was made, and none of the entries that were there before it was reused.
 
     Args:
@@ -145,7 +147,9 @@ def explain_entry(entry: StoredOutput, entries: Iterable[StoredOutput]) -> Stage
     earlier = [
         each for each in entries if each.created_s <= entry.created_s and each.key != entry.key
     ]
-    wanted = Wanted(entry.stage or "-", entry.key, entry.params, entry.parts)
+    upstream = entry.parts.get("upstream")
+    before = next((each.stage for each in entries if each.key == upstream), None)
+    wanted = Wanted(entry.stage or "-", entry.key, entry.params, entry.parts, before=before)
     if not entry.parts:
         return StageLook(wanted.stage, entry.key, True, "it was put without the parts of its key")
     return _missed(wanted, earlier, has_cache=True)
@@ -155,15 +159,15 @@ def _missed(wanted: Wanted, entries: Sequence[StoredOutput], *, has_cache: bool)
     nearest = None
     if not has_cache:
         reason = "no cache was given"
-    elif not wanted.is_memoized:
+    elif wanted.unkept == wanted.stage:
         reason = "it is not memoized"
+    elif wanted.unkept is not None:
+        reason = f"it comes after {wanted.unkept}, which is not memoized"
     else:
         nearest, count = _nearest(wanted, entries)
         reason = str(nearest) if nearest is not None else f"there is no entry of {wanted.stage}"
         if nearest is None and count:
             reason = f"the {count} entries of {wanted.stage} were put without the parts of keys"
-        if wanted.unkept is not None:
-            reason = f"it comes after {wanted.unkept}, which is not memoized; {reason}"
     return StageLook(wanted.stage, wanted.key, True, reason, nearest)
 
 
@@ -177,7 +181,7 @@ def _nearest(wanted: Wanted, entries: Sequence[StoredOutput]) -> tuple[Nearest |
     if not compared:
         return None, len(own)
     entry, found = min(compared, key=lambda each: (*_distance(each[1]), -each[0].created_s))
-    named = tuple(_named(name, wanted.params, entry.params) for name in found)
+    named = tuple(_named(name, wanted, entry.params) for name in found)
     return Nearest(entry.key, entry.created_s, entry.params, named), len(own)
 
 
@@ -186,9 +190,11 @@ def _distance(found: Sequence[str]) -> tuple[int, int]:
     return of_params, len(found) - of_params
 
 
-def _named(name: str, params: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+def _named(name: str, wanted: Wanted, others: Mapping[str, Any]) -> str:
     """The name of a difference, with both values where it is in a hyper-parameter."""
     param = name.removeprefix(PARAM)
-    if param != name and param in params and param in others:
-        return f"{name} ({others[param]!r} there, {params[param]!r} here)"
+    if param != name and param in wanted.params and param in others:
+        return f"{name} ({others[param]!r} there, {wanted.params[param]!r} here)"
+    if name == OUTPUT and wanted.before is not None:
+        return f"its input, the output of {wanted.before}"
     return name

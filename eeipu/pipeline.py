@@ -262,11 +262,10 @@ class Pipeline:
         wanted: list[Wanted] = []
         unkept: str | None = None
         for call in self.calls(params, inputs_key(inputs)):
-            parts, is_memoized = parts_of(call, call.upstream), call.stage.memoize
-            wanted.append(
-                Wanted(call.name, call.key, call.recorded_params, parts, is_memoized, unkept)
-            )
-            unkept = call.name if unkept is None and not is_memoized else unkept
+            unkept = call.name if unkept is None and not call.stage.memoize else unkept
+            parts = parts_of(call, call.upstream)
+            before = wanted[-1].stage if wanted else None
+            wanted.append(Wanted(call.name, call.key, call.recorded_params, parts, unkept, before))
         return explain(wanted, None if cache is None else cache.place)
 
     def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:

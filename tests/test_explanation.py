@@ -43,7 +43,7 @@ def test_a_part_that_differs_is_named_wherever_entries_are(cache):
     assert second.differences == ("the hyper-parameter lr (0.5 there, 0.25 here)",)
     first, second = pipeline("2").explain(config(), [1, 2], cache=cache)
     assert first.differences == ("the declared version ('1' there, '2' here)",)
-    assert second.differences == ("its input, the output before it",)
+    assert second.differences == ("its input, the output of features",)
     first, _ = pipeline().explain(config(), [1, 3], cache=cache)
     assert first.differences == ("the input data",)
 
@@ -94,7 +94,7 @@ def test_what_is_not_memoized_is_told_with_what_comes_after_it(cache):
     unkept = pipeline(memoize=False)
     first, second = unkept.explain(config(), [1], cache=cache)
     assert first.reason == "it is not memoized"
-    assert second.reason.startswith("it comes after features, which is not memoized")
+    assert second.reason == "it comes after features, which is not memoized"
 
 
 def test_a_trial_says_its_configuration(cache):
@@ -203,6 +203,11 @@ def test_an_entry_is_explained_by_what_was_there_before_it(tmp_path):
     )
     assert explain_entry(early, entries).reason == "there is no entry of train"
     assert explain_entry(late, entries).nearest.key == early.key
+    now[0] += 60
+    pipeline().run(config(dims=3, lr=0.25), [1], cache=cache)
+    entries = inventory(cache.place)
+    newest = max((entry for entry in entries if entry.stage == "train"), key=lambda e: e.created_s)
+    assert explain_entry(newest, entries).differences == ("its input, the output of features",)
     cache.put("k", 1)
     (bare,) = [entry for entry in inventory(cache.place) if entry.key == "k"]
     assert "without the parts" in explain_entry(bare, entries).reason

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = [
     "IN_MEMORY",
     "BudgetTooSmall",
+    "CacheAccessError",
     "CacheFormatError",
     "CacheMiss",
     "CacheStats",
@@ -43,6 +44,7 @@ PUBLIC = [
     "StageCache",
     "StageRun",
     "StageTree",
+    "StorageError",
     "StudyMismatchError",
     "Suggestion",
     "TransientError",

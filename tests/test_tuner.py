@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
+from optuna.exceptions import StorageInternalError
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config, declared
 
 from eeipu import (
@@ -36,6 +37,7 @@ from eeipu import (
     Tuner,
     stage,
 )
+from eeipu.errors import StorageError
 
 
 def asking(pipeline=None, **arguments):
@@ -655,3 +657,23 @@ def test_an_enqueued_configuration_has_no_overhead():
     tuner.tell(tuner.ask(), 1.0, stage_costs=[4.0, 2.0, 1.0])
 
     assert tuner.spent == 7.0
+
+
+def test_a_storage_that_fails_is_named_with_the_remedy(monkeypatch):
+    tuner = Tuner(Toy().pipeline, budget=100.0, method="random", seed=0)
+    suggestion = tuner.ask()
+
+    def fail(*arguments, **keywords):
+        raise StorageInternalError("database or disk is full")
+
+    storage = type(tuner.study._storage)
+    monkeypatch.setattr(storage, "create_new_trial", fail)
+    monkeypatch.setattr(storage, "set_trial_state_values", fail)
+    for act in (
+        tuner.ask,
+        lambda: tuner.tell(suggestion, 1.0),
+        lambda: tuner.enqueue(config()),
+        lambda: tuner.run(1.0, progress=False),
+    ):
+        with pytest.raises(StorageError, match=r"disk is full; make room on the disk"):
+            act()

@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from eeipu import Categorical, EeipuError, Float, Pipeline, StageCache, Tuner, stage
+from eeipu import Categorical, EeipuError, Float, Pipeline, StageCache, stage
 
 SAID, REFUSED = "SAID ", "REFUSED "
 
@@ -86,6 +86,8 @@ def again(function: Callable[..., Any], *inputs: Any) -> None:
 def tune(stages: list[Any], *inputs: Any, trials: int = 1, objective: str | None = None,
          **options: Any) -> Any:  # fmt: skip
     """The study of a tuner on the cache of the case, all of whose trials have a value."""
+    from eeipu import Tuner  # which loads torch, in seconds, and most cases do without it
+
     tuner = Tuner(Pipeline(stages, objective), budget=1e6, method="random", seed=0,
                   cache=cache(), **options)  # fmt: skip
     study = tuner.run(*inputs, max_trials=trials, progress=False)

@@ -63,13 +63,13 @@ _METRICS = "def work(*, x):\n    return {'acc': x, 'loss': 5.0 - x}\n"
 
 
 def _refusal(name: str, program: str, files: dict[str, str] | None = None) -> Case:
-    start = "from asking import *\nimport work\nfrom eeipu import *\n"
+    start = "from asking import *\nimport work\n"
     files = {**_WORK, **(files or {})}
     return Case(name, (start + program + "\nsay('not refused')",), "refused", files)
 
 
 def _storage(name: str, url: str, files: dict[str, str] | None = None) -> Case:
-    program = f"Tuner(Pipeline([fixed(work.work, {{'x': 1.0}})]), budget=1.0, storage={url!r})"
+    program = f"tune([fixed(work.work, {{'x': 1.0}})], storage={url!r})"
     return _refusal(f"storage: {name}", program, files)
 
 

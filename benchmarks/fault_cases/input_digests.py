@@ -74,8 +74,9 @@ EQUAL = [
     _used(
         "an Arrow-backed frame after describe",
         "",
-        "pd.DataFrame({'a': [1, 2, 3]}).convert_dtypes(dtype_backend='pyarrow')",
-        "value.describe()",
+        "pd.DataFrame({'a': [1, 2, 3], 's': list('abc'), 'f': [0.5, None, 2.0]})"
+        ".convert_dtypes(dtype_backend='pyarrow')",
+        "value.describe(include='all'); value.sort_values('s'); value['s'].value_counts()",
         ("pandas", "pyarrow"),
     ),
     _used(

@@ -25,7 +25,7 @@ VALUES = {
     "strings": f"{_PANDAS}value = pd.DataFrame({{'s': [f'row {{i}}' for i in range(n)]}})",
     "a sparse frame": f"{_PANDAS}value = pd.DataFrame.sparse.from_spmatrix("
     "__import__('scipy.sparse').sparse.random(n, 20, 0.01, 'csc', random_state=0))",
-    "small dicts": "value = [{'a': i, 'b': str(i)} for i in range(n // 10)]",
+    "small dicts": "value = [{'a': i, 'b': str(i)} for i in range(n)]",
     "floats": "value = rng.random((n, 10))",
 }
 
@@ -63,9 +63,9 @@ for i in range(MODULES):
                    if j < MODULES)
     calls = " + ".join(["x", *(f"m{j}.f0(x)" for j in (2 * i + 1, 2 * i + 2) if j < MODULES)])
     more = "".join(f"\\ndef f{k}(x):\\n    y = [x + i for i in range({k})]\\n"
-                   f"    return sum(y) + f{k - 1}(x)\\n" for k in range(2, 9))
+                   f"    return sum(y) + f{k - 1}(x)\\n" for k in range(2, 30))
     (folder / f"m{i}.py").write_text(
-        f"{uses}\\nLIMIT = {i}\\n\\ndef f0(x):\\n    return f8(x) + LIMIT if x else {calls}\\n"
+        f"{uses}\\nLIMIT = {i}\\n\\ndef f0(x):\\n    return f29(x) + LIMIT if x else {calls}\\n"
         f"\\ndef f1(x):\\n    return x\\n{more}")
 
 import own.m0

@@ -47,6 +47,25 @@ pipeline.run({"work.x": 0.3}, cache=cache())
 say(look.reason if look.would_run else True)
 """
 
+_LOGGER = """
+import logging
+from asking import *
+
+logger = logging.getLogger(__name__)
+
+def work():
+    logger.info("works")
+    return 1.0
+
+def main():
+    again(work)
+
+if __name__ == "__main__":
+    main()
+"""
+
+_STARTS = ("$ python train.py", '$ python -c "import train; train.main()"')
+
 CASES = [
     _again(
         "a function of numba",
@@ -64,6 +83,13 @@ CASES = [
         "a logger made with __name__",
         "import logging\nlogger = logging.getLogger(__name__)\n"
         "def work():\n    logger.info('works')\n    return 1.0\n",
+    ),
+    *(
+        Case(f"a logger made with __name__: {name}", starts, True, {"train.py": _LOGGER})
+        for name, starts in {
+            "a script, then an import": _STARTS,
+            "an import, then a script": _STARTS[::-1],
+        }.items()
     ),
     _again(
         "the logger of loguru",

@@ -9,8 +9,8 @@ _RUN = "from asking import *\nimport work\nsay(run(work.work))"
 
 def _edited(name: str, source: str, old: str, new: str, needs: tuple[str, ...] = ()) -> Case:
     """A case in which `work()` is 1.0 at first, and 2.0 after an edit of `work.py`."""
-    change = f"from asking import *\nedit('work.py', {old!r}, {new!r})"
-    return Case(f"8 {name}", (_RUN, change, _RUN), 2.0, {"work.py": source}, needs)
+    change = f"from asking import *\nedit('work.py', {old!r}, {new!r})\n"
+    return Case(f"8 {name}", (_RUN, change + _RUN), 2.0, {"work.py": source}, needs)
 
 
 _FRAME = "import pandas as pd\nFRAME = pd.DataFrame({'a': [1.0, 2.0, 3.0]})\n"
@@ -179,6 +179,21 @@ CASES = [
         "def work():\n    return float(len(Own.__annotations__))\n",
         "    a: int\n",
         "    a: int\n    b: int\n",
+    ),
+    _edited(
+        "the metadata of a dataclass that was made by a call",
+        "import dataclasses\nOwn = dataclasses.make_dataclass(\n"
+        "    'Own', [('x', int, dataclasses.field(default=0, metadata={'k': 1.0}))])\n"
+        "def work():\n    return dataclasses.fields(Own)[0].metadata['k']\n",
+        "'k': 1.0",
+        "'k': 2.0",
+    ),
+    _edited(
+        "the keys of a TypedDict that was made by a call",
+        "from typing import TypedDict\nOwn = TypedDict('Own', {'a': int})\n"
+        "def work():\n    return float(len(Own.__annotations__))\n",
+        "'a': int}",
+        "'a': int, 'b': int}",
     ),
     Case(
         "8 a compiled extension module of one's own",

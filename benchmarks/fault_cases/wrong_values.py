@@ -18,7 +18,7 @@ from asking import *
 if __name__ == "__main__":
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         with Client(cluster) as client:
-            client.submit(__import__, "helper").result()
+            client.run(exec, "import helper")
             edit("helper.py", "1.0", "2.0")
             import work
             tune([fixed(work.work, {"x": 3.0})], executor=client.get_executor())
@@ -198,7 +198,7 @@ def _read(what: str, source: str) -> Case:
     program = "from asking import *\nimport work\nsay(run(work.work))"
     return Case(
         f"3 the file of {what} is edited",
-        (program, "from asking import *\nedit('weights.txt', '1', '2')", program),
+        (program, f"from asking import *\nedit('weights.txt', '1', '2')\n{program}"),
         2.0,
         {"work.py": f"from pathlib import Path\n{source}", "weights.txt": "1"},
     )
@@ -415,7 +415,6 @@ CASES = [
     *_MAIN,
     _output("path", "found"),
     _output("[path]", "found[0]"),
-    _output("str(path)", "found"),
     _output("{'model': path}", "found['model']"),
     *_INPUTS,
     *_READ,

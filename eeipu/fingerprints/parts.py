@@ -21,9 +21,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eeipu.fingerprints.definitions import Definition, title_of
+from eeipu.fingerprints.definitions import Definition, closure_values, title_of
 
 __all__ = [
+    "OUTPUT",
     "PARAM",
     "CodeParts",
     "Parts",
@@ -42,8 +43,14 @@ CodeParts = dict[str, "dict[str, str] | str"]
 # Parts are read and written with every output. With this many they take about 6 kB.
 MAX_CODE_PARTS = 150
 
+# With one digest for each of this many modules they take about 15 kB, which is still read at once.
+MAX_MODULES = 600
+
 PARAM = "the hyper-parameter "
 """What the names of differences in hyper-parameters begin with."""
+
+OUTPUT = "its input, the output of the stage before"
+"""The name of the difference in what a stage gets from the one before it."""
 
 # Stands for all names of a module, where only one digest of them is known.
 _WHOLE = "*"
@@ -66,7 +73,7 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
 
     Each function, class and module is a part, and so is each value that one of them uses. Where
     there are more than `MAX_CODE_PARTS` of them, the largest modules are one part each. Where there
-    are more modules than that, it is their packages.
+    are more than `MAX_MODULES` modules, it is their packages.
 
     Args:
         definitions: What was found when the function was read.
@@ -78,9 +85,7 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
         structure = [each.source, module if isinstance(each.code, type) else ""]
         for name, reference in each.references.items():
             if _is_digest(reference.text) and not _is_empty(name, each.code):
-                # A global is one part, however many functions of its module use it.
-                owned = name if name.startswith("the global ") else f"{name} of {title}"
-                found[module][owned].add(reference.text)
+                found[module][_value_name(name, title, each.code)].add(reference.text)
             else:
                 used = [_title(definition) for definition in reference.definitions]
                 structure.append(f"{name} {reference.text} {used}")
@@ -93,7 +98,7 @@ def code_parts(definitions: Iterable[Definition]) -> CodeParts:
 
 
 def _summarised(modules: dict[str, dict[str, str]]) -> CodeParts:
-    while len(modules) > MAX_CODE_PARTS and any("." in module for module in modules):
+    while len(modules) > MAX_MODULES and any("." in module for module in modules):
         packages: dict[str, dict[str, str]] = defaultdict(dict)
         for module, parts in modules.items():
             package = module.rpartition(".")[0] or module
@@ -134,6 +139,26 @@ def _title(code: Any) -> str:
     return title_of(code if hasattr(code, "__qualname__") else type(code))
 
 
+def _value_name(name: str, title: str, code: Any) -> str:
+    """The name of a value that a definition uses.
+
+    Args:
+        name: What the definition's references call it.
+        title: The definition's name.
+        code: The definition.
+    """
+    found = name.removeprefix("the global ")
+    if name == found:
+        return f"{_CALLED.get(name, name)} of {title}"
+    is_closed_over = found.partition(".")[0].rstrip("'") in closure_values(code)
+    # A global is one part, however many functions of its module use it.
+    return f"the closure value {found} of {title}" if is_closed_over else name
+
+
+# What values are called that have no name in the source.
+_CALLED = {"its content": "the content", "self": "the object"}
+
+
 def _is_empty(name: str, code: Any) -> bool:
     """Whether a reference is to the defaults of a function that has none."""
     return name == "the defaults" and getattr(code, "__defaults__", None) is None
@@ -163,7 +188,7 @@ def differences(parts: Parts, others: Parts) -> list[str]:
         found.append("what the stage's declaration fixes, such as its number of steps")
     found += [f"{PARAM}{name}" for name in _unequal(parts["params"], others["params"])]
     if "upstream" in parts and "upstream" in others:
-        found += ["its input, the output before it"] * (parts["upstream"] != others["upstream"])
+        found += [OUTPUT] * (parts["upstream"] != others["upstream"])
     elif "upstream" in parts or "upstream" in others:
         found.append("its input, which is the run's inputs in one of both")
     else:

@@ -17,7 +17,7 @@ import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from itertools import pairwise
 from typing import Any, BinaryIO, Protocol
@@ -149,7 +149,7 @@ def _padded(size_bytes: int, step: int = _ALIGNMENT) -> int:
 
 def _line(header: Header) -> bytes:
     # Parameters are for people to read. A value that JSON cannot express is written as its repr.
-    return json.dumps({"format": FORMAT, **asdict(header)}, default=repr).encode()
+    return json.dumps({"format": FORMAT, **vars(header)}, default=repr).encode()
 
 
 def _header_bytes(header: Header) -> int:

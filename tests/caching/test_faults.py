@@ -20,8 +20,8 @@ def faults(monkeypatch):
     import faults
 
     yield faults
-    for name in ("faults", "figures"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith(("fault", "figures"))]:
+        sys.modules.pop(name)
 
 
 def test_killed_processes_leave_nothing_wrong(faults):
@@ -58,3 +58,49 @@ def test_a_clock_that_is_set_back_does_no_harm(faults):
 @pytest.mark.parametrize("kind", ["files", "beating"])
 def test_the_place_of_a_killed_holder_is_taken(faults, kind):
     assert faults.holders_killed(kind, 2)[0] == 2
+
+
+# --- the cases of pipelines ---------------------------------------------------------------------
+
+WORK = "def work(*, x):\n    return 2.0 * x\n"
+
+
+@pytest.mark.parametrize(
+    ("programs", "kind", "said"),
+    [
+        (["say(run(work.work, x=3.0))"], "right", 6.0),
+        (["say(run(work.work, x=3.0))", "edit('work.py', '2.0', '4.0')", "say(1.0)"], "wrong", 1.0),
+        (["run(work.work, 1)", "say(6.0)"], "refused", "has neither a space nor a default"),
+        (["say(6.0)\n1 / 0"], "failed", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_case_is_judged_by_what_its_last_program_says(faults, programs, kind, said):
+    from fault_cases.cases import Case, outcome_of
+
+    programs = tuple(f"from asking import *\nimport work\n{each}" for each in programs)
+    outcome = outcome_of(Case("a case", programs, 6.0, {"work.py": WORK}))
+    assert outcome.kind == kind
+    assert str(said) in str(outcome.said)
+
+
+def test_a_case_that_hangs_has_failed(faults):
+    from fault_cases.cases import Case, Outcome, outcome_of
+
+    case = Case("a case", ("import time; time.sleep(600)",), timeout_s=1.0)
+    assert outcome_of(case) == Outcome("failed", "no answer after 1 s")
+
+
+def test_a_case_without_its_library_is_left_out(faults):
+    from fault_cases.cases import Case, outcome_of
+
+    assert outcome_of(Case("a case", (), needs=("no_such_library",))).kind == "left out"
+
+
+def test_a_needless_miss_comes_with_its_reason(faults):
+    from fault_cases.cases import Case, outcome_of
+
+    ask = "from asking import *\nimport work\nagain(work.work)"
+    source = "import os\nPID = os.getpid()\ndef work():\n    return PID\n"
+    outcome = outcome_of(Case("a case", (ask, ask), True, {"work.py": source}))
+    assert outcome.kind == "wrong"
+    assert outcome.said.endswith("differs in the global PID in work")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eeipu import Float, Pipeline, stage
 from eeipu import __main__ as command_line
 from eeipu.cache import StageCache
 
@@ -89,6 +90,61 @@ def test_show_refuses_what_is_not_one_key(run, location, key, words):
     code, _, errors = run("show", location, key)
     assert code == 1
     assert words in errors
+
+
+@pytest.fixture
+def explained(tmp_path):
+    """A cache in which a pipeline has run twice, with another learning rate."""
+
+    @stage(space={"lr": Float(0.0, 1.0)}, version="1")
+    def train(data, *, lr):
+        return lr * data
+
+    now = [1.0e9]
+    cache = StageCache(tmp_path / "explained", now=lambda: now[0])
+    for lr in (0.5, 0.25):
+        now[0] += 60
+        Pipeline([train]).run({"train.lr": lr}, 3.0, cache=cache)
+    return str(tmp_path / "explained"), list(cache)
+
+
+DIFFERENCE = "the hyper-parameter lr (0.5 there, 0.25 here)"
+
+
+def test_why_names_what_differs_from_the_nearest_entry(run, explained):
+    location, (first, second) = explained
+    code, output, _ = run("why", location)
+    assert code == 0
+    assert output.startswith(
+        f"train {second[:12]} was made; the nearest entry, {first[:12]} of 2001"
+    )
+    assert output.endswith(f"differs in {DIFFERENCE}\n")
+    assert run("why", location, second[:9])[1] == output
+    assert "there is no entry of train" in run("why", location, first)[1]
+
+
+def test_why_gives_json_to_scripts(run, explained):
+    location, (first, second) = explained
+    (said,) = objects(run("why", location, "--json")[1])
+    assert (said["stage"], said["key"], said["nearest"]["key"]) == ("train", second, first)
+    assert said["nearest"]["differences"] == [DIFFERENCE]
+    (shown,) = objects(run("show", location, second, "--json")[1])
+    assert shown["parts"]["version"] == "1"
+
+
+def test_why_of_entries_without_parts_and_of_unknown_keys(run, location):
+    code, output, _ = run("why", location)
+    assert (code, output.count("without the parts of its key")) == (0, 2)
+    code, _, errors = run("why", location, "x")
+    assert (code, "no key begins" in errors) == (1, True)
+
+
+def test_what_the_system_refuses_is_one_line(run, location, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("eeipu.caching.directory_store.DirectoryStore.uses", refuse)
+    assert run("ls", location)[::2] == (1, "eeipu: error: not yours\n")
 
 
 def test_verify_finds_damage_and_says_so_to_scripts(run, location):

@@ -93,7 +93,7 @@ def test_many_definitions_are_one_part_a_module_and_are_compared_with_few(readin
 
 
 def test_more_modules_than_parts_are_one_part_a_package(monkeypatch):
-    monkeypatch.setattr(parts_module, "MAX_CODE_PARTS", 3)
+    monkeypatch.setattr(parts_module, "MAX_MODULES", 3)
     modules = {f"own.sub{i % 2}.m{i}": {"f": f"{i}"} for i in range(9)}
     assert list(parts_module._summarised(modules)) == ["own.sub0", "own.sub1"]
 
@@ -103,9 +103,40 @@ def test_a_reading_has_its_parts_in_other_processes_too(reading):
     assert pickle.loads(pickle.dumps(read)).parts == read.parts
 
 
-def test_objects_that_are_called_have_the_name_of_their_class(reading):
-    source = "class Call:\n    def __call__(self, x):\n        return x\nstage = Call()\n"
-    assert not any("0x" in name for name in reading(source).parts["made_parts"])
+OBJECT = """
+class Call:
+    def __call__(self, x):
+        return x
+    def go(self, x):
+        return x
+
+stage = Call()
+stage.n = 1
+"""
+
+CLOSURE = """
+def made(n):
+    def inner(x):
+        return x * n
+    return inner
+
+n = 1
+stage = made(n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (OBJECT, "the content of Call in made_parts"),
+        (f"{OBJECT}stage = stage.go", "the object of Call.go in made_parts"),
+        (CLOSURE, "the closure value n of made.<locals>.inner in made_parts"),
+    ],
+    ids=["object", "method", "closure"],
+)
+def test_values_without_a_name_are_named_by_what_has_them(reading, source, name):
+    changed = source.replace("n = 1", "n = 2")
+    assert compared(reading(changed).parts, reading(source).parts) == [name]
 
 
 def test_each_input_and_each_hyper_parameter_is_a_part():
@@ -125,7 +156,9 @@ def test_the_rest_of_a_key_is_named_too():
     assert differences(one, {**one, "version": "2"}) == [
         "the declared version ('2' there, '1' here)"
     ]
-    assert differences(one, {**one, "upstream": "v"}) == ["its input, the output before it"]
+    assert differences(one, {**one, "upstream": "v"}) == [
+        "its input, the output of the stage before"
+    ]
     assert "steps" in differences(one, {**one, "fixed": "f"})[0]
     first = {**one, "inputs": {}}
     del first["upstream"]
