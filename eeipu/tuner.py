@@ -318,7 +318,7 @@ class Tuner:
         warn_of_changed_code(self.study, self.pipeline)
         reclaim_dead_trials(self.study, self.pipeline)
         self.study._stop_flag = False  # which an earlier run may have set
-        job = Job(self.pipeline.stages, inputs, self.cache)
+        job = Job(self.pipeline.stages, inputs, self.cache, upstream)
         with (
             showing(progress) as display,
             interruptible() as interrupted,

@@ -68,6 +68,8 @@ class _Workers:
                 _check_threads(count, job)
                 self.room = room_of_this_process(job.stages.values(), count)
                 job.states.room = size
+                if count > 1:
+                    job.run_inputs.share()
             else:
                 self._packed = PackedJob(job)
         except BaseException:
