@@ -56,7 +56,7 @@ class Outline:
             try:
                 reading = reader.read(_imported(*root))
             except PipelineError as error:  # such as a file that was edited after its import
-                differences.append(f"{full_name} ({error})")
+                differences.append(f"{full_name} ({error.__cause__ or error})")
             except (Exception, SystemExit) as error:
                 differences.append(f"{full_name} (it cannot be imported: {error!r})")
             else:

@@ -136,7 +136,8 @@ class TaskResult:
             `None` if the input could not be found.
         is_kept: Whether the cache has the output.
         load_s: Seconds that loading the input took.
-        keep_s: Seconds that putting the output into the cache took.
+        keep_s: Seconds that it took to look whether the run's inputs are as they were, and to put
+            the output into the cache.
         loaded: The input that was loaded, where it is a number.
         value: The output of a plain call or an evaluation, where it is a number; or its numbers,
             where it is a dict.
@@ -184,7 +185,7 @@ def run_task(
             return result
         began = clock()
         _keep(cache, call, result.run)
-        result = replace(result, keep_s=clock() - began)
+        result = replace(result, keep_s=result.keep_s + clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
         return result
@@ -226,11 +227,9 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
         run, state = call_with_retries(
             call, args, clock, limits=limits, again=partial(_input_again, task, job)
         )
-        if _takes_inputs(task, job) and job.run_inputs.is_watched:
+        is_look = _takes_inputs(task, job) and job.run_inputs.is_watched
+        if is_look:
             job.run_inputs.check_after_call()
-            # Declared costs have a unit of their own, to which seconds cannot be added.
-            look_s = look_s if call.stage.cost is None else 0.0
-            run = replace(run, charged=run.charged + look_s)
     except CacheMiss:
         return TaskResult(None)
     except PipelineError:  # the run's inputs are not what its keys say
@@ -242,7 +241,7 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
             job.states.keep(task.upstream, args[0])
         elif state is not None:
             job.states.keep(call.key, state)
-    return TaskResult(run, load_s=load_s, loaded=loaded)
+    return TaskResult(run, load_s=load_s, keep_s=look_s if is_look else 0.0, loaded=loaded)
 
 
 def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:

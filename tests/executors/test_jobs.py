@@ -186,6 +186,19 @@ def test_a_worker_refuses_a_stage_of_which_it_has_other_values(elsewhere, monkey
         run_packed(packed.name, packed.data, pack_task(task))
 
 
+class Scaled:
+    def __call__(self, x):
+        return GAIN["k"] * x
+
+
+def test_a_worker_refuses_inputs_of_whose_class_it_has_other_code(elsewhere, monkeypatch):
+    pipeline = pipeline_of()
+    packed = PackedJob(Job(pipeline.stages, (Scaled(),)))
+    monkeypatch.setitem(GAIN, "k", 10.0)
+    with pytest.raises(WorkerMismatchError, match=r"the global GAIN in test_jobs\.Scaled"):
+        run_packed(packed.name, packed.data, pack_task(task_of(pipeline, args=None)))
+
+
 def test_what_a_worker_changes_itself_is_no_difference(elsewhere, monkeypatch):
     jobs_ = [PackedJob(Job([gained_stage()], (1.0,))) for _ in range(2)]
     task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], "up", (1.0,), True, True)
