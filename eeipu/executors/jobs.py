@@ -28,10 +28,10 @@ from eeipu.executors.worker_processes import (
 )
 from eeipu.fingerprints.code import CodeReader
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.outlines import Outline, outline_of
+from eeipu.fingerprints.outlines import Outline, is_importable, outline_of
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
-from eeipu.serialization.main_module import MainModule
+from eeipu.serialization.main_module import MainModule, name_in_main
 from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
@@ -111,9 +111,10 @@ class PackedJob:
             ) from error
         # The stages all together, since they share the globals of their module.
         outlines = {stage.name: outline for stage in stages if (outline := stage.outline)}
-        if own := list(filter(FirstParty().owns, used)):
+        if own := [each for each in used if is_importable(each) and FirstParty().owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))
-        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines))
+        scripts = [each for each in used if name_in_main(each) is not None]
+        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines, scripts))
         return uuid.uuid4().hex, data
 
 
@@ -211,12 +212,12 @@ def keep_job(name: str, data: bytes) -> None:
     Raises:
         ConfigurationError: A stage has a timeout, and this is the driver's process.
     """
-    stages, inputs, cache, driver, outlines = transport.loads(data)
+    stages, inputs, cache, driver, outlines, scripts = transport.loads(data)
     is_drivers = driver.process == ProcessIdentity.here()
     if is_drivers:
         refuse_timeouts(stages)
     else:
-        driver.main.adopt(each for stage in stages for each in stage.functions)
+        driver.main.adopt((each for stage in stages for each in stage.functions), scripts)
         take_start_method(driver.start_method)
         end_with(driver.process)
     job = Job(stages, partial(transport.loads, inputs), cache)
