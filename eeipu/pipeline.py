@@ -223,9 +223,10 @@ class Pipeline:
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)
-        calls = self.calls(params, inputs_key(inputs))
+        upstream = inputs_key(inputs)
+        calls = self.calls(params, upstream)
         run = self.join(run_path(calls, inputs, cache, clock=clock))
-        run = replace(run, outputs=StageOutputs(calls, inputs, cache, run.stage_runs))
+        run = replace(run, outputs=StageOutputs(calls, inputs, upstream, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)
             if run.is_pruned and not isinstance(trial, FrozenTrial):
@@ -418,7 +419,8 @@ def recorded_run(
         inputs: What the first stage gets.
         cache: Where `PipelineRun.outputs` looks for outputs, and keeps those that it makes again.
     """
-    calls = pipeline.calls(trial.params, inputs_key(inputs))
+    upstream = inputs_key(inputs)
+    calls = pipeline.calls(trial.params, upstream)
     noted, none = trial.user_attrs, [None] * len(calls)
     costs = noted.get("stage_costs", none)
     values = noted.get("stage_values", none)
@@ -436,5 +438,5 @@ def recorded_run(
         tuple(runs),
         trial.values[0],
         noted.get("metrics", {}),
-        StageOutputs(calls, inputs, cache),
+        StageOutputs(calls, inputs, upstream, cache),
     )

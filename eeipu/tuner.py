@@ -358,7 +358,7 @@ class Tuner:
             reclaim_dead_trials(self.study, self.pipeline)
             self._remark()
         self.study._stop_flag = False  # which an earlier run may have set
-        job = Job(self.pipeline.stages, inputs, self.cache)
+        job = Job(self.pipeline.stages, inputs, self.cache, upstream)
         with (
             using_storage(),
             showing(progress) as display,

@@ -38,6 +38,7 @@ class NodeTasks:
         self._job = job
         try:
             self._inputs_key = inputs_key(job.inputs) if job.stages else None
+            job.run_inputs.watch()
         except PipelineError:  # then `path_of` has a name of the user's own for them
             self._inputs_key = None
 

@@ -14,7 +14,7 @@ from eeipu.algorithms.node_tasks import NodeTask, NodeTasks
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import CacheMiss, ConfigurationError, PipelineError
 from eeipu.executors.interrupts import interruptible
-from eeipu.executors.pool import Ended, Joined, Pool, Thought, death_of
+from eeipu.executors.pool import Ended, Joined, Pool, SplittingPool, Thought, death_of
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
@@ -149,7 +149,8 @@ class _PlanRun:
         for upper, lower in self._execution.take_splits():
             task = self._tasks.task(upper, self._scheduler.resources_of(upper))
             share = (upper.stop - upper.start) / (lower.stop - upper.start)
-            if self._pool.split(self._running[lower], task, share):
+            pool, running = self._pool, self._running[lower]
+            if isinstance(pool, SplittingPool) and pool.split(running, task, share):
                 self._running[upper] = task
             else:
                 self._execution.stop(upper)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import (
     FIRST_COMPLETED,
-    BrokenExecutor,
     CancelledError,
     Executor,
     Future,
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from eeipu.errors import ConfigurationError, EeipuError
-from eeipu.executors.jobs import PackedJob, pack_task, run_packed
+from eeipu.executors.jobs import PackedJob
 from eeipu.executors.local_resources import room_of_this_process
 from eeipu.executors.pool import Ended, Thought
-from eeipu.executors.stage_executor import StageExecutor
+from eeipu.executors.stage_executor import PlainExecutor, StageExecutor
 from eeipu.serialization import transport
 from eeipu.stages.calls import Clock
 from eeipu.stages.declaration import refresh_code
@@ -57,17 +56,20 @@ class _Workers:
         self, executor: Executor | Callable[[], Executor], job: Job, size: int, clock: Clock
     ) -> None:
         self._make = None if isinstance(executor, Executor) else executor
-        self.executor = executor if isinstance(executor, Executor) else executor()
-        self.shares_memory = isinstance(self.executor, ThreadPoolExecutor)
+        made = executor if isinstance(executor, Executor) else executor()
+        self.executor = _for_stages(made)
+        self.shares_memory = isinstance(made, ThreadPoolExecutor)
         self._job, self._clock = job, clock
         self._packed: PackedJob | None = None
         self.room: Resources | None = None
         try:
-            if isinstance(self.executor, ThreadPoolExecutor):
-                count = min(size, self.executor._max_workers)
+            if isinstance(made, ThreadPoolExecutor):
+                count = min(size, made._max_workers)
                 _check_threads(count, job)
                 self.room = room_of_this_process(job.stages.values(), count)
                 job.states.room = size
+                if count > 1:
+                    job.run_inputs.share()
             else:
                 self._packed = PackedJob(job)
         except BaseException:
@@ -81,27 +83,24 @@ class _Workers:
         else:
             self._packed.refresh()
 
-    def send(self, executor: Executor, task: StageTask, *, with_job: bool) -> "Future[Any]":
+    def send(self, executor: StageExecutor, task: StageTask, *, with_job: bool) -> "Future[Any]":
         """Hand a task to an executor; what goes wrong on the way is the future's exception."""
         try:
             if self._packed is None:
                 return executor.submit(run_task, task, self._job, self._clock)
-            if isinstance(executor, StageExecutor):
-                return executor.submit_task(self._packed, task, with_job=with_job)
-            data = self._packed.data if with_job else None
-            return executor.submit(run_packed, self._packed.name, data, pack_task(task))
+            return executor.submit_task(self._packed, task, with_job=with_job)
         except Exception as error:  # broken since its last call ended, or the task does not travel
             future: Future[Any] = Future()
             future.set_exception(error)
             return future
 
-    def replace(self, broken: Executor) -> bool:
+    def replace(self, broken: StageExecutor) -> bool:
         """Make another executor in the place of a broken one; return whether that can be done."""
         if self._make is None:
             return False
         if broken is self.executor:
             broken.shutdown(wait=False)
-            self.executor = self._make()
+            self.executor = _for_stages(self._make())
         return True
 
     def shut_down(self, *, wait: bool) -> None:
@@ -122,7 +121,7 @@ class _Running:
     """
 
     task: StageTask
-    executor: Executor
+    executor: StageExecutor
     began: float
     is_suspect: bool = False
 
@@ -187,16 +186,11 @@ class FuturesPool:
         if self._workers.room is not None:
             taken = (each.task.call.resources for each in self._running.values())
             return sum(taken, needs).fit(self._workers.room)
-        executor = self._workers.executor
-        return not isinstance(executor, StageExecutor) or executor.can_take(needs)
+        return self._workers.executor.can_take(needs)
 
     def submit(self, task: StageTask) -> None:
         """See `Pool`."""
         self._hand_over(_Running(task, self._workers.executor, self.now()))
-
-    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:  # noqa: ARG002
-        """See `Pool`."""
-        return False
 
     def _hand_over(self, running: _Running, *, with_job: bool = False) -> None:
         future = self._workers.send(running.executor, running.task, with_job=with_job)
@@ -237,7 +231,7 @@ class FuturesPool:
         if error is None:
             self._has_results = True
             ended = Ended(running.task, result, elapsed_s=elapsed_s)
-        elif _is_death(running.executor, error):
+        elif running.executor.is_death(error):
             return self._died(running, error, elapsed_s)
         else:
             ended = Ended(running.task, error=error, elapsed_s=elapsed_s)
@@ -245,8 +239,9 @@ class FuturesPool:
         return ended
 
     def _died(self, running: _Running, error: BaseException, elapsed_s: float) -> Ended:
+        goes_on = running.executor.outlives_deaths
         others = [each for each in self._running.values() if each.executor is running.executor]
-        if isinstance(running.executor, StageExecutor):  # it knows whose worker died, and goes on
+        if goes_on:
             others = []
         elif not self._workers.replace(running.executor):
             raise EeipuError(
@@ -261,7 +256,7 @@ class FuturesPool:
             self._suspects.add(key)
             return Ended(running.task, elapsed_s=elapsed_s)
         self._suspects.discard(key)
-        if not (self._has_results or isinstance(running.executor, StageExecutor)):
+        if not (self._has_results or goes_on):
             error = EeipuError(f"{error}{NO_RESULT}")
         return Ended(running.task, error=error, is_death=True, elapsed_s=elapsed_s)
 
@@ -273,6 +268,10 @@ class FuturesPool:
                 future.cancel()
         self._workers.shut_down(wait=not at_once)
         self.job.states.clear()
+
+
+def _for_stages(executor: Executor) -> StageExecutor:
+    return executor if isinstance(executor, StageExecutor) else PlainExecutor(executor)
 
 
 def _check_threads(count: int, job: Job) -> None:
@@ -298,9 +297,3 @@ def _outcome(future: "Future[Any]") -> tuple[BaseException | None, TaskResult | 
         return None, transport.loads(returned) if isinstance(returned, bytes) else returned
     except Exception as raised:  # what was returned cannot be made a value here
         return raised, None
-
-
-def _is_death(executor: Executor, error: BaseException) -> bool:
-    if isinstance(executor, StageExecutor):
-        return executor.is_death(error)
-    return isinstance(error, BrokenExecutor)

@@ -26,10 +26,12 @@ from eeipu.executors.worker_processes import (
     start_method,
     take_start_method,
 )
-from eeipu.fingerprints.outlines import Outline
+from eeipu.fingerprints.code import CodeReader
+from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.outlines import Outline, is_importable, outline_of
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
-from eeipu.serialization.main_module import MainModule
+from eeipu.serialization.main_module import MainModule, name_in_main
 from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
@@ -48,6 +50,9 @@ __all__ = [
 
 # A worker may serve two drivers in turn.
 MAX_JOBS = 2
+
+# What stands for the code of the run's inputs among that of stages, whose names are not empty.
+INPUTS = ""
 
 # What differs is named in an error up to this number.
 MAX_NAMED = 5
@@ -98,7 +103,7 @@ class PackedJob:
             stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
             _check_travels(stage)
         try:
-            inputs = transport.dumps(self._job.inputs)
+            inputs, used = transport.dumps_with_definitions(self._job.inputs)
         except Exception as error:
             raise PipelineError(
                 f"the run's inputs cannot be sent to a worker process ({reason(error)}); make them "
@@ -106,7 +111,10 @@ class PackedJob:
             ) from error
         # The stages all together, since they share the globals of their module.
         outlines = {stage.name: outline for stage in stages if (outline := stage.outline)}
-        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines))
+        if own := [each for each in used if is_importable(each) and FirstParty().owns(each)]:
+            outlines[INPUTS] = outline_of(CodeReader().read_together(own))
+        scripts = [each for each in used if name_in_main(each) is not None]
+        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines, scripts))
         return uuid.uuid4().hex, data
 
 
@@ -204,12 +212,12 @@ def keep_job(name: str, data: bytes) -> None:
     Raises:
         ConfigurationError: A stage has a timeout, and this is the driver's process.
     """
-    stages, inputs, cache, driver, outlines = transport.loads(data)
+    stages, inputs, cache, driver, outlines, scripts = transport.loads(data)
     is_drivers = driver.process == ProcessIdentity.here()
     if is_drivers:
         refuse_timeouts(stages)
     else:
-        driver.main.adopt(each for stage in stages for each in stage.functions)
+        driver.main.adopt((each for stage in stages for each in stage.functions), scripts)
         take_start_method(driver.start_method)
         end_with(driver.process)
     job = Job(stages, partial(transport.loads, inputs), cache)
@@ -309,8 +317,8 @@ def _with_stage(call: StageCall, stage: Stage) -> StageCall:
 
 def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:
     stage = task.call.stage
-    for call in (task.call, *task.above):
-        _check_is_the_drivers(call.stage.name, received.differences.get(call.stage.name, ()))
+    for name in (INPUTS, *(call.stage.name for call in (task.call, *task.above))):
+        _check_is_the_drivers(stage.name, received.differences.get(name, ()))
     count = max(1, round(stage.num_cpus))
     alone = _process_state if stage.uses_process_state else nullcontext()
     with alone, nullcontext() if received.is_drivers else threads(count):

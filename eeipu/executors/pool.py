@@ -11,7 +11,7 @@ from eeipu.stages.declaration import refresh_code
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
-__all__ = ["Ended", "InlinePool", "Joined", "Pool", "Thought", "death_of"]
+__all__ = ["Ended", "InlinePool", "Joined", "Pool", "SplittingPool", "Thought", "death_of"]
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,6 @@ class Pool(Protocol):
         """Run a task that can be taken, if possible where the state that it begins with is."""
         ...
 
-    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:
-        """Report the first part of a running task when it is done, as the end of another task.
-
-        Args:
-            task: The running task.
-            upper: The task that its first part is.
-            share: The share of the running task that the first part is, in (0, 1).
-
-        Returns:
-            Whether the pool will report it. Only simulated workers can: a real task is the user's
-            own code from beginning to end.
-        """
-        ...
-
     def think(self, thought: Callable[[], Any]) -> None:
         """Call a function beside the workers; one at a time."""
         ...
@@ -109,6 +95,24 @@ class Pool(Protocol):
 
     def close(self, *, at_once: bool) -> None:
         """Let go of the workers, without waiting for running tasks if it is to be at once."""
+        ...
+
+
+@runtime_checkable
+class SplittingPool(Pool, Protocol):
+    """A pool of simulated workers: a real task is the user's own code from beginning to end."""
+
+    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:
+        """Report the first part of a running task when it is done, as the end of another task.
+
+        Args:
+            task: The running task.
+            upper: The task that its first part is.
+            share: The share of the running task that the first part is, in (0, 1).
+
+        Returns:
+            Whether the pool will report it.
+        """
         ...
 
 
@@ -148,10 +152,6 @@ class InlinePool:
     def submit(self, task: StageTask) -> None:
         """See `Pool`."""
         self._task = task
-
-    def split(self, task: StageTask, upper: StageTask, share: float) -> bool:  # noqa: ARG002
-        """See `Pool`."""
-        return False
 
     def think(self, thought: Callable[[], Any]) -> None:
         """See `Pool`."""

@@ -154,7 +154,7 @@ class SimulatedPool:
         self._time.add(at, run, task)
 
     def split(self, task: StageTask, upper: StageTask, share: float) -> bool:
-        """See `Pool`; unless the worker is past the end of that part."""
+        """See `SplittingPool`; unless the worker is past the end of that part."""
         run = self._runs[task]
         place = [part for part, _ in run.parts].index(task)
         began = run.began if place == 0 else run.parts[place - 1][1]

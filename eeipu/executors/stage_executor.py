@@ -9,11 +9,17 @@ from eeipu.executors.jobs import PackedJob, pack_task, run_packed
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import StageTask
 
-__all__ = ["StageExecutor"]
+__all__ = ["PlainExecutor", "StageExecutor"]
 
 
 class StageExecutor(Executor):
-    """An executor that knows what a call needs, so that each worker gets what fits it."""
+    """An executor that knows what a call needs, so that each worker gets what fits it.
+
+    Attributes:
+        outlives_deaths: Whether it goes on when a worker has died, and knows whose call that was.
+    """
+
+    outlives_deaths = True
 
     @abstractmethod
     def can_take(self, needs: Resources) -> bool:
@@ -48,3 +54,36 @@ class StageExecutor(Executor):
     def is_death(self, error: BaseException) -> bool:
         """Whether an exception says that a worker died, and not that a call failed."""
         return isinstance(error, BrokenExecutor)
+
+
+class PlainExecutor(StageExecutor):
+    """Any other executor: it has a queue of its own, and breaks as a whole when a worker dies.
+
+    Args:
+        executor: The executor.
+    """
+
+    outlives_deaths = False
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def can_take(self, needs: Resources) -> bool:  # noqa: ARG002 - it knows of no needs
+        """See `StageExecutor`."""
+        return True
+
+    def submit_with(
+        self, needs: Resources, function: Callable[..., Any], /, *args: Any
+    ) -> "Future[Any]":
+        """See `StageExecutor`."""
+        del needs
+        return self._executor.submit(function, *args)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """See `concurrent.futures.Executor`."""
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See `concurrent.futures.Executor`."""
+        del cancel_futures  # which not all executors know
+        self._executor.shutdown(wait=wait)

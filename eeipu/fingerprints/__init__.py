@@ -1,8 +1,9 @@
 """Fingerprints: what makes two stage calls the same call.
 
 Public are `code` (`code_fingerprint`, `read_code`, `CodeReader`, `CodeReading`,
-`package_versions`, `value_digest`), `keys` (`stage_key`, `inputs_key`), `parts` (`differences`) and
-`values` (`Fingerprinted`); the other modules read code for them.
+`package_versions`, `value_digest`), `keys` (`stage_key`, `inputs_key`), `outlines` (`Outline`,
+which worker processes compare), `parts` (`differences`), `run_inputs` (`RunInputs`) and `values`
+(`Fingerprinted`); the other modules read code for them.
 
 The words of this room:
 

@@ -5,7 +5,7 @@ functions, classes and module-level constants that the function uses, directly o
 from the user's own modules and from the package that the stage itself is in. It ignores comments,
 formatting, docstrings, the type hints of signatures, and the decorators of plain functions (their
 effect shows in the objects that they return). It does count the hints of functions under a
-decorator that may read them.
+decorator that may read them, and the modules that classes are in.
 
 Code in other installed packages and in Python itself is not followed. It counts by its name, and
 the versions of those packages are recorded with a stage's output (`package_versions`). Locks,

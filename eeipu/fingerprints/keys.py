@@ -9,14 +9,14 @@ path that leads to an output.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import value_digest
 from eeipu.fingerprints.parts import short_digest
-from eeipu.fingerprints.values import reason
+from eeipu.fingerprints.values import plain, reason
 
 __all__ = ["inputs_key", "is_digest", "source_parts", "stage_key", "value_parts"]
 
@@ -24,6 +24,11 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 # The key of a run's inputs: the digest of each.
 _INPUTS = re.compile("inputs:((?:[0-9a-f]+,?)*)")
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+# A table of a million rows as dicts has the same in each; to look into all takes too long.
+_MAX_CONTAINERS = 1000
 
 
 def stage_key(name: str, fingerprint: str, params: Mapping[str, Any], upstream: str) -> str:
@@ -55,10 +60,11 @@ def inputs_key(inputs: tuple[Any, ...]) -> str:
     counts as a string. Use `eeipu.Fingerprinted` for an input that is too large to hash.
 
     Raises:
-        PipelineError: An input cannot be hashed.
+        PipelineError: An input cannot be hashed, or can be read only once.
     """
     digests = []
     for position, value in enumerate(inputs):
+        _check_lasts(position, plain(value))
         try:
             digests.append(value_digest(value, reads_paths=True))
         except Exception as error:  # whatever pickle raises for the user's own types
@@ -69,6 +75,35 @@ def inputs_key(inputs: tuple[Any, ...]) -> str:
                 f"give its content a name with eeipu.Fingerprinted."
             ) from error
     return f"inputs:{','.join(digests)}"
+
+
+def _check_lasts(position: int, value: Any) -> None:
+    """Refuse an iterator, also inside of lists and the like: the first call would use it up."""
+    for each in _values_in(value):
+        if isinstance(each, Iterator):
+            what = type(each).__name__
+            inside = "" if each is value else f" in a {type(value).__name__}"
+            raise PipelineError(
+                f"input {position} of the run is an iterator, a {what}{inside}, which the first "
+                f"trial would use up; pass list(...) of it, the data set instead of an iterator "
+                f"over it, or the path of a file."
+            )
+
+
+def _values_in(value: Any) -> Iterator[Any]:
+    """A value, and one of each type in it where it is a container of Python's own."""
+    waiting: list[Any] = [value]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        yield each
+        is_new = type(each) in _CONTAINERS and id(each) not in seen
+        if is_new and len(seen) < _MAX_CONTAINERS:
+            seen.add(id(each))
+            inner = each.values() if isinstance(each, dict) else each
+            for kind in set(map(type, inner)):
+                of_kind = (one for one in inner if type(one) is kind)
+                waiting += of_kind if kind in _CONTAINERS else [next(of_kind)]
 
 
 def is_digest(key: str) -> bool:

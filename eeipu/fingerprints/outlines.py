@@ -22,7 +22,7 @@ from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.fingerprints.definitions import Definition
 
-__all__ = ["Outline", "outline_of"]
+__all__ = ["Outline", "is_importable", "outline_of"]
 
 _Digests = Mapping[str, str]
 """The digests of a definition: of its source, under "", and of all that its names refer to."""
@@ -56,7 +56,7 @@ class Outline:
             try:
                 reading = reader.read(_imported(*root))
             except PipelineError as error:  # such as a file that was edited after its import
-                differences.append(f"{full_name} ({error})")
+                differences.append(f"{full_name} ({error.__cause__ or error})")
             except (Exception, SystemExit) as error:
                 differences.append(f"{full_name} (it cannot be imported: {error!r})")
             else:
@@ -71,7 +71,7 @@ class Outline:
 def outline_of(reading: CodeReading) -> Outline:
     """The outline of the code in a reading that this process has made."""
     known = {id(each.code): each for each in reading.definitions}
-    roots = [each for each in reading.definitions if _is_importable(each.code)]
+    roots = [each for each in reading.definitions if is_importable(each.code)]
     found = {id(each.code): each for each in roots}
     waiting = deque(roots)
     while waiting:
@@ -112,7 +112,7 @@ def _unequal(name: str, there: list[_Digests], here: list[_Digests]) -> list[str
     ]
 
 
-def _is_importable(code: Any) -> bool:
+def is_importable(code: Any) -> bool:
     """Whether a definition is sent by its name, which the other process imports."""
     module = _module_of(code)
     if not isinstance(code, type | FunctionType | ModuleType) or module == "__main__":

@@ -52,7 +52,9 @@ class MainModule:
             return self.name
         return _MAIN[0] if self.file is None else Path(self.file).stem
 
-    def adopt(self, functions: Iterable[Callable[..., Any]]) -> None:
+    def adopt(
+        self, functions: Iterable[Callable[..., Any]], others: Iterable[type | FunctionType] = ()
+    ) -> None:
         """Let the main module of this worker stand for that of its driver.
 
         A process that a stage starts by spawn or forkserver then runs the driver's script again,
@@ -61,6 +63,7 @@ class MainModule:
         Args:
             functions: Functions that the driver sent. Their globals are those of the driver's main
                 module that they use.
+            others: Further classes and functions that the driver sent.
         """
         main = sys.modules["__main__"]
         main.__file__ = self.file
@@ -70,9 +73,15 @@ class MainModule:
             if names.get("__name__") != "__main__" or names is vars(main):
                 continue
             for name, value in list(names.items()):
-                is_definition = isinstance(value, type | FunctionType)
-                if is_definition and value.__module__ == "__main__":
-                    setattr(main, name, value)
+                _put(main, name, value)
+        for definition in others:
+            if "." not in definition.__qualname__:  # what is in a class comes with it
+                _put(main, definition.__qualname__, definition)
+
+
+def _put(main: ModuleType, name: str, value: Any) -> None:
+    if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
+        setattr(main, name, value)
 
 
 def home_of(module: str) -> str:

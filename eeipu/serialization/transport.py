@@ -8,17 +8,26 @@ tensor on an accelerator is sent without its device, as in a cache.
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import cloudpickle
 
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
-__all__ = ["dumps", "loads", "loads_apart", "segments"]
+__all__ = ["dumps", "dumps_with_definitions", "loads", "loads_apart", "segments"]
 
 
 class _Pickler(cloudpickle.Pickler):
+    """Pickles values, and notes the classes and functions in them."""
+
+    def __init__(self, stream: io.BytesIO, collect: Callable[..., Any] | None = None) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=collect)
+        self.definitions: list[type | FunctionType] = []
+
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type | FunctionType):
+            self.definitions.append(obj)
         reduced = reduce_torch(obj)
         return super().reducer_override(obj) if reduced is NotImplemented else reduced
 
@@ -30,6 +39,18 @@ def dumps(value: Any) -> bytes:
         Exception: Whatever pickle or the value's own methods raise.
     """
     return _pickled(value, None)
+
+
+def dumps_with_definitions(value: Any) -> tuple[bytes, list[type | FunctionType]]:
+    """A value as bytes, and the classes and functions that whoever loads them needs.
+
+    Raises:
+        Exception: As `dumps`.
+    """
+    stream = io.BytesIO()
+    pickler = _Pickler(stream)
+    pickler.dump(value)
+    return stream.getvalue(), pickler.definitions
 
 
 def loads(data: bytes) -> Any:
@@ -62,5 +83,5 @@ def loads_apart(parts: Sequence[Any]) -> Any:
 
 def _pickled(value: Any, collect: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, protocol=5, buffer_callback=collect).dump(value)
+    _Pickler(stream, collect).dump(value)
     return stream.getvalue()

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eeipu.cache import StageCache
-from eeipu.errors import EeipuError
+from eeipu.errors import EeipuError, PipelineError
+from eeipu.fingerprints.keys import inputs_key
 from eeipu.stages.calls import StageCall
 from eeipu.stages.runs import StageRun
 from eeipu.stages.worker import run_path
@@ -21,6 +22,7 @@ class StageOutputs(Mapping[str, Any]):
     Args:
         calls: The calls, first to last.
         inputs: The first stage's positional arguments.
+        upstream: The key of the inputs.
         cache: Where outputs are looked up and kept; `None` where nothing is.
         runs: What is known already: the runs of the first calls.
     """
@@ -29,11 +31,12 @@ class StageOutputs(Mapping[str, Any]):
         self,
         calls: Sequence[StageCall],
         inputs: tuple[Any, ...],
+        upstream: str,
         cache: StageCache | None,
         runs: Sequence[StageRun] = (),
     ) -> None:
         self._calls = {call.name: call for call in calls}
-        self._inputs = inputs
+        self._inputs, self._upstream = inputs, upstream
         self._cache = cache
         self._known: dict[str, Any] = {}
         for depth, run in enumerate(runs, 1):
@@ -49,6 +52,7 @@ class StageOutputs(Mapping[str, Any]):
         Raises:
             KeyError: There is no stage of this name.
             EeipuError: The stage, or one above it, had to run again and failed.
+            PipelineError: It had to run again, and the inputs have changed.
         """
         if name not in self._calls:
             raise KeyError(f"there is no stage {name!r}; the stages are {list(self._calls)}")
@@ -76,6 +80,11 @@ class StageOutputs(Mapping[str, Any]):
         names = list(self._calls)
         end = names.index(name) + 1
         start = max((k for k in range(1, end) if names[k - 1] in self._known), default=0)
+        if not start and inputs_key(self._inputs) != self._upstream:
+            raise PipelineError(
+                f"the output of stage {name!r} has to be made again, and the inputs have changed "
+                f"since the run; pass what they were, and let stages work on copies of it."
+            )
         args = (self._known[names[start - 1]],) if start else self._inputs
         calls = [self._calls[each] for each in names[start:end]]
         for run in run_path(calls, args, self._cache):

@@ -27,7 +27,8 @@ class StageRun:
         error: The traceback if the stage failed, or one line if it ran out of memory.
         charged: What the budget pays: the cost, or the seconds that loading took.
         load_s: The part of `charged` that is for loading the output.
-        keep_s: The part of `charged` that is for keeping the output in the cache.
+        keep_s: The part of `charged` that is for looking at the run's inputs, and for keeping the
+            output in the cache.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
         value: The output, where it is a number, as which it outlives the output.

@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from eeipu.cache import StageCache
-from eeipu.errors import CacheMiss
-from eeipu.fingerprints.values import plain
+from eeipu.errors import CacheMiss, PipelineError
+from eeipu.fingerprints.run_inputs import RunInputs
 from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
@@ -35,11 +35,13 @@ class Job:
         inputs: The run's inputs, as the first stage's positional arguments; or a function that
             makes a copy of them for every call.
         cache: Where outputs are looked up and kept; `None` where nothing is.
+        key: The key of the inputs as they are now; `None` where the caller vouches for them.
 
     Attributes:
         stages: Stage name -> stage.
         cache: The cache.
         states: The training states that this process made last.
+        run_inputs: The run's inputs, which calls must leave as they are or get copies of.
     """
 
     def __init__(
@@ -47,16 +49,17 @@ class Job:
         stages: Iterable[Stage] = (),
         inputs: tuple[Any, ...] | Callable[[], tuple[Any, ...]] = (),
         cache: StageCache | None = None,
+        key: str | None = None,
     ) -> None:
         self.stages = {stage.name: stage for stage in stages}
         self.cache = cache
         self.states = LastStates()
-        self._inputs = inputs if callable(inputs) else tuple(map(plain, inputs))
+        self.run_inputs = RunInputs(inputs, key)
 
     @property
     def inputs(self) -> tuple[Any, ...]:
-        """The run's inputs, which a worker process may change in place."""
-        return self._inputs() if callable(self._inputs) else self._inputs
+        """The run's inputs as they are now."""
+        return self.run_inputs.values
 
 
 class LastStates:
@@ -133,7 +136,8 @@ class TaskResult:
             `None` if the input could not be found.
         is_kept: Whether the cache has the output.
         load_s: Seconds that loading the input took.
-        keep_s: Seconds that putting the output into the cache took.
+        keep_s: Seconds that it took to look whether the run's inputs are as they were, and to put
+            the output into the cache.
         loaded: The input that was loaded, where it is a number.
         value: The output of a plain call or an evaluation, where it is a number; or its numbers,
             where it is a dict.
@@ -181,7 +185,7 @@ def run_task(
             return result
         began = clock()
         _keep(cache, task, result.run)
-        result = replace(result, keep_s=clock() - began)
+        result = replace(result, keep_s=result.keep_s + clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
         return result
@@ -218,12 +222,18 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
         with limits():
             args, is_loaded = _input(task, job)
         load_s = clock() - start if is_loaded else 0.0
+        look_s = clock() - start
         loaded = number_of(args[0]) if is_loaded and not call.resumes else None
         run, state = call_with_retries(
             call, args, clock, limits=limits, again=partial(_input_again, task, job)
         )
+        is_look = _takes_inputs(task, job) and job.run_inputs.is_watched
+        if is_look:
+            job.run_inputs.check_after_call()
     except CacheMiss:
         return TaskResult(None)
+    except PipelineError:  # the run's inputs are not what its keys say
+        raise
     except (Exception, SystemExit):  # the user's own `load`, or a stage above that had to run again
         return TaskResult(StageRun(call.name, call.key, error=traceback.format_exc()))
     if run.error is None:
@@ -231,7 +241,7 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
             job.states.keep(task.upstream, args[0])
         elif state is not None:
             job.states.keep(call.key, state)
-    return TaskResult(run, load_s=load_s, loaded=loaded)
+    return TaskResult(run, load_s=load_s, keep_s=look_s if is_look else 0.0, loaded=loaded)
 
 
 def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:
@@ -239,19 +249,23 @@ def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:
     if task.call.resumes:
         state = job.states.take(task.upstream)
         return ((state,), False) if state is not None else (_resumed(task, job), True)
+    if _takes_inputs(task, job):
+        return job.run_inputs.for_call(), False
     if task.args is not None:
         return task.args, False
-    if task.is_first:
-        return job.inputs, False
     assert job.cache is not None, "an input that is not in a cache travels with its task"
     return (job.cache.get(task.upstream),), True
+
+
+def _takes_inputs(task: StageTask, job: Job) -> bool:
+    """Whether a call gets the run's inputs from the job, which may look at them."""
+    return task.is_first and (task.args is None or job.run_inputs.is_watched)
 
 
 def _input_again(task: StageTask, job: Job) -> tuple[Any, ...] | None:
     """The arguments of a call anew, after an attempt that may have changed them in place.
 
-    The run's inputs belong to the user, who is told to leave them as they are. An output that is
-    not in the cache, and was handed over as an object, cannot be had again.
+    An output that is not in the cache, and was handed over as an object, cannot be had again.
     """
     if task.args is not None and not task.is_first:
         if job.cache is None or task.upstream not in job.cache:
@@ -282,7 +296,7 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     an input that is gone is made again.
     """
     if not above:
-        return job.inputs
+        return job.run_inputs.for_call()
     *before, last = above
     with suppress(CacheMiss):
         if job.cache is not None:

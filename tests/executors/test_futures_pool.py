@@ -20,9 +20,11 @@ from engines import (
 )
 from loky.process_executor import ProcessPoolExecutor as LokyPool
 
-from eeipu.errors import EeipuError
+from eeipu.errors import EeipuError, WorkerMismatchError
 from eeipu.executors.futures_pool import FuturesPool
+from eeipu.executors.pool import InlinePool, SplittingPool
 from eeipu.executors.processes import ProcessExecutor
+from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask
 
@@ -209,6 +211,21 @@ def test_an_executor_that_breaks_before_the_job_is_there_is_replaced(tmp_path):
 
 
 def test_a_split_is_nothing_that_a_users_function_can_report(tmp_path):
-    pipeline, (first, second) = tasks(2, tmp_path)
-    with FuturesPool(Inline(), 1, Job(pipeline.stages)) as pool:
-        assert not pool.split(first, second, 0.5)
+    job = Job(diary(tmp_path).stages)
+    with FuturesPool(Inline(), 1, job) as pool:
+        assert not isinstance(pool, SplittingPool)
+    assert not isinstance(InlinePool(job), SplittingPool)
+    assert isinstance(SimulatedPool(1), SplittingPool)
+
+
+def test_a_worker_with_other_code_ends_the_run(tmp_path):
+    class Stale(Inline):
+        def submit(self, fn, /, *args):
+            future = Future()
+            future.set_exception(WorkerMismatchError("helper.scale differs"))
+            return future
+
+    tuner = tuner_of(diary(tmp_path), executor=Stale(), cache=None)
+    with pytest.raises(WorkerMismatchError, match=r"helper\.scale differs"):
+        tuner.run(data(), max_trials=4, progress=False)
+    assert {trial.state.name for trial in tuner.study.trials} == {"FAIL", "WAITING"}

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count, cycle
 
 import pytest
@@ -184,6 +184,30 @@ def test_a_worker_refuses_a_stage_of_which_it_has_other_values(elsewhere, monkey
     monkeypatch.setitem(GAIN, "k", 10.0)
     with pytest.raises(WorkerMismatchError, match=r"the global GAIN in test_jobs\.gained"):
         run_packed(packed.name, packed.data, pack_task(task))
+
+
+class Scaled:
+    def __call__(self, x):
+        return GAIN["k"] * x
+
+
+def test_a_worker_refuses_inputs_of_whose_class_it_has_other_code(elsewhere, monkeypatch):
+    pipeline = pipeline_of()
+    packed = PackedJob(Job(pipeline.stages, (Scaled(),)))
+    monkeypatch.setitem(GAIN, "k", 10.0)
+    with pytest.raises(WorkerMismatchError, match=r"the global GAIN in test_jobs\.Scaled"):
+        run_packed(packed.name, packed.data, pack_task(task_of(pipeline, args=None)))
+
+
+def test_inputs_of_a_class_that_travels_itself_are_the_drivers(elsewhere):
+    @dataclass
+    class Config:
+        weight: float
+
+    pipeline = pipeline_of()
+    packed = PackedJob(Job(pipeline.stages, (Config(2.0),)))
+    sent = run_packed(packed.name, packed.data, pack_task(task_of(pipeline, args=None)))
+    assert transport.loads(sent).run.output[0].weight == 2.0
 
 
 def test_what_a_worker_changes_itself_is_no_difference(elsewhere, monkeypatch):

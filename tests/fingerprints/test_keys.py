@@ -2,6 +2,7 @@
 
 import copy
 import enum
+import io
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, TensorDataset
 
+from eeipu import Fingerprinted
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.keys import inputs_key, stage_key
 
@@ -182,3 +185,34 @@ def test_an_input_that_cannot_be_hashed_is_named(wrap):
 def test_the_order_of_a_dict_counts(items):
     assert inputs_key((items,)) != inputs_key((dict(reversed(items.items())),))
     assert inputs_key((items,)) == inputs_key((dict(items),))
+
+
+def streams(tmp_path):
+    (tmp_path / "data.csv").write_text("1,2\n")
+    yield zip([1], [2], strict=True)
+    yield map(abs, [1])
+    yield iter([1])
+    yield reversed([1])
+    yield (x for x in [1])
+    yield io.BytesIO(b"1,2")
+    yield iter(DataLoader(TensorDataset(torch.arange(2.0))))
+    with (tmp_path / "data.csv").open() as file:
+        yield file
+
+
+def test_what_can_be_read_only_once_is_refused(tmp_path):
+    for stream in streams(tmp_path):
+        with pytest.raises(PipelineError, match="input 0 of the run is an iterator"):
+            inputs_key((stream,))
+        nested = {"train": [(0, 1), [2.5, stream]]}
+        with pytest.raises(PipelineError, match=r"iterator, a .* in a dict, which"):
+            inputs_key((nested,))
+        with pytest.raises(PipelineError, match="iterator"):
+            inputs_key((Fingerprinted(stream, "name"),))
+
+
+def test_what_can_be_read_again_is_an_input():
+    loops: list = [1]
+    loops.append(loops)
+    for value in (range(3), {1: [2]}, loops, DataLoader(TensorDataset(torch.arange(2.0)))):
+        assert inputs_key((value,)) == inputs_key((value,))

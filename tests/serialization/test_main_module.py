@@ -118,7 +118,10 @@ def test_a_worker_stands_in_for_its_drivers_script(process):
     script = process(**RUN)
     driver = MainModule.here()
     process("__main__", file="/usr/bin/worker")
-    driver.adopt([script.value, len])
+    script.Other = type("Other", (), {"__module__": "__main__"})
+    driver.adopt([script.value, len], [script.Other, int])
     main = sys.modules["__main__"]
+    assert main.Other is script.Other
+    assert not hasattr(main, "int")
     assert (home_of("__main__"), main.Kind, main.loss) == ("train", script.Kind, script.loss)
     script.check(deserialize(*serialize(script.value())))
