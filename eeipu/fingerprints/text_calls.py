@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["METHODS", "Reader", "callee_of", "is_written", "method_reader", "reader_of", "texts_in"]
+__all__ = ["METHODS", "READERS", "Reader", "callee_of", "is_written", "method_reader", "reader_of", "texts_in"]
 
 # Top package -> the names of its functions that look up names of their caller.
 _FUNCTIONS = {
@@ -43,6 +43,9 @@ METHODS = {
 # In the texts of these, a name is a column unless `@` is in front or it is that of a table.
 _OF_TABLES = {"query", "query_df", "from_query", "sql", "sqldf", "execute", "PandaSQL"}
 _TABLES = {"pandas", "polars", "pyarrow", "duckdb", "numpy"}
+
+READERS = frozenset(METHODS).union(*_FUNCTIONS.values())
+"""The names of all these functions and methods."""
 
 # Arguments with which such a call is given the values of the names.
 _EXPLICIT = {"context", "env", "eval_env", "global_dict"}
