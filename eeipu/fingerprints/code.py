@@ -38,7 +38,7 @@ from eeipu.fingerprints.definition_reader import read_definition
 from eeipu.fingerprints.definitions import Definition, Reference, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.references import MISSING, is_followed
-from eeipu.fingerprints.sources import Detail, Sources, UnreadableError
+from eeipu.fingerprints.syntax.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
 from eeipu.fingerprints.watching import Watch
 

@@ -427,7 +427,7 @@ def test_code_that_has_not_changed_is_not_read_again(monkeypatch):
     refresh_code(stages)
     readings = [each.known_code.reading for each in stages]
     monkeypatch.setattr("eeipu.fingerprints.definition_reader.ast", None)
-    monkeypatch.setattr("eeipu.fingerprints.sources.ast", None)
+    monkeypatch.setattr("eeipu.fingerprints.syntax.sources.ast", None)
     refresh_code(stages)
     assert all(
         each.known_code.reading is reading for each, reading in zip(stages, readings, strict=True)

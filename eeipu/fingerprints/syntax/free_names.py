@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from eeipu.fingerprints.text_calls import READERS, callee_of, is_written
+from eeipu.fingerprints.syntax.text_calls import READERS, callee_of, is_written
 
 __all__ = ["NOTES", "Names", "names_in"]
 
@@ -125,6 +125,7 @@ class _Found:
         values = vars(node)
         for name in _HOLDERS[type(node)]:
             value = values.get(name)
+            each: Any
             for each in value if type(value) is list else (value,):
                 kind = type(each)
                 if kind in _VISITS:

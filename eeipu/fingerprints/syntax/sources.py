@@ -15,7 +15,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.free_names import NOTES
+from eeipu.fingerprints.syntax.free_names import NOTES
 
 __all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_without_file"]
 
