@@ -1,13 +1,14 @@
 """The names that a piece of source uses from outside of itself."""
 
 import ast
+import builtins
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from eeipu.fingerprints.syntax.text_calls import READERS, callee_of, is_written
+from eeipu.fingerprints.syntax.text_calls import METHODS, callee_of, is_written
 
 __all__ = ["NOTES", "Names", "names_in"]
 
@@ -162,7 +163,8 @@ class _Found:
 
     def _call(self, node: ast.Call, scope: _Scope) -> None:
         callee = callee_of(node)
-        if (len(callee) == 1 or callee[-1] in READERS) and (node.args or node.keywords):
+        may_read = callee[-1] in METHODS if callee[0] in _NO_READERS else True
+        if may_read and (node.args or node.keywords):
             self.calls.append((callee, node, scope))
         self._visit_fields(node, scope)
 
@@ -279,6 +281,9 @@ def _quoted(annotation: ast.expr) -> Iterator[tuple[str, ...]]:
             with suppress(SyntaxError):  # a string that is no hint
                 yield from names_in(ast.parse(each.value, mode="eval")).chains
 
+
+# An expression, whose methods are known by their names only; and what looks up no other names.
+_NO_READERS = {"", "self", "cls", *vars(builtins)}
 
 # Kind of node -> its fields that may hold other nodes.
 _HOLDERS: dict[type, list[str]] = {

@@ -14,7 +14,6 @@ from typing import Any
 
 __all__ = [
     "METHODS",
-    "READERS",
     "Reader",
     "callee_of",
     "is_written",
@@ -52,9 +51,6 @@ METHODS = {
 # In the texts of these, a name is a column unless `@` is in front or it is that of a table.
 _OF_TABLES = {"query", "query_df", "from_query", "sql", "sqldf", "execute", "PandaSQL"}
 _TABLES = {"pandas", "polars", "pyarrow", "duckdb", "numpy"}
-
-READERS = frozenset(METHODS).union(*_FUNCTIONS.values())
-"""The names of all these functions and methods."""
 
 # Arguments with which such a call is given the values of the names.
 _EXPLICIT = {"context", "env", "eval_env", "global_dict"}
