@@ -30,7 +30,7 @@ def written_place(path: str) -> str:
         return path
     inner = PurePath(path).relative_to(max(around, key=len))
     # Where several projects have such a file, it is not clear which one is meant.
-    is_clear = sum(Path(root, inner).exists() for root in roots) <= 1
+    is_clear = path in roots or sum(Path(root, inner).exists() for root in roots) <= 1
     return f"<project>/{inner.as_posix()}" if is_clear else path
 
 
