@@ -4,9 +4,10 @@ import ast
 import copy
 import gc
 import linecache
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from importlib.machinery import SourceFileLoader
@@ -123,7 +124,36 @@ class Sources:
             found = text.class_(class_, lines)
             if found is not None:
                 return text, found
+        found_in_cell = self._in_cells(class_) if file is None else None
+        if found_in_cell is not None:
+            return found_in_cell
         raise OSError("could not find the class in its source")
+
+    def _in_cells(self, class_: type) -> tuple["_Text", ast.AST] | None:
+        """The definition of a class without methods, whose cell of a notebook is not known.
+
+        It is the one of its name in all cells that were run. If there are several, or if the class
+        does not have its fields, nobody knows where it comes from.
+        """
+        found: dict[str, tuple[_Text, ast.AST]] = {}
+        for file in [each for each in linecache.cache if _CELL.search(each)]:
+            with suppress(OSError, SyntaxError):
+                text = self._text(file)
+                for tree in text.classes(class_.__qualname__):
+                    found[text.written(tree)] = (text, tree)
+        if len(found) != 1:
+            return None
+        ((text, tree),) = found.values()
+        hints = {
+            each.target.id
+            for each in tree.body[0].body  # type: ignore[attr-defined]
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        }
+        return (text, tree) if hints == set(vars(class_).get("__annotations__", ())) else None
+
+
+# The names of files that stand for cells of IPython and Jupyter.
+_CELL = re.compile(r"^<ipython-input-|[/\\]ipykernel_\d+[/\\]")
 
 
 @lru_cache(maxsize=16)  # for stages that are read one by one
@@ -240,6 +270,10 @@ class _Text:
         if not on_line:
             raise SyntaxError("it cannot be found among its line's lambdas")
         return on_line[0]
+
+    def classes(self, name: str) -> list[ast.AST]:
+        """The definitions of all classes of a qualified name."""
+        return [ast.Module([each], []) for each in self._classes.get(name, [])]
 
     def class_(self, class_: type, lines: set[int]) -> ast.AST | None:
         """The definition of a class, or `None`.
