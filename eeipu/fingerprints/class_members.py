@@ -1,6 +1,6 @@
 """The members of a class: its bases, the functions in it, and the values that it has."""
 
-import _abc
+import abc
 import functools
 import inspect
 import sys
@@ -11,7 +11,7 @@ from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, Modu
 from typing import Any
 
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.sources import is_without_file
+from eeipu.fingerprints.syntax.sources import is_without_file
 
 __all__ = [
     "CACHED",
@@ -156,7 +156,8 @@ def attributes(code: Any, first_party: FirstParty) -> Iterator[tuple[str, Any]]:
 
 def _registered(abstract: type) -> set[type]:
     """The classes that were registered with an abstract class."""
-    found = (each() for each in _abc._get_dump(abstract)[0])  # type: ignore[attr-defined]
+    dump: Any = vars(abc)["_get_dump"]  # its parts are the registry and three caches
+    found = (each() for each in dump(abstract)[0])
     return {each for each in found if each is not None}
 
 

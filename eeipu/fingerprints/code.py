@@ -5,11 +5,12 @@ functions, classes and module-level constants that the function uses, directly o
 from the user's own modules and from the package that the stage itself is in. It ignores comments,
 formatting, docstrings, the type hints of signatures, and the decorators of plain functions (their
 effect shows in the objects that they return). It does count the hints of functions under a
-decorator that may read them, and the modules that classes are in.
+decorator that may read them, the modules that classes are in, and docstrings, hints and source
+where other code reads them.
 
 Code in other installed packages and in Python itself is not followed. It counts by its name, and
-the versions of those packages are recorded with a stage's output (`package_versions`). Locks,
-executors and output streams hold no input of a computation and count by their type.
+the versions of those packages are recorded with a stage's output (`package_versions`). Loggers,
+locks, executors and output streams hold no input of a computation and count by their type.
 
 Note:
     The source of a definition is read from its file once, the first time that it is needed. After
@@ -17,10 +18,9 @@ Note:
     (`eeipu.stages.declaration.refresh_code`). A function that by then differs from its file is an
     error that asks for a restart; an edit of the rest of a module, such as a class's decorators,
     goes unseen. Code that is looked up by a string is an error that asks for a version. Not seen
-    are: the environment, files, the state of the random generators that modules share, the
-    settings of libraries, values (other than functions and classes) put into installed modules,
-    what an object leaves out of its pickle, classes registered with an abstract class, and code
-    that reads the type hints of other code.
+    are: the environment, files named by a string, the state of the random generators that modules
+    share, the settings of libraries, what is put into libraries elsewhere than at the places in
+    `eeipu.fingerprints.extension_points`, and what an object leaves out of its pickle.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from eeipu.fingerprints.definitions import Definition, Reference, components_of,
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.parts import CodeParts, code_parts
 from eeipu.fingerprints.references import MISSING, is_followed
-from eeipu.fingerprints.sources import Detail, Sources, UnreadableError
+from eeipu.fingerprints.syntax.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
 from eeipu.fingerprints.watching import Watch
 from eeipu.serialization.main_module import home_of

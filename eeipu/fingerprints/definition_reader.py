@@ -24,7 +24,6 @@ from eeipu.fingerprints.definitions import (
 )
 from eeipu.fingerprints.extension_points import accessors, operator_definition, registered
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.free_names import Names, names_in
 from eeipu.fingerprints.name_resolution import Meaning, NameResolver, closure_of, scope_of
 from eeipu.fingerprints.references import (
     MISSING,
@@ -33,7 +32,8 @@ from eeipu.fingerprints.references import (
     is_mutable,
     is_value,
 )
-from eeipu.fingerprints.sources import ChangedSourceError, Detail, Sources, UnreadableError
+from eeipu.fingerprints.syntax.free_names import Names, names_in
+from eeipu.fingerprints.syntax.sources import ChangedSourceError, Detail, Sources, UnreadableError
 from eeipu.fingerprints.unwritten import check_lookups, detail_read, names_in_texts
 
 __all__ = ["read_definition"]

@@ -16,9 +16,9 @@ import xxhash
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.free_names import Names
 from eeipu.fingerprints.references import MISSING, text_for
-from eeipu.fingerprints.sources import Detail
+from eeipu.fingerprints.syntax.free_names import Names
+from eeipu.fingerprints.syntax.sources import Detail
 from eeipu.fingerprints.values import digest, reason
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType, WrapperDescriptorType
 from typing import Any
 
-__all__ = ["FirstParty"]
+__all__ = ["FirstParty", "is_users_file"]
 
 _NOT_THE_USERS = [
     Path(os.path.realpath(folder))
@@ -62,7 +62,7 @@ class FirstParty:
         file = getattr(module, "__file__", None)
         if file is None:
             return package not in sys.stdlib_module_names
-        return _is_users_file(file)
+        return is_users_file(file)
 
     def owns_by_name(self, name: str) -> bool:
         """Whether a module is the user's own. It need not have been imported yet."""
@@ -73,7 +73,7 @@ class FirstParty:
         if spec is None:
             return False
         files = [spec.origin, *(spec.submodule_search_locations or ())]
-        return any(_is_users_file(each) for each in files if each and Path(each).exists())
+        return any(is_users_file(each) for each in files if each and Path(each).exists())
 
 
 def _is_of_c(code: type) -> bool:
@@ -81,7 +81,8 @@ def _is_of_c(code: type) -> bool:
     return WrapperDescriptorType in members and FunctionType not in members
 
 
-def _is_users_file(file: str) -> bool:
+def is_users_file(file: str) -> bool:
+    """Whether a file, or a folder, is not that of Python or of an installed package."""
     # By the file and not by the name: the user's module may have the name of one of Python's.
     path = Path(os.path.realpath(file))
     is_installed = not _INSTALLED.isdisjoint(Path(file).parts)

@@ -4,16 +4,16 @@ Some pickle the user's function that they hold by its name. Others change when t
 hold what differs from process to process.
 """
 
-import hashlib
-import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["compiled_module", "content_of", "file_digest", "is_proxy"]
+from eeipu.fingerprints.places import file_digest, place_of
+
+__all__ = ["compiled_module", "content_of", "is_proxy"]
 
 
 def is_proxy(value: Any) -> bool:
@@ -87,8 +87,7 @@ def _named(*names: str) -> Callable[[Any], tuple[Any, ...]]:
 def _library(value: Any) -> tuple[Any, ...]:
     """A library of C functions, which counts by its file where it is not the system's."""
     name = value._name
-    is_file = name is not None and os.path.isfile(name)
-    return (os.path.basename(name), file_digest(name)) if is_file else (name,)
+    return (name,) if name is None else place_of(Path(name))
 
 
 # Type -> the parts that say what an object of it does.
@@ -121,16 +120,4 @@ def compiled_module(value: Any) -> tuple[str, str] | None:
     file = getattr(module, "__file__", None)
     if module is None or file is None or not file.endswith(tuple(EXTENSION_SUFFIXES)):
         return None
-    return (module.__name__, file_digest(file)) if os.path.isfile(file) else None
-
-
-def file_digest(file: str) -> str:
-    """The digest of a file's content, which is read again when its size or time has changed."""
-    seen = os.stat(file)
-    return _file_digest(file, seen.st_size, seen.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _file_digest(file: str, size: int, time_ns: int) -> str:  # noqa: ARG001
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha1").hexdigest()
+    return (module.__name__, file_digest(file)) if Path(file).is_file() else None

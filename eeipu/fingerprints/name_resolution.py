@@ -11,8 +11,8 @@ from typing import Any
 
 from eeipu.fingerprints.definitions import closure_values
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.free_names import Names
 from eeipu.fingerprints.references import BUILTIN_LOOKUPS, MISSING, LibraryName, finds_code
+from eeipu.fingerprints.syntax.free_names import Names
 
 __all__ = ["Meaning", "NameResolver", "closure_of", "scope_of"]
 

@@ -11,6 +11,7 @@ import sys
 import types
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from eeipu.fingerprints.class_members import CACHED
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.library_objects import compiled_module, content_of, is_proxy
+from eeipu.fingerprints.places import place_of, written_place
 from eeipu.fingerprints.values import digest
 
 __all__ = [
@@ -126,7 +128,7 @@ def is_followed(value: Any, first_party: FirstParty) -> bool:
 def is_value(value: Any, first_party: FirstParty) -> bool:
     """Whether something that can be called counts by its content, and not by its source."""
     if type(value) is FunctionType:
-        return _is_dispatcher(value) or content_of(value) is not None
+        return _content(value) is not None
     if is_proxy(value):
         return True
     is_code = isinstance(value, type | ModuleType | MethodType)
@@ -140,7 +142,7 @@ def is_mutable(value: Any) -> bool:
     if isinstance(value, tuple):
         return any(map(is_mutable, value))
     if type(value) is FunctionType:
-        return _is_dispatcher(value) or content_of(value) is not None
+        return _content(value) is not None
     if isinstance(value, BuiltinFunctionType):
         return not isinstance(value.__self__, ModuleType)
     if isinstance(value, CACHED):
@@ -169,20 +171,18 @@ def text_for(
         The text, or `None` for a value that counts by its content.
     """
     if type(value) in _ATOMS:
-        return None
+        return _moving_text(value)
     inner = partial(text_for, first_party=first_party, definitions=definitions, packages=packages)
     wrapped = _unwrapped(value)
     if wrapped is not value:
         return inner(wrapped) or (digest(wrapped, inner),)
-    if _is_dispatcher(value):
-        return (f"dispatch {digest(dict(value.registry), inner)}",)
-    compiled = _compiled(value, first_party)
-    if compiled is not None:
-        return compiled
-    content = content_of(value)
+    content = _content(value)
     if content is not None:
         _record_package(value, first_party, packages)
         return (f"object {digest(content, inner)}",)
+    compiled = _compiled(value, first_party)
+    if compiled is not None:
+        return compiled
     is_own_module = isinstance(value, ModuleType) and first_party.owns(value)
     if is_own_module or is_followed(value, first_party):
         return (f"#{_index_in(definitions, value)}",)
@@ -198,6 +198,23 @@ def text_for(
         text = text_for(kind, first_party, definitions, packages)
         return None if text is None else (f"a {text[0]}",)
     return _name_of_installed(value)
+
+
+def _content(value: Any) -> tuple[Any, ...] | None:
+    """The parts by which an object counts where its pickle would not say the same."""
+    if _is_dispatcher(value):
+        return ("dispatch", dict(value.registry))
+    if isinstance(value, PurePath):
+        return (type(value).__name__, *place_of(value))
+    return content_of(value)
+
+
+def _moving_text(value: Any) -> tuple[str] | None:
+    """What stands for a string that is a path in the user's project, which may move."""
+    if type(value) is not str or not value.startswith(os.sep) or "\n" in value:
+        return None
+    place = written_place(value)
+    return None if place == value else (f"path {place}",)
 
 
 def _compiled(value: Any, first_party: FirstParty) -> tuple[str] | None:

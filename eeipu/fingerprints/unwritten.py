@@ -7,11 +7,11 @@ from typing import Any
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.definitions import REMEDY, title_of
-from eeipu.fingerprints.free_names import Names
 from eeipu.fingerprints.name_resolution import Meaning
 from eeipu.fingerprints.references import LOOKUP_ATTRIBUTES, LOOKUPS, MISSING, finds_code
-from eeipu.fingerprints.sources import Detail
-from eeipu.fingerprints.text_calls import METHODS, Reader, method_reader, reader_of, texts_in
+from eeipu.fingerprints.syntax.free_names import Names
+from eeipu.fingerprints.syntax.sources import Detail
+from eeipu.fingerprints.syntax.text_calls import METHODS, Reader, method_reader, reader_of, texts_in
 
 __all__ = ["check_lookups", "detail_read", "names_in_texts"]
 

@@ -21,6 +21,7 @@ Check = Callable[[], bool]
 
 _IN_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")  # as `components_of` has them
 _content_of = attrgetter("cell_contents")
+_attributes_of = attrgetter("__dict__")
 _bases_of = attrgetter("__bases__")
 
 
@@ -74,7 +75,7 @@ def _functions_check(definitions: Sequence[Definition]) -> Check:
                 _are_same(map(part, functions), v) for part, v in zip(parts, known, strict=True)
             )
             and _are_same(map(_content_of, cells), contents)
-            and not any(map(vars, functions))
+            and not any(map(_attributes_of, functions))
         )
 
     return check

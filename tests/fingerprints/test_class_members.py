@@ -89,3 +89,56 @@ def test_a_model_with_validators_that_is_made_by_a_call_asks_for_a_version(proje
     )
     with pytest.raises(PipelineError, match=r"Model has no source.*pydantic.*version="):
         code_fingerprint(project(main=main).f)
+
+
+@pytest.mark.parametrize("scope", ["globals()", "{}"])
+def test_a_method_that_exec_has_put_into_a_class_asks_for_a_version(project, scope):
+    main = (
+        "class A:\n    def m(self):\n        return 1\n\nmade = {}\n"
+        f"exec('def m(self): return 2', dict({scope}), made)\nA.m = made['m']\n\n"
+        "def f(data):\n    return A().m()"
+    )
+    with pytest.raises(PipelineError, match=r"source of m cannot be read.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_a_class_that_exec_has_made_asks_for_a_version(project):
+    main = (
+        "exec('class A:\\n    def m(self):\\n        return 1')\n\ndef f(data):\n    return A().m()"
+    )
+    with pytest.raises(PipelineError, match=r"source of A\.m cannot be read.*version="):
+        code_fingerprint(project(main=main).f)
+
+
+def test_methods_that_a_data_class_or_a_named_tuple_has_made_are_no_obstacle(project):
+    main = (
+        "import dataclasses\nimport typing\n\n@dataclasses.dataclass(order=True, frozen=True)\n"
+        "class A:\n    x: int = 1\n\nclass B(A):\n    pass\n\n"
+        "class C(typing.NamedTuple):\n    x: int = 1\n\ndef f(data):\n    return A(), B(), C()"
+    )
+    assert code_fingerprint(project(main=main).f)
+
+
+def test_a_class_that_is_registered_with_an_abstract_one_counts(project):
+    main = (
+        "import abc\n\nclass Base(abc.ABC):\n    pass\n\nclass A:\n    pass\n\nclass B:\n"
+        "    x = 1\n\nBase.register({})\n\ndef f(data):\n    return isinstance(data, Base)"
+    )
+    one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in "AAB")
+    assert one == again != other
+
+
+@pytest.mark.parametrize(
+    ("made", "one", "other"),
+    [
+        ("typing.TypedDict('T', {{'a': int}}, total={})", "True", "False"),
+        ("typing.NamedTuple('T', [('a', {})])", "int", "float"),
+        ("dataclasses.make_dataclass('T', [('a', {})])", "int", "float"),
+        ("attrs.make_class('T', {{'a': attrs.field(metadata={{'k': {}}})}})", "1", "2"),
+    ],
+)
+def test_the_keys_and_hints_of_a_class_made_by_a_call_count(project, made, one, other):
+    main = f"import attrs\nimport dataclasses\nimport typing\n\nT = {made}\n\n"
+    main += "def f(data):\n    return T"
+    found = [code_fingerprint(project(main=main.format(x)).f) for x in (one, one, other)]
+    assert found[0] == found[1] != found[2]

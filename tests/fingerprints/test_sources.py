@@ -1,6 +1,8 @@
 """Reading source: what an edit changes, lambdas, notebooks, and code that left its file."""
 
 import functools
+import subprocess
+import sys
 from types import CodeType, FunctionType
 
 import pytest
@@ -213,3 +215,34 @@ def test_a_class_that_its_cell_does_not_show_counts_by_what_it_has():
         return code_fingerprint(f)
 
     assert fingerprint(1) != fingerprint(2)
+
+
+CELLS = (
+    "import dataclasses, enum\n\n@dataclasses.dataclass\nclass Settings:\n    k: int = {}\n\n"
+    "class Level(enum.Enum):\n    LOW = 1\n",
+    "def helper(x):\n    return Settings().k * x, Level.LOW",
+    "def f(data):\n    return helper(data)",
+    "from eeipu.fingerprints.code import code_fingerprint\nprint(code_fingerprint(f))",
+)
+RUN = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in {!r}:
+    shell.run_cell(cell).raise_error()
+"""
+
+
+def test_cells_of_a_notebook_are_the_same_as_a_script(tmp_path):
+    def fingerprint(source):
+        (tmp_path / "script.py").write_text(source)
+        run = [sys.executable, tmp_path / "script.py"]
+        return subprocess.run(run, capture_output=True, check=True).stdout
+
+    def cells(*values):
+        return [*(CELLS[0].format(x) for x in values), *CELLS[1:]]
+
+    script = fingerprint("\n".join(cells(1)))
+    assert script == fingerprint(RUN.format(cells(1))) == fingerprint(RUN.format(cells(1, 1)))
+    assert script != fingerprint(RUN.format(cells(2)))
+    one, other = (fingerprint(RUN.format(cells(*each))) for each in [(2, 1), (1, 2)])
+    assert one != other  # with two definitions, the class counts by its fields

@@ -43,7 +43,7 @@ def _values(array: Any, missing: Any, types: Any) -> Any:
     if types.is_null(kind):
         return None
     if types.is_boolean(kind):
-        filled = array.fill_null(False)  # noqa: FBT003 - the value to fill in
+        filled = array.fill_null(False)
         return _digest(filled.to_numpy(zero_copy_only=False))
     if types.is_dictionary(kind):
         return (kind.ordered, arrow_content(array.indices), arrow_content(array.dictionary))

@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["METHODS", "Reader", "callee_of", "is_written", "method_reader", "reader_of", "texts_in"]
+__all__ = [
+    "METHODS",
+    "Reader",
+    "callee_of",
+    "is_written",
+    "method_reader",
+    "reader_of",
+    "texts_in",
+]
 
 # Top package -> the names of its functions that look up names of their caller.
 _FUNCTIONS = {
@@ -102,9 +110,6 @@ def _is_written(
     values_of: Callable[[str], list[ast.expr | None] | None],
     seen: frozenset[str],
 ) -> bool:
-    def inner(*nodes: ast.expr | None) -> bool:
-        return all(_is_written(each, values_of, seen) for each in nodes)
-
     match node:
         case ast.Constant() | ast.JoinedStr() | ast.Compare():
             return True
@@ -115,19 +120,28 @@ def _is_written(
             if values is None or name in seen:
                 return True
             return all(_is_written(each, values_of, seen | {name}) for each in values)
+    parts = _parts(node)
+    return len(parts) > 0 and all(_is_written(each, values_of, seen) for each in parts)
+
+
+def _parts(node: ast.expr | None) -> list[ast.expr]:
+    """The expressions that an expression gets its texts from; none where that is not known."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Mod()):
+            return [left]
         case ast.BinOp(left=left, right=right):
-            return inner(left) if isinstance(node.op, ast.Mod) else inner(left, right)
+            return [left, right]
         case ast.IfExp(body=body, orelse=orelse):
-            return inner(body, orelse)
+            return [body, orelse]
         case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.NamedExpr(value=value):
-            return inner(value)
+            return [value]
         case ast.Dict(values=values):
-            return inner(*values)
+            return values
         case ast.List(elts=elts) | ast.Tuple(elts=elts) | ast.Set(elts=elts):
-            return inner(*elts)
+            return elts
         case ast.Call(func=ast.Attribute(value=value)):  # of a string: format, join, strip
-            return inner(value)
-    return False
+            return [value]
+    return []
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 import ast
 import copy
+import gc
 import linecache
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from importlib.machinery import SourceFileLoader
@@ -13,6 +16,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from eeipu.errors import PipelineError
+from eeipu.fingerprints.syntax.free_names import NOTES
 
 __all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_without_file"]
 
@@ -120,12 +124,54 @@ class Sources:
             found = text.class_(class_, lines)
             if found is not None:
                 return text, found
+        found_in_cell = self._in_cells(class_) if file is None else None
+        if found_in_cell is not None:
+            return found_in_cell
         raise OSError("could not find the class in its source")
+
+    def _in_cells(self, class_: type) -> tuple["_Text", ast.AST] | None:
+        """The definition of a class without methods, whose cell of a notebook is not known.
+
+        It is the one of its name in all cells that were run. If there are several, or if the class
+        does not have its fields, nobody knows where it comes from.
+        """
+        found: dict[str, tuple[_Text, ast.AST]] = {}
+        for file in [each for each in linecache.cache if _CELL.search(each)]:
+            with suppress(OSError, SyntaxError):
+                text = self._text(file)
+                for tree in text.classes(class_.__qualname__):
+                    found[text.written(tree)] = (text, tree)
+        if len(found) != 1:
+            return None
+        ((text, tree),) = found.values()
+        hints = {
+            each.target.id
+            for each in tree.body[0].body  # type: ignore[attr-defined]
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+        }
+        return (text, tree) if hints == set(vars(class_).get("__annotations__", ())) else None
+
+
+# The names of files that stand for cells of IPython and Jupyter.
+_CELL = re.compile(r"^<ipython-input-|[/\\]ipykernel_\d+[/\\]")
 
 
 @lru_cache(maxsize=16)  # for stages that are read one by one
 def _parsed(text: str, file: str, detail: Detail) -> "_Text":
     return _Text(text, file, detail)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Do not look for garbage while a tree grows, which is many objects and no garbage."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Text:
@@ -141,55 +187,40 @@ class _Text:
         self._source = text
         self._file = file
         self._detail = detail
-        self.tree = ast.parse(text)
+        with _without_collections():
+            self.tree = ast.parse(text)
         self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
-        self._lambdas: list[ast.Lambda] = []
         self._classes: dict[str, list[ast.ClassDef]] = {}
         self._index(self.tree, "")
 
     def _index(self, tree: ast.AST, path: str) -> None:
-        """Note all definitions, and remove what does not count."""
-        for node in _inner_nodes(tree):
+        """Note all functions and classes, and remove what does not count."""
+        for node in _inner_statements(tree):
             inner = path
             if isinstance(node, _Function):
                 self._functions[_first_line(node), node.name] = node
-                vars(node)["written"] = {}
+                vars(node)[NOTES] = {}
                 inner = f"{path}{node.name}.<locals>."
             elif isinstance(node, ast.ClassDef):
                 self._classes.setdefault(f"{path}{node.name}", []).append(node)
                 inner = f"{path}{node.name}."
-            elif isinstance(node, ast.Lambda):
-                self._lambdas.append(node)
-                inner = f"{path}<lambda>.<locals>."
             self._index(node, inner)
         if self._detail is Detail.CODE:
             _strip(tree)
 
+    @cached_property
+    def _lambdas(self) -> list[ast.Lambda]:
+        """All lambdas, outer ones before inner ones."""
+        return [node for node in ast.walk(self.tree) if isinstance(node, ast.Lambda)]
+
     def written(self, tree: ast.AST) -> str:
         """The text that stands for a definition: equal for trees that say the same."""
-        if self._detail is Detail.TEXT:
-            inner = tree.body[0] if isinstance(tree, ast.Module) and tree.body else tree
-            if not hasattr(inner, "end_lineno"):
-                return self._source
-            first = _first_line(inner) if isinstance(inner, _DECORATED) else inner.lineno
-            return "\n".join(self._source.splitlines()[first - 1 : inner.end_lineno])
-        return self._write(tree)
-
-    def _write(self, value: Any) -> str:
-        if isinstance(value, list):
-            return f"[{','.join(map(self._write, value))}]"
-        if not isinstance(value, ast.AST):
-            return repr(value)
-        if not isinstance(value, _Function):
-            return _node_text(value, self._write)
-        # A method is written with its class and by itself, then without its decorators. Copies of
-        # a node share what is noted in it.
-        written: dict[str, str] = vars(value).get("written", {})
-        if not written:
-            plain = copy.copy(value)
-            plain.decorator_list = []
-            written[""] = _node_text(plain, self._write)
-        return f"{self._write(value.decorator_list)}{written['']}"
+        if self._detail is not Detail.TEXT:
+            return _write(tree)
+        inner = tree.body[0] if isinstance(tree, ast.Module) and tree.body else tree
+        first = _first_line(inner) if isinstance(inner, _DECORATED) else 1
+        last = getattr(inner, "end_lineno", None)
+        return "\n".join(self._source.splitlines()[first - 1 : last])
 
     def check(self, code: CodeType) -> None:
         """Refuse code of a module that was edited after its import.
@@ -240,6 +271,10 @@ class _Text:
             raise SyntaxError("it cannot be found among its line's lambdas")
         return on_line[0]
 
+    def classes(self, name: str) -> list[ast.AST]:
+        """The definitions of all classes of a qualified name."""
+        return [ast.Module([each], []) for each in self._classes.get(name, [])]
+
     def class_(self, class_: type, lines: set[int]) -> ast.AST | None:
         """The definition of a class, or `None`.
 
@@ -267,32 +302,53 @@ def _with_inner(code: CodeType) -> Iterator[CodeType]:
             yield from _with_inner(constant)
 
 
-def _inner_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes right below a node that may hold definitions."""
-    for value in vars(tree).values():
-        if isinstance(value, list):
-            yield from (each for each in value if isinstance(each, ast.AST))
-        elif isinstance(value, ast.AST) and not isinstance(value, _LEAVES):
-            yield value
+def _inner_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """The statements right below a node: only they may be, or hold, functions and classes."""
+    values = vars(tree)
+    for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for each in values.get(name, ()):
+            if "body" in each.__dict__ or "cases" in each.__dict__:
+                yield each
 
 
-# These hold nothing. `ctx` objects are shared by all trees.
-_LEAVES = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.Constant, ast.Name)
+def _write(value: Any) -> str:
+    """The text that stands for a tree, or for a list or a constant in one."""
+    kind = type(value)
+    if kind is list:
+        return f"[{','.join(map(_write, value))}]"
+    fields = _FIELDS.get(kind)
+    if fields is None:
+        return repr(value)
+    if kind not in (ast.FunctionDef, ast.AsyncFunctionDef):
+        return _node_text(kind, vars(value), fields)
+    # A method is written with its class and by itself, then without its decorators. Copies of a
+    # node share its notes.
+    notes = vars(value)[NOTES]
+    if "text" not in notes:
+        notes["text"] = _node_text(kind, {**vars(value), "decorator_list": None}, fields)
+    return f"{_write(value.decorator_list)}{notes['text']}"
 
 
-def _node_text(node: ast.AST, write: Callable[[Any], str]) -> str:
+def _node_text(kind: type[ast.AST], values: dict[str, Any], fields: tuple[str, ...]) -> str:
     """A node with its fields. What is empty is left out, as versions of Python add fields."""
+    if kind is ast.Name:
+        return f"Name({values['id']})"
     parts = []
-    for name in node._fields:
-        value = getattr(node, name, None)
-        if value is None or value == [] or name in _UNWRITTEN:
-            continue
-        parts.append(f"{name}={write(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
+    for name in fields:
+        value = values.get(name)
+        if value is not None and value != []:
+            parts.append(f"{name}={_write(value)}")
+    return f"{kind.__name__}({','.join(parts)})"
 
 
 # What follows from the rest, or only says how a string was written.
 _UNWRITTEN = {"ctx", "kind", "type_comment"}
+
+_FIELDS: dict[type, tuple[str, ...]] = {
+    kind: tuple(name for name in kind._fields if name not in _UNWRITTEN)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
 
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:

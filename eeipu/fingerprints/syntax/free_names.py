@@ -1,13 +1,19 @@
 """The names that a piece of source uses from outside of itself."""
 
 import ast
-from collections.abc import Iterator
+import builtins
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
-from eeipu.fingerprints.text_calls import callee_of, is_written
+from eeipu.fingerprints.syntax.text_calls import METHODS, callee_of, is_written
 
-__all__ = ["Names", "names_in"]
+__all__ = ["NOTES", "Names", "names_in"]
+
+NOTES = "notes"
+"""The attribute of a function's tree with what is known of it by now, which its copies share."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +27,9 @@ class Names:
             module, or to its first package if `import package.module` gave only that a name.
         attributes: All attributes that the source names, whatever they are taken from.
         texts: The strings in the source.
-        calls: What is called with an argument, as a dotted name -> whether all texts that it is
-            given are written in the source. The first part is "" where it is taken from the
-            result of an expression: `("", "query")` for `g().query("x > 1")`.
+        calls: What is called and may look up names in a text, as a dotted name, and whether all
+            texts that it is given are written in the source. The first part is "" where it is
+            taken from the result of an expression: `("", "query")` for `g().query("x > 1")`.
     """
 
     chains: frozenset[tuple[str, ...]]
@@ -35,20 +41,9 @@ class Names:
 
 def names_in(tree: ast.AST) -> Names:
     """The names that a definition, a lambda or a module uses from outside of itself."""
-    found = _Found()
-    around = _Scope(None)
+    found, around = _Found(), _Scope(None)
     found.visit(tree, around)
-    calls: dict[tuple[str, ...], bool] = {}
-    for call, scope in found.calls:
-        callee = callee_of(call)
-        calls[callee] = is_written(call, scope.values_of) and calls.get(callee, True)
-    return Names(
-        frozenset(around.chains | around.inner | found.hints),
-        tuple(found.imports),
-        frozenset(found.attributes),
-        frozenset(found.texts),
-        tuple(calls.items()),
-    )
+    return found.names(around)
 
 
 class _Scope:
@@ -69,7 +64,7 @@ class _Scope:
         self.inner: set[tuple[str, ...]] = set()
         self.assigned: dict[str, list[ast.expr | None]] = {}
         self.declared: set[str] = set()
-        self._is_class = is_class
+        self.is_class = is_class
 
     def bind(self, name: str, value: ast.expr | None = None) -> None:
         """Note that the scope gives a name a value."""
@@ -83,7 +78,7 @@ class _Scope:
         free = {each for each in self.chains if each[0] not in bound}
         free |= {(name,) for name in self.declared}
         # A class body does not show its names to the functions in it.
-        hidden = () if self._is_class else bound
+        hidden = () if self.is_class else bound
         self.parent.inner |= free
         self.parent.inner |= {each for each in self.inner if each[0] not in hidden}
 
@@ -103,26 +98,43 @@ class _Found:
         self.attributes: set[str] = set()
         self.texts: set[str] = set()
         self.hints: set[tuple[str, ...]] = set()
-        self.calls: list[tuple[ast.Call, _Scope]] = []
+        self.calls: list[tuple[tuple[str, ...], ast.Call, _Scope]] = []
+        self._inner: list[Names] = []  # of functions that have been visited by themselves
+
+    def names(self, around: _Scope) -> Names:
+        """All that was found, when everything in a scope has been visited."""
+        calls = [call for each in self._inner for call in each.calls]
+        calls += [(name, is_written(call, scope.values_of)) for name, call, scope in self.calls]
+        inner = self._inner
+        return Names(
+            frozenset(around.chains | around.inner | self.hints),
+            (*self.imports, *(each for names in inner for each in names.imports)),
+            frozenset(self.attributes).union(*(each.attributes for each in inner)),
+            frozenset(self.texts).union(*(each.texts for each in inner)),
+            tuple(calls),
+        )
 
     def visit(self, node: ast.AST, scope: _Scope) -> None:
         """Visit a node in a scope."""
-        visit = _VISITS.get(type(node))
-        if visit is None:
-            self._visit_fields(node, scope)
+        kind = type(node)
+        if kind in _VISITS:
+            _VISITS[kind](self, node, scope)
         else:
-            visit(self, node, scope)
+            self._visit_fields(node, scope)
 
     def _visit_fields(self, node: ast.AST, scope: _Scope) -> None:
-        for value in vars(node).values():
-            if isinstance(value, list):
-                for each in value:
-                    if isinstance(each, ast.AST):
-                        self.visit(each, scope)
-            elif isinstance(value, ast.AST):
-                self.visit(value, scope)
+        values = vars(node)
+        for name in _HOLDERS[type(node)]:
+            value = values.get(name)
+            each: Any
+            for each in value if type(value) is list else (value,):
+                kind = type(each)
+                if kind in _VISITS:
+                    _VISITS[kind](self, each, scope)
+                elif kind in _HOLDERS:
+                    self._visit_fields(each, scope)
 
-    def _visit_all(self, nodes: list[ast.AST | None], scope: _Scope) -> None:
+    def _visit_all(self, nodes: Iterable[ast.AST | None], scope: _Scope) -> None:
         for each in nodes:
             if each is not None:
                 self.visit(each, scope)
@@ -150,8 +162,10 @@ class _Found:
             self.texts.add(node.value)
 
     def _call(self, node: ast.Call, scope: _Scope) -> None:
-        if node.args or node.keywords:
-            self.calls.append((node, scope))
+        callee = callee_of(node)
+        may_read = callee[-1] in METHODS if callee[0] in _NO_READERS else True
+        if may_read and (node.args or node.keywords):
+            self.calls.append((callee, node, scope))
         self._visit_fields(node, scope)
 
     def _assign(self, node: ast.Assign, scope: _Scope) -> None:
@@ -184,11 +198,8 @@ class _Found:
 
     def _loop(self, node: ast.For | ast.AsyncFor | ast.comprehension, scope: _Scope) -> None:
         self._target(node.target, node.iter, scope)
-        for name, value in vars(node).items():
-            if name != "target":
-                self._visit_all(value if isinstance(value, list) else [value], scope) if isinstance(
-                    value, list | ast.AST
-                ) else None
+        inner = [node.ifs] if isinstance(node, ast.comprehension) else [node.body, node.orelse]
+        self._visit_all([node.iter, *chain.from_iterable(inner)], scope)
 
     def _global(self, node: ast.Global | ast.Nonlocal, scope: _Scope) -> None:
         scope.declared.update(node.names)
@@ -213,18 +224,34 @@ class _Found:
     def _function(
         self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: _Scope
     ) -> None:
-        inner = _Scope(scope)
+        if not isinstance(node, ast.Lambda):
+            scope.bind(node.name)
+            self._visit_all([*node.decorator_list, node.returns], scope)
         taken = node.args
-        for each in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg):
-            if each is not None:
-                inner.bind(each.arg)
-                self._visit_all([each.annotation], scope)
         self._visit_all([*taken.defaults, *taken.kw_defaults], scope)
+        arguments = _arguments(node)
+        self._visit_all([each.annotation for each in arguments], scope)
+        notes = vars(node).get(NOTES)
+        if notes is None or not (scope.is_class or scope.parent is None):
+            self._visit_body(node, scope)
+            return
+        # A method is visited with its class and by itself; it sees no names of the class body.
+        if "names" not in notes:
+            found, around = _Found(), _Scope(None)
+            found._visit_body(node, around)
+            notes["names"] = found.names(around)
+        self._inner.append(notes["names"])
+        scope.inner |= notes["names"].chains
+
+    def _visit_body(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: _Scope
+    ) -> None:
+        inner = _Scope(scope)
+        for each in _arguments(node):
+            inner.bind(each.arg)
         if isinstance(node, ast.Lambda):
             self.visit(node.body, inner)
         else:
-            scope.bind(node.name)
-            self._visit_all([*node.decorator_list, node.returns], scope)
             self._visit_all([*getattr(node, "type_params", ()), *node.body], inner)
         inner.close()
 
@@ -241,6 +268,12 @@ class _Found:
         inner.close()
 
 
+def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.arg]:
+    taken = node.args
+    found = (*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg)
+    return [each for each in found if each is not None]
+
+
 def _quoted(annotation: ast.expr) -> Iterator[tuple[str, ...]]:
     """The names in a hint that is written as a string, as for a class that is defined later."""
     for each in ast.walk(annotation):
@@ -249,7 +282,17 @@ def _quoted(annotation: ast.expr) -> Iterator[tuple[str, ...]]:
                 yield from names_in(ast.parse(each.value, mode="eval")).chains
 
 
-_VISITS = {
+# An expression, whose methods are known by their names only; and what looks up no other names.
+_NO_READERS = {"", "self", "cls", *vars(builtins)}
+
+# Kind of node -> its fields that may hold other nodes.
+_HOLDERS: dict[type, list[str]] = {
+    kind: [each for each in kind._fields if each not in {"ctx", "id", "kind", "op", "ops", "attr"}]
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+
+_VISITS: dict[type, Callable[[_Found, Any, _Scope], None]] = {
     ast.Name: _Found._name,
     ast.Attribute: _Found._attribute,
     ast.Constant: _Found._constant,
