@@ -10,18 +10,30 @@ import io
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
+from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
 __all__ = ["adopt_classes", "dumps", "loads", "loads_apart", "segments"]
 
+Collect = Callable[[pickle.PickleBuffer], Any]
+
 
 class _Pickler(cloudpickle.Pickler):
+    def __init__(self, stream: io.BytesIO, collect: Collect | None, shared: SharedMemory) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=collect)
+        self._shared = shared
+
     def reducer_override(self, obj: Any) -> Any:
-        reduced = reduce_torch(obj)
+        if type(obj) is np.ndarray and not obj.dtype.hasobject:
+            return self._shared.reduce_array(obj) or NotImplemented
+        self._shared.keep_apart(obj)
+        reduced = reduce_torch(obj, self._shared.reduce_tensor)
         return super().reducer_override(obj) if reduced is NotImplemented else reduced
 
 
@@ -31,7 +43,7 @@ def dumps(value: Any) -> bytes:
     Raises:
         Exception: Whatever pickle or the value's own methods raise.
     """
-    return _pickled(value, None)
+    return pickled_together(partial(_pickled, value, None))
 
 
 def loads(data: bytes) -> Any:
@@ -45,15 +57,19 @@ def segments(value: Any) -> list[bytes | pickle.PickleBuffer]:
     Raises:
         Exception: Whatever pickle or the value's own methods raise.
     """
-    buffers: list[pickle.PickleBuffer] = []
 
-    def collect(buffer: pickle.PickleBuffer) -> bool:
-        is_small = buffer.raw().nbytes < OUT_OF_BAND_BYTES
-        if not is_small:
-            buffers.append(buffer)
-        return is_small
+    def pickled(shared: SharedMemory) -> list[bytes | pickle.PickleBuffer]:
+        buffers: list[pickle.PickleBuffer] = []
 
-    return [_pickled(value, collect), *buffers]
+        def collect(buffer: pickle.PickleBuffer) -> bool:
+            is_small = buffer.raw().nbytes < OUT_OF_BAND_BYTES
+            if not is_small:
+                buffers.append(buffer)
+            return is_small
+
+        return [_pickled(value, collect, shared), *buffers]
+
+    return pickled_together(pickled)
 
 
 def loads_apart(parts: Sequence[Any]) -> Any:
@@ -82,7 +98,7 @@ def adopt_classes(functions: Iterable[Callable[..., Any]]) -> None:
                 setattr(main, name, value)
 
 
-def _pickled(value: Any, collect: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+def _pickled(value: Any, collect: Collect | None, shared: SharedMemory) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, protocol=5, buffer_callback=collect).dump(value)
+    _Pickler(stream, collect, shared).dump(value)
     return stream.getvalue()
