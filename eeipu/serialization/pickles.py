@@ -9,6 +9,7 @@ it names. `safe` (`eeipu.serialization.safe_formats`) is for values whose format
 import pickle
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ import numpy as np
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
+from eeipu.serialization.files import reduce_path
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, is_within_graph, reduce_torch
 
 __all__ = ["deserialize", "serialize"]
+
+_PATH = type(Path())
 
 
 class _Pickler(pickle.Pickler):
@@ -40,6 +44,8 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray):
             return self._reduce_array(obj)
+        if type(obj) is _PATH:
+            return reduce_path(obj)
         self._shared.keep_apart(obj)
         if is_within_graph(obj):
             raise CacheFormatError(
@@ -59,7 +65,10 @@ class _Pickler(pickle.Pickler):
         if array.flags.forc:
             return array.__reduce_ex__(5)
         axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-        return np.transpose, (np.ascontiguousarray(array.transpose(axes)), np.argsort(axes).tolist())
+        return np.transpose, (
+            np.ascontiguousarray(array.transpose(axes)),
+            np.argsort(axes).tolist(),
+        )
 
 
 def serialize(value: Any, *, trusted: bool = True) -> tuple[str, list[Segment]]:

@@ -8,7 +8,7 @@ once, as a region, and those that lie in it as views of the region.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -146,7 +146,7 @@ class SharedMemory:
         if owner.nbytes and address:
             start = _first_byte(owner, address, strides)
             reach = sum(abs(s) * (n - 1) for s, n in zip(strides, owner.shape, strict=True))
-            self._spans.append(_Span(place, start, start + reach + _item_bytes(owner), owner))
+            self._spans.append(_Span(place, start, start + reach + int(owner.itemsize), owner))
 
     def regions(self) -> dict[int, _Region]:
         """The region of each array and tensor that shares memory with another, by id."""
@@ -173,11 +173,8 @@ def pickled_together(pickle: Callable[[SharedMemory], Result]) -> Result:
 
 def _first_byte(owner: Any, address: int, strides: tuple[int, ...]) -> int:
     """The lowest address of an array whose axes may run backwards."""
-    return address + sum(s * (n - 1) for s, n in zip(strides, owner.shape, strict=True) if s < 0)
-
-
-def _item_bytes(owner: Any) -> int:
-    return int(owner.itemsize)
+    steps = zip(strides, owner.shape, strict=True)
+    return address + sum(int(s * (n - 1)) for s, n in steps if s < 0)
 
 
 def _overlapping(spans: list[_Span]) -> Iterator[list[_Span]]:
@@ -200,7 +197,7 @@ def _array_view(
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     start: int,
-    writeable: bool,  # noqa: FBT001 - called by pickle
+    writeable: bool,
 ) -> Any:
     array: Any = np.ndarray(shape, dtype, memory, start, strides)
     if not writeable:

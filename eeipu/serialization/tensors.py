@@ -126,7 +126,7 @@ def storage_bytes(tensor: Any, start: int, size_bytes: int) -> Any:
     return piece.cpu().numpy()
 
 
-def base_tensor(memory: np.ndarray[Any, Any], on_accelerator: bool) -> Any:  # noqa: FBT001
+def base_tensor(memory: np.ndarray[Any, Any], on_accelerator: bool) -> Any:
     """The tensor of bytes of which other tensors are views."""
     flat = import_module("torch").from_numpy(memory)
     return to_accelerator(flat) if on_accelerator else flat

@@ -11,11 +11,13 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
+from eeipu.serialization.files import is_private, reduce_path
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
@@ -32,6 +34,8 @@ class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is np.ndarray and not obj.dtype.hasobject:
             return self._shared.reduce_array(obj) or NotImplemented
+        if isinstance(obj, Path) and is_private(obj):  # this process may end before the other
+            return reduce_path(obj)
         self._shared.keep_apart(obj)
         reduced = reduce_torch(obj, self._shared.reduce_tensor)
         return super().reducer_override(obj) if reduced is NotImplemented else reduced

@@ -90,7 +90,8 @@ def test_a_broadcast_array_is_kept_as_small_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "table", [pd.DataFrame({"a": np.arange(3000.0)}), pd.DataFrame({"a": [1] * 3000}, dtype="Int64")]
+    "table",
+    [pd.DataFrame({"a": np.arange(3000.0)}), pd.DataFrame({"a": [1] * 3000}, dtype="Int64")],
 )
 def test_tables_do_not_write_into_each_other(table):
     # pandas counts who shares an array, which a pickle does not say.

@@ -43,7 +43,7 @@ def _values(array: Any, missing: Any, types: Any) -> Any:
     if types.is_null(kind):
         return None
     if types.is_boolean(kind):
-        filled = array.fill_null(False)  # noqa: FBT003 - the value to fill in
+        filled = array.fill_null(False)
         return _digest(filled.to_numpy(zero_copy_only=False))
     if types.is_dictionary(kind):
         return (kind.ordered, arrow_content(array.indices), arrow_content(array.dictionary))
@@ -93,4 +93,5 @@ def _fixed_width(array: Any, missing: Any) -> bytes:
 
 
 def _digest(array: Any) -> bytes:
-    return bytes(xxhash.xxh3_128_digest(np.ascontiguousarray(array).view(np.uint8)))
+    flat: Any = np.ascontiguousarray(array)
+    return bytes(xxhash.xxh3_128_digest(flat.view(np.uint8)))

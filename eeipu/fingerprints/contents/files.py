@@ -33,9 +33,14 @@ def path_content(path: Path, *, reads_folders: bool) -> tuple[object, ...]:
 
 def _beside(path: Path) -> list[Path]:
     """The other files in a file's folder that have its name but for the suffix."""
-    names = [p for p in os.listdir(path.parent) if p == path.stem or p.startswith(f"{path.stem}.")]
-    others = [path.parent / name for name in sorted(names) if name != path.name]
-    return [each for each in others if each.is_file()]
+    stem = path.stem
+    return sorted(
+        each
+        for each in path.parent.iterdir()
+        if (each.name == stem or each.name.startswith(f"{stem}."))
+        and each.name != path.name
+        and each.is_file()
+    )
 
 
 def _digest(path: Path) -> bytes:

@@ -17,7 +17,8 @@ Keep = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 def kept_state(obj: Any, state: Any) -> Any:
     """The part of an object's state that counts."""
-    for keep in _rules(type(obj)):
+    kind: Any = type(obj)
+    for keep in _rules(kind):
         state = keep(obj, state)
     return state
 
@@ -74,6 +75,6 @@ _RULES: dict[tuple[str, str], Keep] = {
 
 
 @lru_cache(maxsize=1024)
-def _rules(kind: type) -> tuple[Keep, ...]:
+def _rules(kind: Any) -> tuple[Keep, ...]:
     names = [(each.__module__.partition(".")[0], each.__name__) for each in kind.__mro__]
     return tuple(_RULES[name] for name in names if name in _RULES)

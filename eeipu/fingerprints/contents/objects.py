@@ -30,7 +30,8 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
     reduced: Any = obj.__reduce_ex__(5) if reduce is None else reduce(obj)
     if isinstance(reduced, str):
         return ("a name", getattr(obj, "__module__", None), reduced)
-    make, args, state, items, pairs, setter = (*reduced, *[None] * (6 - len(reduced)))
+    parts: tuple[Any, ...] = (*reduced, None, None, None, None)
+    make, args, state, items, pairs, setter = parts[:6]
     return (
         "reduced",
         make,
@@ -49,7 +50,8 @@ def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:
     if type(state) is not dict:
         return kept_state(obj, state) if isinstance(state, tuple) else state
     kept = kept_state(obj, state)
-    properties = _cached_properties(type(obj))
+    kind: Any = type(obj)
+    properties = _cached_properties(kind)
     if not properties.keys().isdisjoint(kept):
         kept = {
             name: value
@@ -60,7 +62,7 @@ def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _cached_properties(kind: type) -> dict[str, tuple[Any, bool]]:
+def _cached_properties(kind: Any) -> dict[str, tuple[Any, bool]]:
     """The cached properties of a class, and of each whether it is the user's own."""
     first_party = FirstParty()
     return {

@@ -31,9 +31,7 @@ __all__ = ["ContentStream", "StandIn"]
 StandIn = Callable[[Any], tuple[Any] | None]
 """Gives what stands for a value, in a tuple of one; `None` where the value stands for itself."""
 
-_ATOMS = frozenset(
-    (type(None), bool, int, float, str, bytes, bytearray, pickle.PickleBuffer)
-)
+_ATOMS = frozenset((type(None), bool, int, float, str, bytes, bytearray, pickle.PickleBuffer))
 _CONTAINERS = frozenset((list, dict, tuple))
 
 _LEAVES = {
@@ -135,7 +133,7 @@ class ContentStream:
 
     def _dumped(self, value: Any, room: float) -> bytes:
         hashed = _Hash(room)
-        pickler: Any = pickle.Pickler(hashed, protocol=5)  # type: ignore[arg-type]
+        pickler: Any = pickle.Pickler(hashed, protocol=5)
         pickler.fast = True
         pickler.persistent_id = self._persistent_id
         self._root = value
@@ -144,7 +142,7 @@ class ContentStream:
 
     def _persistent_id(self, obj: Any) -> Any:
         """What the pickler writes in the place of an object; `None` for the object itself."""
-        kind = type(obj)
+        kind: Any = type(obj)
         if kind in _ATOMS or _is_leaf(kind):
             return None
         if kind in _CONTAINERS:
@@ -210,7 +208,7 @@ class ContentStream:
 
 
 @lru_cache(maxsize=1024)
-def _is_leaf(kind: type) -> bool:
+def _is_leaf(kind: Any) -> bool:
     """Whether objects of a type are like numbers, which pickle itself takes apart the fastest."""
     return (kind.__module__.partition(".")[0], kind.__name__) in _LEAVES
 

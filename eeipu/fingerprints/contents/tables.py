@@ -50,7 +50,7 @@ def _about(table: Any) -> tuple[Any, ...]:
 def index_content(index: Any) -> tuple[Any, ...]:
     """What stands for an index."""
     about = (type(index), list(index.names))
-    if hasattr(index, "get_level_values") and index.nlevels > 1 or hasattr(index, "levels"):
+    if (hasattr(index, "get_level_values") and index.nlevels > 1) or hasattr(index, "levels"):
         levels = [index.get_level_values(level) for level in range(index.nlevels)]
         return (*about, [column_content(level.array) for level in levels])
     if hasattr(index, "step"):  # a range
