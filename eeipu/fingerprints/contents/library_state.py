@@ -41,14 +41,12 @@ _COUNTS = slice(7, 11)
 
 def _catboost_state(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     """A model, without the name and the time that every training gets anew."""
-    blob = state.get("__model")
-    if not isinstance(blob, bytes):
+    if "__model" not in state:  # it has not been trained
         return state
-    known = model.get_metadata()
+    nameless = model.copy()
     for name in ("model_guid", "train_finish_time"):
-        written = str(known[name] if name in known.keys() else "").encode()  # noqa: SIM118
-        blob = blob.replace(written, b"0" * len(written)) if written else blob
-    return {**state, "__model": blob}
+        nameless.get_metadata()[name] = ""
+    return {**state, "__model": nameless.__getstate__()["__model"]}
 
 
 def _tokenizer_state(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
