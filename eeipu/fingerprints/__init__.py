@@ -2,7 +2,7 @@
 
 Public are `code` (`code_fingerprint`, `read_code`, `CodeReader`, `CodeReading`,
 `package_versions`, `value_digest`), `keys` (`stage_key`, `inputs_key`) and `values`
-(`Fingerprinted`); the other modules read code for them.
+(`Fingerprinted`); `contents` takes values apart, and the other modules read code.
 
 The words of this room:
 

@@ -17,10 +17,10 @@ Note:
     (`eeipu.stages.declaration.refresh_code`). A function that by then differs from its file is an
     error that asks for a restart; an edit of the rest of a module, such as a class's decorators,
     goes unseen. Code that is looked up by a string is an error that asks for a version. Not seen
-    are: the environment, files, the state of the random generators that modules share, the
-    settings of libraries, values (other than functions and classes) put into installed modules,
-    what an object leaves out of its pickle, classes registered with an abstract class, and code
-    that reads the type hints of other code.
+    are: the environment, files named by a string, the state of the random generators that modules
+    share, the settings of libraries, values (other than functions and classes) put into installed
+    modules, what an object leaves out of its pickle, classes registered with an abstract class, and
+    code that reads the type hints of other code.
 """
 
 import hashlib
@@ -159,7 +159,8 @@ def value_digest(value: Any, *, reads_paths: bool = False) -> str:
 
     Args:
         value: Anything that can be pickled.
-        reads_paths: Whether a path stands for the content of its file or directory.
+        reads_paths: Whether a path to a directory stands for all files in it, as a path to a file
+            always does for its content.
 
     Raises:
         Exception: Whatever pickle raises for the user's own types.
