@@ -6,8 +6,9 @@ see which of them share memory. If any do, it is pickled again: each piece of me
 once, as a region, and those that lie in it as views of the region.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -101,7 +102,8 @@ class SharedMemory:
 
     def __init__(self, regions: dict[int, _Region] | None = None) -> None:
         self._regions = regions or {}
-        self._spans: list[_Span] = []
+        self._arrays: list[Any] = []
+        self._tensors: list[Any] = []
         self._private: dict[int, Any] = {}
         self._memories = {id(region.memory) for region in self._regions.values()}
 
@@ -111,7 +113,8 @@ class SharedMemory:
         It counts who shares an array. Those who share it without being counted would write into
         each other.
         """
-        for name in _arrays_in(type(obj)):
+        kind: Any = type(obj)
+        for name in _arrays_in(kind):
             array = getattr(obj, name, None)
             if isinstance(array, np.ndarray):
                 self._private[id(array)] = array
@@ -122,7 +125,7 @@ class SharedMemory:
             return None
         region = self._regions.get(id(array))
         if region is None:
-            self._note("cpu", array, array.__array_interface__["data"][0], array.strides)
+            self._arrays.append(array)
             return None
         about = (array.dtype, array.shape, array.strides)
         start = array.__array_interface__["data"][0] - region.start
@@ -133,25 +136,20 @@ class SharedMemory:
         if tensor.is_neg():  # a flag on the imaginary part of a conjugate, which is rare
             return None
         region = self._regions.get(id(tensor))
-        size = tensor.element_size()
         if region is None:
-            strides = tuple(size * stride for stride in tensor.stride())
-            self._note(str(tensor.device), tensor, tensor.data_ptr(), strides)
+            self._tensors.append(tensor)
             return None
-        offset = (tensor.data_ptr() - region.start) // size
+        offset = (tensor.data_ptr() - region.start) // tensor.element_size()
         about = {**tensors.description(tensor), "is_conjugate": tensor.is_conj()}
         return tensors.tensor_view, (region.base, offset, about)
 
-    def _note(self, place: str, owner: Any, address: int, strides: tuple[int, ...]) -> None:
-        if owner.nbytes and address:
-            start = _first_byte(owner, address, strides)
-            reach = sum(abs(s) * (n - 1) for s, n in zip(strides, owner.shape, strict=True))
-            self._spans.append(_Span(place, start, start + reach + int(owner.itemsize), owner))
-
     def regions(self) -> dict[int, _Region]:
         """The region of each array and tensor that shares memory with another, by id."""
+        if not self._tensors and all(array.base is None for array in self._arrays):
+            return {}  # each array has memory of its own
+        noted = [*map(_span_of_array, self._arrays), *map(_span_of_tensor, self._tensors)]
         found = {}
-        for spans in _overlapping(self._spans):
+        for spans in _overlapping([span for span in noted if span.stop > span.start]):
             if len(spans) > 1 or spans[0].overlaps_itself:
                 region = _Region(spans)
                 if region.fits(spans):
@@ -171,10 +169,22 @@ def pickled_together(pickle: Callable[[SharedMemory], Result]) -> Result:
     return pickle(SharedMemory(regions)) if regions else result
 
 
-def _first_byte(owner: Any, address: int, strides: tuple[int, ...]) -> int:
-    """The lowest address of an array whose axes may run backwards."""
-    steps = zip(strides, owner.shape, strict=True)
-    return address + sum(int(s * (n - 1)) for s, n in steps if s < 0)
+def _span_of_array(array: Any) -> _Span:
+    return _span("cpu", array, array.__array_interface__["data"][0], array.strides)
+
+
+def _span_of_tensor(tensor: Any) -> _Span:
+    strides = [tensor.element_size() * stride for stride in tensor.stride()]
+    return _span(str(tensor.device), tensor, tensor.data_ptr(), strides)
+
+
+def _span(place: str, owner: Any, address: int, strides: Sequence[int]) -> _Span:
+    """From the lowest to the highest byte; axes may run backwards."""
+    if not owner.nbytes:
+        return _Span(place, 0, 0, owner)
+    reaches = [step * (size - 1) for step, size in zip(strides, owner.shape, strict=True)]
+    start = address + sum(reach for reach in reaches if reach < 0)
+    return _Span(place, start, start + sum(map(abs, reaches)) + int(owner.itemsize), owner)
 
 
 def _overlapping(spans: list[_Span]) -> Iterator[list[_Span]]:
@@ -205,7 +215,8 @@ def _array_view(
     return array
 
 
-def _arrays_in(kind: type) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)  # asked for with each object
+def _arrays_in(kind: Any) -> tuple[str, ...]:
     """The attributes in which a class of pandas has arrays; none for other classes."""
     if not kind.__module__.startswith("pandas"):
         return ()
