@@ -7,6 +7,7 @@ import random
 
 import networkx as nx
 import numpy as np
+import pydantic
 import pytest
 import torch
 
@@ -47,6 +48,41 @@ def test_a_cached_property_counts_where_it_is_not_what_the_object_gives():
     stale.data.append(2)
     assert drawn.drawn < 1.0
     assert len({digest(each) for each in (new, was_set, stale, drawn)}) == 4
+
+
+def test_a_cached_property_is_computed_once_for_all_looks():
+    calls = []
+
+    class Slow:
+        @functools.cached_property
+        def value(self):
+            calls.append(1)
+            return len("slow")
+
+    def by_name(value):
+        return (value.__qualname__,) if isinstance(value, type) else None
+
+    slow, new = Slow(), Slow()
+    assert slow.value == 4
+    found = {digest(slow, by_name) for _ in range(5)}
+    assert found == {digest(new, by_name)}
+    assert len(calls) == 2
+
+
+class Settings(pydantic.BaseModel):
+    sizes: list[int]
+
+    @functools.cached_property
+    def total(self):
+        return sum(self.sizes)
+
+
+def test_a_cached_property_of_a_pydantic_model_does_not_count():
+    used, new = Settings(sizes=[1, 2]), Settings(sizes=[1, 2])
+    assert used.total == 3
+    assert digest(used) == digest(new) != digest(Settings(sizes=[1, 3]))
+    used.__dict__["total"] = 4
+    assert digest(used) != digest(new)
 
 
 def test_views_that_a_graph_remembers_do_not_count():

@@ -50,15 +50,36 @@ def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:
     if type(state) is not dict:
         return kept_state(obj, state) if isinstance(state, tuple) else state
     kept = kept_state(obj, state)
+    if type(kept.get("__dict__")) is dict:  # pydantic has further attributes beside it
+        kept = {**kept, "__dict__": _without_computed(obj, kept["__dict__"], digest)}
+    kept = _without_computed(obj, kept, digest)
+    return kept if kept or not state else None  # as if it had never been used
+
+
+def _without_computed(
+    obj: Any, state: dict[str, Any], digest: Callable[[Any], bytes]
+) -> dict[str, Any]:
+    """The attributes without those that cached properties give."""
     kind: Any = type(obj)
     properties = _cached_properties(kind)
-    if not properties.keys().isdisjoint(kept):
-        kept = {
-            name: value
-            for name, value in list(kept.items())
-            if name not in properties or not _is_computed(obj, value, properties[name], digest)
-        }
-    return kept if kept or not state else None  # as if it had never been used
+    found = [name for name in state if name in properties]
+    own = [name for name in found if properties[name][1]]
+    computed = set(found) - set(own)
+    if own:
+        state = dict(state)  # to compute one property may fill others
+        seen = (kind, digest(state))
+        if seen not in _COMPUTED:
+            _COMPUTED[seen] = _computed(obj, {n: (properties[n][0], state[n]) for n in own}, digest)
+            while len(_COMPUTED) > _MOST_COMPUTED:
+                _COMPUTED.pop(next(iter(_COMPUTED)), None)
+        computed |= _COMPUTED.get(seen, frozenset())
+    return {name: value for name, value in state.items() if name not in computed}
+
+
+# Which properties of the user's own have what they give, by class and state. To compute them once
+# more with each look might take long.
+_COMPUTED: dict[tuple[type, bytes], frozenset[str]] = {}
+_MOST_COMPUTED = 1000
 
 
 @lru_cache(maxsize=1024)
@@ -81,16 +102,15 @@ def _is_cached_property(member: Any) -> bool:
     )
 
 
-def _is_computed(
-    obj: Any, value: Any, cached: tuple[Any, bool], digest: Callable[[Any], bytes]
-) -> bool:
-    member, is_own = cached
-    if not is_own:
-        return True
-    compute = getattr(member, "func", None)
-    if compute is None:
-        return False
-    try:
-        return digest(compute(obj)) == digest(value)
-    except Exception:  # the user's own code, or a value that cannot be hashed
-        return False
+def _computed(
+    obj: Any, properties: dict[str, tuple[Any, Any]], digest: Callable[[Any], bytes]
+) -> frozenset[str]:
+    """The names of the properties whose value is what they give."""
+    found = set()
+    for name, (member, value) in properties.items():
+        try:
+            if digest(member.func(obj)) == digest(value):
+                found.add(name)
+        except Exception:  # noqa: S112 - the user's own code, or a value that cannot be hashed
+            continue
+    return frozenset(found)
