@@ -69,6 +69,17 @@ def test_results_of_statsmodels():
     assert digest(api.OLS(Y, 2 * X).fit()) != digest(make())
 
 
+def test_arrays_of_xarray():
+    xarray = pytest.importorskip("xarray")
+
+    def make():
+        return xarray.DataArray(X, dims=("row", "column"), coords={"row": range(40)})
+
+    array = make()
+    assert is_the_same(array, lambda each: (repr(each), each.sel(row=1), each.attrs), make)
+    assert digest(array[:, 1:]) == digest(array[:, 1:].copy(deep=True)) != digest(array)
+
+
 def hook(*_):
     return None
 

@@ -28,6 +28,13 @@ def _without(*names: str) -> Keep:
     return lambda _, state: {name: each for name, each in state.items() if name not in names}
 
 
+def _filled(*names: str) -> Keep:
+    """A rule by which attributes that are filled when they are first asked for are empty dicts."""
+    return lambda _, state: {
+        name: {} if name in names and each is None else each for name, each in state.items()
+    }
+
+
 def _tree_state(tree: Any, state: Any) -> Any:
     """A tree of neighbours, without how often it was asked."""
     del tree
@@ -59,6 +66,8 @@ def _tokenizer_state(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
 _RULES: dict[tuple[str, str], Keep] = {
     ("torch", "Module"): module_state,
     ("catboost", "_CatBoostBase"): _catboost_state,
+    ("xarray", "Variable"): _filled("_attrs", "_encoding"),
+    ("xarray", "Dataset"): _filled("_attrs", "_encoding"),
     ("transformers", "GenerationConfig"): _without("_original_object_hash"),
     ("transformers", "PreTrainedModel"): _without("warnings_issued"),
     ("transformers", "PreTrainedTokenizerBase"): _without("deprecation_warnings"),

@@ -46,7 +46,9 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
 def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:
     """The part of a state that counts."""
     if isinstance(state, tuple) and len(state) == 2:  # the attributes, and those in slots
-        return (_kept(obj, state[0], digest), state[1])
+        slots = state[1]
+        kept_slots = kept_state(obj, slots) if type(slots) is dict else slots
+        return (_kept(obj, state[0], digest), kept_slots)
     if type(state) is not dict:
         return kept_state(obj, state) if isinstance(state, tuple) else state
     kept = kept_state(obj, state)
