@@ -2,7 +2,8 @@
 
 The path that a stage returns names a file that the next configuration may overwrite. So a path to
 a file or a folder is pickled with what is in it. Loading it writes a copy below a folder of this
-process, which is removed when the process ends, and gives the path of the copy.
+process, which is removed when the process ends, and gives the path of the copy. Paths to the folder
+in which the program runs, and to those that contain it, stay paths.
 """
 
 import atexit
@@ -46,7 +47,8 @@ def reduce_path(path: Path) -> Any:
     if stat.S_ISREG(status.st_mode):
         _check_size(path, status.st_size)
         return _restored_file, (path.name, *_content(path))
-    if not stat.S_ISDIR(status.st_mode):
+    # A program does not make the folder that it runs in, which objects may well name.
+    if not stat.S_ISDIR(status.st_mode) or Path.cwd().is_relative_to(path.resolve()):
         return NotImplemented
     folders, files = _below(path)
     _check_size(path, sum(each.stat().st_size for each in files), len(files))

@@ -57,6 +57,14 @@ def test_a_path_to_nothing_stays_a_path(tmp_path):
         assert kept(path) == path
 
 
+def test_the_folder_in_which_the_program_runs_stays_a_path(tmp_path, monkeypatch):
+    (tmp_path / "project" / "out").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    for path in (Path(), Path(".."), tmp_path / "project", Path("/")):
+        assert kept(path) == path
+    assert kept(Path("out")) != Path("out")
+
+
 def test_files_that_are_too_large_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LARGEST_BYTES", 2)
     (tmp_path / "x").write_text("123")
