@@ -18,6 +18,7 @@ values are used from then on (see `eeipu.fingerprints.keys`).
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cached_property
 from itertools import product
 from numbers import Real
@@ -165,8 +166,22 @@ class _Axis:
         scaled = low + unit * (high - low)
         internal = np.exp(scaled) if self.is_log else scaled
         if self.cells is not None:
-            internal = self.low + self.step * np.round((internal - self.low) / self.step)
+            internal = _on_grid(internal, self.low, self.step)
         return np.clip(internal, self.low, self.high)
+
+
+def _on_grid(values: Any, low: float, step: float) -> Any:
+    """The closest of the values `low + i * step`, each as the one float that its decimals mean.
+
+    `3 * 0.1` is 0.30000000000000004, but somebody who enters that value writes 0.3.
+    """
+    closest = low + step * np.round((values - low) / step)
+    digits = max(0, *(-int(Decimal(repr(float(each))).as_tuple().exponent) for each in (low, step)))
+    return np.round(closest, digits) if digits <= _MAX_DIGITS else closest
+
+
+# Of more decimals than this, not all are kept by a float.
+_MAX_DIGITS = 15
 
 
 class Space:
@@ -301,6 +316,9 @@ def _stored(name: str, distribution: BaseDistribution, value: Any) -> Any:
         raise SpaceError(f"{name}={value!r} does not fit {distribution}: {error}") from error
     if not distribution._contains(internal):
         raise SpaceError(f"{name}={value!r} lies outside of {distribution}.")
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        closest = _on_grid(internal, distribution.low, distribution.step)
+        internal = float(np.clip(closest, distribution.low, distribution.high))
     return distribution.to_external_repr(internal)
 
 

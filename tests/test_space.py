@@ -405,3 +405,19 @@ def test_values_off_the_grid_are_refused():
 def test_a_range_wider_than_any_float_is_refused():
     with pytest.raises(SpaceError, match="too wide"):
         Float(-1e308, 1e308)
+
+
+@pytest.mark.parametrize(("low", "step"), [(0.0, 0.1), (0.1, 0.1), (-1.0, 0.05), (1e-3, 1e-3)])
+def test_a_step_has_one_value_however_it_was_computed(low, step):
+    space = Space({"p": Float(low, low + 20 * step, step=step)})
+    for i in range(21):
+        computed, written = low + i * step, float(f"{low + i * step:.6f}")
+        (decoded,) = space.decode(space.encode([{"p": computed}])[0]).values()
+        stored = [space.canonical({"p": value})["p"] for value in (computed, written, decoded)]
+        assert stored == [written] * 3 == [decoded] * 3
+
+
+def test_a_step_with_many_decimals_keeps_its_values():
+    step = 2.0**-20
+    space = Space({"p": Float(0.0, 8 * step, step=step)})
+    assert [space.canonical({"p": i * step})["p"] for i in range(9)] == [i * step for i in range(9)]

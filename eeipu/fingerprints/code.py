@@ -222,7 +222,8 @@ def value_digest(value: Any, *, reads_paths: bool = False) -> str:
 
     Args:
         value: Anything that can be pickled.
-        reads_paths: Whether a path stands for the content of its file or directory.
+        reads_paths: Whether a path to a directory stands for all files in it, as a path to a file
+            always does for its content.
 
     Raises:
         Exception: Whatever pickle raises for the user's own types.

@@ -56,8 +56,9 @@ def _written(value: Any) -> Any:
 def inputs_key(inputs: tuple[Any, ...]) -> str:
     """The digests of a run's inputs, by content, in one string.
 
-    A `pathlib.Path` counts by the content of its file or directory. A string that names a file
-    counts as a string. Use `eeipu.Fingerprinted` for an input that is too large to hash.
+    A `pathlib.Path` counts as it is written and by the content of its file or directory. A string
+    that names a file counts as a string. Use `eeipu.Fingerprinted` for an input that is too large
+    to hash.
 
     Raises:
         PipelineError: An input cannot be hashed, or can be read only once.

@@ -9,6 +9,7 @@ it names. `safe` (`eeipu.serialization.safe_formats`) is for values whose format
 import pickle
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,23 @@ import numpy as np
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
+from eeipu.serialization.files import reduce_path
 from eeipu.serialization.main_module import found_at_home, home_of, name_in_main
-from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
+from eeipu.serialization.shared_memory import SharedMemory, pickled_together
+from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, is_within_graph, reduce_torch
 
 __all__ = ["deserialize", "serialize"]
+
+_PATH = type(Path())
 
 
 class _Pickler(pickle.Pickler):
     """Collects large buffers instead of copying them into the pickle."""
 
-    def __init__(self, stream: BytesIO) -> None:
+    def __init__(self, stream: BytesIO, shared: SharedMemory) -> None:
         super().__init__(stream, protocol=5, buffer_callback=self._collect)
         self.buffers: list[memoryview] = []
+        self._shared = shared
 
     def _collect(self, buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
@@ -37,13 +43,36 @@ class _Pickler(pickle.Pickler):
         return False
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, np.ndarray) and not obj.dtype.hasobject:
-            if type(obj) is np.memmap:  # its file may not exist any more when the value is loaded
-                return np.asarray(obj).__reduce_ex__(5)
-            if not obj.flags.forc and type(obj) is np.ndarray:
-                return np.ascontiguousarray(obj).__reduce_ex__(5)
+        if isinstance(obj, np.ndarray):
+            return self._reduce_array(obj)
+        if type(obj) is _PATH:
+            return reduce_path(obj)
         named = name_in_main(obj)
-        return reduce_torch(obj) if named is None else (found_at_home, named)
+        if named is not None:
+            return found_at_home, named
+        self._shared.keep_apart(obj)
+        if is_within_graph(obj):
+            raise CacheFormatError(
+                "a tensor that was computed with gradients cannot be kept together with what they "
+                "flow back to; return tensor.detach(), or compute it under torch.no_grad()"
+            )
+        return reduce_torch(obj, self._shared.reduce_tensor)
+
+    def _reduce_array(self, array: Any) -> Any:
+        if array.dtype.hasobject or type(array) not in (np.ndarray, np.memmap):
+            return NotImplemented
+        view = self._shared.reduce_array(array)
+        if view is not None:
+            return view
+        # The file of a mapped array may not exist any more when the value is loaded.
+        array = np.asarray(array)
+        if array.flags.forc:
+            return array.__reduce_ex__(5)
+        axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+        return np.transpose, (
+            np.ascontiguousarray(array.transpose(axes)),
+            np.argsort(axes).tolist(),
+        )
 
 
 class _Unpickler(pickle.Unpickler):
@@ -74,10 +103,14 @@ def serialize(value: Any, *, trusted: bool = True) -> tuple[str, list[Segment]]:
     """
     if not trusted:
         return "safe", safe_formats.encode(value)
-    stream = BytesIO()
-    pickler = _Pickler(stream)
-    pickler.dump(value)
-    return "pickle", [stream.getbuffer(), *pickler.buffers]
+
+    def pickled(shared: SharedMemory) -> list[Segment]:
+        stream = BytesIO()
+        pickler = _Pickler(stream, shared)
+        pickler.dump(value)
+        return [stream.getbuffer(), *pickler.buffers]
+
+    return "pickle", pickled_together(pickled)
 
 
 def deserialize(kind: str, segments: Sequence[Segment], *, trusted: bool = True) -> Any:

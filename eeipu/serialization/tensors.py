@@ -8,12 +8,24 @@ This module imports torch only when a value contains a tensor.
 """
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-__all__ = ["OUT_OF_BAND_BYTES", "is_plain", "reduce_torch", "tensor_bytes", "to_accelerator"]
+__all__ = [
+    "OUT_OF_BAND_BYTES",
+    "base_tensor",
+    "description",
+    "is_plain",
+    "is_within_graph",
+    "reduce_torch",
+    "storage_bytes",
+    "tensor_bytes",
+    "tensor_view",
+    "to_accelerator",
+]
 
 # A smaller buffer is copied into the pickle, which costs less than a segment of its own.
 OUT_OF_BAND_BYTES = 4096
@@ -28,14 +40,26 @@ def is_plain(tensor: Any) -> bool:
     )
 
 
+def is_within_graph(value: Any) -> bool:
+    """Whether a value is a tensor from which gradients flow back to what it was computed from."""
+    torch = sys.modules.get("torch")
+    is_tensor = torch is not None and isinstance(value, torch.Tensor)
+    return is_tensor and value.requires_grad and not value.is_leaf
+
+
 def tensor_bytes(tensor: Any) -> Any:
     """The elements of a plain tensor in row-major order, as an array of bytes in main memory."""
     values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return values.view(sys.modules["torch"].uint8).numpy()
 
 
-def reduce_torch(value: Any) -> Any:
-    """How to pickle a tensor or a device (`reducer_override`), or `NotImplemented` otherwise."""
+def reduce_torch(value: Any, view: Callable[[Any], Any] = lambda _: None) -> Any:
+    """How to pickle a tensor or a device (`reducer_override`), or `NotImplemented` otherwise.
+
+    Args:
+        value: The value.
+        view: How to pickle a tensor that lies in the memory of others; `None` for other tensors.
+    """
     torch = sys.modules.get("torch")  # without torch loaded there are no tensors
     if torch is None:
         return NotImplemented
@@ -44,27 +68,90 @@ def reduce_torch(value: Any) -> Any:
     is_tensor = type(value) is torch.Tensor or type(value) is torch.nn.Parameter
     if not is_tensor or not is_plain(value):
         return NotImplemented
-    about = {
-        "dtype": str(value.dtype).removeprefix("torch."),
-        "shape": tuple(value.shape),
-        "requires_grad": value.requires_grad,
-        "is_parameter": type(value) is torch.nn.Parameter,
-        "on_accelerator": value.device.type != "cpu",
-        "attributes": vars(value),
+    found = view(value)
+    if found is not None:
+        return found
+    data, strides = _dense_bytes(value)
+    return _tensor, (data, {**description(value), "strides": strides})
+
+
+def description(tensor: Any) -> dict[str, Any]:
+    """What there is to know about a plain tensor besides its elements."""
+    return {
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "shape": tuple(tensor.shape),
+        "strides": tuple(tensor.stride()),
+        "requires_grad": tensor.requires_grad,
+        "is_parameter": type(tensor) is sys.modules["torch"].nn.Parameter,
+        "on_accelerator": tensor.device.type != "cpu",
+        "attributes": vars(tensor),
+        "grad": tensor.grad if tensor.is_leaf else None,
     }
-    return _tensor, (tensor_bytes(value), about)
+
+
+def _dense_bytes(tensor: Any) -> tuple[Any, tuple[int, ...]]:
+    """The elements of a plain tensor in the order in which they lie, and the strides of its axes.
+
+    The gaps of a view of a part of a tensor are left out.
+    """
+    axes = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    ordered = tensor.detach().permute(axes)
+    is_dense = ordered.is_contiguous()
+    strides = tensor.stride() if is_dense else _strides(ordered.shape, axes)
+    return tensor_bytes(ordered), tuple(strides)
+
+
+def _strides(shape: tuple[int, ...], axes: list[int]) -> list[int]:
+    """The strides of a tensor without gaps whose axes lie in a given order."""
+    strides = [1] * len(axes)
+    step = 1
+    for size, axis in zip(reversed(shape), reversed(axes), strict=True):
+        strides[axis] = step
+        step *= max(size, 1)
+    return strides
 
 
 def _tensor(data: np.ndarray[Any, Any], about: dict[str, Any]) -> Any:
     torch = import_module("torch")
     flat = torch.from_numpy(data if data.flags.writeable else data.copy())
-    tensor = flat.view(getattr(torch, about["dtype"])).reshape(about["shape"])
+    return _described(flat, 0, about)
+
+
+def storage_bytes(tensor: Any, start: int, size_bytes: int) -> Any:
+    """A piece of the memory of an accelerator, in which a tensor lies, as an array."""
+    torch = sys.modules["torch"]
+    storage = tensor.untyped_storage()
+    piece = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    piece.set_(storage, start - storage.data_ptr(), (size_bytes,))
+    return piece.cpu().numpy()
+
+
+def base_tensor(memory: np.ndarray[Any, Any], on_accelerator: bool) -> Any:
+    """The tensor of bytes of which other tensors are views."""
+    flat = import_module("torch").from_numpy(memory)
+    return to_accelerator(flat) if on_accelerator else flat
+
+
+def tensor_view(base: Any, offset: int, about: dict[str, Any]) -> Any:
+    """A tensor that lies in the memory of another."""
+    return _described(base, offset, {**about, "on_accelerator": False})
+
+
+def _described(flat: Any, offset: int, about: dict[str, Any]) -> Any:
+    """A tensor in the memory of a tensor of bytes."""
+    torch = import_module("torch")
+    dtype = getattr(torch, about["dtype"])
+    whole = flat[: flat.numel() - flat.numel() % dtype.itemsize].view(dtype)
+    tensor = whole.as_strided(about["shape"], about["strides"], offset)
+    if about.get("is_conjugate"):
+        tensor = tensor.conj()
     if about["on_accelerator"]:
         tensor = to_accelerator(tensor)
     if about["is_parameter"]:
         tensor = torch.nn.Parameter(tensor, requires_grad=about["requires_grad"])
     else:
         tensor.requires_grad_(about["requires_grad"])
+    tensor.grad = about["grad"]
     vars(tensor).update(about["attributes"])
     return tensor
 

@@ -8,27 +8,40 @@ tensor on an accelerator is sent without its device, as in a cache.
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
+from eeipu.serialization.files import is_private, reduce_path
+from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
 __all__ = ["dumps", "dumps_with_definitions", "loads", "loads_apart", "segments"]
+
+Collect = Callable[[pickle.PickleBuffer], Any]
 
 
 class _Pickler(cloudpickle.Pickler):
     """Pickles values, and notes the classes and functions in them."""
 
-    def __init__(self, stream: io.BytesIO, collect: Callable[..., Any] | None = None) -> None:
+    def __init__(self, stream: io.BytesIO, collect: Collect | None, shared: SharedMemory) -> None:
         super().__init__(stream, protocol=5, buffer_callback=collect)
         self.definitions: list[type | FunctionType] = []
+        self._shared = shared
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type | FunctionType):
             self.definitions.append(obj)
-        reduced = reduce_torch(obj)
+        if type(obj) is np.ndarray and not obj.dtype.hasobject:
+            return self._shared.reduce_array(obj) or NotImplemented
+        if isinstance(obj, Path) and is_private(obj):  # this process may end before the other
+            return reduce_path(obj)
+        self._shared.keep_apart(obj)
+        reduced = reduce_torch(obj, self._shared.reduce_tensor)
         return super().reducer_override(obj) if reduced is NotImplemented else reduced
 
 
@@ -38,7 +51,7 @@ def dumps(value: Any) -> bytes:
     Raises:
         Exception: Whatever pickle or the value's own methods raise.
     """
-    return _pickled(value, None)
+    return pickled_together(partial(_pickled, value, None))
 
 
 def dumps_with_definitions(value: Any) -> tuple[bytes, list[type | FunctionType]]:
@@ -47,10 +60,14 @@ def dumps_with_definitions(value: Any) -> tuple[bytes, list[type | FunctionType]
     Raises:
         Exception: As `dumps`.
     """
-    stream = io.BytesIO()
-    pickler = _Pickler(stream)
-    pickler.dump(value)
-    return stream.getvalue(), pickler.definitions
+
+    def pickled(shared: SharedMemory) -> tuple[bytes, list[type | FunctionType]]:
+        stream = io.BytesIO()
+        pickler = _Pickler(stream, None, shared)
+        pickler.dump(value)
+        return stream.getvalue(), pickler.definitions
+
+    return pickled_together(pickled)
 
 
 def loads(data: bytes) -> Any:
@@ -64,15 +81,19 @@ def segments(value: Any) -> list[bytes | pickle.PickleBuffer]:
     Raises:
         Exception: Whatever pickle or the value's own methods raise.
     """
-    buffers: list[pickle.PickleBuffer] = []
 
-    def collect(buffer: pickle.PickleBuffer) -> bool:
-        is_small = buffer.raw().nbytes < OUT_OF_BAND_BYTES
-        if not is_small:
-            buffers.append(buffer)
-        return is_small
+    def pickled(shared: SharedMemory) -> list[bytes | pickle.PickleBuffer]:
+        buffers: list[pickle.PickleBuffer] = []
 
-    return [_pickled(value, collect), *buffers]
+        def collect(buffer: pickle.PickleBuffer) -> bool:
+            is_small = buffer.raw().nbytes < OUT_OF_BAND_BYTES
+            if not is_small:
+                buffers.append(buffer)
+            return is_small
+
+        return [_pickled(value, collect, shared), *buffers]
+
+    return pickled_together(pickled)
 
 
 def loads_apart(parts: Sequence[Any]) -> Any:
@@ -81,7 +102,7 @@ def loads_apart(parts: Sequence[Any]) -> Any:
     return pickle.loads(first, buffers=map(bytearray, others))  # noqa: S301 - as above
 
 
-def _pickled(value: Any, collect: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+def _pickled(value: Any, collect: Collect | None, shared: SharedMemory) -> bytes:
     stream = io.BytesIO()
-    _Pickler(stream, collect).dump(value)
+    _Pickler(stream, collect, shared).dump(value)
     return stream.getvalue()

@@ -18,6 +18,7 @@ from typing import Any
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, PipelineError
 from eeipu.fingerprints.run_inputs import RunInputs
+from eeipu.serialization.files import holds_files
 from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
@@ -185,7 +186,8 @@ def run_task(
             return result
         began = clock()
         _keep(cache, task, result.run)
-        result = replace(result, keep_s=result.keep_s + clock() - began)
+        kept = _with_own_files(cache, call, result.run)
+        result = replace(result, run=kept, keep_s=result.keep_s + clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
         return result
@@ -338,6 +340,15 @@ def _keep(cache: StageCache, task: StageTask, run: StageRun) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def _with_own_files(cache: StageCache, call: StageCall, run: StageRun) -> StageRun:
+    """The run with copies of the files in its output, which the next call may overwrite."""
+    if not holds_files(run.output):
+        return run
+    with suppress(CacheMiss):
+        return replace(run, output=cache.get(call.key))
+    return run
 
 
 # --- several calls ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import scipy.sparse
 import torch
 
 from eeipu import ConfigurationError, Fingerprinted, Pipeline, StageCache, Tuner, stage
+from eeipu.fingerprints.contents import files
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.fingerprints.values import digest, plain
 
@@ -93,6 +94,23 @@ def test_a_path_counts_as_it_is_written(tmp_path):
         (tmp_path / name / "x.png").write_text("same")
     assert inputs_key((tmp_path / "cats" / "x.png",)) != inputs_key((tmp_path / "dogs" / "x.png",))
     assert inputs_key((tmp_path / "cats",)) != inputs_key((tmp_path / "dogs",))
+
+
+def test_a_file_beside_that_cannot_be_read_counts_by_its_name(tmp_path, monkeypatch):
+    for name in ("scan.img", "scan.key"):
+        (tmp_path / name).write_text("1")
+    before = digest(tmp_path / "scan.img")
+    read = files._digest
+
+    def digest_of(path):
+        if path.suffix == ".key":
+            raise PermissionError(path)
+        return read(path)
+
+    monkeypatch.setattr(files, "_digest", digest_of)
+    unread = digest(tmp_path / "scan.img")
+    (tmp_path / "scan.key").unlink()
+    assert len({before, unread, digest(tmp_path / "scan.img")}) == 3
 
 
 def test_files_with_the_same_name_and_another_suffix_count(tmp_path):

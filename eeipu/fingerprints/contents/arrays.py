@@ -36,7 +36,7 @@ def _elements(array: Any) -> tuple[Any, ...]:
         return (*about, items_content(array.ravel().tolist()))
     if array.dtype.names is not None:  # without the bytes between the fields
         return (*about, [_elements(array[name])[1:] for name in array.dtype.names])
-    flat = np.ascontiguousarray(array).reshape(-1)
+    flat: Any = np.ascontiguousarray(array).reshape(-1)
     return (*about, xxhash.xxh3_128_digest(flat.view(np.uint8)) if flat.size else b"")
 
 
@@ -54,7 +54,7 @@ def items_content(items: list[Any]) -> Any:
     if not _PLAIN.issuperset(map(type, items)):
         return items
     hashed = _Hash()
-    pickler: Any = pickle.Pickler(hashed, protocol=5)  # type: ignore[arg-type]
+    pickler: Any = pickle.Pickler(hashed, protocol=5)
     pickler.fast = True
     pickler.dump(items)
     return bytes(hashed.hash.digest())

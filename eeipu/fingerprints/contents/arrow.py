@@ -93,4 +93,5 @@ def _fixed_width(array: Any, missing: Any) -> bytes:
 
 
 def _digest(array: Any) -> bytes:
-    return bytes(xxhash.xxh3_128_digest(np.ascontiguousarray(array).view(np.uint8)))
+    flat: Any = np.ascontiguousarray(array)
+    return bytes(xxhash.xxh3_128_digest(flat.view(np.uint8)))

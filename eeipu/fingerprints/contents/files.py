@@ -24,7 +24,7 @@ def path_content(path: Path, *, reads_folders: bool) -> tuple[object, ...]:
     """
     name = os.fspath(path)
     if path.is_file():
-        return ("a file", name, _digest(path), [(p.name, _digest(p)) for p in _beside(path)])
+        return ("a file", name, _digest(path), [(p.name, _readable(p)) for p in _beside(path)])
     if reads_folders and path.is_dir():
         found = [(p.relative_to(path).as_posix(), _digest(p)) for p in files_below(path)]
         return ("a folder", name, found)
@@ -33,9 +33,22 @@ def path_content(path: Path, *, reads_folders: bool) -> tuple[object, ...]:
 
 def _beside(path: Path) -> list[Path]:
     """The other files in a file's folder that have its name but for the suffix."""
-    names = [p for p in os.listdir(path.parent) if p == path.stem or p.startswith(f"{path.stem}.")]
-    others = [path.parent / name for name in sorted(names) if name != path.name]
-    return [each for each in others if each.is_file()]
+    stem = path.stem
+    return sorted(
+        each
+        for each in path.parent.iterdir()
+        if (each.name == stem or each.name.startswith(f"{stem}."))
+        and each.name != path.name
+        and each.is_file()
+    )
+
+
+def _readable(path: Path) -> bytes | None:
+    """The digest of a file that a stage may read, or `None` where it cannot either."""
+    try:
+        return _digest(path)
+    except OSError:
+        return None
 
 
 def _digest(path: Path) -> bytes:

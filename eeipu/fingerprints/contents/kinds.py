@@ -30,7 +30,8 @@ def content_of(obj: Any, digest: Callable[[Any], bytes], *, reads_folders: bool)
     Raises:
         Exception: Whatever pickle raises for the object.
     """
-    content = _content_function(type(obj))
+    kind: Any = type(obj)
+    content = _content_function(kind)
     if content is None and isinstance(obj, Path):
         return path_content(obj, reads_folders=reads_folders)
     if content is None and isinstance(obj, set | frozenset):
@@ -98,7 +99,7 @@ _CONTENTS: dict[Any, Content] = {
 
 
 @lru_cache(maxsize=1024)
-def _content_function(kind: type) -> Content | None:
+def _content_function(kind: Any) -> Content | None:
     for each in kind.__mro__:
         name = (each.__module__.partition(".")[0], each.__name__)
         found = _CONTENTS.get(each) or _CONTENTS.get(name)

@@ -17,7 +17,8 @@ Keep = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 def kept_state(obj: Any, state: Any) -> Any:
     """The part of an object's state that counts."""
-    for keep in _rules(type(obj)):
+    kind: Any = type(obj)
+    for keep in _rules(kind):
         state = keep(obj, state)
     return state
 
@@ -25,6 +26,13 @@ def kept_state(obj: Any, state: Any) -> Any:
 def _without(*names: str) -> Keep:
     """A rule that leaves out attributes."""
     return lambda _, state: {name: each for name, each in state.items() if name not in names}
+
+
+def _filled(*names: str) -> Keep:
+    """A rule by which attributes that are filled when they are first asked for are empty dicts."""
+    return lambda _, state: {
+        name: {} if name in names and each is None else each for name, each in state.items()
+    }
 
 
 def _tree_state(tree: Any, state: Any) -> Any:
@@ -40,14 +48,12 @@ _COUNTS = slice(7, 11)
 
 def _catboost_state(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     """A model, without the name and the time that every training gets anew."""
-    blob = state.get("__model")
-    if not isinstance(blob, bytes):
+    if "__model" not in state:  # it has not been trained
         return state
-    known = model.get_metadata()
+    nameless = model.copy()
     for name in ("model_guid", "train_finish_time"):
-        written = str(known[name] if name in known.keys() else "").encode()  # noqa: SIM118
-        blob = blob.replace(written, b"0" * len(written)) if written else blob
-    return {**state, "__model": blob}
+        nameless.get_metadata()[name] = ""
+    return {**state, "__model": nameless.__getstate__()["__model"]}
 
 
 def _tokenizer_state(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +66,13 @@ def _tokenizer_state(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
 _RULES: dict[tuple[str, str], Keep] = {
     ("torch", "Module"): module_state,
     ("catboost", "_CatBoostBase"): _catboost_state,
+    ("xarray", "Variable"): _filled("_attrs", "_encoding"),
+    ("xarray", "Dataset"): _filled("_attrs", "_encoding"),
     ("transformers", "GenerationConfig"): _without("_original_object_hash"),
+    ("transformers", "PreTrainedModel"): _without("warnings_issued"),
+    ("transformers", "PreTrainedTokenizerBase"): _without("deprecation_warnings"),
+    ("transformers", "PreTrainedTokenizer"): _without("cache"),
+    ("transformers", "PythonBackend"): _without("cache"),
     ("transformers", "PreTrainedTokenizerFast"): _tokenizer_state,
     ("transformers", "TokenizersBackend"): _tokenizer_state,
     ("pandas", "PandasObject"): _without("_cache"),
@@ -74,6 +86,6 @@ _RULES: dict[tuple[str, str], Keep] = {
 
 
 @lru_cache(maxsize=1024)
-def _rules(kind: type) -> tuple[Keep, ...]:
+def _rules(kind: Any) -> tuple[Keep, ...]:
     names = [(each.__module__.partition(".")[0], each.__name__) for each in kind.__mro__]
     return tuple(_RULES[name] for name in names if name in _RULES)

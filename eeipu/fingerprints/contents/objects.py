@@ -30,7 +30,8 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
     reduced: Any = obj.__reduce_ex__(5) if reduce is None else reduce(obj)
     if isinstance(reduced, str):
         return ("a name", getattr(obj, "__module__", None), reduced)
-    make, args, state, items, pairs, setter = (*reduced, *[None] * (6 - len(reduced)))
+    parts: tuple[Any, ...] = (*reduced, None, None, None, None)
+    make, args, state, items, pairs, setter = parts[:6]
     return (
         "reduced",
         make,
@@ -45,22 +46,46 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
 def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:
     """The part of a state that counts."""
     if isinstance(state, tuple) and len(state) == 2:  # the attributes, and those in slots
-        return (_kept(obj, state[0], digest), state[1])
+        slots = state[1]
+        kept_slots = kept_state(obj, slots) if type(slots) is dict else slots
+        return (_kept(obj, state[0], digest), kept_slots)
     if type(state) is not dict:
         return kept_state(obj, state) if isinstance(state, tuple) else state
     kept = kept_state(obj, state)
-    properties = _cached_properties(type(obj))
-    if not properties.keys().isdisjoint(kept):
-        kept = {
-            name: value
-            for name, value in list(kept.items())
-            if name not in properties or not _is_computed(obj, value, properties[name], digest)
-        }
+    if type(kept.get("__dict__")) is dict:  # pydantic has further attributes beside it
+        kept = {**kept, "__dict__": _without_computed(obj, kept["__dict__"], digest)}
+    kept = _without_computed(obj, kept, digest)
     return kept if kept or not state else None  # as if it had never been used
 
 
+def _without_computed(
+    obj: Any, state: dict[str, Any], digest: Callable[[Any], bytes]
+) -> dict[str, Any]:
+    """The attributes without those that cached properties give."""
+    kind: Any = type(obj)
+    properties = _cached_properties(kind)
+    found = [name for name in state if name in properties]
+    own = [name for name in found if properties[name][1]]
+    computed = set(found) - set(own)
+    if own:
+        state = dict(state)  # to compute one property may fill others
+        seen = (kind, digest(state))
+        if seen not in _COMPUTED:
+            _COMPUTED[seen] = _computed(obj, {n: (properties[n][0], state[n]) for n in own}, digest)
+            while len(_COMPUTED) > _MOST_COMPUTED:
+                _COMPUTED.pop(next(iter(_COMPUTED)), None)
+        computed |= _COMPUTED.get(seen, frozenset())
+    return {name: value for name, value in state.items() if name not in computed}
+
+
+# Which properties of the user's own have what they give, by class and state. To compute them once
+# more with each look might take long.
+_COMPUTED: dict[tuple[type, bytes], frozenset[str]] = {}
+_MOST_COMPUTED = 1000
+
+
 @lru_cache(maxsize=1024)
-def _cached_properties(kind: type) -> dict[str, tuple[Any, bool]]:
+def _cached_properties(kind: Any) -> dict[str, tuple[Any, bool]]:
     """The cached properties of a class, and of each whether it is the user's own."""
     first_party = FirstParty()
     return {
@@ -79,16 +104,15 @@ def _is_cached_property(member: Any) -> bool:
     )
 
 
-def _is_computed(
-    obj: Any, value: Any, cached: tuple[Any, bool], digest: Callable[[Any], bytes]
-) -> bool:
-    member, is_own = cached
-    if not is_own:
-        return True
-    compute = getattr(member, "func", None)
-    if compute is None:
-        return False
-    try:
-        return digest(compute(obj)) == digest(value)
-    except Exception:  # the user's own code, or a value that cannot be hashed
-        return False
+def _computed(
+    obj: Any, properties: dict[str, tuple[Any, Any]], digest: Callable[[Any], bytes]
+) -> frozenset[str]:
+    """The names of the properties whose value is what they give."""
+    found = set()
+    for name, (member, value) in properties.items():
+        try:
+            if digest(member.func(obj)) == digest(value):
+                found.add(name)
+        except Exception:  # noqa: S112 - the user's own code, or a value that cannot be hashed
+            continue
+    return frozenset(found)

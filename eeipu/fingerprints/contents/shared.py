@@ -16,12 +16,13 @@ __all__ = ["shared_parts"]
 
 def shared_parts(obj: Any) -> list[tuple[Any, Any]]:
     """What an object consists of that other objects may share: its identity, and where it lies."""
-    parts = _parts_of(type(obj))
+    kind: Any = type(obj)
+    parts = _parts_of(kind)
     return [] if parts is None else parts(obj)
 
 
 @lru_cache(maxsize=1024)
-def _parts_of(kind: type) -> Callable[[Any], list[tuple[Any, Any]]] | None:
+def _parts_of(kind: Any) -> Callable[[Any], list[tuple[Any, Any]]] | None:
     """What gives the parts of a type's objects; `None` where it does not matter."""
     if issubclass(kind, np.random.Generator | np.random.RandomState | random.Random):
         return _identity

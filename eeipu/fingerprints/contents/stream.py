@@ -133,7 +133,7 @@ class ContentStream:
 
     def _dumped(self, value: Any, room: float) -> bytes:
         hashed = _Hash(room)
-        pickler: Any = pickle.Pickler(hashed, protocol=5)  # type: ignore[arg-type]
+        pickler: Any = pickle.Pickler(hashed, protocol=5)
         pickler.fast = True
         pickler.persistent_id = self._persistent_id
         self._root = value
@@ -142,7 +142,7 @@ class ContentStream:
 
     def _persistent_id(self, obj: Any) -> Any:
         """What the pickler writes in the place of an object; `None` for the object itself."""
-        kind = type(obj)
+        kind: Any = type(obj)
         if kind in _ATOMS or _is_leaf(kind):
             return None
         if kind in _CONTAINERS:
@@ -208,7 +208,7 @@ class ContentStream:
 
 
 @lru_cache(maxsize=1024)
-def _is_leaf(kind: type) -> bool:
+def _is_leaf(kind: Any) -> bool:
     """Whether objects of a type are like numbers, which pickle itself takes apart the fastest."""
     return (kind.__module__.partition(".")[0], kind.__name__) in _LEAVES
 

@@ -50,7 +50,7 @@ def _about(table: Any) -> tuple[Any, ...]:
 def index_content(index: Any) -> tuple[Any, ...]:
     """What stands for an index."""
     about = (type(index), list(index.names))
-    if (hasattr(index, "get_level_values") and index.nlevels > 1) or hasattr(index, "levels"):
+    if hasattr(index, "levels"):
         levels = [index.get_level_values(level) for level in range(index.nlevels)]
         return (*about, [column_content(level.array) for level in levels])
     if hasattr(index, "step"):  # a range
@@ -61,8 +61,9 @@ def index_content(index: Any) -> tuple[Any, ...]:
 def column_content(array: Any) -> tuple[Any, ...]:
     """What stands for the values of a column, a pandas array of any kind."""
     about = (type(array), array.dtype)
+    names = {each.__name__ for each in type(array).__mro__ if each.__module__.startswith("pandas")}
     for name, content in _CONTENTS.items():
-        if any(each.__name__ == name for each in type(array).__mro__):
+        if name in names:
             return (*about, *content(array))
     return (*about, items_content(np.asarray(array, dtype=object).tolist()))
 

@@ -1,0 +1,175 @@
+"""Files among outputs: their bytes are kept, and come back as a private copy.
+
+The path that a stage returns names a file that the next configuration may overwrite. So a path to
+a file or a folder is pickled with what is in it. Loading it writes a copy below a folder of this
+process, which is removed when the process ends, and gives the path of the copy. Paths to the folder
+in which the program runs, and to those that contain it, stay paths.
+"""
+
+import atexit
+import fcntl
+import multiprocessing.util
+import os
+import shutil
+import stat
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from pickle import PickleBuffer
+from typing import Any
+
+from eeipu.errors import CacheFormatError
+
+__all__ = ["holds_files", "is_private", "reduce_path"]
+
+# More than a model has, and little enough to be read into memory. A folder with a whole data set is
+# hardly what a stage means to give back.
+LARGEST_BYTES = 4 * 2**30
+MOST_FILES = 10_000
+
+_PREFIX = f"eeipu-files-{os.getuid()}-"
+_LOCK = ".lock"
+
+
+def reduce_path(path: Path) -> Any:
+    """How to pickle a path with its file or folder; `NotImplemented` where there is neither.
+
+    Raises:
+        CacheFormatError: The files are too large.
+        OSError: A file cannot be read.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # nothing is there, or it cannot be the name of a file
+        return NotImplemented
+    if stat.S_ISREG(status.st_mode):
+        _check_size(path, status.st_size)
+        return _restored_file, (path.name, *_content(path))
+    # A program does not make the folder that it runs in, which objects may well name.
+    if not stat.S_ISDIR(status.st_mode) or Path.cwd().is_relative_to(path.resolve()):
+        return NotImplemented
+    folders, files = _below(path)
+    _check_size(path, sum(each.stat().st_size for each in files), len(files))
+    named = [(each.relative_to(path).as_posix(), *_content(each)) for each in files]
+    return _restored_folder, (path.name, [f.relative_to(path).as_posix() for f in folders], named)
+
+
+def _check_size(path: Path, size_bytes: int, count: int = 1) -> None:
+    if size_bytes > LARGEST_BYTES or count > MOST_FILES:
+        raise CacheFormatError(
+            f"an output has the path {str(path)!r}, and what is there ({count:,} files, "
+            f"{size_bytes:,} bytes) is too much to be kept with it; return str(path) if it never "
+            f"changes, or use stage(memoize=False)"
+        )
+
+
+def _content(path: Path) -> tuple[int, PickleBuffer]:
+    """The permissions and the bytes of a file."""
+    return stat.S_IMODE(path.stat().st_mode), PickleBuffer(path.read_bytes())
+
+
+def _below(path: Path) -> tuple[list[Path], list[Path]]:
+    """All folders and files below a folder, without following links to folders."""
+    folders, files = [], []
+    for here, inner, names in os.walk(path):
+        folders += [Path(here, name) for name in sorted(inner)]
+        files += [Path(here, name) for name in sorted(names)]
+    return folders, [each for each in files if each.is_file()]
+
+
+def holds_files(value: Any) -> bool:
+    """Whether a value is a path to a file or folder, or has one in its lists, tuples and dicts."""
+    if isinstance(value, Path):
+        return value.exists()
+    if isinstance(value, Mapping):
+        return any(map(holds_files, value.values()))
+    return type(value) in (list, tuple) and any(map(holds_files, value))
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path is in the folder of this process, which goes when the process ends."""
+    return _PRIVATE.has(path)
+
+
+def _restored_file(name: str, mode: int, data: Any) -> Path:
+    path = _PRIVATE.new_place() / name
+    _write(path, mode, data)
+    return path
+
+
+def _restored_folder(name: str, folders: list[str], files: list[tuple[str, int, Any]]) -> Path:
+    path = _PRIVATE.new_place() / (name or "files")
+    path.mkdir()
+    for folder in folders:
+        (path / folder).mkdir(exist_ok=True)
+    for inner, mode, data in files:
+        _write(path / inner, mode, data)
+    return path
+
+
+def _write(path: Path, mode: int, data: Any) -> None:
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+class _PrivateFolder:
+    """The folder with the copies of this process."""
+
+    def __init__(self) -> None:
+        self._process = 0
+        self._path = Path()
+
+    def new_place(self) -> Path:
+        """A new empty folder."""
+        if self._process != os.getpid():  # the first time, and in a fork
+            self._open()
+        place = self._path / uuid.uuid4().hex
+        place.mkdir()
+        return place
+
+    def has(self, path: Path) -> bool:
+        return self._process == os.getpid() and path.is_relative_to(self._path)
+
+    def _open(self) -> None:
+        _remove_left()
+        self._path = Path(os.devnull)
+        while not self._path.is_dir():  # somebody may have removed it before it was locked
+            self._path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            # Whoever holds the lock is alive, also where process ids mean something else. Only the
+            # end of the process lets go of it.
+            lock = os.open(self._path / _LOCK, os.O_CREAT | os.O_WRONLY, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        self._process = os.getpid()
+        remove = _Removal(self._path)
+        atexit.register(remove)
+        # Worker processes end without what is registered with `atexit`.
+        multiprocessing.util.Finalize(None, remove, exitpriority=0)
+
+
+class _Removal:
+    """Removes a folder in the process that made it, but not in its forks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._process = os.getpid()
+
+    def __call__(self) -> None:
+        if os.getpid() == self._process:
+            shutil.rmtree(self._path, ignore_errors=True)
+
+
+def _remove_left() -> None:
+    """Remove the folders of processes that were killed."""
+    for folder in _folders():
+        with suppress(OSError), (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders() -> Iterator[Path]:
+    return Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")
+
+
+_PRIVATE = _PrivateFolder()

@@ -1,0 +1,131 @@
+"""What objects of libraries note down while they are used does not count."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.neighbors import KDTree, KNeighborsClassifier
+
+from eeipu.fingerprints.values import digest
+
+DOCS = ["the cat sat", "a dog ran", "the dog sat down"]
+X = np.random.default_rng(0).random((40, 4))
+Y = (X[:, 0] > 0.5).astype(int)
+
+
+def used(value, use):
+    """A value before, and after it was used."""
+    before = digest(value)
+    use(value)
+    return before, digest(value)
+
+
+def is_the_same(value, use, make):
+    before, after = used(value, use)
+    return before == after == digest(make())
+
+
+@pytest.mark.parametrize("kind", [CountVectorizer, TfidfVectorizer])
+def test_fitted_vectorizers(kind):
+    def make():
+        return kind(stop_words="english").fit(DOCS)
+
+    vectorizer = make()
+    assert is_the_same(vectorizer, lambda v: v.transform(DOCS), make)
+    assert digest(pickle.loads(pickle.dumps(vectorizer))) == digest(vectorizer)
+    assert digest(kind().fit(DOCS)) != digest(vectorizer)
+
+
+def test_neighbours():
+    def make():
+        return KNeighborsClassifier(algorithm="kd_tree").fit(X, Y)
+
+    assert is_the_same(make(), lambda model: model.predict(X), make)
+    assert digest(KDTree(X)) != digest(KDTree(2 * X))
+
+
+def test_models_of_catboost():
+    catboost = pytest.importorskip("catboost")
+
+    def make(iterations=3):
+        model = catboost.CatBoostClassifier(iterations, verbose=False, allow_writing_files=False)
+        return model.fit(X, Y)
+
+    model = make()
+    assert is_the_same(model, lambda model: model.predict(X), make)
+    assert digest(make(2)) != digest(model) == digest(pickle.loads(pickle.dumps(model)))
+
+
+def test_results_of_statsmodels():
+    api = pytest.importorskip("statsmodels.api")
+
+    def make():
+        return api.OLS(Y, X).fit()
+
+    assert is_the_same(make(), lambda result: (result.summary(), result.bse), make)
+    assert digest(api.OLS(Y, 2 * X).fit()) != digest(make())
+
+
+def test_arrays_of_xarray():
+    xarray = pytest.importorskip("xarray")
+
+    def make():
+        return xarray.DataArray(X, dims=("row", "column"), coords={"row": range(40)})
+
+    array = make()
+    assert is_the_same(array, lambda each: (repr(each), each.sel(row=1), each.attrs), make)
+    assert digest(array[:, 1:]) == digest(array[:, 1:].copy(deep=True)) != digest(array)
+
+
+def hook(*_):
+    return None
+
+
+def test_hooks_have_no_numbers_of_the_process():
+    one, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    other.load_state_dict(one.state_dict())
+    other.register_forward_hook(hook).remove()
+    for model in (one, other):
+        model.register_forward_hook(hook, with_kwargs=True)
+        model.register_forward_pre_hook(hook)
+    assert digest(one) == digest(other)
+    other.register_forward_hook(hook)
+    assert digest(one) != digest(other)
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    return pytest.importorskip("transformers")
+
+
+def test_pretrained_models(transformers, tmp_path):
+    config = transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    one, other = (transformers.GPT2LMHeadModel.from_pretrained(tmp_path) for _ in range(2))
+    assert digest(one) == digest(other) == digest(copy.deepcopy(one))
+    one.generation_config._original_object_hash = 1  # a hash, another in each process
+    assert digest(one) == digest(other)
+    with torch.no_grad():
+        other.lm_head.weight[0, 0] += 1.0
+    assert digest(one) != digest(other)
+
+
+def test_tokenizers(transformers):
+    import tokenizers
+
+    def make(words=("the", "cat")):
+        vocabulary = {word: i for i, word in enumerate(["[UNK]", "[PAD]", *words])}
+        inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+        inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=inner, unk_token="[UNK]", pad_token="[PAD]"
+        )
+
+    def use(tokenizer):
+        tokenizer(DOCS, padding=True, truncation=True, max_length=2)
+
+    assert is_the_same(make(), use, make)
+    assert digest(make(["dog"])) != digest(make())
