@@ -10,8 +10,10 @@ compression can turn a hill beside a valley into a trend. Of values so bad that 
 penalties, the model learns that they are bad, and not how bad.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,6 +39,14 @@ LEAST_EVIDENCE = 1.0
 # from there to the best value are moved up to it (winsorised, as Ax does at Tukey's fences; those
 # would move as soon as a quarter of the values is bad, this does not until a half is).
 DEEPEST = 1e3
+
+# A wiggly function without noise can also be taken for a flat one with much noise. Both are maxima
+# of the likelihood, and a fit, which starts at the last one, may stay at the wrong one. If it has
+# found more than this variance of noise, a fit in one of three trials also starts from short
+# lengthscales and little noise. From this number of trials on, models are fitted no more often.
+LOUD = math.log(1e-3)
+LOOK_AGAIN_EVERY, SELDOM_FITTED = 3, 60
+SHORT, QUIET = math.log(0.15), math.log(1e-5)
 
 # Values further below the median than this many times that distance would leave no digits to the
 # others in double precision, whether compressed or not.
@@ -86,19 +96,29 @@ class ObjectiveModel(Model):
         y[known] = _keep_digits(y[known])
         compressed = y.clone()
         compressed[known], log_slope = _compress(y[known])
-        both = ExactGPs(
+        fit = partial(
+            ExactGPs,
             torch.from_numpy(X),
             torch.stack([y, compressed]),
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
-            start=start,
             is_final=is_final,
             focus=focus,
             device=device,
         )
-        self.hyperparameters = both.hyperparameters
-        plain, warped = both.left_out_density()
-        self.gp = both.select([int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)])
+        both = fit(start=start)
+        density = both.left_out_density()
+        gps = [both.select([form]) for form in range(2)]
+        is_due = len(X) % LOOK_AGAIN_EVERY == 0 or len(X) >= SELDOM_FITTED
+        if not is_final and is_due and both.hyperparameters[:, -1].max() > LOUD:
+            quiet = fit(start=_short_and_quiet(both.hyperparameters, X.shape[1]))
+            quiet_density = quiet.left_out_density()
+            for form in range(2):
+                if quiet_density[form] > density[form]:
+                    gps[form], density[form] = quiet.select([form]), quiet_density[form]
+        self.hyperparameters = torch.cat([gp.hyperparameters for gp in gps])
+        plain, warped = density
+        self.gp = gps[int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)]
         self.scale = self.gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 
@@ -148,6 +168,16 @@ class ObjectiveModel(Model):
         normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
         posterior = GPyTorchPosterior(normal)
         return posterior if posterior_transform is None else posterior_transform(posterior)
+
+
+def _short_and_quiet(hyperparameters: Tensor, d: int) -> Tensor:
+    """Hyper-parameters of the same shape: short lengthscales, and hardly any noise."""
+    start = torch.zeros_like(hyperparameters)
+    terms = (start.shape[-1] - 1) // (d + 1)
+    start[:, : terms * d] = SHORT
+    start[:, terms * d : -1] = -math.log(terms)
+    start[:, -1] = QUIET
+    return start
 
 
 def middle_value(values: NDArray[np.float64]) -> float:

@@ -127,3 +127,23 @@ def test_a_heavy_tail_does_not_hide_the_top():
     mean = ObjectiveModel(X, y, STAGES).posterior(points.unsqueeze(1)).mean[:, 0, 0]
 
     assert points[mean.argmax(), 0].item() == pytest.approx(0.6, abs=0.05)
+
+
+def test_a_narrow_valley_is_not_taken_for_noise():
+    """The recorded points of a search that was sure of a trend and sat in (.7, .83).
+
+    Its points close together, whose values hardly differ, show that there is no such noise.
+    """
+    recorded = """605 216 5 561 489 367 900 896 752 390 359 857 155 36 735 694 643 276 247 993 688
+        675 640 903 668 585 698 887 705 1000 705 1000 701 926 700 917 699 906 1000 0 699 1000 698
+        863
+        719 937 708 886 710 862 719 846 719 834 717 834 714 834 712 833 710 832 709 832 707 832
+        706 833 706 833 705 833 0 1000 706 834 0 0"""
+    X = np.array(recorded.split(), dtype=float).reshape(-1, 2) / 1000
+    y = (np.sin(math.pi * X) * np.sin(math.pi * X**2 * [1.0, 2.0]) ** 20).sum(-1)  # Michalewicz
+    noisy = torch.tensor([[-1.9, -0.7, 0.6, -2.7]] * 2, dtype=torch.double)
+
+    model = ObjectiveModel(X, y, [[0, 1]], start=noisy)
+
+    mean = model.posterior(torch.from_numpy(X).unsqueeze(1)).mean.squeeze()
+    torch.testing.assert_close(mean, torch.from_numpy(y), rtol=0.0, atol=0.02)
