@@ -141,6 +141,11 @@ class ExactGPs:
         """The standard deviation of each GP's observations, `B`."""
         return self.observations.std.squeeze(-1)
 
+    @property
+    def noise_std(self) -> Tensor:
+        """The standard deviation of each GP's noise, in the unit of its observations, `B`."""
+        return self.scale * self._noise.sqrt()
+
     def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances of `f`, in the unit of the observations.
 
