@@ -28,6 +28,9 @@ except ImportError as error:
 
 __all__ = ["Summary", "comparison", "run_demo", "summarize"]
 
+# The number of warm-up points that both searches begin with.
+WARM_UP = 10
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -143,12 +146,15 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
     start = time.perf_counter()
     pipeline, digits = digits_pipeline(), load()
     tuners = {
-        "EEIPU with a cache": Tuner(pipeline, budget=budget, method="eeipu", seed=seed),
-        "EI without a cache": Tuner(pipeline, budget=budget, method="ei", cache=None, seed=seed),
+        "EEIPU with a cache": Tuner(
+            pipeline, budget=budget, method="eeipu", n_initial=WARM_UP, seed=seed
+        ),
+        "EI without a cache": Tuner(
+            pipeline, budget=budget, method="ei", n_initial=WARM_UP, cache=None, seed=seed
+        ),
     }
     # Independent points for both: a warm-up that shares prefixes would favour the cache.
-    warm_up = next(iter(tuners.values())).n_initial
-    for point in quasi_random(len(pipeline.cube), warm_up, seed):
+    for point in quasi_random(len(pipeline.cube), WARM_UP, seed):
         for tuner in tuners.values():
             tuner.enqueue(pipeline.cube.decode(point))
     for name, tuner in tuners.items():
@@ -158,9 +164,9 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
             console.print("The search ended before its budget, so there is nothing to compare.")
             return
     studies = {name: tuner.study for name, tuner in tuners.items()}
-    summaries = {name: summarize(study, warm_up=warm_up) for name, study in studies.items()}
+    summaries = {name: summarize(study, warm_up=WARM_UP) for name, study in studies.items()}
     console.print(comparison(summaries, pipeline.stage_names))
-    picture = _save_picture(studies, warm_up, out)
+    picture = _save_picture(studies, WARM_UP, out)
     console.print(f"A picture of both searches: {picture}", soft_wrap=True)
     console.print(f"The demo took {time.perf_counter() - start:.0f} seconds.")
 
