@@ -1,5 +1,6 @@
 """The Optuna sampler: first a warm-up design, then the maximiser of a method's acquisition."""
 
+import logging
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,18 +17,30 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
-from eeipu.methods.proposals import Proposals, check_affordable, check_worth_at, unseen
+from eeipu.methods.proposals import (
+    DONE,
+    Proposals,
+    check_affordable,
+    check_not_done,
+    check_worth_at,
+    unseen,
+)
 from eeipu.methods.search_models import Refits
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
-from eeipu.methods.warm_up import Design, design_for, prefix_sharing
+from eeipu.methods.warm_up import (
+    USUAL_TRIALS,
+    Design,
+    design_for,
+    prefix_sharing,
+    within_budget,
+)
 from eeipu.models.devices import checked_device
 from eeipu.pipeline import Pipeline
 
-__all__ = ["DEFAULT_N_INITIAL", "EEIPUSampler", "check_price"]
+__all__ = ["EEIPUSampler", "check_price"]
 
-# The paper's warm-up.
-DEFAULT_N_INITIAL = 10
+logger = logging.getLogger("eeipu")
 
 # With at least this many trials, torch may use all its threads for a suggestion.
 THREADED_FROM = 500
@@ -65,7 +78,9 @@ class EEIPUSampler(BaseSampler):
         pipeline: The pipeline to tune.
         budget: What all trials together may cost; it sets the pace of cost cooling.
         top_q: The number of best trials whose kept prefixes are offered.
-        n_initial: The number of trials in the warm-up design, before models are fitted.
+        n_initial: The number of trials in the warm-up design, before models are fitted. `None`:
+            6 (10 for `"eeipu-paper"`), or fewer, but not fewer than 3, if these have cost a quarter
+            of the budget.
         cache: Contains the content keys of the stage outputs that can be reused now; `None` if
             there never are any. See `reuse_from`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or a method of one's own.
@@ -94,15 +109,15 @@ class EEIPUSampler(BaseSampler):
         seed: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        n_initial = DEFAULT_N_INITIAL if n_initial is None else n_initial
-        _check_counts({"top_q": top_q, "n_initial": n_initial}, 1)
+        _check_counts({"top_q": top_q}, 1)
+        _check_counts({} if n_initial is None else {"n_initial": n_initial}, 1)
         _check_counts({} if seed is None else {"seed": seed}, 0)
         check_one_unit(pipeline)
         self.pipeline = pipeline
         self.budget = Budget.of(budget)
         self.top_q = top_q
-        self.n_initial = n_initial
         self.method = method if isinstance(method, Method) else method_named(method)
+        self._n_initial = self.method.n_initial if n_initial is None else n_initial
         self.device = checked_device(device)
         self.stored_space = self.pipeline.space  # as the study's storage knows it
         self._kept = cache
@@ -114,6 +129,18 @@ class EEIPUSampler(BaseSampler):
         self._stock = SuggestionsInStock()
         self._known: tuple[int, History] | None = None
         self._checked: Proposals | None = None
+        self._has_said_done = False
+
+    @property
+    def n_initial(self) -> int:
+        """The number of trials in the warm-up, if the budget is large enough for it."""
+        return USUAL_TRIALS if self._n_initial is None else self._n_initial
+
+    def warm_up_trials(self, history: History) -> int:
+        """The number of trials in the warm-up, given what those so far have cost."""
+        if self._n_initial is None:
+            return within_budget(history, self.budget)
+        return self._n_initial
 
     def reseed_rng(self) -> None:
         """Start from fresh randomness (Optuna calls this in parallel workers)."""
@@ -190,7 +217,8 @@ class EEIPUSampler(BaseSampler):
         Args:
             history: The trials so far.
         """
-        is_sharing = self._design is prefix_sharing and len(history) < self.n_initial
+        is_within = len(history) < self.warm_up_trials(history)
+        is_sharing = self._design is prefix_sharing and is_within
         builds_on_last = self.method.region is not None or is_sharing
         return (*history.top(self.top_q), *(history.ended[-1:] if builds_on_last else ()))
 
@@ -210,7 +238,14 @@ class EEIPUSampler(BaseSampler):
         finally:
             self._known = None
 
-    def check_worth(self, history: History, number: int, price: float | None) -> None:
+    def check_worth(
+        self,
+        history: History,
+        number: int,
+        price: float | None = None,
+        *,
+        stop_when_done: bool = False,
+    ) -> None:
         """Check that another trial is worth its cost, if the user or the method asks for it.
 
         Args:
@@ -218,14 +253,16 @@ class EEIPUSampler(BaseSampler):
             number: The number of the trial that is to begin.
             price: What a unit of cost is worth, in the unit of the objective; `None`: any trial is
                 worth its cost.
+            stop_when_done: Whether a trial has to tell more than is known; see `Tuner`.
 
         Raises:
             NothingWorthwhile: No candidate's expected improvement is worth its expected cost at
-                `price`.
+                `price`; or none tells more than is known, and `stop_when_done` is set.
             BudgetTooSmall: The method is careful, and the chance that the remaining budget covers
                 the next candidate is less than a half.
         """
-        if price is None and not self.method.is_careful:
+        stop_when_done = stop_when_done and self.method.score is not None
+        if price is None and not stop_when_done and not self.method.is_careful:
             return
         proposals = self._proposals(history, number)
         if proposals.warm_up_point is not None:
@@ -233,6 +270,8 @@ class EEIPUSampler(BaseSampler):
         with _threads(len(history), self._is_beside_workers):
             if price is not None:
                 check_worth_at(price, proposals)
+            if stop_when_done:
+                check_not_done(proposals)
             if self.method.is_careful:
                 check_affordable(proposals)
         self._checked = proposals  # with its models, for the suggestion that follows
@@ -246,7 +285,14 @@ class EEIPUSampler(BaseSampler):
         new = proposals.new(count)
         if proposals.warm_up_point is None and self.method.score is not None:
             self._refits.note(proposals.search.models)
+            self._say_if_done(proposals)
         return new or [unseen(history, self.method.levels, self._seed(number))]
+
+    def _say_if_done(self, proposals: Proposals) -> None:
+        """Tell the user, once, that trials can be expected to change nothing any more."""
+        if self.method.seeks_news and not self._has_said_done and proposals.is_done:
+            logger.warning("%s. Tuner(stop_when_done=True) ends a search here.", DONE)
+            self._has_said_done = True
 
     def _proposals(self, history: History, number: int) -> Proposals:
         """What the method proposes: as just checked for this trial, or from a new search."""
@@ -259,7 +305,7 @@ class EEIPUSampler(BaseSampler):
         search = Search(
             history,
             self.budget,
-            self.n_initial,
+            self.warm_up_trials(history),
             number,
             self._seed(),
             warm_start,

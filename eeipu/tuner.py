@@ -27,8 +27,9 @@ from eeipu.executors.opening import (
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
 from eeipu.methods.history import FORGET
+from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
-from eeipu.sampler import DEFAULT_N_INITIAL, EEIPUSampler, check_price
+from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.declaration import refresh_code
 from eeipu.stages.worker import Job
@@ -84,7 +85,9 @@ class Tuner:
         direction: `"maximize"` or `"minimize"`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
         top_q: The stage outputs of this many best trials are kept for reuse.
-        n_initial: How many trials the warm-up has, 10 by default. Enqueued trials count.
+        n_initial: How many trials the warm-up has. Enqueued trials count. By default 6 (10 for
+            `"eeipu-paper"`), or fewer, but not fewer than 3, if these have cost a quarter of the
+            budget.
         cache: The cache of stage outputs. By default it is in memory (for workers in other
             processes, in a temporary directory on this machine) and takes at most a quarter of
             the free space there. `None` turns memoization off.
@@ -95,6 +98,10 @@ class Tuner:
         price: The worth of a unit of cost, in the unit of the objective. The search ends as soon as
             no candidate's expected improvement is worth its expected cost. With `None`, the search
             goes on until the budget is spent.
+        stop_when_done: Whether the search ends as soon as no trial can be expected to tell more
+            than is known: every candidate's value is known to within the noise, or none can be
+            expected to improve on the best, even if the models were three times less sure. By
+            default, this is said once, and the search goes on until the budget is spent.
         device: The device for fitting models, `"cpu"` or a GPU such as `"cuda"`; see
             `EEIPUSampler`.
         executor: What runs the stages: `"processes"` on this machine, `"threads"` of this process,
@@ -123,7 +130,7 @@ class Tuner:
         cache: The cache of stage outputs; `None` where memoization is off.
         study: The Optuna study.
         top_q: The stage outputs of this many best trials are kept.
-        n_initial: How many trials the warm-up has.
+        n_initial: How many trials the warm-up has, if the budget is large enough.
         was_interrupted: Whether Ctrl-C ended the last `run`.
     """
 
@@ -143,6 +150,7 @@ class Tuner:
         study_name: str | None = None,
         seed: int | None = None,
         price: float | None = None,
+        stop_when_done: bool = False,
         device: str | torch.device | None = None,
         executor: ExecutorLike | None = None,
         max_parallel: int = 1,
@@ -155,13 +163,11 @@ class Tuner:
         check_cache(cache)
         check_direction(direction)
         check_executor(executor)
-        check_method(method, price, device)
+        check_method(method, price, device, stop_when_done=stop_when_done)
         self.pipeline = pipeline
         self._budget = Budget.given(budget, timeout, overhead)
         self.top_q = check_count("top_q", top_q, 1)
-        self.n_initial = check_count(
-            "n_initial", DEFAULT_N_INITIAL if n_initial is None else n_initial, 1
-        )
+        n_initial = None if n_initial is None else check_count("n_initial", n_initial, 1)
         if max_failures is not None:
             check_count("max_failures", max_failures, 1)
         self._max_failures = max_failures
@@ -172,10 +178,13 @@ class Tuner:
             is_shared = needs_directory(executor, self._max_parallel)
             cache = temporary_cache() if is_shared else cache.open()
         self.cache = cache
+        sampler = self._sampler(method, n_initial, seed, device)
+        own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
+        self.n_initial = own if n_initial is None else n_initial
         self.study = open_study(
             pipeline,
             direction=direction,
-            sampler=self._sampler(method, seed, device),
+            sampler=sampler,
             storage=storage,
             study_name=study_name,
             adopts=check_on_change(on_change),
@@ -187,6 +196,7 @@ class Tuner:
             pipeline,
             top_q=self.top_q,
             price=None if price is None else check_price(price),
+            stop_when_done=stop_when_done,
             callbacks=checked_callbacks(callbacks),
         )
         self._remark()
@@ -194,7 +204,11 @@ class Tuner:
         self.was_interrupted = False
 
     def _sampler(
-        self, method: str | BaseSampler, seed: int | None, device: str | torch.device | None
+        self,
+        method: str | BaseSampler,
+        n_initial: int | None,
+        seed: int | None,
+        device: str | torch.device | None,
     ) -> BaseSampler:
         """The sampler of a method: the user's own, or one that draws on the tuner's budget."""
         if isinstance(method, BaseSampler):
@@ -203,7 +217,7 @@ class Tuner:
             self.pipeline,
             budget=self._budget,
             top_q=self.top_q,
-            n_initial=self.n_initial,
+            n_initial=n_initial,
             method=method,
             seed=seed,
             device=device,

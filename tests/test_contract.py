@@ -197,15 +197,16 @@ def test_prefixes_that_eeipu_proposes_hit_the_cache():
 
 
 def test_a_warm_up_with_a_cache_shares_prefixes_and_one_without_does_not():
-    with_cache = Tuner(Toy().pipeline, budget=1e3, seed=0).run(1.0, max_trials=10)
-    without = Tuner(Toy().pipeline, budget=1e3, cache=None, seed=0).run(1.0, max_trials=10)
+    many = {"budget": 1e3, "n_initial": 10, "seed": 0}
+    with_cache = Tuner(Toy().pipeline, **many).run(1.0, max_trials=10)
+    without = Tuner(Toy().pipeline, **many, cache=None).run(1.0, max_trials=10)
 
     assert sum(trial.user_attrs["memoized"][0] for trial in with_cache.trials) == 5
     assert len({trial.params["prep.x"] for trial in without.trials}) == 10
 
 
 def test_a_warm_up_shares_prefixes_with_trials_that_are_not_among_the_best():
-    tuner = Tuner(Toy().pipeline, budget=1e3, top_q=1, seed=0)
+    tuner = Tuner(Toy().pipeline, budget=1e3, n_initial=10, top_q=1, seed=0)
     study = tuner.run(1.0, max_trials=10)
 
     assert sum(trial.user_attrs["memoized"][0] for trial in study.trials) == 5

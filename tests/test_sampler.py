@@ -148,6 +148,25 @@ def test_all_methods_have_the_same_warm_up():
     assert all(warm_up == warm_ups[0] for warm_up in warm_ups)
 
 
+def test_a_warm_up_is_as_long_as_the_user_or_else_the_method_says():
+    def length(**arguments):
+        return EEIPUSampler(declared(), budget=60.0, **arguments).n_initial
+
+    assert (length(), length(method="ei"), length(method="eeipu-paper")) == (6, 6, 10)
+    assert length(method="eeipu-paper", n_initial=4) == length(n_initial=4) == 4
+
+
+def test_only_a_usual_warm_up_ends_early_in_a_small_budget():
+    small, given = (sampler_of(budget=8.0, n_initial=n) for n in (None, 6))
+    study = study_of(given)
+    told(study, declared(), 4)
+    history = History.of(study, declared())
+
+    assert history.spent > 2.0
+    assert (small.warm_up_trials(history), given.warm_up_trials(history)) == (3, 6)
+    assert sampler_of(budget=1e4, n_initial=None).warm_up_trials(history) == 6
+
+
 def test_the_warm_up_goes_on_until_something_has_succeeded():
     design = told(study_of(sampler_of(method="random", n_initial=6)), declared(), 6)
     failing = told(study_of(sampler_of(n_initial=2)), declared(), 6, value=lambda params: None)

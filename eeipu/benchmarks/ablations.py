@@ -6,7 +6,7 @@ All other parts are those of `eeipu.methods.catalogue.eeipu`, in the same sample
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Literal, cast
 
 from torch import Tensor
 
@@ -52,6 +52,8 @@ class Ablation:
         common_samples: Whether all stages share one base sample.
         top_q: The number of best trials whose outputs are kept and whose prefixes are offered.
         design: The warm-up.
+        n_initial: The number of trials in a warm-up of its own; `"usual"`: as without a benchmark.
+        polishes: Whether it also runs candidates whose trials tell nothing new.
         texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
     """
 
@@ -61,6 +63,8 @@ class Ablation:
     common_samples: bool = False
     top_q: int | None = None
     design: Design | None = None
+    n_initial: int | Literal["usual"] | None = None
+    polishes: bool = False
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -93,6 +97,11 @@ class Ablation:
         return "".join(f"+{name}={text}" for name, text in self.texts)
 
     @property
+    def changes_warm_up(self) -> bool:
+        """Whether the warm-up is another than the common one of a comparison."""
+        return self.design is not None or self.n_initial is not None
+
+    @property
     def changes_acquisition(self) -> bool:
         """Whether the acquisition function differs from that of the method."""
         return bool(
@@ -107,6 +116,8 @@ class Ablation:
         """
         if self.design is not None:
             method = replace(method, design=self.design)
+        if self.polishes:
+            method = replace(method, seeks_news=False)
         if not self.changes_acquisition:
             return method
         if method.name != "eeipu":
@@ -159,6 +170,14 @@ def _design(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, design=DESIGNS[text])
 
 
+def _n_initial(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, n_initial="usual" if text == "usual" else int(_at_least(1, int(text))))
+
+
+def _polishing(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, polishes=_one_of(("off", "on"), text) == "on")
+
+
 def _at_least(least: float, value: float) -> float:
     if not least <= value < math.inf:
         raise ValueError
@@ -178,6 +197,8 @@ CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
     "samples": _samples,
     "top-q": _top_q,
     "design": _design,
+    "n-initial": _n_initial,
+    "polishing": _polishing,
 }
 MEANINGS = {
     "cooling": "'off' for an exponent of 1 to the end, or a constant exponent >= 0",
@@ -186,4 +207,6 @@ MEANINGS = {
     "samples": "'independent' or 'common'",
     "top-q": "a whole number >= 1, or 'all'",
     "design": f"one of {sorted(DESIGNS)}",
+    "n-initial": "a whole number >= 1, or 'usual'",
+    "polishing": "'on' or 'off'",
 }

@@ -16,8 +16,9 @@ __all__ = ["OPTUNA", "Contender"]
 # As in the paper.
 DEFAULT_TOP_Q = 5
 
-# Optuna's own samplers, by their names in comparisons.
+# Optuna's own samplers, by their names in comparisons, and the trials of their warm-up by default.
 OPTUNA = ("gp", "tpe")
+OPTUNA_TRIALS = 10
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Contender:
     def _check(self) -> None:
         if self.method in METHODS:
             self.ablation.applied_to(method_named(self.method))
-        elif self.ablation.changes_acquisition or self.ablation.design is not None:
+        elif set(dict(self.ablation.texts)) - {"top-q"}:
             raise ConfigurationError(
                 f"{str(self)!r}: of Optuna's samplers only top-q can be changed, which determines "
                 f"what the cache keeps."
@@ -87,22 +88,34 @@ class Contender:
         """The number of best trials whose stage outputs are kept."""
         return self.ablation.top_q or DEFAULT_TOP_Q
 
+    def own_n_initial(self, given: int | None) -> int | None:
+        """The number of trials in a warm-up that it chooses itself; `None`: as usual.
+
+        Args:
+            given: The number that the user gave for all contenders; `None`: none.
+        """
+        changed = self.ablation.n_initial
+        if changed is None:
+            return given
+        return None if changed == "usual" else changed
+
     def sampler(
-        self, pipeline: Pipeline, *, budget: float, n_initial: int, seed: int
+        self, pipeline: Pipeline, *, budget: float, n_initial: int | None, seed: int
     ) -> BaseSampler:
         """The Optuna sampler that chooses the configurations.
 
         Args:
             pipeline: The pipeline to tune.
             budget: The budget of the run, in units of cost.
-            n_initial: The number of warm-up trials.
+            n_initial: The number of warm-up trials; `None`: as usual.
             seed: The seed of the sampler.
         """
+        startup = OPTUNA_TRIALS if n_initial is None else n_initial
         match self.method:
             case "tpe":
-                return TPESampler(seed=seed, n_startup_trials=n_initial)
+                return TPESampler(seed=seed, n_startup_trials=startup)
             case "gp":
-                return GPSampler(seed=seed, n_startup_trials=n_initial)
+                return GPSampler(seed=seed, n_startup_trials=startup)
             case name:
                 return EEIPUSampler(
                     pipeline,

@@ -26,6 +26,9 @@ from eeipu.models.feasibility import weighted
 
 __all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
 
+# The paper's warm-up.
+PAPER_TRIALS = 10
+
 # Gridded random search: with five values a parameter, a prefix of one parameter repeats in every
 # fifth trial, and one of two in every twenty-fifth.
 RANDOM_GRID_LEVELS = 5
@@ -55,6 +58,10 @@ class Method:
         region: Maps a search to the part of the cube to search; `None`: search all of it.
         is_careful: Whether the search stops before a trial that the remaining budget probably
             cannot cover.
+        n_initial: The number of trials in its warm-up, unless the user says otherwise; `None`: as
+            usual (see `eeipu.methods.warm_up`).
+        seeks_news: Whether it passes over candidates whose trial would tell nothing new; see
+            `eeipu.methods.proposals`.
         in_batches: Whether one maximisation may make several suggestions. It may if the score is
             the logarithm of the expected improvement plus terms that do not depend on running
             trials.
@@ -68,6 +75,8 @@ class Method:
     design: Design | None = None
     region: Callable[[Search], Region] | None = None
     is_careful: bool = False
+    n_initial: int | None = None
+    seeks_news: bool = False
     in_batches: bool = False
     levels: int | None = None
 
@@ -220,12 +229,13 @@ def _without_memory(acquisition: AcquisitionFunction) -> Score:
 METHODS = {
     method.name: method
     for method in (
-        Method("eeipu", _eeipu, uses_prefixes=True, in_batches=True),
+        Method("eeipu", _eeipu, uses_prefixes=True, seeks_news=True, in_batches=True),
         Method(
             "eeipu-paper",
             partial(_eeipu, is_published=True),
             uses_prefixes=True,
             design=independent,
+            n_initial=PAPER_TRIALS,
             in_batches=True,
         ),
         Method(
@@ -233,6 +243,7 @@ METHODS = {
             partial(_eeipu, is_careful=True),
             uses_prefixes=True,
             is_careful=True,
+            seeks_news=True,
         ),
         Method("ei", _ei, in_batches=True),
         Method("eips", _eips, in_batches=True),

@@ -1,6 +1,6 @@
 """The configurations that a method proposes for the next trial, and whether they are worth it."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from botorch.acquisition.analytic import _log_ei_helper
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eeipu.errors import BudgetTooSmall, NothingWorthwhile
 from eeipu.methods.catalogue import Method, eeipu, gittins_index
@@ -18,9 +20,24 @@ from eeipu.methods.prefixes import Candidate, prefix_pool
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
+from eeipu.models.objective import ObjectiveModel
 from eeipu.models.pending_improvement import LogPendingEI
 
-__all__ = ["Proposals", "check_affordable", "check_worth_at", "unseen"]
+__all__ = ["DONE", "Proposals", "check_affordable", "check_not_done", "check_worth_at", "unseen"]
+
+# What to tell the user when no trial may tell more.
+DONE = "no configuration is left of which the models expect more than they know already"
+
+# A candidate tells nothing new if the model's deviation is below this share of the noise that it
+# has learnt. Four trials at one place, whatever else is known, bring it down to a half.
+LEAST_NEWS = 0.5
+
+# Improvements below this share of the values' standard deviation are no gain.
+LEAST_GAIN = 1e-6
+
+# How much too sure of itself the model may be, as a factor of its deviations, before a search gives
+# up a part of the space.
+DOUBT = 3.0
 
 # Draws at random before a space is searched systematically for what has not run yet.
 RANDOM_TRIES = 1_000
@@ -62,11 +79,47 @@ class Proposals:
         if self.warm_up_point is not None:
             yield self.search.history.pipeline.cube.decode(self.warm_up_point)
         elif self.method.score is not None:
-            candidates = self.candidates(self.method.score(self.search))
+            candidates = self._preferred()
             for candidate in candidates if count == 1 else self._in_turn(candidates, count):
                 yield candidate.params
 
-    def _in_turn(self, candidates: Iterator[Candidate], count: int) -> Iterator[Candidate]:
+    def _preferred(self) -> Iterable[Candidate]:
+        """The candidates that the method would try, best first; some may have run."""
+        if not self.method.seeks_news:
+            return self._maximisers
+        return self.promising or self.exploring or self._new_maximisers
+
+    @cached_property
+    def _maximisers(self) -> list[Candidate]:
+        """The maximisers of the method's score, best first."""
+        assert self.method.score is not None
+        return list(self.candidates(self.method.score(self.search)))
+
+    @cached_property
+    def _new_maximisers(self) -> list[Candidate]:
+        return [c for c in self._maximisers if self.search.history.is_new(c.params)]
+
+    @cached_property
+    def promising(self) -> list[Candidate]:
+        """Those of the method's candidates whose trials may tell more than is known, best first."""
+        return _telling(self._new_maximisers, self.search)
+
+    @cached_property
+    def exploring(self) -> list[Candidate]:
+        """Candidates that share no prefix, for when no other is promising, best first.
+
+        They would be promising if all deviations were `DOUBT` times as large as the model says.
+        """
+        candidates = self.candidates(_doubting(self.search), fresh=True)
+        new = [c for c in candidates if self.search.history.is_new(c.params)]
+        return _telling(new, self.search, doubt=DOUBT)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are new candidates, and no trial of them may tell more than is known."""
+        return bool(self._new_maximisers) and not self.promising and not self.exploring
+
+    def _in_turn(self, candidates: Iterable[Candidate], count: int) -> Iterator[Candidate]:
         """Several of the candidates that have not run, each chosen beside those before it."""
         search, pending = self.search, self.search.X_pending
         assert pending is not None, "several suggestions are made beside running trials only"
@@ -77,15 +130,18 @@ class Proposals:
             )
             yield from in_turn(new, improvement, count)
 
-    def candidates(self, score: Score) -> Iterator[Candidate]:
+    def candidates(self, score: Score, *, fresh: bool = False) -> Iterator[Candidate]:
         """The maximisers of a score in the part of the cube that the method searches, best first.
 
         Args:
             score: The method's score, or another one.
+            fresh: Whether to search without any prefix, wherever the method searches.
         """
         search, pipeline = self.search, self.search.history.pipeline
         top = search.history.top(self.top_q)
-        if self.method.region is not None:
+        if fresh:
+            pool, bounds = prefix_pool(pipeline, (), ()), None
+        elif self.method.region is not None:
             region = self.method.region(search)
             pool, bounds = [region.prefix], region.bounds
         else:
@@ -100,10 +156,70 @@ class Proposals:
             bounds=bounds,
         )
 
-    def first_new(self, score: Score) -> Candidate | None:
-        """The best candidate that has not run, by this score; `None` if all have."""
+    def first_new(self, candidates: Iterable[Candidate] | None = None) -> Candidate | None:
+        """The first candidate that has not run; `None` if all have.
+
+        Args:
+            candidates: Candidates, best first; `None`: those that the method would try.
+        """
         is_new = self.search.history.is_new
-        return next((c for c in self.candidates(score) if is_new(c.params)), None)
+        those = self._preferred() if candidates is None else candidates
+        return next((c for c in those if is_new(c.params)), None)
+
+
+def _telling(
+    candidates: Sequence[Candidate], search: Search, *, doubt: float = 1.0
+) -> list[Candidate]:
+    """The candidates whose trial may tell more than is known already, in the same order.
+
+    Left out are those that the model cannot tell from what has run or is running: its deviation is
+    far below the noise that it has learnt, and its mean no more than this noise above the best
+    value. Left out are also those that nobody would miss: the expected improvement is below
+    `LEAST_GAIN` of the values' deviation, or below the rounding of the best value.
+
+    Args:
+        candidates: Candidates that have not run.
+        search: The state of the search.
+        doubt: By how much to multiply the deviations of the model for the expected improvement.
+    """
+    if not candidates:
+        return []
+    models, believer = search.models, search.models.believer
+    X = torch.from_numpy(np.stack([candidate.point for candidate in candidates]))
+    with torch.no_grad():
+        mean, std = _moments(X.unsqueeze(-2), believer)
+        gain = _log_gain(mean, doubt * std, models.best_f).exp()
+    noise = models.objective.noise_std
+    rounding = float(np.spacing(abs(np.nanmax(search.history.values)))) / models.unit
+    is_news = (std > LEAST_NEWS * noise) | (mean > models.best_f + noise)
+    is_gain = gain > max(LEAST_GAIN * models.objective.scale, rounding)
+    return [c for c, tells in zip(candidates, (is_news & is_gain).tolist(), strict=True) if tells]
+
+
+def _doubting(search: Search) -> Score:
+    """Log EEIPU, from deviations that are `DOUBT` times as large as the model says."""
+    models, acquisition = search.models, eeipu(search)
+
+    def score(X: Tensor, memoized: Tensor) -> Tensor:
+        mean, std = _moments(X, models.believer)
+        value = _log_gain(mean, DOUBT * std, models.best_f)
+        if search.cooling > 0:
+            value = value + search.cooling * acquisition.log_inverse_cost(X.squeeze(-2), memoized)
+        return value
+
+    return score
+
+
+def _moments(X: Tensor, model: ObjectiveModel) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations at single points, `b x 1 x d -> b`."""
+    posterior = model.posterior(X)
+    return posterior.mean.flatten(), posterior.variance.sqrt().flatten()
+
+
+def _log_gain(mean: Tensor, std: Tensor, best: float) -> Tensor:
+    """The logarithm of the expected improvement, elementwise."""
+    gain: Tensor = std.log() + _log_ei_helper((mean - best) / std)
+    return gain
 
 
 def unseen(history: History, levels: int | None, seed: int) -> dict[str, Any]:
@@ -140,12 +256,26 @@ def check_worth_at(price: float, proposals: Proposals) -> None:
         NothingWorthwhile: No candidate is worth it.
     """
     models = proposals.search.models
-    best = proposals.first_new(gittins_index(proposals.search, price / models.unit))
+    index = gittins_index(proposals.search, price / models.unit)
+    best = proposals.first_new(proposals.candidates(index))
     if best is not None and best.score <= models.best_f:
         raise NothingWorthwhile(
             f"no candidate's expected improvement is worth its expected cost at a price of "
             f"{price!r} per unit of cost; lower the price to go on."
         )
+
+
+def check_not_done(proposals: Proposals) -> None:
+    """Check that some candidate's trial may tell more than is known.
+
+    Args:
+        proposals: What the method proposes; the method has a score.
+
+    Raises:
+        NothingWorthwhile: No candidate's may.
+    """
+    if proposals.is_done:
+        raise NothingWorthwhile(f"{DONE}; give stop_when_done=False to go on.")
 
 
 def check_affordable(proposals: Proposals) -> None:
@@ -157,9 +287,7 @@ def check_affordable(proposals: Proposals) -> None:
     Raises:
         BudgetTooSmall: The chance that it does is less than a half.
     """
-    search, score = proposals.search, proposals.method.score
-    assert score is not None
-    best = proposals.first_new(score(search))
+    search, best = proposals.search, proposals.first_new()
     if best is None:
         return
     X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.prefix.memoized)

@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eeipu.methods.budget import Budget, spent
+from eeipu.methods.history import History
 from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
 
 __all__ = [
+    "USUAL_TRIALS",
     "Design",
     "cost_effective",
     "design_for",
@@ -28,6 +31,7 @@ __all__ = [
     "next_point",
     "no_design",
     "prefix_sharing",
+    "within_budget",
 ]
 
 # Where configurations fail, a model of the objective needs this many successes: from two or three
@@ -41,6 +45,14 @@ LIKELY_POINTS = 64
 Array = NDArray[np.float64]
 Design = Callable[[Search], Array | None]
 """Maps a search to the next point of the cube, `d`, or to `None` when the warm-up is over."""
+
+# The number of trials in a warm-up, unless the user or the method says otherwise.
+USUAL_TRIALS = 6
+
+# A warm-up of the usual size ends earlier if it has cost this share of the budget, but not before
+# this number of trials.
+LARGEST_SHARE = 0.25
+LEAST_TRIALS = 3
 
 # The share of the budget that CArBO's warm-up may cost.
 INITIAL_SHARE = 1 / 8
@@ -61,6 +73,20 @@ def design_for(own: Design | None, pipeline: Pipeline, *, keeps_last: bool) -> D
         return own
     can_share = keeps_last and any(pipeline.memoizes[:-1])
     return prefix_sharing if can_share else independent
+
+
+def within_budget(history: History, budget: Budget) -> int:
+    """The number of trials in a warm-up of the usual size, or of fewer if it has become too dear.
+
+    Args:
+        history: The trials so far.
+        budget: What all trials together may cost.
+    """
+    so_far = np.cumsum([spent([trial]) for trial in history.ended[:USUAL_TRIALS]])
+    cheap = int(np.count_nonzero(so_far < LARGEST_SHARE * budget.total))
+    if cheap == len(so_far):
+        return USUAL_TRIALS
+    return min(USUAL_TRIALS, max(LEAST_TRIALS, cheap + 1))
 
 
 def next_point(search: Search, design: Design, *, fits_models: bool) -> Array | None:
@@ -153,7 +179,7 @@ def _settings(number: int, parts: int) -> list[int]:
 
 def _van_der_corput(i: int) -> float:
     """The i-th number of an even sequence in [0, 1): the binary digits of i, mirrored."""
-    return int(f"{i:b}"[::-1], 2) / 2 ** i.bit_length()
+    return int(f"{i:b}"[::-1], 2) / (1 << i.bit_length())
 
 
 def cost_effective(search: Search) -> Array | None:

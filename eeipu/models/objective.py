@@ -122,6 +122,11 @@ class ObjectiveModel(Model):
         self.scale = self.gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 
+    @property
+    def noise_std(self) -> float:
+        """The standard deviation of the noise that the model has learnt, in its unit."""
+        return math.sqrt(self.gp.noise.item())
+
     def believing(self, X: Tensor) -> "ObjectiveModel":
         """The model after observing its own means at `X` (`m x d`); see `ExactGPs.believing`."""
         believer = copy(self)

@@ -12,6 +12,7 @@ from eeipu.cache import InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.pipeline import Pipeline
+from eeipu.sampler import EEIPUSampler
 from eeipu.studies.trials import Callback
 
 __all__ = [
@@ -66,10 +67,19 @@ def check_ends(budget: Budget, max_trials: int | None) -> None:
         )
 
 
-def check_method(method: object, price: float | None, device: object) -> None:
+def check_method(
+    method: object, price: float | None, device: object, *, stop_when_done: bool = False
+) -> None:
     """Check that arguments for eeipu's models are given to one of eeipu's methods only."""
+    if not isinstance(stop_when_done, bool):
+        raise ConfigurationError(f"stop_when_done must be True or False, not {stop_when_done!r}.")
     if not isinstance(method, BaseSampler):
         return
+    if stop_when_done and not isinstance(method, EEIPUSampler):
+        raise ConfigurationError(
+            f"stop_when_done needs one of eeipu's methods, whose models say when a search is done; "
+            f"{type(method).__name__} has none of them."
+        )
     if price is not None:
         raise ConfigurationError(
             f"a price needs one of eeipu's methods, which model the objective and its cost; "

@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import TrialState
 
 from eeipu.methods.budget import Budget
-from eeipu.methods.history import is_interrupted
+from eeipu.methods.history import History
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.runs import PipelineRun, StageRun
@@ -168,16 +168,14 @@ class RunLimits:
         sampler = self._trials.study.sampler
         if not isinstance(sampler, EEIPUSampler) or sampler.method.score is None:
             return None
-        ended = sum(
-            trial.state.is_finished() and not is_interrupted(trial)
-            for trial in self._trials.study.get_trials(deepcopy=False)
-        )
-        if ended > sampler.n_initial:
+        history = History.of(self._trials.study, self._trials.pipeline)
+        first = sampler.warm_up_trials(history)
+        if len(history) > first:
             return None
         return (
-            f"the budget of {total:.4g} ended inside the warm-up: {ended} trials have run, of "
-            f"which the first {sampler.n_initial} are chosen without models. Raise "
-            f"Tuner(budget=...), or lower n_initial."
+            f"the budget of {total:.4g} ended inside the warm-up: {len(history)} trials have run, "
+            f"of which the first {first} are chosen without models. Raise Tuner(budget=...), or "
+            f"lower n_initial."
         )
 
     def judge(self, result: PipelineRun) -> None:

@@ -35,6 +35,7 @@ class Trials:
         pipeline: The pipeline that is tuned.
         top_q: The stage outputs of this many best trials are worth keeping.
         price: What a unit of cost is worth; see `Tuner`.
+        stop_when_done: Whether the search ends when no trial may tell more; see `Tuner`.
         callbacks: Functions that are called as `callback(study, trial)` after every trial.
     """
 
@@ -45,12 +46,14 @@ class Trials:
         *,
         top_q: int,
         price: float | None = None,
+        stop_when_done: bool = False,
         callbacks: tuple[Callback, ...] = (),
     ) -> None:
         self.study = study
         self.pipeline = pipeline
         self._top_q = top_q
         self._price = price
+        self._stop_when_done = stop_when_done
         self._callbacks = callbacks
         self._heart = Heart(study._storage)
         self.study_id = study_id(study)
@@ -134,7 +137,9 @@ class Trials:
             # those of the best trials alone.
             sampler.reuse_from(kept, keeps_last=driver is not None)
             if not any(trial.state is TrialState.WAITING for trial in trials):
-                sampler.check_worth(history, len(trials), self._price)
+                sampler.check_worth(
+                    history, len(trials), self._price, stop_when_done=self._stop_when_done
+                )
         trial = self._ask()
         try:
             trial.set_user_attr(PAID_BY, self.study_id)

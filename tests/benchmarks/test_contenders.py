@@ -29,6 +29,7 @@ from eeipu.sampler import EEIPUSampler
         "eeipu+cache+cooling=off+epsilon=0.1",
         "eeipu+cache+cost-inputs=own+samples=common+top-q=all+design=independent",
         "ei+design=none",
+        "eeipu+cache+n-initial=usual+polishing=on",
     ],
 )
 def test_contenders_read_as_they_are_written(text):
@@ -54,6 +55,9 @@ def test_a_contender_is_a_method_with_or_without_a_cache():
         ("eeipu+samples=few", "'samples' does not take 'few'"),
         ("eeipu+top-q=0", "'top-q' does not take '0'"),
         ("eeipu+design=grid", "'design' does not take 'grid'.*'prefix-sharing'"),
+        ("eeipu+n-initial=0", "'n-initial' does not take '0'.*'usual'"),
+        ("eeipu+polishing=yes", "'polishing' does not take 'yes'.*'on'"),
+        ("gp+n-initial=4", r"'gp\+n-initial=4'.*only top-q"),
         ("ei+cache+cooling=off", r"'\+cooling=off' after 'ei'.*in 'eeipu' only"),
         ("tpe+cooling=off", r"'tpe\+cooling=off'.*only top-q"),
         ("gp+design=none", r"'gp\+design=none'.*only top-q"),
@@ -74,6 +78,28 @@ def test_samplers_are_optuna_s_or_eeipu_s():
     ours = sampler("carbo")
     assert isinstance(ours, EEIPUSampler)
     assert (ours.method.name, ours.n_initial, ours.budget.total) == ("carbo", 4, 50.0)
+
+
+def test_a_warm_up_of_its_own_has_its_own_length():
+    lengths = [
+        Contender.parse(f"eeipu{change}").own_n_initial(given)
+        for change, given in (
+            ("", 5),
+            ("", None),
+            ("+n-initial=3", 5),
+            ("+n-initial=3", None),
+            ("+n-initial=usual", 5),
+        )
+    ]
+
+    assert lengths == [5, None, 3, 3, None]
+    usual = Contender.parse("tpe").sampler(Toy().pipeline, budget=1.0, n_initial=None, seed=0)
+    assert usual._n_startup_trials == 10
+
+
+def test_polishing_can_be_let_in():
+    assert sampler("eeipu").method.seeks_news
+    assert not sampler("eeipu+polishing=on").method.seeks_news
 
 
 def test_top_q_and_the_design_are_the_sampler_s():

@@ -63,9 +63,27 @@ def test_who_chooses_its_warm_up_starts_from_the_same_value(text):
     own = run(options(text, budget=25.0, own_warm_up="design" not in text))
 
     assert own.start == same.start
-    assert own.trials[0]["params"] != same.trials[0]["params"]
+    first_three = [[trial["params"] for trial in each.trials[:3]] for each in (own, same)]
+    assert first_three[0] != first_three[1]
     # A warm-up that shares prefixes gets its first stage for nothing at times.
     assert any(trial["memoized"][0] for trial in own.trials[:3])
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "expected"),
+    [
+        ("eeipu+cache+n-initial=2", {}, 2),
+        ("eeipu+cache+n-initial=usual", {}, 6),
+        ("eeipu+cache", {"own_warm_up": True}, 6),
+        ("eeipu+cache", {"own_warm_up": True, "n_initial": 4}, 4),
+        ("eeipu+cache", {}, 3),  # the problem's
+    ],
+)
+def test_the_length_of_a_warm_up(text, changes, expected):
+    each = run(options(text, budget=40.0, **changes))
+
+    assert sum(trial["warm_up"] for trial in each.trials) == expected
+    assert each.problem["n_initial"] == expected
 
 
 def test_who_has_no_warm_up_chooses_from_the_first_trial_on():

@@ -1,13 +1,26 @@
 """Configurations in order of preference."""
 
+from dataclasses import replace
+
+import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState, create_trial
 
-from eeipu import Categorical, Float, Int, Pipeline
+from eeipu import Categorical, Float, Int, NothingWorthwhile, Pipeline
+from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
 from eeipu.methods.history import History
-from eeipu.methods.proposals import Proposals, unseen
+from eeipu.methods.prefixes import Candidate, Prefix
+from eeipu.methods.proposals import (
+    LEAST_GAIN,
+    LEAST_NEWS,
+    Proposals,
+    _telling,
+    check_not_done,
+    unseen,
+)
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import independent, no_design
 
@@ -15,24 +28,29 @@ SMALL = Pipeline.declare({"only": {"a": Int(1, 40), "b": Categorical(["u", "v"])
 WIDE = Pipeline.declare({"prep": {"x": Float(0, 1)}, "fit": {"y": Float(0, 1)}})
 
 
-def history_of(pipeline, configurations, running=()):
+def history_of(pipeline, configurations, running=(), value=None):
+    """A history of these configurations, with these values or else rising ones."""
     study = optuna.create_study(direction="maximize")
     for i, params in enumerate([*configurations, *running]):
         ended = i < len(configurations)
+        result = float(i) if value is None else value(params)
         study.add_trial(
             create_trial(
                 params=params,
                 distributions=pipeline.space,
-                value=float(i) if ended else None,
+                value=result if ended else None,
                 state=TrialState.COMPLETE if ended else TrialState.RUNNING,
-                user_attrs={"stage_keys": [f"{params}", f"{params}-"]},
+                user_attrs={
+                    "stage_keys": [f"{params}"] * len(pipeline.stages),
+                    "stage_costs": [100.0, 0.1][: len(pipeline.stages)],
+                },
             )
         )
     return History.of(study, pipeline)
 
 
 def proposals_of(history, method, design, kept=()):
-    search = Search(history, 100.0, 2, len(history), seed=0)
+    search = Search(history, Budget(100.0), 2, len(history), seed=0)
     return Proposals(search, METHODS[method], design, top_q=2, kept=kept)
 
 
@@ -90,3 +108,144 @@ def test_several_configurations_at_once_are_new_and_differ():
 
     assert 1 < len({tuple(params.values()) for params in new}) == len(new) <= 3
     assert all(map(history.is_new, new))
+
+
+# --- candidates that tell nothing new
+
+
+def hill(params):
+    return 1.0 - (params["prep.x"] - 0.3) ** 2 - (params["fit.y"] - 0.7) ** 2
+
+
+def polished(value=hill, running=()):
+    """A history that has been polishing: many trials at nearly the same place of a kept prefix."""
+    rng = np.random.default_rng(0)
+    spread = [{"prep.x": x, "fit.y": y} for x, y in rng.random((6, 2)).tolist()]
+    along = [{"prep.x": 0.35, "fit.y": y} for y in np.linspace(0.05, 0.95, 13)]
+    close = [{"prep.x": 0.35, "fit.y": 0.7 + 0.002 * z} for z in rng.normal(size=10).tolist()]
+    return history_of(WIDE, [*spread, *along, *close], running, value)
+
+
+class Everything:
+    def __contains__(self, key):
+        return True
+
+
+def nearest(history, params):
+    """The distance of a configuration to the nearest one that has run, in the cube."""
+    return np.abs(history.X - WIDE.cube.encode([params])).max(axis=1).min()
+
+
+def test_what_cannot_be_told_from_what_has_run_is_passed_over():
+    history = polished()
+    passing = proposals_of(history, "eeipu", no_design, Everything())
+    polishing = replace(passing, method=replace(passing.method, seeks_news=False))
+
+    (told,), (not_told,) = passing.new(1), polishing.new(1)
+
+    assert nearest(history, not_told) < 0.01
+    assert nearest(history, told) > 0.03
+    assert passing.promising
+    assert not passing.is_done
+
+
+def test_a_corner_where_the_model_is_sure_of_a_trend_is_left():
+    """Branin in minimisation, as a search saw it that stayed at the bound x = 10 to its end."""
+    rng = np.random.default_rng(1)
+    points = [*(rng.random((8, 2))).tolist(), (1.0, 0.31), (1.0, 0.0)]
+    points += [(1.0, 0.2 + 0.003 * z) for z in rng.normal(size=12).tolist()]
+
+    def branin(params):
+        x, y = 15 * params["only.x"] - 5, 15 * params["only.y"]
+        curve = y - 5.1 / (4 * np.pi**2) * x**2 + 5 / np.pi * x - 6
+        return -(curve**2 + 10 * (1 - 1 / (8 * np.pi)) * np.cos(x) + 10)
+
+    plane = Pipeline.declare({"only": {"x": Float(0, 1), "y": Float(0, 1)}})
+    configurations = [{"only.x": x, "only.y": y} for x, y in points]
+    history = history_of(plane, configurations, value=branin)
+
+    (next_one,) = proposals_of(history, "eeipu", no_design).new(1)
+
+    distances = np.abs(history.X - plane.cube.encode([next_one])).max(axis=1)
+    assert distances.min() > 0.01
+
+
+def telling(history, points, **arguments):
+    """Which of some points of the cube may tell more than is known."""
+    search = proposals_of(history, "eeipu", no_design).search
+    prefix = Prefix({}, (False, False))
+    candidates = [
+        Candidate(WIDE.cube.decode(np.array(point)), np.array(point), prefix, 0.0)
+        for point in points
+    ]
+    left = _telling(candidates, search, **arguments)
+    return [candidate in left for candidate in candidates]
+
+
+def test_a_place_is_known_where_the_deviation_is_far_below_the_noise():
+    history = polished()
+    search = proposals_of(history, "eeipu", no_design).search
+    points = [(0.35, 0.7003), (0.25, 0.7)]
+    model = search.models.objective
+    std = model.posterior(torch.tensor(points)[:, None]).variance.sqrt().flatten()
+
+    assert (std <= LEAST_NEWS * model.noise_std).tolist() == [True, False]
+    assert telling(history, points) == [False, True]
+
+
+def test_running_trials_count_as_known():
+    point = {"prep.x": 0.25, "fit.y": 0.7}
+    alone, beside = polished(), polished(running=[point] * 5)
+
+    here = [(point["prep.x"], point["fit.y"])]
+    assert telling(alone, here) == [True]
+    assert telling(beside, here) == [False]
+
+
+def test_how_bad_bad_values_are_does_not_hide_a_gain():
+    def cliff(params):
+        return -1e30 if params["prep.x"] > 0.8 else hill(params)
+
+    assert telling(polished(cliff), [(0.2, 0.75)]) == [True]
+
+
+def test_a_gain_below_the_rounding_of_the_best_value_is_none():
+    def far_up(params):
+        return 1e16 + 2.0 * (params["fit.y"] > 0.5)
+
+    history = polished(far_up)
+    assert np.spacing(1e16) == 2.0
+    assert telling(history, [(0.2, 0.75), (0.6, 0.2)]) == [False, False]
+
+
+def test_a_search_is_done_if_even_a_doubtful_model_expects_nothing():
+    grid = [{"prep.x": x, "fit.y": y} for x in np.linspace(0, 1, 8) for y in np.linspace(0, 1, 8)]
+    done = proposals_of(history_of(WIDE, grid, value=lambda params: 1.0), "eeipu", no_design)
+    young = proposals_of(history_of(WIDE, grid[::9], value=hill), "eeipu", no_design)
+
+    assert done.is_done
+    assert done.new(1)  # a search that goes on all the same has something to try
+    with pytest.raises(NothingWorthwhile, match="no configuration is left"):
+        check_not_done(done)
+    assert not young.is_done
+    check_not_done(young)
+
+
+def test_where_nothing_is_promising_candidates_explore_without_a_prefix(monkeypatch):
+    proposals = proposals_of(polished(), "eeipu", no_design, Everything())
+    monkeypatch.setattr(Proposals, "promising", [])
+
+    assert proposals.exploring
+    assert all(candidate.prefix.params == {} for candidate in proposals.exploring)
+    assert proposals.new(1) == [proposals.exploring[0].params]
+    assert 0.0 < LEAST_GAIN < 1e-3
+
+
+def test_methods_of_others_try_what_they_prefer():
+    history = polished()
+
+    assert nearest(history, proposals_of(history, "ei", no_design).new(1)[0]) >= 0.0
+    assert [name for name, method in METHODS.items() if method.seeks_news] == [
+        "eeipu",
+        "eeipu-careful",
+    ]

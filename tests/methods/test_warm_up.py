@@ -12,7 +12,10 @@ from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import (
     INITIAL_SHARE,
+    LARGEST_SHARE,
     LEAST_SUCCESSES,
+    LEAST_TRIALS,
+    USUAL_TRIALS,
     _cheap_and_far,
     _distances,
     cost_effective,
@@ -21,6 +24,7 @@ from eeipu.methods.warm_up import (
     next_point,
     no_design,
     prefix_sharing,
+    within_budget,
 )
 from eeipu.stages.declaration import Stage
 
@@ -261,3 +265,27 @@ def test_until_enough_has_succeeded_the_warm_up_goes_where_it_probably_does():
 
     assert point(12)[0] < 0.25
     assert not np.array_equal(point(12), point(13))
+
+
+# --- how long it is
+
+
+def test_a_warm_up_has_its_usual_length_where_the_budget_is_large_or_endless():
+    ended = quasi_random(5, 8, seed=0)  # 4 each
+
+    for budget in (1e3, float("inf")):
+        search = search_of(ended, budget=budget)
+        assert within_budget(search.history, search.budget) == USUAL_TRIALS
+
+
+@pytest.mark.parametrize(("paying", "expected"), [(1, 3), (3, 3), (4, 4), (5, 5), (6, 6)])
+def test_a_warm_up_ends_early_once_it_has_cost_its_share_of_the_budget(paying, expected):
+    ended = quasi_random(5, 8, seed=0)  # 4 each
+    budget = Budget(4.0 * paying / LARGEST_SHARE)
+
+    for count in range(len(ended) + 1):
+        history = search_of(ended[:count], budget=budget.total).history
+        length = within_budget(history, budget)
+        # What it says never moves to before a trial that it has already let into the warm-up.
+        assert length == (expected if count >= paying else USUAL_TRIALS)
+    assert LEAST_TRIALS == 3

@@ -106,3 +106,46 @@ def test_a_careful_search_stays_within_its_budget(caplog):
     assert careful.spent == 96.0
     assert careless.spent == 104.0
     assert "pays for the next candidate with a chance of 0%" in caplog.text
+
+
+# --- when nothing is left to find
+
+
+def test_a_search_ends_when_it_is_done_if_asked_to(caplog):
+    tuner, study = run_of(stop_when_done=True)
+
+    assert tuner.remaining > 0.0
+    assert "stopped: no configuration is left of which the models expect more" in caplog.text
+    assert study.best_value > 0.995
+    with pytest.raises(NothingWorthwhile, match="stop_when_done=False"):
+        tuner.ask()
+
+
+def test_otherwise_it_says_so_once_and_goes_on(caplog):
+    done, _ = run_of(stop_when_done=True)
+    tuner, _ = run_of(budget=done.spent + 40.0)
+
+    assert tuner.remaining == 0.0
+    assert caplog.text.count("Tuner(stop_when_done=True) ends a search here") == 1
+
+
+def test_a_search_at_random_is_never_done():
+    tuner, study = run_of(method="random", stop_when_done=True, budget=80.0)
+
+    assert tuner.remaining == 0.0
+    assert len(study.trials) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stop_when_done": 1}, "stop_when_done must be True or False, not 1"),
+        (
+            {"stop_when_done": True, "method": optuna.samplers.RandomSampler()},
+            "stop_when_done needs one of eeipu's methods.*RandomSampler",
+        ),
+    ],
+)
+def test_stopping_needs_a_truth_value_and_a_method_with_models(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Tuner(declared(), budget=1.0, **arguments)

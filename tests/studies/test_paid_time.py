@@ -297,6 +297,15 @@ def test_a_budget_that_ends_inside_the_warm_up_says_so(caplog):
     assert "lower n_initial" in said
 
 
+def test_a_warm_up_that_ended_early_is_no_reason_to_raise_the_budget(caplog):
+    run(Toy().pipeline, method="eeipu", budget=20.0)  # 4 trials, of which models chose the last
+    assert warnings_of(caplog) == []
+
+    run(Toy().pipeline, method="eeipu", budget=10.0)
+    (said,) = warnings_of(caplog)
+    assert "2 trials have run, of which the first 3 are chosen without models" in said
+
+
 def test_a_budget_that_outlives_the_warm_up_and_a_search_without_one_say_nothing(caplog):
     run(Toy().pipeline, method="eeipu", budget=30.0, n_initial=2)
     run(Toy().pipeline, method="random", budget=20.0, n_initial=10)

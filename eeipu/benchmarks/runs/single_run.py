@@ -124,7 +124,8 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
     n_initial = options.n_initial or problem.n_initial
     chooses = chooses_warm_up(options)
     budget, start = _terms(options, problem, chooses, out)
-    tuner = _tuner(contender, problem, budget, n_initial, options.seed, unfinished)
+    own = _own_n_initial(options, contender, n_initial)
+    tuner = _tuner(contender, problem, budget, own, options.seed, unfinished)
     if not chooses:
         for params in _warm_up_points(problem, options.seed, n_initial):
             tuner.enqueue(params)
@@ -139,14 +140,14 @@ def run(options: Options, unfinished: Path | None = None, out: Path | None = Non
             "optimum": problem.optimum,
             "stages": list(problem.pipeline.stage_names),
             "parameters": list(problem.pipeline.space),
-            "n_initial": n_initial,
+            "n_initial": tuner.n_initial,
             "budget": budget,
         },
         start=start,
         versions=versions(),
         hardware=hardware(),
         wall_s=time.perf_counter() - began,
-        trials=_rows(study.trials, 0 if chooses and contender.has_no_warm_up else n_initial),
+        trials=_rows(study.trials, 0 if chooses and contender.has_no_warm_up else tuner.n_initial),
         code=code(),
     )
 
@@ -183,7 +184,12 @@ def _problem(options: Options, out: Path | None) -> Problem:
 
 def chooses_warm_up(options: Options) -> bool:
     """Whether the contender chooses its own warm-up instead of the common one."""
-    return options.own_warm_up or Contender.parse(options.contender).ablation.design is not None
+    return options.own_warm_up or Contender.parse(options.contender).ablation.changes_warm_up
+
+
+def _own_n_initial(options: Options, contender: Contender, common: int) -> int | None:
+    """The number of trials in the contender's warm-up; `None`: as usual."""
+    return contender.own_n_initial(options.n_initial if options.own_warm_up else common)
 
 
 def _terms(
@@ -246,7 +252,7 @@ def _tuner(
     contender: Contender,
     problem: Problem,
     budget: float,
-    n_initial: int,
+    n_initial: int | None,
     seed: int,
     unfinished: Path | None,
 ) -> Tuner:
