@@ -116,7 +116,7 @@ def gittins_index(search: Search, price: float) -> Score:
 
 
 def _ei(search: Search) -> Score:
-    return _without_memory(_improvement(search))
+    return fast_score(_improvement(search))
 
 
 def _improvement(search: Search) -> AcquisitionFunction:

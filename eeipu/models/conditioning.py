@@ -31,7 +31,7 @@ from eeipu.models.observations import Observations
 __all__ = ["MAX_SUPPORT", "Conditioning", "condition"]
 
 # The most observations whose posterior is exact, and the points of the support if there are more.
-MAX_SUPPORT = 400
+MAX_SUPPORT = 300
 
 # Matrices of more numbers than this together (2 MB) are computed one after another: what a step
 # computes should fit into the processor's cache.
@@ -122,26 +122,33 @@ def _supported(
     data: Observations, kernel: AdditiveKernel, noise: Tensor, support: Tensor
 ) -> tuple[Tensor, ...]:
     """The same for predictions that rest on some of the points."""
-    X = data.X[support]
-    variance = kernel.variance
+    X, variance = data.X[support], kernel.variance
     inverse = _inverse(torch.linalg.cholesky(_jittered(kernel(X, X), JITTER * variance)))
-    V = inverse @ kernel(X, data.X)
-    left = (variance - V.square().sum(-2)).clamp_min(0.0)
-    precision = torch.where(data.is_known, 1.0 / (left + noise.unsqueeze(-1)), 0.0)
-    weighted = V * precision.unsqueeze(-2)
-    A = _jittered(weighted @ V.mT, torch.ones_like(variance))
-    A_inverse_factor = _inverse(torch.linalg.cholesky(A))
-    gain = (weighted @ data.y.unsqueeze(-1)).squeeze(-1)
-    shift = (A_inverse_factor.mT @ (A_inverse_factor @ gain.unsqueeze(-1))).squeeze(-1)
-    explained = _jittered(
-        -A_inverse_factor.mT @ A_inverse_factor, (1.0 + JITTER) * torch.ones_like(variance)
+    ones = torch.ones_like(variance)
+    A, gain, parts = (
+        torch.diag_embed(ones.expand(-1, len(X))),
+        torch.zeros_like(inverse[..., 0]),
+        [],
     )
+    for some in torch.arange(len(data.X)).split(max(1, NUMBERS_AT_ONCE // len(X))):
+        V = inverse @ kernel(X, data.X[some])
+        left = (variance - V.square().sum(-2)).clamp_min(0.0) + noise.unsqueeze(-1)
+        precision = torch.where(data.is_known[:, some], 1.0 / left, 0.0)
+        weighted = V * precision.unsqueeze(-2)
+        A.baddbmm_(weighted, V.mT)
+        gain.add_((weighted @ data.y[:, some].unsqueeze(-1)).squeeze(-1))
+        parts.append((V, precision))
+    A_inverse_factor = _inverse(torch.linalg.cholesky(A))
+    shift = A_inverse_factor.mT @ (A_inverse_factor @ gain.unsqueeze(-1))
+    V, precision = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+    weighted = V * precision.unsqueeze(-2)
+    explained = _jittered(-A_inverse_factor.mT @ A_inverse_factor, (1.0 + JITTER) * ones)
     root = torch.linalg.cholesky(explained)
     return (
-        (shift.unsqueeze(-2) @ inverse).squeeze(-2),
+        (shift.mT @ inverse).squeeze(-2),
         root.mT @ inverse,
-        precision * (data.y - (shift.unsqueeze(-2) @ V).squeeze(-2)),
-        precision - (A_inverse_factor @ weighted).square().sum(-2),
+        precision * (data.y - (shift.mT @ V).squeeze(-2)),
+        precision - (A_inverse_factor @ weighted).square_().sum(-2),
     )
 
 
