@@ -201,8 +201,9 @@ class ClosedFormGPs:
     def _part(self, x: Tensor, terms: Tensor, columns: Tensor) -> Tensor:
         """The part of some terms in the covariances with the observations, `G x b x n`."""
         squares = self._squares_over(x, terms, columns).clamp_min_(0.0)
-        k: Tensor = self._weights[:, terms] @ _matern(squares.sqrt_()).flatten(1)
-        return k.unflatten(1, squares.shape[1:]).mul_(self._known)
+        k = self._weights[:, terms] @ _matern(squares.sqrt_()).flatten(1)
+        part: Tensor = k.unflatten(1, squares.shape[1:]).mul_(self._known)
+        return part
 
     def _squares_over(self, x: Tensor, terms: Tensor, columns: Tensor) -> Tensor:
         """The part of some columns in `5 r^2` of some terms, `r x b x n`.

@@ -41,7 +41,7 @@ class ObjectiveModel(Model):
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
-        is_final: Whether `start` is taken as it is, without a fit.
+        grown_from: The model of fewer of these trials, whose hyper-parameters are kept as they are.
         focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
 
@@ -64,7 +64,7 @@ class ObjectiveModel(Model):
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
-        is_final: bool = False,
+        grown_from: "ObjectiveModel | None" = None,
         focus: Sequence[int] = (),
         device: torch.device | None = None,
     ) -> None:
@@ -77,10 +77,11 @@ class ObjectiveModel(Model):
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
             start=start,
-            is_final=is_final,
+            grown_from=None if grown_from is None else grown_from._forms,
             focus=focus,
             device=device,
         )
+        self._forms: ExactGPs = both
         self.hyperparameters = both.hyperparameters
         plain, warped = both.left_out_density()
         self.gp = both.select([int(warped + log_slope.sum() > plain)])
