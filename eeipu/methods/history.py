@@ -11,8 +11,10 @@ Notation:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
+from operator import is_
 
 import numpy as np
 import optuna
@@ -24,7 +26,7 @@ from eeipu.methods.budget import spent
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 
-__all__ = ["History", "is_interrupted"]
+__all__ = ["History", "Ledger", "is_interrupted"]
 
 Array = NDArray[np.float64]
 
@@ -34,6 +36,74 @@ def is_interrupted(trial: FrozenTrial) -> bool:
     attrs = trial.user_attrs
     cut_off = "interrupted" in attrs or ("driver" in attrs and "error" not in attrs)
     return trial.state is TrialState.FAIL and cut_off
+
+
+class Ledger:
+    """The trials of a study that have ended, each looked at once however often the study is read.
+
+    Trials that have ended never change, and a storage hands out the same objects again. The ledger
+    remembers those before the first one that has not ended, and what a history needs of them.
+
+    Args:
+        pipeline: The pipeline that the study tunes.
+
+    Attributes:
+        ended: The remembered trials that succeeded, failed or were pruned, by number.
+        interrupted: The remembered trials that were cut off.
+        charges: What was charged for each remembered trial.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._names = pipeline.space.keys()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._trials: list[FrozenTrial] = []
+        self.ended: list[FrozenTrial] = []
+        self.interrupted: list[FrozenTrial] = []
+        self.charges: list[float] = []
+        self._X = np.empty((0, len(self.pipeline.cube)))
+        self._values: list[float] = []
+        self._identities: list[tuple[float, ...]] = []
+
+    def read(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """Remember what has ended, of all trials of the study.
+
+        Returns:
+            The other trials.
+        """
+        if len(trials) < len(self._trials) or not all(map(is_, self._trials, trials)):
+            self._forget()
+        seen = len(self._trials)
+        new = list(takewhile(lambda trial: trial.state.is_finished(), trials[seen:]))
+        whole = [trial for trial in new if trial.params.keys() >= self._names]
+        # Lists are replaced, not changed: threads may read at once.
+        self.ended = self.ended + [trial for trial in whole if not is_interrupted(trial)]
+        self.interrupted = self.interrupted + [trial for trial in whole if is_interrupted(trial)]
+        self.charges = self.charges + [spent((trial,)) for trial in new]
+        self._trials = [*trials[: seen + len(new)]]
+        return trials[len(self._trials) :]
+
+    def X(self, count: int) -> Array:  # noqa: N802
+        """The first of the configurations that have run, `count x d`."""
+        new = [trial.params for trial in self.ended[len(self._X) : count]]
+        if new:
+            self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
+        return self._X[:count]
+
+    def values(self, count: int) -> list[float]:
+        """Their values as the study has them; NaN for failed and pruned trials."""
+        known = self._values
+        self._values = known + [_value(trial) for trial in self.ended[len(known) : count]]
+        return self._values[:count]
+
+    def identities(self, count: int) -> list[tuple[float, ...]]:
+        """The configurations as hashable values."""
+        known = self._identities
+        new = self.ended[len(known) : count]
+        self._identities = known + [_identity(trial.params, self.pipeline) for trial in new]
+        return self._identities[:count]
 
 
 @dataclass(frozen=True)
@@ -47,6 +117,7 @@ class History:
         interrupted: The trials that were cut off; they run again under other numbers.
         spent: The cost charged to the budget so far, for all trials of the study.
         is_minimized: Whether the study minimises; if so, values change sign here.
+        ledger: What is remembered of the first trials that have ended.
     """
 
     pipeline: Pipeline
@@ -55,6 +126,7 @@ class History:
     interrupted: tuple[FrozenTrial, ...]
     spent: float
     is_minimized: bool
+    ledger: Ledger | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -62,6 +134,7 @@ class History:
         study: optuna.Study,
         pipeline: Pipeline,
         trials: Sequence[FrozenTrial] | None = None,
+        ledger: Ledger | None = None,
     ) -> "History":
         """Read a study. Trials without a whole configuration of this pipeline are left out.
 
@@ -71,18 +144,21 @@ class History:
             study: The study.
             pipeline: The pipeline that it tunes.
             trials: All trials of the study, if the caller has just read them.
+            ledger: The ledger of this study and pipeline, if it is read more than once.
         """
         if trials is None:
             trials = study.get_trials(deepcopy=False)
+        ledger = Ledger(pipeline) if ledger is None else ledger
+        others = ledger.read(trials)
         names = pipeline.space.keys()
-        ended, running, interrupted = [], [], []
-        for trial in trials:  # in one pass, since there may be thousands
+        ended, running, interrupted = list(ledger.ended), [], list(ledger.interrupted)
+        for trial in others:
             state = trial.state
             if state is TrialState.WAITING or not trial.params.keys() >= names:
                 continue
             if state is TrialState.RUNNING:
                 running.append(trial)
-            elif state is TrialState.FAIL and is_interrupted(trial):
+            elif is_interrupted(trial):
                 interrupted.append(trial)
             else:
                 ended.append(trial)
@@ -91,9 +167,17 @@ class History:
             tuple(ended),
             tuple(running),
             tuple(interrupted),
-            spent(trials),
+            math.fsum((*ledger.charges, spent(others))),
             study.direction is StudyDirection.MINIMIZE,
+            ledger,
         )
+
+    @cached_property
+    def _remembered(self) -> int:
+        """How many of the first trials are those of the ledger, which goes on with the study."""
+        if self.ledger is None:
+            return 0
+        return sum(takewhile(bool, map(is_, self.ended, self.ledger.ended)))
 
     def __len__(self) -> int:
         return len(self.ended)
@@ -101,19 +185,17 @@ class History:
     @cached_property
     def X(self) -> Array:  # noqa: N802
         """The configurations that have run, `n x d`."""
-        return self.pipeline.cube.encode([trial.params for trial in self.ended])
+        encode, count = self.pipeline.cube.encode, self._remembered
+        others = encode([trial.params for trial in self.ended[count:]])
+        return others if self.ledger is None else np.concatenate([self.ledger.X(count), others])
 
     @cached_property
     def values(self) -> Array:
         """Their objective values, `n`; NaN for failed and pruned trials, and infinite values."""
-        sign = -1.0 if self.is_minimized else 1.0
-        values = np.array(
-            [
-                sign * trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
-                for trial in self.ended
-            ],
-            dtype=np.float64,
-        )
+        count = self._remembered
+        known = [] if self.ledger is None else self.ledger.values(count)
+        values = np.array([*known, *map(_value, self.ended[count:])], dtype=np.float64)
+        values *= -1.0 if self.is_minimized else 1.0
         return np.where(np.isfinite(values), values, math.nan)
 
     @cached_property
@@ -191,8 +273,10 @@ class History:
     @cached_property
     def configurations(self) -> frozenset[tuple[float, ...]]:
         """All configurations that have run or are running, as hashable values."""
-        trials = (*self.ended, *self.running)
-        return frozenset(_identity(trial.params, self.pipeline) for trial in trials)
+        count = self._remembered
+        known = [] if self.ledger is None else self.ledger.identities(count)
+        others = (*self.ended[count:], *self.running)
+        return frozenset((*known, *(_identity(trial.params, self.pipeline) for trial in others)))
 
     def is_new(self, params: Params) -> bool:
         """Whether a configuration has neither run nor is running."""
@@ -217,6 +301,10 @@ class History:
             if position < count or trial.user_attrs.get("warm_up")
         ]
         return spent(warm_up)
+
+
+def _value(trial: FrozenTrial) -> float:
+    return trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
 
 
 def _identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:
