@@ -133,9 +133,10 @@ def test_completions_rank_as_they_score(models, remaining, overhead, executed):
     for depth, fixed in ((0, []), (1, [0, 1]), (2, [0, 1, 2])):
         mask = torch.arange(3) < depth
         found, expected = ranked(score, mask, fixed)
-        # A cost that was never seen, and the chance to pay far more than is left, are rougher.
-        atol = 0.05 if all(executed) and remaining is None else 0.5
-        torch.testing.assert_close(found, expected, rtol=0.0, atol=atol)
+        # A cost that was never seen is rougher, and so is the chance to pay far more than is left.
+        atol = 0.05 if all(executed) else 0.5
+        near = expected > expected.max() - 3.0
+        torch.testing.assert_close(found[near], expected[near], rtol=1e-3, atol=atol)
 
 
 def test_with_one_stage_to_pay_ranks_are_nearly_exact(models):
