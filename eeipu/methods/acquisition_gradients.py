@@ -217,9 +217,10 @@ def _log_h(u: Array) -> tuple[Array, Array]:
     upper = phi + near * Phi
     # phi(u) + u Phi(u) = phi(u) (1 - w), and 1 - w = u^-2 - 3 u^-4 + 15 u^-6 ... far below
     w = -below * SQRT_HALF_PI * erfcx(-SQRT_HALF * below)
-    is_far, inverse = u < FAR_BELOW, np.minimum(u, FAR_BELOW) ** -2.0
+    far = np.minimum(u, FAR_BELOW)
+    is_far, inverse = u < FAR_BELOW, far**-2.0
     left = np.where(is_far, inverse * (1.0 - 3.0 * inverse), 1.0 - w)
     lower = np.log(left) - 0.5 * u * u - HALF_LOG_2PI
-    lower_slope = np.where(is_far, -u - 2.0 / u, -w / (below * left))
+    lower_slope = np.where(is_far, -far - 2.0 / far, -w / (below * left))
     is_lower = u < -1.0
     return np.where(is_lower, lower, np.log(upper)), np.where(is_lower, lower_slope, Phi / upper)

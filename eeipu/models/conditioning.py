@@ -31,7 +31,7 @@ from eeipu.models.observations import Observations
 __all__ = ["MAX_SUPPORT", "Conditioning", "condition"]
 
 # The most observations whose posterior is exact, and the points of the support if there are more.
-MAX_SUPPORT = 300
+MAX_SUPPORT = 400
 
 # Matrices of more numbers than this together (2 MB) are computed one after another: what a step
 # computes should fit into the processor's cache.

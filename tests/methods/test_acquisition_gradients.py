@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement
 
 from eeipu.acquisition import LogEEIPU
 from eeipu.cost_models import StageCostModel
-from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, fast_score
+from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, _log_h, fast_score
 from eeipu.models.objective import ObjectiveModel
 
 STAGES = [[0, 1], [2], [3]]
@@ -109,6 +110,16 @@ def test_log_ei_alone_is_that_of_botorch(models, best_f):
     torch.testing.assert_close(value, values.detach(), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(score(x.detach(), MASKS), value)
+
+
+def test_log_ei_is_finite_everywhere():
+    u = np.concatenate([-np.logspace(150, -300, 500), [0.0], np.logspace(-300, 150, 500)])
+
+    h, slope = _log_h(u)
+
+    assert np.isfinite(h).all()
+    assert np.isfinite(slope).all()
+    assert (np.diff(h) >= 0).all()
 
 
 def ranked(score, mask, fixed):
