@@ -62,7 +62,7 @@ class StageCostModel:
         stage_indices: For each stage, the columns of `X` that hold its own hyper-parameters.
         categorical: The columns of `X` whose values have no order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
-        is_final: Whether `start` is taken as it is, without a fit.
+        grown_from: The model of fewer of these trials, whose hyper-parameters are kept as they are.
         focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
         inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
@@ -98,7 +98,7 @@ class StageCostModel:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
-        is_final: bool = False,
+        grown_from: "StageCostModel | None" = None,
         focus: Sequence[int] = (),
         device: torch.device | None = None,
         inputs: Inputs = "chosen",
@@ -112,6 +112,7 @@ class StageCostModel:
         self.columns = [tuple(columns) for columns in stage_indices]
         self.hyperparameters: Tensor | None = None
         self.gps: ExactGPs | None = None
+        self._forms: ExactGPs | None = None
         self.executed: list[int] = []
         options = [
             (k, columns)
@@ -119,16 +120,9 @@ class StageCostModel:
             if not logs[:, k].isnan().all()
         ]
         if options:
-            fit = partial(
-                ExactGPs,
-                X,
-                categorical=categorical,
-                is_final=is_final,
-                focus=focus,
-                device=device,
-            )
+            fit = partial(ExactGPs, X, categorical=categorical, focus=focus, device=device)
             leave_out = partial(_to_leave_out, categorical=categorical, declared=declared)
-            self._fit(X, logs, options, fit, start, leave_out)
+            self._fit(X, logs, options, fit, start, grown_from, leave_out)
 
     def _fit(
         self,
@@ -137,6 +131,7 @@ class StageCostModel:
         options: list[Option],
         fit: Callable[..., ExactGPs],
         start: Tensor | None,
+        grown_from: "StageCostModel | None",
         leave_out: Callable[[ExactGPs, list[Option]], Tensor],
     ) -> None:
         """Fit all options in one batch; choose one per stage."""
@@ -146,11 +141,12 @@ class StageCostModel:
             active[row, 0, list(columns)] = True
         if start is not None and len(start) != len(options):
             start = None  # a stage has been executed for the first time
-        gps = fit(Y, active, start=start)
+        earlier = None if grown_from is None or start is None else grown_from._forms
+        gps = fit(Y, active, start=start, grown_from=earlier)
         outliers = leave_out(gps, options)
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
-            gps = fit(Y, active, start=gps.hyperparameters)
+            gps = fit(Y, active, start=gps.hyperparameters, grown_from=earlier)
         density = gps.left_out_density()
         best: dict[int, int] = {}
         for row, (k, columns) in enumerate(options):
@@ -159,7 +155,7 @@ class StageCostModel:
                 best[k], self.columns[k] = row, columns
         self.executed = sorted(best)
         self.gps = gps.select([best[k] for k in self.executed])
-        self.hyperparameters = gps.hyperparameters
+        self._forms, self.hyperparameters = gps, gps.hyperparameters
 
     def log_cost_posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the log costs that will be measured at `X`.

@@ -301,7 +301,7 @@ class EEIPUSampler(BaseSampler):
             search = checked.search
             if search.history is history and search.number == number:
                 return checked
-        warm_start, refits = self._refits.start(history)
+        warm_start, grown_from = self._refits.start(history)
         search = Search(
             history,
             self.budget,
@@ -309,7 +309,7 @@ class EEIPUSampler(BaseSampler):
             number,
             self._seed(),
             warm_start,
-            refits,
+            grown_from,
             device=self.device,
         )
         kept = () if self._kept is None else self._kept

@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from botorch.acquisition import LogExpectedImprovement
+from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
 from numpy.typing import NDArray
 from scipy.special import erfcx, ndtr
 from torch import Tensor
@@ -48,50 +48,61 @@ SQRT_HALF, SQRT_HALF_PI = math.sqrt(0.5), math.sqrt(0.5 * math.pi)
 
 
 def fast_score(
-    acquisition: LogEEIPU, *, sees_memory: bool = True
+    acquisition: AcquisitionFunction, *, sees_memory: bool = True
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The score of an acquisition, with gradients in closed form (`ClosedFormEEIPU`) if it has any.
 
     There are none beside running trials, and for other models than this package's own.
 
     Args:
-        acquisition: Log EEIPU.
+        acquisition: Log EEIPU, or log EI.
         sees_memory: Whether memoized stages count; if not, every stage of a candidate is paid.
     """
-    objective, costs = acquisition.model, acquisition.cost_model
-    is_covered = (
-        isinstance(acquisition.log_ei, LogExpectedImprovement)
-        and isinstance(objective, ObjectiveModel)
-        and isinstance(costs, StageCostModel)
-        and _share_points(objective, costs)
-    )
-    if is_covered:
-        return ClosedFormEEIPU(acquisition, sees_memory=sees_memory)
-    return lambda X, memoized: acquisition.score(X, memoized if sees_memory else None)
+    is_eeipu = isinstance(acquisition, LogEEIPU)
+    log_ei = acquisition.log_ei if is_eeipu else acquisition
+    costs = acquisition if is_eeipu and acquisition.depends_on_cost else None
+    if (
+        isinstance(log_ei, LogExpectedImprovement)
+        and isinstance(log_ei.model, ObjectiveModel)
+        and (costs is None or _share_points(log_ei.model, costs.cost_model))
+    ):
+        return ClosedFormEEIPU(log_ei, costs, sees_memory=sees_memory)
+    if is_eeipu:
+        return lambda X, memoized: acquisition.score(X, memoized if sees_memory else None)
+    return lambda X, memoized: acquisition(X)  # noqa: ARG005 - what is memoized does not matter
 
 
-def _share_points(objective: ObjectiveModel, costs: StageCostModel) -> bool:
+def _share_points(objective: ObjectiveModel, costs: object) -> bool:
     """Whether both have learnt from the same points; a model that has learnt nothing has none."""
+    if not isinstance(costs, StageCostModel):
+        return False
     if costs.gps is None:
         return True
     return torch.equal(objective.gp.observations.X, costs.gps.observations.X)
 
 
 class ClosedFormEEIPU:
-    """Log EEIPU as a score with gradients.
+    """Log EEIPU, or log EI, as a score with gradients.
 
     Args:
-        acquisition: Log EEIPU of an `ObjectiveModel` and a `StageCostModel` on the same points,
-            without running trials.
+        log_ei: Log EI of an `ObjectiveModel`.
+        acquisition: Log EEIPU, if cost counts. Its `StageCostModel` is on the same points, and
+            there are no running trials.
         sees_memory: Whether memoized stages count.
     """
 
-    def __init__(self, acquisition: LogEEIPU, *, sees_memory: bool = True) -> None:
+    def __init__(
+        self,
+        log_ei: LogExpectedImprovement,
+        acquisition: LogEEIPU | None = None,
+        *,
+        sees_memory: bool = True,
+    ) -> None:
         self._acquisition = acquisition
-        self._best_f = float(acquisition.log_ei.best_f)
+        self._best_f = float(log_ei.best_f)
         self._sees_memory = sees_memory
-        costs = acquisition.cost_model.gps if acquisition.depends_on_cost else None
-        self._gps = ClosedFormGPs([acquisition.model.gp, *([] if costs is None else [costs])])
+        costs = None if acquisition is None else acquisition.cost_model.gps
+        self._gps = ClosedFormGPs([log_ei.model.gp, *([] if costs is None else [costs])])
 
     @torch.no_grad()
     def __call__(self, X: Tensor, memoized: Tensor) -> Tensor:
@@ -103,7 +114,7 @@ class ClosedFormEEIPU:
     def _value(self, x: Tensor, memoized: Tensor) -> Tensor:
         means, variances, _ = self._gps(x)
         value, _, _ = _log_ei(means[0], variances[0], self._best_f)
-        if self._acquisition.depends_on_cost:
+        if self._acquisition is not None:
             moments = self._acquisition.cost_model.of_all_stages(means[1:], variances[1:])
             value = value + self._acquisition.cost_term_at(*moments, memoized)
         return value
@@ -125,18 +136,17 @@ class ClosedFormEEIPU:
         Returns:
             `P x b`.
         """
-        costs = self._acquisition.cost_model
-        free = memoized & self._sees_memory
+        acquisition, free = self._acquisition, memoized & self._sees_memory
         asked = torch.ones(len(self._gps), dtype=torch.bool)
-        if self._acquisition.depends_on_cost:
-            asked[1:] = ~free[costs.executed]
+        if acquisition is not None:
+            asked[1:] = ~free[acquisition.cost_model.executed]
         means, variances = self._gps.select(asked).of_completions(prefixes, fixed, X)
         value, _, _ = _log_ei(means[0], variances[0], self._best_f)
-        if self._acquisition.depends_on_cost:
+        if acquisition is not None:
             every = means.new_zeros((2, len(asked) - 1, *value.shape))
             every[:, asked[1:]] = torch.stack([means[1:], variances[1:]])
-            moments = costs.of_all_stages(every[0], every[1])
-            value = value + self._acquisition.rough_cost_term_at(*moments, free)
+            moments = acquisition.cost_model.of_all_stages(every[0], every[1])
+            value = value + acquisition.rough_cost_term_at(*moments, free)
         return value
 
     @torch.no_grad()
@@ -154,24 +164,28 @@ class ClosedFormEEIPU:
         means, variances, pullback = self._gps(X.squeeze(-2))
         value, slope, variance_slope = _log_ei(means[0], variances[0], self._best_f)
         slopes, variance_slopes = [slope[None]], [variance_slope[None]]
-        if self._acquisition.depends_on_cost:
-            term, slope, variance_slope = self._cost_term(means[1:], variances[1:], memoized)
+        if self._acquisition is not None:
+            term, slope, variance_slope = self._cost_term(
+                self._acquisition, means[1:], variances[1:], memoized
+            )
             value = value + term
             slopes.append(slope)
             variance_slopes.append(variance_slope)
         return value, pullback(torch.cat(slopes), torch.cat(variance_slopes)).unsqueeze(-2)
 
+    @staticmethod
     def _cost_term(
-        self, means: Tensor, variances: Tensor, memoized: Tensor
+        acquisition: LogEEIPU, means: Tensor, variances: Tensor, memoized: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The cost's term, `b`, and its slopes in the means and the variances, `E x b`.
 
         Args:
+            acquisition: Log EEIPU.
             means: `E x b`, of the log costs of the E executed stages.
             variances: `E x b`.
             memoized: `b x K`.
         """
-        acquisition, costs = self._acquisition, self._acquisition.cost_model
+        costs = acquisition.cost_model
         mean, std = costs.of_all_stages(means, variances)
         samples, log_unit = acquisition.relative_costs(mean, std, memoized)
         log_totals = acquisition.log_totals(samples, log_unit)
@@ -203,9 +217,10 @@ def _log_h(u: Array) -> tuple[Array, Array]:
     upper = phi + near * Phi
     # phi(u) + u Phi(u) = phi(u) (1 - w), and 1 - w = u^-2 - 3 u^-4 + 15 u^-6 ... far below
     w = -below * SQRT_HALF_PI * erfcx(-SQRT_HALF * below)
-    is_far, inverse = u < FAR_BELOW, np.minimum(u, FAR_BELOW) ** -2.0
+    far = np.minimum(u, FAR_BELOW)
+    is_far, inverse = u < FAR_BELOW, far**-2.0
     left = np.where(is_far, inverse * (1.0 - 3.0 * inverse), 1.0 - w)
     lower = np.log(left) - 0.5 * u * u - HALF_LOG_2PI
-    lower_slope = np.where(is_far, -u - 2.0 / u, -w / (below * left))
+    lower_slope = np.where(is_far, -far - 2.0 / far, -w / (below * left))
     is_lower = u < -1.0
     return np.where(is_lower, lower, np.log(upper)), np.where(is_lower, lower_slope, Phi / upper)

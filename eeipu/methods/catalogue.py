@@ -133,7 +133,7 @@ def gittins_index(search: Search, price: float) -> Score:
 
 
 def _ei(search: Search) -> Score:
-    return _unless_failing(search, _without_memory(_improvement(search)))
+    return _unless_failing(search, fast_score(_improvement(search)))
 
 
 def _improvement(search: Search) -> AcquisitionFunction:

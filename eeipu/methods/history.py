@@ -12,8 +12,10 @@ Notation:
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 from eeipu.stages.runs import error_line
 
-__all__ = ["CHANGES", "FORGET", "FORGOTTEN", "History", "is_interrupted"]
+__all__ = ["CHANGES", "FORGET", "FORGOTTEN", "History", "Ledger", "is_interrupted"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -56,6 +58,100 @@ def is_interrupted(trial: FrozenTrial) -> bool:
     return trial.state is TrialState.FAIL and cut_off
 
 
+class Ledger:
+    """The trials of a study that have ended, each looked at once however often the study is read.
+
+    Trials that have ended never change, and a storage hands out the same objects again. The ledger
+    remembers those before the first one that has not ended, and what a history needs of them.
+
+    Args:
+        pipeline: The pipeline that the study tunes.
+
+    Attributes:
+        ended: The remembered trials that succeeded, failed or were pruned, by number.
+        interrupted: The remembered trials that were cut off.
+        left_out: The remembered trials that have no configuration of the pipeline, with the reason.
+        charges: What was charged for each remembered trial.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._study_id: str | None = None
+        self._changes: Mapping[str, Any] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._trials: list[FrozenTrial] = []
+        self.ended: list[FrozenTrial] = []
+        self.interrupted: list[FrozenTrial] = []
+        self.left_out: list[tuple[FrozenTrial, str]] = []
+        self.charges: list[float] = []
+        self._X = np.empty((0, len(self.pipeline.cube)))
+        self._values: list[float] = []
+        self._identities: list[tuple[float, ...]] = []
+
+    def read(
+        self, trials: Sequence[FrozenTrial], study_id: str | None, changes: Mapping[str, Any]
+    ) -> Sequence[FrozenTrial]:
+        """Remember what has ended, of all trials of the study.
+
+        Args:
+            trials: All trials of the study.
+            study_id: The study's own name, where it has one.
+            changes: What has changed since the first trials; see `CHANGES`.
+
+        Returns:
+            The other trials.
+        """
+        is_other = (study_id, changes) != (self._study_id, self._changes)
+        if is_other or len(trials) < len(self._trials) or not all(map(is_, self._trials, trials)):
+            self._forget()
+            self._study_id, self._changes = study_id, changes
+        seen = len(self._trials)
+        new = list(takewhile(lambda trial: trial.state.is_finished(), trials[seen:]))
+        ended, interrupted, left_out = [], [], []
+        for trial in new:
+            fitted, why = _fitted(trial, self.pipeline, changes)
+            if why is not None:
+                if trial.state is not TrialState.FAIL:
+                    left_out.append((fitted, why))
+            elif is_interrupted(trial):
+                interrupted.append(fitted)
+            else:
+                ended.append(fitted)
+        # Lists are replaced, not changed: threads may read at once.
+        self.ended = self.ended + ended
+        self.interrupted = self.interrupted + interrupted
+        self.left_out = self.left_out + left_out
+        self.charges = self.charges + [spent((trial,), study_id) for trial in new]
+        self._trials = [*trials[: seen + len(new)]]
+        return self.unended(trials)
+
+    def unended(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+        """All trials of the study but those that are remembered."""
+        return trials[len(self._trials) :]
+
+    def X(self, count: int) -> Array:  # noqa: N802
+        """The first of the configurations that have run, `count x d`."""
+        new = [trial.params for trial in self.ended[len(self._X) : count]]
+        if new:
+            self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
+        return self._X[:count]
+
+    def values(self, count: int) -> list[float]:
+        """Their values as the study has them; NaN for failed and pruned trials."""
+        known = self._values
+        self._values = known + [_value(trial) for trial in self.ended[len(known) : count]]
+        return self._values[:count]
+
+    def identities(self, count: int) -> list[tuple[float, ...]]:
+        """The configurations as hashable values."""
+        known = self._identities
+        new = self.ended[len(known) : count]
+        self._identities = known + [_identity(trial.params, self.pipeline) for trial in new]
+        return self._identities[:count]
+
+
 @dataclass(frozen=True)
 class History:
     """The trials of a study that have a configuration of a pipeline.
@@ -71,6 +167,7 @@ class History:
         left_out: The trials that ended and have no configuration of this pipeline, with the reason.
         study_id: The study's own name, where it has one.
         stages: Pairs of a number and the names of the stages of all trials before that number.
+        ledger: What is remembered of the first trials that have ended.
     """
 
     pipeline: Pipeline
@@ -83,6 +180,7 @@ class History:
     left_out: tuple[tuple[FrozenTrial, str], ...] = ()
     study_id: str | None = None
     stages: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    ledger: Ledger | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -90,6 +188,7 @@ class History:
         study: optuna.Study,
         pipeline: Pipeline,
         trials: Sequence[FrozenTrial] | None = None,
+        ledger: Ledger | None = None,
     ) -> "History":
         """Read a study. Trials without a whole configuration of this pipeline are left out.
 
@@ -99,13 +198,17 @@ class History:
             study: The study.
             pipeline: The pipeline that it tunes.
             trials: All trials of the study, if the caller has just read them.
+            ledger: The ledger of this study and pipeline, if it is read more than once.
         """
         if trials is None:
             trials = study.get_trials(deepcopy=False)
+        ledger = Ledger(pipeline) if ledger is None else ledger
         told = study.user_attrs
-        changes = told.get(CHANGES, {})
-        ended, running, interrupted, left_out = [], [], [], []
-        for trial in trials:  # in one pass, since there may be thousands
+        changes, study_id = told.get(CHANGES, {}), told.get(STUDY_ID)
+        others = ledger.read(trials, study_id, changes)
+        ended, running, interrupted = list(ledger.ended), [], list(ledger.interrupted)
+        left_out = list(ledger.left_out)
+        for trial in others:
             state = trial.state
             if state is TrialState.WAITING:
                 continue
@@ -115,7 +218,7 @@ class History:
                     left_out.append((trial, why))
             elif state is TrialState.RUNNING:
                 running.append(trial)
-            elif state is TrialState.FAIL and is_interrupted(trial):
+            elif is_interrupted(trial):
                 interrupted.append(trial)
             else:
                 ended.append(trial)
@@ -125,13 +228,21 @@ class History:
             tuple(trial for trial in ended if trial.number not in gone),
             tuple(running),
             tuple(interrupted),
-            spent(trials, told.get(STUDY_ID)),
+            math.fsum((*ledger.charges, spent(others, study_id))),
             study.direction is StudyDirection.MINIMIZE,
             tuple(trial for trial in ended if trial.number in gone),
             tuple(left_out),
-            told.get(STUDY_ID),
+            study_id,
             tuple((number, tuple(names)) for number, names in changes.get("stages", ())),
+            ledger,
         )
+
+    @cached_property
+    def _remembered(self) -> int:
+        """How many of the first trials are those of the ledger, which goes on with the study."""
+        if self.ledger is None:
+            return 0
+        return sum(takewhile(bool, map(is_, self.ended, self.ledger.ended)))
 
     def __len__(self) -> int:
         return len(self.ended)
@@ -139,19 +250,17 @@ class History:
     @cached_property
     def X(self) -> Array:  # noqa: N802
         """The configurations that have run, `n x d`."""
-        return self.pipeline.cube.encode([trial.params for trial in self.ended])
+        encode, count = self.pipeline.cube.encode, self._remembered
+        others = encode([trial.params for trial in self.ended[count:]])
+        return others if self.ledger is None else np.concatenate([self.ledger.X(count), others])
 
     @cached_property
     def values(self) -> Array:
         """Their objective values, `n`; NaN for failed and pruned trials, and infinite values."""
-        sign = -1.0 if self.is_minimized else 1.0
-        values = np.array(
-            [
-                sign * trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
-                for trial in self.ended
-            ],
-            dtype=np.float64,
-        )
+        count = self._remembered
+        known = [] if self.ledger is None else self.ledger.values(count)
+        values = np.array([*known, *map(_value, self.ended[count:])], dtype=np.float64)
+        values *= -1.0 if self.is_minimized else 1.0
         return np.where(np.isfinite(values), values, math.nan)
 
     @cached_property
@@ -274,8 +383,10 @@ class History:
     @cached_property
     def configurations(self) -> frozenset[tuple[float, ...]]:
         """All configurations that have run or are running, as hashable values."""
-        trials = (*self.ended, *self.running)
-        return frozenset(_identity(trial.params, self.pipeline) for trial in trials)
+        count = self._remembered
+        known = [] if self.ledger is None else self.ledger.identities(count)
+        others = (*self.ended[count:], *self.running)
+        return frozenset((*known, *(_identity(trial.params, self.pipeline) for trial in others)))
 
     def is_new(self, params: Params) -> bool:
         """Whether a configuration has neither run nor is running."""
@@ -372,6 +483,10 @@ def _are_scattered(group: Sequence[FrozenTrial], pipeline: Pipeline) -> bool:
         spread[column] = len(np.unique(X[:, column])) > 1
     several = [cells != 1 for cells in pipeline.cube.cells]
     return bool(several and np.mean(spread[several].clip(max=1.0)) >= SCATTERED)
+
+
+def _value(trial: FrozenTrial) -> float:
+    return trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
 
 
 def _identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:

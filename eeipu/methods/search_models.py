@@ -1,13 +1,13 @@
 """The models of a search: the objective and the costs, each fitted when it is first used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
@@ -39,28 +39,31 @@ class Refits:
     """
 
     def __init__(self) -> None:
-        self._fitted: Mapping[str, Tensor] = {}
-        self._first: FrozenTrial | None = None
+        self._last: SearchModels | None = None
         self._trials = self._trials_afresh = 0
 
-    def start(self, history: History) -> tuple[Mapping[str, Tensor], bool]:
-        """`warm_start` and `refits` of the models of a history."""
-        if not self._is_theirs(history) or _has_grown(history, self._trials_afresh, AFRESH_GROWTH):
-            return {}, True
-        return self._fitted, _has_grown(history, self._trials, REFIT_GROWTH)
+    def start(self, history: History) -> "tuple[Mapping[str, Tensor], SearchModels | None]":
+        """`warm_start` and `grown_from` of the models of a history."""
+        last = self._last
+        if last is None or not _is_same_study(history, last.history):
+            return {}, None
+        if _has_grown(history, self._trials_afresh, AFRESH_GROWTH):
+            return {}, None
+        return last.fitted, None if _has_grown(history, self._trials, REFIT_GROWTH) else last
 
     def note(self, models: "SearchModels") -> None:
         """Go on from these models, which have been used, at the next fit."""
-        self._first = models.history.ended[0]
-        self._fitted = models.fitted
-        if models.refits:
+        if models.grown_from is None:
             self._trials = len(models.history)
         if not models.warm_start:
             self._trials_afresh = len(models.history)
+        # Without those before it, which would never be let go of.
+        self._last = replace(models, grown_from=None)
+        self._last.__dict__.update({n: m for n, m in models.__dict__.items() if n in models.fitted})
 
-    def _is_theirs(self, history: History) -> bool:
-        """Whether the last models were those of this study."""
-        return len(history) > 0 and history.ended[0] == self._first
+
+def _is_same_study(history: History, earlier: History) -> bool:
+    return bool(history.ended) and history.ended[:1] == earlier.ended[:1]
 
 
 def _has_grown(history: History, trials: int, growth: float) -> bool:
@@ -74,14 +77,14 @@ class SearchModels:
     Attributes:
         history: The trials so far.
         warm_start: `fitted` of earlier models, where the fits start.
-        refits: Whether the models are fitted; if not, those of which `warm_start` has the
-            hyper-parameters take them as they are.
+        grown_from: The models of fewer of these trials, if their hyper-parameters are still good
+            enough: those that have been used there are not fitted again.
         device: Where to fit; `None`: whichever device is faster.
     """
 
     history: History
     warm_start: Mapping[str, Tensor] = field(default_factory=dict)
-    refits: bool = True
+    grown_from: "SearchModels | None" = None
     device: torch.device | None = None
 
     @cached_property
@@ -123,7 +126,7 @@ class SearchModels:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
-            is_final=not self.refits,
+            grown_from=self._earlier("objective"),
             focus=self.focus,
             device=self.device,
         )
@@ -180,7 +183,7 @@ class SearchModels:
             inputs=inputs,
             declared=self._declared,
             start=start,
-            is_final=not self.refits,
+            grown_from=None if start is None else self._earlier("costs"),
             focus=self.focus,
             device=self.device,
         )
@@ -201,10 +204,14 @@ class SearchModels:
             categorical=self.history.pipeline.cube.categorical_columns,
             declared=range(bool(self._declared)),
             start=self.warm_start.get("total_cost"),
-            is_final=not self.refits,
+            grown_from=self._earlier("total_cost"),
             focus=self.focus,
             device=self.device,
         )
+
+    def _earlier(self, name: str) -> Any:
+        """A model of fewer trials, if there is one."""
+        return None if self.grown_from is None else self.grown_from.__dict__.get(name)
 
     @property
     def fitted(self) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ class Search:
         seed: Fixes everything random.
         warm_start: `SearchModels.fitted` of an earlier search, to start the fits of the models
             from.
-        refits: Whether to fit them at all where `warm_start` has their hyper-parameters.
+        grown_from: The models of fewer trials, to go on from without a fit.
         device: Where to fit them; `None`: whichever device is faster.
     """
 
@@ -47,13 +47,13 @@ class Search:
     number: int
     seed: int
     warm_start: Mapping[str, Tensor] = field(default_factory=dict)
-    refits: bool = True
+    grown_from: SearchModels | None = None
     device: torch.device | None = None
 
     @cached_property
     def models(self) -> SearchModels:
         """The models of the objective and the costs. Each is fitted when it is first used."""
-        return SearchModels(self.history, self.warm_start, self.refits, self.device)
+        return SearchModels(self.history, self.warm_start, self.grown_from, self.device)
 
     @property
     def trial_seed(self) -> int:

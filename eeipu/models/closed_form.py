@@ -70,7 +70,8 @@ class ClosedFormGPs:
         self._weights = torch.block_diag(*(row for k in kernels for row in k.weights))
         self._variance = self._weights.sum(-1, keepdim=True)
         self._categories = kernels[0].categories
-        # The points of the GP that each term belongs to, `R x n x d`; `1 x n x d` if all share them.
+        # The points of the GP that each term belongs to, `R x n x d`, or `1 x n x d` if all are
+        # the same.
         if all(torch.equal(part.X, support[0].X) for part in support):
             X = support[0].X.unsqueeze(0)
         else:
@@ -201,7 +202,8 @@ class ClosedFormGPs:
         """The part of some terms in the covariances with the observations, `G x b x n`."""
         squares = self._squares_over(x, terms, columns).clamp_min_(0.0)
         k = self._weights[:, terms] @ _matern(squares.sqrt_()).flatten(1)
-        return k.unflatten(1, squares.shape[1:]).mul_(self._known)
+        part: Tensor = k.unflatten(1, squares.shape[1:]).mul_(self._known)
+        return part
 
     def _squares_over(self, x: Tensor, terms: Tensor, columns: Tensor) -> Tensor:
         """The part of some columns in `5 r^2` of some terms, `r x b x n`.

@@ -20,7 +20,7 @@ is left out. With the Cholesky factor L of the support's covariances,
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,29 @@ JITTER = 1e-9
 
 
 @dataclass(frozen=True)
+class Projection:
+    """The observations of a batch of GPs, seen from their support.
+
+    Attributes:
+        inverse: `B x m x m`, `L^-1`.
+        V: `B x m x n`.
+        precision: `B x n`, `D^-1`; 0 where there is no observation.
+        A: `B x m x m`.
+    """
+
+    inverse: Tensor
+    V: Tensor
+    precision: Tensor
+    A: Tensor
+
+    def select(self, rows: Tensor | slice) -> "Projection":
+        """The GPs at `rows`."""
+        return Projection(
+            self.inverse[rows], self.V[rows], self.precision[rows], self.A[rows].clone()
+        )
+
+
+@dataclass(frozen=True)
 class Conditioning:
     """A batch of GPs after their observations.
 
@@ -54,6 +77,7 @@ class Conditioning:
         residual: `B x n`, each standardised observation minus what all others predict; NaN where
             there is none.
         deviation: `B x n`, the standard deviation of that prediction.
+        projection: What further observations add to; `None`: the support is all observations.
     """
 
     X: Tensor
@@ -62,15 +86,27 @@ class Conditioning:
     inverse_factor: Tensor
     residual: Tensor
     deviation: Tensor
+    projection: Projection | None
 
     def select(self, rows: Tensor) -> "Conditioning":
         """The GPs at `rows`."""
-        parts = (self.is_known, self.alpha, self.inverse_factor, self.residual, self.deviation)
-        return Conditioning(self.X, *(part[rows] for part in parts))
+        return replace(
+            self,
+            is_known=self.is_known[rows],
+            alpha=self.alpha[rows],
+            inverse_factor=self.inverse_factor[rows],
+            residual=self.residual[rows],
+            deviation=self.deviation[rows],
+            projection=None if self.projection is None else self.projection.select(rows),
+        )
 
 
 def condition(
-    observations: Observations, kernel: AdditiveKernel, noise: Tensor, support: Tensor | None
+    observations: Observations,
+    kernel: AdditiveKernel,
+    noise: Tensor,
+    support: Tensor | None,
+    before: Conditioning | None = None,
 ) -> Conditioning:
     """Condition GPs on their observations.
 
@@ -78,31 +114,36 @@ def condition(
         observations: What they have observed.
         kernel: Their kernels.
         noise: `B`, the variances of their noise.
-        support: `m`, which points the predictions rest on; `None`: all, and they are exact.
+        support: `m x d`, the points that predictions rest on; `None`: all that were observed, so
+            that predictions are exact.
+        before: The same GPs, with the same support, after the first of these observations. What
+            was computed for these is taken from there; the others take time in their number
+            alone.
 
     Returns:
         The result, in main memory.
     """
-    size = len(observations.X) if support is None else len(support)
-    step = max(1, NUMBERS_AT_ONCE // size**2)
+    size = len(observations.X if support is None else support)
     parts = []
-    for rows in _slices(len(noise), step):
-        own, its_kernel = observations.select(rows), kernel.select(rows)
+    for rows in _slices(len(noise), max(1, NUMBERS_AT_ONCE // size**2)):
+        own = observations.select(rows), kernel.select(rows), noise[rows]
         if support is None:
-            parts.append(_exact(own, its_kernel, noise[rows]))
+            parts.append(_exact(*own, None if before is None else before.inverse_factor[rows]))
         else:
-            parts.append(_supported(own, its_kernel, noise[rows], support))
-    alpha, inverse_factor, residual, precision = (
+            known = before.projection if before is not None else None
+            parts.append(_projected(*own, support, None if known is None else known.select(rows)))
+    alpha, inverse_factor, residual, precision, *projection = (
         torch.cat(part).cpu() for part in zip(*parts, strict=True)
     )
     is_known = observations.is_known.cpu()
     return Conditioning(
-        (observations.X if support is None else observations.X[support]).cpu(),
+        (observations.X if support is None else support).cpu(),
         is_known if support is None else torch.ones_like(alpha).bool(),
         alpha,
         inverse_factor,
         torch.where(is_known, residual / precision, math.nan),
         precision.rsqrt(),
+        Projection(*projection) if projection else None,
     )
 
 
@@ -110,38 +151,78 @@ def _slices(count: int, step: int) -> Iterator[slice]:
     return (slice(i, i + step) for i in range(0, count, step))
 
 
-def _exact(data: Observations, kernel: AdditiveKernel, noise: Tensor) -> tuple[Tensor, ...]:
-    """`alpha`, F, and `C^-1 y` and the diagonal of `C^-1`, which give what is left out."""
-    factor = data.factor(kernel(data.X, data.X), noise)
-    inverse_factor = _inverse(factor)
+def _exact(
+    data: Observations, kernel: AdditiveKernel, noise: Tensor, before: Tensor | None
+) -> tuple[Tensor, ...]:
+    """`alpha`, F, and `C^-1 y` and the diagonal of `C^-1`, which give what is left out.
+
+    Args:
+        data: What was observed.
+        kernel: Of the GPs.
+        noise: `B`.
+        before: F of the first observations, `B x n' x n'`.
+    """
+    if before is None:
+        inverse_factor = _inverse(data.factor(kernel(data.X, data.X), noise))
+    else:
+        inverse_factor = _extended(before, data, kernel, noise)
     alpha = (inverse_factor.mT @ (inverse_factor @ data.y.unsqueeze(-1))).squeeze(-1)
     return alpha, inverse_factor, alpha, inverse_factor.square().sum(-2)
 
 
-def _supported(
-    data: Observations, kernel: AdditiveKernel, noise: Tensor, support: Tensor
+def _extended(before: Tensor, data: Observations, kernel: AdditiveKernel, noise: Tensor) -> Tensor:
+    """F, from that of the first observations: a further row of it takes `n^2` steps."""
+    n = before.shape[-1]
+    old, new = data.at(torch.arange(n)), data.at(torch.arange(n, len(data.X)))
+    cross = kernel(new.X, old.X) * new.is_known.unsqueeze(-1) * old.is_known.unsqueeze(-2)
+    explained = cross @ before.mT
+    known = new.is_known.unsqueeze(-1) & new.is_known.unsqueeze(-2)
+    left = kernel(new.X, new.X) * known - explained @ explained.mT
+    diagonal = torch.where(new.is_known, noise.unsqueeze(-1), 1.0)
+    left.diagonal(dim1=-2, dim2=-1).add_(diagonal).masked_fill_(~new.is_known, 1.0)
+    corner = _inverse(torch.linalg.cholesky(left))
+    above = torch.cat([before, before.new_zeros((*before.shape[:-1], len(new.X)))], dim=-1)
+    return torch.cat([above, torch.cat([-corner @ explained @ before, corner], dim=-1)], dim=-2)
+
+
+def _projected(
+    data: Observations,
+    kernel: AdditiveKernel,
+    noise: Tensor,
+    support: Tensor,
+    before: Projection | None,
 ) -> tuple[Tensor, ...]:
-    """The same for predictions that rest on some of the points."""
-    X = data.X[support]
-    variance = kernel.variance
-    inverse = _inverse(torch.linalg.cholesky(_jittered(kernel(X, X), JITTER * variance)))
-    V = inverse @ kernel(X, data.X)
-    left = (variance - V.square().sum(-2)).clamp_min(0.0)
-    precision = torch.where(data.is_known, 1.0 / (left + noise.unsqueeze(-1)), 0.0)
-    weighted = V * precision.unsqueeze(-2)
-    A = _jittered(weighted @ V.mT, torch.ones_like(variance))
+    """The same for predictions that rest on a support, and the parts of the projection."""
+    m, variance = len(support), kernel.variance
+    ones = torch.ones_like(variance)
+    if before is None:
+        inner = _jittered(kernel(support, support), JITTER * variance)
+        inverse = _inverse(torch.linalg.cholesky(inner))
+        A, seen, parts = torch.diag_embed(ones.expand(-1, m)), 0, []
+    else:
+        inverse, A, seen = before.inverse, before.A, before.V.shape[-1]
+        parts = [(before.V, before.precision)]
+    for some in torch.arange(seen, len(data.X)).split(max(1, NUMBERS_AT_ONCE // m)):
+        V = inverse @ kernel(support, data.X[some])
+        left = (variance - V.square().sum(-2)).clamp_min(0.0) + noise.unsqueeze(-1)
+        precision = torch.where(data.is_known[:, some], 1.0 / left, 0.0)
+        A.baddbmm_(V * precision.unsqueeze(-2), V.mT)
+        parts.append((V, precision))
+    V, precision = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
     A_inverse_factor = _inverse(torch.linalg.cholesky(A))
-    gain = (weighted @ data.y.unsqueeze(-1)).squeeze(-1)
-    shift = (A_inverse_factor.mT @ (A_inverse_factor @ gain.unsqueeze(-1))).squeeze(-1)
-    explained = _jittered(
-        -A_inverse_factor.mT @ A_inverse_factor, (1.0 + JITTER) * torch.ones_like(variance)
-    )
+    gain = V @ (precision * data.y).unsqueeze(-1)
+    shift = A_inverse_factor.mT @ (A_inverse_factor @ gain)
+    explained = _jittered(-A_inverse_factor.mT @ A_inverse_factor, (1.0 + JITTER) * ones)
     root = torch.linalg.cholesky(explained)
     return (
-        (shift.unsqueeze(-2) @ inverse).squeeze(-2),
+        (shift.mT @ inverse).squeeze(-2),
         root.mT @ inverse,
-        precision * (data.y - (shift.unsqueeze(-2) @ V).squeeze(-2)),
-        precision - (A_inverse_factor @ weighted).square().sum(-2),
+        precision * (data.y - (shift.mT @ V).squeeze(-2)),
+        precision - precision.square() * (A_inverse_factor @ V).square_().sum(-2),
+        inverse,
+        V,
+        precision,
+        A,
     )
 
 

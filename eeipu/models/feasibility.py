@@ -121,7 +121,7 @@ class FeasibilityModel:
         self._latent = _Latent(
             Observations(self._X, y, is_known, mean, std),
             self._kernel.scaled(scales, weight),
-            Conditioning(self._X, is_known, slope[None], whitening[None], nothing, nothing),
+            Conditioning(self._X, is_known, slope[None], whitening[None], nothing, nothing, None),
         )
 
     def log_probability(self, X: Tensor) -> Tensor:

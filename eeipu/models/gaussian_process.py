@@ -49,8 +49,8 @@ class ExactGPs:
         categorical: The columns of `X` without an order.
         start: Hyper-parameters to start the fit from (`hyperparameters` of an earlier fit of the
             same shape); `None`: the prior's.
-        is_final: Whether `start` is taken as it is, without a fit. It has no effect without
-            `start`.
+        grown_from: The same GPs, with fewer observations: their hyper-parameters are taken as they
+            are, without a fit, and what was computed for their observations is not again.
         focus: The points that matter most, best first: if there are too many points for an exact
             posterior, it rests on these and on others.
         device: Where to fit, and to factorise covariances; `None`: whichever is faster. All
@@ -72,7 +72,7 @@ class ExactGPs:
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
-        is_final: bool = False,
+        grown_from: "ExactGPs | None" = None,
         focus: Sequence[int] = (),
         device: torch.device | None = None,
     ) -> None:
@@ -80,27 +80,35 @@ class ExactGPs:
         self._focus = tuple(focus)
         self.observations = Observations.standardised(X, Y)
         unfitted = AdditiveKernel.over(active.to(X), categorical)
-        self.hyperparameters = (
-            start
-            if is_final and start is not None
-            else self._device.run(
+        self.hyperparameters: Tensor = (
+            self._device.run(
                 lambda device: fitted(
                     self.observations, unfitted, start=start, focus=self._focus, device=device
                 )
             )
+            if grown_from is None
+            else grown_from.hyperparameters
         )
         scales, weights, self._noise = Layout.of(unfitted).unpack(self.hyperparameters)
         self.kernel = unfitted.scaled(scales, weights)
-        self.conditioning = self._conditioned()
+        self.conditioning = self._conditioned(grown_from)
 
-    def _conditioned(self) -> Conditioning:
+    def _conditioned(self, earlier: "ExactGPs | None") -> Conditioning:
         data = self.observations
+        if earlier is not None and data.begins_with(earlier.observations):
+            before = earlier.conditioning
+            support = None if before.projection is None else before.X
+            if support is not None or len(data.X) <= MAX_SUPPORT:
+                return condition(data, self.kernel, self._noise, support, before)
         support = None
         if len(data.X) > MAX_SUPPORT:
-            support = data.representative(MAX_SUPPORT, self._focus)
+            support = data.X[data.representative(MAX_SUPPORT, self._focus)]
         return self._device.run(
             lambda device: condition(
-                data.to(device), self.kernel.to(device), self._noise.to(device), support
+                data.to(device),
+                self.kernel.to(device),
+                self._noise.to(device),
+                None if support is None else support.to(device),
             )
         )
 
@@ -112,6 +120,15 @@ class ExactGPs:
         chosen.conditioning = self.conditioning.select(b)
         return chosen
 
+    def at(self, hyperparameters: Tensor) -> "ExactGPs":
+        """The GPs with these hyper-parameters, `B x P`, instead of the fitted ones."""
+        moved = copy(self)
+        moved.hyperparameters = hyperparameters
+        scales, weights, moved._noise = Layout.of(self.kernel).unpack(hyperparameters)
+        moved.kernel = self.kernel.scaled(scales, weights)
+        moved.conditioning = moved._conditioned(None)
+        return moved
+
     def believing(self, X: Tensor) -> "ExactGPs":
         """The GPs after observing their own means at `X` (`m x d`), hyper-parameters unchanged.
 
@@ -121,7 +138,7 @@ class ExactGPs:
         believer = copy(self)
         mean, _ = self.posterior(X)
         believer.observations = self.observations.extended(X, mean)
-        believer.conditioning = believer._conditioned()
+        believer.conditioning = believer._conditioned(self)
         return believer
 
     @property

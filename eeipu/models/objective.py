@@ -63,7 +63,7 @@ class ObjectiveModel(Model):
         stage_columns: For each stage, the columns of its hyper-parameters.
         categorical: The columns of `X` without an order.
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
-        is_final: Whether `start` is taken as it is, without a fit.
+        grown_from: The model of fewer of these trials, whose hyper-parameters are kept as they are.
         focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
 
@@ -86,7 +86,7 @@ class ObjectiveModel(Model):
         *,
         categorical: Sequence[int] = (),
         start: Tensor | None = None,
-        is_final: bool = False,
+        grown_from: "ObjectiveModel | None" = None,
         focus: Sequence[int] = (),
         device: torch.device | None = None,
     ) -> None:
@@ -102,23 +102,21 @@ class ObjectiveModel(Model):
             torch.stack([y, compressed]),
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
-            is_final=is_final,
             focus=focus,
             device=device,
         )
-        both = fit(start=start)
+        both = fit(start=start, grown_from=None if grown_from is None else grown_from._forms)
         density = both.left_out_density()
-        gps = [both.select([form]) for form in range(2)]
         is_due = len(X) % LOOK_AGAIN_EVERY == 0 or len(X) >= SELDOM_FITTED
-        if not is_final and is_due and both.hyperparameters[:, -1].max() > LOUD:
+        if grown_from is None and is_due and both.hyperparameters[:, -1].max() > LOUD:
             quiet = fit(start=_short_and_quiet(both.hyperparameters, X.shape[1]))
-            quiet_density = quiet.left_out_density()
-            for form in range(2):
-                if quiet_density[form] > density[form]:
-                    gps[form], density[form] = quiet.select([form]), quiet_density[form]
-        self.hyperparameters = torch.cat([gp.hyperparameters for gp in gps])
+            is_better = (quiet.left_out_density() > density).unsqueeze(-1)
+            both = both.at(torch.where(is_better, quiet.hyperparameters, both.hyperparameters))
+            density = both.left_out_density()
+        self._forms: ExactGPs = both
+        self.hyperparameters = both.hyperparameters
         plain, warped = density
-        self.gp = gps[int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)]
+        self.gp = both.select([int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)])
         self.scale = self.gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 

@@ -56,6 +56,13 @@ class Observations:
             self.X[rows], self.y[:, rows], self.is_known[:, rows], self.mean, self.std
         )
 
+    def begins_with(self, others: "Observations") -> bool:
+        """Whether the first of these points, and what is known at them, are those of the others."""
+        n = len(others.X)
+        return torch.equal(self.X[:n], others.X) and torch.equal(
+            self.is_known[:, :n], others.is_known
+        )
+
     def representative(self, count: int, focus: Sequence[int] = ()) -> Tensor:
         """The rows of no more than `count` points that stand for all of them, ascending.
 

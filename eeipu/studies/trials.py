@@ -11,8 +11,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
-from eeipu.methods.budget import PAID_BY, spent
-from eeipu.methods.history import FORGOTTEN, History
+from eeipu.methods.budget import PAID_BY
+from eeipu.methods.history import FORGOTTEN, History, Ledger
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.runs import error_line
@@ -59,13 +59,14 @@ class Trials:
         self.study_id = study_id(study)
         self._stored_space = stored_space(study, pipeline)
         self._noted = 0, 0
+        self._ledger = Ledger(pipeline)
         if isinstance(study.sampler, EEIPUSampler):
             study.sampler.stored_space = self._stored_space
 
     @property
     def spent(self) -> float:
         """The cost charged to the budget for all of them."""
-        return spent(self.study.get_trials(deepcopy=False), self.study_id)
+        return History.of(self.study, self.pipeline, ledger=self._ledger).spent
 
     @property
     def are_measured(self) -> bool:
@@ -98,7 +99,7 @@ class Trials:
             chosen a configuration since is it read again, after the turn of this trial has come.
         """
         trials = self._read(driver)
-        history = History.of(self.study, self.pipeline, trials)
+        history = History.of(self.study, self.pipeline, trials, self._ledger)
         return self._begin(trials, history, kept, driver)
 
     def begin_for_caller(
@@ -117,7 +118,7 @@ class Trials:
             SearchOver: See `begin`.
         """
         trials = self._read(None)
-        history = History.of(self.study, self.pipeline, trials)
+        history = History.of(self.study, self.pipeline, trials, self._ledger)
         kept = self._keys_of(history.top(self._top_q)) if keeps_best else None
         return (*self._begin(trials, history, kept, None), kept)
 
@@ -136,7 +137,7 @@ class Trials:
             # A driver keeps all outputs of the last trial; who runs the stages without one keeps
             # those of the best trials alone.
             sampler.reuse_from(kept, keeps_last=driver is not None)
-            if not any(trial.state is TrialState.WAITING for trial in trials):
+            if not any(t.state is TrialState.WAITING for t in self._ledger.unended(trials)):
                 sampler.check_worth(
                     history, len(trials), self._price, stop_when_done=self._stop_when_done
                 )
@@ -149,7 +150,7 @@ class Trials:
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.space.keys())
-                history = History.of(self.study, self.pipeline)
+                history = History.of(self.study, self.pipeline, ledger=self._ledger)
                 self._check_exhausted(history)
             with self._knowing(history, trial.number):
                 params = suggest(trial, self._stored_space)
@@ -164,7 +165,7 @@ class Trials:
         trials = self.study.get_trials(deepcopy=False)
         if driver is not None and any(
             trial.state is TrialState.RUNNING and trial.user_attrs.get("driver") != driver
-            for trial in trials
+            for trial in self._ledger.unended(trials)
         ):
             reclaim_dead_trials(self.study, self.pipeline)
             trials = self.study.get_trials(deepcopy=False)
@@ -201,7 +202,9 @@ class Trials:
         if is_chosen(self.study._storage.get_trial(trial._trial_id), names):
             return True
         return len(before) == trial.number and all(
-            is_chosen(each, names) for each in before if each.state is TrialState.RUNNING
+            is_chosen(each, names)
+            for each in self._ledger.unended(before)
+            if each.state is TrialState.RUNNING
         )
 
     def _knowing(self, history: History, number: int) -> AbstractContextManager[None]:
@@ -293,7 +296,7 @@ class Trials:
 
         They are the outputs of the `top_q` best trials and of those that the sampler builds on.
         """
-        history = History.of(self.study, self.pipeline)
+        history = History.of(self.study, self.pipeline, ledger=self._ledger)
         sampler = self.study.sampler
         more = sampler.builds_on(history) if isinstance(sampler, EEIPUSampler) else ()
         return self._keys_of((*history.top(self._top_q), *more))

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from botorch.acquisition import LogExpectedImprovement
 
 from eeipu.acquisition import LogEEIPU
 from eeipu.cost_models import StageCostModel
-from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, fast_score
+from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, _log_h, fast_score
 from eeipu.models.objective import ObjectiveModel
 
 STAGES = [[0, 1], [2], [3]]
@@ -93,6 +95,87 @@ def test_gradients_agree_with_finite_differences(models):
         shift = step * torch.eye(4, dtype=x.dtype)[column]
         slope = (score(x + shift, MASKS) - score(x - shift, MASKS)) / (2 * step)
         torch.testing.assert_close(gradient[:, 0, column], slope, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("best_f", [-1e6, -3.0, 0.5, 1.9, 3.0, 40.0, 1e3, 1e7])
+def test_log_ei_alone_is_that_of_botorch(models, best_f):
+    expected = LogExpectedImprovement(models[0], best_f)
+    x = points(12, seed=1).unsqueeze(1).requires_grad_(True)
+    values = expected(x)
+    (slope,) = torch.autograd.grad(values.sum(), x)
+
+    score = fast_score(expected)
+    value, gradient = score.value_and_gradient(x.detach(), MASKS)
+
+    torch.testing.assert_close(value, values.detach(), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(score(x.detach(), MASKS), value)
+
+
+def test_log_ei_is_finite_everywhere():
+    u = np.concatenate([-np.logspace(150, -300, 500), [0.0], np.logspace(-300, 150, 500)])
+
+    h, slope = _log_h(u)
+
+    assert np.isfinite(h).all()
+    assert np.isfinite(slope).all()
+    assert (np.diff(h) >= 0).all()
+
+
+def ranked(score, mask, fixed):
+    prefixes, x = points(3, seed=7), points(5, seed=8)
+    columns = torch.zeros(4, dtype=torch.bool)
+    columns[fixed] = True
+    found = score.rank_completions(prefixes, columns, mask, x)
+    completed = torch.where(columns, prefixes[:, None], x[None]).view(15, 1, 4)
+    return found, score(completed, mask.expand(15, 3)).view(3, 5)
+
+
+@pytest.mark.parametrize("remaining", [None, 3.0])
+@pytest.mark.parametrize("overhead", [0.0, 0.5])
+@pytest.mark.parametrize("executed", [(True, True, True), (True, False, True)])
+def test_completions_rank_as_they_score(models, remaining, overhead, executed):
+    """But for the distribution of the cost, which counts as lognormal."""
+    acquisition = LogEEIPU(
+        models[0], costs(executed), 1.5, remaining=remaining, overhead=overhead, num_samples=1024
+    )
+    score = fast_score(acquisition)
+
+    for depth, fixed in ((0, []), (1, [0, 1]), (2, [0, 1, 2])):
+        mask = torch.arange(3) < depth
+        found, expected = ranked(score, mask, fixed)
+        # A cost that was never seen is rougher, and so is the chance to pay far more than is left.
+        atol = 0.05 if all(executed) else 0.5
+        near = expected > expected.max() - 3.0
+        torch.testing.assert_close(found[near], expected[near], rtol=1e-3, atol=atol)
+
+
+def test_with_one_stage_to_pay_ranks_are_nearly_exact(models):
+    """There a lognormal cost is no approximation; few samples are."""
+    score = fast_score(LogEEIPU(*models, 1.5, memoized_cost=1e-9, num_samples=4096))
+
+    found, expected = ranked(score, torch.tensor([True, True, False]), [0, 1, 2])
+
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-3)
+
+
+def test_completions_rank_without_cost_and_without_memory(models):
+    free, paid = torch.tensor([True, False, False]), torch.zeros(3, dtype=torch.bool)
+    for score in (
+        fast_score(LogExpectedImprovement(models[0], 1.5)),
+        fast_score(LogEEIPU(*models, 1.5, cooling=0.0)),
+    ):
+        found, expected = ranked(score, free, [0, 1])
+        torch.testing.assert_close(found, expected)
+    blind = fast_score(LogEEIPU(*models, 1.5), sees_memory=False)
+    torch.testing.assert_close(ranked(blind, free, [0, 1])[0], ranked(blind, paid, [0, 1])[0])
+
+
+def test_costs_that_are_wildly_uncertain_still_rank(models):
+    acquisition = LogEEIPU(*models, 1.5)
+    wild = torch.tensor([[0.0, 1.0, 700.0]]).double(), torch.tensor([[0.0, 30.0, 1e3]]).double()
+
+    assert acquisition.rough_cost_term_at(*wild, None).isfinite().all()
 
 
 def test_running_trials_are_left_to_automatic_differentiation(models):

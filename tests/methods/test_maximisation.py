@@ -191,3 +191,33 @@ def test_quasi_random_points_go_on_where_they_were():
 
     assert np.array_equal(whole[5:], quasi_random(3, 3, seed=1, skip=5))
     assert not np.array_equal(whole, quasi_random(3, 8, seed=2))
+
+
+class Slopes(Hills):
+    """The same for prefixes, of which the deeper one fixes `x`."""
+
+    def __init__(self, is_quick):
+        super().__init__(depth=0.5)
+        self.ranked = []
+        if is_quick:
+            self.rank_completions = self._rank
+
+    def _rank(self, prefixes, fixed, memoized, X):
+        self.ranked.append((prefixes.tolist(), fixed.tolist(), memoized.tolist(), len(X)))
+        return torch.stack([self(torch.where(fixed, p, X).unsqueeze(1), None) for p in prefixes])
+
+
+def test_a_score_may_rank_the_completions_of_a_depth_at_once():
+    pool = [EMPTY, *(Prefix({"x": x}, (True, False)) for x in (0.2, 0.3, 0.8))]
+    quick, plain = Slopes(is_quick=True), Slopes(is_quick=False)
+
+    found, expected = (
+        [c.params for c in maximize(s, s.space, pool, seed=0)] for s in (quick, plain)
+    )
+
+    assert found == expected
+    kinds = {tuple(fixed): (len(p), memoized, m) for p, fixed, memoized, m in quick.ranked}
+    assert kinds == {
+        (False, False): (1, [False, False], 256),
+        (True, False): (3, [True, False], 128),
+    }

@@ -1,6 +1,7 @@
 """The models of a search and the scale of the objective."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -10,7 +11,7 @@ from optuna.trial import TrialState
 
 from eeipu import Float, Pipeline
 from eeipu.methods.history import History
-from eeipu.methods.search_models import SearchModels
+from eeipu.methods.search_models import Refits, SearchModels
 
 PIPELINE = Pipeline.declare({"prep": {"x": Float(0, 1)}, "fit": {"y": Float(0, 1)}})
 
@@ -101,3 +102,82 @@ def test_with_noise_the_best_value_is_not_taken_in_by_a_lucky_observation():
     best = np.median(noisy) + models.unit * models.best_f
 
     assert abs(best - truth.max()) < 0.5 * abs(noisy.max() - truth.max())
+
+
+def grown(count, seed=0):
+    """Histories of a study after each of its trials, up to `count`."""
+    points = np.random.default_rng(seed).random((count, 2))
+    whole = models_of([(x, y, float(np.sin(5 * x) + y)) for x, y in points]).history
+    return [replace(whole, ended=whole.ended[:n]) for n in range(count + 1)]
+
+
+def fits(refits, history):
+    """Whether the models of a history are fitted, and whether that starts at the priors."""
+    warm_start, grown_from = refits.start(history)
+    models = SearchModels(history, warm_start, grown_from)
+    assert models.objective is not None
+    refits.note(models)
+    return grown_from is None, not warm_start
+
+
+def test_models_are_fitted_when_trials_have_grown_by_a_twentieth():
+    histories, refits = grown(70), Refits()
+
+    fitted = [n for n in range(40, 71) if fits(refits, histories[n])[0]]
+
+    # At 50 and 63 because a fit from the priors was due.
+    assert fitted == [40, 42, 45, 48, 50, 53, 56, 59, 62, 63, 67]
+
+
+def test_fits_start_from_the_priors_when_trials_have_grown_by_a_quarter():
+    histories, refits = grown(70), Refits()
+
+    afresh = [n for n in range(40, 71) if fits(refits, histories[n])[1]]
+
+    assert afresh == [40, 50, 63]
+
+
+@pytest.mark.parametrize("offset", range(3))
+def test_every_driver_fits_as_often(offset):
+    """Each of three drivers makes every third suggestion."""
+    histories, refits = grown(70), Refits()
+
+    fitted = [fits(refits, histories[n])[0] for n in range(40 + offset, 71, 3)]
+
+    assert fitted.count(True) in range(8, 12)
+
+
+def test_another_study_is_fitted_anew():
+    refits = Refits()
+    fits(refits, grown(40)[40])
+
+    assert fits(refits, grown(41, seed=1)[41]) == (True, True)
+
+
+def test_between_fits_trials_count_all_the_same():
+    histories, refits = grown(41), Refits()
+    fits(refits, histories[40])
+    warm_start, grown_from = refits.start(histories[41])
+
+    models = SearchModels(histories[41], warm_start, grown_from)
+
+    X = torch.from_numpy(histories[41].X[-1:])
+    assert torch.equal(models.objective.hyperparameters, grown_from.objective.hyperparameters)
+    before, after = (m.objective.gp.posterior(X)[1].item() for m in (grown_from, models))
+    assert after < before
+
+
+def test_earlier_models_are_let_go_of():
+    histories, refits = grown(44), Refits()
+    for history in histories[40:]:
+        fits(refits, history)
+
+    _, last = refits.start(histories[44])
+
+    assert last.grown_from is None
+
+
+def test_the_best_trials_come_first():
+    models = models_of([(0.1, 0.1, 1.0), (0.2, 0.2, None), (0.3, 0.3, 3.0), (0.4, 0.4, 2.0)])
+
+    assert models.focus == (2, 3, 0)

@@ -80,3 +80,63 @@ def test_gradients_at_observed_points_are_finite(batches):
 
     expected = by_autograd(batches, x, d_mean, d_variance)[2]
     torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("fixed", [[], [0], [0, 1], [2, 3], [3], [0, 1, 2, 3]])
+@pytest.mark.parametrize("at_once", [1, 10**6])
+def test_completions_are_predicted_like_any_points(batches, fixed, at_once, monkeypatch):
+    monkeypatch.setattr("eeipu.models.closed_form.COVARIANCES_AT_ONCE", at_once)
+    gps, prefixes, x = ClosedFormGPs(batches), points(3, 4), points()[:5]
+    columns = torch.zeros(4, dtype=torch.bool)
+    columns[fixed] = True
+    completed = torch.where(columns, prefixes[:, None], x[None]).flatten(0, 1)
+
+    mean, variance = gps.of_completions(prefixes, columns, x)
+
+    expected = gps(completed)[:2]
+    for found, right in zip((mean, variance), expected, strict=True):
+        torch.testing.assert_close(found, right.view(3, 3, 5), rtol=1e-8, atol=1e-10)
+
+
+def test_some_gps_can_be_asked_alone(batches):
+    gps, x = ClosedFormGPs(batches), points(6)
+    rows = torch.tensor([True, False, True])
+    d_mean, d_variance = random(3, 6, seed=1), random(3, 6, seed=2)
+    d_mean[1] = d_variance[1] = 0.0
+
+    some = gps.select(rows)
+    mean, variance, pullback = some(x)
+
+    assert len(some) == 2
+    expected = gps(x)
+    torch.testing.assert_close(mean, expected[0][rows])
+    torch.testing.assert_close(variance, expected[1][rows])
+    torch.testing.assert_close(
+        pullback(d_mean[rows], d_variance[rows]), expected[2](d_mean, d_variance)
+    )
+
+
+def test_batches_may_rest_on_different_points(monkeypatch):
+    """Beyond some hundred points, each batch chooses those that its predictions rest on."""
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 20)
+    X = points(60)
+    y = torch.sin(4 * X[:, 0]) + X[:, 1] ** 2 + (X[:, 3] == 0.5)
+    terms = torch.ones(1, 1, 4).bool()
+    batches = [
+        ExactGPs(X, values[None], terms, categorical=[3], focus=focus)
+        for values, focus in ((y, [1, 2, 5, 6]), (X[:, 2].exp(), [11, 12]))
+    ]
+    assert not torch.equal(batches[0].conditioning.X, batches[1].conditioning.X)
+    x, d_mean, d_variance = random(5, 4, seed=3), random(2, 5, seed=1), random(2, 5, seed=2)
+    x[:, 3] = 0.5
+
+    gps = ClosedFormGPs(batches)
+    mean, variance, pullback = gps(x)
+
+    expected = by_autograd(batches, x, d_mean, d_variance)
+    for found, right in zip((mean, variance, pullback(d_mean, d_variance)), expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-7, atol=1e-9)
+    columns = torch.tensor([True, False, False, True])
+    completed = gps.of_completions(x[:1], columns, x)[0]
+    joined = torch.where(columns, x[:1], x)
+    torch.testing.assert_close(completed[:, 0], gps(joined)[0], rtol=1e-7, atol=1e-9)

@@ -47,7 +47,7 @@ def test_resting_on_all_points_is_exact(data, kernel):
     x = random(7, D, seed=1)
 
     exact = condition(data, kernel, NOISE, None)
-    supported = condition(data, kernel, NOISE, torch.arange(N))
+    supported = condition(data, kernel, NOISE, data.X)
 
     for found, right in zip(
         predictions(kernel, supported, x), predictions(kernel, exact, x), strict=True
@@ -66,7 +66,7 @@ def test_resting_on_all_points_is_exact(data, kernel):
 def test_it_is_the_posterior_of_the_approximate_prior(data, kernel):
     """By dense matrices: observations are independent given the function at the support."""
     x, rows = random(7, D, seed=1), torch.arange(0, N, 3)
-    given = condition(data, kernel, NOISE, rows)
+    given = condition(data, kernel, NOISE, data.X[rows])
     mean, variance = predictions(kernel, given, x)
 
     for b in range(2):
@@ -90,13 +90,44 @@ def test_it_is_the_posterior_of_the_approximate_prior(data, kernel):
 
 
 def test_parts_give_what_the_whole_gives(data, kernel, monkeypatch):
-    for support in (None, torch.arange(0, N, 2)):
+    for support in (None, data.X[::2]):
         whole = condition(data, kernel, NOISE, support)
         with monkeypatch.context() as patched:
             patched.setattr("eeipu.models.conditioning.NUMBERS_AT_ONCE", 1)
             parts = condition(data, kernel, NOISE, support)
         torch.testing.assert_close(parts.alpha, whole.alpha)
         torch.testing.assert_close(parts.inverse_factor, whole.inverse_factor)
+
+
+@pytest.mark.parametrize("first", [1, 12, N - 1, N])
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_observations_may_come_one_after_another(data, kernel, first, is_exact):
+    support = None if is_exact else data.X[:9]
+    expected = condition(data, kernel, NOISE, support)
+    grown = condition(data.at(torch.arange(first)), kernel, NOISE, support)
+    if first < N - 1:
+        more = data.at(torch.arange(first + 3))
+        grown = condition(more, kernel, NOISE, support, grown)
+
+    grown = condition(data, kernel, NOISE, support, grown)
+
+    for name in ("X", "is_known", "alpha", "residual", "deviation"):
+        found, right = getattr(grown, name), getattr(expected, name)
+        torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-8, equal_nan=True)
+    x = random(7, D, seed=1)
+    for found, right in zip(
+        predictions(kernel, grown, x), predictions(kernel, expected, x), strict=True
+    ):
+        torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-8)
+
+
+def test_what_was_computed_before_is_left_as_it_is(data, kernel):
+    before = condition(data.at(torch.arange(20)), kernel, NOISE, data.X[:9])
+    A = before.projection.A.clone()
+
+    condition(data, kernel, NOISE, data.X[:9], before)
+
+    assert torch.equal(before.projection.A, A)
 
 
 def test_equal_points_may_support(data, kernel):
@@ -107,7 +138,7 @@ def test_equal_points_may_support(data, kernel):
         data.std,
     )
 
-    given = condition(twice, kernel, 1e-3 * NOISE, torch.arange(8))
+    given = condition(twice, kernel, 1e-3 * NOISE, twice.X[:8])
 
     mean, variance = predictions(kernel, given, data.X)
     assert mean.isfinite().all()
