@@ -265,8 +265,10 @@ class Tuner:
             trial.set_user_attr("overhead", self._budget.overhead)
             trial.set_user_attr("charged", self._budget.overhead)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
+        memoized = (True,) * depth + (False,) * (len(keys) - depth)
+        trial.set_user_attr("memoized", memoized)
         self._asked[trial.number] = trial
-        return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
+        return Suggestion(trial.number, params, memoized)
 
     def tell(
         self,
