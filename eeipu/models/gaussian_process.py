@@ -141,6 +141,20 @@ class ExactGPs:
         """The standard deviation of each GP's observations, `B`."""
         return self.observations.std.squeeze(-1)
 
+    @property
+    def noise(self) -> Tensor:
+        """The variance of each GP's noise, in the square of the observations' unit, `B`."""
+        return self._noise * self.scale.square()
+
+    def at(self, hyperparameters: Tensor) -> "ExactGPs":
+        """The GPs with other hyper-parameters, `B x P`, on the same observations."""
+        other = copy(self)
+        other.__dict__.pop("inverse_factor", None)
+        scales, weights, other._noise = Layout.of(self.kernel).unpack(hyperparameters)
+        other.hyperparameters, other.kernel = hyperparameters, self.kernel.scaled(scales, weights)
+        other._condition()
+        return other
+
     def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances of `f`, in the unit of the observations.
 
