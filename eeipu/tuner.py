@@ -178,7 +178,7 @@ class Tuner:
             study_name=study_name,
             adopts=check_on_change(on_change),
         )
-        if forgotten:
+        if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
         self._trials = Trials(
             self.study,
