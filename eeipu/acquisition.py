@@ -21,6 +21,7 @@ below the smallest double still have a value and a gradient.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
@@ -96,7 +97,9 @@ class LogEEIPU(AcquisitionFunction):
         cost_model: The stages' log costs.
         best_f: The best value so far.
         memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; any set
-            of stages, not only a prefix. `None`: no stage.
+            of stages, not only a prefix. Or a function that returns them for candidates,
+            `batch_shape x 1 x d -> batch_shape x K`, as optimisers such as `optimize_acqf` need it
+            where candidates differ in it, since they choose their batches. `None`: no stage.
         memoized_cost: The cost of a memoized stage, in the unit of the costs: a number, or `K`.
         overhead: o, not negative, in the unit of the costs: what another trial costs beside its
             stages, such as the time of choosing it. It is added to C, which never falls below it.
@@ -119,7 +122,7 @@ class LogEEIPU(AcquisitionFunction):
         cost_model: StageCostModel,
         best_f: float | Tensor,
         *,
-        memoized: Tensor | None = None,
+        memoized: Tensor | Callable[[Tensor], Tensor] | None = None,
         memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
         overhead: float = 0.0,
         cooling: float = 1.0,
@@ -142,12 +145,11 @@ class LogEEIPU(AcquisitionFunction):
             raise ConfigurationError(f"num_samples must be positive, but got {num_samples!r}.")
         if not (remaining is None or remaining > 0):
             raise ConfigurationError(f"remaining must be positive, but got {remaining!r}.")
-        if memoized is not None and not (
-            isinstance(memoized, Tensor) and memoized.dtype == torch.bool
-        ):
+        is_mask = isinstance(memoized, Tensor) and memoized.dtype == torch.bool
+        if not (memoized is None or callable(memoized) or is_mask):
             raise ConfigurationError(
-                f"memoized must be a boolean tensor with one entry for each stage, but got "
-                f"{memoized!r}."
+                f"memoized must be a boolean tensor with one entry for each stage, or a function "
+                f"that returns one, but got {memoized!r}."
             )
         self.cost_model = cost_model
         self.memoized = memoized
@@ -157,13 +159,30 @@ class LogEEIPU(AcquisitionFunction):
         self._log_epsilon = epsilon.log()
         self._log_overhead = math.log(overhead) if overhead > 0 else None
         self._log_remaining = None if remaining is None else math.log(remaining)
-        self.log_ei = log_expected_improvement(model, best_f, X_pending, seed=self.seed)
+        self._best_f = best_f
         self._normal: Tensor | None = None
+        self.set_X_pending(X_pending)
+
+    def set_X_pending(self, X_pending: Tensor | None = None) -> None:  # noqa: N802 - BoTorch's
+        """Say which points are being evaluated, `m x d`; `None`: none."""
+        super().set_X_pending(X_pending)
+        self.log_ei = log_expected_improvement(
+            self.model, self._best_f, self.X_pending, seed=self.seed
+        )
 
     @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
     def forward(self, X: Tensor) -> Tensor:
         """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
-        return self.score(X, self.memoized)
+        mask = self.memoized if isinstance(self.memoized, Tensor | None) else self.memoized(X)
+        try:
+            return self.score(X, mask)
+        except RuntimeError as error:
+            if mask is None or mask.shape[:-1] in ((), X.shape[:-2]):
+                raise
+            raise ConfigurationError(
+                f"memoized has the batch {tuple(mask.shape[:-1])}, and the candidates have "
+                f"{tuple(X.shape[:-2])}; give a function of the candidates instead."
+            ) from error
 
     @property
     def depends_on_cost(self) -> bool:

@@ -17,11 +17,11 @@ values are used from then on (see `eeipu.fingerprints.keys`).
 """
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
-from itertools import product
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,17 @@ __all__ = ["Categorical", "Distribution", "Float", "Int", "Params", "Space"]
 Params = Mapping[str, Any]
 Distribution = BaseDistribution
 Array = NDArray[np.float64]
+
+
+LARGEST_FLOAT = int(sys.float_info.max)
+
+# Integers of a range that floats cannot all tell apart are no loss if the gaps are at most this
+# share of the range.
+COARSEST = 1e-9
+
+# A float with very many steps may not be a whole number of steps from the lowest value, as Optuna
+# computes it. Then one of its neighbours is.
+NEIGHBOURS = 64
 
 
 def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
@@ -80,13 +91,22 @@ def Int(  # noqa: N802
         step: Only the values `low + i * step` are allowed.
 
     Raises:
-        SpaceError: The range is empty or not of whole numbers, or `log` with `low < 1` or `step`.
+        SpaceError: The range is empty or not of whole numbers, or `log` with `low < 1` or `step`;
+            or it is so far from 0 that a study, which keeps floats, cannot tell its values apart.
     """
     for name, bound in (("low", low), ("high", high), ("step", step)):
         if not _is_whole(bound):
             raise SpaceError(
                 f"Int needs whole numbers, but got {name}={bound!r}; use Float for others."
             )
+    farthest = max(abs(low), abs(high))
+    gap = math.ulp(farthest) if farthest <= LARGEST_FLOAT else math.inf
+    if gap > step and (gap == math.inf or gap > COARSEST * (high - low)):
+        raise SpaceError(
+            f"Int({low!r}, {high!r}, step={step!r}): a study keeps numbers as floats, which are "
+            f"{gap:.3g} apart at {farthest!r}; tune the difference from {low!r} instead, and "
+            f"add it in the stage."
+        )
     try:
         return IntDistribution(low, high, log=log, step=step)
     except ValueError as error:
@@ -142,7 +162,8 @@ class _Axis:
                 self.low, self.high, self.step = 0.0, len(choices) - 1.0, 1.0
             case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
                 # A continuous column has no step, and a column with one value needs none.
-                self.low, self.high, self.step = low, high, distribution.step or 1.0
+                self.low, self.high = _inside(low, high), -_inside(-high, -low)
+                self.step = float(distribution.step or 1)
             case _:
                 raise SpaceError(f"unknown kind of distribution: {distribution!r}")
         half_cell = 0.0 if self.cells is None else 0.5 * self.step
@@ -158,6 +179,25 @@ class _Axis:
         low, high = self._walls
         scaled = np.log(internal) if self.is_log else internal
         return np.clip((scaled - low) / (high - low), 0.0, 1.0)
+
+    def index(self, unit: Array) -> Array:
+        """The numbers of the cells that contain coordinates, from 0, as floats."""
+        return np.round((self.to_internal(unit) - self.low) / self.step)
+
+    def centre(self, index: Array) -> Array:
+        """The coordinates of the centres of cells."""
+        return self.to_unit(np.clip(self.low + self.step * index, self.low, self.high))
+
+    def value(self, unit: float) -> Any:
+        """The value at a coordinate, as a study stores it."""
+        internal = self.to_internal(np.asarray(unit)).item()
+        if not self.distribution._contains(internal):
+            index = np.round((internal - self.low) / self.step)
+            aside = np.arange(1, NEIGHBOURS // 2)
+            steps = index + np.stack([aside, -aside], axis=1).ravel()
+            near = (self.low + self.step * steps).tolist()
+            internal = next(filter(self.distribution._contains, near), internal)
+        return self.distribution.to_external_repr(internal)
 
     def to_internal(self, unit: Array) -> Array:
         if self.cells == 1:
@@ -237,10 +277,17 @@ class Space:
     def values(self, column: int) -> Array:
         """The cube's coordinates of all values of a discrete column, ascending.
 
-        Empty for a continuous column.
+        Empty for a continuous column. Only for columns that are known to have few values.
         """
-        axis = self._axes[column]
-        return axis.to_unit(axis.low + axis.step * np.arange(axis.cells or 0, dtype=np.float64))
+        return self.centres(column, np.arange(self.cells[column] or 0, dtype=np.float64))
+
+    def centres(self, column: int, index: Array) -> Array:
+        """The cube's coordinates of some values of a discrete column, by their numbers from 0."""
+        return self._axes[column].centre(index)
+
+    def index(self, column: int, coordinates: Array) -> Array:
+        """The numbers of the values, from 0, that coordinates in a discrete column stand for."""
+        return self._axes[column].index(coordinates)
 
     def encode(self, configurations: Sequence[Params]) -> Array:
         """Configurations as points of the cube, `n x d`. Discrete values lie at cell centres."""
@@ -253,7 +300,7 @@ class Space:
     def decode(self, point: Array) -> dict[str, Any]:
         """The configuration at `point`, a vector of length `d`; discrete values by their cell."""
         return {
-            name: axis.distribution.to_external_repr(axis.to_internal(np.asarray(unit)).item())
+            name: axis.value(unit)
             for name, axis, unit in zip(self.names, self._axes, point, strict=True)
         }
 
@@ -267,9 +314,14 @@ class Space:
 
     def configurations(self) -> Iterator[dict[str, Any]]:
         """All configurations of a finite space; an infinite space yields none."""
-        if self.size is not None:
-            for point in product(*(self.values(column) for column in range(len(self)))):
-                yield self.decode(np.array(point))
+        for number in range(self.size or 0):
+            index = []
+            for cells in reversed(self.cells):
+                assert cells is not None, "the space is finite"
+                number, digit = divmod(number, cells)
+                index.append(float(digit))
+            columns = enumerate(reversed(index))
+            yield self.decode(np.array([self.centres(c, np.asarray(i)) for c, i in columns]))
 
     def misfit(self, params: Params) -> str | None:
         """Why values are no configuration of this space; `None` if they are. More may be there."""
@@ -318,7 +370,9 @@ def _stored(name: str, distribution: BaseDistribution, value: Any) -> Any:
         raise SpaceError(f"{name}={value!r} lies outside of {distribution}.")
     if isinstance(distribution, FloatDistribution) and distribution.step is not None:
         closest = _on_grid(internal, distribution.low, distribution.step)
-        internal = float(np.clip(closest, distribution.low, distribution.high))
+        closest = float(np.clip(closest, distribution.low, distribution.high))
+        # Of very many steps, Optuna takes some only as they are computed.
+        internal = closest if distribution._contains(closest) else internal
     return distribution.to_external_repr(internal)
 
 
@@ -327,4 +381,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, Real) and float(value).is_integer()
+    return isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+
+
+def _inside(low: float, high: float) -> float:
+    """The smallest float in `[low, high]`, whose bounds may be integers that no float equals."""
+    least = float(low)
+    return least if least >= low or low == high else math.nextafter(least, math.inf)

@@ -189,7 +189,7 @@ class Tuner:
             study_name=study_name,
             adopts=check_on_change(on_change),
         )
-        if forgotten:
+        if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
         self._trials = Trials(
             self.study,
@@ -283,8 +283,10 @@ class Tuner:
                 trial.set_user_attr("overhead", self._budget.overhead)
                 trial.set_user_attr("charged", self._budget.overhead)
         depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
+        memoized = (True,) * depth + (False,) * (len(keys) - depth)
+        trial.set_user_attr("memoized", memoized)
         self._asked[trial.number] = trial
-        return Suggestion(trial.number, params, (True,) * depth + (False,) * (len(keys) - depth))
+        return Suggestion(trial.number, params, memoized)
 
     def tell(
         self,

@@ -9,10 +9,12 @@ import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement
 from botorch.models import SingleTaskGP
+from botorch.optim import optimize_acqf
 from botorch.utils.testing import MockModel, MockPosterior
 
 from eeipu.acquisition import LogEEIPU
 from eeipu.errors import ConfigurationError
+from eeipu.models.objective import ObjectiveModel
 
 
 class FixedCosts:
@@ -234,3 +236,70 @@ def test_double_precision_is_kept(gp):
 def test_impossible_arguments_are_refused(argument, value):
     with pytest.raises(ConfigurationError, match=argument):
         LogEEIPU(objective(), LinearCosts(), 0.0, **{argument: value})
+
+
+# --- as BoTorch uses it
+
+BOUNDS = torch.tensor([[0.0] * 3, [1.0] * 3]).double()
+
+
+def test_points_that_are_being_evaluated_can_be_set_later(gp):
+    pending = candidates(2).squeeze(1)
+    given = LogEEIPU(gp, LinearCosts(), 0.5, X_pending=pending)
+    later = LogEEIPU(gp, LinearCosts(), 0.5)
+    before = later(candidates())
+
+    later.set_X_pending(pending)
+    torch.testing.assert_close(later(candidates()), given(candidates()))
+    assert torch.equal(later.X_pending, pending)
+
+    later.set_X_pending(None)
+    torch.testing.assert_close(later(candidates()), before)
+
+
+def test_several_candidates_are_chosen_one_after_another(gp):
+    acquisition = LogEEIPU(gp, LinearCosts(), 0.5)
+
+    chosen, _ = optimize_acqf(
+        acquisition, BOUNDS, q=2, num_restarts=3, raw_samples=32, sequential=True
+    )
+
+    assert chosen.shape == (2, 3)
+    assert (chosen[0] - chosen[1]).abs().max() > 1e-3
+    assert acquisition.X_pending is None
+
+
+def test_which_stages_are_free_may_depend_on_the_candidate(gp):
+    """The first stage is free where the first column is at most a half."""
+
+    def memoized(X):
+        first = X[:, 0, 0] <= 0.5
+        return torch.stack([first, torch.zeros_like(first)], dim=-1)
+
+    acquisition = LogEEIPU(gp, LinearCosts(), 0.5, memoized=memoized)
+    X = candidates()
+    expected = LogEEIPU(gp, LinearCosts(), 0.5, memoized=memoized(X))(X)
+
+    torch.testing.assert_close(acquisition(X), expected)
+    chosen, value = optimize_acqf(
+        acquisition,
+        BOUNDS,
+        q=1,
+        num_restarts=3,
+        raw_samples=32,
+        retry_on_optimization_warning=False,  # there is a cliff in the middle
+    )
+    torch.testing.assert_close(acquisition(chosen), value.reshape(1))
+
+
+def test_masks_of_another_batch_are_refused_with_a_remedy(gp):
+    acquisition = LogEEIPU(gp, LinearCosts(), 0.5, memoized=torch.zeros(3, 2).bool())
+    with pytest.raises(ConfigurationError, match="give a function of the candidates"):
+        acquisition(candidates(5))
+
+
+def test_the_state_of_its_model_is_its_state():
+    X = torch.rand(6, 3, dtype=torch.double, generator=torch.Generator().manual_seed(0)).numpy()
+    model = ObjectiveModel(X, X.sum(-1), [[0, 1, 2]])
+    state = LogEEIPU(model, LinearCosts(), 0.5).state_dict()
+    assert torch.equal(state["model._extra_state"], model.gp.hyperparameters)

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from eeipu import Pipeline, Tuner
 from eeipu.errors import SpaceError
+from eeipu.methods.maximisation import maximize
+from eeipu.methods.prefixes import Prefix
 from eeipu.space import Categorical, Float, Int, Space, cell_count
 
 bounds = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -421,3 +425,79 @@ def test_a_step_with_many_decimals_keeps_its_values():
     step = 2.0**-20
     space = Space({"p": Float(0.0, 8 * step, step=step)})
     assert [space.canonical({"p": i * step})["p"] for i in range(9)] == [i * step for i in range(9)]
+
+
+# --- large ranges, whose values are never listed
+
+LARGE = [
+    Int(0, 2**32 - 1),
+    Int(0, 5e7),
+    Float(0, 1e7, step=0.001),
+    Int(0, 2**62),
+    Int(-(2**62), 2**63 - 1),
+    Int(1, 2**62, log=True),
+    Int(0, 10**30),
+    Int(10**15, 10**15 + 5),
+]
+
+
+@pytest.mark.parametrize("distribution", LARGE, ids=str)
+def test_values_of_large_ranges_are_those_that_a_study_accepts(distribution):
+    space = Space({"p": distribution})
+    units = np.concatenate([[0.0, 1.0], np.random.default_rng(0).random(500)])
+
+    for unit in units:
+        (value,) = space.decode([unit]).values()
+        assert distribution._contains(distribution.to_internal_repr(value))
+        assert space.canonical({"p": value}) == {"p": value}
+    assert space.decode([0.0])["p"] == distribution.low
+    assert space.decode([1.0])["p"] == pytest.approx(distribution.high, rel=1e-12)
+
+
+@pytest.mark.parametrize("distribution", LARGE, ids=str)
+def test_optuna_stores_what_is_suggested_from_a_large_range(distribution):
+    def tuned(seed):
+        pipeline = Pipeline.declare({"s": {"p": distribution, "x": Float(0, 1)}})
+        tuner = Tuner(pipeline, budget=1e3, n_initial=2, seed=seed)
+        for _ in range(5):
+            suggestion = tuner.ask()
+            value = suggestion.params["s.p"] / (distribution.high or 1) + suggestion.params["s.x"]
+            tuner.tell(suggestion, value, stage_costs=[1.0])
+        return tuner.study.trials
+
+    (first, *_), again = tuned(0), tuned(0)
+    assert len({trial.params["s.p"] for trial in again}) > 1
+    assert again[0].params == first.params
+
+
+def test_an_exchange_in_a_large_range_finds_the_best_value():
+    """The best of 2^32 values is told from its neighbours."""
+    space, best = Space({"p": Int(0, 2**32 - 1)}), 3_000_000_000
+    target = space.encode([{"p": best}])[0, 0]
+
+    def score(X, memoized):
+        return -((X[:, 0, 0] - target).abs() * 2.0**32).log1p()
+
+    candidate = next(maximize(score, space, [Prefix({}, (False,))], seed=0))
+
+    assert abs(candidate.params["p"] - best) < 2e5
+
+
+@pytest.mark.parametrize("low", [10**17, -(10**17) - 5, 2**60])
+def test_integers_that_floats_cannot_tell_apart_are_refused(low):
+    with pytest.raises(SpaceError, match="tune the difference from"):
+        Int(low, low + 5)
+
+
+@pytest.mark.parametrize("high", [10**400, float("inf"), float("nan")])
+def test_bounds_beyond_floats_are_refused(high):
+    with pytest.raises(SpaceError):
+        Int(0, high)
+
+
+def test_configurations_come_one_by_one():
+    space = Space({"a": Int(0, 2**40), "b": Categorical(["x", "y"])})
+
+    some = list(islice(space.configurations(), 3))
+
+    assert some == [{"a": 0, "b": "x"}, {"a": 0, "b": "y"}, {"a": 1, "b": "x"}]

@@ -6,6 +6,7 @@ trial that failed is worse than any other.
 """
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 
@@ -73,6 +74,9 @@ class SuccessiveHalving:
         self._waiting = set(self._configs)
         self._values: dict[int, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._configs)
+
     def start(self) -> list[Move]:
         """Ask for all trials up to the first rung."""
         return [Ask(trial, config, self._rungs[0]) for trial, config in self._configs.items()]
@@ -108,6 +112,9 @@ class Hyperband:
     Raises:
         ConfigurationError: `min_steps` is not in 1..`max_steps`, or `eta` is not above 1.
 
+    Warns:
+        RuntimeWarning: There are fewer configurations than the brackets take.
+
     Note:
         The paper runs one bracket after the other; here they run at the same time.
     """
@@ -120,13 +127,27 @@ class Hyperband:
         most = len(rungs) - 1
         self._brackets: list[SuccessiveHalving] = []
         self._bracket_of: dict[int, SuccessiveHalving] = {}
-        for s in range(most, -1, -1):
-            count = math.ceil((most + 1) / (s + 1) * eta**s)
+        counts = {s: math.ceil((most + 1) / (s + 1) * eta**s) for s in range(most, -1, -1)}
+        for s, count in counts.items():
             chosen = list(islice(source, count))
             bracket = SuccessiveHalving(chosen, rungs[most - s :], eta, first)
             self._brackets.append(bracket)
             self._bracket_of |= dict.fromkeys(range(first, first + len(chosen)), bracket)
             first += len(chosen)
+        if first < sum(counts.values()):
+            missing = [
+                rungs[most - s]
+                for s, bracket in zip(counts, self._brackets, strict=True)
+                if len(bracket) == 0
+            ]
+            empty = f"; those that begin at the steps {missing} are empty" if missing else ""
+            warnings.warn(
+                f"Hyperband's brackets take {sum(counts.values())} configurations, but there are "
+                f"{first}, so that the last brackets are smaller{empty}. Give more configurations, "
+                f"or a larger min_steps or eta.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def start(self) -> Iterator[Move]:
         """Ask for all trials of all brackets, each up to its first rung."""

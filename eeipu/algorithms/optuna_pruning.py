@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from eeipu.algorithms.configurations import check_steps
 from eeipu.algorithms.moves import Ask, Move, Stop
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.pipeline import suggest
 from eeipu.space import Distribution
 
@@ -18,10 +19,14 @@ __all__ = ["OptunaPruning"]
 class OptunaPruning:
     """Runs the trials of an Optuna study: its sampler suggests them, its pruner stops them.
 
+    A trial names its process, in the user attribute `"driver"`. When the same study is run again,
+    trials that a process left running when it died go on after their last report.
+
     Args:
         study: The study. `StudyRun(minimize=...)` must agree with its direction, and checks it.
         space: The search space to suggest from.
-        trials: The number of trials, unless the sampler stops the study earlier.
+        trials: The number of trials, unless the sampler stops the study earlier. Those that
+            earlier runs on this study have begun are counted.
         max_steps: The number of steps to train a trial that is never pruned.
         every: The number of steps between two reports to the pruner.
         concurrency: The number of trials that wait or run at the same time.
@@ -44,25 +49,55 @@ class OptunaPruning:
     ) -> None:
         check_steps(every, max_steps)
         self._study, self._space = study, space
-        self._left = trials
+        self._count, self._left = trials, trials
         self._max_steps, self._every = max_steps, every
         self._concurrency = concurrency
         self._trials: dict[int, optuna.Trial] = {}
         self._configs: dict[int, dict[str, Any]] = {}
+        self._reported: dict[int, int] = {}  # the last step of trials that were taken over
         study._stop_flag = False
         self.minimizes = study.direction is optuna.study.StudyDirection.MINIMIZE
         self._sign = -1.0 if self.minimizes else 1.0
 
     def start(self) -> list[Move]:
-        """Ask for `concurrency` trials, each up to its first report."""
-        return [move for _ in range(self._concurrency) for move in self._new()]
+        """Ask for `concurrency` trials, each up to its next report."""
+        again = self._taken_over()
+        self._left = self._count - sum(
+            "driver" in trial.user_attrs and "interrupted" not in trial.user_attrs
+            for trial in self._study.get_trials(deepcopy=False)
+        )
+        free = max(0, self._concurrency - len(again))
+        return [*again, *(move for _ in range(free) for move in self._new())]
+
+    def _taken_over(self) -> list[Move]:
+        """Go on with the trials that a process has left running, or this one before."""
+        moves: list[Move] = []
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            driver = trial.user_attrs.get("driver")
+            if driver is None:
+                continue
+            is_own = driver == str(ProcessIdentity.here())
+            if not is_own and ProcessIdentity.parse(driver).is_alive() is not False:
+                continue
+            mine = optuna.Trial(self._study, trial._trial_id)
+            if not trial.params.keys() >= self._space.keys():  # it died while it chose
+                mine.set_user_attr("interrupted", True)
+                self._study.tell(mine, state=TrialState.FAIL)
+                continue
+            mine.set_user_attr("driver", str(ProcessIdentity.here()))
+            config = {name: trial.params[name] for name in self._space}
+            self._trials[trial.number], self._configs[trial.number] = mine, config
+            step = self._reported[trial.number] = trial.last_step or 0
+            moves.append(Ask(trial.number, config, min(step + self._every, self._max_steps)))
+        return moves
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
         """Train the trial further, or end it and begin a new one."""
         mine = self._trials[trial]
         if value is None:
             return self._end(trial, TrialState.FAIL)
-        mine.report(self._sign * value, step)
+        if step > self._reported.get(trial, 0):
+            mine.report(self._sign * value, step)
         if step >= self._max_steps:
             return self._end(trial, TrialState.COMPLETE, self._sign * value)
         if mine.should_prune():
@@ -79,6 +114,7 @@ class OptunaPruning:
             return []
         self._left -= 1
         trial = self._study.ask()
+        trial.set_user_attr("driver", str(ProcessIdentity.here()))
         config = suggest(trial, self._space)
         self._trials[trial.number], self._configs[trial.number] = trial, config
         return [Ask(trial.number, config, self._every)]

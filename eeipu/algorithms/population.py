@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from eeipu.algorithms.configurations import Config, check_steps
 from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError
+from eeipu.space import Distribution, cell_count
 from eeipu.stages.schedules import Constant, Piecewise, Schedule, Switch, as_schedule
 
 __all__ = ["PopulationBasedTraining"]
@@ -24,17 +26,22 @@ class PopulationBasedTraining:
 
     Args:
         configs: The hyper-parameters of each member. Floats, and schedules of floats, are
-            changed when a member explores; all other values stay as they are.
+            changed when a member explores; so are all parameters of `space`. Other values stay as
+            they are.
         max_steps: The number of steps to train.
         every: The number of steps in a round.
         share: The share of the population that copies, and that is copied; in (0, 0.5]. It is
             rounded down to whole members, but is at least one member.
-        factors: When a member explores, each float is multiplied by one of these.
+        factors: When a member explores, each number is multiplied by one of these. An integer
+            changes at least to its neighbour.
         seed: Makes the search repeatable.
+        space: The range or the choices of parameters, by their names in `configs`. A member that
+            explores stays inside. `None`: floats may become any.
+        resample: When a member explores, each choice is drawn anew with this probability.
 
     Raises:
-        ConfigurationError: `share` is out of range, there are fewer than two members, or `every`
-            is not in 1..`max_steps`.
+        ConfigurationError: `share` or `resample` is out of range, there are fewer than two members,
+            or `every` is not in 1..`max_steps`.
     """
 
     def __init__(
@@ -45,8 +52,14 @@ class PopulationBasedTraining:
         share: float = 0.25,
         factors: Sequence[float] = (0.8, 1.2),
         seed: int | None = None,
+        space: Mapping[str, Distribution] | None = None,
+        resample: float = 0.25,
     ) -> None:
         check_steps(every, max_steps)
+        self._space = {} if space is None else dict(space)
+        self._resample = resample
+        if not 0.0 <= resample <= 1.0:
+            raise ConfigurationError(f"resample must be in 0..1, but got {resample!r}.")
         if len(configs) < 2 or not 0.0 < share <= 0.5:
             raise ConfigurationError(
                 f"a population needs at least two members and 0 < share <= 0.5, but got "
@@ -54,7 +67,7 @@ class PopulationBasedTraining:
             )
         self._configs: dict[int, Config] = {
             member: {
-                name: as_schedule(value) if isinstance(value, float) else value
+                name: as_schedule(value) if self._is_explored(name, value) else value
                 for name, value in config.items()
             }
             for member, config in enumerate(configs)
@@ -85,7 +98,7 @@ class PopulationBasedTraining:
         for member in ranked[-self._copies :]:
             model = best[int(self._rng.integers(len(best)))]
             self._configs[member] = {
-                name: self._explore(schedule, step)
+                name: self._explore(name, schedule, step)
                 for name, schedule in self._configs[model].items()
             }
         self._values = {}
@@ -94,16 +107,46 @@ class PopulationBasedTraining:
     def _ask(self, step: int) -> list[Move]:
         return [Ask(member, config, step) for member, config in self._configs.items()]
 
-    def _explore(self, schedule: Any, step: int) -> Any:
-        """Change a schedule from a step on; return what is no schedule of floats as it is."""
+    def _is_explored(self, name: str, value: Any) -> bool:
+        """Whether a parameter is changed; schedules have been made of values already."""
+        is_plain = value is None or isinstance(value, str | int | float)
+        return isinstance(value, float) or (name in self._space and is_plain)
+
+    def _explore(self, name: str, schedule: Any, step: int) -> Any:
+        """Change a schedule from a step on; return what is not explored as it is."""
         value = schedule(step) if isinstance(schedule, Schedule) else None
-        if not isinstance(value, float):
+        if not (isinstance(schedule, Schedule) and self._is_explored(name, value)):
             return schedule
+        new = self._moved(name, value)
+        return schedule if new == value else _changed(schedule, step, new)
+
+    def _moved(self, name: str, value: Any) -> Any:
+        """Another value of a parameter, inside of its space where that is known."""
+        distribution = self._space.get(name)
+        if isinstance(distribution, CategoricalDistribution):
+            is_drawn = self._rng.random() < self._resample
+            choice = int(self._rng.integers(len(distribution.choices)))
+            return distribution.choices[choice] if is_drawn else value
         factor = self._factors[int(self._rng.integers(len(self._factors)))]
-        return _changed(schedule, step, value * factor)
+        return value * factor if distribution is None else _inside(distribution, value, factor)
 
 
-def _changed(schedule: Schedule, step: int, value: float) -> Switch:
+def _inside(distribution: Distribution, value: float, factor: float) -> Any:
+    """A number times a factor, at the nearest value of its range that is another one."""
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    moved = min(max(value * factor, low), high)
+    if step is None:
+        return moved
+    steps, last = round((moved - low) / step), cell_count(distribution)
+    if steps == round((value - low) / step):
+        steps += 1 if factor > 1.0 else -1
+    assert last is not None, "a range with steps has a number of values"
+    moved = low + min(max(steps, 0), last - 1) * step
+    return round(moved) if isinstance(distribution, IntDistribution) else moved
+
+
+def _changed(schedule: Schedule, step: int, value: Any) -> Switch:
     """Return the schedule up to a step, and a constant value from there on.
 
     A schedule that was changed before gets one more piece, so that nesting stays at one level.

@@ -121,6 +121,6 @@ class StudyRun:
 
     def _number(self, value: Any) -> float:
         number = float(value if self.objective is None else value[self.objective])
-        if math.isnan(number):
-            raise ValueError("NaN is neither good nor bad")
+        if not math.isfinite(number):
+            raise ValueError(f"{number} is no value to compare others with")
         return number

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from eeipu.methods.prefixes import Prefix, Region
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
+from eeipu.space import Space
 
 __all__ = ["lambo_region"]
 
@@ -41,6 +42,9 @@ SPLITS_EACH = 2
 
 # The purposes of a trial's random numbers.
 SIGNS, LEAF = range(2)
+
+# A column with more values than this is not looked at value by value.
+MANY_VALUES = 1000
 
 # No leaf may become impossible: the next leaf may have to be drawn from its subtree alone.
 LEAST_PROBABILITY = 1e-12
@@ -114,15 +118,22 @@ def _splits(pipeline: Pipeline) -> list[Split]:
             Split(k, column, level)
             for level in range(each)
             for column in pipeline.stage_columns[k]
-            if _fills(pipeline.cube.values(column), 2 ** (level + 1))
+            if _fills(pipeline.cube, column, 2 ** (level + 1))
         ]
         splits += halvings[:each]
     return splits[:MAX_SPLITS]
 
 
-def _fills(values: Array, parts: int) -> bool:
-    """Whether each of `parts` equal parts holds a value; `values` is empty if continuous."""
-    return len(values) == 0 or len(np.unique(np.floor(values * parts))) == parts
+def _fills(cube: Space, column: int, parts: int) -> bool:
+    """Whether each of `parts` equal parts of a column holds a value."""
+    cells = cube.cells[column]
+    if cells is None:
+        return True
+    # Of many values, those next to the parts' middles will do.
+    few = cells <= MANY_VALUES
+    middles = (np.arange(parts) + 0.5) / parts
+    index = np.arange(cells, dtype=np.float64) if few else cube.index(column, middles)
+    return len(np.unique(np.floor(cube.centres(column, index) * parts))) == parts
 
 
 def _leaves(splits: list[Split], X: Array) -> NDArray[np.int64]:

@@ -377,20 +377,29 @@ class _Maximisation:
 
     def _options(self, column: int, current: Array) -> Array:
         """Values to try in a discrete column, the current one first: `len(current) x options`."""
-        low, high = self._box[:, column]
-        values = self._space.values(column)
-        values = values[(low <= values) & (values <= high)]
-        current = current.clip(values[0], values[-1])
-        if column in self._space.categorical_columns:
+        box, space = self._box[:, column], self._space
+        first, last = space.index(column, box)
+        # The cells that contain the box's walls count if their centres are inside.
+        first += space.centres(column, first) < box[0]
+        last -= space.centres(column, last) > box[1]
+        count = int(last - first) + 1
+        current = current.clip(*space.centres(column, np.array([first, last])))
+        if column in space.categorical_columns:
+            values = space.centres(column, first + np.arange(count))
             others = self._choices(values, len(current))
-        elif len(values) <= MAX_EXCHANGED:
-            others = np.broadcast_to(values, (len(current), len(values)))
+        elif count <= MAX_EXCHANGED:
+            values = space.centres(column, first + np.arange(count))
+            others = np.broadcast_to(values, (len(current), count))
         else:
-            place = np.searchsorted(values, current).clip(0, len(values) - 1)
-            reach = len(values) // 2 ** np.arange(1, MAX_EXCHANGED // 2)
-            reach = np.unique(reach[reach > 0])
+            # From half of the values down to one, by halves or by larger factors.
+            most, steps = float(count // 2), MAX_EXCHANGED // 2 - 1
+            halves = most // 2.0 ** np.arange(steps)
+            reach = halves if halves[-1] <= 1 else np.geomspace(1.0, most, steps)
+            reach = np.unique(np.round(reach))
+            reach = reach[reach > 0]
             offsets = np.concatenate([-reach, reach])
-            others = values[(place[:, None] + offsets).clip(0, len(values) - 1)]
+            place = space.index(column, current)[:, None] + offsets
+            others = space.centres(column, place.clip(first, last))
         return np.concatenate([current[:, None], others], axis=1)
 
     def _choices(self, values: Array, starts: int) -> Array:

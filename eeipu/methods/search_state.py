@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -73,13 +74,19 @@ class Search:
 
     @cached_property
     def uncommitted(self) -> float:
-        """The unspent part of the budget minus what running trials are still expected to cost."""
+        """The unspent part of the budget minus what running trials are still expected to cost.
+
+        Stages that a running trial has reused or executed cost nothing more. If it does not say
+        which those are, what it has paid counts towards all of them.
+        """
         if self.X_pending is None:
             return self.remaining
         mean, _ = self.models.costs.log_cost_posterior(self.X_pending)
-        paid = [_charged_for_stages(trial) for trial in self.history.running]
-        foreseen = mean.exp().sum(-1).numpy() - np.array(paid)
-        return max(0.0, self.remaining - float(foreseen.clip(0.0).sum()))
+        due = [
+            _due(trial, costs)
+            for trial, costs in zip(self.history.running, mean.exp().tolist(), strict=True)
+        ]
+        return max(0.0, self.remaining - math.fsum(due))
 
     @cached_property
     def cooling(self) -> float:
@@ -141,6 +148,25 @@ class Search:
         chosen = self.history.ended[self.n_initial :][-RECENT_CHOICES:]
         charges = [_charged_for_choosing(t) + t.user_attrs.get("keep_s", 0.0) for t in chosen]
         return math.fsum(charges) / max(len(charges), 1)
+
+
+def _due(trial: FrozenTrial, expected: list[float]) -> float:
+    """What a running trial is still expected to be charged for its stages.
+
+    Args:
+        trial: The trial.
+        expected: The expected cost of each stage.
+    """
+    attrs = trial.user_attrs
+    memoized, costs = attrs.get("memoized") or (), attrs.get("stage_costs") or ()
+    if not memoized and not costs:
+        return max(0.0, math.fsum(expected) - _charged_for_stages(trial))
+    notes = zip_longest(expected, memoized, costs)
+    return math.fsum(
+        cost
+        for cost, is_reused, paid in notes
+        if cost is not None and not is_reused and paid is None
+    )
 
 
 def _charged_for_choosing(trial: FrozenTrial) -> float:

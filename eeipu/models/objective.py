@@ -14,17 +14,20 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from botorch.acquisition.objective import PosteriorTransform
 from botorch.models.model import Model
 from botorch.posteriors import GPyTorchPosterior
+from botorch.sampling.base import MCSampler
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import to_linear_operator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eeipu.models.fantasies import ModelWithFantasies, noisy
 from eeipu.models.gaussian_process import ExactGPs
 
 __all__ = ["ObjectiveModel", "middle_value"]
@@ -161,16 +164,46 @@ class ObjectiveModel(Model):
         observation_noise: bool | Tensor = False,
         posterior_transform: PosteriorTransform | None = None,
     ) -> GPyTorchPosterior:
-        """The posterior of the noise-free objective at `X`, `batch_shape x q x d`."""
-        assert observation_noise is False, "the posterior is that of the noise-free objective"
+        """The posterior of the objective at `X`, `batch_shape x q x d`.
+
+        It is that of the noise-free objective, or that of an observation with the model's noise or
+        with the given variances, `batch_shape x q x 1`.
+        """
         if X.shape[-2] == 1:
             mean, covariance = self.gp.posterior(X)
             covariance = covariance.clamp_min(MIN_VARIANCE).unsqueeze(-1)
         else:
             mean, covariance = self.gp.joint_posterior(X)
-        normal = MultivariateNormal(mean[0], to_linear_operator(covariance[0]))
+        covariance = noisy(covariance[0], observation_noise, self.noise)
+        normal = MultivariateNormal(mean[0], to_linear_operator(covariance))
         posterior = GPyTorchPosterior(normal)
         return posterior if posterior_transform is None else posterior_transform(posterior)
+
+    @property
+    def noise(self) -> Tensor:
+        """The variance of an observation's noise."""
+        return self.gp.noise[0]
+
+    def condition_on_observations(self, X: Tensor, Y: Tensor, **_: Any) -> ModelWithFantasies:
+        """The model after further observations, with the hyper-parameters unchanged.
+
+        Args:
+            X: `batch_shape x m x d`.
+            Y: `batch_shape x m x 1`; its batch may have further dimensions in front.
+        """
+        return ModelWithFantasies(self, X, Y)
+
+    def fantasize(self, X: Tensor, sampler: MCSampler, **_: Any) -> ModelWithFantasies:
+        """The models after observations that are drawn from this one, one for each sample."""
+        return self.condition_on_observations(X, sampler(self.posterior(X, observation_noise=True)))
+
+    def get_extra_state(self) -> Tensor:
+        """The hyper-parameters, for `state_dict`."""
+        return self.gp.hyperparameters
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over the hyper-parameters of another model of the same observations."""
+        self.gp = self.gp.at(state)
 
 
 def _short_and_quiet(hyperparameters: Tensor, d: int) -> Tensor:

@@ -175,6 +175,8 @@ class Driver:
             run.hold_outputs()
             if not self._interrupted.is_set():
                 self._reuse_outputs(run)
+            if run.runs:  # the search counts on what the trial need not pay for
+                run.write_costs(self._trials.pipeline)
             self._advance(run)
 
     # --- A trial's calls run

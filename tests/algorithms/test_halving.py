@@ -77,8 +77,14 @@ def test_every_bracket_of_hyperband_comes_to_the_end():
     assert sorted(steps[0] for steps in ends) == [1, 3, 9, 9, 9]
 
 
-def test_hyperband_makes_do_with_fewer_configurations():
-    assert len(play(Hyperband(CONFIGS, 1, 9))) == 9
+def test_hyperband_makes_do_with_fewer_configurations_and_says_so():
+    with pytest.warns(RuntimeWarning, match=r"take 17 .* there are 9, .* steps \[3, 9\] are empty"):
+        hyperband = Hyperband(CONFIGS, 1, 9)
+    assert len(play(hyperband)) == 9
+    with pytest.warns(
+        RuntimeWarning, match=r"there are 16, so that the last brackets are smaller\."
+    ):
+        Hyperband([{"x": x} for x in range(16)], 1, 9)
 
 
 # --- ASHA -----------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 """Optuna's samplers and pruners as clients of a plan."""
 
+import signal
+import subprocess
+import sys
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from eeipu import Categorical
+from eeipu import Categorical, Float
 from eeipu.algorithms.moves import Ask
 from eeipu.algorithms.optuna_pruning import OptunaPruning
 from eeipu.algorithms.runner import run_studies
@@ -67,3 +71,55 @@ def test_a_direction_that_does_not_match_is_refused(direction):
     client = OptunaPruning(study, SPACE, trials=2, max_steps=3, every=2)
     with pytest.raises(ConfigurationError, match=f"pass minimize={direction == 'minimize'}"):
         StudyRun("optuna", client, path_of, minimize=direction == "maximize")
+
+
+KILLED = """
+import os, signal, sys
+import signal
+import subprocess
+import sys
+
+import optuna
+from eeipu import Float
+from eeipu.algorithms.optuna_pruning import OptunaPruning
+
+study = optuna.create_study(study_name="s", storage=sys.argv[1], load_if_exists=True)
+client = OptunaPruning(study, {"lr": Float(0.0, 1.0)}, 6, max_steps=6, every=2, concurrency=3)
+asks = client.start()
+for ask in asks[:2]:
+    client.tell(ask.trial, 2, 0.5)
+ended = [m for step in (4, 6) for m in client.tell(asks[0].trial, step, 0.5)]
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_trials_of_a_killed_process_go_on_and_are_counted(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    killed = subprocess.run([sys.executable, "-c", KILLED, url], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    study = optuna.load_study(study_name="s", storage=url)
+    before = [trial.params for trial in study.trials]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] + ["RUNNING"] * 3
+
+    client = OptunaPruning(study, {"lr": Float(0.0, 1.0)}, 6, max_steps=6, every=2, concurrency=3)
+    moves = list(client.start())
+    assert [(move.trial, move.step) for move in moves] == [(1, 4), (2, 2), (3, 2)]
+    assert [move.config for move in moves] == before[1:]
+    while moves:
+        move = moves.pop(0)
+        if isinstance(move, Ask):
+            moves += client.tell(move.trial, move.step, 0.5)
+
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
+    assert sorted(study.trials[1].intermediate_values) == [2, 4, 6]
+    assert client.start() == []
+
+
+def test_trials_that_others_run_are_left_to_them():
+    study = optuna.create_study()
+    own = study.ask({"lr": SPACE["lr"]})
+    client = OptunaPruning(study, SPACE, trials=1, max_steps=4, every=2)
+
+    (ask,) = client.start()
+
+    assert ask.trial != own.number

@@ -2,13 +2,14 @@
 
 import pytest
 
-from eeipu import Float, Pipeline, stage
+from eeipu import Categorical, Float, Int, Pipeline, stage
 from eeipu.algorithms.moves import Ask, Stop
 from eeipu.algorithms.population import PopulationBasedTraining
 from eeipu.algorithms.runner import run_studies
 from eeipu.algorithms.simulation import simulated_workers
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import ConfigurationError
+from eeipu.space import Space
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
@@ -143,3 +144,55 @@ def test_what_is_copied_over_and_over_is_no_deeper_for_it(first):
         values.append(lr(step))
     assert [lr(k * every) for k in range(rounds)] == values
     assert len(lr.runs(rounds * every)) >= rounds
+
+
+SPACE = {
+    "drop": Float(0.0, 0.9),
+    "grid": Float(0.0, 1.0, step=0.25),
+    "depth": Int(1, 8),
+    "width": Int(16, 64, step=16),
+    "loss": Categorical(["a", "b", "c"]),
+    "base": Int(1, 2**40, log=True),
+}
+
+
+def test_members_explore_inside_of_the_space_and_all_of_it():
+    config = {"drop": 0.8, "grid": 0.5, "depth": 2, "width": 32, "loss": "a", "base": 64}
+    population = PopulationBasedTraining(
+        [config] * 2, 9999, 1, factors=[0.5, 2.0], seed=0, space=SPACE
+    )
+    population.start()
+    seen = {name: set() for name in SPACE}
+    for step in range(1, 120):
+        better = step % 2
+        moves = finished_round(population, step, [float(better), float(1 - better)])
+        for name, schedule in moves[better].config.items():
+            seen[name].add(schedule(step))
+
+    for name, distribution in SPACE.items():
+        for value in seen[name]:
+            assert Space({name: distribution}).canonical({name: value})[name] == value
+    assert seen["depth"] >= {1, 2, 4, 8}
+    assert seen["loss"] == {"a", "b", "c"}
+    assert seen["width"] >= {16, 32, 64}
+    assert max(seen["drop"]) == 0.9
+
+
+def test_an_integer_moves_at_least_to_its_neighbour():
+    configs = [{"depth": 2}, {"depth": 2}]
+    space = {"depth": Int(1, 8)}
+    population = PopulationBasedTraining(configs, 20, 10, factors=[1.2], seed=0, space=space)
+    population.start()
+    moves = finished_round(population, 10, [1.0, 0.0])
+    assert [moves[1].config["depth"](step) for step in (9, 10)] == [2, 3]
+
+
+def test_without_a_space_integers_and_choices_stay():
+    population = PopulationBasedTraining([{"n": 3, "loss": "a"}] * 2, 20, 10, seed=0)
+    population.start()
+    assert finished_round(population, 10, [1.0, 0.0])[1].config == {"n": 3, "loss": "a"}
+
+
+def test_a_chance_above_one_is_refused():
+    with pytest.raises(ConfigurationError, match="resample must be"):
+        PopulationBasedTraining(CONFIGS, 20, every=10, resample=1.5)

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from eeipu.algorithms.full_training import FullTraining
+from eeipu.algorithms.halving import SuccessiveHalving
 from eeipu.algorithms.moves import Ask, Stop
 from eeipu.algorithms.runner import run_studies
 from eeipu.algorithms.simulation import simulated_workers
@@ -343,3 +344,14 @@ def test_a_node_of_which_nobody_knows_whether_it_killed_its_worker_runs_again():
 
 def test_an_error_of_the_machinery_is_a_failure_of_its_trial():
     assert "in the machinery" in failing(SearchPlan(), broken).errors[0, 9]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_value_that_is_not_finite_is_a_failure(value):
+    values = {0.1: value, 0.2: 0.5}
+    algorithm = SuccessiveHalving([{"lr": lr} for lr in values], [1, 2], 2.0)
+
+    study = run(algorithm, lambda node: values[lr_of(node)])
+
+    assert study.best[0] == 1
+    assert "no value to compare others with" in study.errors[0, 1]

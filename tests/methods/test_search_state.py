@@ -196,3 +196,23 @@ def test_running_trials_are_pending_and_what_they_will_cost_is_committed():
     assert (after.variance <= before.variance).all()
     assert search_of([]).X_pending is None
     assert search_of([]).uncommitted == search_of([]).remaining
+
+
+@pytest.mark.parametrize(
+    ("attrs", "due"),
+    [
+        ({"memoized": [True, False], "stage_costs": [None, None]}, 2.0),
+        ({"memoized": [True, False]}, 2.0),
+        ({"memoized": [False, False], "stage_costs": [4.0, None], "charged": 9.0}, 2.0),
+        ({"memoized": [True, False], "stage_costs": [None, 2.0], "charged": 2.0}, 0.0),
+        ({"memoized": [False, False], "stage_costs": [None, None]}, 6.0),
+    ],
+)
+def test_what_a_running_trial_reuses_is_not_committed(attrs, due):
+    study = study_of([(0.1 * i, 0.1 * i, 0.0, account(4.0, 2.0)) for i in range(5)])
+    trial = study.ask(PIPELINE.space)
+    for name, value in attrs.items():
+        trial.set_user_attr(name, value)
+    search = Search(History.of(study, PIPELINE), Budget(100.0), 1, 6, seed=0)
+
+    assert search.uncommitted == pytest.approx(search.remaining - due, abs=0.1)

@@ -613,3 +613,24 @@ def test_states_of_a_script_s_own_classes_are_kept(tmp_path):
     )
     assert ran.stdout.split() == ["4"]
     assert (tmp_path / "init").read_text() == "x"
+
+
+def test_a_running_trial_says_at_once_what_it_reuses():
+    seen = []
+
+    @stage(space={"a": Float(0, 1)}, cost=lambda a: 4.0, version="1")
+    def first(*, a):
+        return a
+
+    @stage(space={"b": Float(0, 1)}, cost=lambda b: 1.0, version="1")
+    def second(x, *, b):
+        running = [t for t in tuner.study.trials if t.state.name == "RUNNING"]
+        seen.extend(t.user_attrs["memoized"] for t in running)
+        return x + b
+
+    tuner = Tuner(Pipeline([first, second]), budget=1e3, seed=0)
+    for b in (0.25, 0.75):
+        tuner.enqueue({"first.a": 0.5, "second.b": b})
+    tuner.run(max_trials=2, progress=False)
+
+    assert seen == [[False, False], [True, False]]
