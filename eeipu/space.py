@@ -195,7 +195,8 @@ class _Axis:
             index = np.round((internal - self.low) / self.step)
             aside = np.arange(1, NEIGHBOURS // 2)
             steps = index + np.stack([aside, -aside], axis=1).ravel()
-            near = (self.low + self.step * steps).tolist()
+            raw = self.low + self.step * steps
+            near = np.stack([_on_grid(raw, self.low, self.step), raw], axis=1).ravel().tolist()
             internal = next(filter(self.distribution._contains, near), internal)
         return self.distribution.to_external_repr(internal)
 
