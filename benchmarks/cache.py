@@ -228,7 +228,7 @@ class Size:
 
 
 # Seconds of the first look at each, where it has a target.
-PACKAGES = {Size(5, 15, 4, 300): None, Size(500, 5, 1, 80): 3.0}
+PACKAGES = {Size(5, 15, 4, 300): None, Size(500, 5, 1, 100): 3.0}
 
 
 def module_of(number: int, size: Size) -> str:

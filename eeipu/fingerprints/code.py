@@ -111,6 +111,7 @@ class CodeReader:
     def __init__(self, known: Iterable[CodeReading] = ()) -> None:
         self._readings = tuple(known)
         self._is_still: dict[int, bool] = {}  # by the watch
+        self._checked: dict[int, bool] = {}  # by the value
         self._watches: dict[int, Watch] = {}  # by the definition
         self._sources = {detail: Sources(detail) for detail in Detail}
         self._graphs: dict[tuple[str, Detail], _DefinitionGraph] = {}
@@ -145,7 +146,7 @@ class CodeReader:
         )
         for each in reading.watches if is_of_these else ():
             if id(each) not in self._is_still:
-                self._is_still[id(each)] = each.is_still()
+                self._is_still[id(each)] = each.is_still(self._checked)
         return is_of_these and all(self._is_still[id(each)] for each in reading.watches)
 
     def _watched(self, reading: CodeReading) -> CodeReading:

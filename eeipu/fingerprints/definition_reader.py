@@ -1,7 +1,7 @@
 """Reading one definition: its source, what it has by itself, and what its names refer to."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -19,7 +19,7 @@ from eeipu.fingerprints.definitions import (
     MakeReference,
     Reference,
     components_of,
-    plain_digest,
+    quick_check,
     title_of,
 )
 from eeipu.fingerprints.extension_points import accessors, operator_definition, registered
@@ -89,7 +89,7 @@ class _Draft:
         self._components = components_of(code)
         self._references: dict[str, Reference] = {}
         self._lookups: list[tuple[Mapping[str, Any], str, Any]] = []
-        self._mutable: list[tuple[str, Any, bytes | None]] = []
+        self._mutable: list[tuple[str, Any, Callable[[], bool] | None]] = []
         self._values: list[Any] = []
         self._reads = Detail.CODE
 
@@ -158,7 +158,7 @@ class _Draft:
                 self._add(f"part {number}", inner)
 
     def _add(self, name: str, value: Any) -> None:
-        quick = plain_digest(value) if is_mutable(value) else None  # before the digest is taken
+        quick = quick_check(value) if is_mutable(value) else None  # before the digest is taken
         name = self._put(name, self._reference_to(name, value, self._code))
         self._values.append(value)
         if is_mutable(value):

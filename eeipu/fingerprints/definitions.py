@@ -7,6 +7,7 @@ that it uses.
 """
 
 import marshal
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
@@ -16,7 +17,7 @@ import xxhash
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.references import MISSING, text_for
+from eeipu.fingerprints.references import MISSING, is_mutable, text_for
 from eeipu.fingerprints.syntax.free_names import Names
 from eeipu.fingerprints.syntax.sources import Detail
 from eeipu.fingerprints.values import digest, reason
@@ -28,7 +29,7 @@ __all__ = [
     "Reference",
     "closure_values",
     "components_of",
-    "plain_digest",
+    "quick_check",
     "reference_to",
     "title_of",
 ]
@@ -65,13 +66,13 @@ class Definition:
     Attributes:
         code: The function, class or module, or a callable object where that stands in the place of
             a function.
-        source: Its source, as far as it can change a result.
+        source: A digest of its source, as far as it can change a result; "" where it has none.
         names: The names that the source uses.
         references: What it has by itself, and what its names refer to.
         components: The objects that it consists of (see `components_of`).
         lookups: Where names were looked up: the namespace, the name, and the value found.
         mutable: Those references whose value can change in place: the name, the value, and a
-            digest that is quick to take (`plain_digest`) or `None`.
+            quick way to tell whether it has changed (`quick_check`).
         detail: What of its source counts.
         reads: What of the source of other code it reads.
     """
@@ -82,7 +83,7 @@ class Definition:
     references: Mapping[str, Reference]
     components: tuple[Any, ...]
     lookups: tuple[tuple[Mapping[str, Any], str, Any], ...]
-    mutable: tuple[tuple[str, Any, bytes | None], ...]
+    mutable: tuple[tuple[str, Any, Callable[[], bool] | None], ...]
     detail: Detail
     reads: Detail
 
@@ -106,16 +107,32 @@ def components_of(code: Any) -> tuple[Any, ...]:
     return (code,)
 
 
-def plain_digest(value: Any) -> bytes | None:
-    """A digest of a value of Python's own plain types that is quick to take; `None` for others.
-
-    It is for comparisons inside of one process.
-    """
+def quick_check(value: Any) -> Callable[[], bool] | None:
+    """A quick way to tell whether a value has changed from now on; `None` where there is none."""
     try:
-        # Of version 2, the last whose bytes do not depend on how many references a value has.
-        return xxhash.xxh3_128_digest(marshal.dumps(value, 2))
-    except ValueError:
+        known = _plain_digest(value)
+        return lambda: _plain_digest(value) == known
+    except ValueError:  # not made of Python's own plain types alone
+        parts = _parts(value)
+    if parts is None or any(map(is_mutable, parts)):
         return None
+
+    def check() -> bool:
+        now = _parts(value) or []
+        return len(now) == len(parts) and all(map(operator.is_, now, parts))
+
+    return check
+
+
+def _plain_digest(value: Any) -> bytes:
+    # Of version 2, the last whose bytes do not depend on how many references a value has.
+    return xxhash.xxh3_128_digest(marshal.dumps(value, 2))
+
+
+def _parts(value: Any) -> list[Any] | None:
+    if type(value) is dict:
+        return [*value, *value.values()]
+    return list(value) if type(value) in (list, tuple, set, frozenset) else None
 
 
 def closure_values(code: Any) -> dict[str, Any]:

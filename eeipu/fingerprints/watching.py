@@ -10,7 +10,7 @@ from operator import attrgetter, is_
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from eeipu.fingerprints.definitions import Definition, components_of, plain_digest, reference_to
+from eeipu.fingerprints.definitions import Definition, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.references import MISSING
 
@@ -44,12 +44,24 @@ class Watch:
             _classes_check(classes),
             _names_check(known),
             *(_definition_check(each) for each in known if id(each) in alone),
-            *_value_checks(known, first_party),
         ]
+        self._value_checks: dict[int, Check] = {}
+        for value, check in _value_checks(known, first_party):
+            self._value_checks.setdefault(value, check)  # the first, taken before the digest
 
-    def is_still(self) -> bool:
-        """Whether nothing has changed."""
+    def is_still(self, checked: dict[int, bool]) -> bool:
+        """Whether nothing has changed.
+
+        Args:
+            checked: For the ids of values, whether they are still what they were. Those that are
+                looked at now are added.
+        """
         try:
+            for value, check in self._value_checks.items():
+                if value not in checked:
+                    checked[value] = check()
+                if not checked[value]:
+                    return False
             return all(check() for check in self._checks)
         except Exception:  # a variable that is not bound any more, or a value that has no digest
             return False
@@ -129,17 +141,17 @@ def _definition_check(definition: Definition) -> Check:
     return check
 
 
-def _value_checks(definitions: Iterable[Definition], first_party: FirstParty) -> Iterable[Check]:
-    """Checks of the values that may change while they stay the same objects."""
-    values = {
-        id(value): (name, value, each.code, each.references[name], quick)
-        for each in definitions
-        for name, value, quick in each.mutable
-    }
-    plain = [(value, quick) for _, value, _, _, quick in values.values() if quick is not None]
-    others = [each[:4] for each in values.values() if each[4] is None]
-    yield lambda: all(plain_digest(value) == quick for value, quick in plain)
-    yield lambda: all(
-        reference_to(name, value, code, first_party) == reference
-        for name, value, code, reference in others
-    )
+def _value_checks(
+    definitions: Iterable[Definition], first_party: FirstParty
+) -> Iterable[tuple[int, Check]]:
+    """Checks of the values that may change while they stay the same objects, by their ids."""
+    for each in definitions:
+        for name, value, quick in each.mutable:
+            yield id(value), quick or _reference_check(each, name, value, first_party)
+
+
+def _reference_check(
+    definition: Definition, name: str, value: Any, first_party: FirstParty
+) -> Check:
+    known = definition.references[name]
+    return lambda: reference_to(name, value, definition.code, first_party) == known

@@ -161,6 +161,9 @@ def test_what_a_module_computes_when_it_is_asked_is_asked_for_in_every_reading(p
 CHANGES = {
     "a global": ("main.K = 2", "the global K"),
     "a global changed in place": ("main.TABLE.append(2)", "the global TABLE"),
+    "an equal value of another type": ("main.TABLE[0] = True", "the global TABLE"),
+    "a helper in a table": ("main.TABLES['g'] = main.h", "the global TABLES"),
+    "the code of a helper in a table": ("main.TABLES['h'].__defaults__ = (2,)", "the defaults"),
     "a helper": ("main.g = main.h", "the global g"),
     "a helper in another module": ("main.tools.g = main.h", "the global tools.g"),
     "a global that hides one of Python's": ("main.len = main.h", "the global len"),
@@ -201,6 +204,8 @@ def test_a_second_reading_finds_what_a_first_one_would(project, change):
             def h(x, y=1):
                 return x - y
 
+            TABLES = {"g": g, "h": h}
+
             class B:
                 pass
 
@@ -217,7 +222,7 @@ def test_a_second_reading_finds_what_a_first_one_would(project, change):
             a.y = 1
 
             def f(data):
-                values = K, TABLE, len(data), around(data), g(data), tools.g(data)
+                values = K, TABLE, TABLES, len(data), around(data), g(data), tools.g(data)
                 return values, A, a, vars(whole), json.g(data)
         """,
         tools="def g(x):\n    return x",

@@ -3,6 +3,7 @@
 import ast
 import copy
 import gc
+import hashlib
 import linecache
 import re
 import sys
@@ -73,7 +74,7 @@ class Sources:
         self._texts: dict[str, _Text] = {}
 
     def read(self, code: Any) -> tuple[ast.AST, str]:
-        """The syntax tree of a function, a class or a module, and the text that stands for it.
+        """The syntax tree of a function, a class or a module, and a digest of its text.
 
         Both are without what cannot change a result.
 
@@ -90,7 +91,8 @@ class Sources:
             text, tree = self._module(code)
         else:
             raise TypeError(f"{type(code).__name__} objects have none")
-        return tree, text.written(tree)
+        written = text.written(tree).encode(errors="surrogatepass")
+        return tree, hashlib.sha256(written).hexdigest()
 
     def _text(self, file: str, scope: dict[str, Any] | None = None) -> "_Text":
         if file not in self._texts:
