@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from pickle import PickleBuffer
@@ -28,6 +28,8 @@ __all__ = ["holds_files", "is_private", "reduce_path"]
 # hardly what a stage means to give back.
 LARGEST_BYTES = 4 * 2**30
 MOST_FILES = 10_000
+
+_MANY_ITEMS = 1000
 
 _PREFIX = f"eeipu-files-{os.getuid()}-"
 _LOCK = ".lock"
@@ -80,12 +82,15 @@ def _below(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def holds_files(value: Any) -> bool:
-    """Whether a value is a path to a file or folder, or has one in its lists, tuples and dicts."""
+    """Whether a value is a path to a file or folder, or has one in its lists, tuples and dicts.
+
+    Containers with very many items are not looked through: that would take too long.
+    """
     if isinstance(value, Path):
         return value.exists()
-    if isinstance(value, Mapping):
-        return any(map(holds_files, value.values()))
-    return type(value) in (list, tuple) and any(map(holds_files, value))
+    if type(value) not in (list, tuple, dict) or len(value) > _MANY_ITEMS:
+        return False
+    return any(map(holds_files, value.values() if type(value) is dict else value))
 
 
 def is_private(path: Path) -> bool:
