@@ -78,7 +78,9 @@ def _share_points(objective: ObjectiveModel, costs: object) -> bool:
         return False
     if costs.gps is None:
         return True
-    return torch.equal(objective.gp.observations.X, costs.gps.observations.X)
+    ours, theirs = objective.gp, costs.gps
+    same = torch.equal(ours.observations.X, theirs.observations.X)
+    return same and len(ours.conditioning.X) == len(theirs.conditioning.X)
 
 
 class ClosedFormEEIPU:

@@ -31,7 +31,8 @@ from eeipu.models.observations import Observations
 __all__ = ["MAX_SUPPORT", "Conditioning", "condition"]
 
 # The most observations whose posterior is exact, and the points of the support if there are more.
-MAX_SUPPORT = 400
+# Those that come later, until the next fit, are added to it.
+MAX_SUPPORT = 300
 
 # Matrices of more numbers than this together (2 MB) are computed one after another: what a step
 # computes should fit into the processor's cache.
@@ -49,20 +50,14 @@ class Projection:
     Attributes:
         inverse: `B x m x m`, `L^-1`.
         V: `B x m x n`.
-        precision: `B x n`, `D^-1`; 0 where there is no observation.
-        A: `B x m x m`.
     """
 
     inverse: Tensor
     V: Tensor
-    precision: Tensor
-    A: Tensor
 
     def select(self, rows: Tensor | slice) -> "Projection":
         """The GPs at `rows`."""
-        return Projection(
-            self.inverse[rows], self.V[rows], self.precision[rows], self.A[rows].clone()
-        )
+        return Projection(self.inverse[rows], self.V[rows])
 
 
 @dataclass(frozen=True)
@@ -116,9 +111,8 @@ def condition(
         noise: `B`, the variances of their noise.
         support: `m x d`, the points that predictions rest on; `None`: all that were observed, so
             that predictions are exact.
-        before: The same GPs, with the same support, after the first of these observations. What
-            was computed for these is taken from there; the others take time in their number
-            alone.
+        before: The same GPs after the first of these observations, with the first of the support.
+            What was computed for these is taken from there.
 
     Returns:
         The result, in main memory.
@@ -181,8 +175,7 @@ def _extended(before: Tensor, data: Observations, kernel: AdditiveKernel, noise:
     diagonal = torch.where(new.is_known, noise.unsqueeze(-1), 1.0)
     left.diagonal(dim1=-2, dim2=-1).add_(diagonal).masked_fill_(~new.is_known, 1.0)
     corner = _inverse(torch.linalg.cholesky(left))
-    above = torch.cat([before, before.new_zeros((*before.shape[:-1], len(new.X)))], dim=-1)
-    return torch.cat([above, torch.cat([-corner @ explained @ before, corner], dim=-1)], dim=-2)
+    return _bordered(before, -corner @ explained @ before, corner)
 
 
 def _projected(
@@ -193,22 +186,12 @@ def _projected(
     before: Projection | None,
 ) -> tuple[Tensor, ...]:
     """The same for predictions that rest on a support, and the parts of the projection."""
-    m, variance = len(support), kernel.variance
+    variance = kernel.variance
+    inverse, V = _projection(data, kernel, support, before)
+    left = (variance - V.square().sum(-2)).clamp_min(0.0) + noise.unsqueeze(-1)
+    precision = torch.where(data.is_known, 1.0 / left, 0.0)
     ones = torch.ones_like(variance)
-    if before is None:
-        inner = _jittered(kernel(support, support), JITTER * variance)
-        inverse = _inverse(torch.linalg.cholesky(inner))
-        A, seen, parts = torch.diag_embed(ones.expand(-1, m)), 0, []
-    else:
-        inverse, A, seen = before.inverse, before.A, before.V.shape[-1]
-        parts = [(before.V, before.precision)]
-    for some in torch.arange(seen, len(data.X)).split(max(1, NUMBERS_AT_ONCE // m)):
-        V = inverse @ kernel(support, data.X[some])
-        left = (variance - V.square().sum(-2)).clamp_min(0.0) + noise.unsqueeze(-1)
-        precision = torch.where(data.is_known[:, some], 1.0 / left, 0.0)
-        A.baddbmm_(V * precision.unsqueeze(-2), V.mT)
-        parts.append((V, precision))
-    V, precision = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+    A = _jittered((V * precision.unsqueeze(-2)) @ V.mT, ones)
     A_inverse_factor = _inverse(torch.linalg.cholesky(A))
     gain = V @ (precision * data.y).unsqueeze(-1)
     shift = A_inverse_factor.mT @ (A_inverse_factor @ gain)
@@ -221,9 +204,35 @@ def _projected(
         precision - precision.square() * (A_inverse_factor @ V).square_().sum(-2),
         inverse,
         V,
-        precision,
-        A,
     )
+
+
+def _projection(
+    data: Observations, kernel: AdditiveKernel, support: Tensor, before: Projection | None
+) -> tuple[Tensor, Tensor]:
+    """`L^-1` and V, from those of the first of the support and of the observations."""
+    variance, V = kernel.variance, []
+    if before is None:
+        inner = _jittered(kernel(support, support), JITTER * variance)
+        inverse, seen = _inverse(torch.linalg.cholesky(inner)), 0
+    else:
+        m, seen = before.V.shape[-2:]
+        more = support[m:]
+        explained = kernel(more, support[:m]) @ before.inverse.mT
+        left = kernel(more, more) - explained @ explained.mT
+        corner = _inverse(torch.linalg.cholesky(_jittered(left, JITTER * variance)))
+        inverse = _bordered(before.inverse, -corner @ explained @ before.inverse, corner)
+        below = corner @ (kernel(more, data.X[:seen]) - explained @ before.V)
+        V.append(torch.cat([before.V, below], dim=-2))
+    parts = torch.arange(seen, len(data.X)).split(max(1, NUMBERS_AT_ONCE // len(support)))
+    V.extend(inverse @ kernel(support, data.X[some]) for some in parts)
+    return inverse, torch.cat(V, dim=-1)
+
+
+def _bordered(matrix: Tensor, below: Tensor, corner: Tensor) -> Tensor:
+    """Lower triangular matrices with further rows and columns."""
+    above = torch.cat([matrix, matrix.new_zeros((*matrix.shape[:-1], corner.shape[-1]))], dim=-1)
+    return torch.cat([above, torch.cat([below, corner], dim=-1)], dim=-2)
 
 
 def _inverse(factor: Tensor) -> Tensor:

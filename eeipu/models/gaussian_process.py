@@ -97,7 +97,9 @@ class ExactGPs:
         data = self.observations
         if earlier is not None and data.begins_with(earlier.observations):
             before = earlier.conditioning
-            support = None if before.projection is None else before.X
+            # Where the last trials were, the next ones will be: they are added to the support.
+            new = data.X[len(earlier.observations.X) :]
+            support = None if before.projection is None else torch.cat([before.X, new])
             if support is not None or len(data.X) <= MAX_SUPPORT:
                 return condition(data, self.kernel, self._noise, support, before)
         support = None

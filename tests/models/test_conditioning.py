@@ -121,13 +121,33 @@ def test_observations_may_come_one_after_another(data, kernel, first, is_exact):
         torch.testing.assert_close(found, right, rtol=1e-6, atol=1e-8)
 
 
-def test_what_was_computed_before_is_left_as_it_is(data, kernel):
-    before = condition(data.at(torch.arange(20)), kernel, NOISE, data.X[:9])
-    A = before.projection.A.clone()
+def test_the_support_may_grow_with_the_observations(data, kernel):
+    first = data.at(torch.arange(20))
+    before = condition(first, kernel, NOISE, first.X[:9])
+    support = torch.cat([first.X[:9], data.X[20:]])
 
-    condition(data, kernel, NOISE, data.X[:9], before)
+    grown = condition(data, kernel, NOISE, support, before)
 
-    assert torch.equal(before.projection.A, A)
+    expected = condition(data, kernel, NOISE, support)
+    x = random(7, D, seed=1)
+    for found, right in zip(
+        predictions(kernel, grown, x), predictions(kernel, expected, x), strict=True
+    ):
+        torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        grown.residual, expected.residual, rtol=1e-5, atol=1e-7, equal_nan=True
+    )
+
+
+def test_new_trials_support_the_predictions_around_them(monkeypatch):
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 10)
+    X = random(40, D)
+    earlier = ExactGPs(X[:38], wave(X[:38])[None], torch.ones(1, 1, D).bool())
+
+    gps = ExactGPs(X, wave(X)[None], torch.ones(1, 1, D).bool(), grown_from=earlier)
+
+    assert torch.equal(gps.conditioning.X, torch.cat([earlier.conditioning.X, X[38:]]))
+    assert torch.equal(gps.hyperparameters, earlier.hyperparameters)
 
 
 def test_equal_points_may_support(data, kernel):
