@@ -110,6 +110,10 @@ ROUNDS = 2
 MAX_EXCHANGED = 32
 MAX_CHOICES = 10_000
 
+# A column with more values than halving distances reach is exchanged this many times at once: what
+# one exchange misses between its larger steps, the next one finds.
+WIDE_EXCHANGES = 3
+
 
 def maximize(
     score: Score,
@@ -363,7 +367,9 @@ class _Maximisation:
         """
         X = X.copy()
         before = X.copy()
-        for column in np.flatnonzero(~self._continuous):
+        columns = np.flatnonzero(~self._continuous)
+        is_wide = [(self._space.cells[c] or 0) > 2 ** (MAX_EXCHANGED // 2) for c in columns]
+        for column in np.repeat(columns, np.where(is_wide, WIDE_EXCHANGES, 1)):
             free = np.flatnonzero(np.isnan(self._fixed[index, column]))
             if len(free) == 0:
                 continue
