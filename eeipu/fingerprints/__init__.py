@@ -3,8 +3,8 @@
 Public are `code` (`code_fingerprint`, `read_code`, `CodeReader`, `CodeReading`,
 `package_versions`, `value_digest`), `keys` (`stage_key`, `inputs_key`), `outlines` (`Outline`,
 which worker processes compare), `parts` (`differences`), `run_inputs` (`RunInputs`) and `values`
-(`Fingerprinted`). `contents` takes values apart; the other modules, and the room `syntax`, read
-code.
+(`Fingerprinted`). `contents` takes values apart. `code` follows code: `reading` takes each
+definition apart, and `syntax` its source; `watching` notices whether anything has changed since.
 
 The words of this room:
 

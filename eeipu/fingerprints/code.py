@@ -20,7 +20,7 @@ Note:
     goes unseen. Code that is looked up by a string is an error that asks for a version. Not seen
     are: the environment, files named by a string, the state of the random generators that modules
     share, the settings of libraries, what is put into libraries elsewhere than at the places in
-    `eeipu.fingerprints.extension_points`, and what an object leaves out of its pickle.
+    `eeipu.fingerprints.reading.extension_points`, and what an object leaves out of its pickle.
 """
 
 import hashlib
@@ -34,11 +34,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from eeipu.fingerprints.definition_reader import read_definition
-from eeipu.fingerprints.definitions import Definition, Reference, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.parts import CodeParts, code_parts
-from eeipu.fingerprints.references import MISSING, is_followed
+from eeipu.fingerprints.reading.definition_reader import read_definition
+from eeipu.fingerprints.reading.definitions import (
+    Definition,
+    Reference,
+    components_of,
+    reference_to,
+)
+from eeipu.fingerprints.reading.references import MISSING, is_followed
 from eeipu.fingerprints.syntax.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
 from eeipu.fingerprints.watching import Watch

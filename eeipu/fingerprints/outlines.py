@@ -20,7 +20,7 @@ import cloudpickle
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading
-from eeipu.fingerprints.definitions import Definition
+from eeipu.fingerprints.reading.definitions import Definition
 
 __all__ = ["Outline", "is_importable", "outline_of"]
 

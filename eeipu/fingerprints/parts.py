@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eeipu.fingerprints.definitions import Definition, closure_values, title_of
+from eeipu.fingerprints.reading.definitions import Definition, closure_values, title_of
 
 __all__ = [
     "OUTPUT",

@@ -10,9 +10,9 @@ from operator import attrgetter, is_
 from types import FunctionType, MappingProxyType
 from typing import Any
 
-from eeipu.fingerprints.definitions import Definition, components_of, reference_to
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.references import MISSING
+from eeipu.fingerprints.reading.definitions import Definition, components_of, reference_to
+from eeipu.fingerprints.reading.references import MISSING
 
 __all__ = ["Watch"]
 

@@ -82,7 +82,7 @@ class Stage:
     retries: int = DEFAULT_RETRIES
     known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
 
-    # In other code's fingerprint, a stage stands for its function (eeipu.fingerprints.references).
+    # In other code's fingerprint, a stage stands for its function (see `reading.references`).
     is_transparent_wrapper: ClassVar[bool] = True
 
     def __post_init__(self) -> None:  # attributes are set here and never again

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from eeipu import Pipeline, StageCache, Tuner
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import code_fingerprint
-from eeipu.fingerprints.definitions import reference_to
+from eeipu.fingerprints.reading.definitions import reference_to
 from eeipu.space import Categorical, Float, Int
 from eeipu.stages.declaration import Stage, refresh_code, stage
 

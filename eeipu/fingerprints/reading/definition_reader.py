@@ -6,14 +6,15 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.class_members import (
+from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.reading.class_members import (
     attributes,
     bases,
     making_library_class,
     methods,
     values_made_with,
 )
-from eeipu.fingerprints.definitions import (
+from eeipu.fingerprints.reading.definitions import (
     REMEDY,
     Definition,
     MakeReference,
@@ -22,19 +23,18 @@ from eeipu.fingerprints.definitions import (
     quick_check,
     title_of,
 )
-from eeipu.fingerprints.extension_points import accessors, operator_definition, registered
-from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.name_resolution import Meaning, NameResolver, closure_of, scope_of
-from eeipu.fingerprints.references import (
+from eeipu.fingerprints.reading.extension_points import accessors, operator_definition, registered
+from eeipu.fingerprints.reading.name_resolution import Meaning, NameResolver, closure_of, scope_of
+from eeipu.fingerprints.reading.references import (
     MISSING,
     LibraryName,
     is_followed,
     is_mutable,
     is_value,
 )
+from eeipu.fingerprints.reading.unwritten import check_lookups, detail_read, names_in_texts
 from eeipu.fingerprints.syntax.free_names import Names, names_in
 from eeipu.fingerprints.syntax.sources import ChangedSourceError, Detail, Sources, UnreadableError
-from eeipu.fingerprints.unwritten import check_lookups, detail_read, names_in_texts
 
 __all__ = ["read_definition"]
 
@@ -54,7 +54,7 @@ def read_definition(
             is not read again.
         first_party: Tells which code is the user's own.
         sources: Where source is read.
-        reference_to: Makes the references; see `eeipu.fingerprints.definitions.reference_to`.
+        reference_to: Makes the references; see `reference_to` in `definitions`.
 
     Raises:
         PipelineError: The definition has no source, or uses a value that cannot be hashed, or

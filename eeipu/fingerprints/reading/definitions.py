@@ -17,7 +17,7 @@ import xxhash
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.references import MISSING, is_mutable, text_for
+from eeipu.fingerprints.reading.references import MISSING, is_mutable, text_for
 from eeipu.fingerprints.syntax.free_names import Names
 from eeipu.fingerprints.syntax.sources import Detail
 from eeipu.fingerprints.values import digest, reason

@@ -6,9 +6,9 @@ from types import FunctionType
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.definitions import REMEDY, title_of
-from eeipu.fingerprints.name_resolution import Meaning
-from eeipu.fingerprints.references import LOOKUP_ATTRIBUTES, LOOKUPS, MISSING, finds_code
+from eeipu.fingerprints.reading.definitions import REMEDY, title_of
+from eeipu.fingerprints.reading.name_resolution import Meaning
+from eeipu.fingerprints.reading.references import LOOKUP_ATTRIBUTES, LOOKUPS, MISSING, finds_code
 from eeipu.fingerprints.syntax.free_names import Names
 from eeipu.fingerprints.syntax.sources import Detail
 from eeipu.fingerprints.syntax.text_calls import METHODS, Reader, method_reader, reader_of, texts_in

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.fingerprints.class_members import CACHED
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.library_objects import compiled_module, content_of, is_proxy
-from eeipu.fingerprints.places import place_of, written_place
+from eeipu.fingerprints.reading.class_members import CACHED
+from eeipu.fingerprints.reading.library_objects import compiled_module, content_of, is_proxy
+from eeipu.fingerprints.reading.places import place_of, written_place
 from eeipu.fingerprints.values import digest
 
 __all__ = [

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
-from eeipu.fingerprints.definitions import closure_values
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.references import BUILTIN_LOOKUPS, MISSING, LibraryName, finds_code
+from eeipu.fingerprints.reading.definitions import closure_values
+from eeipu.fingerprints.reading.references import BUILTIN_LOOKUPS, MISSING, LibraryName, finds_code
 from eeipu.fingerprints.syntax.free_names import Names
 
 __all__ = ["Meaning", "NameResolver", "closure_of", "scope_of"]

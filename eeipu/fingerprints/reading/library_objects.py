@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from eeipu.fingerprints.places import file_digest, place_of
+from eeipu.fingerprints.reading.places import file_digest, place_of
 
 __all__ = ["compiled_module", "content_of", "is_proxy"]
 

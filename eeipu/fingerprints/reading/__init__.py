@@ -1,0 +1,4 @@
+"""Reading: one definition taken apart into what it refers to, for `code` to follow.
+
+Public are `definition_reader` (`read_definition`) and `definitions` (`Definition`, `Reference`).
+"""
