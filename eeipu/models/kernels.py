@@ -98,15 +98,18 @@ class AdditiveKernel:
         lead = (1,) * (A.ndim - 2)
         inverse = (self.active / scales).reshape(*scales.shape[:2], *lead, 1, scales.shape[-1])
         a, c = (P[..., self.numbers] * inverse[..., self.numbers] for P in (A, C))
+        differ = [
+            (A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9
+            for column in self.categories
+        ]
         total = a.new_zeros(())
         for t in range(weights.shape[1]):  # one after another, to save memory
             at, ct = a[:, t], c[:, t]
             # In place, to save memory too: with thousands of points, each copy is large.
             squares = (at @ ct.transpose(-1, -2)).mul_(-2.0)
             squares.add_(at.square().sum(-1).unsqueeze(-1)).add_(ct.square().sum(-1).unsqueeze(-2))
-            for column in self.categories:
-                differ = ((A[..., :, None, column] - C[..., None, :, column]).abs() > 1e-9).to(A)
-                squares = squares + differ * inverse[:, t, ..., column, None].square()
+            for column, apart in zip(self.categories, differ, strict=True):
+                squares = squares + apart * inverse[:, t, ..., column, None].square()
             term = Matern52.apply(squares)  # type: ignore[no-untyped-call]
             total = torch.addcmul(total, weights[:, t].reshape(-1, *lead, 1, 1), term)
         return total

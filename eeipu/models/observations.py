@@ -14,7 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eeipu.models.kernels import Matern52
+
 __all__ = ["Observations"]
+
+# What the mean is estimated with, before anything is fitted: the prior's lengthscales
+# (`eeipu.models.fitting`), in units of the square root of the dimension, and a little noise.
+LENGTHSCALE, NOISE = 0.3, 1e-2
+
+# The mean is estimated from at most this many points, since that takes the cube of their number.
+MAX_WEIGHTED = 200
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,13 @@ class Observations:
 
     Attributes:
         X: `n x d`.
-        y: `B x n`, with mean 0 and standard deviation 1 for each GP; 0 where it has none.
+        y: `B x n`, with mean 0 and a root mean square of 1 for each GP; 0 where it has none.
         is_known: `B x n`, boolean: whether the GP has an observation at the point.
-        mean: `B x 1`, the mean of each GP's observations in their own unit.
-        std: `B x 1`, their standard deviation; 1 where all are equal.
+        mean: `B x 1`, the mean of each GP's function in the unit of its observations, estimated by
+            generalised least squares: many points close together count as one. A search crowds
+            around its best points, and with their plain mean, which is nearly the best value, it
+            would expect that of every corner that it has not seen.
+        std: `B x 1`, the root mean square of the distances from it; 1 where all are equal.
     """
 
     X: Tensor
@@ -40,7 +52,8 @@ class Observations:
         """Standardise the rows of `Y` (`B x n`), which is NaN where there is no observation."""
         is_known = ~Y.isnan()
         count = is_known.sum(-1, keepdim=True)
-        mean = Y.nansum(-1, keepdim=True) / count
+        plain = Y.nansum(-1, keepdim=True) / count
+        mean = plain + (_weights(X, is_known) * (Y - plain)).nansum(-1, keepdim=True)
         std = ((Y - mean).square().nansum(-1, keepdim=True) / (count - 1).clamp_min(1)).sqrt()
         std = torch.where(std > 1e-9 * (1.0 + mean.abs()), std, 1.0)
         return cls(X, ((Y - mean) / std).nan_to_num(0.0), is_known, mean, std)
@@ -131,3 +144,30 @@ def _take_evenly(chosen: Tensor, candidates: Tensor, count: int) -> None:
     count = min(count, len(free))
     if count > 0:
         chosen[free[torch.linspace(0, len(free) - 1, count).long()]] = True
+
+
+def _weights(X: Tensor, is_known: Tensor) -> Tensor:
+    """The weights of the observations in the estimate of the mean, `B x n`, that add up to 1.
+
+    With the covariance C, they are proportional to `C^-1 1` (generalised least squares; Rasmussen
+    and Williams 2006, section 2.7), where those below zero become zero.
+
+    Note:
+        Categories are as far apart as their codes.
+    """
+    n, d = X.shape
+    rows = torch.linspace(0, n - 1, min(n, MAX_WEIGHTED), dtype=torch.double).round().long()
+    known = is_known[:, rows].to(X)
+    squares = torch.cdist(X[rows], X[rows]).square() / (LENGTHSCALE**2 * max(d, 1))
+    kernel = Matern52.apply(squares)  # type: ignore[no-untyped-call]
+    pairs = known.unsqueeze(-1) * known.unsqueeze(-2)
+    # Points without an observation are independent of the others, and are not asked for.
+    covariance = kernel * pairs + torch.diag_embed(NOISE + 1.0 - known)
+    factor = torch.linalg.cholesky(covariance)
+    raw = torch.cholesky_solve(known.unsqueeze(-1), factor).squeeze(-1).clamp_min(0.0)
+    weights = torch.zeros_like(is_known, dtype=X.dtype)
+    weights[:, rows] = raw * known
+    # None of these points may have an observation.
+    weights = torch.where(weights.sum(-1, keepdim=True) > 0, weights, is_known.to(X))
+    normalised: Tensor = weights / weights.sum(-1, keepdim=True)
+    return normalised

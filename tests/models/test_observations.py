@@ -71,3 +71,21 @@ def test_points_without_an_observation_are_independent_of_all_others():
     covariance = factor @ factor.transpose(-1, -2)
     assert covariance[0, 2].tolist() == [0.0, 0.0, 1.0, 0.0, 0.0]
     torch.testing.assert_close(covariance[1], kernel[1] + 0.1 * torch.eye(5, dtype=torch.double))
+
+
+def test_points_close_together_count_as_one_in_the_mean():
+    """A search crowds around the best value, 1, while it is -1 in the rest of the space."""
+    near = 0.5 + 1e-3 * torch.linspace(-1.0, 1.0, 30, dtype=torch.double)
+    crowded = torch.cat([torch.tensor([0.0, 1.0], dtype=torch.double), near]).unsqueeze(-1)
+    values = torch.cat([torch.tensor([-1.0, -1.0]), torch.ones(30)]).double()
+
+    data = Observations.standardised(crowded, values[None])
+
+    assert -0.6 < data.mean.item() < 0.1
+
+
+def test_the_mean_of_a_gp_that_none_of_the_weighted_points_belongs_to(monkeypatch):
+    monkeypatch.setattr("eeipu.models.observations.MAX_WEIGHTED", 3)
+    values = torch.tensor([[math.nan, 2.0, math.nan, 4.0, math.nan]], dtype=torch.double)
+
+    assert Observations.standardised(X, values).mean.item() == pytest.approx(3.0)
