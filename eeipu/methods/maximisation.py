@@ -288,7 +288,8 @@ class _Maximisation:
             The prefix index and the point of each start.
         """
         shares = np.isnan(self._fixed).mean(axis=1)
-        counts = np.ceil(shares * len(raw)).astype(np.intp)
+        # Of a prefix that fixes all columns there is one completion.
+        counts = np.ceil(shares * len(raw)).astype(np.intp).clip(min=1)
         index = np.repeat(np.arange(len(counts)), counts)
         row = np.concatenate([np.arange(count) for count in counts])
         values = self._rough_values(raw, counts, index, row)
@@ -300,9 +301,8 @@ class _Maximisation:
             X = self._completed(index[some], raw[row[some]])
             return some[_spread(X, index[some], count)]
 
-        each = (
-            np.minimum(1.0, MOST_RESTARTS / (RESTARTS_EACH * shares.sum())) * RESTARTS_EACH * shares
-        )
+        each = RESTARTS_EACH * shares
+        each *= min(1.0, MOST_RESTARTS / max(1.0, each.sum()))
         least = LEAST_RESTARTS if LEAST_RESTARTS * len(shares) <= MOST_RESTARTS else 1
         own = [
             apart(order[index[order] == prefix], effort * max(least, round(count)))

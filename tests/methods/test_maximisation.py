@@ -221,3 +221,11 @@ def test_a_score_may_rank_the_completions_of_a_depth_at_once():
         (False, False): (1, [False, False], 256),
         (True, False): (3, [True, False], 128),
     }
+
+
+def test_a_prefix_that_fixes_everything_has_one_completion():
+    params = {"x": 0.25, "k": 2, "c": "b"}
+
+    found = list(maximize(bowl, SPACE, [Prefix(params, (True, True))], seed=0))
+
+    assert [candidate.params for candidate in found] == [params]
