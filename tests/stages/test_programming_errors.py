@@ -166,7 +166,7 @@ def test_errors_about_values(error):
         ZeroDivisionError("zero"),
         KeyError("column"),
         MemoryError(),
-        RuntimeError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory"),
         ModuleNotFoundError("torch"),
     ],
 )
