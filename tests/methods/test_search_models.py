@@ -87,3 +87,15 @@ def test_with_noise_the_best_value_is_not_taken_in_by_a_lucky_observation():
     best = np.median(noisy) + models.unit * models.best_f
 
     assert abs(best - truth.max()) < 0.5 * abs(noisy.max() - truth.max())
+
+
+def test_failures_count_as_the_worst_value_only_where_they_are_the_rule():
+    """All fail at a large x, and one among successes at a small one."""
+    places = np.random.default_rng(0).random((24, 2))
+    trials = [(x, y, x + y if x < 0.6 else None) for x, y in places]
+
+    models = models_of([*trials, (0.1, 0.5, None)])
+
+    large = np.append(places[:, 0] > 0.75, False)
+    assert (models.values[large] == np.nanmin(models.values)).all()
+    assert math.isnan(models.values[-1])
