@@ -30,7 +30,7 @@ from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
-from eeipu.stages.programming_errors import is_about_values, is_programming_error
+from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
 from eeipu.stages.worker import run_path
 
@@ -278,12 +278,8 @@ class Pipeline:
             try:
                 value, metrics = _objective(runs[-1], self.objective)
             except Exception as error:
-                runs[-1] = replace(
-                    runs[-1],
-                    error=traceback.format_exc(),
-                    is_bug=is_programming_error(error),
-                    is_about_values=is_about_values(error),
-                )
+                is_bug = is_programming_error(error)
+                runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
         return PipelineRun(self.stage_names, tuple(runs), value, metrics)
 
 

@@ -70,6 +70,14 @@ def _has_grown(history: History, trials: int, growth: float) -> bool:
     return not trials <= len(history) < growth * trials
 
 
+# Failures are the rule where the probability of success is less than this. It is above a half,
+# which is the probability at the border of a region that fails, and below the share of successes
+# of a search whose failures are bad luck, unless nearly half of its trials are. One failure alone
+# is no rule.
+LIKELY = 0.6
+LEAST_FAILURES = 2
+
+
 @dataclass(frozen=True)
 class SearchModels:
     """The models that a history of trials supports.
@@ -100,11 +108,17 @@ class SearchModels:
     def values(self) -> Array:
         """The objective values, maximised, with 0 at their middle and 1 at the best, `n`.
 
-        Those of pruned trials are guesses; see `History.estimates`.
+        Those of pruned trials are guesses; see `History.estimates`. A failure where failures are
+        the rule counts as the worst value, which keeps the search away from a region that fails.
+        Any other is NaN, as it may have been bad luck.
         """
         middle = middle_value(self.history.values)
         with np.errstate(over="ignore"):
             standard: Array = (self.history.estimates - middle) / self.unit
+        failed = self.history.failed
+        if self.feasibility is not None and failed.sum() >= LEAST_FAILURES:
+            chance = self.feasibility.log_probability(torch.from_numpy(self.history.X)).exp()
+            standard[failed & (chance.numpy() < LIKELY)] = np.nanmin(standard)
         return np.maximum(standard, WORST)
 
     @cached_property

@@ -9,7 +9,13 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["failure_of", "peak_gpu_bytes", "restart_gpu_peaks", "synchronize_devices"]
+__all__ = [
+    "failure_of",
+    "is_out_of_memory",
+    "peak_gpu_bytes",
+    "restart_gpu_peaks",
+    "synchronize_devices",
+]
 
 # Messages for out of memory on a device from libraries without an exception class of their own:
 # CUDA itself, cuBLAS and cuDNN through torch, XLA (JAX).

@@ -181,3 +181,15 @@ def test_the_best_trials_come_first():
     models = models_of([(0.1, 0.1, 1.0), (0.2, 0.2, None), (0.3, 0.3, 3.0), (0.4, 0.4, 2.0)])
 
     assert models.focus == (2, 3, 0)
+
+
+def test_failures_count_as_the_worst_value_only_where_they_are_the_rule():
+    """All fail at a large x, and one among successes at a small one."""
+    places = np.random.default_rng(0).random((24, 2))
+    trials = [(x, y, x + y if x < 0.6 else None) for x, y in places]
+
+    models = models_of([*trials, (0.1, 0.5, None)])
+
+    large = np.append(places[:, 0] > 0.75, False)
+    assert (models.values[large] == np.nanmin(models.values)).all()
+    assert math.isnan(models.values[-1])

@@ -91,7 +91,7 @@ def test_failures_that_the_user_names_do_not_count():
 
     assert tuner.study.sampler.n_initial == 3
     run(tuner, 1)  # the models have no failure to learn from
-    assert tuner.study.sampler._refits._fitted.keys() == {"objective", "costs"}
+    assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "costs"}
 
 
 def test_the_number_of_failures_in_a_row_can_be_set():
@@ -167,7 +167,7 @@ def test_a_pruned_trial_is_no_failure_to_the_models():
     run(tuner, 9)
 
     assert "PRUNED" in states(tuner)
-    assert tuner.study.sampler._refits._fitted.keys() == {"objective", "costs"}
+    assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "costs"}
 
 
 def test_a_plain_study_prunes_with_what_was_reported_last():
