@@ -222,8 +222,8 @@ CELLS = (
     "class Level(enum.Enum):\n    LOW = 1\n",
     "def helper(x):\n    return Settings().k * x, Level.LOW",
     "def f(data):\n    return helper(data)",
-    "from eeipu.fingerprints.code import code_fingerprint\nprint(code_fingerprint(f))",
 )
+PRINT = "from eeipu.fingerprints.code import code_fingerprint\nprint(code_fingerprint(f))"
 RUN = """
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
@@ -232,17 +232,35 @@ for cell in {!r}:
 """
 
 
-def test_cells_of_a_notebook_are_the_same_as_a_script(tmp_path):
-    def fingerprint(source):
+@pytest.fixture
+def printed(tmp_path):
+    """The fingerprint of `f` in a script, or in the cells of a notebook that a script runs."""
+
+    def run(source):
         (tmp_path / "script.py").write_text(source)
-        run = [sys.executable, tmp_path / "script.py"]
-        return subprocess.run(run, capture_output=True, check=True).stdout
+        command = [sys.executable, tmp_path / "script.py"]
+        return subprocess.run(command, capture_output=True, check=True).stdout
 
+    return run
+
+
+def test_cells_of_a_notebook_are_the_same_as_a_script(printed):
+    def cells(factor):
+        scale = f"K = {factor}\n\ndef scale(x):\n    return K * x"
+        return [scale, "def f(x):\n    return scale(x)", PRINT]
+
+    script = printed("\n".join(cells(1)))
+    assert script == printed(RUN.format(cells(1)))
+    assert script != printed(RUN.format(cells(2)))
+
+
+def test_classes_of_a_notebook_are_not_those_of_a_script(printed):
     def cells(*values):
-        return [*(CELLS[0].format(x) for x in values), *CELLS[1:]]
+        return [*(CELLS[0].format(x) for x in values), *CELLS[1:], PRINT]
 
-    script = fingerprint("\n".join(cells(1)))
-    assert script == fingerprint(RUN.format(cells(1))) == fingerprint(RUN.format(cells(1, 1)))
-    assert script != fingerprint(RUN.format(cells(2)))
-    one, other = (fingerprint(RUN.format(cells(*each))) for each in [(2, 1), (1, 2)])
+    notebook = printed(RUN.format(cells(1)))
+    assert notebook == printed(RUN.format(cells(1, 1)))
+    assert notebook != printed("\n".join(cells(1)))  # Python tells kept values' classes by module
+    assert notebook != printed(RUN.format(cells(2)))
+    one, other = (printed(RUN.format(cells(*each))) for each in [(2, 1), (1, 2)])
     assert one != other  # with two definitions, the class counts by its fields
