@@ -45,10 +45,10 @@ DEEPEST = 1e3
 
 # A wiggly function without noise can also be taken for a flat one with much noise. Both are maxima
 # of the likelihood, and a fit, which starts at the last one, may stay at the wrong one. If it has
-# found more than this variance of noise, a fit in one of three trials also starts from short
+# found more than this variance of noise, a fit in one of six trials also starts from short
 # lengthscales and little noise. From this number of trials on, models are fitted no more often.
 LOUD = math.log(1e-3)
-LOOK_AGAIN_EVERY, SELDOM_FITTED = 3, 60
+LOOK_AGAIN_EVERY, SELDOM_FITTED = 6, 120
 SHORT, QUIET = math.log(0.15), math.log(1e-5)
 
 # Values further below the median than this many times that distance would leave no digits to the

@@ -138,7 +138,7 @@ def test_a_narrow_valley_is_not_taken_for_noise():
         675 640 903 668 585 698 887 705 1000 705 1000 701 926 700 917 699 906 1000 0 699 1000 698
         863
         719 937 708 886 710 862 719 846 719 834 717 834 714 834 712 833 710 832 709 832 707 832
-        706 833 706 833 705 833 0 1000 706 834 0 0"""
+        706 833 706 833 705 833"""
     X = np.array(recorded.split(), dtype=float).reshape(-1, 2) / 1000
     y = (np.sin(math.pi * X) * np.sin(math.pi * X**2 * [1.0, 2.0]) ** 20).sum(-1)  # Michalewicz
     noisy = torch.tensor([[-1.9, -0.7, 0.6, -2.7]] * 2, dtype=torch.double)
