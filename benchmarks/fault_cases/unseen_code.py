@@ -86,7 +86,7 @@ CASES = [
     _edited(
         "SQL over a global frame",
         "import duckdb\nimport pandas as pd\nFRAME = pd.DataFrame({'a': [1.0]})\n"
-        "def work():\n    return float(duckdb.sql('select sum(a) from FRAME').fetchone()[0])\n",
+        "def work():\n    return float(duckdb.sql('select sum(a) from FRAME').fetchall()[0][0])\n",
         "[1.0]",
         "[2.0]",
         ("duckdb", "pandas"),
