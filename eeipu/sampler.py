@@ -79,8 +79,8 @@ class EEIPUSampler(BaseSampler):
         budget: What all trials together may cost; it sets the pace of cost cooling.
         top_q: The number of best trials whose kept prefixes are offered.
         n_initial: The number of trials in the warm-up design, before models are fitted. `None`:
-            6 (10 for `"eeipu-paper"`), or fewer, but not fewer than 3, if these have cost a quarter
-            of the budget.
+            10, or fewer, but not fewer than 3, if these have cost a quarter of the budget (always
+            10 for `"eeipu-paper"`).
         cache: Contains the content keys of the stage outputs that can be reused now; `None` if
             there never are any. See `reuse_from`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or a method of one's own.

@@ -85,9 +85,9 @@ class Tuner:
         direction: `"maximize"` or `"minimize"`.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
         top_q: The stage outputs of this many best trials are kept for reuse.
-        n_initial: How many trials the warm-up has. Enqueued trials count. By default 6 (10 for
-            `"eeipu-paper"`), or fewer, but not fewer than 3, if these have cost a quarter of the
-            budget.
+        n_initial: How many trials the warm-up has. Enqueued trials count. By default 10,
+            or fewer, but not fewer than 3, if these have cost a quarter of the budget (always 10
+            for `"eeipu-paper"`).
         cache: The cache of stage outputs. By default it is in memory (for workers in other
             processes, in a temporary directory on this machine) and takes at most a quarter of
             the free space there. `None` turns memoization off.

@@ -310,8 +310,8 @@ def test_a_configuration_out_of_the_space_is_told_before_any_stage_runs(
     assert log == []
 
 
-def test_inputs_that_cannot_be_hashed_are_told_before_any_stage_runs(pipeline, log):
-    with pytest.raises(PipelineError, match="input 0 of the run, a generator"):
+def test_iterators_as_inputs_are_refused_before_any_stage_runs(pipeline, log):
+    with pytest.raises(PipelineError, match="input 0 of the run is an iterator, a generator"):
         pipeline.run(PARAMS, (x for x in "abc"))
     assert log == []
 

@@ -152,7 +152,7 @@ def test_a_warm_up_is_as_long_as_the_user_or_else_the_method_says():
     def length(**arguments):
         return EEIPUSampler(declared(), budget=60.0, **arguments).n_initial
 
-    assert (length(), length(method="ei"), length(method="eeipu-paper")) == (6, 6, 10)
+    assert (length(), length(method="ei"), length(method="eeipu-paper")) == (10, 10, 10)
     assert length(method="eeipu-paper", n_initial=4) == length(n_initial=4) == 4
 
 
@@ -164,7 +164,9 @@ def test_only_a_usual_warm_up_ends_early_in_a_small_budget():
 
     assert history.spent > 2.0
     assert (small.warm_up_trials(history), given.warm_up_trials(history)) == (3, 6)
-    assert sampler_of(budget=1e4, n_initial=None).warm_up_trials(history) == 6
+    assert sampler_of(budget=1e4, n_initial=None).warm_up_trials(history) == 10
+    paper = sampler_of(budget=8.0, n_initial=None, method="eeipu-paper")
+    assert paper.warm_up_trials(history) == 10
 
 
 def test_the_warm_up_goes_on_until_something_has_succeeded():
@@ -502,9 +504,10 @@ def test_a_method_of_ones_own_can_be_the_sampler_s():
 # --- beside many running trials
 
 
-def crowded(running, ended=6):
+def crowded(running, ended=6, method="eeipu"):
     """A study in which many trials run, and a sampler that has seen its warm-up."""
-    study = optuna.create_study(direction="maximize", sampler=sampler_of(n_initial=3))
+    sampler = sampler_of(n_initial=3, method=method)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
     rng = np.random.default_rng(0)
     for x, y in rng.random((ended, 2)):
         study.enqueue_trial(config(x=x, y=y))
@@ -554,7 +557,7 @@ def test_what_is_left_of_a_batch_is_of_one_study_alone(monkeypatch):
 
 
 def test_what_has_begun_meanwhile_is_not_suggested_again():
-    study = crowded(48)
+    study = crowded(48, method="ei")  # which passes over nothing, so that the batch is whole
     study.ask(declared().space)
     first, second = study.sampler._stock._params[:2]
     study.enqueue_trial(first)

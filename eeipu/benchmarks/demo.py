@@ -22,6 +22,7 @@ from rich.table import Table
 
 from eeipu.benchmarks.digits import digits_pipeline, load
 from eeipu.errors import MissingExtraError
+from eeipu.methods.budget import check_positive
 from eeipu.report.figures import plot_best_over_budget
 
 try:
@@ -162,6 +163,7 @@ def run_demo(*, budget: float, seed: int, out: Path, console: Console) -> None:
     Raises:
         ConfigurationError: `budget` is not positive.
     """
+    check_positive(budget, "the budget", "in seconds")
     start = time.perf_counter()
     seeds = range(seed, seed + SEEDS)
     studies = _searched(budget, seeds, console)

@@ -73,14 +73,14 @@ def test_who_chooses_its_warm_up_starts_from_the_same_value(text):
     ("text", "changes", "expected"),
     [
         ("eeipu+cache+n-initial=2", {}, 2),
-        ("eeipu+cache+n-initial=usual", {}, 6),
-        ("eeipu+cache", {"own_warm_up": True}, 6),
+        ("eeipu+cache+n-initial=usual", {}, 10),
+        ("eeipu+cache", {"own_warm_up": True}, 10),
         ("eeipu+cache", {"own_warm_up": True, "n_initial": 4}, 4),
         ("eeipu+cache", {}, 3),  # the problem's
     ],
 )
 def test_the_length_of_a_warm_up(text, changes, expected):
-    each = run(options(text, budget=40.0, **changes))
+    each = run(options(text, budget=60.0, **changes))
 
     assert sum(trial["warm_up"] for trial in each.trials) == expected
     assert each.problem["n_initial"] == expected

@@ -47,7 +47,7 @@ def test_ten_trials_without_their_file_are_forgotten_when_it_is_back(caplog):
     assert (
         "10 failed trials no longer count, the last with 'FileNotFoundError: data.csv'" in message
     )
-    tuner.study.sampler.n_initial = 3
+    tuner.study.sampler._n_initial = 3
     run(tuner, 1)  # from models of three successes
     assert states(tuner) == ["FAIL"] * 10 + ["COMPLETE"] * 4
 

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eeipu.benchmarks.problem import Problem
 from eeipu.cache import StageCache
+from eeipu.methods.budget import PAID_BY
 
 __all__ = ["TrialLog"]
 
@@ -40,7 +41,8 @@ class TrialLog:
             "state": trial.state.name,
             "value": trial.value if trial.state is TrialState.COMPLETE else None,
             "params": trial.params,
-            "user_attrs": trial.user_attrs,
+            # The study that goes on with these trials has paid for them, whatever its name.
+            "user_attrs": {n: v for n, v in trial.user_attrs.items() if n != PAID_BY},
         }
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
