@@ -19,6 +19,7 @@ from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
 from eeipu.serialization.files import reduce_path
 from eeipu.serialization.main_module import found_at_home, home_of, name_in_main
+from eeipu.serialization.masked_arrays import reduce_masked
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, is_within_graph, reduce_torch
 
@@ -60,7 +61,7 @@ class _Pickler(pickle.Pickler):
 
     def _reduce_array(self, array: Any) -> Any:
         if array.dtype.hasobject or type(array) not in (np.ndarray, np.memmap):
-            return NotImplemented
+            return reduce_masked(array)
         view = self._shared.reduce_array(array)
         if view is not None:
             return view

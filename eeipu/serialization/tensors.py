@@ -36,6 +36,7 @@ def is_plain(tensor: Any) -> bool:
     return (
         str(tensor.layout) == "torch.strided"
         and not tensor.is_quantized
+        and not tensor.is_nested
         and tensor.device.type != "meta"
     )
 

@@ -17,6 +17,7 @@ import cloudpickle
 import numpy as np
 
 from eeipu.serialization.files import is_private, reduce_path
+from eeipu.serialization.masked_arrays import reduce_masked
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, reduce_torch
 
@@ -38,6 +39,8 @@ class _Pickler(cloudpickle.Pickler):
             self.definitions.append(obj)
         if type(obj) is np.ndarray and not obj.dtype.hasobject:
             return self._shared.reduce_array(obj) or NotImplemented
+        if type(obj) is np.ma.MaskedArray:
+            return reduce_masked(obj)
         if isinstance(obj, Path) and is_private(obj):  # this process may end before the other
             return reduce_path(obj)
         self._shared.keep_apart(obj)

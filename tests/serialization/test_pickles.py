@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from eeipu.fingerprints.values import digest
+from eeipu.serialization import transport
 from eeipu.serialization.pickles import deserialize, serialize
 
 
@@ -70,3 +72,24 @@ def test_one_object_twice_comes_back_as_one():
 def test_tables_come_back_as_they_were():
     table = pd.DataFrame({"a": np.arange(5000.0), "b": ["x"] * 5000}).set_index("a")
     pd.testing.assert_frame_equal(round_trip(table), table)
+
+
+MASKED = [
+    np.ma.array([1, 2], mask=[0, 1], hard_mask=True),
+    np.ma.array([1, 2]),
+    np.ma.array(np.arange(2000.0), mask=np.arange(2000) > 5, fill_value=7.0),
+    np.ma.array(["a", None], mask=[1, 0], dtype=object),
+    np.ma.array([(1, 2.0)], mask=[(1, 0)], dtype=[("a", "i4"), ("b", "f8")]),
+    np.ma.array(np.asfortranarray(np.ones((3, 4)))),
+]
+
+
+@pytest.mark.parametrize("array", MASKED, ids=lambda a: f"{a.dtype}")
+@pytest.mark.parametrize("copied", [round_trip, lambda a: transport.loads(transport.dumps(a))])
+def test_masked_arrays_come_back_as_they_were(array, copied):
+    loaded = copied({"deep": array})["deep"]
+    assert digest(loaded) == digest(array)
+    assert loaded.hardmask == array.hardmask
+    assert (loaded.mask is np.ma.nomask) == (array.mask is np.ma.nomask)
+    loaded[0] = np.ma.masked
+    assert np.all(loaded[:1].mask.tolist())

@@ -92,3 +92,13 @@ def test_a_device_comes_back_as_that_of_whoever_loads_it(monkeypatch):
     assert round_trip(torch.device("cpu")) == torch.device("cpu")
     monkeypatch.setattr(tensors, "_accelerator", lambda torch: "here")
     assert round_trip(torch.device("cuda", 3)) == "here"
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_come_back(layout):
+    parts = [torch.ones(1), torch.zeros(2000)]
+    loaded = round_trip({"deep": torch.nested.nested_tensor(parts, layout=layout)})["deep"]
+    assert loaded.layout == layout
+    for each, part in zip(loaded.unbind(), parts, strict=True):
+        assert torch.equal(each, part)

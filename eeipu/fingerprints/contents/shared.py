@@ -52,7 +52,7 @@ _PARTS = {
 
 
 def _memory(tensor: Any) -> tuple[Any, Any]:
-    if str(tensor.layout) != "torch.strided" or tensor.numel() == 0:
+    if str(tensor.layout) != "torch.strided" or tensor.is_nested or tensor.numel() == 0:
         return (id(tensor), None)
     try:
         address = tensor.untyped_storage().data_ptr()

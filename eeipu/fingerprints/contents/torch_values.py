@@ -20,7 +20,7 @@ def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
         {name: each for name, each in vars(tensor).items() if name not in _NOTES},
         str(tensor.dtype),
         str(tensor.layout),
-        tuple(tensor.shape),
+        None if tensor.is_nested else tuple(tensor.shape),
         tensor.device.type,
         (tensor.requires_grad, tensor.is_leaf),
         tensor.grad if tensor.is_leaf else None,
@@ -28,7 +28,11 @@ def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
     )
     torch: Any = sys.modules["torch"]
     if is_plain(tensor):
-        return (*about, xxhash.xxh3_128_digest(tensor_bytes(tensor)))
+        return (*about, _memory_format(tensor), xxhash.xxh3_128_digest(tensor_bytes(tensor)))
+    if tensor.is_quantized:
+        return (*about, *_quantised(tensor))
+    if tensor.is_nested and tensor.layout == torch.strided:
+        return (*about, list(tensor.detach().unbind()))
     if tensor.layout == torch.sparse_coo:
         values = tensor.detach()
         return (*about, tensor.is_coalesced(), values._indices(), values._values())
@@ -37,6 +41,27 @@ def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return (*about, tensor.ccol_indices(), tensor.row_indices(), tensor.detach().values())
     return None
+
+
+def _memory_format(tensor: Any) -> str | None:
+    """How torch names the order in which a batch of images lies; `None` for the usual order.
+
+    Results of operations lie in the order of their inputs, and some, such as `view`, refuse it.
+    """
+    torch: Any = sys.modules["torch"]
+    known = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.dim())
+    if known is None or tensor.is_contiguous():
+        return None
+    return str(known) if tensor.is_contiguous(memory_format=known) else None
+
+
+def _quantised(tensor: Any) -> tuple[Any, ...]:
+    """The integers of a quantised tensor, and which numbers they stand for."""
+    about = (str(tensor.qscheme()), tensor.detach().int_repr())
+    if "channel" in str(tensor.qscheme()):
+        steps, zeros = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+        return (*about, steps, zeros, tensor.q_per_channel_axis())
+    return (*about, tensor.q_scale(), tensor.q_zero_point())
 
 
 def module_state(module: Any, state: dict[str, Any]) -> dict[str, Any]:
