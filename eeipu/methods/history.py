@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from operator import is_
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,8 @@ class Ledger:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        # A trial may be chosen on one thread while another one adds up what is spent.
+        self.lock = RLock()
         self._study_id: str | None = None
         self._changes: Mapping[str, Any] = {}
         self._forget()
@@ -93,7 +96,7 @@ class Ledger:
     def read(
         self, trials: Sequence[FrozenTrial], study_id: str | None, changes: Mapping[str, Any]
     ) -> Sequence[FrozenTrial]:
-        """Remember what has ended, of all trials of the study.
+        """Remember what has ended, of all trials of the study. Call it while holding the lock.
 
         Args:
             trials: All trials of the study.
@@ -119,11 +122,10 @@ class Ledger:
                 interrupted.append(fitted)
             else:
                 ended.append(fitted)
-        # Lists are replaced, not changed: threads may read at once.
-        self.ended = self.ended + ended
-        self.interrupted = self.interrupted + interrupted
-        self.left_out = self.left_out + left_out
-        self.charges = self.charges + [spent((trial,), study_id) for trial in new]
+        self.ended += ended
+        self.interrupted += interrupted
+        self.left_out += left_out
+        self.charges += [spent((trial,), study_id) for trial in new]
         self._trials = [*trials[: seen + len(new)]]
         return self.unended(trials)
 
@@ -133,23 +135,24 @@ class Ledger:
 
     def X(self, count: int) -> Array:  # noqa: N802
         """The first of the configurations that have run, `count x d`."""
-        new = [trial.params for trial in self.ended[len(self._X) : count]]
-        if new:
-            self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
-        return self._X[:count]
+        with self.lock:
+            new = [trial.params for trial in self.ended[len(self._X) : count]]
+            if new:
+                self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
+            return self._X[:count]
 
     def values(self, count: int) -> list[float]:
         """Their values as the study has them; NaN for failed and pruned trials."""
-        known = self._values
-        self._values = known + [_value(trial) for trial in self.ended[len(known) : count]]
-        return self._values[:count]
+        with self.lock:
+            self._values += map(_value, self.ended[len(self._values) : count])
+            return self._values[:count]
 
     def identities(self, count: int) -> list[tuple[float, ...]]:
         """The configurations as hashable values."""
-        known = self._identities
-        new = self.ended[len(known) : count]
-        self._identities = known + [_identity(trial.params, self.pipeline) for trial in new]
-        return self._identities[:count]
+        with self.lock:
+            new = self.ended[len(self._identities) : count]
+            self._identities += [_identity(trial.params, self.pipeline) for trial in new]
+            return self._identities[:count]
 
 
 @dataclass(frozen=True)
@@ -205,9 +208,10 @@ class History:
         ledger = Ledger(pipeline) if ledger is None else ledger
         told = study.user_attrs
         changes, study_id = told.get(CHANGES, {}), told.get(STUDY_ID)
-        others = ledger.read(trials, study_id, changes)
-        ended, running, interrupted = list(ledger.ended), [], list(ledger.interrupted)
-        left_out = list(ledger.left_out)
+        with ledger.lock:
+            others = ledger.read(trials, study_id, changes)
+            ended, running, interrupted = list(ledger.ended), [], list(ledger.interrupted)
+            left_out, charges = list(ledger.left_out), list(ledger.charges)
         for trial in others:
             state = trial.state
             if state is TrialState.WAITING:
@@ -228,7 +232,7 @@ class History:
             tuple(trial for trial in ended if trial.number not in gone),
             tuple(running),
             tuple(interrupted),
-            math.fsum((*ledger.charges, spent(others, study_id))),
+            math.fsum((*charges, spent(others, study_id))),
             study.direction is StudyDirection.MINIMIZE,
             tuple(trial for trial in ended if trial.number in gone),
             tuple(left_out),

@@ -203,7 +203,7 @@ class Trials:
             return True
         return len(before) == trial.number and all(
             is_chosen(each, names)
-            for each in self._ledger.unended(before)
+            for each in before  # not what the ledger leaves of it, which may be ahead of it by now
             if each.state is TrialState.RUNNING
         )
 

@@ -1,11 +1,14 @@
 """Stages as Ray tasks. One Ray serves all tests of a session: it takes seconds to start."""
 
+import fcntl
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,11 +37,20 @@ from eeipu.stages.worker import Job, StageTask, TaskResult
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 
+@contextmanager
+def starting_alone():
+    """Two that start at once take each other's place in the directory of sessions, and one fails."""
+    with Path(tempfile.gettempdir(), "eeipu-test-ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray():
     ray = pytest.importorskip("ray")
-    # The GPUs are not there: Ray only counts them.
-    ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    with starting_alone():
+        # The GPUs are not there: Ray only counts them.
+        ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 

@@ -1,6 +1,8 @@
 """What trials say as arrays."""
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -344,6 +346,22 @@ def test_a_ledger_that_is_shown_another_study_starts_again():
         study.add_trials([trial(x=(i + 1) / (7 * count), charged=1.0) for i in range(count)])
 
         assert same(History.of(study, PIPELINE, ledger=ledger), History.of(study, PIPELINE))
+
+
+def test_threads_may_read_one_ledger_at_once():
+    study, ledger = optuna.create_study(), Ledger(PIPELINE)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for i in range(60):
+                study.add_trial(trial(x=i / 60, charged=1.0))
+                read = [pool.submit(History.of, study, PIPELINE, None, ledger) for _ in range(4)]
+                for history in [each.result() for each in read]:
+                    assert [t.number for t in history.ended] == list(range(i + 1))
+                    assert history.spent == len(history.X) == i + 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_part_of_a_history_is_a_history():

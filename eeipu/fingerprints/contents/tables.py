@@ -51,8 +51,9 @@ def index_content(index: Any) -> tuple[Any, ...]:
     """What stands for an index."""
     about = (type(index), list(index.names))
     if hasattr(index, "levels"):
-        levels = [index.get_level_values(level) for level in range(index.nlevels)]
-        return (*about, [column_content(level.array) for level in levels])
+        # Levels that no row has count, as a stage can see them; so do categories that none has.
+        levels = [column_content(level.array) for level in index.levels]
+        return (*about, levels, [array_content(np.asarray(codes)) for codes in index.codes])
     if hasattr(index, "step"):  # a range
         return (*about, index.start, index.stop, index.step)
     return (*about, getattr(index, "freq", None), column_content(index.array))

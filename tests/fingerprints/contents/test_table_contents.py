@@ -96,9 +96,10 @@ def test_the_names_of_levels_count(names):
     assert found.count(digest(index.set_names(names))) == 1
 
 
-def test_levels_that_no_row_has_do_not_count():
+def test_levels_that_no_row_has_count_as_a_stage_can_see_them():
     index = pd.MultiIndex.from_product([["a", "b"], [1, 2]])
-    assert digest(index[:2]) == digest(index[:2].remove_unused_levels())
+    assert digest(index[:2]) != digest(index[:2].remove_unused_levels())
+    assert digest(index[:2]) == digest(index[:2].copy(deep=True))
 
 
 def test_labels_and_flags_count():
