@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 @contextmanager
 def starting_alone():
-    """Two that start at once take each other's place in the directory of sessions, and one fails."""
+    """Wait while another process starts a Ray: of two that start at once, one fails."""
     with Path(tempfile.gettempdir(), "eeipu-test-ray.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
