@@ -66,7 +66,10 @@ class MainModule:
             others: Further classes and functions that the driver sent.
         """
         main = sys.modules["__main__"]
-        main.__file__ = self.file
+        if self.file is not None:
+            main.__file__ = self.file
+        elif hasattr(main, "__file__"):  # libraries take a main module that has it for a script
+            del main.__file__
         main.__spec__ = None if self.name is None else ModuleSpec(self.name, None)
         for function in functions:
             names = getattr(inspect.unwrap(function), "__globals__", {})

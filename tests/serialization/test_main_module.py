@@ -125,3 +125,12 @@ def test_a_worker_stands_in_for_its_drivers_script(process):
     assert not hasattr(main, "int")
     assert (home_of("__main__"), main.Kind, main.loss) == ("train", script.Kind, script.loss)
     script.check(deserialize(*serialize(script.value())))
+
+
+def test_a_worker_of_a_notebook_has_no_script_either(process):
+    process("__main__", file="/usr/bin/worker")
+
+    for _ in range(2):
+        MainModule(None, None).adopt([])
+
+        assert not hasattr(sys.modules["__main__"], "__file__")
