@@ -15,9 +15,9 @@ from torch import Tensor
 from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_improvement
 from eeipu.errors import ConfigurationError
 from eeipu.methods.acquisition_gradients import fast_score
-from eeipu.methods.baselines import GittinsIndex, LogEIPerCost
-from eeipu.methods.cascade import CascadeEI
-from eeipu.methods.lambo import lambo_region
+from eeipu.methods.baselines.cascade import CascadeEI
+from eeipu.methods.baselines.lambo import lambo_region
+from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost
 from eeipu.methods.maximisation import Score
 from eeipu.methods.prefixes import Region
 from eeipu.methods.search_state import Search

@@ -11,7 +11,7 @@ from botorch.acquisition import LogExpectedImprovement
 from optuna.trial import TrialState
 
 from eeipu import ConfigurationError, Float, Pipeline, Tuner, stage
-from eeipu.methods.baselines import GittinsIndex
+from eeipu.methods.baselines.per_cost import GittinsIndex
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS, eeipu, gittins_index, method_named
 from eeipu.methods.history import History

@@ -5,9 +5,7 @@ import optuna
 import pytest
 
 from eeipu import Categorical, Float, Int, Pipeline, StageCache, Tuner
-from eeipu.methods.budget import Budget
-from eeipu.methods.history import History
-from eeipu.methods.lambo import (
+from eeipu.methods.baselines.lambo import (
     LEAF,
     SIGNS,
     _bounds,
@@ -18,6 +16,8 @@ from eeipu.methods.lambo import (
     _updated,
     lambo_region,
 )
+from eeipu.methods.budget import Budget
+from eeipu.methods.history import History
 from eeipu.methods.search_state import Search
 
 PIPELINE = Pipeline.declare(

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from eeipu.cost_models import StageCostModel
 from eeipu.errors import ConfigurationError
-from eeipu.methods.baselines import GittinsIndex, LogEIPerCost, _index
+from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost, _index
 
 D = 2
 X = torch.rand(8, D, dtype=torch.double, generator=torch.Generator().manual_seed(0))

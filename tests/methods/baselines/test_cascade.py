@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from eeipu import Float, Pipeline, Tuner, stage
-from eeipu.methods.cascade import CascadeEI
+from eeipu.methods.baselines.cascade import CascadeEI
 from eeipu.methods.history import History
 from eeipu.models.gaussian_process import ExactGPs
 
