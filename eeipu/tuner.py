@@ -26,7 +26,7 @@ from eeipu.executors.opening import (
 )
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
-from eeipu.methods.history import FORGET
+from eeipu.methods.forgotten_failures import FORGET
 from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import EEIPUSampler, check_price

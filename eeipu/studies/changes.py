@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from sqlalchemy import select, update
 
 from eeipu.errors import StudyMismatchError
-from eeipu.methods.history import CHANGES
+from eeipu.methods.ledger import CHANGES
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Distribution, Space
 from eeipu.stages.declaration import Stage

@@ -14,7 +14,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.methods.history import is_interrupted
+from eeipu.methods.ledger import is_interrupted
 
 __all__ = ["await_turn", "is_chosen", "repeated"]
 

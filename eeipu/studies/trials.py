@@ -12,7 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.budget import PAID_BY
-from eeipu.methods.history import FORGOTTEN, History, Ledger
+from eeipu.methods.forgotten_failures import FORGOTTEN
+from eeipu.methods.history import History
+from eeipu.methods.ledger import Ledger
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.runs import error_line

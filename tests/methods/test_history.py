@@ -12,7 +12,9 @@ from optuna.trial import TrialState, create_trial
 from toys import declared
 
 from eeipu import Categorical, Float, Int, Pipeline
-from eeipu.methods.history import FORGET, FORGOTTEN, History, Ledger, is_interrupted
+from eeipu.methods.forgotten_failures import FORGET, FORGOTTEN
+from eeipu.methods.history import History
+from eeipu.methods.ledger import Ledger, is_interrupted
 from eeipu.stages.declaration import Stage
 
 PIPELINE = declared()

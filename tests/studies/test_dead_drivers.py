@@ -10,7 +10,7 @@ import pytest
 from toys import declared
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.methods.history import is_interrupted
+from eeipu.methods.ledger import is_interrupted
 from eeipu.pipeline import suggest
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from eeipu.methods.budget import Budget, spent
-from eeipu.methods.history import is_interrupted
+from eeipu.methods.ledger import is_interrupted
 from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock
 from eeipu.stages.runs import PipelineRun, StageRun
