@@ -83,7 +83,8 @@ def within_budget(history: History, budget: Budget) -> int:
         history: The trials so far.
         budget: What all trials together may cost.
     """
-    so_far = np.cumsum([spent([trial]) for trial in history.ended[:USUAL_TRIALS]])
+    first = history.ended[:USUAL_TRIALS]
+    so_far = np.cumsum([spent([trial], history.study_id) for trial in first])
     cheap = int(np.count_nonzero(so_far < LARGEST_SHARE * budget.total))
     if cheap == len(so_far):
         return USUAL_TRIALS

@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from eeipu import Categorical, Float, Int, Pipeline
-from eeipu.methods.budget import Budget
+from eeipu.methods.budget import PAID_BY, STUDY_ID, Budget
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
@@ -289,3 +289,19 @@ def test_a_warm_up_ends_early_once_it_has_cost_its_share_of_the_budget(paying, e
         # What it says never moves to before a trial that it has already let into the warm-up.
         assert length == (expected if count >= paying else USUAL_TRIALS)
     assert LEAST_TRIALS == 3
+
+
+def test_trials_from_elsewhere_do_not_pay_for_the_warm_up():
+    study = optuna.create_study()
+    study.set_user_attr(STUDY_ID, "this")
+    for point in quasi_random(5, 8, seed=0):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=PIPELINE.cube.decode(point),
+                distributions=PIPELINE.space,
+                value=0.0,
+                user_attrs={"charged": 100.0, PAID_BY: "another"},
+            )
+        )
+
+    assert within_budget(History.of(study, PIPELINE), Budget(40.0)) == USUAL_TRIALS
