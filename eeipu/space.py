@@ -20,7 +20,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -52,6 +52,9 @@ COARSEST = 1e-9
 # A float with very many steps may not be a whole number of steps from the lowest value, as Optuna
 # computes it. Then one of its neighbours is.
 NEIGHBOURS = 64
+
+# Of more decimals than this, not all are kept by a float.
+MAX_DECIMALS = 15
 
 
 def Float(  # noqa: N802 - reads as a type, as in the field's other libraries
@@ -217,12 +220,14 @@ def _on_grid(values: Any, low: float, step: float) -> Any:
     `3 * 0.1` is 0.30000000000000004, but somebody who enters that value writes 0.3.
     """
     closest = low + step * np.round((values - low) / step)
-    digits = max(0, *(-int(Decimal(repr(float(each))).as_tuple().exponent) for each in (low, step)))
-    return np.round(closest, digits) if digits <= _MAX_DIGITS else closest
+    digits = _decimals(float(low), float(step))
+    return np.round(closest, digits) if digits <= MAX_DECIMALS else closest
 
 
-# Of more decimals than this, not all are kept by a float.
-_MAX_DIGITS = 15
+@lru_cache
+def _decimals(*numbers: float) -> int:
+    """The most decimals that any of these numbers has."""
+    return max(0, *(-int(Decimal(repr(each)).as_tuple().exponent) for each in numbers))
 
 
 class Space:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from botorch.acquisition.analytic import _log_ei_helper
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.objective import ObjectiveModel
-from eeipu.models.pending_improvement import LogPendingEI
+from eeipu.models.pending_improvement import LogPendingEI, log_improvement
 
 __all__ = ["DONE", "Proposals", "check_affordable", "check_not_done", "check_worth_at", "unseen"]
 
@@ -188,7 +187,7 @@ def _telling(
     X = torch.from_numpy(np.stack([candidate.point for candidate in candidates]))
     with torch.no_grad():
         mean, std = _moments(X.unsqueeze(-2), believer)
-        gain = _log_gain(mean, doubt * std, models.best_f).exp()
+        gain = log_improvement(mean, doubt * std, models.best_f).exp()
     noise = models.objective.noise_std
     rounding = float(np.spacing(abs(np.nanmax(search.history.values)))) / models.unit
     is_news = (std > LEAST_NEWS * noise) | (mean > models.best_f + noise)
@@ -202,7 +201,7 @@ def _doubting(search: Search) -> Score:
 
     def score(X: Tensor, memoized: Tensor) -> Tensor:
         mean, std = _moments(X, models.believer)
-        value = _log_gain(mean, DOUBT * std, models.best_f)
+        value = log_improvement(mean, DOUBT * std, models.best_f)
         if search.cooling > 0:
             value = value + search.cooling * acquisition.log_inverse_cost(X.squeeze(-2), memoized)
         return value
@@ -214,12 +213,6 @@ def _moments(X: Tensor, model: ObjectiveModel) -> tuple[Tensor, Tensor]:
     """Means and standard deviations at single points, `b x 1 x d -> b`."""
     posterior = model.posterior(X)
     return posterior.mean.flatten(), posterior.variance.sqrt().flatten()
-
-
-def _log_gain(mean: Tensor, std: Tensor, best: float) -> Tensor:
-    """The logarithm of the expected improvement, elementwise."""
-    gain: Tensor = std.log() + _log_ei_helper((mean - best) / std)
-    return gain
 
 
 def unseen(history: History, levels: int | None, seed: int) -> dict[str, Any]:

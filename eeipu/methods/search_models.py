@@ -22,6 +22,12 @@ Array = NDArray[np.float64]
 # Values cannot be worse than this: the square of a larger number may be infinite.
 WORST = -1e100
 
+# Failures are the rule where the probability of success is less than this. It is above a half,
+# which is the probability at the border of a region that fails, and below the share of successes
+# of a search whose failures are bad luck, unless nearly half of its trials are. One failure alone
+# is no rule.
+LIKELY = 0.6
+LEAST_FAILURES = 2
 
 # Models are fitted again when there are this many times as many trials as at the last fit: a few
 # more change the hyper-parameters little. Until then the trials count with these as they are.
@@ -70,14 +76,6 @@ def _has_grown(history: History, trials: int, growth: float) -> bool:
     return not trials <= len(history) < growth * trials
 
 
-# Failures are the rule where the probability of success is less than this. It is above a half,
-# which is the probability at the border of a region that fails, and below the share of successes
-# of a search whose failures are bad luck, unless nearly half of its trials are. One failure alone
-# is no rule.
-LIKELY = 0.6
-LEAST_FAILURES = 2
-
-
 @dataclass(frozen=True)
 class SearchModels:
     """The models that a history of trials supports.
@@ -102,7 +100,7 @@ class SearchModels:
         It matters if there are too many trials for all to count alike.
         """
         order = np.argsort(-self.history.values, kind="stable")  # NaN sorts last
-        return tuple(order[: np.count_nonzero(~np.isnan(self.history.values))].tolist())
+        return tuple(order[: np.count_nonzero(self.history.succeeded)].tolist())
 
     @cached_property
     def values(self) -> Array:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eeipu.models.fantasies import ModelWithFantasies, noisy
+from eeipu.models.fitting import Layout
 from eeipu.models.gaussian_process import ExactGPs
 
 __all__ = ["ObjectiveModel", "middle_value"]
@@ -112,7 +113,7 @@ class ObjectiveModel(Model):
         density = both.left_out_density()
         is_due = len(X) % LOOK_AGAIN_EVERY == 0 or len(X) >= SELDOM_FITTED
         if grown_from is None and is_due and both.hyperparameters[:, -1].max() > LOUD:
-            quiet = fit(start=_short_and_quiet(both.hyperparameters, X.shape[1]))
+            quiet = fit(start=_short_and_quiet(both))
             is_better = (quiet.left_out_density() > density).unsqueeze(-1)
             both = both.at(torch.where(is_better, quiet.hyperparameters, both.hyperparameters))
             density = both.left_out_density()
@@ -206,14 +207,12 @@ class ObjectiveModel(Model):
         self.gp = self.gp.at(state)
 
 
-def _short_and_quiet(hyperparameters: Tensor, d: int) -> Tensor:
-    """Hyper-parameters of the same shape: short lengthscales, and hardly any noise."""
-    start = torch.zeros_like(hyperparameters)
-    terms = (start.shape[-1] - 1) // (d + 1)
-    start[:, : terms * d] = SHORT
-    start[:, terms * d : -1] = -math.log(terms)
-    start[:, -1] = QUIET
-    return start
+def _short_and_quiet(gps: ExactGPs) -> Tensor:
+    """Hyper-parameters of the same GPs: short lengthscales, and hardly any noise."""
+    B, T, d = gps.kernel.active.shape
+    start = gps.hyperparameters.new_full
+    weights = start((B, T), -math.log(T))
+    return Layout.of(gps.kernel).pack(start((B, T, d), SHORT), weights, start((B,), QUIET))
 
 
 def middle_value(values: NDArray[np.float64]) -> float:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from eeipu.models.objective import ObjectiveModel
 
-__all__ = ["JITTER", "LogPendingEI", "log_mean_improvement"]
+__all__ = ["JITTER", "LogPendingEI", "log_improvement", "log_mean_improvement"]
 
 # The number of fantasies. They are quasi-random, so that few are enough.
 NUM_FANTASIES = 64
@@ -120,6 +120,12 @@ class LogPendingEI(AcquisitionFunction):
         return mean.unsqueeze(-1) + shared @ self._weights, among - explained.T @ explained
 
 
+def log_improvement(mean: Tensor, std: Tensor, best: float | Tensor) -> Tensor:
+    """The logarithm of the expected improvement on `best`, elementwise, with gradients."""
+    log_ei: Tensor = std.log() + _log_ei_helper((mean - best) / std)
+    return log_ei
+
+
 def log_mean_improvement(means: Tensor, variance: Tensor, best: Tensor) -> Tensor:
     """The logarithm of the expected improvement, averaged over fantasies.
 
@@ -131,8 +137,7 @@ def log_mean_improvement(means: Tensor, variance: Tensor, best: Tensor) -> Tenso
     Returns:
         `b`.
     """
-    std = variance.sqrt().unsqueeze(-1)
-    log_ei = std.log() + _log_ei_helper((means - best) / std)
+    log_ei = log_improvement(means, variance.sqrt().unsqueeze(-1), best)
     average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
     return average
 

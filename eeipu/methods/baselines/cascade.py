@@ -17,13 +17,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction
-from botorch.acquisition.analytic import _log_ei_helper
 from botorch.utils.sampling import draw_sobol_normal_samples
 from botorch.utils.transforms import t_batch_mode_transform
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eeipu.models.gaussian_process import ExactGPs
+from eeipu.models.pending_improvement import log_improvement
 
 __all__ = ["CascadeEI"]
 
@@ -146,7 +146,7 @@ class CascadeEI(AcquisitionFunction):
             mean, std = link.posterior(points, drawn)
             drawn = mean + std * normal
         mean, std = self._links[-1].posterior(points, drawn)
-        log_ei = std.log() + _log_ei_helper((mean - self._best) / std)
+        log_ei = log_improvement(mean, std, self._best)
         average: Tensor = log_ei.logsumexp(-1) - math.log(log_ei.shape[-1])
         return average
 
