@@ -89,6 +89,7 @@ def _chance_slope(log_totals: Tensor, log_remaining: float) -> Tensor:
     return slope
 
 
+# It has a method for each part of its formula, which the closed form of its gradient takes apart.
 class LogEEIPU(AcquisitionFunction):
     """The logarithm of EEIPU.
 

@@ -68,6 +68,7 @@ def _check_counts(counts: Mapping[str, Any], least: int) -> None:
             )
 
 
+# Six of its methods are Optuna's, and seven are what a tuner says and asks.
 class EEIPUSampler(BaseSampler):
     """Suggests the configurations of a pipeline that promise the most per unit of cost.
 

@@ -44,7 +44,8 @@ from eeipu.studies.arguments import (
     checked_callbacks,
     checked_texts,
 )
-from eeipu.studies.ask_and_tell import Suggestion, outcome_of, trial_told
+from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
+from eeipu.studies.changes import Remarks, retry_failed
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
@@ -199,6 +200,7 @@ class Tuner:
             stop_when_done=stop_when_done,
             callbacks=checked_callbacks(callbacks),
         )
+        self._remarks = Remarks()
         self._remark()
         self._asked: dict[int, optuna.Trial] = {}
         self.was_interrupted = False
@@ -277,16 +279,12 @@ class Tuner:
         self._check_code()
         with using_storage():
             trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
-            keys = [call.key for call in self.pipeline.calls(params)]
-            trial.set_user_attr("stage_keys", keys)
+            suggestion = suggestion_of(trial, params, self.pipeline, kept)
             if self._budget.overhead and not is_enqueued(trial):
                 trial.set_user_attr("overhead", self._budget.overhead)
                 trial.set_user_attr("charged", self._budget.overhead)
-        depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
-        memoized = (True,) * depth + (False,) * (len(keys) - depth)
-        trial.set_user_attr("memoized", memoized)
         self._asked[trial.number] = trial
-        return Suggestion(trial.number, params, memoized)
+        return suggestion
 
     def tell(
         self,
@@ -426,7 +424,7 @@ class Tuner:
         Returns:
             How many configurations will run again.
         """
-        return self._trials.retry_failed(error)
+        return retry_failed(self.study, self.pipeline, error)
 
     def best_run(self, *inputs: Any) -> PipelineRun:
         """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
@@ -453,7 +451,7 @@ class Tuner:
 
     def _remark(self) -> None:
         """Say which trials do not count, once."""
-        for remark in self._trials.remarks():
+        for remark in self._remarks.about(self._trials.history):
             logger.warning("%s", remark)
 
     def _how_to_resume(self) -> str:

@@ -24,7 +24,7 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import to_linear_operator
 from torch import Tensor
 
-__all__ = ["ModelWithFantasies", "noisy"]
+__all__ = ["Conditionable", "ModelWithFantasies", "noisy"]
 
 # The least variance, relative to the prior one, that rounding leaves of a point that is known.
 JITTER = 1e-9
@@ -44,7 +44,29 @@ def noisy(covariance: Tensor, observation_noise: bool | Tensor, noise: Tensor) -
     return covariance + torch.diag_embed(added.expand(covariance.shape[:-1]))
 
 
-class ModelWithFantasies(Model):
+class Conditionable(Model):
+    """A model that can be conditioned on further observations, as look-ahead acquisitions ask."""
+
+    def condition_on_observations(self, X: Tensor, Y: Tensor, **_: Any) -> "ModelWithFantasies":
+        """The model after further observations, with the hyper-parameters unchanged.
+
+        Args:
+            X: `batch_shape x m x d`.
+            Y: `batch_shape x m x 1`; its batch may have further dimensions in front.
+        """
+        return ModelWithFantasies(self, X, Y)
+
+    def fantasize(self, X: Tensor, sampler: MCSampler, **_: Any) -> "ModelWithFantasies":
+        """The models after observations that are drawn from this one, one for each sample.
+
+        Args:
+            X: `batch_shape x m x d`.
+            sampler: Draws them.
+        """
+        return self.condition_on_observations(X, sampler(self.posterior(X, observation_noise=True)))
+
+
+class ModelWithFantasies(Conditionable):
     """A model with one output after further observations.
 
     Args:
@@ -101,12 +123,3 @@ class ModelWithFantasies(Model):
         points = [part.expand(*batch, *part.shape[-2:]) for part in (self._X, X)]
         values = [part.expand(*batch, *part.shape[-2:]) for part in (self._Y.unsqueeze(-1), Y)]
         return ModelWithFantasies(self.base, torch.cat(points, -2), torch.cat(values, -2))
-
-    def fantasize(self, X: Tensor, sampler: MCSampler, **_: Any) -> "ModelWithFantasies":
-        """The models after observations that are drawn from this one, one for each sample.
-
-        Args:
-            X: `batch_shape x m x d`.
-            sampler: Draws them.
-        """
-        return self.condition_on_observations(X, sampler(self.posterior(X, observation_noise=True)))

@@ -14,20 +14,17 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from botorch.acquisition.objective import PosteriorTransform
-from botorch.models.model import Model
 from botorch.posteriors import GPyTorchPosterior
-from botorch.sampling.base import MCSampler
 from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import to_linear_operator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.models.fantasies import ModelWithFantasies, noisy
+from eeipu.models.fantasies import Conditionable, noisy
 from eeipu.models.fitting import Layout
 from eeipu.models.gaussian_process import ExactGPs
 
@@ -57,7 +54,7 @@ SHORT, QUIET = math.log(0.15), math.log(1e-5)
 BEYOND_DIGITS = 1e12
 
 
-class ObjectiveModel(Model):
+class ObjectiveModel(Conditionable):
     """The GP of the objective, as a BoTorch model.
 
     Args:
@@ -184,19 +181,6 @@ class ObjectiveModel(Model):
     def noise(self) -> Tensor:
         """The variance of an observation's noise."""
         return self.gp.noise[0]
-
-    def condition_on_observations(self, X: Tensor, Y: Tensor, **_: Any) -> ModelWithFantasies:
-        """The model after further observations, with the hyper-parameters unchanged.
-
-        Args:
-            X: `batch_shape x m x d`.
-            Y: `batch_shape x m x 1`; its batch may have further dimensions in front.
-        """
-        return ModelWithFantasies(self, X, Y)
-
-    def fantasize(self, X: Tensor, sampler: MCSampler, **_: Any) -> ModelWithFantasies:
-        """The models after observations that are drawn from this one, one for each sample."""
-        return self.condition_on_observations(X, sampler(self.posterior(X, observation_noise=True)))
 
     def get_extra_state(self) -> Tensor:
         """The hyper-parameters, for `state_dict`."""

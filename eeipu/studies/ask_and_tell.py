@@ -1,7 +1,7 @@
 """Trials whose stages the caller runs: what is suggested, and what the caller reports."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from numbers import Real
@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 
-__all__ = ["Outcome", "Suggestion", "outcome_of", "trial_told"]
+__all__ = ["Outcome", "Suggestion", "outcome_of", "suggestion_of", "trial_told"]
 
 Costs = Sequence[float | None]
 
@@ -31,6 +31,25 @@ class Suggestion:
     number: int
     params: dict[str, Any]
     memoized: tuple[bool, ...]
+
+
+def suggestion_of(
+    trial: optuna.Trial, params: dict[str, Any], pipeline: Pipeline, kept: Container[str] | None
+) -> Suggestion:
+    """What a trial suggests, which is noted in the trial.
+
+    Args:
+        trial: The trial.
+        params: Its configuration.
+        pipeline: The pipeline.
+        kept: The content keys of the outputs that the caller keeps; `None`: the caller keeps none.
+    """
+    keys = [call.key for call in pipeline.calls(params)]
+    depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
+    memoized = (True,) * depth + (False,) * (len(keys) - depth)
+    trial.set_user_attr("stage_keys", keys)
+    trial.set_user_attr("memoized", memoized)
+    return Suggestion(trial.number, params, memoized)
 
 
 @dataclass(frozen=True)

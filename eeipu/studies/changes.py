@@ -1,12 +1,14 @@
-"""Going on with a study after its pipeline has changed.
+"""What the trials of a study still count for when it goes on.
 
-Old trials count for what they still say: a value outside of a narrower range, or a choice that is
-gone, leaves its trial out of the search. A parameter or a stage that came later has the default of
-the stage's function in old trials. Trials that were made with a parameter that is gone count if
-they had the value that it has now, as the function's default. `eeipu.methods.history` applies this
-whenever it reads the trials.
+After its pipeline has changed, they count for what they still say: a value outside of a narrower
+range, or a choice that is gone, leaves its trial out of the search. A parameter or a stage that
+came later has the default of the stage's function in old trials. Trials that were made with a
+parameter that is gone count if they had the value that it has now, as the function's default. A
+failure counts until its cause is gone. `eeipu.methods.history` applies this whenever it reads the
+trials.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,15 +20,19 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy import select, update
 
 from eeipu.errors import StudyMismatchError
+from eeipu.methods.forgotten_failures import FORGOTTEN
+from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Distribution, Space
 from eeipu.stages.declaration import Stage
+from eeipu.stages.runs import error_line
 
-__all__ = ["adopt", "as_text", "stored_space"]
+__all__ = ["Remarks", "adopt", "as_text", "retry_failed", "stored_space"]
 
 # The study's user attribute with the choices of parameters whose choices have changed: all that
 # there ever were, in the order in which they came. The storage knows choices by their places.
@@ -154,3 +160,61 @@ def stored_space(study: optuna.Study, pipeline: Pipeline) -> dict[str, Distribut
         name: Categorical(every[name]) if name in every else distribution
         for name, distribution in pipeline.space.items()
     }
+
+
+class Remarks:
+    """Tells the user which trials do not count, each time that there are more of them."""
+
+    def __init__(self) -> None:
+        self._left_out = self._forgotten = 0
+
+    def about(self, history: History) -> list[str]:
+        """What the user does not know yet, in a sentence each."""
+        left_out, forgotten = len(history.left_out), len(history.forgotten)
+        remarks = []
+        if left_out > self._left_out:
+            reasons = Counter(why for _, why in history.left_out).most_common()
+            why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+            remarks.append(
+                f"{left_out} of {left_out + len(history)} trials do not fit the space and are left "
+                f"out: {why}."
+            )
+        if forgotten > self._forgotten:
+            last = error_line(history.forgotten[-1].user_attrs.get("error", ""))
+            remarks.append(
+                f"{forgotten} failed trials no longer count, the last with {last!r}: their cause "
+                f"seems to be gone. Their configurations may run again."
+            )
+        self._left_out, self._forgotten = left_out, forgotten
+        return remarks
+
+
+def retry_failed(study: optuna.Study, pipeline: Pipeline, error: str) -> int:
+    """Forget failures, and enqueue their configurations to run next.
+
+    Args:
+        study: The study.
+        pipeline: The pipeline that it tunes.
+        error: Only failures whose error contains this text.
+
+    Returns:
+        How many configurations were enqueued.
+    """
+    history = History.of(study, pipeline)
+    known = {trial.number for trial in history.forgotten}
+    again = [
+        trial
+        for trial in sorted((*history.ended, *history.forgotten), key=lambda t: t.number)
+        if trial.state is TrialState.FAIL and error in trial.user_attrs.get("error", "")
+    ]
+    told = {*study.user_attrs.get(FORGOTTEN, [])}
+    study.set_user_attr(FORGOTTEN, sorted(told.union(trial.number for trial in again)))
+    history = History.of(study, pipeline)
+    count = 0
+    for trial in again:
+        # A configuration that has been retried before is not enqueued twice.
+        if trial.number not in told & known and history.is_new(trial.params):
+            attrs = {"retries": trial.number}
+            study.enqueue_trial(trial.params, user_attrs=attrs, skip_if_exists=False)
+            count += 1
+    return count

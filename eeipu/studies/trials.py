@@ -1,23 +1,21 @@
 """The trials of a study: beginning and ending them, and the stage outputs to keep for them."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.budget import PAID_BY
-from eeipu.methods.forgotten_failures import FORGOTTEN
 from eeipu.methods.history import History
 from eeipu.methods.ledger import Ledger
 from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
-from eeipu.stages.runs import error_line
 from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
@@ -60,15 +58,19 @@ class Trials:
         self._heart = Heart(study._storage)
         self.study_id = study_id(study)
         self._stored_space = stored_space(study, pipeline)
-        self._noted = 0, 0
         self._ledger = Ledger(pipeline)
         if isinstance(study.sampler, EEIPUSampler):
             study.sampler.stored_space = self._stored_space
 
     @property
+    def history(self) -> History:
+        """All of them, as the study has them now."""
+        return History.of(self.study, self.pipeline, ledger=self._ledger)
+
+    @property
     def spent(self) -> float:
         """The cost charged to the budget for all of them."""
-        return History.of(self.study, self.pipeline, ledger=self._ledger).spent
+        return self.history.spent
 
     @property
     def are_measured(self) -> bool:
@@ -152,9 +154,9 @@ class Trials:
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.space.keys())
-                history = History.of(self.study, self.pipeline, ledger=self._ledger)
+                history = self.history
                 self._check_exhausted(history)
-            with self._knowing(history, trial.number):
+            with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space)
             trial.set_user_attr("suggest_s", time.perf_counter() - start)
         except BaseException:
@@ -209,13 +211,6 @@ class Trials:
             if each.state is TrialState.RUNNING
         )
 
-    def _knowing(self, history: History, number: int) -> AbstractContextManager[None]:
-        """Let the sampler choose from a history that has been read, if it can."""
-        sampler = self.study.sampler
-        if isinstance(sampler, EEIPUSampler):
-            return sampler.knowing(history, number)
-        return nullcontext()
-
     def end(self, trial: optuna.Trial, value: float | None, *, is_pruned: bool = False) -> None:
         """Close a trial.
 
@@ -243,63 +238,12 @@ class Trials:
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
 
-    def remarks(self) -> list[str]:
-        """What the user does not know yet about trials that do not count, in a sentence each."""
-        history = History.of(self.study, self.pipeline)
-        left_out, forgotten = len(history.left_out), len(history.forgotten)
-        remarks = []
-        if left_out > self._noted[0]:
-            reasons = Counter(why for _, why in history.left_out).most_common()
-            why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
-            remarks.append(
-                f"{left_out} of {left_out + len(history)} trials do not fit the space and are left "
-                f"out: {why}."
-            )
-        if forgotten > self._noted[1]:
-            last = error_line(history.forgotten[-1].user_attrs.get("error", ""))
-            remarks.append(
-                f"{forgotten} failed trials no longer count, the last with {last!r}: their cause "
-                f"seems to be gone. Their configurations may run again."
-            )
-        self._noted = left_out, forgotten
-        return remarks
-
-    def retry_failed(self, error: str = "") -> int:
-        """Forget failures, and enqueue their configurations to run next.
-
-        Args:
-            error: Only failures whose error contains this text; by default all of them.
-
-        Returns:
-            How many configurations were enqueued.
-        """
-        history = History.of(self.study, self.pipeline)
-        known = {trial.number for trial in history.forgotten}
-        again = [
-            trial
-            for trial in sorted((*history.ended, *history.forgotten), key=lambda t: t.number)
-            if trial.state is TrialState.FAIL and error in trial.user_attrs.get("error", "")
-        ]
-        told = self.study.user_attrs.get(FORGOTTEN, [])
-        numbers = sorted({*told, *(trial.number for trial in again)})
-        self.study.set_user_attr(FORGOTTEN, numbers)
-        history = History.of(self.study, self.pipeline)
-        count = 0
-        for trial in again:
-            # A configuration that has been retried before is not enqueued twice.
-            if trial.number not in {*told} & known and history.is_new(trial.params):
-                attrs = {"retries": trial.number}
-                self.study.enqueue_trial(trial.params, user_attrs=attrs, skip_if_exists=False)
-                count += 1
-        return count
-
     def keys_to_go_on_with(self) -> set[str]:
         """The content keys of the stage outputs that are worth keeping for further trials.
 
         They are the outputs of the `top_q` best trials and of those that the sampler builds on.
         """
-        history = History.of(self.study, self.pipeline, ledger=self._ledger)
-        sampler = self.study.sampler
+        history, sampler = self.history, self.study.sampler
         more = sampler.builds_on(history) if isinstance(sampler, EEIPUSampler) else ()
         return self._keys_of((*history.top(self._top_q), *more))
 
@@ -330,3 +274,10 @@ def _asked(study: optuna.Study) -> optuna.Trial:
         return study.ask()
     finally:
         local.in_optimize_loop = is_inside
+
+
+def _knowing(sampler: BaseSampler, history: History, number: int) -> AbstractContextManager[None]:
+    """Let a sampler choose from a history that has been read, if it can."""
+    if isinstance(sampler, EEIPUSampler):
+        return sampler.knowing(history, number)
+    return nullcontext()
