@@ -22,6 +22,9 @@ FORGET = "eeipu:forget"
 LEAST_ALIKE = 3
 SCATTERED = 0.5
 
+# What the error of an exception holds, and that of a trial that was told as failed does not.
+TRACEBACK = "Traceback (most recent call last)"
+
 
 def forgotten_failures(
     told: Mapping[str, Any], pipeline: Pipeline, ended: Sequence[FrozenTrial]
@@ -50,7 +53,7 @@ def forgotten_failures(
             code is not None and code != pipeline.code_up_to(stage)
         ):
             gone.add(trial.number)
-        elif error:
+        elif TRACEBACK in error:  # what a caller has told as failed says nothing of its cause
             alike.setdefault((stage, error_line(error)), []).append(trial)
     successes = [trial.number for trial in ended if trial.state is TrialState.COMPLETE]
     for group in alike.values():

@@ -236,6 +236,14 @@ def test_other_failures_count(trials):
     assert history.failed.sum() == sum(each.state is TrialState.FAIL for each in trials)
 
 
+def test_failures_of_unknown_cause_count():
+    """Whoever tells a tuner that a trial has failed does not say why."""
+    places = [(0.1, 0.8), (0.9, 0.1), (0.4, 0.5), (0.7, 0.9)]
+    told = [trial(x, y, None, error="told as failed") for x, y in places]
+
+    assert history_of(*told, trial(0.2, 0.3)).forgotten == ()
+
+
 def test_the_user_may_have_failures_forgotten():
     study = optuna.create_study()
     study.add_trials([failure(0.9), failure(0.8, error="ValueError: no"), trial()])
