@@ -37,6 +37,12 @@ from torch import Tensor
 
 from eeipu.models.closed_form import ClosedFormGPs
 from eeipu.models.conditioning import Conditioning
+from eeipu.models.fitting import (
+    LOG_LENGTHSCALE_BOUNDS,
+    LOG_LENGTHSCALE_MEAN,
+    LOG_LENGTHSCALE_STD,
+    LOG_WEIGHT_STD,
+)
 from eeipu.models.gaussian_process import ExactGPs
 from eeipu.models.kernels import AdditiveKernel
 from eeipu.models.observations import Observations
@@ -45,14 +51,12 @@ __all__ = ["FeasibilityModel", "WeightedScore", "weighted"]
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
-# Priors, as mean and standard deviation. The logarithm of lengthscales: as for other models
-# (`eeipu.models.fitting`). The logarithm of w: within a factor of 20 in 95 % of cases. The rate
-# of success far from all data, Phi(m) with m = c / sqrt(1 + w): .84, and above .02 in most cases.
-LOG_LENGTHSCALE_MEAN, LOG_LENGTHSCALE_STD = -1.2, 0.6
-LOG_WEIGHT_MEAN, LOG_WEIGHT_STD = 0.0, 1.5
+# Priors, as mean and standard deviation; that of lengthscales is as for other models. The logarithm
+# of w: within a factor of 20 in 95 % of cases. The rate of success far from all data, Phi(m) with
+# m = c / sqrt(1 + w): .84, and above .02 in most cases.
+LOG_WEIGHT_MEAN = 0.0
 RATE_MEAN, RATE_STD = 1.0, 1.0
 
-LOG_LENGTHSCALE_BOUNDS = (math.log(5e-3), math.log(1e3))
 LOG_WEIGHT_BOUNDS = (-12.0, 5.0)
 RATE_BOUNDS = (-4.0, 4.0)
 

@@ -27,7 +27,15 @@ from eeipu.models.kernels import AdditiveKernel
 from eeipu.models.likelihood import MarginalLikelihood
 from eeipu.models.observations import Observations
 
-__all__ = ["Layout", "fitted", "prior"]
+__all__ = [
+    "LOG_LENGTHSCALE_BOUNDS",
+    "LOG_LENGTHSCALE_MEAN",
+    "LOG_LENGTHSCALE_STD",
+    "LOG_WEIGHT_STD",
+    "Layout",
+    "fitted",
+    "prior",
+]
 
 Array = NDArray[np.float64]
 

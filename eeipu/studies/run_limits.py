@@ -7,7 +7,6 @@ import optuna
 from optuna.trial import TrialState
 
 from eeipu.methods.budget import Budget
-from eeipu.methods.history import History
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.runs import PipelineRun, StageRun
@@ -168,7 +167,7 @@ class RunLimits:
         sampler = self._trials.study.sampler
         if not isinstance(sampler, EEIPUSampler) or sampler.method.score is None:
             return None
-        history = History.of(self._trials.study, self._trials.pipeline)
+        history = self._trials.history
         first = sampler.warm_up_trials(history)
         if len(history) > first:
             return None
