@@ -67,10 +67,16 @@ def scalar_content(scalar: Any) -> tuple[Any, ...]:
     return (type(scalar), *_elements(np.asarray(scalar)))
 
 
+# The attributes that NumPy gives a masked array; users add others.
+_OF_MASKED = {
+    *("_mask", "_hardmask", "_sharedmask", "_fill_value"),
+    *("_baseclass", "_basedict", "_optinfo"),
+}
+
+
 def masked_content(array: Any) -> tuple[Any, ...]:
     """What stands for a masked array."""
-    known = {"_mask", "_hardmask", "_sharedmask", "_fill_value", "_baseclass", "_optinfo"}
-    own = {name: value for name, value in vars(array).items() if name not in known | {"_basedict"}}
+    own = {name: value for name, value in vars(array).items() if name not in _OF_MASKED}
     about = (type(array), own, vars(array).get("_optinfo"), array.hardmask, array.fill_value)
     return (*about, array.data, array.mask)
 
