@@ -32,7 +32,6 @@ from eeipu.fingerprints.outlines import Outline, is_importable, outline_of
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule, name_in_main
-from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
 from eeipu.stages.runs import StageRun
@@ -305,14 +304,10 @@ def _unpacked(packed: bytes, job: Job) -> StageTask:
     travelling: _TravellingTask = transport.loads(packed)
     light = travelling.task
     call, *above = (
-        _with_stage(each, job.stages[name])
+        replace(each, stage=job.stages[name])
         for each, name in zip((light.call, *light.above), travelling.names, strict=True)
     )
     return replace(light, call=call, above=tuple(above))
-
-
-def _with_stage(call: StageCall, stage: Stage) -> StageCall:
-    return replace(call, stage=stage)
 
 
 def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:
