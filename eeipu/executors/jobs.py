@@ -94,13 +94,11 @@ class PackedJob:
             self.name, self.data = self._packed()
 
     def _current_code(self) -> list[str]:
+        """The fingerprints of the stages, which are read here for workers without the source."""
         return [stage.fingerprint for stage in self._job.stages.values()]
 
     def _packed(self) -> tuple[str, bytes]:
         stages = list(self._job.stages.values())
-        for stage in stages:
-            stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
-            _check_travels(stage)
         try:
             inputs, used = transport.dumps_with_definitions(self._job.inputs)
         except Exception as error:
@@ -113,8 +111,13 @@ class PackedJob:
         if own := [each for each in used if is_importable(each) and FirstParty().owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))
         scripts = [each for each in used if name_in_main(each) is not None]
-        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines, scripts))
-        return uuid.uuid4().hex, data
+        job = (stages, inputs, self._job.cache, _Driver.here(), outlines, scripts)
+        try:
+            return uuid.uuid4().hex, transport.dumps(job)
+        except Exception:
+            for stage in stages:  # to say which of them it is
+                _check_travels(stage)
+            raise
 
 
 def _check_travels(stage: Stage) -> None:

@@ -145,6 +145,13 @@ def test_inputs_that_do_not_travel_are_refused_by_name():
         PackedJob(Job([prep], (iter([1]).__class__, (n for n in "ab"))))
 
 
+def test_a_stage_that_does_not_travel_is_refused_by_name():
+    numbers = (n for n in "ab")
+    counting = stage(name="counting", version="1")(lambda data: next(numbers))
+    with pytest.raises(PipelineError, match="stage 'counting' cannot be sent to a worker process"):
+        PackedJob(Job([prep, counting], ("data",)))
+
+
 # --- tasks ----------------------------------------------------------------------------------
 
 
