@@ -185,7 +185,7 @@ def run_task(
         if result.run is None or result.run.error is not None:
             return result
         began = clock()
-        _keep(cache, task, result.run)
+        _keep(cache, call, result.run)
         kept = _with_own_files(cache, call, result.run)
         result = replace(result, run=kept, keep_s=result.keep_s + clock() - began)
     result = _valued(result, task)
@@ -320,9 +320,8 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     return (run.output,)
 
 
-def _keep(cache: StageCache, task: StageTask, run: StageRun) -> None:
+def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
     """Put the output of a call into the cache; where that fails, only warn."""
-    call = task.call
     try:
         cache.put(
             call.key,
@@ -331,7 +330,7 @@ def _keep(cache: StageCache, task: StageTask, run: StageRun) -> None:
             stage=call.name,
             params=call.recorded_params,
             versions=call.stage.versions,
-            parts=parts_of(call, task.upstream),
+            parts=parts_of(call),
         )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
