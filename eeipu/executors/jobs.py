@@ -108,7 +108,8 @@ class PackedJob:
             ) from error
         # The stages all together, since they share the globals of their module.
         outlines = {stage.name: outline for stage in stages if (outline := stage.outline)}
-        if own := [each for each in used if is_importable(each) and FirstParty().owns(each)]:
+        first_party = FirstParty()
+        if own := [each for each in used if is_importable(each) and first_party.owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))
         scripts = [each for each in used if name_in_main(each) is not None]
         job = (stages, inputs, self._job.cache, _Driver.here(), outlines, scripts)
