@@ -63,7 +63,6 @@ class NodeTasks:
         call = self._call(node, needs)
         return NodeTask(
             call,
-            parent.key,
             args,
             is_first=is_first,
             is_last=bool(node.requests),
