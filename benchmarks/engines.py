@@ -176,11 +176,11 @@ def calls_in_turns(engine: Engine, cache: StageCache | None) -> tuple[list[float
     bare_s, ours_s = [], []
     for k in range(CALLS // STAGES):
         calls = pipeline.calls({f"s{i}.x": k / CALLS for i in range(STAGES)}, "inputs")
-        upstream, args = "inputs", None
+        args = None
         for depth, call in enumerate(calls):
             bare_s.append(seconds(partial(engine.bare, abs, -k)))
             is_last = depth == STAGES - 1
-            task = StageTask(call, upstream, args, is_first=depth == 0, is_last=is_last)
+            task = StageTask(call, args, is_first=depth == 0, is_last=is_last)
             start = time.perf_counter()
             pool.submit(task)
             (event,) = pool.wait()
@@ -188,7 +188,7 @@ def calls_in_turns(engine: Engine, cache: StageCache | None) -> tuple[list[float
             assert event.result is not None, event.error
             run = event.result.run
             is_kept = event.result.is_kept and run.output is None
-            upstream, args = call.key, None if is_kept else (run.output,)
+            args = None if is_kept else (run.output,)
     pool.close(at_once=False)
     # The first calls load what the others find loaded.
     return bare_s[STAGES:], ours_s[STAGES:]
@@ -212,13 +212,13 @@ def handover(name: str, engine: Engine) -> Iterator[Figure]:
     for k in range(HANDOVERS):
         # So that each is written anew.
         first, last = pipeline.calls({"make.n": LARGE_BYTES // 8 + k, "use.k": k}, "one")
-        pool.submit(StageTask(first, "one", None, is_first=True, is_last=False))
+        pool.submit(StageTask(first, None, is_first=True, is_last=False))
         (made,) = pool.wait()
         ways = {"object store": (made.result.run.output,), "cache": None}
         for way, args in ways.items():
             call = replace(last, key=f"{last.key} {way}")
             start = time.perf_counter()
-            pool.submit(StageTask(call, first.key, args, is_first=False, is_last=True))
+            pool.submit(StageTask(call, args, is_first=False, is_last=True))
             (used,) = pool.wait()
             assert used.result.run.output == 1.0
             seconds_of[way].append(time.perf_counter() - start)

@@ -264,7 +264,7 @@ class Pipeline:
         unkept: str | None = None
         for call in self.calls(params, inputs_key(inputs)):
             unkept = call.name if unkept is None and not call.stage.memoize else unkept
-            parts = parts_of(call, call.upstream)
+            parts = parts_of(call)
             before = wanted[-1].stage if wanted else None
             wanted.append(Wanted(call.name, call.key, call.recorded_params, parts, unkept, before))
         return explain(wanted, None if cache is None else cache.place)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.keys import inputs_key, is_digest
+from eeipu.fingerprints.keys import is_digest
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage
@@ -37,8 +37,8 @@ class NodeTasks:
     def __init__(self, job: Job) -> None:
         self._job = job
         try:
-            self._inputs_key = inputs_key(job.inputs) if job.stages else None
             job.run_inputs.watch()
+            self._inputs_key = job.run_inputs.key if job.stages else None
         except PipelineError:  # then `path_of` has a name of the user's own for them
             self._inputs_key = None
 
@@ -63,7 +63,6 @@ class NodeTasks:
         call = self._call(node, needs)
         return NodeTask(
             call,
-            parent.key,
             args,
             is_first=is_first,
             is_last=bool(node.requests),

@@ -108,7 +108,7 @@ class PopulationBasedTraining:
         return [Ask(member, config, step) for member, config in self._configs.items()]
 
     def _is_explored(self, name: str, value: Any) -> bool:
-        """Whether a parameter is changed; schedules have been made of values already."""
+        """Whether a member that explores changes this value of a parameter."""
         is_plain = value is None or isinstance(value, str | int | float)
         return isinstance(value, float) or (name in self._space and is_plain)
 
@@ -138,11 +138,11 @@ def _inside(distribution: Distribution, value: float, factor: float) -> Any:
     moved = min(max(value * factor, low), high)
     if step is None:
         return moved
-    steps, last = round((moved - low) / step), cell_count(distribution)
+    steps, count = round((moved - low) / step), cell_count(distribution)
     if steps == round((value - low) / step):
         steps += 1 if factor > 1.0 else -1
-    assert last is not None, "a range with steps has a number of values"
-    moved = low + min(max(steps, 0), last - 1) * step
+    assert count is not None, "a range with steps has a number of values"
+    moved = low + min(max(steps, 0), count - 1) * step
     return round(moved) if isinstance(distribution, IntDistribution) else moved
 
 

@@ -90,18 +90,19 @@ def is_occupied(location: str) -> bool:
 @contextmanager
 def _reaching(location: str) -> Iterator[None]:
     """Say which location it is that cannot be used, and what to do about it."""
-    try:
-        yield
-    except ImportError as error:
-        raise MissingExtraError(f"a cache at {location!r} cannot be reached: {error}") from error
-    except ConfigurationError:
-        raise
-    except Exception as error:  # file systems raise their own types of errors
-        said = str(error) or repr(error)
-        raise ConfigurationError(
+
+    def unusable(said: str) -> EeipuError:
+        return ConfigurationError(
             f"the cache location {location!r} cannot be used as a directory: {said}; "
             f"{_remedy(location)}"
-        ) from error
+        )
+
+    with _explained(unusable):
+        try:
+            yield
+        except ImportError as error:
+            missing = f"a cache at {location!r} cannot be reached: {error}"
+            raise MissingExtraError(missing) from error
 
 
 @contextmanager
@@ -115,16 +116,30 @@ def accessing(cache: object, what: str) -> Iterator[None]:
     Raises:
         CacheAccessError: In place of the errors that file systems raise.
     """
+
+    def failed(said: str) -> EeipuError:
+        return CacheAccessError(
+            f"{cache!r} cannot be {what}: {said}; check that there is room, and that this user may "
+            f"read and write everything in it."
+        )
+
+    with _explained(failed):
+        yield
+
+
+@contextmanager
+def _explained(make: Callable[[str], EeipuError]) -> Iterator[None]:
+    """Raise an error of eeipu's in place of one of a file system, which has types of its own.
+
+    Args:
+        make: Makes the error, of what the file system says.
+    """
     try:
         yield
     except EeipuError:
         raise
-    except Exception as error:  # file systems raise their own types of errors
-        said = str(error) or repr(error)
-        raise CacheAccessError(
-            f"{cache!r} cannot be {what}: {said}; check that there is room, and that this user may "
-            f"read and write everything in it."
-        ) from error
+    except Exception as error:
+        raise make(str(error) or repr(error)) from error
 
 
 def _remedy(location: str) -> str:

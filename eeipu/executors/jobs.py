@@ -32,7 +32,6 @@ from eeipu.fingerprints.outlines import Outline, is_importable, outline_of
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule, name_in_main
-from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage, refresh_code
 from eeipu.stages.limits import threads
 from eeipu.stages.runs import StageRun
@@ -95,13 +94,11 @@ class PackedJob:
             self.name, self.data = self._packed()
 
     def _current_code(self) -> list[str]:
+        """The fingerprints of the stages, which are read here for workers without the source."""
         return [stage.fingerprint for stage in self._job.stages.values()]
 
     def _packed(self) -> tuple[str, bytes]:
         stages = list(self._job.stages.values())
-        for stage in stages:
-            stage.versions  # noqa: B018 - kept for workers, where the source may not be readable
-            _check_travels(stage)
         try:
             inputs, used = transport.dumps_with_definitions(self._job.inputs)
         except Exception as error:
@@ -111,11 +108,17 @@ class PackedJob:
             ) from error
         # The stages all together, since they share the globals of their module.
         outlines = {stage.name: outline for stage in stages if (outline := stage.outline)}
-        if own := [each for each in used if is_importable(each) and FirstParty().owns(each)]:
+        first_party = FirstParty()
+        if own := [each for each in used if is_importable(each) and first_party.owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))
         scripts = [each for each in used if name_in_main(each) is not None]
-        data = transport.dumps((stages, inputs, self._job.cache, _Driver.here(), outlines, scripts))
-        return uuid.uuid4().hex, data
+        job = (stages, inputs, self._job.cache, _Driver.here(), outlines, scripts)
+        try:
+            return uuid.uuid4().hex, transport.dumps(job)
+        except Exception:
+            for stage in stages:  # to say which of them it is
+                _check_travels(stage)
+            raise
 
 
 def _check_travels(stage: Stage) -> None:
@@ -165,7 +168,7 @@ def pack_task(task: StageTask) -> bytes:
     calls = (task.call, *task.above)
     light, *above = (replace(call, stage=None) for call in calls)  # type: ignore[arg-type]
     names = tuple(call.stage.name for call in calls)
-    bare = StageTask(light, task.upstream, task.args, task.is_first, task.is_last, tuple(above))
+    bare = StageTask(light, task.args, task.is_first, task.is_last, tuple(above))
     return transport.dumps(_TravellingTask(bare, names))
 
 
@@ -305,14 +308,10 @@ def _unpacked(packed: bytes, job: Job) -> StageTask:
     travelling: _TravellingTask = transport.loads(packed)
     light = travelling.task
     call, *above = (
-        _with_stage(each, job.stages[name])
+        replace(each, stage=job.stages[name])
         for each, name in zip((light.call, *light.above), travelling.names, strict=True)
     )
     return replace(light, call=call, above=tuple(above))
-
-
-def _with_stage(call: StageCall, stage: Stage) -> StageCall:
-    return replace(call, stage=stage)
 
 
 def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:

@@ -16,7 +16,14 @@ from eeipu.errors import ConfigurationError
 from eeipu.stages.declaration import Stage
 from eeipu.stages.resources import Resources
 
-__all__ = ["check_cores", "lacking_gpus", "refuse_timeouts", "room_of_this_process", "visible_gpus"]
+__all__ = [
+    "check_cores",
+    "cores_for",
+    "lacking_gpus",
+    "refuse_timeouts",
+    "room_of_this_process",
+    "visible_gpus",
+]
 
 logger = logging.getLogger("eeipu")
 
@@ -41,28 +48,36 @@ def lacking_gpus(stage: Stage, count: int) -> ConfigurationError:
     )
 
 
+def cores_for(workers: int) -> float:
+    """The cores of this machine that this many workers share.
+
+    Who asks for more workers than cores expects them to wait for something else: each then counts
+    as a core.
+    """
+    return float(max(cpu_count(), workers))
+
+
 def check_cores(stages: Collection[Stage], workers: int) -> float:
     """Refuse stages that need more cores than this machine has.
 
     Args:
         stages: The stages.
-        workers: The number of workers. Who asks for more workers than cores expects them to wait
-            for something else: each then counts as a core.
+        workers: The number of workers.
 
     Returns:
-        The number of cores.
+        The number of cores (`cores_for`).
 
     Raises:
         ConfigurationError: A stage needs more.
     """
-    cores = max(cpu_count(), workers)
+    cores = cores_for(workers)
     for stage in stages:
         if stage.num_cpus > cores:
             raise ConfigurationError(
-                f"stage {stage.name!r} needs {stage.num_cpus:g} CPU cores, and there are {cores} "
+                f"stage {stage.name!r} needs {stage.num_cpus:g} CPU cores, and there are {cores:g} "
                 f"here; declare what it needs on this machine, or name an executor that has them."
             )
-    return float(cores)
+    return cores
 
 
 def refuse_timeouts(stages: Collection[Stage]) -> None:

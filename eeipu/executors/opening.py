@@ -20,7 +20,6 @@ from eeipu.executors.local_resources import check_cores, lacking_gpus, visible_g
 from eeipu.executors.pool import InlinePool, Pool
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.executors.simulated_pool import SimulatedPool
-from eeipu.fingerprints.keys import inputs_key
 from eeipu.stages.declaration import Stage
 from eeipu.stages.worker import Job
 
@@ -117,7 +116,7 @@ def _with_job(pool: Pool, job: Job) -> Pool:
         return pool
     mine, theirs = pool.job, job
     is_same = mine.cache is theirs.cache and mine.stages == theirs.stages
-    if not (is_same and inputs_key(mine.inputs) == inputs_key(theirs.inputs)):
+    if not (is_same and mine.run_inputs.key == theirs.run_inputs.key):
         raise ConfigurationError(
             f"{pool!r} was made for other stages, inputs or another cache than this run's; give "
             f"the executor itself, of which the run makes a pool of its own."

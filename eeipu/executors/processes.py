@@ -13,6 +13,7 @@ from loky.process_executor import ProcessPoolExecutor
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors.jobs import PackedJob, pack_task, run_packed
+from eeipu.executors.local_resources import cores_for
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.executors.worker_processes import begin
 from eeipu.stages.resources import Resources
@@ -39,15 +40,13 @@ class ProcessExecutor(StageExecutor):
     def __init__(
         self, max_workers: int | None = None, *, gpus: Sequence[tuple[str, float]] = ()
     ) -> None:
-        cores = cpu_count()
-        count = cores if max_workers is None else max_workers
+        count = cpu_count() if max_workers is None else max_workers
         if count < 1 or len(gpus) > count:
             raise ConfigurationError(
                 f"a pool needs a worker at least, and one for each entry of gpus, but got "
                 f"max_workers={max_workers!r} and gpus={gpus!r}."
             )
-        # Who asks for more workers than cores expects them to wait for something else.
-        self._num_cpus = float(max(cores, count))
+        self._num_cpus = cores_for(count)
         self._workers = [_Worker(*gpus[k]) if k < len(gpus) else _Worker() for k in range(count)]
         for worker in self._workers:  # they load what they need while the first trial is chosen
             worker.start()

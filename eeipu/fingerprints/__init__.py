@@ -1,10 +1,11 @@
 """Fingerprints: what makes two stage calls the same call.
 
 Public are `code` (`code_fingerprint`, `read_code`, `CodeReader`, `CodeReading`,
-`package_versions`, `value_digest`), `keys` (`stage_key`, `inputs_key`), `outlines` (`Outline`,
-which worker processes compare), `parts` (`differences`), `run_inputs` (`RunInputs`) and `values`
-(`Fingerprinted`). `contents` takes values apart. `code` follows code: `reading` takes each
-definition apart, and `syntax` its source; `watching` notices whether anything has changed since.
+`package_versions`, `value_digest`), `keys` (`stage_key`, `inputs_key`, and the parts of keys),
+`parts` (`differences`), `outlines` (`Outline`, which worker processes compare), `run_inputs`
+(`RunInputs`), `values` (`Fingerprinted`) and `first_party` (`FirstParty`). `contents` takes values
+apart. `code` follows code: `reading` takes each definition apart, and `syntax` its source;
+`watching` notices whether anything has changed since.
 
 The words of this room:
 

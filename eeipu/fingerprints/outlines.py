@@ -21,6 +21,7 @@ import cloudpickle
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.fingerprints.reading.definitions import Definition
+from eeipu.serialization.main_module import value_within
 
 __all__ = ["Outline", "is_importable", "outline_of"]
 
@@ -49,12 +50,12 @@ class Outline:
         reader, differences = CodeReader(), []
         found: dict[int, Definition] = {}
         seen: set[str] = set()
-        for root in self.roots:
-            full_name = ".".join(filter(None, root))
+        for module, name in self.roots:
+            full_name = ".".join(filter(None, (module, name)))
             if full_name in seen:
                 continue
             try:
-                reading = reader.read(_imported(*root))
+                reading = reader.read(value_within(importlib.import_module(module), name))
             except PipelineError as error:  # such as a file that was edited after its import
                 differences.append(f"{full_name} ({error.__cause__ or error})")
             except (Exception, SystemExit) as error:
@@ -120,18 +121,7 @@ def is_importable(code: Any) -> bool:
     packages = cloudpickle.list_registry_pickle_by_value()
     if any(module == each or module.startswith(f"{each}.") for each in packages):
         return False
-    return module in sys.modules and _within(sys.modules[module], _name_of(code)) is code
-
-
-def _imported(module: str, name: str) -> Any:
-    return _within(importlib.import_module(module), name)
-
-
-def _within(value: Any, name: str) -> Any:
-    """The value of a dotted name in a module; the module for an empty name, else maybe `None`."""
-    for part in name.split(".") if name else ():
-        value = getattr(value, part, None)
-    return value
+    return module in sys.modules and value_within(sys.modules[module], _name_of(code)) is code
 
 
 def _module_of(code: Any) -> str:

@@ -50,14 +50,25 @@ class RunInputs:
         """Whether calls of this process get the user's own objects, which have to stay the same."""
         return self._key is not None and self._make is None
 
+    @property
+    def key(self) -> str:
+        """Their key: as it was given, or as `watch` found it; else as they are now.
+
+        Raises:
+            PipelineError: An input cannot be hashed.
+        """
+        if self._key is not None:
+            return self._key
+        return inputs_key(self._given if self._make is None else self._make())
+
     def watch(self) -> None:
         """Look at the inputs from now on.
 
         Raises:
             PipelineError: An input cannot be hashed.
         """
-        if self._key is None and self._make is None:
-            self._key = inputs_key(self._given)
+        if self._make is None:
+            self._key = self.key
 
     def share(self) -> None:
         """Let calls run at the same time, so that each gets a copy from the first one on.

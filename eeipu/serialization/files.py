@@ -14,7 +14,6 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from pickle import PickleBuffer
@@ -167,14 +166,10 @@ class _Removal:
 
 def _remove_left() -> None:
     """Remove the folders of processes that were killed."""
-    for folder in _folders():
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError), (folder / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders() -> Iterator[Path]:
-    return Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")
 
 
 _PRIVATE = _PrivateFolder()

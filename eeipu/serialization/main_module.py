@@ -20,7 +20,7 @@ from typing import Any
 
 from eeipu.errors import CacheFormatError
 
-__all__ = ["MainModule", "found_at_home", "home_of", "name_in_main"]
+__all__ = ["MainModule", "found_at_home", "home_of", "name_in_main", "value_within"]
 
 # Processes that multiprocessing spawns run the script under the second name.
 _MAIN = ("__main__", "__mp_main__")
@@ -107,7 +107,7 @@ def name_in_main(definition: Any) -> tuple[str, str] | None:
     """The home and the name of a class or function of the main module; `None` for all others."""
     if not isinstance(definition, type | FunctionType) or definition.__module__ not in _MAIN:
         return None
-    if _within(sys.modules["__main__"], definition.__qualname__) is not definition:
+    if value_within(sys.modules["__main__"], definition.__qualname__) is not definition:
         return None  # made inside a function, which no name leads to
     return home_of(definition.__module__), definition.__qualname__
 
@@ -122,7 +122,7 @@ def found_at_home(home: str, name: str) -> Any:
     """
     main = home_of("__main__")
     module = sys.modules["__main__"] if home == main else sys.modules.get(home)
-    found = None if module is None else _within(module, name)
+    found = None if module is None else value_within(module, name)
     if found is None:
         raise CacheFormatError(
             f"it needs {name!r} of the script or module {home!r}, which this process has not "
@@ -131,8 +131,9 @@ def found_at_home(home: str, name: str) -> Any:
     return found
 
 
-def _within(module: ModuleType, name: str) -> Any:
+def value_within(module: ModuleType, name: str) -> Any:
+    """The value of a dotted name in a module, or `None`; for an empty name, the module itself."""
     value: Any = module
-    for part in name.split("."):
+    for part in name.split(".") if name else ():
         value = getattr(value, part, None)
     return value

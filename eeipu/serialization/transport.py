@@ -8,7 +8,6 @@ tensor on an accelerator is sent without its device, as in a cache.
 import io
 import pickle
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -54,7 +53,8 @@ def dumps(value: Any) -> bytes:
     Raises:
         Exception: Whatever pickle or the value's own methods raise.
     """
-    return pickled_together(partial(_pickled, value, None))
+    data, _ = dumps_with_definitions(value)
+    return data
 
 
 def dumps_with_definitions(value: Any) -> tuple[bytes, list[type | FunctionType]]:
@@ -94,7 +94,9 @@ def segments(value: Any) -> list[bytes | pickle.PickleBuffer]:
                 buffers.append(buffer)
             return is_small
 
-        return [_pickled(value, collect, shared), *buffers]
+        stream = io.BytesIO()
+        _Pickler(stream, collect, shared).dump(value)
+        return [stream.getvalue(), *buffers]
 
     return pickled_together(pickled)
 
@@ -103,9 +105,3 @@ def loads_apart(parts: Sequence[Any]) -> Any:
     """The value that `segments` split, in new memory, so that a stage may change its input."""
     first, *others = parts
     return pickle.loads(first, buffers=map(bytearray, others))  # noqa: S301 - as above
-
-
-def _pickled(value: Any, collect: Collect | None, shared: SharedMemory) -> bytes:
-    stream = io.BytesIO()
-    _Pickler(stream, collect, shared).dump(value)
-    return stream.getvalue()

@@ -49,7 +49,7 @@ class StageCall:
         stop: The step at which training stops, which is not part of it.
         memoize: Whether the output may be kept and reused. It may not where the call's stage, or
             one above it, is not memoized: the key does not tell what such a stage returned.
-        upstream: The key of the input, where whoever made the call knows it.
+        upstream: The key of the input.
     """
 
     stage: Stage
@@ -131,13 +131,8 @@ def stage_calls(
     return tuple(calls)
 
 
-def parts_of(call: StageCall, upstream: str) -> dict[str, Any]:
-    """The parts of a call's key by name, each with a short digest (`eeipu.fingerprints.parts`).
-
-    Args:
-        call: The call.
-        upstream: The key of its input.
-    """
+def parts_of(call: StageCall) -> dict[str, Any]:
+    """The parts of a call's key by name, each with a short digest (`eeipu.fingerprints.parts`)."""
     stage, reading = call.stage, call.stage.known_code.reading
     addition = stage.fingerprint.removeprefix(stage.code_fingerprint)
     return {
@@ -146,7 +141,7 @@ def parts_of(call: StageCall, upstream: str) -> dict[str, Any]:
         "code": {} if stage.version is not None or reading is None else reading.parts,
         **({"fixed": short_digest(addition)} if addition else {}),
         "params": value_parts(call.recorded_params),
-        **source_parts(upstream, [each.name for each in stage.inputs]),
+        **source_parts(call.upstream, [each.name for each in stage.inputs]),
     }
 
 

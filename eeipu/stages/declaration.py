@@ -90,36 +90,27 @@ class Stage:
         object.__setattr__(self, "space", dict(self.space))  # the caller's may change
         _check_resources(self)
         if self.cost is not None:
-            check_cost(self.name, self.cost, self.space, self._cost_inputs)
+            check_cost(self.name, self.cost, self.space, self.inputs)
         if self.function is not None:
-            check_function(self.name, self._parameters, self.space)
+            check_function(self.name, self.parameters, self.space)
             # With these, inspect.signature, inspect.getsource and help() show the function's own.
             object.__setattr__(self, "__wrapped__", self.function)
             object.__setattr__(self, "__doc__", self.function.__doc__)
 
     @cached_property
-    def _parameters(self) -> Mapping[str, inspect.Parameter]:
-        return parameters_of(self.name, self._callable)
-
-    @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters of the function, by their names; none without a function."""
-        return {} if self.function is None else self._parameters
+        return {} if self.function is None else parameters_of(self.name, self.function)
 
     @property
     def inputs(self) -> tuple[inspect.Parameter, ...]:
         """The leading positional parameters of the function that are not hyper-parameters."""
-        return leading_inputs(self._parameters, self.space)
-
-    @property
-    def _cost_inputs(self) -> tuple[inspect.Parameter, ...]:
-        """The inputs that the cost may take. Without a function, nobody knows of any."""
-        return () if self.function is None else self.inputs
+        return leading_inputs(self.parameters, self.space)
 
     @cached_property
     def cost_takes_inputs(self) -> bool:
         """Whether the declared cost depends on the stage's inputs, so that it takes them too."""
-        return self.cost is not None and depends_on_inputs(self.cost, self.space, self._cost_inputs)
+        return self.cost is not None and depends_on_inputs(self.cost, self.space, self.inputs)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -150,8 +141,7 @@ class Stage:
         Where a `version` replaces the fingerprint, the code is not read and its packages are not
         known.
         """
-        is_read = self.version is None and self.function is not None
-        return package_versions(self._reading.packages if is_read else ())
+        return package_versions(self._reading.packages if _is_read(self) else ())
 
     @property
     def _reading(self) -> CodeReading:
@@ -163,8 +153,7 @@ class Stage:
     @property
     def outline(self) -> Outline | None:
         """What another process compares its code with; `None` where a `version` stands for it."""
-        is_read = self.version is None and self.function is not None
-        return outline_of(self._reading) if is_read else None
+        return outline_of(self._reading) if _is_read(self) else None
 
     def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:
         """Read the stage's code as it is now.
@@ -220,6 +209,11 @@ class Stage:
         return self._callable(*args, **kwargs)
 
 
+def _is_read(stage: Stage) -> bool:
+    """Whether a stage's code is read, since no version stands for it."""
+    return stage.version is None and stage.function is not None
+
+
 def _check_space(name: str, space: Any) -> None:
     if not name or "." in name:
         raise PipelineError(
@@ -269,7 +263,7 @@ def refresh_code(stages: Iterable[Stage]) -> None:
     Raises:
         PipelineError: The code of a stage cannot be fingerprinted, or no longer can.
     """
-    read = [each for each in stages if each.version is None and each.function is not None]
+    read = [each for each in stages if _is_read(each)]
     known = (each.known_code.reading for each in read)
     reader = CodeReader(reading for reading in known if reading is not None)
     for each in read:

@@ -111,7 +111,6 @@ class StageTask:
 
     Attributes:
         call: The call.
-        upstream: The key of its input: the output before it, or the run's inputs.
         args: Its positional arguments, where the worker finds them neither in the cache nor among
             the run's inputs. For a call that resumes training, what was saved.
         is_first: Whether its input is the run's inputs.
@@ -121,11 +120,15 @@ class StageTask:
     """
 
     call: StageCall
-    upstream: str
     args: tuple[Any, ...] | None
     is_first: bool
     is_last: bool
     above: tuple[StageCall, ...] = ()
+
+    @property
+    def upstream(self) -> str:
+        """The key of its input: the output before it, or the run's inputs."""
+        return self.call.upstream
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def run_task(
         if result.run is None or result.run.error is not None:
             return result
         began = clock()
-        _keep(cache, task, result.run)
+        _keep(cache, call, result.run)
         kept = _with_own_files(cache, call, result.run)
         result = replace(result, run=kept, keep_s=result.keep_s + clock() - began)
     result = _valued(result, task)
@@ -303,16 +306,8 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     with suppress(CacheMiss):
         if job.cache is not None:
             return (job.cache.get(last.key),)
-    upstream = before[-1].key if before else last.upstream
     of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
-    task = StageTask(
-        last,
-        upstream,
-        _given(before, job),
-        is_first=not before,
-        is_last=True,
-        above=of_stage,
-    )
+    task = StageTask(last, _given(before, job), is_first=not before, is_last=True, above=of_stage)
     run = run_task(task, job).run
     if run is None or run.error is not None:
         reason = "its input is gone" if run is None else run.error
@@ -320,9 +315,8 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     return (run.output,)
 
 
-def _keep(cache: StageCache, task: StageTask, run: StageRun) -> None:
+def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
     """Put the output of a call into the cache; where that fails, only warn."""
-    call = task.call
     try:
         cache.put(
             call.key,
@@ -331,7 +325,7 @@ def _keep(cache: StageCache, task: StageTask, run: StageRun) -> None:
             stage=call.name,
             params=call.recorded_params,
             versions=call.stage.versions,
-            parts=parts_of(call, task.upstream),
+            parts=parts_of(call),
         )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
@@ -381,7 +375,7 @@ def run_path(
         start = len(loaded)
         del loaded  # an output may be large: it lives until the next stage has used it
         for depth, call in enumerate(calls[start:], start):
-            task = StageTask(call, call.upstream, args, depth == 0, is_last=True)
+            task = StageTask(call, args, depth == 0, is_last=True)
             run = run_task(task, job, clock).run
             assert run is not None, "the input came with the task"
             del task

@@ -161,7 +161,7 @@ class Driver:
         except BaseException:
             self._trials.interrupt(trial)
             raise
-        run = TrialRun(trial, calls, self._upstream, self._inputs, self._cache)
+        run = TrialRun(trial, calls, self._inputs, self._cache)
         run.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):

@@ -31,7 +31,6 @@ class TrialRun:
     Attributes:
         trial: The trial in the study.
         calls: Its stage calls, first to last.
-        upstream: The key of the run's inputs.
         inputs: The run's inputs; `None` where workers have them with their job.
         cache: The cache of stage outputs, if there is one.
         runs: The results of the first calls, as far as the trial has come.
@@ -47,7 +46,6 @@ class TrialRun:
 
     trial: optuna.Trial
     calls: tuple[StageCall, ...]
-    upstream: str
     inputs: tuple[Any, ...] | None
     cache: StageCache | None
     runs: list[StageRun] = field(default_factory=list)
@@ -101,7 +99,6 @@ class TrialRun:
         depth = len(self.runs)
         task = StageTask(
             self.next_call,
-            self.runs[-1].key if self.runs else self.upstream,
             self.args,
             is_first=depth == 0,
             is_last=depth == len(self.calls) - 1,

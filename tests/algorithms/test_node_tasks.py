@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from counting import TRAINING, pipeline, prep, train
 
-from eeipu import PipelineError, StageCache, TransientError, stage
+from eeipu import Fingerprinted, PipelineError, StageCache, TransientError, stage
 from eeipu.algorithms.node_tasks import NodeTasks
 from eeipu.caching.inventory import inventory
+from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.paths import Path
@@ -195,6 +196,13 @@ def test_other_inputs_are_refused():
     (first, *_) = nodes(upstream=DIGESTS[0])
     with pytest.raises(PipelineError, match="the inputs whose inputs_key path_of takes"):
         NodeTasks(job(StageCache())).task(first, Resources())
+
+
+def test_inputs_count_by_the_fingerprints_that_the_user_gave_them():
+    inputs = (Fingerprinted("data", "version 1"),)
+    planned = nodes(upstream=inputs_key(inputs))
+    (result, *_) = run(planned[:1], job(StageCache(), inputs=inputs))
+    assert result.run.output == [("prep", "data", 8)]
 
 
 def test_a_name_of_the_users_own_stands_for_any_inputs():

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+from eeipu.fingerprints.code import code_fingerprint
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -30,3 +32,13 @@ def project(tmp_path, monkeypatch):
     yield write
     for name in [n for n in sys.modules if n.partition(".")[0] in written]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def fingerprints(project):
+    """The fingerprints of `main.f`, whose source has a blank, with each of some values in it."""
+
+    def of(source, *values):
+        return [code_fingerprint(project(main=source.format(each)).f) for each in values]
+
+    return of

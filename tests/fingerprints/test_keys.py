@@ -144,10 +144,9 @@ def test_a_model_is_hashed_by_its_weights():
     assert inputs_key((model,)) != inputs_key((twin,))
 
 
-def test_sparse_tensors_can_be_inputs():
-    # They are pickled as they are: equal ones may have different keys, but it does not fail.
-    sparse = torch.eye(2).to_sparse()
-    assert inputs_key((sparse,)) == inputs_key((sparse,))
+def test_sparse_tensors_count_by_their_content():
+    one, again, other = (inputs_key((torch.eye(size).to_sparse(),)) for size in (2, 2, 3))
+    assert one == again != other
 
 
 def test_keys_of_inputs_are_the_same_in_every_process():

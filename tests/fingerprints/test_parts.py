@@ -1,7 +1,7 @@
 """The parts of keys: their names, their size, and what is said of those that differ."""
 
+import importlib
 import pickle
-import sys
 
 import pytest
 
@@ -12,21 +12,14 @@ from eeipu.fingerprints.parts import differences
 
 
 @pytest.fixture
-def reading(tmp_path, monkeypatch):
+def reading(project):
     """Read the function `stage` of a module with a given source, as a new process would."""
-    monkeypatch.syspath_prepend(tmp_path)
-    names = set()
 
     def read(source, name="made_parts"):
-        (tmp_path / f"{name}.py").write_text(source)
-        sys.modules.pop(name, None)
-        names.add(name)
-        monkeypatch.setattr(sys, "dont_write_bytecode", True)
-        return read_code(__import__(name).stage)
+        project(main="", **{name: source})
+        return read_code(importlib.import_module(name).stage)
 
-    yield read
-    for name in names:
-        sys.modules.pop(name, None)
+    return read
 
 
 SOURCE = """

@@ -100,14 +100,14 @@ def test_a_file_beside_that_cannot_be_read_counts_by_its_name(tmp_path, monkeypa
     for name in ("scan.img", "scan.key"):
         (tmp_path / name).write_text("1")
     before = digest(tmp_path / "scan.img")
-    read = files._digest
+    read = files.file_digest
 
     def digest_of(path):
         if path.suffix == ".key":
             raise PermissionError(path)
         return read(path)
 
-    monkeypatch.setattr(files, "_digest", digest_of)
+    monkeypatch.setattr(files, "file_digest", digest_of)
     unread = digest(tmp_path / "scan.img")
     (tmp_path / "scan.key").unlink()
     assert len({before, unread, digest(tmp_path / "scan.img")}) == 3

@@ -7,17 +7,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from keeping import kept
 
 from eeipu import Float, Pipeline, StageCache, stage
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import files
 from eeipu.serialization.pickles import deserialize, serialize
 from eeipu.serialization.transport import dumps, loads
-
-
-def kept(value):
-    kind, (first, *others) = serialize(value)
-    return deserialize(kind, [bytes(first), *map(bytearray, others)])
 
 
 @pytest.mark.parametrize("size_bytes", [0, 3, 10**5])

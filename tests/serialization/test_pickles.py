@@ -3,16 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from keeping import kept
 
 from eeipu.fingerprints.values import digest
 from eeipu.serialization import transport
 from eeipu.serialization.pickles import deserialize, serialize
-
-
-def round_trip(value, **trust):
-    kind, segments = serialize(value, **trust)
-    return deserialize(kind, [segments[0], *map(bytearray, segments[1:])], **trust)
-
 
 ARRAYS = [
     np.arange(2000.0).reshape(20, 100),
@@ -33,7 +28,7 @@ ARRAYS = [
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
 def test_arrays_come_back_as_they_were(array, trusted):
-    loaded = round_trip(array, trusted=trusted)
+    loaded = kept(array, trusted=trusted)
     np.testing.assert_array_equal(loaded, array)
     assert (loaded.dtype, loaded.shape) == (array.dtype, array.shape)
     assert loaded.flags.writeable
@@ -52,26 +47,26 @@ def test_a_large_array_is_handed_over_where_it_lies():
 def test_an_array_that_cannot_be_changed_still_cannot():
     array = np.arange(10_000.0)
     array.flags.writeable = False
-    assert not round_trip(array).flags.writeable
+    assert not kept(array).flags.writeable
 
 
 def test_a_mapped_array_comes_back_without_its_file(tmp_path):
     mapped = np.memmap(tmp_path / "x", dtype=float, mode="w+", shape=(1000,))
     mapped[:] = 1.0
-    loaded = round_trip(mapped)
+    loaded = kept(mapped)
     assert type(loaded) is np.ndarray
     assert loaded.sum() == 1000.0
 
 
 def test_one_object_twice_comes_back_as_one():
     array = np.arange(10_000.0)
-    one, other = round_trip([array, array])
+    one, other = kept([array, array])
     assert one is other
 
 
 def test_tables_come_back_as_they_were():
     table = pd.DataFrame({"a": np.arange(5000.0), "b": ["x"] * 5000}).set_index("a")
-    pd.testing.assert_frame_equal(round_trip(table), table)
+    pd.testing.assert_frame_equal(kept(table), table)
 
 
 MASKED = [
@@ -85,7 +80,7 @@ MASKED = [
 
 
 @pytest.mark.parametrize("array", MASKED, ids=lambda a: f"{a.dtype}")
-@pytest.mark.parametrize("copied", [round_trip, lambda a: transport.loads(transport.dumps(a))])
+@pytest.mark.parametrize("copied", [kept, lambda a: transport.loads(transport.dumps(a))])
 def test_masked_arrays_come_back_as_they_were(array, copied):
     loaded = copied({"deep": array})["deep"]
     assert digest(loaded) == digest(array)

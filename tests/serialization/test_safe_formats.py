@@ -10,15 +10,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from keeping import kept
 
 from eeipu import CacheFormatError, CacheMiss, MissingExtraError, StageCache
 from eeipu.serialization.pickles import deserialize, serialize
-
-
-def round_trip(value):
-    kind, segments = serialize(value, trusted=False)
-    return deserialize(kind, [segments[0], *map(bytearray, segments[1:])], trusted=False)
-
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -35,7 +30,7 @@ plain_values = st.recursive(
 
 @given(plain_values)
 def test_plain_values_come_back_as_they_were(value):
-    loaded = round_trip(value)
+    loaded = kept(value, trusted=False)
     assert loaded == value
     assert pickle.dumps(type(loaded)) == pickle.dumps(type(value))
 
@@ -43,7 +38,7 @@ def test_plain_values_come_back_as_they_were(value):
 def test_parts_of_every_kind_come_back_in_one_value():
     table = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
     value = {"arrays": (np.arange(3), np.float32(1.5)), "tensor": torch.ones(2), "table": table}
-    loaded = round_trip(value)
+    loaded = kept(value, trusted=False)
     np.testing.assert_array_equal(loaded["arrays"][0], np.arange(3))
     assert (type(loaded["arrays"][1]), loaded["arrays"][1]) == (np.float32, 1.5)
     assert torch.equal(loaded["tensor"], torch.ones(2))

@@ -5,17 +5,12 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from keeping import kept
 
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import shared_memory, tensors
 from eeipu.serialization.pickles import deserialize, serialize
 from eeipu.serialization.transport import dumps, loads, loads_apart, segments
-
-
-def kept(value):
-    kind, (first, *others) = serialize(value)
-    return deserialize(kind, [bytes(first), *map(bytearray, others)])
-
 
 WAYS = [kept, lambda value: loads(dumps(value)), lambda value: loads_apart(segments(value))]
 both_ways = pytest.mark.parametrize("come_back", WAYS, ids=["kept", "sent", "sent in segments"])

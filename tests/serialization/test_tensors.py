@@ -4,15 +4,9 @@ import sys
 
 import pytest
 import torch
+from keeping import kept
 
 from eeipu.serialization import tensors
-from eeipu.serialization.pickles import deserialize, serialize
-
-
-def round_trip(value, **trust):
-    kind, segments = serialize(value, **trust)
-    return deserialize(kind, [segments[0], *map(bytearray, segments[1:])], **trust)
-
 
 TENSORS = [
     torch.arange(2000.0).reshape(20, 100),
@@ -30,7 +24,7 @@ TENSORS = [
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize("tensor", TENSORS, ids=lambda t: f"{t.dtype}{tuple(t.shape)}")
 def test_tensors_come_back_as_they_were(tensor, trusted):
-    loaded = round_trip(tensor, trusted=trusted)
+    loaded = kept(tensor, trusted=trusted)
     assert torch.equal(loaded, tensor)
     assert (loaded.dtype, loaded.device) == (tensor.dtype, tensor.device)
 
@@ -38,17 +32,17 @@ def test_tensors_come_back_as_they_were(tensor, trusted):
 def test_parameters_and_what_hangs_on_a_tensor_come_back():
     parameter = torch.nn.Parameter(torch.ones(3), requires_grad=False)
     parameter.note = "frozen"
-    loaded = round_trip(parameter)
+    loaded = kept(parameter)
     assert type(loaded) is torch.nn.Parameter
     assert (loaded.requires_grad, loaded.note) == (False, "frozen")
-    assert round_trip(torch.ones(3, requires_grad=True)).requires_grad
-    assert not round_trip(torch.ones(3)).requires_grad
+    assert kept(torch.ones(3, requires_grad=True)).requires_grad
+    assert not kept(torch.ones(3)).requires_grad
 
 
 def test_a_model_comes_back_with_its_ties():
     model = torch.nn.Sequential(torch.nn.Linear(40, 40), torch.nn.Linear(40, 40))
     model[1].weight = model[0].weight
-    loaded = round_trip(model)
+    loaded = kept(model)
     assert loaded[1].weight is loaded[0].weight
     assert torch.equal(loaded(torch.ones(40)), model(torch.ones(40)))
 
@@ -59,7 +53,7 @@ def test_without_torch_there_are_no_tensors(monkeypatch):
 
 
 def test_a_tensor_of_another_layout_is_left_to_torch():
-    assert torch.equal(round_trip(torch.eye(3).to_sparse()).to_dense(), torch.eye(3))
+    assert torch.equal(kept(torch.eye(3).to_sparse()).to_dense(), torch.eye(3))
 
 
 class Elsewhere:
@@ -76,7 +70,7 @@ class Elsewhere:
 def test_a_tensor_from_a_gpu_comes_back_on_the_device_of_whoever_loads_it(monkeypatch):
     moved = []
     monkeypatch.setattr(tensors, "_accelerator", lambda torch: moved.append(1) or "cpu")
-    assert torch.equal(round_trip(Elsewhere(torch.ones(3))), torch.ones(3))
+    assert torch.equal(kept(Elsewhere(torch.ones(3))), torch.ones(3))
     assert moved == [1]
 
 
@@ -89,16 +83,16 @@ def test_the_accelerator_is_the_one_that_is_there(monkeypatch):
 
 
 def test_a_device_comes_back_as_that_of_whoever_loads_it(monkeypatch):
-    assert round_trip(torch.device("cpu")) == torch.device("cpu")
+    assert kept(torch.device("cpu")) == torch.device("cpu")
     monkeypatch.setattr(tensors, "_accelerator", lambda torch: "here")
-    assert round_trip(torch.device("cuda", 3)) == "here"
+    assert kept(torch.device("cuda", 3)) == "here"
 
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_nested_tensors_come_back(layout):
     parts = [torch.ones(1), torch.zeros(2000)]
-    loaded = round_trip({"deep": torch.nested.nested_tensor(parts, layout=layout)})["deep"]
+    loaded = kept({"deep": torch.nested.nested_tensor(parts, layout=layout)})["deep"]
     assert loaded.layout == layout
     for each, part in zip(loaded.unbind(), parts, strict=True):
         assert torch.equal(each, part)

@@ -23,7 +23,7 @@ def limits_of(budget=100.0, max_trials=None, spent=0.0):
 
 
 def trial_run(pipeline, params, cache=None):
-    return TrialRun(None, pipeline.calls(params, "inputs"), "inputs", (1.0,), cache)
+    return TrialRun(None, pipeline.calls(params, "inputs"), (1.0,), cache)
 
 
 def measured():

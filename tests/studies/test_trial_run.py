@@ -28,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def run():
-    return TrialRun(None, PIPELINE.calls({"prep.a": 0.5}, "up"), "up", (1.0,), StageCache())
+    return TrialRun(None, PIPELINE.calls({"prep.a": 0.5}, "up"), (1.0,), StageCache())
 
 
 def ended(run, *, output=None, cost=1.0, is_kept=False, **event):

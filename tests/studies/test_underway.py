@@ -18,7 +18,7 @@ def underway():
 def trial_run(number, cache=None, **params):
     trial = SimpleNamespace(number=number)
     calls = Toy().pipeline.calls(config(**params), "inputs")
-    return TrialRun(trial, calls, "inputs", (1.0,), cache)
+    return TrialRun(trial, calls, (1.0,), cache)
 
 
 def added(underway, number, cache=None, **params):

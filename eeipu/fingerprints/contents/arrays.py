@@ -3,23 +3,16 @@
 Where an array lies, whether it is a view, and whether a file is mapped into it does not count.
 """
 
-import pickle
 from typing import Any
 
 import numpy as np
 import xxhash
 
+from eeipu.fingerprints.contents.pickle_digests import pickle_digest
+
 __all__ = ["array_content", "items_content", "masked_content", "scalar_content", "sparse_content"]
 
 _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
-
-
-class _Hash:
-    """The file to which a pickler writes."""
-
-    def __init__(self) -> None:
-        self.hash = xxhash.xxh3_128()
-        self.write = self.hash.update
 
 
 def array_content(array: Any) -> tuple[Any, ...]:
@@ -51,13 +44,7 @@ def _axes(array: Any) -> tuple[int, ...] | None:
 
 def items_content(items: list[Any]) -> Any:
     """What stands for many Python objects: their digest where all are plain, else themselves."""
-    if not _PLAIN.issuperset(map(type, items)):
-        return items
-    hashed = _Hash()
-    pickler: Any = pickle.Pickler(hashed, protocol=5)
-    pickler.fast = True
-    pickler.dump(items)
-    return bytes(hashed.hash.digest())
+    return pickle_digest(items) if _PLAIN.issuperset(map(type, items)) else items
 
 
 def scalar_content(scalar: Any) -> tuple[Any, ...]:
@@ -67,10 +54,16 @@ def scalar_content(scalar: Any) -> tuple[Any, ...]:
     return (type(scalar), *_elements(np.asarray(scalar)))
 
 
+# The attributes that NumPy gives a masked array; users add others.
+_OF_MASKED = {
+    *("_mask", "_hardmask", "_sharedmask", "_fill_value"),
+    *("_baseclass", "_basedict", "_optinfo"),
+}
+
+
 def masked_content(array: Any) -> tuple[Any, ...]:
     """What stands for a masked array."""
-    known = {"_mask", "_hardmask", "_sharedmask", "_fill_value", "_baseclass", "_optinfo"}
-    own = {name: value for name, value in vars(array).items() if name not in known | {"_basedict"}}
+    own = {name: value for name, value in vars(array).items() if name not in _OF_MASKED}
     about = (type(array), own, vars(array).get("_optinfo"), array.hardmask, array.fill_value)
     return (*about, array.data, array.mask)
 

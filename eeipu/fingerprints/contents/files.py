@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-__all__ = ["files_below", "path_content"]
+__all__ = ["file_digest", "files_below", "path_content"]
 
 # Read in blocks that stay in a core's cache until they are hashed.
 _BLOCK_BYTES = 2**20
@@ -24,9 +24,9 @@ def path_content(path: Path, *, reads_folders: bool) -> tuple[object, ...]:
     """
     name = os.fspath(path)
     if path.is_file():
-        return ("a file", name, _digest(path), [(p.name, _readable(p)) for p in _beside(path)])
+        return ("a file", name, file_digest(path), [(p.name, _readable(p)) for p in _beside(path)])
     if reads_folders and path.is_dir():
-        found = [(p.relative_to(path).as_posix(), _digest(p)) for p in files_below(path)]
+        found = [(p.relative_to(path).as_posix(), file_digest(p)) for p in files_below(path)]
         return ("a folder", name, found)
     return ("a path", name)
 
@@ -46,12 +46,13 @@ def _beside(path: Path) -> list[Path]:
 def _readable(path: Path) -> bytes | None:
     """The digest of a file that a stage may read, or `None` where it cannot either."""
     try:
-        return _digest(path)
+        return file_digest(path)
     except OSError:
         return None
 
 
-def _digest(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
+    """The digest of a file's bytes."""
     found = xxhash.xxh3_128()
     with path.open("rb", buffering=0) as file:
         block = bytearray(_BLOCK_BYTES)

@@ -13,6 +13,7 @@ import numpy as np
 from eeipu.fingerprints.contents import arrays, arrow, tables, torch_values
 from eeipu.fingerprints.contents.files import path_content
 from eeipu.fingerprints.contents.objects import reduced_content
+from eeipu.fingerprints.contents.shared import is_shared_generator
 
 __all__ = ["content_of"]
 
@@ -57,13 +58,8 @@ def _bound(variable: ContextVar[Any]) -> list[Any]:
 
 
 def _generator_content(generator: Any) -> tuple[Any, ...] | None:
-    """The name of a generator that the whole process shares, whose state no input has."""
-    is_shared = any(generator is each for each in _SHARED_GENERATORS)
-    return ("a shared generator", type(generator)) if is_shared else None
-
-
-_SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
-_SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
+    """The type of a generator that the whole process shares; `None` for all others."""
+    return ("a shared generator", type(generator)) if is_shared_generator(generator) else None
 
 
 def _validator_content(wrapper: Any) -> tuple[Any, ...]:

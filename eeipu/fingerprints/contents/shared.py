@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["shared_parts"]
+__all__ = ["is_shared_generator", "shared_parts"]
+
+# The generators that all code of the process draws from, of which `random` and NumPy show methods.
+_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
+_SHARED_GENERATORS = [method.__self__ for method in _METHODS]
+
+
+def is_shared_generator(value: Any) -> bool:
+    """Whether a value is a generator of the whole process, whose state no input has."""
+    return any(value is each for each in _SHARED_GENERATORS)
 
 
 def shared_parts(obj: Any) -> list[tuple[Any, Any]]:

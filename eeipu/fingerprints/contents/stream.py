@@ -24,6 +24,7 @@ from typing import Any
 import xxhash
 
 from eeipu.fingerprints.contents.kinds import content_of
+from eeipu.fingerprints.contents.pickle_digests import TooLargeError, pickle_digest
 from eeipu.fingerprints.contents.shared import shared_parts
 
 __all__ = ["ContentStream", "StandIn"]
@@ -47,29 +48,7 @@ _MANY_ITEMS = 1000
 # in memory. If a stream would become larger, all of its containers are taken once.
 _LARGEST_STREAM_BYTES = 2**26
 
-
 _NONE = 2**62  # larger than the number of any object
-
-
-class _TooLargeError(Exception):
-    """A stream has become larger than a value that is written out should be."""
-
-
-class _Hash:
-    """The file to which a pickler writes."""
-
-    def __init__(self, room: float) -> None:
-        self._hash = xxhash.xxh3_128()
-        self._room = room
-
-    def write(self, data: Any) -> None:
-        self._room -= len(data)
-        if self._room < 0:
-            raise _TooLargeError
-        self._hash.update(data)
-
-    def digest(self) -> bytes:
-        return bytes(self._hash.digest())
 
 
 class ContentStream:
@@ -115,8 +94,10 @@ class ContentStream:
         opened, shared, lowest, takes = self._now()
         self._takes_containers = takes_containers
         try:
-            return self._dumped(value, math.inf if takes_containers else _LARGEST_STREAM_BYTES)
-        except _TooLargeError:
+            self._root = value
+            largest_bytes = math.inf if takes_containers else _LARGEST_STREAM_BYTES
+            return pickle_digest(value, self._persistent_id, largest_bytes)
+        except TooLargeError:
             pass
         except ValueError as error:  # perhaps a container that contains itself
             if takes_containers or not str(error).startswith("fast mode"):
@@ -130,15 +111,6 @@ class ContentStream:
 
     def _now(self) -> tuple[int, int, int, bool]:
         return len(self._open), len(self._shared), self._lowest, self._takes_containers
-
-    def _dumped(self, value: Any, room: float) -> bytes:
-        hashed = _Hash(room)
-        pickler: Any = pickle.Pickler(hashed, protocol=5)
-        pickler.fast = True
-        pickler.persistent_id = self._persistent_id
-        self._root = value
-        pickler.dump(value)
-        return hashed.digest()
 
     def _persistent_id(self, obj: Any) -> Any:
         """What the pickler writes in the place of an object; `None` for the object itself."""

@@ -1,4 +1,5 @@
 """Reading: one definition taken apart into what it refers to, for `code` to follow.
 
-Public are `definition_reader` (`read_definition`) and `definitions` (`Definition`, `Reference`).
+Public are `definition_reader` (`read_definition`), `definitions` (`Definition`, `Reference`,
+`reference_to`) and `references` (`is_followed`, `MISSING`).
 """

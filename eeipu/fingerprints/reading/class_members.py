@@ -35,7 +35,7 @@ _MADE = {
 }
 
 # Where `dataclass` and attrs keep the fields that they made a class from.
-_FIELDS = ("__dataclass_fields__", "__attrs_attrs__")
+_KEEP_FIELDS = ("__dataclass_fields__", "__attrs_attrs__")
 
 
 def bases(code: Any) -> tuple[type, ...]:
@@ -114,7 +114,8 @@ def values_made_with(made: type) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-_FIELD = (
+# What a field of a data class or of attrs says.
+_FIELD_PARTS = (
     *("default", "default_factory", "factory", "validator", "converter", "on_setattr"),
     *("init", "eq", "order", "compare", "kw_only", "alias", "metadata"),
 )
@@ -122,10 +123,10 @@ _FIELD = (
 
 def _fields(made: type) -> Iterator[tuple[str, Any]]:
     """The fields of a data class, or of a class of attrs or pydantic."""
-    for kept in _FIELDS:
+    for kept in _KEEP_FIELDS:
         fields = vars(made).get(kept, ())
         for each in fields.values() if isinstance(fields, dict) else fields:
-            yield f"field {each.name}", [getattr(each, name, None) for name in _FIELD]
+            yield f"field {each.name}", [getattr(each, name, None) for name in _FIELD_PARTS]
     for kept in ("__pydantic_fields__", "__private_attributes__"):
         for name, value in vars(made).get(kept, {}).items():
             yield f"field {name}", [getattr(value, each, None) for each in value.__slots__]

@@ -1,7 +1,7 @@
 """Reading one definition: its source, what it has by itself, and what its names refer to."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -17,6 +17,7 @@ from eeipu.fingerprints.reading.class_members import (
 from eeipu.fingerprints.reading.definitions import (
     REMEDY,
     Definition,
+    Lookup,
     MakeReference,
     Reference,
     components_of,
@@ -88,7 +89,7 @@ class _Draft:
         self.names = _NO_NAMES
         self._components = components_of(code)
         self._references: dict[str, Reference] = {}
-        self._lookups: list[tuple[Mapping[str, Any], str, Any]] = []
+        self._lookups: list[Lookup] = []
         self._mutable: list[tuple[str, Any, Callable[[], bool] | None]] = []
         self._values: list[Any] = []
         self._reads = Detail.CODE
@@ -218,15 +219,15 @@ class _Draft:
 
     def _add_from_libraries(self, found: Iterable[Meaning]) -> None:
         """Add what the user's code has put into libraries and the source takes from there."""
-        for place, value in accessors(self.names.attributes):
+        for lookup, value in accessors(self.names.attributes):
             if isinstance(value, type | FunctionType) and self._first_party.owns(value):
-                self._lookups.append(place)
-                self._add(f"the attribute {place[1]} of a library's class", value)
-        for place in registered(self.names.texts):
-            reference = self._reference_to(f"the registered {place[1]}", place[2], self._code)
+                self._lookups.append(lookup)
+                self._add(f"the attribute {lookup[1]} of a library's class", value)
+        for lookup in registered(self.names.texts):
+            reference = self._reference_to(f"the registered {lookup[1]}", lookup[2], self._code)
             if reference.definitions:
-                self._lookups.append(place)
-                self._put(f"the registered {place[1]}", reference)
+                self._lookups.append(lookup)
+                self._put(f"the registered {lookup[1]}", reference)
         for each in found:
             definition = self._operator(each.path)
             if definition is not None:

@@ -25,6 +25,7 @@ from eeipu.fingerprints.values import digest, reason
 __all__ = [
     "REMEDY",
     "Definition",
+    "Lookup",
     "MakeReference",
     "Reference",
     "closure_values",
@@ -55,6 +56,9 @@ class Reference:
     packages: frozenset[str] = frozenset()
 
 
+Lookup = tuple[Mapping[str, Any], str, Any]
+"""Where a name was looked up: a namespace, the name, and the value found."""
+
 MakeReference = Callable[[str, Any, Any], Reference]
 """`reference_to`, which takes the name, the value and the definition that has it."""
 
@@ -70,7 +74,7 @@ class Definition:
         names: The names that the source uses.
         references: What it has by itself, and what its names refer to.
         components: The objects that it consists of (see `components_of`).
-        lookups: Where names were looked up: the namespace, the name, and the value found.
+        lookups: Where names were looked up.
         mutable: Those references whose value can change in place: the name, the value, and a
             quick way to tell whether it has changed (`quick_check`).
         detail: What of its source counts.
@@ -82,7 +86,7 @@ class Definition:
     names: Names
     references: Mapping[str, Reference]
     components: tuple[Any, ...]
-    lookups: tuple[tuple[Mapping[str, Any], str, Any], ...]
+    lookups: tuple[Lookup, ...]
     mutable: tuple[tuple[str, Any, Callable[[], bool] | None], ...]
     detail: Detail
     reads: Detail

@@ -5,9 +5,11 @@ that is registered with scikit-learn is found by a string.
 """
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from types import MappingProxyType
 from typing import Any
+
+from eeipu.fingerprints.reading.definitions import Lookup
 
 __all__ = ["accessors", "operator_definition", "registered"]
 
@@ -34,11 +36,8 @@ _OPERATORS = {
     *("quantized", "rngprims", "torchvision", "torchaudio", "inductor", "higher_order"),
 }
 
-Place = tuple[Mapping[str, Any], str, Any]
-"""A namespace, a name in it and its value there."""
 
-
-def accessors(names: Collection[str]) -> Iterator[tuple[Place, Any]]:
+def accessors(names: Collection[str]) -> Iterator[tuple[Lookup, Any]]:
     """The attributes of these names that classes of libraries have, and what each leads to."""
     for module, classes in _CLASSES.items():
         loaded = vars(sys.modules[module]) if module in sys.modules else {}
@@ -51,7 +50,7 @@ def accessors(names: Collection[str]) -> Iterator[tuple[Place, Any]]:
                 yield (scope, name, value), held.get("_ns") or held.get("_accessor", value)
 
 
-def registered(names: Collection[str]) -> Iterator[Place]:
+def registered(names: Collection[str]) -> Iterator[Lookup]:
     """What was registered with libraries under these names."""
     for module, registry in _REGISTRIES.items():
         scope = getattr(sys.modules.get(module), registry, {})

@@ -3,14 +3,13 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
 from eeipu.fingerprints.first_party import FirstParty
-from eeipu.fingerprints.reading.definitions import closure_values
+from eeipu.fingerprints.reading.definitions import Lookup, closure_values
 from eeipu.fingerprints.reading.references import BUILTIN_LOOKUPS, MISSING, LibraryName, finds_code
 from eeipu.fingerprints.syntax.free_names import Names
 
@@ -50,14 +49,14 @@ class NameResolver:
 
     Attributes:
         scope: The namespace of its module.
-        lookups: Each namespace that was looked into, the name, and the value found.
+        lookups: Where it looked.
         failed: The modules that an import in the source names and that cannot be imported.
         is_computed: Whether some value is computed whenever it is asked for.
     """
 
     def __init__(self, code: Any, names: Names, first_party: FirstParty) -> None:
         self.scope = scope_of(code)
-        self.lookups: list[tuple[Mapping[str, Any], str, Any]] = []
+        self.lookups: list[Lookup] = []
         self.failed: list[str] = []
         self.is_computed = False
         self._first_party = first_party

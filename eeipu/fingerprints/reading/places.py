@@ -1,10 +1,10 @@
 """Places of files: a path counts by its place in the user's project, and by the file's content."""
 
-import hashlib
 import sys
 from functools import lru_cache
 from pathlib import Path, PurePath
 
+from eeipu.fingerprints.contents import files
 from eeipu.fingerprints.first_party import is_users_file
 
 __all__ = ["file_digest", "place_of", "written_place"]
@@ -58,5 +58,4 @@ def file_digest(file: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _file_digest(file: str, size: int, time_ns: int) -> str:  # noqa: ARG001
-    with Path(file).open("rb") as opened:
-        return hashlib.file_digest(opened, "sha1").hexdigest()
+    return files.file_digest(Path(file)).hex()

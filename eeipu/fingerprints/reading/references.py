@@ -6,7 +6,6 @@ User code enters by its source, installed code by its name, and everything else 
 import functools
 import io
 import os
-import random
 import sys
 import types
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import numpy as np
-
+from eeipu.fingerprints.contents.shared import is_shared_generator
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.reading.class_members import CACHED
 from eeipu.fingerprints.reading.library_objects import compiled_module, content_of, is_proxy
@@ -62,10 +60,6 @@ LOOKUPS = {
 }
 LOOKUP_ATTRIBUTES = frozenset({"__globals__", "__subclasses__", "f_globals"})
 """The attributes that lead to code which only shows when the code runs."""
-
-# `from random import shuffle` takes a method of an object whose state all of the process shares.
-_SHARED_METHODS: tuple[Any, ...] = (random.random, np.random.rand)
-_SHARED_GENERATORS = [method.__self__ for method in _SHARED_METHODS]
 
 _dispatcher: Any = functools.singledispatch(repr)  # all dispatchers have the same code
 _DISPATCHER = _dispatcher.__code__
@@ -236,9 +230,9 @@ def _name_of_installed(value: Any) -> tuple[str] | None:
         isinstance(value, BuiltinFunctionType) and isinstance(owner, type | ModuleType | None)
     ):
         return (f"{value.__module__}.{value.__qualname__}",)
-    if any(value is each for each in _SHARED_GENERATORS):
+    if is_shared_generator(value):
         return (f"the shared {type(value).__module__}.{type(value).__qualname__}",)
-    if any(owner is each for each in _SHARED_GENERATORS):
+    if is_shared_generator(owner):  # `from random import shuffle` takes a method of it
         return (f"{type(owner).__module__}.{value.__name__}",)
     return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from eeipu.fingerprints.syntax.text_calls import METHODS, callee_of, is_written
 
-__all__ = ["NOTES", "Names", "names_in"]
+__all__ = ["NOTES", "Names", "arguments_of", "names_in"]
 
 NOTES = "notes"
 """The attribute of a function's tree with what is known of it by now, which its copies share."""
@@ -56,6 +56,7 @@ class _Scope:
         assigned: The names that it binds -> the expressions that they are given. `None` stands
             for one that is not known, such as an argument.
         declared: The names that it declares to be of a scope around it.
+        is_class: Whether it is a class body.
     """
 
     def __init__(self, parent: "_Scope | None", *, is_class: bool = False) -> None:
@@ -91,7 +92,11 @@ class _Scope:
 
 
 class _Found:
-    """Visits a tree once, and collects what it finds."""
+    """Visits a tree once, and collects what it finds.
+
+    As a visitor, it has a method for each kind of node that binds or uses names. They are many, but
+    each is short, and `_VISITS` says which kinds it is for.
+    """
 
     def __init__(self) -> None:
         self.imports: list[tuple[str, str, str | None]] = []
@@ -229,7 +234,7 @@ class _Found:
             self._visit_all([*node.decorator_list, node.returns], scope)
         taken = node.args
         self._visit_all([*taken.defaults, *taken.kw_defaults], scope)
-        arguments = _arguments(node)
+        arguments = arguments_of(node)
         self._visit_all([each.annotation for each in arguments], scope)
         notes = vars(node).get(NOTES)
         if notes is None or not (scope.is_class or scope.parent is None):
@@ -247,7 +252,7 @@ class _Found:
         self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, scope: _Scope
     ) -> None:
         inner = _Scope(scope)
-        for each in _arguments(node):
+        for each in arguments_of(node):
             inner.bind(each.arg)
         if isinstance(node, ast.Lambda):
             self.visit(node.body, inner)
@@ -268,7 +273,8 @@ class _Found:
         inner.close()
 
 
-def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.arg]:
+def arguments_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.arg]:
+    """The arguments of a function, of all kinds."""
     taken = node.args
     found = (*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg)
     return [each for each in found if each is not None]

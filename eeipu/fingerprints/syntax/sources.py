@@ -17,7 +17,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.syntax.free_names import NOTES
+from eeipu.fingerprints.syntax.free_names import NOTES, arguments_of
 
 __all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_without_file"]
 
@@ -406,7 +406,5 @@ def _last_name(node: ast.expr) -> str:
 
 def _remove_hints(function: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     function.returns = None
-    taken = function.args
-    for each in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg):
-        if each is not None:
-            each.annotation = None
+    for each in arguments_of(function):
+        each.annotation = None

@@ -54,15 +54,12 @@ MODELS = [
 
 
 @pytest.mark.parametrize(("field", "one", "other"), MODELS)
-def test_a_model_that_is_made_by_a_call_counts_by_its_fields(project, field, one, other):
+def test_a_model_that_is_made_by_a_call_counts_by_its_fields(fingerprints, field, one, other):
     main = (
         "import pydantic\n\nModel = pydantic.create_model('Model', {})\n\n"
         "def f(data):\n    return Model()"
     )
-    found = [
-        code_fingerprint(project(main=main.format(field.format(value))).f)
-        for value in (one, one, other)
-    ]
+    found = fingerprints(main, field.format(one), field.format(one), field.format(other))
     assert found[0] == found[1] != found[2]
 
 
@@ -119,12 +116,12 @@ def test_methods_that_a_data_class_or_a_named_tuple_has_made_are_no_obstacle(pro
     assert code_fingerprint(project(main=main).f)
 
 
-def test_a_class_that_is_registered_with_an_abstract_one_counts(project):
+def test_a_class_that_is_registered_with_an_abstract_one_counts(fingerprints):
     main = (
         "import abc\n\nclass Base(abc.ABC):\n    pass\n\nclass A:\n    pass\n\nclass B:\n"
         "    x = 1\n\nBase.register({})\n\ndef f(data):\n    return isinstance(data, Base)"
     )
-    one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in "AAB")
+    one, again, other = fingerprints(main, "A", "A", "B")
     assert one == again != other
 
 
@@ -137,8 +134,8 @@ def test_a_class_that_is_registered_with_an_abstract_one_counts(project):
         ("attrs.make_class('T', {{'a': attrs.field(metadata={{'k': {}}})}})", "1", "2"),
     ],
 )
-def test_the_keys_and_hints_of_a_class_made_by_a_call_count(project, made, one, other):
+def test_the_keys_and_hints_of_a_class_made_by_a_call_count(fingerprints, made, one, other):
     main = f"import attrs\nimport dataclasses\nimport typing\n\nT = {made}\n\n"
     main += "def f(data):\n    return T"
-    found = [code_fingerprint(project(main=main.format(x)).f) for x in (one, one, other)]
+    found = fingerprints(main, one, one, other)
     assert found[0] == found[1] != found[2]

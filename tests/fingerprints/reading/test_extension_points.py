@@ -27,7 +27,7 @@ def test_an_accessor_that_is_registered_with_pandas_counts(project, kind, way):
     assert found[0] == found[1] != found[2]
 
 
-def test_a_method_that_is_put_into_a_class_of_a_library_counts(project):
+def test_a_method_that_is_put_into_a_class_of_a_library_counts(fingerprints):
     import pandas
 
     main = (
@@ -35,13 +35,13 @@ def test_a_method_that_is_put_into_a_class_of_a_library_counts(project):
         "def f(data):\n    return data.eeipu_test()"
     )
     try:
-        one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 1, 2))
+        one, again, other = fingerprints(main, 1, 1, 2)
     finally:
         del pandas.DataFrame.eeipu_test
     assert one == again != other
 
 
-def test_a_scorer_that_is_registered_counts(project):
+def test_a_scorer_that_is_registered_counts(fingerprints):
     from sklearn.metrics import _scorer
 
     main = (
@@ -50,7 +50,7 @@ def test_a_scorer_that_is_registered_counts(project):
         "def f(data):\n    return get_scorer('eeipu_test')"
     )
     try:
-        one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 1, 2))
+        one, again, other = fingerprints(main, 1, 1, 2)
     finally:
         del _scorer._SCORERS["eeipu_test"]
     assert one == again != other

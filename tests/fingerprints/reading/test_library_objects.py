@@ -102,8 +102,8 @@ WRAPPED = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what torch.compile imports
 @pytest.mark.parametrize("kind", WRAPPED)
-def test_what_a_library_keeps_of_the_users_code_counts(project, kind):
-    one, again, other = (code_fingerprint(project(main=WRAPPED[kind].format(x)).f) for x in "112")
+def test_what_a_library_keeps_of_the_users_code_counts(fingerprints, kind):
+    one, again, other = fingerprints(WRAPPED[kind], "1", "1", "2")
     assert one == again != other
 
 
@@ -120,21 +120,19 @@ NUMBA = {
 
 
 @pytest.mark.parametrize("kind", NUMBA)
-def test_what_numba_compiles_counts_by_its_function(project, kind):
+def test_what_numba_compiles_counts_by_its_function(fingerprints, kind):
     pytest.importorskip("numba")
     main = f"import numba\n\n{NUMBA[kind]}\n\ndef f(data):\n    return g(data)"
-    one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in "112")
+    one, again, other = fingerprints(main, "1", "1", "2")
     assert one == again != other
 
 
 @pytest.mark.parametrize(
     "logger", ["logging.getLogger({!r})", "logging.LoggerAdapter(logging.getLogger({!r}))"]
 )
-def test_the_name_of_a_logger_does_not_count(project, logger):
+def test_the_name_of_a_logger_does_not_count(fingerprints, logger):
     main = "import logging\n\nlog = {}\n\ndef f(data):\n    log.info(data)\n    return data"
-    found = {
-        code_fingerprint(project(main=main.format(logger.format(x))).f) for x in ("main", "own")
-    }
+    found = set(fingerprints(main, logger.format("main"), logger.format("own")))
     assert len(found) == 1
 
 

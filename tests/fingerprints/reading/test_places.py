@@ -29,12 +29,12 @@ def test_a_file_that_code_names_by_a_path_counts_by_its_content(project, tmp_pat
     assert before.fingerprint != after.fingerprint == code_fingerprint(function)
 
 
-def test_paths_to_two_files_of_one_content_differ(project, tmp_path):
+def test_paths_to_two_files_of_one_content_differ(fingerprints, tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).write_text("same")
     main = f"from pathlib import Path\n\nFILE = Path({str(tmp_path)!r}, '{{}}')\n\n"
     main += "def f(data):\n    return FILE.name"
-    found = {code_fingerprint(project(main=main.format(x)).f) for x in ("one", "other")}
+    found = set(fingerprints(main, "one", "other"))
     assert len(found) == 2
 
 

@@ -43,21 +43,21 @@ def test_a_file_that_is_read_asks_for_a_version(project):
         code_fingerprint(module.f)
 
 
-def test_a_lock_of_ones_own_counts_with_its_code(project):
+def test_a_lock_of_ones_own_counts_with_its_code(fingerprints):
     main = (
         "from concurrent.futures import Executor\n\nclass Own(Executor):\n"
         "    def submit(self, *_):\n        return {}\n\nit = Own()\n\ndef f(data):\n    return it"
     )
-    one, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 2))
+    one, other = fingerprints(main, 1, 2)
     assert one != other
 
 
 @pytest.mark.parametrize(
     "value", ["contextvars.ContextVar('it', default={})", "types.MappingProxyType({{'x': {}}})"]
 )
-def test_what_only_shows_another_value_counts_by_that(project, value):
+def test_what_only_shows_another_value_counts_by_that(fingerprints, value):
     main = f"import contextvars, types\n\nit = {value}\n\ndef f(data):\n    return it"
-    one, again, other = (code_fingerprint(project(main=main.format(x)).f) for x in (1, 1, 2))
+    one, again, other = fingerprints(main, 1, 1, 2)
     assert one == again != other
 
 
@@ -124,11 +124,9 @@ def test_a_function_that_dispatches_by_type_counts_by_what_it_leads_to(project, 
     assert fingerprint(1) != fingerprint(2)
 
 
-def test_a_union_of_types_is_a_value(project):
+def test_a_union_of_types_is_a_value(fingerprints):
     main = "Number = int | {}\n\ndef f(data):\n    return isinstance(data, Number)"
-    one, again, other = (
-        code_fingerprint(project(main=main.format(x)).f) for x in ("str", "str", "float")
-    )
+    one, again, other = fingerprints(main, "str", "str", "float")
     assert one == again != other
 
 

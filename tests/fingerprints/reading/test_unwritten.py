@@ -70,8 +70,8 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_a_global_that_is_named_in_a_text_counts(project, kind):
-    one, again, other = (code_fingerprint(project(main=TEXTS[kind].format(x)).f) for x in "112")
+def test_a_global_that_is_named_in_a_text_counts(fingerprints, kind):
+    one, again, other = fingerprints(TEXTS[kind], "1", "1", "2")
     assert one == again != other
 
 
@@ -109,9 +109,9 @@ def test_a_call_that_names_no_unknown_globals_is_no_obstacle(project, source):
     assert code_fingerprint(project(main=source).f)
 
 
-def test_a_word_of_a_query_that_is_a_column_does_not_count(project):
+def test_a_word_of_a_query_that_is_a_column_does_not_count(fingerprints):
     main = "def price(x):\n    return {}\n\ndef f(df):\n    return df.query('price > 3')"
-    assert len({code_fingerprint(project(main=main.format(x)).f) for x in (1, 2)}) == 1
+    assert len(set(fingerprints(main, 1, 2))) == 1
 
 
 DOCUMENTED = "def g(x):\n    '''{}'''\n    return x\n\n"
