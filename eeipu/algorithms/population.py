@@ -140,7 +140,7 @@ def _inside(distribution: Distribution, value: float, factor: float) -> Any:
         return moved
     steps, count = round((moved - low) / step), cell_count(distribution)
     if steps == round((value - low) / step):
-        steps += 1 if factor > 1.0 else -1
+        steps += 1 if (factor > 1.0) == (value >= 0) else -1
     assert count is not None, "a range with steps has a number of values"
     moved = low + min(max(steps, 0), count - 1) * step
     return round(moved) if isinstance(distribution, IntDistribution) else moved

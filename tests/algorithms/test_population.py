@@ -178,13 +178,14 @@ def test_members_explore_inside_of_the_space_and_all_of_it():
     assert max(seen["drop"]) == 0.9
 
 
-def test_an_integer_moves_at_least_to_its_neighbour():
-    configs = [{"depth": 2}, {"depth": 2}]
-    space = {"depth": Int(1, 8)}
+@pytest.mark.parametrize(("value", "next_one"), [(2, 3), (-2, -3)])
+def test_an_integer_moves_at_least_to_its_neighbour(value, next_one):
+    configs = [{"depth": value}, {"depth": value}]
+    space = {"depth": Int(-8, 8)}
     population = PopulationBasedTraining(configs, 20, 10, factors=[1.2], seed=0, space=space)
     population.start()
     moves = finished_round(population, 10, [1.0, 0.0])
-    assert [moves[1].config["depth"](step) for step in (9, 10)] == [2, 3]
+    assert [moves[1].config["depth"](step) for step in (9, 10)] == [value, next_one]
 
 
 def test_without_a_space_integers_and_choices_stay():
