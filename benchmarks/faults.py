@@ -5,8 +5,9 @@ On two cores, the places take about two minutes and the pipelines about fifteen.
 
 - *places*: kills, damage, races, a full disk, lost permissions, clocks. Every figure is a number of
   failures, or of successes, out of a stated number of tries.
-- *pipelines*: the tables of cases in `fault_cases`. Each case runs in processes of its own. Wrong values and
-  needless misses are counted and named; the times of looks are beside those of `joblib.hash`.
+- *pipelines*: the tables of cases in `fault_cases`. Each case runs in processes of its own. Wrong
+  values and needless misses are counted and named; the times of looks are beside those of
+  `joblib.hash`.
 """
 
 import argparse
