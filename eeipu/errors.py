@@ -103,7 +103,7 @@ class SpaceExhausted(SearchOver):
 
 
 class NothingWorthwhile(SearchOver):
-    """No candidate's expected improvement is worth its cost, at the price that the user set."""
+    """No candidate is worth its cost at the price that the user set, or none tells anything new."""
 
 
 class BudgetTooSmall(SearchOver):
