@@ -29,7 +29,7 @@ from eeipu import Float, Pipeline, StageCache, Tuner, stage
 # The most that a suggestion may take, as a multiple of one at 100 trials.
 LIMITS = {300: 2.0, 1000: 4.0, 2000: 8.0}
 
-# A whole trial may take this much longer: what is beyond is noise.
+# A whole trial may take this much longer: what is below is noise.
 STEADY = 1.25
 
 TRIALS_TIMED = 50

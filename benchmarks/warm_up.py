@@ -7,7 +7,8 @@ problem and a seed have the same budget. Printed are, for each contender,
 - the share of the possible improvement at the end, and its mean over the last two thirds of the
   budget, counted from the best of the problem's common warm-up,
 - the share of trials whose value is within 1e-6 of the best one before them,
-- the mean differences to the first contender, with half the width of their 95 % intervals.
+- the mean differences to the first contender, with half the width of their 95 % intervals, where
+  there are several runs.
 
 Where the optimum is not known, as on real problems, the largest improvement that a contender has
 reached with the same seed takes its place.
@@ -37,7 +38,7 @@ from eeipu.benchmarks.runs.options import Options
 from eeipu.benchmarks.runs.results import Result, read
 from eeipu.benchmarks.runs.single_run import run_to_file
 
-# As it was before, then each change by itself, then both.
+# Ten trials with polishing, then without it, and the same of the usual warm-up.
 CONTENDERS = (
     "eeipu+cache+n-initial=10+polishing=on",
     "eeipu+cache+n-initial=10",
@@ -116,8 +117,9 @@ def figures(arguments: argparse.Namespace) -> Iterator[Figure]:
             if contender != arguments.contenders[0]:
                 more = row - base
                 yield Figure(f"{contender}: more {name}", float(more.mean()), unit)
-                width = half_width(more.tolist()) or float("nan")
-                yield Figure(f"{contender}: more {name}, +-", width, unit)
+                width = half_width(more.tolist())
+                if width is not None:
+                    yield Figure(f"{contender}: more {name}, +-", width, unit)
         for problem in problems:
             here = np.array(of) == problem
             yield Figure(

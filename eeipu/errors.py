@@ -14,7 +14,7 @@ EeipuError
 ├── TransientError: raised by a stage that should be tried again
 └── SearchOver: no further trial is worthwhile
     ├── SpaceExhausted: every configuration of a finite space was evaluated or is running
-    ├── NothingWorthwhile: no candidate promises enough improvement for its cost
+    ├── NothingWorthwhile: no candidate is worth its cost, or tells more than is known
     └── BudgetTooSmall: the remaining budget probably does not cover the next candidate
 
 A stage that fails does not raise an error here. Its failure is data: see
@@ -103,7 +103,7 @@ class SpaceExhausted(SearchOver):
 
 
 class NothingWorthwhile(SearchOver):
-    """No candidate's expected improvement is worth its cost, at the price that the user set."""
+    """No candidate is worth its cost at the price that the user set, or none tells anything new."""
 
 
 class BudgetTooSmall(SearchOver):

@@ -72,9 +72,9 @@ class Tuner:
         pipeline: The pipeline to tune.
         budget: What all trials together may cost, warm-up included: seconds, or the unit of
             the declared costs. Trials that run when the budget is used up are finished, and no
-            further trial begins. Where costs are measured, it also pays the seconds of loading and
-            keeping outputs, and those during which a worker was idle because a configuration was
-            being chosen or the last results were being written down.
+            further trial begins. Where costs are measured, it also pays the seconds of looking at
+            the inputs, of loading and keeping outputs, and those during which a worker was idle
+            because a configuration was being chosen or the last results were being written down.
             `None`: no such limit; then `timeout`, or `max_trials` of `run`, ends a run.
         timeout: After this many seconds a call of `run` begins no further trial, and finishes those
             that run. They are counted from the moment when the workers have been opened. `None`: no
@@ -123,6 +123,7 @@ class Tuner:
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
             another pipeline (`StudyMismatchError`).
+        StorageError: The study's storage fails.
         PipelineError: The pipeline has no hyper-parameters, or declares the costs of some stages
             and not of others.
 
@@ -273,8 +274,8 @@ class Tuner:
             The configuration, and which of its stage outputs the tuner assumes to be kept.
 
         Raises:
-            SearchOver: Every configuration has been evaluated or is running, or none is worth its
-                cost (see `price`).
+            SearchOver: Every configuration has been evaluated or is running, or none is worth a
+                trial (see `price` and `stop_when_done`).
         """
         self._check_code()
         with using_storage():
@@ -337,8 +338,8 @@ class Tuner:
     ) -> optuna.Study:
         """Tune until the budget is spent, the time is over, or no configuration is left to try.
 
-        If a stage fails, its trial has failed and the search goes on; after ten failures in a
-        row it stops (`max_failures`), and at once after an error of programming that no other
+        If a stage fails, its trial has failed and the search goes on; after too many failures in
+        a row it stops (see `max_failures`), and at once after an error of programming that no other
         configuration would avoid. A stage that raises `optuna.TrialPruned` prunes its trial, which
         is no failure. Ctrl-C stops the run after the current stage, a second Ctrl-C at once.
         Nothing that was computed is lost, and the same call continues from there.

@@ -321,40 +321,39 @@ def _fresh(name: str, source: str, needs: tuple[str, ...] = ()) -> Case:
     return Case(f"10 {name}", (program, program), True, {"work.py": source}, needs)
 
 
-_FRESH = [
-    _fresh(
-        "tied weights of a module",
-        """
+def _view(name: str, library: str) -> Case:
+    source = f"""
+import {library}
+def make():
+    whole = {library}.zeros(4)
+    return whole, whole[:2]
+def use(pair):
+    pair[1][0] = 1.0
+    return float(pair[0][0]) == 1.0
+"""
+    return _fresh(name, source, (library,))
+
+
+_TIED = """
 from torch import nn
 def make():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
-    model[1].weight = model[0].weight
+    model[1].weight = model[0].weight"""
+
+_FRESH = [
+    _fresh(
+        "tied weights of a module",
+        f"""{_TIED}
     return model
 def use(model):
     return model[0].weight is model[1].weight
 """,
         ("torch",),
     ),
-    _fresh(
-        "tensors that share memory",
-        """
-import torch
-def make():
-    whole = torch.zeros(4)
-    return whole, whole[:2]
-def use(pair):
-    pair[1][0] = 1.0
-    return float(pair[0][0]) == 1.0
-""",
-        ("torch",),
-    ),
+    _view("tensors that share memory", "torch"),
     _fresh(
         "a state dict with tied weights",
-        """
-from torch import nn
-def make():
-    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
-    model[1].weight = model[0].weight
+        f"""{_TIED}
     return model.state_dict()
 def use(state):
     state["0.weight"][0, 0] = 7.0
@@ -362,18 +361,7 @@ def use(state):
 """,
         ("torch",),
     ),
-    _fresh(
-        "an array and its view",
-        """
-import numpy as np
-def make():
-    whole = np.zeros(4)
-    return whole, whole[:2]
-def use(pair):
-    pair[1][0] = 1.0
-    return bool(pair[0][0] == 1.0)
-""",
-    ),
+    _view("an array and its view", "numpy"),
     _fresh(
         "one array twice",
         """

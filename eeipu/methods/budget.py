@@ -2,8 +2,8 @@
 
 Costs are seconds or, where stages declare their costs, the unit of those. A trial's cost is its
 user attribute `"charged"`, which is written while it runs. It is the sum of what its stages cost,
-of loading reused outputs (`"load_s"`) and keeping new ones (`"keep_s"`), and of choosing its
-configuration (`"overhead"`).
+of loading reused outputs (`"load_s"`), of looking at the run's inputs and keeping new outputs
+(`"keep_s"`), and of choosing its configuration (`"overhead"`).
 
 A run of the tuner can also be limited by time and by a number of trials, with a budget or without.
 """

@@ -396,7 +396,8 @@ def stage(
             to be a process of its own, and the call is tried again. `None`: a call may take any
             time.
         retries: How often a call is tried again when its worker dies or hangs, or when it raises
-            `eeipu.TransientError`. Any other exception fails the trial at once.
+            `eeipu.TransientError`. Any other exception fails the trial at once, or prunes it if it
+            is `optuna.TrialPruned`.
         space: Hyper-parameter name -> `Float`, `Int` or `Categorical`.
 
     Returns:

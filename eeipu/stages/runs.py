@@ -124,7 +124,7 @@ class PipelineRun:
 
     @property
     def keep_s(self) -> float:
-        """The part of `charged` that is for keeping outputs in the cache."""
+        """The part of `charged` that is for looking at the run's inputs and for keeping outputs."""
         return math.fsum(run.keep_s for run in self.stage_runs)
 
     @property

@@ -94,8 +94,8 @@ class Trials:
             The trial and its configuration.
 
         Raises:
-            SearchOver: Every configuration has been evaluated or is running, or none is worth its
-                cost.
+            SearchOver: Every configuration has been evaluated or is running, or none is worth a
+                trial.
 
         Note:
             The study is read once, before the trial is created, because no trial is to be created

@@ -43,8 +43,11 @@ def test_processes_that_race_run_each_node_once(faults):
 
 
 def test_a_study_finishes_on_a_full_disk(faults):
-    with faults.directory() as root:
-        assert faults.in_child(lambda: faults.tune_limited(root, 4)) == 4
+    from fault_cases.entries import directory
+    from fault_cases.places import in_child, tune_limited
+
+    with directory() as root:
+        assert in_child(lambda: tune_limited(root, 4)) == 4
 
 
 def test_a_study_finishes_where_it_may_not_write_any_more(faults):

@@ -241,10 +241,15 @@ def test_where_nothing_is_promising_candidates_explore_without_a_prefix(monkeypa
     assert 0.0 < LEAST_GAIN < 1e-3
 
 
-def test_methods_of_others_try_what_they_prefer():
-    history = polished()
+def test_methods_of_others_try_what_they_prefer(monkeypatch):
+    promising = Candidate(
+        {"prep.x": 0.9, "fit.y": 0.1}, np.array([0.9, 0.1]), Prefix({}, (False, False)), 0.0
+    )
+    monkeypatch.setattr(Proposals, "promising", [promising])
 
-    assert nearest(history, proposals_of(history, "ei", no_design).new(1)[0]) >= 0.0
+    ours, ei = (proposals_of(polished(), name, no_design).new(1) for name in ("eeipu", "ei"))
+
+    assert ours == [promising.params] != ei
     assert [name for name, method in METHODS.items() if method.seeks_news] == [
         "eeipu",
         "eeipu-careful",
