@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         WorkerMismatchError,
     )
     from eeipu.fingerprints.values import Fingerprinted
-    from eeipu.pipeline import Pipeline, PipelineRun, Stage, StageRun, stage
+    from eeipu.pipeline import INPUTS, Pipeline, PipelineRun, Stage, StageRun, stage
     from eeipu.sampler import EEIPUSampler
     from eeipu.space import Categorical, Float, Int
     from eeipu.stage_tree.tree import StageTree
@@ -74,7 +74,7 @@ _HOMES = {
         "TransientError",
         "WorkerMismatchError",
     ],
-    "pipeline": ["Pipeline", "PipelineRun", "Stage", "StageRun", "stage"],
+    "pipeline": ["INPUTS", "Pipeline", "PipelineRun", "Stage", "StageRun", "stage"],
     "sampler": ["EEIPUSampler"],
     "space": ["Categorical", "Float", "Int"],
     "stage_tree.tree": ["StageTree"],
@@ -83,6 +83,7 @@ _HOMES = {
 _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "INPUTS",
     "IN_MEMORY",
     "BudgetTooSmall",
     "CacheAccessError",

@@ -1,4 +1,4 @@
-"""Pipelines: stages joined into a chain, with one search space."""
+"""Pipelines: stages joined into a graph, with one search space."""
 
 import hashlib
 import inspect
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
-from operator import and_
 from typing import Any
 
 from optuna.distributions import (
@@ -28,13 +27,15 @@ from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
-from eeipu.stages.declaration import Stage, refresh_code, stage
+from eeipu.stages.declaration import INPUTS, Sources, Stage, refresh_code, sources_of, stage
+from eeipu.stages.graph import Graph
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
 from eeipu.stages.worker import run_path
 
 __all__ = [
+    "INPUTS",
     "Pipeline",
     "PipelineRun",
     "Stage",
@@ -46,15 +47,17 @@ __all__ = [
 
 
 class Pipeline:
-    """Stages joined into a chain: each gets the previous one's output.
+    """Stages joined into a graph: each gets the output of the one before it, or what it names.
 
     Args:
-        stages: The stages, first to last.
+        stages: The stages, in an order in which everything comes before its use. The last one gives
+            the objective.
         objective: Which metric to optimise, where the last stage returns a dict of them.
         name: For people; defaults to the stages' names.
 
     Raises:
-        PipelineError: Two stages share a name, or a function cannot take what it would get.
+        PipelineError: Two stages share a name, a stage gets the output of one that is not there or
+            comes later, a stage leads nowhere, or a function cannot take what it would get.
 
     Note:
         Declare costs for all stages or for none: a budget adds them up, and declared costs have a
@@ -88,22 +91,39 @@ class Pipeline:
             raise PipelineError(
                 f"two stages are named {repeated[0]!r}; rename one with stage(name=...)."
             )
-        for upstream, each in pairwise(self.stages):
-            if each.function is not None:
-                _check_takes_one_output(each, upstream)
+        self.graph = Graph.of(self.stages)
         self.name = name if name is not None else " -> ".join(self.stage_names)
 
     @classmethod
     def declare(
-        cls, spaces: Mapping[str, Mapping[str, Distribution]], name: str | None = None
+        cls,
+        spaces: Mapping[str, Mapping[str, Distribution]],
+        name: str | None = None,
+        inputs: Mapping[str, Sources] | None = None,
     ) -> "Pipeline":
         """A pipeline without functions, for those who run the stages themselves (ask/tell).
 
         Args:
             spaces: Stage name -> hyper-parameter name -> distribution, first stage first.
             name: For people.
+            inputs: Stage name -> what it gets, as `stage(inputs=...)` takes it. A stage that is not
+                named here gets the output of the one before it.
+
+        Raises:
+            PipelineError: The stages do not fit together, or `inputs` names one that is not there.
         """
-        return cls([Stage(name=key, space=space) for key, space in spaces.items()], name=name)
+        given = {} if inputs is None else dict(inputs)
+        strangers = [key for key in given if key not in spaces]
+        if strangers:
+            raise PipelineError(
+                f"inputs are declared for {strangers[0]!r}, which is no stage; the stages are "
+                f"{list(spaces)}."
+            )
+        stages = [
+            Stage(key, space, inputs=sources_of(key, given.get(key)))
+            for key, space in spaces.items()
+        ]
+        return cls(stages, name=name)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
@@ -111,7 +131,10 @@ class Pipeline:
     @property
     def memoizes(self) -> tuple[bool, ...]:
         """For each stage, whether its output may be reused: not below one that is not memoized."""
-        return tuple(accumulate((each.memoize for each in self.stages), and_))
+        return tuple(
+            all(self.stages[j].memoize for j in self.graph.up_to(k))
+            for k in range(len(self.stages))
+        )
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -139,13 +162,16 @@ class Pipeline:
         return tuple(tuple(range(start, end)) for start, end in pairwise(ends))
 
     def code_up_to(self, stage_name: str | None) -> str:
-        """A digest of the code of the stages up to this one.
+        """A digest of the code of a stage and of those that lead to it.
 
         Args:
             stage_name: The stage's name; for any other name, all stages count.
         """
-        end = 1 + self.stage_names.index(stage_name) if stage_name in self.stage_names else None
-        return _code_of(self.stages[:end])
+        if stage_name not in self.stage_names:
+            return _code_of(self.stages)
+        return _code_of(
+            self.stages[j] for j in self.graph.up_to(self.stage_names.index(stage_name))
+        )
 
     @property
     def is_runnable(self) -> bool:
@@ -169,7 +195,7 @@ class Pipeline:
         return stage_calls(self.stages, by_stage, upstream)
 
     def check_inputs(self, inputs: tuple[Any, ...]) -> None:
-        """Check that the first stage can be called with these inputs, and all stages run.
+        """Check that the stages can be called with these inputs, and all of them run.
 
         Raises:
             PipelineError: It cannot.
@@ -180,13 +206,25 @@ class Pipeline:
                 f"stage {missing[0]!r} was declared without a function; run the stages yourself "
                 f"and report through Tuner.ask and Tuner.tell."
             )
-        first = self.stages[0]
-        try:
-            inspect.Signature(first.inputs).bind(*inputs)
-        except TypeError as error:
-            expected = [p.name for p in first.inputs]
+        for k, each in enumerate(self.stages):
+            if self.graph.takes_inputs(k):
+                self._check_takes_inputs(each, k, inputs)
+        if inputs and not any(map(self.graph.takes_inputs, range(len(self.stages)))):
             raise PipelineError(
-                f"the first stage, {first.name!r}, takes the inputs {expected}, but got "
+                f"no stage takes the run's inputs, but got {len(inputs)}; name eeipu.INPUTS in "
+                f"stage(inputs=...) of those that need them."
+            )
+
+    def _check_takes_inputs(self, each: Stage, k: int, inputs: tuple[Any, ...]) -> None:
+        if each.inputs is not None:
+            self.graph.check_call(each, k, len(inputs))
+            return
+        try:
+            inspect.Signature(each.positional).bind(*inputs)
+        except TypeError as error:
+            expected = [p.name for p in each.positional]
+            raise PipelineError(
+                f"the first stage, {each.name!r}, takes the inputs {expected}, but got "
                 f"{len(inputs)} ({error}); pass them to run(...) in this order."
             ) from error
 
@@ -295,25 +333,6 @@ def _code_of(stages: Iterable[Stage]) -> str:
     """A digest of the code of stages."""
     code = "\n".join(each.fingerprint for each in stages)
     return hashlib.sha256(code.encode()).hexdigest()[:16]
-
-
-def _check_takes_one_output(each: Stage, upstream: Stage) -> None:
-    required = [
-        p.name
-        for p in each.inputs
-        if p.default is p.empty and p.kind is not inspect.Parameter.VAR_POSITIONAL
-    ]
-    if len(each.inputs) == 0:
-        raise PipelineError(
-            f"stage {each.name!r} takes no input, but it gets the output of {upstream.name!r}; "
-            f"give its function a first positional parameter without a space."
-        )
-    if len(required) > 1:
-        raise PipelineError(
-            f"stage {each.name!r} gets one input, the output of {upstream.name!r}, but its "
-            f"parameters {required[1:]} have neither a space nor a default; add them to "
-            f"stage(space=...) or give them defaults."
-        )
 
 
 def _objective(run: StageRun, objective: str | None) -> tuple[float, dict[str, float]]:

@@ -141,7 +141,7 @@ def parts_of(call: StageCall) -> dict[str, Any]:
         "code": {} if stage.version is not None or reading is None else reading.parts,
         **({"fixed": short_digest(addition)} if addition else {}),
         "params": value_parts(call.recorded_params),
-        **source_parts(call.upstream, [each.name for each in stage.inputs]),
+        **source_parts(call.upstream, [each.name for each in stage.positional]),
     }
 
 

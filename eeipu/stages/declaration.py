@@ -9,8 +9,9 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, Literal, overload
 
 from optuna.distributions import (
     CategoricalDistribution,
@@ -30,13 +31,38 @@ from eeipu.stages.signatures import (
     parameters_of,
 )
 
-__all__ = ["KnownCode", "Stage", "refresh_code", "stage"]
+__all__ = [
+    "INPUTS",
+    "KnownCode",
+    "RunInputs",
+    "Source",
+    "Sources",
+    "Stage",
+    "refresh_code",
+    "sources_of",
+    "stage",
+]
 
 # A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
 
 # A year, which the timers of all systems can hold.
 LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
+
+
+class RunInputs(Enum):
+    """What stands for the inputs of a run in `stage(inputs=...)`."""
+
+    INPUTS = "the run's inputs"
+
+    def __repr__(self) -> str:
+        return "eeipu.INPUTS"
+
+
+INPUTS = RunInputs.INPUTS
+
+Source = str | Literal[RunInputs.INPUTS]
+"""What a stage gets: the output of the stage of this name, or the run's inputs."""
 
 
 @dataclass(eq=False)
@@ -67,6 +93,8 @@ class Stage:
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging; `None` for never.
         retries: How often a call is tried again.
+        inputs: What it gets as positional arguments, in order; `None`: what the stage before it in
+            the pipeline returns, or the run's inputs. It may be given as `stage` takes it.
         known_code: The last reading of its code. This is the one attribute that changes.
     """
 
@@ -80,6 +108,7 @@ class Stage:
     num_gpus: float = 0
     timeout: float | None = None
     retries: int = DEFAULT_RETRIES
+    inputs: tuple[Source, ...] | None = None
     known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
 
     # In other code's fingerprint, a stage stands for its function (see `reading.references`).
@@ -88,9 +117,10 @@ class Stage:
     def __post_init__(self) -> None:  # attributes are set here and never again
         _check_space(self.name, self.space)
         object.__setattr__(self, "space", dict(self.space))  # the caller's may change
+        object.__setattr__(self, "inputs", sources_of(self.name, self.inputs))
         _check_resources(self)
         if self.cost is not None:
-            check_cost(self.name, self.cost, self.space, self.inputs)
+            check_cost(self.name, self.cost, self.space, self.positional)
         if self.function is not None:
             check_function(self.name, self.parameters, self.space)
             # With these, inspect.signature, inspect.getsource and help() show the function's own.
@@ -103,14 +133,14 @@ class Stage:
         return {} if self.function is None else parameters_of(self.name, self.function)
 
     @property
-    def inputs(self) -> tuple[inspect.Parameter, ...]:
+    def positional(self) -> tuple[inspect.Parameter, ...]:
         """The leading positional parameters of the function that are not hyper-parameters."""
         return leading_inputs(self.parameters, self.space)
 
     @cached_property
     def cost_takes_inputs(self) -> bool:
         """Whether the declared cost depends on the stage's inputs, so that it takes them too."""
-        return self.cost is not None and depends_on_inputs(self.cost, self.space, self.inputs)
+        return self.cost is not None and depends_on_inputs(self.cost, self.space, self.positional)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
@@ -212,6 +242,32 @@ class Stage:
 def _is_read(stage: Stage) -> bool:
     """Whether a stage's code is read, since no version stands for it."""
     return stage.version is None and stage.function is not None
+
+
+Sources = Source | Stage | Sequence[Source | Stage] | None
+"""What `stage(inputs=...)` takes."""
+
+
+def sources_of(name: str | None, given: Sources) -> tuple[Source, ...] | None:
+    """What a stage gets, by names; `None` where it is left to the pipeline."""
+    if given is None:
+        return None
+    each = [given] if isinstance(given, str | Stage | RunInputs) else given
+    if not isinstance(each, Sequence):
+        raise _notsources_of(name, given)
+    found: list[Source] = []
+    for one in each:
+        if not isinstance(one, str | Stage | RunInputs):
+            raise _notsources_of(name, one)
+        found.append(one.name if isinstance(one, Stage) else one)
+    return tuple(found)
+
+
+def _notsources_of(name: str | None, given: object) -> PipelineError:
+    return PipelineError(
+        f"stage {name!r}: inputs must be the name of a stage, eeipu.INPUTS, or a tuple of these, "
+        f"but got {given!r}."
+    )
 
 
 def _check_space(name: str, space: Any) -> None:
@@ -328,6 +384,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
     *,
     space: Mapping[str, Distribution] | None = None,
+    inputs: Sources = None,
 ) -> Stage: ...
 @overload
 def stage(
@@ -341,6 +398,8 @@ def stage(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
+    *,
+    inputs: Sources = None,
 ) -> Decorator: ...
 @overload
 def stage(
@@ -354,6 +413,7 @@ def stage(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
+    inputs: Sources = None,
 ) -> Decorator: ...
 def stage(
     function_or_space: Callable[..., Any] | Mapping[str, Distribution] | None = None,
@@ -368,6 +428,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
     *,
     space: Mapping[str, Distribution] | None = None,
+    inputs: Sources = None,
 ) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
 
@@ -399,6 +460,9 @@ def stage(
             `eeipu.TransientError`. Any other exception fails the trial at once, or prunes it if it
             is `optuna.TrialPruned`.
         space: Hyper-parameter name -> `Float`, `Int` or `Categorical`.
+        inputs: What the stage gets as positional arguments, in order: a stage or its name, whose
+            output it gets, `eeipu.INPUTS` for the run's inputs, or a tuple of these. `None`: the
+            output of the stage before it in the pipeline, and the run's inputs for the first one.
 
     Returns:
         A `Stage`, which can still be called like the function; a decorator where no function was
@@ -431,6 +495,7 @@ def stage(
             num_gpus=num_gpus,
             timeout=timeout,
             retries=retries,
+            inputs=sources_of(name, inputs),
         )
 
     return decorate(given) if callable(given) else decorate

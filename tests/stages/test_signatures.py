@@ -9,7 +9,7 @@ X = Float(0.0, 1.0)
 
 
 def names(each):
-    return [parameter.name for parameter in each.inputs]
+    return [parameter.name for parameter in each.positional]
 
 
 def test_hyper_parameters_may_be_positional_or_keyword():
