@@ -74,7 +74,7 @@ def test_arguments_that_do_not_fit():
 
 
 def test_what_is_no_source():
-    with pytest.raises(PipelineError, match="name of a stage, eeipu.INPUTS, or a tuple of these"):
+    with pytest.raises(PipelineError, match=r"name of a stage, eeipu\.INPUTS, or a tuple of these"):
         named("a", inputs=3)
 
 
@@ -82,7 +82,7 @@ def test_inputs_are_counted_before_anything_runs():
     join = named("join", inputs=("a", INPUTS), function=lambda a, data: 1.0)
     pipeline = Pipeline([named("a", function=lambda *data: 1.0), join])
     assert pipeline.run({}, 1.0).value == 1.0
-    with pytest.raises(PipelineError, match="'join' takes .*, but gets 3 arguments"):
+    with pytest.raises(PipelineError, match=r"'join' takes .*, but gets 3 arguments"):
         pipeline.run({}, 1.0, 2.0)
 
 
