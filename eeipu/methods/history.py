@@ -45,6 +45,7 @@ class History:
         ended: The trials that succeeded, failed or were pruned, by number.
         running: The trials that have a configuration but no result yet.
         interrupted: The trials that were cut off; they run again under other numbers.
+        waiting: The trials that are enqueued with a configuration, and that nobody has begun.
         forgotten: The trials whose failure no longer counts; they may run again.
         spent: The cost charged to the budget so far, for all trials of the study.
         is_minimized: Whether the study minimises; if so, values change sign here.
@@ -60,6 +61,7 @@ class History:
     interrupted: tuple[FrozenTrial, ...]
     spent: float
     is_minimized: bool
+    waiting: tuple[FrozenTrial, ...] = ()
     forgotten: tuple[FrozenTrial, ...] = ()
     left_out: tuple[tuple[FrozenTrial, str], ...] = ()
     study_id: str | None = None
@@ -103,6 +105,7 @@ class History:
             tuple(by_end.interrupted),
             math.fsum((*charges, spent(others, study_id))),
             study.direction is StudyDirection.MINIMIZE,
+            tuple(by_end.waiting),
             tuple(trial for trial in ended if trial.number in gone),
             tuple(by_end.left_out),
             study_id,
@@ -261,9 +264,26 @@ class History:
         others = (*self.ended[count:], *self.running)
         return frozenset((*known, *(identity(trial.params, self.pipeline) for trial in others)))
 
+    @cached_property
+    def _coming(self) -> frozenset[tuple[float, ...]]:
+        """The configurations that will run without being chosen, as hashable values.
+
+        They are those that are enqueued. What was cut off is one of them even before it is: its
+        driver closes the trial first, and then enqueues it again.
+        """
+        last_forgotten = {identity(t.params, self.pipeline): t.number for t in self.forgotten}
+        cut_off = {identity(t.params, self.pipeline): t.number for t in self.interrupted}
+        return frozenset(
+            [
+                *(identity(trial.params, self.pipeline) for trial in self.waiting),
+                *(key for key, number in cut_off.items() if number > last_forgotten.get(key, -1)),
+            ]
+        )
+
     def is_new(self, params: Params) -> bool:
-        """Whether a configuration has neither run nor is running."""
-        return identity(params, self.pipeline) not in self.configurations
+        """Whether a configuration has not run, does not run, and is not enqueued to run."""
+        key = identity(params, self.pipeline)
+        return key not in self.configurations and key not in self._coming
 
     @property
     def is_exhausted(self) -> bool:

@@ -40,18 +40,20 @@ class SortedTrials:
 
     Attributes:
         ended: Those that succeeded, failed or were pruned, by number.
+        waiting: Those that are enqueued with a whole configuration, and that nobody has begun.
         running: Those that have a configuration but no result yet.
         interrupted: Those that were cut off.
         left_out: Those that ended and have no configuration of the pipeline, with the reason.
     """
 
     ended: list[FrozenTrial] = field(default_factory=list)
+    waiting: list[FrozenTrial] = field(default_factory=list)
     running: list[FrozenTrial] = field(default_factory=list)
     interrupted: list[FrozenTrial] = field(default_factory=list)
     left_out: list[tuple[FrozenTrial, str]] = field(default_factory=list)
 
     def add(self, trial: FrozenTrial, pipeline: Pipeline, changes: Mapping[str, Any]) -> None:
-        """Put a trial where it belongs; one that waits belongs nowhere.
+        """Put a trial where it belongs; one without a whole configuration belongs nowhere.
 
         Args:
             trial: The trial.
@@ -59,12 +61,12 @@ class SortedTrials:
             changes: What has changed since the first trials; see `CHANGES`.
         """
         state = trial.state
-        if state is TrialState.WAITING:
-            return
         trial, why = _fitted(trial, pipeline, changes)
         if why is not None:
             if state in (TrialState.COMPLETE, TrialState.PRUNED):
                 self.left_out.append((trial, why))
+        elif state is TrialState.WAITING:
+            self.waiting.append(trial)
         elif state is TrialState.RUNNING:
             self.running.append(trial)
         elif is_interrupted(trial):
@@ -74,7 +76,7 @@ class SortedTrials:
 
     def copy(self) -> "SortedTrials":
         """The same trials, to which others are added."""
-        return SortedTrials([*self.ended], [*self.running], [*self.interrupted], [*self.left_out])
+        return SortedTrials(*map(list, vars(self).values()))
 
 
 class Ledger:
@@ -164,11 +166,17 @@ def _fitted(
 ) -> tuple[FrozenTrial, str | None]:
     """A trial with a whole configuration of a pipeline, or why it has none.
 
+    What a trial was enqueued with is its configuration before it has begun, and until its driver
+    has written the last of its parameters.
+
     Args:
         trial: The trial.
         pipeline: The pipeline.
         changes: What has changed since; see `CHANGES`.
     """
+    if not trial.state.is_finished() and "fixed_params" in trial.system_attrs:
+        trial = copy(trial)
+        trial.params = {**trial.system_attrs["fixed_params"], **trial.params}
     params = trial.params
     for name, values in changes.get("removed", {}).items():
         if name in params and params[name] not in values:

@@ -216,7 +216,7 @@ def _moments(X: Tensor, model: ObjectiveModel) -> tuple[Tensor, Tensor]:
 
 
 def unseen(history: History, levels: int | None, seed: int) -> dict[str, Any]:
-    """A random configuration that has not run; any configuration if all have.
+    """A random configuration that is new; if none is, one that runs or has run, if need be.
 
     Args:
         history: The trials so far.

@@ -10,6 +10,7 @@ trials.
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -207,14 +208,15 @@ def retry_failed(study: optuna.Study, pipeline: Pipeline, error: str) -> int:
         for trial in sorted((*history.ended, *history.forgotten), key=lambda t: t.number)
         if trial.state is TrialState.FAIL and error in trial.user_attrs.get("error", "")
     ]
-    told = {*study.user_attrs.get(FORGOTTEN, [])}
-    study.set_user_attr(FORGOTTEN, sorted(told.union(trial.number for trial in again)))
-    history = History.of(study, pipeline)
-    count = 0
+    told, numbers = {*study.user_attrs.get(FORGOTTEN, [])}, {trial.number for trial in again}
+    kept = tuple(trial for trial in history.ended if trial.number not in numbers)
+    others, count = replace(history, ended=kept), 0
+    # Enqueued before they are forgotten, so that no driver chooses one of them in between.
     for trial in again:
         # A configuration that has been retried before is not enqueued twice.
-        if trial.number not in told & known and history.is_new(trial.params):
+        if trial.number not in told & known and others.is_new(trial.params):
             attrs = {"retries": trial.number}
             study.enqueue_trial(trial.params, user_attrs=attrs, skip_if_exists=False)
             count += 1
+    study.set_user_attr(FORGOTTEN, sorted(told | numbers))
     return count

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.pipeline import Pipeline
+from eeipu.studies.driver_queue import AGAIN
 from eeipu.studies.heartbeats import silent_trials
 
 __all__ = ["enqueue_again", "reclaim_dead_trials"]
@@ -85,4 +86,5 @@ def enqueue_again(
     params = trial.system_attrs.get("fixed_params", trial.params)
     if params.keys() == pipeline.space.keys():
         attrs = {"warm_up": trial.user_attrs.get("warm_up"), "deaths": deaths}
-        study.enqueue_trial(params, user_attrs={k: v for k, v in attrs.items() if v})
+        attrs = {name: value for name, value in attrs.items() if value}
+        study.enqueue_trial(params, user_attrs={**attrs, AGAIN: trial.number})

@@ -6,29 +6,58 @@ waits until all trials with smaller numbers have their configurations.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import optuna
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.ledger import is_interrupted
 
-__all__ = ["await_turn", "is_chosen", "repeated"]
+__all__ = ["AGAIN", "CHOOSER", "await_turn", "begun", "is_chosen", "is_to_run_once", "repeated"]
+
+# User attributes of a trial: the process that chooses its configuration, if no driver runs it; and
+# the number of the trial that was cut off, if its configuration was enqueued to run again.
+CHOOSER, AGAIN = "chooser", "again"
 
 # A suggestion takes a second or two. A driver that takes longer than this may have died on another
 # host, where this cannot be seen. To choose without knowing its configuration is then better than
 # to wait for ever.
 PATIENCE_S = 60.0
 
-# A driver writes its name into a trial immediately after it has begun it. A trial that still has no
-# driver belongs to a user who asks and tells, and may remain without a configuration for long.
+# A trial is created with the name of the process that chooses its configuration. One without a name
+# belongs to a user of plain Optuna, and may remain without a configuration for long.
 NAMELESS_PATIENCE_S = 1.0
 
 # The pause between two looks at the study grows, so that drivers do not keep the database busy.
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+
+
+def begun(study: optuna.Study, attrs: Mapping[str, Any]) -> optuna.Trial:
+    """The same as `study.ask`, for a trial that has user attributes from the first moment.
+
+    Between `ask` and the first attribute, others would see a trial that nobody may ever choose a
+    configuration for. Nor does this warn, as `ask` does, about heartbeats outside of Optuna's loop:
+    `eeipu.studies.heartbeats` sends them.
+
+    Args:
+        study: The study.
+        attrs: The user attributes.
+
+    Returns:
+        The first enqueued trial, or a new one.
+    """
+    study._thread_local.cached_all_trials = None  # as `ask` does
+    trial_id = study._pop_waiting_trial_id()
+    if trial_id is None:
+        template = create_trial(state=TrialState.RUNNING, user_attrs=dict(attrs))
+        return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
+    trial = optuna.Trial(study, trial_id)
+    for name, value in attrs.items():
+        trial.set_user_attr(name, value)
+    return trial
 
 
 def await_turn(
@@ -74,11 +103,17 @@ def is_chosen(trial: FrozenTrial, names: Collection[str]) -> bool:
     return _configuration(trial).keys() >= set(names)
 
 
-def repeated(study: optuna.Study, number: int) -> int | None:
-    """Find an earlier trial with the same configuration as a trial that the tuner enqueued.
+def is_to_run_once(trial: optuna.Trial | FrozenTrial) -> bool:
+    """Whether the tuner may have enqueued a trial, for a configuration that shall not run twice."""
+    return "warm_up" in trial.user_attrs or AGAIN in trial.user_attrs
 
-    Drivers that start together all enqueue the same warm-up, which shall run only once. Trials that
-    were interrupted do not count, since their configurations run again.
+
+def repeated(study: optuna.Study, number: int) -> int | None:
+    """Find the trial that makes one needless which the tuner has enqueued.
+
+    Drivers that start together all enqueue the same warm-up, which shall run only once; trials that
+    were interrupted do not count, since their configurations run again. A configuration that was
+    cut off and enqueued again need not run if it has been chosen since.
 
     Args:
         study: The study.
@@ -89,12 +124,20 @@ def repeated(study: optuna.Study, number: int) -> int | None:
     """
     trials = study.get_trials(deepcopy=False)
     trial = trials[number]
-    if not (trial.user_attrs.get("warm_up") and "fixed_params" in trial.system_attrs):
+    if not (is_to_run_once(trial) and "fixed_params" in trial.system_attrs):
         return None
     same = (
         earlier.number
         for earlier in trials[:number]
-        if not is_interrupted(earlier) and _configuration(earlier) == _configuration(trial)
+        if not is_interrupted(earlier)
+        and _configuration(earlier) == _configuration(trial)
+        and (
+            "warm_up" in trial.user_attrs
+            or (
+                earlier.number > trial.user_attrs[AGAIN]
+                and "fixed_params" not in earlier.system_attrs
+            )
+        )
     )
     return next(same, None)
 
@@ -107,7 +150,7 @@ def _configuration(trial: FrozenTrial) -> dict[str, Any]:
 
 def _is_awaited(trial: FrozenTrial, waited_s: float) -> bool:
     """Whether a trial without a configuration can still be expected to get one."""
-    driver = trial.user_attrs.get("driver")
-    if driver is None:
+    process = trial.user_attrs.get("driver", trial.user_attrs.get(CHOOSER))
+    if process is None:
         return waited_s < NAMELESS_PATIENCE_S
-    return ProcessIdentity.parse(driver).is_alive() is not False
+    return ProcessIdentity.parse(process).is_alive() is not False

@@ -10,6 +10,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.budget import PAID_BY
 from eeipu.methods.history import History
@@ -18,7 +19,14 @@ from eeipu.pipeline import Pipeline, suggest
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
-from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
+from eeipu.studies.driver_queue import (
+    CHOOSER,
+    await_turn,
+    begun,
+    is_chosen,
+    is_to_run_once,
+    repeated,
+)
 from eeipu.studies.heartbeats import Heart
 from eeipu.studies.study import study_id
 
@@ -145,12 +153,10 @@ class Trials:
                 sampler.check_worth(
                     history, len(trials), self._price, stop_when_done=self._stop_when_done
                 )
-        trial = self._ask()
+        trial, waited_s = self._ask(driver)
+        start += waited_s
         try:
-            trial.set_user_attr(PAID_BY, self.study_id)
             if driver is not None:
-                # Before the sampler computes, so that others notice if this process dies meanwhile.
-                trial.set_user_attr("driver", driver)
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.space.keys())
@@ -182,15 +188,26 @@ class Trials:
                 f"been evaluated or are running; widen the space to go on."
             )
 
-    def _ask(self) -> optuna.Trial:
-        """A new trial, or the first enqueued one that no other driver has enqueued before."""
+    def _ask(self, driver: str | None) -> tuple[optuna.Trial, float]:
+        """A new trial, or the first enqueued one that repeats no other.
+
+        Returns:
+            The trial, and the seconds spent waiting for other drivers.
+        """
+        # Who chooses is known from the first moment, so that others wait for the configuration,
+        # and notice if this process dies meanwhile.
+        chooser = {CHOOSER: str(ProcessIdentity.here())} if driver is None else {"driver": driver}
+        waited_s = 0.0
         while True:
-            trial = _asked(self.study)
-            # Only a trial that was enqueued can repeat another one: the study need not be read
-            # for the others.
-            same = repeated(self.study, trial.number) if "warm_up" in trial.user_attrs else None
+            trial = begun(self.study, {PAID_BY: self.study_id, **chooser})
+            # Only a trial that the tuner enqueued is to repeat no other one: the study need not be
+            # read for the others.
+            if not is_to_run_once(trial):
+                return trial, waited_s
+            waited_s += await_turn(self.study, trial.number, self.pipeline.space.keys())
+            same = repeated(self.study, trial.number)
             if same is None:
-                return trial
+                return trial, waited_s
             trial.set_user_attr("interrupted", True)
             trial.set_user_attr("repeats", same)
             self.study.tell(trial, state=TrialState.FAIL)
@@ -261,19 +278,6 @@ class Trials:
 def is_enqueued(trial: optuna.Trial) -> bool:
     """Whether the configuration of a trial was enqueued, so that no sampler chose it."""
     return "fixed_params" in trial.study._storage.get_trial(trial._trial_id).system_attrs
-
-
-def _asked(study: optuna.Study) -> optuna.Trial:
-    """The same as `study.ask`, without its warning about heartbeats outside of Optuna's loop.
-
-    The warning does not apply here: `Heart` sends the heartbeats.
-    """
-    local = study._thread_local
-    is_inside, local.in_optimize_loop = local.in_optimize_loop, True
-    try:
-        return study.ask()
-    finally:
-        local.in_optimize_loop = is_inside
 
 
 def _knowing(sampler: BaseSampler, history: History, number: int) -> AbstractContextManager[None]:

@@ -44,7 +44,9 @@ def test_a_number_that_was_given_to_another_process_is_not_the_first_one():
 
 def test_a_clock_that_is_set_by_a_little_ends_no_process():
     here = ProcessIdentity.here()
-    assert replace(here, created_s=here.created_s + 0.5).is_alive()
+    written = ProcessIdentity.parse(str(replace(here, created_s=here.created_s - 0.004)))
+    for moved_s in (-1.0, 0.5, 1.0):
+        assert replace(written, created_s=written.created_s + moved_s).is_alive()
 
 
 def test_a_number_that_nobody_has_is_dead():

@@ -9,6 +9,7 @@ from histories import PIPELINE, history_of, trial
 from optuna.trial import TrialState, create_trial
 
 from eeipu import Categorical, Float, Int, Pipeline
+from eeipu.methods.forgotten_failures import FORGOTTEN
 from eeipu.methods.history import History
 from eeipu.methods.ledger import is_interrupted
 
@@ -111,6 +112,40 @@ def test_running_trials_count_once_they_have_a_configuration():
     assert history.running_X.tolist() == [list(whole.params.values())]
     assert len(history) == 0
     assert len(history.configurations) == 1
+
+
+def test_an_enqueued_trial_has_its_configuration_from_the_moment_that_it_runs():
+    study = optuna.create_study()
+    study.enqueue_trial({"prep.x": 0.5, "fit.y": 0.25})
+    study.enqueue_trial({"prep.x": 0.5})
+    begun, half = study.ask(), study.ask()
+    history = History.of(study, PIPELINE)
+
+    assert [each.number for each in history.running] == [begun.number]
+    assert history.running_X.tolist() == [[0.5, 0.25]]
+    assert begun.params == half.params == {}  # in the storage
+
+
+def test_what_is_enqueued_or_was_cut_off_is_not_new_and_has_not_run():
+    study = optuna.create_study()
+    study.enqueue_trial({"prep.x": 0.125, "fit.y": 0.5})
+    study.add_trial(trial(x=0.25, y=0.5, value=None, interrupted=True))  # not enqueued again yet
+    study.add_trial(trial(x=0.75, y=0.5, value=None, error="boom"))
+    history = History.of(study, PIPELINE)
+
+    new = [x for x in (0.125, 0.25, 0.5, 0.75) if history.is_new({"prep.x": x, "fit.y": 0.5})]
+    assert new == [0.5]
+    assert len(history.configurations) == 1
+
+
+def test_what_was_cut_off_before_its_failure_was_forgotten_is_new():
+    study = optuna.create_study()
+    study.add_trial(trial(x=0.25, y=0.5, value=None, interrupted=True))
+    study.add_trial(trial(x=0.25, y=0.5, value=None, error="boom"))
+    assert not History.of(study, PIPELINE).is_new({"prep.x": 0.25, "fit.y": 0.5})
+
+    study.set_user_attr(FORGOTTEN, [1])
+    assert History.of(study, PIPELINE).is_new({"prep.x": 0.25, "fit.y": 0.5})
 
 
 def test_parameters_besides_the_pipelines_do_no_harm():

@@ -6,10 +6,19 @@ from optuna.trial import TrialState
 from test_dead_drivers import dead_driver
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.studies.driver_queue import NAMELESS_PATIENCE_S, PATIENCE_S, await_turn, repeated
+from eeipu.studies.driver_queue import (
+    AGAIN,
+    CHOOSER,
+    NAMELESS_PATIENCE_S,
+    PATIENCE_S,
+    await_turn,
+    begun,
+    repeated,
+)
 from eeipu.studies.storages import open_storage
 
 NAMES = ("x",)
+SPACE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 
 
 def driver_name():
@@ -85,6 +94,24 @@ def test_patience_ends(study, driver, patience_s):
     assert patience_s <= seconds < patience_s + 1.0
 
 
+@pytest.mark.parametrize("name", ["driver", CHOOSER])
+def test_a_trial_has_the_name_of_who_chooses_from_the_first_moment(study, name, monkeypatch):
+    """However long its process takes to go on, others wait for its configuration."""
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", None)
+    before = begun(study, {name: driver_name()})
+    monkeypatch.undo()
+
+    mine = choosing(study, driver_name())
+    clock = Clock({9.0: lambda: before.suggest_float("x", 0.0, 1.0)})
+    assert 9.0 <= waited(study, mine.number, clock) < 10.0
+
+
+def test_an_enqueued_trial_begins_before_new_ones_and_is_named(study):
+    study.enqueue_trial({"x": 0.5})
+    assert [begun(study, {"driver": "d"}).number for _ in range(2)] == [0, 1]
+    assert [trial.user_attrs for trial in study.trials] == [{"driver": "d"}] * 2
+
+
 def test_an_enqueued_configuration_is_known_before_it_is_chosen(study):
     study.enqueue_trial({"x": 0.5})
     choosing(study, driver_name())
@@ -106,6 +133,17 @@ def test_what_two_enqueued_runs_once_and_what_was_interrupted_runs_again(study):
     first.set_user_attr("interrupted", True)
     study.tell(first, state=TrialState.FAIL)
     assert repeated(study, 1) is None
+
+
+def test_what_was_enqueued_again_does_not_run_if_it_was_chosen_since(study):
+    for x, attrs in ((0.5, {}), (0.25, {}), (0.5, {AGAIN: 0}), (0.25, {AGAIN: 1})):
+        study.enqueue_trial({"x": x}, user_attrs=attrs)
+    assert [repeated(study, number) for number in range(4)] == [None] * 4
+
+    study.add_trial(optuna.trial.create_trial(value=1.0, params={"x": 0.5}, distributions=SPACE))
+    for x, cut_off in ((0.5, 0), (0.25, 1)):
+        study.enqueue_trial({"x": x}, user_attrs={AGAIN: cut_off})
+    assert [repeated(study, number) for number in (5, 6)] == [4, None]
 
 
 def test_what_others_enqueued_may_repeat(study):

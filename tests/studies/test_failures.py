@@ -70,6 +70,21 @@ def test_failures_are_tried_again_first():
     assert tuner.retry_failed() == 0
 
 
+def test_what_is_tried_again_is_enqueued_before_it_is_forgotten(monkeypatch):
+    """No driver can choose it in between."""
+    tuner = Tuner(Broken(ValueError("no")).pipeline, seed=0)
+    run(tuner, 1)
+    enqueued = []
+    told = optuna.Study.set_user_attr
+    monkeypatch.setattr(
+        optuna.Study,
+        "set_user_attr",
+        lambda study, *of: enqueued.append(states(tuner)) or told(study, *of),
+    )
+    assert tuner.retry_failed() == 1
+    assert enqueued == [["FAIL", "WAITING"]]
+
+
 def test_a_retry_that_fails_may_be_tried_again():
     toy = Broken(ValueError("no"))
     tuner = Tuner(toy.pipeline, seed=0)

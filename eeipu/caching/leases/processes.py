@@ -12,9 +12,9 @@ import psutil
 
 __all__ = ["ProcessIdentity"]
 
-# Some systems compute the time of creation from the time since they started: it moves by a
-# fraction of a second when their clock is set.
-TOLERANCE_S = 1.0
+# Systems compute the time of creation from the moment at which they started. Linux gives that in
+# whole seconds, so that it jumps by one when the clock is set by the smallest amount.
+TOLERANCE_S = 2.5
 
 
 @dataclass(frozen=True)
