@@ -28,7 +28,7 @@ from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
-from eeipu.stages.declaration import Stage, refresh_code, stage
+from eeipu.stages.declaration import SpaceLike, Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
@@ -94,13 +94,11 @@ class Pipeline:
         self.name = name if name is not None else " -> ".join(self.stage_names)
 
     @classmethod
-    def declare(
-        cls, spaces: Mapping[str, Mapping[str, Distribution]], name: str | None = None
-    ) -> "Pipeline":
+    def declare(cls, spaces: Mapping[str, SpaceLike], name: str | None = None) -> "Pipeline":
         """A pipeline without functions, for those who run the stages themselves (ask/tell).
 
         Args:
-            spaces: Stage name -> hyper-parameter name -> distribution, first stage first.
+            spaces: Stage name -> its space, as `stage` takes it, first stage first.
             name: For people.
         """
         return cls([Stage(name=key, space=space) for key, space in spaces.items()], name=name)

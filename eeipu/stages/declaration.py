@@ -12,16 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, overload
 
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
 from eeipu.fingerprints.outlines import Outline, outline_of
-from eeipu.space import Distribution
+from eeipu.space import Distribution, DistributionLike, as_distribution
 from eeipu.stages.signatures import (
     check_cost,
     check_function,
@@ -30,7 +24,9 @@ from eeipu.stages.signatures import (
     parameters_of,
 )
 
-__all__ = ["KnownCode", "Stage", "refresh_code", "stage"]
+__all__ = ["KnownCode", "SpaceLike", "Stage", "refresh_code", "stage"]
+
+SpaceLike = Mapping[str, DistributionLike]
 
 # A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
@@ -57,7 +53,7 @@ class Stage:
     Attributes:
         name: The stage's name, unique within a pipeline. Its parameters are called
             `"name.parameter"`.
-        space: Hyper-parameter name -> distribution.
+        space: Hyper-parameter name -> distribution, whatever stood for it when the stage was made.
         function: The user's function; `None` where the caller runs the stage (ask/tell).
         version: Replaces the code fingerprint in content keys.
         cost: Takes the hyper-parameters as keywords, and the inputs in front if it depends on
@@ -71,7 +67,7 @@ class Stage:
     """
 
     name: str
-    space: Mapping[str, Distribution] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
     function: Callable[..., Any] | None = None
     version: str | None = None
     cost: Callable[..., float] | None = None
@@ -86,8 +82,8 @@ class Stage:
     is_transparent_wrapper: ClassVar[bool] = True
 
     def __post_init__(self) -> None:  # attributes are set here and never again
-        _check_space(self.name, self.space)
-        object.__setattr__(self, "space", dict(self.space))  # the caller's may change
+        # A copy, since the caller's may change.
+        object.__setattr__(self, "space", _checked_space(self.name, self.space))
         _check_resources(self)
         if self.cost is not None:
             check_cost(self.name, self.cost, self.space, self.inputs)
@@ -214,7 +210,8 @@ def _is_read(stage: Stage) -> bool:
     return stage.version is None and stage.function is not None
 
 
-def _check_space(name: str, space: Any) -> None:
+def _checked_space(name: str, space: Any) -> dict[str, Distribution]:
+    """The distribution of each hyper-parameter of a stage."""
     if not name or "." in name:
         raise PipelineError(
             f"a stage's name must be non-empty and without dots, but got {name!r}; "
@@ -225,14 +222,13 @@ def _check_space(name: str, space: Any) -> None:
             f"stage {name!r}: the space must be a dict from hyper-parameter to Float, "
             f"Int or Categorical, but got {space!r}."
         )
-    for parameter, distribution in space.items():
-        if not isinstance(
-            distribution, FloatDistribution | IntDistribution | CategoricalDistribution
-        ):
-            raise PipelineError(
-                f"stage {name!r}: the space of {parameter!r} must be a Float, Int or "
-                f"Categorical, but got {distribution!r}."
-            )
+    checked = {}
+    for parameter, values in space.items():
+        try:
+            checked[parameter] = as_distribution(values)
+        except SpaceError as error:
+            raise PipelineError(f"stage {name!r}: the space of {parameter!r}: {error}") from error
+    return checked
 
 
 def _check_resources(stage: Stage) -> None:
@@ -327,11 +323,11 @@ def stage(
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
     *,
-    space: Mapping[str, Distribution] | None = None,
+    space: SpaceLike | None = None,
 ) -> Stage: ...
 @overload
 def stage(
-    space: Mapping[str, Distribution] | None,
+    space: SpaceLike | None,
     /,
     name: str | None = None,
     version: str | None = None,
@@ -345,7 +341,7 @@ def stage(
 @overload
 def stage(
     *,
-    space: Mapping[str, Distribution] | None = None,
+    space: SpaceLike | None = None,
     name: str | None = None,
     version: str | None = None,
     cost: Callable[..., float] | None = None,
@@ -356,7 +352,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
 ) -> Decorator: ...
 def stage(
-    function_or_space: Callable[..., Any] | Mapping[str, Distribution] | None = None,
+    function_or_space: Callable[..., Any] | SpaceLike | None = None,
     /,
     name: str | None = None,
     version: str | None = None,
@@ -367,7 +363,7 @@ def stage(
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
     *,
-    space: Mapping[str, Distribution] | None = None,
+    space: SpaceLike | None = None,
 ) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
 
@@ -398,7 +394,8 @@ def stage(
         retries: How often a call is tried again when its worker dies or hangs, or when it raises
             `eeipu.TransientError`. Any other exception fails the trial at once, or prunes it if it
             is `optuna.TrialPruned`.
-        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`.
+        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`; or a list of choices, a
+            `range` of whole numbers, or a distribution of Optuna's, which stand for these.
 
     Returns:
         A `Stage`, which can still be called like the function; a decorator where no function was
@@ -417,7 +414,7 @@ def stage(
     """
     given = function_or_space
     _check_given(given, space)
-    own_space = given if isinstance(given, Mapping) else space
+    own_space: Any = given if isinstance(given, Mapping) else space
 
     def decorate(function: Callable[..., Any]) -> Stage:
         return Stage(
