@@ -3,6 +3,7 @@
 What is public of the room `eeipu.spaces`.
 """
 
+from eeipu.spaces.constraints import Constraint
 from eeipu.spaces.distributions import (
     Categorical,
     Distribution,
@@ -14,9 +15,11 @@ from eeipu.spaces.distributions import (
     cell_count,
 )
 from eeipu.spaces.space import Space
+from eeipu.spaces.suggestion import suggest
 
 __all__ = [
     "Categorical",
+    "Constraint",
     "Distribution",
     "DistributionLike",
     "Float",
@@ -25,4 +28,5 @@ __all__ = [
     "Space",
     "as_distribution",
     "cell_count",
+    "suggest",
 ]

@@ -29,7 +29,7 @@ Flags = NDArray[np.bool_]
 # The allowed points that are known of a space, found once: at least FEW of them at random, unless
 # MOST_TRIED points in about a second had fewer, and the others by moves.
 POOL, FEW = 256, 16
-MOST_TRIED = 200_000
+MOST_TRIED = 100_000
 
 # If none of these is allowed, points that violate ever fewer constraints are sought, in so many
 # generations of so many points.

@@ -6,7 +6,9 @@ Notation:
     X: `n x d`, points of the unit cube (see `eeipu.spaces.cube`).
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +58,9 @@ class Space(Cube):
     ) -> None:
         super().__init__(distributions)
         self.constraints = Constraints(constraints)
+        # Once now, since a constraint that looks up a name that is not there will never do.
+        if self.constraints and len(self):
+            self.constraints.violations([self.decode(np.full(len(self), 0.5))])
 
     @cached_property
     def size(self) -> int | None:
@@ -79,16 +84,23 @@ class Space(Cube):
         found = map(self.constraints.allow, self.decode_all(X, fixed))
         return np.fromiter(found, dtype=np.bool_, count=len(X))
 
-    def configurations(self) -> Iterator[dict[str, Any]]:
-        """All configurations of a finite space, in order; an infinite space yields none."""
-        product = self.product or 0
+    def configurations(self, given: Params | None = None) -> Iterator[dict[str, Any]]:
+        """All configurations of a finite space, in order; an infinite space yields none.
+
+        Args:
+            given: Values that all of them have, as stored.
+        """
+        given = given or {}
+        columns = [c for c, name in enumerate(self.names) if name not in given]
+        cells = [self.cells[column] for column in columns]
+        product = 0 if None in cells else math.prod(count for count in cells if count is not None)
         for start in range(0, product, AT_ONCE):
             rest = np.arange(start, min(product, start + AT_ONCE), dtype=object)
-            X = np.empty((len(rest), len(self)))
-            for column in reversed(range(len(self))):
+            X = np.full((len(rest), len(self)), 0.5)
+            for column in reversed(columns):
                 rest, digit = rest // self.cells[column], rest % self.cells[column]
                 X[:, column] = self.centres(column, digit.astype(np.float64))
-            yield from filter(self.constraints.allow, self.decode_all(X))
+            yield from filter(self.constraints.allow, self.decode_all(X, given))
 
     def misfit(self, params: Params) -> str | None:
         """Why values are no configuration of this space; `None` if they are. More may be there."""
@@ -137,6 +149,15 @@ class Space(Cube):
             for name, distribution in self.distributions.items()
             if name in params
         }
+
+    def fitting_part(self, params: Params) -> dict[str, Any]:
+        """Those of some values that lie in their distributions, as stored, in column order."""
+        part = {}
+        for name in self.names:
+            if name in params:
+                with suppress(SpaceError):
+                    part[name] = stored(name, self.distributions[name], params[name])
+        return part
 
 
 def _unfit(space: Space, problem: str) -> SpaceError:

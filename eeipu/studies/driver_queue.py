@@ -71,7 +71,7 @@ def is_chosen(trial: FrozenTrial, names: Collection[str]) -> bool:
         trial: The trial.
         names: The names of all parameters of a configuration.
     """
-    return _configuration(trial).keys() >= set(names)
+    return {*_configuration(trial), *trial.params} >= set(names)
 
 
 def repeated(study: optuna.Study, number: int) -> int | None:

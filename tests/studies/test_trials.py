@@ -12,9 +12,8 @@ from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.history import History
-from eeipu.pipeline import suggest
 from eeipu.sampler import EEIPUSampler
-from eeipu.space import Int
+from eeipu.space import Int, suggest
 from eeipu.studies.storages import open_storage
 from eeipu.studies.trials import Trials, _asked
 from eeipu.tuner import Tuner
