@@ -12,12 +12,6 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.exceptions import TrialPruned
 from optuna.trial import BaseTrial, FrozenTrial
 
@@ -25,9 +19,18 @@ from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.space import Distribution, Params, Space
+from eeipu.space import Constraint, Distribution, Params, Space, suggest
+from eeipu.spaces.feasible import FeasiblePoints
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
-from eeipu.stages.declaration import INPUTS, Sources, Stage, refresh_code, sources_of, stage
+from eeipu.stages.declaration import (
+    INPUTS,
+    Sources,
+    SpaceLike,
+    Stage,
+    refresh_code,
+    sources_of,
+    stage,
+)
 from eeipu.stages.graph import Graph
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
@@ -54,10 +57,14 @@ class Pipeline:
             the objective.
         objective: Which metric to optimise, where the last stage returns a dict of them.
         name: For people; defaults to the stages' names.
+        constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.
+            Each gets a configuration as the study stores it, and returns whether it is allowed. No
+            other configuration is suggested, run or learnt from.
 
     Raises:
         PipelineError: Two stages share a name, a stage gets the output of one that is not there or
             comes later, a stage leads nowhere, or a function cannot take what it would get.
+        SpaceError: A constraint is no function, or fails for the middle of the space.
 
     Note:
         Declare costs for all stages or for none: a budget adds them up, and declared costs have a
@@ -76,6 +83,7 @@ class Pipeline:
         stages: Iterable[Stage],
         objective: str | None = None,
         name: str | None = None,
+        constraints: Iterable[Constraint] = (),
     ) -> None:
         if isinstance(stages, Stage):
             raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
@@ -93,21 +101,24 @@ class Pipeline:
             )
         self.graph = Graph.of(self.stages)
         self.name = name if name is not None else " -> ".join(self.stage_names)
+        self.cube = Space(self.space, constraints)
 
     @classmethod
     def declare(
         cls,
-        spaces: Mapping[str, Mapping[str, Distribution]],
+        spaces: Mapping[str, SpaceLike],
         name: str | None = None,
         inputs: Mapping[str, Sources] | None = None,
+        constraints: Iterable[Constraint] = (),
     ) -> "Pipeline":
         """A pipeline without functions, for those who run the stages themselves (ask/tell).
 
         Args:
-            spaces: Stage name -> hyper-parameter name -> distribution, first stage first.
+            spaces: Stage name -> its space, as `stage` takes it, first stage first.
             name: For people.
             inputs: Stage name -> what it gets, as `stage(inputs=...)` takes it. A stage that is not
                 named here gets the output of the one before it.
+            constraints: Conditions on configurations; see `Pipeline`.
 
         Raises:
             PipelineError: The stages do not fit together, or `inputs` names one that is not there.
@@ -123,7 +134,7 @@ class Pipeline:
             Stage(key, space, inputs=sources_of(key, given.get(key)))
             for key, space in spaces.items()
         ]
-        return cls(stages, name=name)
+        return cls(stages, name=name, constraints=constraints)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
@@ -151,9 +162,9 @@ class Pipeline:
         }
 
     @cached_property
-    def cube(self) -> Space:
-        """The search space and its map to the unit cube."""
-        return Space(self.space)
+    def feasible(self) -> FeasiblePoints:
+        """Points of the search space that satisfy its constraints."""
+        return FeasiblePoints(self.cube)
 
     @cached_property
     def stage_columns(self) -> tuple[tuple[int, ...], ...]:
@@ -253,7 +264,8 @@ class Pipeline:
             SpaceError: The configuration does not lie in the space.
             PipelineError: The first stage does not take these inputs.
             ConfigurationError: `cache` is not a `StageCache`.
-            optuna.TrialPruned: A stage has raised it, and there is a trial that can be pruned.
+            optuna.TrialPruned: A stage has raised it, or a sampler that knows no constraints has
+                suggested a configuration that violates one; and the trial can be pruned.
         """
         _check_cache(cache)
         self.check_inputs(inputs)
@@ -261,6 +273,9 @@ class Pipeline:
         trial = None
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)
+            violated = self.cube.constraints.violated(params)
+            if violated is not None and not isinstance(trial, FrozenTrial):
+                raise TrialPruned(f"the suggested configuration {params} violates {violated}")
         upstream = inputs_key(inputs)
         calls = self.calls(params, upstream)
         run = self.join(run_path(calls, inputs, cache, clock=clock))
@@ -389,23 +404,6 @@ def _remedy(output: Any) -> str:
     if isinstance(shape, tuple) and shape and math.prod(shape) == 1:
         return f"it has the shape {list(shape)}: return its one element with .item()"
     return "return a float"
-
-
-def suggest(trial: BaseTrial, space: Mapping[str, Distribution]) -> dict[str, Any]:
-    """Let an Optuna trial suggest a value for every parameter of a space."""
-    return {name: _suggest_one(trial, name, dist) for name, dist in space.items()}
-
-
-def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
-    match distribution:
-        case FloatDistribution(low=low, high=high, log=log, step=step):
-            return trial.suggest_float(name, low, high, log=log, step=step)
-        case IntDistribution(low=low, high=high, log=log, step=step):
-            return trial.suggest_int(name, low, high, log=log, step=step)
-        case CategoricalDistribution(choices=choices):
-            return trial.suggest_categorical(name, choices)
-        case _:  # pragma: no cover - Stage has refused it
-            raise AssertionError
 
 
 def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:

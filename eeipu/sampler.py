@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from eeipu.methods.warm_up import (
 )
 from eeipu.models.devices import checked_device
 from eeipu.pipeline import Pipeline
+from eeipu.space import Params
 
 __all__ = ["EEIPUSampler", "check_price"]
 
@@ -181,11 +183,13 @@ class EEIPUSampler(BaseSampler):
         if history is None or number != trial.number:
             history = History.of(study, self.pipeline)
         whose = id(study._storage), study._study_id
-        params = self._stock.take(whose, history)
+        given = self.pipeline.cube.fitting_part(trial.system_attrs.get("fixed_params", {}))
+        params = None if given else self._stock.take(whose, history)
         if params is None:
             with _threads(len(history), self._is_beside_workers):
-                params, *others = self._choose(history, trial.number)
-            self._stock.put(whose, others)
+                params, *others = self._choose(history, trial.number, given)
+            if not given:
+                self._stock.put(whose, others)
         # Some may have been fixed by a sampler around this one.
         return {name: params[name] for name in search_space}
 
@@ -279,15 +283,19 @@ class EEIPUSampler(BaseSampler):
 
     # --- How it chooses
 
-    def _choose(self, history: History, number: int) -> list[dict[str, Any]]:
+    def _choose(self, history: History, number: int, given: Params) -> list[dict[str, Any]]:
         """The next configuration, and further ones if one maximisation is to serve several."""
-        count = 1 + len(history.running) // RUNNING_EACH if self.method.in_batches else 1
+        is_batch = self.method.in_batches and not given
+        count = 1 + len(history.running) // RUNNING_EACH if is_batch else 1
         proposals = self._proposals(history, number)
+        if given:
+            proposals = replace(proposals, given=given)
         new = proposals.new(count)
         if proposals.warm_up_point is None and self.method.score is not None:
             self._refits.note(proposals.search.models)
-            self._say_if_done(proposals)
-        return new or [unseen(history, self.method.levels, self._seed(number))]
+            if not given:
+                self._say_if_done(proposals)
+        return new or [unseen(history, self.method.levels, self._seed(number), given)]
 
     def _say_if_done(self, proposals: Proposals) -> None:
         """Tell the user, once, that trials can be expected to change nothing any more."""

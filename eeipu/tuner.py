@@ -5,14 +5,13 @@ caller runs the stages and reports values and costs.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
 import torch
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.errors import ConfigurationError
@@ -33,25 +32,18 @@ from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.declaration import refresh_code
 from eeipu.stages.worker import Job
-from eeipu.studies.arguments import (
-    check_cache,
-    check_count,
-    check_direction,
-    check_ends,
-    check_method,
-    check_on_change,
-    check_pipeline,
-    checked_callbacks,
-    checked_texts,
-)
+from eeipu.studies import arguments
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
 from eeipu.studies.changes import Remarks, retry_failed
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
+from eeipu.studies.given.enqueued import enqueue
+from eeipu.studies.given.known_results import add_result
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
+    best_trial,
     how_to_resume,
     open_study,
     stoppable,
@@ -161,26 +153,36 @@ class Tuner:
         forget: str | Iterable[str] = (),
         on_change: str = "refuse",
     ) -> None:
-        check_pipeline(pipeline)
-        check_cache(cache)
-        check_direction(direction)
+        arguments.check_pipeline(pipeline)
+        arguments.check_cache(cache)
+        arguments.check_direction(direction)
         check_executor(executor)
-        check_method(method, price, device, stop_when_done=stop_when_done)
+        arguments.check_method(method, price, device, stop_when_done=stop_when_done)
         self.pipeline = pipeline
         self._budget = Budget.given(budget, timeout, overhead)
-        self.top_q = check_count("top_q", top_q, 1)
-        n_initial = None if n_initial is None else check_count("n_initial", n_initial, 1)
+        self.top_q = arguments.check_count("top_q", top_q, 1)
+        n_initial = None if n_initial is None else arguments.check_count("n_initial", n_initial, 1)
         if max_failures is not None:
-            check_count("max_failures", max_failures, 1)
+            arguments.check_count("max_failures", max_failures, 1)
         self._max_failures = max_failures
-        forgotten = checked_texts("forget", forget)
+        forgotten = arguments.checked_texts("forget", forget)
         self._executor = executor
-        self._max_parallel = check_count("max_parallel", max_parallel, 1)
+        self._max_parallel = arguments.check_count("max_parallel", max_parallel, 1)
         if isinstance(cache, InMemory):
             is_shared = needs_directory(executor, self._max_parallel)
             cache = temporary_cache() if is_shared else cache.open()
         self.cache = cache
-        sampler = self._sampler(method, n_initial, seed, device)
+        sampler = method
+        if not isinstance(sampler, BaseSampler):
+            sampler = EEIPUSampler(
+                pipeline,
+                budget=self._budget,
+                top_q=self.top_q,
+                n_initial=n_initial,
+                method=sampler,
+                seed=seed,
+                device=device,
+            )
         own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
         self.n_initial = own if n_initial is None else n_initial
         self.study = open_study(
@@ -189,7 +191,7 @@ class Tuner:
             sampler=sampler,
             storage=storage,
             study_name=study_name,
-            adopts=check_on_change(on_change),
+            adopts=arguments.check_on_change(on_change),
         )
         if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
@@ -199,32 +201,12 @@ class Tuner:
             top_q=self.top_q,
             price=None if price is None else check_price(price),
             stop_when_done=stop_when_done,
-            callbacks=checked_callbacks(callbacks),
+            callbacks=arguments.checked_callbacks(callbacks),
         )
         self._remarks = Remarks()
         self._remark()
         self._asked: dict[int, optuna.Trial] = {}
         self.was_interrupted = False
-
-    def _sampler(
-        self,
-        method: str | BaseSampler,
-        n_initial: int | None,
-        seed: int | None,
-        device: str | torch.device | None,
-    ) -> BaseSampler:
-        """The sampler of a method: the user's own, or one that draws on the tuner's budget."""
-        if isinstance(method, BaseSampler):
-            return method
-        return EEIPUSampler(
-            self.pipeline,
-            budget=self._budget,
-            top_q=self.top_q,
-            n_initial=n_initial,
-            method=method,
-            seed=seed,
-            device=device,
-        )
 
     def __repr__(self) -> str:
         of = f" of {self.budget:.4g}" if self._budget.is_limited else ""
@@ -250,18 +232,41 @@ class Tuner:
     def enqueue(self, params: Params) -> None:
         """Have a configuration evaluated before all others, as part of the warm-up.
 
-        Nothing happens if the study already has this configuration, so that a script can be run
-        again.
+        Nothing happens if the study already has this configuration, or this part of one, so that a
+        script can be run again.
 
         Args:
-            params: The configuration, `"stage.param"` -> value.
+            params: The configuration, `"stage.param"` -> value; or a part of it, which the method
+                completes when its turn comes.
+
+        Raises:
+            SpaceError: The configuration does not lie in the pipeline's space, or violates a
+                constraint; or none was found that completes it.
+        """
+        enqueue(self.study, self.pipeline, params)
+
+    def add_trial(
+        self,
+        params: Params,
+        value: float | Mapping[str, float],
+        *,
+        stage_costs: Sequence[float | None] | None = None,
+    ) -> None:
+        """Add a result that is known already: it is data, and costs the budget nothing.
+
+        It counts as warm-up. If it has been added before, as by the same script, nothing happens.
+
+        Args:
+            params: The whole configuration, `"stage.param"` -> value.
+            value: The objective, or a dict of metrics where the pipeline names its objective.
+            stage_costs: The cost of each stage; `None` where it is not known. If the list is left
+                out, the declared costs are taken where the pipeline has them.
 
         Raises:
             SpaceError: The configuration does not lie in the pipeline's space.
+            ConfigurationError: The value is no finite number, or the costs do not fit the stages.
         """
-        stored = self.pipeline.cube.canonical(params)
-        with using_storage():
-            self.study.enqueue_trial(stored, user_attrs={"warm_up": True}, skip_if_exists=True)
+        add_result(self.study, self.pipeline, params, value, stage_costs)
 
     def ask(self) -> Suggestion:
         """Choose the next configuration, for callers who run the stages themselves.
@@ -277,7 +282,7 @@ class Tuner:
             SearchOver: Every configuration has been evaluated or is running, or none is worth a
                 trial (see `price` and `stop_when_done`).
         """
-        self._check_code()
+        refresh_code(self.pipeline.stages)
         with using_storage():
             trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
             suggestion = suggestion_of(trial, params, self.pipeline, kept)
@@ -363,9 +368,9 @@ class Tuner:
             KeyboardInterrupt: Ctrl-C ended the run, and everything is stored. A script that does
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
-        check_ends(self._budget, max_trials)
+        arguments.check_ends(self._budget, max_trials)
         self.pipeline.check_inputs(inputs)
-        self._check_code()
+        refresh_code(self.pipeline.stages)
         upstream = inputs_key(inputs)
         with using_storage():
             warn_of_other_inputs(self.study, upstream)
@@ -441,13 +446,8 @@ class Tuner:
             PipelineError: The pipeline cannot run on these inputs.
         """
         self.pipeline.check_inputs(inputs)
-        self._check_code()
-        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise ConfigurationError(
-                f"no trial of the study {self.study.study_name!r} has a value yet; call run(...) "
-                f"first, or see the errors in trial.user_attrs['error']."
-            )
-        return recorded_run(self.study.best_trial, self.pipeline, inputs, self.cache)
+        refresh_code(self.pipeline.stages)
+        return recorded_run(best_trial(self.study), self.pipeline, inputs, self.cache)
 
     def _remark(self) -> None:
         """Say which trials do not count, once."""
@@ -458,7 +458,3 @@ class Tuner:
         unit = " seconds" if cost_unit(self.pipeline) else ""
         remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
         return how_to_resume(self.study, self.cache, remaining)
-
-    def _check_code(self) -> None:
-        """Read the stages' code again; raise an error now if it cannot be fingerprinted."""
-        refresh_code(self.pipeline.stages)

@@ -29,7 +29,7 @@ from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.methods.catalogue import Method
 from eeipu.methods.history import History
 from eeipu.methods.warm_up import no_design
-from eeipu.pipeline import suggest
+from eeipu.space import suggest
 
 ALL_KINDS = Pipeline.declare(
     {

@@ -10,8 +10,7 @@ from optuna.trial import TrialState
 from eeipu.algorithms.configurations import check_steps
 from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.pipeline import suggest
-from eeipu.space import Distribution
+from eeipu.space import Distribution, suggest
 
 __all__ = ["OptunaPruning"]
 

@@ -185,8 +185,8 @@ def _fitted(
     if defaults and not defaults.keys() <= params.keys():
         trial = copy(trial)
         trial.params = {**defaults, **params}
-    elif trial.distributions == pipeline.space:  # which is quickly seen, and nearly always so
-        return trial, None
+    elif trial.distributions == pipeline.space and not pipeline.cube.constraints:
+        return trial, None  # which is quickly seen, and nearly always so
     return trial, pipeline.cube.misfit(trial.params)
 
 

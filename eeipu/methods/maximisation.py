@@ -10,39 +10,29 @@ Notation:
 A prefix (see `eeipu.methods.prefixes`) fixes the first hyper-parameters; the others are searched.
 The same quasi-random points are completed by every prefix and scored together. The best of them go
 through a batched L-BFGS-B in their continuous columns and an exchange of values in their discrete
-ones. In the end all are compared at the values that will run.
+ones. In the end all are compared at the values that will run. Under constraints, everything starts
+at allowed points and keeps to them (see `eeipu.methods.climbing.constrained`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
 from numpy.typing import NDArray
-from scipy.optimize import OptimizeResult
 from torch import Tensor
 
+from eeipu.methods.climbing.ascents import LEAST_GAIN, Ascent, LogScoreWithGradient, Score
+from eeipu.methods.climbing.constrained import WithinConstraints
 from eeipu.methods.prefixes import Candidate, Prefix
 from eeipu.space import Space
+from eeipu.spaces.feasible import FeasiblePoints
 
-__all__ = ["LogScoreWithGradient", "Score", "maximize", "quasi_random"]
+__all__ = ["Score", "maximize", "quasi_random"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-Score = Callable[[Tensor, Tensor], Tensor]
-"""`X` (`b x 1 x d`) and `memoized` (`b x K`) -> acquisition values (`b`)."""
-
-
-@runtime_checkable
-class LogScoreWithGradient(Protocol):
-    """A score that also has gradients, and is the logarithm of an acquisition."""
-
-    def __call__(self, X: Tensor, memoized: Tensor) -> Tensor:
-        """Values, as of any `Score`."""
-
-    def value_and_gradient(self, X: Tensor, memoized: Tensor) -> tuple[Tensor, Tensor]:
-        """The values (`b`) and their gradients (`b x 1 x d`)."""
 
 
 @runtime_checkable
@@ -86,19 +76,13 @@ LEAST_SPREAD = 0.15
 
 MAX_ITERATIONS = 100
 
-# An ascent ends once a step gains less than this share of the value (of 1, if the value is
-# smaller): nobody can tell acquisitions apart that differ by a factor of 1.00001. With 1e-8 an
-# ascent takes twice as many steps.
-LEAST_GAIN = 1e-5
-
-# After this many steps of all ascents, those that lie further below the best than this, in the
-# logarithm of the acquisition, end where they are.
-PATIENCE = 6
-HOPELESS = 2.0
-
 # Points scored in one call: more do not fit into the processor's cache, where each was measured to
 # take five times as long.
 SCORED_AT_ONCE = 512
+
+# Under constraints, the empty prefix starts from at least this many allowed points, and others from
+# their shares, if there are as many.
+LEAST_ALLOWED = 96
 
 # Rounds of "move the continuous columns, then exchange the discrete ones": an exchange may lead to
 # a slope, which the second round climbs.
@@ -124,6 +108,7 @@ def maximize(
     incumbents: Array | None = None,
     bounds: Array | None = None,
     effort: int = 1,
+    feasible: FeasiblePoints | None = None,
 ) -> Iterator[Candidate]:
     """Find maximisers of an acquisition; they come best first, at the values that will run.
 
@@ -135,22 +120,28 @@ def maximize(
         incumbents: `m x d`, good points to start around as well.
         bounds: `2 x d`, the corners of the box to search; `None`: the whole cube.
         effort: Multiplies the points scored and the local searches.
+        feasible: Points that satisfy the constraints of the space; `None`: they are sought now.
     """
     box = np.stack([np.zeros(len(space)), np.ones(len(space))]) if bounds is None else bounds
-    steps = _Maximisation(score, space, pool, box, seed)
+    steps = _Maximisation(score, space, pool, box, seed, feasible)
     each = effort * min(1.0, FULL_EFFORT_PREFIXES / len(pool))
     raw = _raw_points(space, seed, incumbents, box, each)
-    index, X = steps.starts(raw, effort)
+    index, X = steps.starts(raw, effort, incumbents)
+    if len(X) == 0:  # the constraints allow nothing, or nothing that was found
+        return
     for _ in range(ROUNDS):
         X = steps.ascend(index, X)
         X, changed = steps.exchange(index, X)
         if not changed:
             break
+    X = steps.polish(index, X)
     values = steps.values(index, X)
     for i in np.argsort(-values, kind="stable"):
         prefix = pool[index[i]]
         # Fixed values are taken as stored, not decoded: a bit lost in the cube is a cache miss.
-        yield Candidate({**space.decode(X[i]), **prefix.params}, X[i], prefix, float(values[i]))
+        params = {**space.decode(X[i]), **prefix.params}
+        if space.constraints.allow(params):
+            yield Candidate(params, X[i], prefix, float(values[i]))
 
 
 def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
@@ -197,59 +188,17 @@ def _spread(X: Array, index: Indices, count: int) -> Indices:
     return np.array(chosen, dtype=np.intp)
 
 
-class _Ascent:
-    """What a batched L-BFGS-B asks about many ascents at once, as it minimises.
-
-    Args:
-        score: The acquisition.
-        memoized: `b x K`, the stages that each start gets for free.
-        free: `b x d`, the coordinates that may move.
-    """
-
-    def __init__(self, score: Score, memoized: Tensor, free: NDArray[np.bool_]) -> None:
-        self._score = score
-        self._memoized = memoized
-        self._free = free
-        self._calls = 0
-        self._best = np.inf
-
-    def negative(self, x: Array, batch_indices: list[int]) -> tuple[Array, Array]:
-        """Minus the values and minus the gradients of some starts, at `x`."""
-        self._calls += 1
-        X = torch.from_numpy(np.ascontiguousarray(x)).unsqueeze(-2)
-        values, gradient = self._value_and_gradient(X, self._memoized[batch_indices])
-        negative = -values.numpy()
-        self._best = min(self._best, np.nanmin(negative, initial=np.inf))
-        # A coordinate without a gradient never moves in L-BFGS-B.
-        slope = np.where(self._free[batch_indices], gradient.squeeze(-2).numpy(), 0.0)
-        return negative, -np.nan_to_num(slope)
-
-    def _value_and_gradient(self, X: Tensor, memoized: Tensor) -> tuple[Tensor, Tensor]:
-        if isinstance(self._score, LogScoreWithGradient):
-            return self._score.value_and_gradient(X, memoized)
-        X = X.requires_grad_(True)
-        values = self._score(X, memoized)
-        (gradient,) = torch.autograd.grad(values.sum(), X)
-        return values.detach(), gradient
-
-    def end_if_hopeless(self, intermediate_result: OptimizeResult) -> None:
-        """Called after each step of an ascent: end it if it has little hope to become the best.
-
-        Raises:
-            StopIteration: This is how L-BFGS-B is told to end it.
-        """
-        # Values of other scores than logarithms have no unit in which a distance means something.
-        if self._calls < PATIENCE or not isinstance(self._score, LogScoreWithGradient):
-            return
-        if intermediate_result.fun > self._best + HOPELESS:
-            raise StopIteration
-
-
 class _Maximisation:
     """The steps of a maximisation, each for many pairs of a prefix index and a point at once."""
 
     def __init__(
-        self, score: Score, space: Space, pool: list[Prefix], box: Array, seed: int
+        self,
+        score: Score,
+        space: Space,
+        pool: list[Prefix],
+        box: Array,
+        seed: int,
+        feasible: FeasiblePoints | None,
     ) -> None:
         self._score = score
         self._rng = np.random.default_rng(seed)
@@ -258,10 +207,16 @@ class _Maximisation:
         self._memoized = torch.tensor([prefix.memoized for prefix in pool])
         self._fixed = np.full((len(pool), len(space)), np.nan)
         for row, prefix in enumerate(pool):
-            end = len(prefix.params)
-            axes = Space(dict(list(space.distributions.items())[:end]))
-            self._fixed[row, :end] = axes.encode([prefix.params])[0]
+            is_fixed = [name in prefix.params for name in space.names]
+            names = [name for name in space.names if name in prefix.params]
+            axes = Space({name: space.distributions[name] for name in names})
+            self._fixed[row, is_fixed] = axes.encode([prefix.params])[0]
         self._continuous = np.array([cells is None for cells in space.cells])
+        self._within: WithinConstraints | None = None
+        if space.constraints:
+            feasible = FeasiblePoints(space) if feasible is None else feasible
+            fixed = [prefix.params for prefix in pool]
+            self._within = WithinConstraints(feasible, fixed, box, seed)
 
     def _score_at(self, index: Indices, X: Tensor) -> Tensor:
         return self._score(X.unsqueeze(-2), self._memoized[torch.from_numpy(index)])
@@ -277,12 +232,15 @@ class _Maximisation:
         values: Array = np.nan_to_num(np.concatenate(parts), nan=-np.inf)
         return values
 
-    def starts(self, raw: Array, effort: int) -> tuple[Indices, Array]:
+    def starts(
+        self, raw: Array, effort: int, incumbents: Array | None = None
+    ) -> tuple[Indices, Array]:
         """The best raw points under every prefix, and the best of all others.
 
         Args:
             raw: `m x d`.
             effort: Multiplies the numbers of starts.
+            incumbents: `m x d`, around which points are sought that constraints allow.
 
         Returns:
             The prefix index and the point of each start.
@@ -293,13 +251,22 @@ class _Maximisation:
         index = np.repeat(np.arange(len(counts)), counts)
         row = np.concatenate([np.arange(count) for count in counts])
         values = self._rough_values(raw, counts, index, row)
+        X = self._completed(index, raw[row])
+        if self._within is not None:
+            allowed = self._within.allows(index, X)
+            index, X, values = index[allowed], X[allowed], values[allowed]
+            wanted = np.ceil(effort * LEAST_ALLOWED * shares).astype(np.intp).clip(min=1)
+            lacking = wanted - np.bincount(index, minlength=len(counts))
+            more, more_X = self._within.completions(lacking, incumbents)
+            if len(more):
+                values = np.concatenate([values, self.values(more, more_X)])
+                index, X = np.concatenate([index, more]), np.concatenate([X, more_X])
         order = np.argsort(-values, kind="stable")
 
         def apart(candidates: Indices, count: int) -> Indices:
             """The best of some pairs of a prefix and a row that are not close to one another."""
             some = candidates[: 20 * count]
-            X = self._completed(index[some], raw[row[some]])
-            return some[_spread(X, index[some], count)]
+            return some[_spread(X[some], index[some], count)]
 
         each = RESTARTS_EACH * shares
         each *= min(1.0, MOST_RESTARTS / max(1.0, each.sum()))
@@ -311,7 +278,7 @@ class _Maximisation:
         chosen = np.concatenate(own)
         others = order[~np.isin(order, chosen)]
         chosen = np.concatenate([chosen, apart(others, effort * RESTARTS_SHARED)])
-        return index[chosen], self._completed(index[chosen], raw[row[chosen]])
+        return index[chosen], X[chosen]
 
     def _completed(self, index: Indices, X: Array) -> Array:
         """Points with the columns that their prefixes fix."""
@@ -345,7 +312,7 @@ class _Maximisation:
         if not free.any():
             return X
 
-        ascent = _Ascent(self._score, self._memoized[torch.from_numpy(index)], free)
+        ascent = Ascent(self._score, self._memoized[torch.from_numpy(index)], free)
         best, _, _ = fmin_l_bfgs_b_batched(
             ascent.negative,
             X,
@@ -357,7 +324,15 @@ class _Maximisation:
             pass_batch_indices=True,
         )
         climbed: Array = np.clip(best, *self._box)
-        return climbed
+        if self._within is None:
+            return climbed
+        return self._within.taken_back(index, X, np.where(free, climbed, X))
+
+    def polish(self, index: Indices, X: Array) -> Array:
+        """Search on along the constraints, where there are any."""
+        if self._within is None:
+            return X
+        return self._within.polished(self.values, index, X, np.isnan(self._fixed[index]))
 
     def exchange(self, index: Indices, X: Array) -> tuple[Array, bool]:
         """Replace each discrete coordinate by its best value, one column after another.
@@ -376,7 +351,10 @@ class _Maximisation:
             options = self._options(int(column), X[free, column])
             trials = np.repeat(X[free], options.shape[1], axis=0)
             trials[:, column] = options.ravel()
-            values = self.values(np.repeat(index[free], options.shape[1]), trials)
+            under = np.repeat(index[free], options.shape[1])
+            values = self.values(under, trials)
+            if self._within is not None:
+                values = self._within.masked(under, trials, values, options.shape[1])
             best = values.reshape(options.shape).argmax(axis=1)
             X[free, column] = options[np.arange(len(free)), best]
         return X, not np.array_equal(X, before)

@@ -5,7 +5,7 @@ so that a candidate with the same values gets these stages for free.
 """
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from eeipu.pipeline import Pipeline
+from eeipu.space import Params
 
-__all__ = ["Candidate", "Prefix", "Region", "prefix_pool"]
+__all__ = ["Candidate", "Prefix", "Region", "prefix_pool", "with_given"]
 
 Array = NDArray[np.float64]
 
@@ -92,3 +93,17 @@ def prefix_pool(
             # Deeper comes later: where two depths fix the same, more is free at the deeper one.
             pool[identity] = Prefix(fixed, (True,) * depth + (False,) * (k - depth))
     return list(pool.values())
+
+
+def with_given(pool: list[Prefix], given: Params) -> list[Prefix]:
+    """The prefixes that agree with given values, which they then fix as well.
+
+    Args:
+        pool: Prefixes.
+        given: Some values of a configuration, as stored, which the user has chosen.
+    """
+    return [
+        replace(prefix, params={**prefix.params, **given})
+        for prefix in pool
+        if all(prefix.params.get(name, value) == value for name, value in given.items())
+    ]

@@ -1,9 +1,9 @@
 """The configurations that a method proposes for the next trial, and whether they are worth it."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.errors import BudgetTooSmall, NothingWorthwhile
+from eeipu.errors import BudgetTooSmall, NothingWorthwhile, SpaceExhausted
 from eeipu.methods.catalogue import Method, eeipu, gittins_index
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import Score, maximize
-from eeipu.methods.prefixes import Candidate, prefix_pool
+from eeipu.methods.prefixes import Candidate, prefix_pool, with_given
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.objective import ObjectiveModel
 from eeipu.models.pending_improvement import LogPendingEI, log_improvement
+from eeipu.space import Params
 
 __all__ = ["DONE", "Proposals", "check_affordable", "check_not_done", "check_worth_at", "unseen"]
 
@@ -38,8 +39,10 @@ LEAST_GAIN = 1e-6
 # up a part of the space.
 DOUBT = 3.0
 
-# Draws at random before a space is searched systematically for what has not run yet.
+# Draws at random before a space is searched systematically for what has not run yet, and how many
+# draws that satisfy constraints follow where those at random hardly do.
 RANDOM_TRIES = 1_000
+ALLOWED_TRIES = 256
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Proposals:
         design: Its warm-up design.
         top_q: The number of best trials whose kept prefixes are offered.
         kept: The content keys of the stage outputs that can be reused now.
+        given: The values that the user has chosen for this trial, as stored.
     """
 
     search: Search
@@ -59,6 +63,7 @@ class Proposals:
     design: Design
     top_q: int
     kept: Container[str]
+    given: Params = field(default_factory=dict)
 
     @cached_property
     def warm_up_point(self) -> NDArray[np.float64] | None:
@@ -75,8 +80,14 @@ class Proposals:
 
     def _in_order(self, count: int) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference, some of which may have run."""
+        pipeline = self.search.history.pipeline
         if self.warm_up_point is not None:
-            yield self.search.history.pipeline.cube.decode(self.warm_up_point)
+            parts = [[*columns] for columns in pipeline.stage_columns]
+            found = pipeline.feasible.repaired(
+                self.warm_up_point, parts, self.search.seed, self.given
+            )
+            if found is not None:
+                yield found
         elif self.method.score is not None:
             candidates = self._preferred()
             for candidate in candidates if count == 1 else self._in_turn(candidates, count):
@@ -138,6 +149,9 @@ class Proposals:
         """
         search, pipeline = self.search, self.search.history.pipeline
         top = search.history.top(self.top_q)
+        known = [trial.params for trial in top]
+        if pipeline.cube.constraints:  # what runs satisfies them, too
+            known += [trial.params for trial in search.history.running]
         if fresh:
             pool, bounds = prefix_pool(pipeline, (), ()), None
         elif self.method.region is not None:
@@ -149,10 +163,11 @@ class Proposals:
         return maximize(
             score,
             pipeline.cube,
-            pool,
+            with_given(pool, self.given),
             seed=search.trial_seed,
-            incumbents=pipeline.cube.encode([trial.params for trial in top]),
+            incumbents=pipeline.cube.encode(known),
             bounds=bounds,
+            feasible=pipeline.feasible,
         )
 
     def first_new(self, candidates: Iterable[Candidate] | None = None) -> Candidate | None:
@@ -215,7 +230,9 @@ def _moments(X: Tensor, model: ObjectiveModel) -> tuple[Tensor, Tensor]:
     return posterior.mean.flatten(), posterior.variance.sqrt().flatten()
 
 
-def unseen(history: History, levels: int | None, seed: int) -> dict[str, Any]:
+def unseen(
+    history: History, levels: int | None, seed: int, given: Params | None = None
+) -> dict[str, Any]:
     """A random configuration that is new; if none is, one that runs or has run, if need be.
 
     Args:
@@ -223,17 +240,37 @@ def unseen(history: History, levels: int | None, seed: int) -> dict[str, Any]:
         levels: If given, the configuration is from a grid of this many values of each parameter,
             as long as the grid is not used up.
         seed: Fixes the choice.
+        given: Values that the configuration has in any case, as stored.
+
+    Raises:
+        SpaceError: No configuration was found that satisfies the constraints.
+        SpaceExhausted: Of an unknown number of configurations that constraints allow, all that were
+            found have run or are running.
     """
     rng = np.random.default_rng(seed)
-    cube = history.pipeline.cube
+    pipeline, given = history.pipeline, {} if given is None else given
+    cube = pipeline.cube
     for attempt in range(RANDOM_TRIES):
         point = rng.random(len(cube))
         if levels is not None and 2 * attempt < RANDOM_TRIES:
             point = (np.floor(point * levels) + 0.5) / levels
-        params = cube.decode(point)
-        if history.is_new(params):
+        params = cube.decode_all(point[None], given)[0]
+        if history.is_new(params) and cube.constraints.allow(params):
             return params
-    return next(filter(history.is_new, cube.configurations()), params)
+    if not cube.constraints:
+        return next(filter(history.is_new, cube.configurations(given)), params)
+    drawn = pipeline.feasible.draw(rng, ALLOWED_TRIES, fixed=given, around=history.X)
+    if len(drawn) == 0:
+        raise pipeline.feasible.error(given)
+    allowed = cube.decode_all(drawn, given)
+    listed = cube.configurations(given) if cube.is_listed else ()
+    new = next(filter(history.is_new, chain(allowed, listed)), None)
+    if new is None and cube.size is None and not given:
+        raise SpaceExhausted(
+            f"no configuration of {pipeline.name!r} was found that satisfies the constraints and "
+            f"has not been evaluated; widen the space or the constraints to go on."
+        )
+    return allowed[0] if new is None else new
 
 
 def check_worth_at(price: float, proposals: Proposals) -> None:

@@ -7,7 +7,8 @@ Notation:
     number: a trial's place in the study, from 0.
 
 Every design is a sequence that depends on nothing but the seed and the trials so far, so that a
-study that is resumed continues it.
+study that is resumed continues it. Its points know no constraints: those that violate one are
+repaired, and what trials share stays shared (`eeipu.spaces.feasible`).
 """
 
 from collections.abc import Callable, Sequence
@@ -110,7 +111,7 @@ def next_point(search: Search, design: Design, *, fits_models: bool) -> Array | 
     if successes >= max(2, min(LEAST_SUCCESSES, search.n_initial)):
         return None
     points = quasi_random(d, LIKELY_POINTS, search.seed, skip=search.number * LIKELY_POINTS)
-    points = search.history.pipeline.cube.snap(points)
+    points = _allowed(search, search.history.pipeline.cube.snap(points))
     chance = search.models.feasibility.log_probability(torch.from_numpy(points))
     likely: Array = points[int(chance.argmax())]
     return likely
@@ -152,6 +153,12 @@ def prefix_sharing(search: Search) -> Array | None:
 def no_design(search: Search) -> Array | None:  # noqa: ARG001 - it is over at once
     """No warm-up at all."""
     return None
+
+
+def _allowed(search: Search, points: Array) -> Array:
+    """Those of some points that the constraints allow; all of them, to be repaired, if none are."""
+    allowed = points[search.history.pipeline.cube.allows(points)]
+    return allowed if len(allowed) else points
 
 
 def _is_over(search: Search) -> bool:
@@ -202,6 +209,7 @@ def cost_effective(search: Search) -> Array | None:
         return None
     cube = history.pipeline.cube
     points = cube.snap(quasi_random(len(cube), COST_EFFECTIVE_POINTS, search.seed))
+    points = _allowed(search, points)
     seen = np.concatenate([history.X, history.running_X])
     if not np.isfinite(history.total_costs).any():
         first: Array = points[search.number % len(points)]

@@ -13,16 +13,10 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, ClassVar, Literal, overload
 
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
 from eeipu.fingerprints.outlines import Outline, outline_of
-from eeipu.space import Distribution
+from eeipu.space import Distribution, DistributionLike, as_distribution
 from eeipu.stages.signatures import (
     check_cost,
     check_function,
@@ -37,11 +31,14 @@ __all__ = [
     "RunMarker",
     "Source",
     "Sources",
+    "SpaceLike",
     "Stage",
     "refresh_code",
     "sources_of",
     "stage",
 ]
+
+SpaceLike = Mapping[str, DistributionLike]
 
 # A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
@@ -83,7 +80,7 @@ class Stage:
     Attributes:
         name: The stage's name, unique within a pipeline. Its parameters are called
             `"name.parameter"`.
-        space: Hyper-parameter name -> distribution.
+        space: Hyper-parameter name -> distribution, whatever stood for it when the stage was made.
         function: The user's function; `None` where the caller runs the stage (ask/tell).
         version: Replaces the code fingerprint in content keys.
         cost: Takes the hyper-parameters as keywords, and the inputs in front if it depends on
@@ -99,7 +96,7 @@ class Stage:
     """
 
     name: str
-    space: Mapping[str, Distribution] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
     function: Callable[..., Any] | None = None
     version: str | None = None
     cost: Callable[..., float] | None = None
@@ -115,8 +112,8 @@ class Stage:
     is_transparent_wrapper: ClassVar[bool] = True
 
     def __post_init__(self) -> None:  # attributes are set here and never again
-        _check_space(self.name, self.space)
-        object.__setattr__(self, "space", dict(self.space))  # the caller's may change
+        # A copy, since the caller's may change.
+        object.__setattr__(self, "space", _checked_space(self.name, self.space))
         object.__setattr__(self, "inputs", sources_of(self.name, self.inputs))
         _check_resources(self)
         if self.cost is not None:
@@ -254,23 +251,24 @@ def sources_of(name: str | None, given: Sources) -> tuple[Source, ...] | None:
         return None
     each = [given] if isinstance(given, str | Stage | RunMarker) else given
     if not isinstance(each, Sequence):
-        raise _notsources_of(name, given)
+        raise _no_sources(name, given)
     found: list[Source] = []
     for one in each:
         if not isinstance(one, str | Stage | RunMarker):
-            raise _notsources_of(name, one)
+            raise _no_sources(name, one)
         found.append(one.name if isinstance(one, Stage) else one)
     return tuple(found)
 
 
-def _notsources_of(name: str | None, given: object) -> PipelineError:
+def _no_sources(name: str | None, given: object) -> PipelineError:
     return PipelineError(
         f"stage {name!r}: inputs must be the name of a stage, eeipu.INPUTS, or a tuple of these, "
         f"but got {given!r}."
     )
 
 
-def _check_space(name: str, space: Any) -> None:
+def _checked_space(name: str, space: Any) -> dict[str, Distribution]:
+    """The distribution of each hyper-parameter of a stage."""
     if not name or "." in name:
         raise PipelineError(
             f"a stage's name must be non-empty and without dots, but got {name!r}; "
@@ -281,14 +279,13 @@ def _check_space(name: str, space: Any) -> None:
             f"stage {name!r}: the space must be a dict from hyper-parameter to Float, "
             f"Int or Categorical, but got {space!r}."
         )
-    for parameter, distribution in space.items():
-        if not isinstance(
-            distribution, FloatDistribution | IntDistribution | CategoricalDistribution
-        ):
-            raise PipelineError(
-                f"stage {name!r}: the space of {parameter!r} must be a Float, Int or "
-                f"Categorical, but got {distribution!r}."
-            )
+    checked = {}
+    for parameter, values in space.items():
+        try:
+            checked[parameter] = as_distribution(values)
+        except SpaceError as error:
+            raise PipelineError(f"stage {name!r}: the space of {parameter!r}: {error}") from error
+    return checked
 
 
 def _check_resources(stage: Stage) -> None:
@@ -383,12 +380,12 @@ def stage(
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
     *,
-    space: Mapping[str, Distribution] | None = None,
+    space: SpaceLike | None = None,
     inputs: Sources = None,
 ) -> Stage: ...
 @overload
 def stage(
-    space: Mapping[str, Distribution] | None,
+    space: SpaceLike | None,
     /,
     name: str | None = None,
     version: str | None = None,
@@ -404,7 +401,7 @@ def stage(
 @overload
 def stage(
     *,
-    space: Mapping[str, Distribution] | None = None,
+    space: SpaceLike | None = None,
     name: str | None = None,
     version: str | None = None,
     cost: Callable[..., float] | None = None,
@@ -416,7 +413,7 @@ def stage(
     inputs: Sources = None,
 ) -> Decorator: ...
 def stage(
-    function_or_space: Callable[..., Any] | Mapping[str, Distribution] | None = None,
+    function_or_space: Callable[..., Any] | SpaceLike | None = None,
     /,
     name: str | None = None,
     version: str | None = None,
@@ -427,7 +424,7 @@ def stage(
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
     *,
-    space: Mapping[str, Distribution] | None = None,
+    space: SpaceLike | None = None,
     inputs: Sources = None,
 ) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
@@ -459,7 +456,8 @@ def stage(
         retries: How often a call is tried again when its worker dies or hangs, or when it raises
             `eeipu.TransientError`. Any other exception fails the trial at once, or prunes it if it
             is `optuna.TrialPruned`.
-        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`.
+        space: Hyper-parameter name -> `Float`, `Int` or `Categorical`; or a list of choices, a
+            `range` of whole numbers, or a distribution of Optuna's, which stand for these.
         inputs: What the stage gets as positional arguments, in order: a stage or its name, whose
             output it gets, `eeipu.INPUTS` for the run's inputs, or a tuple of these. `None`: the
             output of the stage before it in the pipeline, and the run's inputs for the first one.
@@ -481,7 +479,7 @@ def stage(
     """
     given = function_or_space
     _check_given(given, space)
-    own_space = given if isinstance(given, Mapping) else space
+    own_space: Any = given if isinstance(given, Mapping) else space
 
     def decorate(function: Callable[..., Any]) -> Stage:
         return Stage(

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 
-__all__ = ["Outcome", "Suggestion", "outcome_of", "suggestion_of", "trial_told"]
+__all__ = ["Outcome", "Suggestion", "checked_costs", "outcome_of", "suggestion_of", "trial_told"]
 
 Costs = Sequence[float | None]
 
@@ -149,7 +149,7 @@ def outcome_of(
         costs, charged = _unreported_costs(suggestion, trial, pipeline)
         memoized = list(suggestion.memoized)
     else:
-        costs = _checked_costs(stage_costs, pipeline.stage_names)
+        costs = checked_costs(stage_costs, pipeline.stage_names)
         charged = _total(costs)
         reached = max((k + 1 for k, cost in enumerate(costs) if cost is not None), default=0)
         if is_whole:
@@ -205,8 +205,15 @@ def _total(costs: Costs) -> float:
     return math.fsum(cost for cost in costs if cost is not None)
 
 
-def _checked_costs(stage_costs: Costs, names: Sequence[str]) -> list[float | None]:
-    if isinstance(stage_costs, Mapping) or len(stage_costs) != len(names):
+def checked_costs(stage_costs: Costs, names: Sequence[str]) -> list[float | None]:
+    """The cost of each stage, as a caller reports them.
+
+    Raises:
+        ConfigurationError: There is not one for each stage, or it is negative or not finite.
+    """
+    given: Any = stage_costs  # an array will do as well
+    is_list = hasattr(given, "__len__") and not isinstance(given, Mapping | str)
+    if not is_list or len(given) != len(names):
         raise ConfigurationError(
             f"stage_costs must be a list with one entry for each of the {len(names)} stages "
             f"{list(names)}, but got {stage_costs!r}."

@@ -75,7 +75,8 @@ def enqueue_again(
     """Enqueue the configuration of a trial that was cut off, so that it is the next one to run.
 
     A trial that was cut off while its configuration was being chosen has computed nothing: it is
-    not enqueued, and the sampler proposes another configuration.
+    not enqueued, and the sampler proposes another configuration; but a part of it that was enqueued
+    is enqueued again.
 
     Args:
         study: The study.
@@ -83,8 +84,10 @@ def enqueue_again(
         pipeline: The pipeline that the study tunes.
         deaths: How many times in a row the process that ran this configuration has died.
     """
-    params = trial.system_attrs.get("fixed_params", trial.params)
-    if params.keys() == pipeline.space.keys():
+    names = pipeline.space.keys()
+    is_whole = trial.params.keys() == names
+    params = trial.params if is_whole else trial.system_attrs.get("fixed_params", {})
+    if params and params.keys() <= names:
         attrs = {"warm_up": trial.user_attrs.get("warm_up"), "deaths": deaths}
         attrs = {name: value for name, value in attrs.items() if value}
         study.enqueue_trial(params, user_attrs={**attrs, AGAIN: trial.number})

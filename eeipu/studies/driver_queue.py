@@ -100,7 +100,7 @@ def is_chosen(trial: FrozenTrial, names: Collection[str]) -> bool:
         trial: The trial.
         names: The names of all parameters of a configuration.
     """
-    return _configuration(trial).keys() >= set(names)
+    return {*_configuration(trial), *trial.params} >= set(names)
 
 
 def is_to_run_once(trial: optuna.Trial | FrozenTrial) -> bool:

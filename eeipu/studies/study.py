@@ -27,6 +27,7 @@ from eeipu.studies.storages import open_storage, using_storage
 
 __all__ = [
     "Direction",
+    "best_trial",
     "how_to_resume",
     "open_study",
     "stoppable",
@@ -266,6 +267,20 @@ def study_id(study: optuna.Study) -> str:
         name = f"{study.study_name} {uuid.uuid4().hex}"
         study.set_user_attr(STUDY_ID, name)
     return str(name)
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial:
+    """The trial with the best value.
+
+    Raises:
+        ConfigurationError: No trial has a value yet.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ConfigurationError(
+            f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
+            f"see the errors in trial.user_attrs['error']."
+        )
+    return study.best_trial
 
 
 @contextmanager

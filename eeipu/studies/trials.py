@@ -11,12 +11,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.errors import SpaceExhausted
+from eeipu.errors import ConfigurationError, SpaceExhausted
 from eeipu.methods.budget import PAID_BY
 from eeipu.methods.history import History
 from eeipu.methods.ledger import Ledger
-from eeipu.pipeline import Pipeline, suggest
+from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
+from eeipu.space import suggest
 from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import (
@@ -27,10 +28,14 @@ from eeipu.studies.driver_queue import (
     is_to_run_once,
     repeated,
 )
+from eeipu.studies.given.enqueued import is_refused, pass_over
 from eeipu.studies.heartbeats import Heart
 from eeipu.studies.study import study_id
 
 __all__ = ["Callback", "Trials", "is_enqueued"]
+
+# A sampler that knows no constraints may propose what violates them so many times in a row.
+MAX_VIOLATIONS = 100
 
 Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
 
@@ -143,6 +148,26 @@ class Trials:
     ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Start a trial, given all trials of the study and the history that they make up."""
         self._check_exhausted(history)
+        for _ in range(MAX_VIOLATIONS):
+            trial, params = self._begin_once(trials, history, kept, driver)
+            violated = self.pipeline.cube.constraints.violated(params)
+            if violated is None:
+                return trial, params
+            pass_over(self.study, trial, self.pipeline, violated)
+        raise ConfigurationError(
+            f"the last {MAX_VIOLATIONS} configurations of {type(self.study.sampler).__name__} "
+            f"violate the constraints of the pipeline; choose one of eeipu's methods, which keep "
+            f"them."
+        )
+
+    def _begin_once(
+        self,
+        trials: list[FrozenTrial],
+        history: History,
+        kept: Container[str] | None,
+        driver: str | None,
+    ) -> tuple[optuna.Trial, dict[str, Any]]:
+        """Start a trial, which a sampler of the user's own may give what constraints forbid."""
         start = time.perf_counter()
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
@@ -189,7 +214,7 @@ class Trials:
             )
 
     def _ask(self, driver: str | None) -> tuple[optuna.Trial, float]:
-        """A new trial, or the first enqueued one that repeats no other.
+        """A new trial, or the first enqueued one that is allowed and repeats no other.
 
         Returns:
             The trial, and the seconds spent waiting for other drivers.
@@ -200,16 +225,17 @@ class Trials:
         waited_s = 0.0
         while True:
             trial = begun(self.study, {PAID_BY: self.study_id, **chooser})
-            # Only a trial that the tuner enqueued is to repeat no other one: the study need not be
-            # read for the others.
-            if not is_to_run_once(trial):
-                return trial, waited_s
-            waited_s += await_turn(self.study, trial.number, self.pipeline.space.keys())
-            same = repeated(self.study, trial.number)
-            if same is None:
-                return trial, waited_s
+            if not is_refused(trial, self.pipeline):
+                # Only a trial that the tuner enqueued is to repeat no other one: the study need not
+                # be read for the others.
+                if not is_to_run_once(trial):
+                    return trial, waited_s
+                waited_s += await_turn(self.study, trial.number, self.pipeline.space.keys())
+                same = repeated(self.study, trial.number)
+                if same is None:
+                    return trial, waited_s
+                trial.set_user_attr("repeats", same)
             trial.set_user_attr("interrupted", True)
-            trial.set_user_attr("repeats", same)
             self.study.tell(trial, state=TrialState.FAIL)
 
     def _is_next(self, trial: optuna.Trial, before: list[FrozenTrial]) -> bool:

@@ -11,7 +11,7 @@ from toys import declared
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.ledger import is_interrupted
-from eeipu.pipeline import suggest
+from eeipu.space import suggest
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 
 

@@ -18,7 +18,7 @@ from eeipu import (
     StudyMismatchError,
     stage,
 )
-from eeipu.pipeline import suggest
+from eeipu.space import suggest
 from eeipu.studies.study import (
     open_study,
     study_id,

@@ -12,9 +12,8 @@ from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SpaceExhausted
 from eeipu.methods.history import History
-from eeipu.pipeline import suggest
 from eeipu.sampler import EEIPUSampler
-from eeipu.space import Int
+from eeipu.space import Int, suggest
 from eeipu.studies.dead_drivers import enqueue_again
 from eeipu.studies.driver_queue import begun
 from eeipu.studies.storages import open_storage

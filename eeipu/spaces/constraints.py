@@ -1,0 +1,98 @@
+"""Constraints: conditions that a configuration as a whole must satisfy."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from eeipu.errors import SpaceError
+from eeipu.spaces.distributions import Params
+
+__all__ = ["Constraint", "Constraints"]
+
+Constraint = Callable[[dict[str, Any]], Any]
+"""Takes a configuration, `"stage.param"` -> value as stored, and says whether it is allowed."""
+
+
+class Constraints:
+    """The constraints of a pipeline.
+
+    Args:
+        functions: The constraints. Each must give the same answer whenever it is asked.
+
+    Raises:
+        SpaceError: They are no list of functions.
+    """
+
+    def __init__(self, functions: Iterable[Constraint] = ()) -> None:
+        if callable(functions) or not isinstance(functions, Iterable):
+            raise SpaceError(
+                f"constraints must be a list of functions of a configuration, such as "
+                f'[lambda p: p["a.x"] + p["b.y"] <= 1], but got {functions!r}.'
+            )
+        self._functions = tuple(functions)
+        for k, function in enumerate(self._functions):
+            if not callable(function):
+                raise SpaceError(
+                    f"constraints[{k}] must be a function of a configuration, but is {function!r}."
+                )
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def violated(self, params: Params) -> str | None:
+        """The name of the first constraint that a configuration violates; `None` if none.
+
+        Raises:
+            SpaceError: A constraint raises an exception, or gives neither true nor false.
+        """
+        for k in range(len(self._functions)):
+            if not self._holds(k, params):
+                return self._name(k)
+        return None
+
+    def allow(self, params: Params) -> bool:
+        """Whether a configuration satisfies all constraints."""
+        return all(self._holds(k, params) for k in range(len(self._functions)))
+
+    def violations(self, configurations: Sequence[Params]) -> list[int]:
+        """How many constraints each configuration violates."""
+        numbers = range(len(self._functions))
+        return [sum(not self._holds(k, p) for k in numbers) for p in configurations]
+
+    def shares(self, configurations: Sequence[Params]) -> dict[str, float]:
+        """The share of configurations that each constraint allows, by its name."""
+        return {
+            self._name(k): sum(self._holds(k, p) for p in configurations) / len(configurations)
+            for k in range(len(self._functions))
+        }
+
+    def _holds(self, k: int, params: Params) -> bool:
+        try:
+            # A copy, since functions of users may change what they get.
+            answer = self._functions[k](dict(params))
+            if isinstance(answer, bool):
+                return answer
+            item = getattr(answer, "item", None)  # of an array or tensor with one element
+            answer = answer if item is None else item()
+        except Exception as error:
+            raise SpaceError(
+                f"{self._name(k)} raised {type(error).__name__}: {error} for the configuration "
+                f"{dict(params)}; a constraint must be able to judge every configuration."
+            ) from error
+        if not isinstance(answer, bool | int | float) or answer not in (0, 1):
+            raise SpaceError(
+                f"{self._name(k)} must return True or False, but returned {answer!r} for the "
+                f"configuration {dict(params)}."
+            )
+        return bool(answer)
+
+    def _name(self, k: int) -> str:
+        """Which constraint this is, and where it is written."""
+        function: Any = self._functions[k]
+        while isinstance(function, partial):
+            function = function.func
+        name = getattr(function, "__name__", type(function).__name__)
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return f"constraints[{k}] ({name})"
+        return f"constraints[{k}] ({name}, {code.co_filename}:{code.co_firstlineno})"

@@ -1,0 +1,167 @@
+"""The search space of a pipeline: distributions under names, and constraints between them.
+
+Notation:
+    d: number of parameters, all stages together, in stage order.
+    n: number of configurations.
+    X: `n x d`, points of the unit cube (see `eeipu.spaces.cube`).
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+
+from eeipu.errors import SpaceError
+from eeipu.spaces.constraints import Constraint, Constraints
+from eeipu.spaces.cube import Cube
+from eeipu.spaces.distributions import Params, stored
+
+__all__ = ["Space"]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# Of a finite space under constraints, the configurations are counted one by one if there are at
+# most this many without the constraints, in about half a second.
+MOST_COUNTED = 100_000
+
+# So many configurations are looked at in one go.
+AT_ONCE = 4096
+
+
+class Space(Cube):
+    """An ordered set of named distributions with constraints, and its map to the unit cube.
+
+    Args:
+        distributions: Parameter name -> distribution; the order is the order of the columns.
+        constraints: Conditions on whole configurations; those that violate one are not in the
+            space, though the cube has points for them.
+
+    >>> from eeipu.space import Float, Int
+    >>> space = Space({"fit.lr": Float(1e-4, 1e-2, log=True), "fit.depth": Int(1, 4)})
+    >>> X = space.encode([{"fit.lr": 1e-3, "fit.depth": 1}])
+    >>> X.round(3).tolist()
+    [[0.5, 0.125]]
+    >>> space.decode(X[0])["fit.depth"]
+    1
+    """
+
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        constraints: Iterable[Constraint] = (),
+    ) -> None:
+        super().__init__(distributions)
+        self.constraints = Constraints(constraints)
+        # Once now, since a constraint that looks up a name that is not there will never do.
+        if self.constraints and len(self):
+            self.constraints.violations([self.decode(np.full(len(self), 0.5))])
+
+    @cached_property
+    def size(self) -> int | None:
+        """The number of configurations; `None` if any column is continuous.
+
+        It is also `None` where constraints leave an unknown part of very many.
+        """
+        if not self.constraints or self.product is None:
+            return self.product
+        return sum(1 for _ in self.configurations()) if self.is_listed else None
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the space is finite and small enough to look at every combination of values."""
+        return self.product is not None and self.product <= MOST_COUNTED
+
+    def allows(self, X: Array, fixed: Params | None = None) -> Flags:
+        """Whether the configurations at points (`n x d`) satisfy all constraints, `n`."""
+        if not self.constraints:
+            return np.ones(len(X), dtype=np.bool_)
+        found = map(self.constraints.allow, self.decode_all(X, fixed))
+        return np.fromiter(found, dtype=np.bool_, count=len(X))
+
+    def configurations(self, given: Params | None = None) -> Iterator[dict[str, Any]]:
+        """All configurations of a finite space, in order; an infinite space yields none.
+
+        Args:
+            given: Values that all of them have, as stored.
+        """
+        given = given or {}
+        columns = [c for c, name in enumerate(self.names) if name not in given]
+        cells = [self.cells[column] for column in columns]
+        product = 0 if None in cells else math.prod(count for count in cells if count is not None)
+        for start in range(0, product, AT_ONCE):
+            rest = np.arange(start, min(product, start + AT_ONCE), dtype=object)
+            X = np.full((len(rest), len(self)), 0.5)
+            for column in reversed(columns):
+                rest, digit = rest // self.cells[column], rest % self.cells[column]
+                X[:, column] = self.centres(column, digit.astype(np.float64))
+            yield from filter(self.constraints.allow, self.decode_all(X, given))
+
+    def misfit(self, params: Params) -> str | None:
+        """Why values are no configuration of this space; `None` if they are. More may be there."""
+        own = {}
+        for name, distribution in self.distributions.items():
+            if name not in params:
+                return f"{name} is missing"
+            try:
+                own[name] = stored(name, distribution, params[name])
+            except SpaceError:
+                return f"{name} lies outside of {distribution}"
+        violated = self.constraints.violated(own)
+        return None if violated is None else f"{violated} is violated"
+
+    def canonical(self, params: Params) -> dict[str, Any]:
+        """A configuration as the study stores it: plain Python values, in column order.
+
+        Raises:
+            SpaceError: A parameter is missing, unknown, or outside of its distribution; or the
+                configuration violates a constraint.
+        """
+        own = self.canonical_part(params)
+        missing = [name for name in self.names if name not in own]
+        if missing:
+            raise _unfit(self, f"missing: {missing}")
+        violated = self.constraints.violated(own)
+        if violated is not None:
+            raise SpaceError(f"the configuration {own} violates {violated}.")
+        return own
+
+    def canonical_part(self, params: Params) -> dict[str, Any]:
+        """Some values of a configuration as the study stores them, in column order.
+
+        Raises:
+            SpaceError: A parameter is unknown, or outside of its distribution.
+        """
+        if not isinstance(params, Mapping):
+            raise SpaceError(
+                f"a configuration must be a dict of parameters, but got {type(params).__name__}."
+            )
+        unknown = [name for name in params if name not in self.distributions]
+        if unknown:
+            raise _unfit(self, f"unknown: {unknown}")
+        return {
+            name: stored(name, distribution, params[name])
+            for name, distribution in self.distributions.items()
+            if name in params
+        }
+
+    def fitting_part(self, params: Params) -> dict[str, Any]:
+        """Those of some values that lie in their distributions, as stored, in column order."""
+        part = {}
+        for name in self.names:
+            if name in params:
+                with suppress(SpaceError):
+                    part[name] = stored(name, self.distributions[name], params[name])
+        return part
+
+
+def _unfit(space: Space, problem: str) -> SpaceError:
+    return SpaceError(
+        f"the configuration does not fit the space ({problem}); "
+        f"it needs exactly {list(space.names)}."
+    )

@@ -1,0 +1,95 @@
+"""Configurations, or parts of them, that users have evaluated before all others."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from eeipu.errors import SpaceError
+from eeipu.pipeline import Pipeline
+from eeipu.space import Params
+from eeipu.studies.storages import using_storage
+
+__all__ = ["enqueue", "is_refused", "pass_over"]
+
+logger = logging.getLogger("eeipu")
+
+
+def enqueue(study: optuna.Study, pipeline: Pipeline, params: Params) -> None:
+    """Enqueue a configuration, or a part of one, unless the study already has it.
+
+    The sampler chooses the values of the other parameters when the trial begins.
+
+    Args:
+        study: The study.
+        pipeline: The pipeline that it tunes.
+        params: Some or all parameters, `"stage.param"` -> value.
+
+    Raises:
+        SpaceError: A value does not lie in the space; or the constraints do not allow the
+            configuration, or any that was found with this part.
+    """
+    cube = pipeline.cube
+    part = cube.canonical_part(params)
+    if not part:
+        raise SpaceError(f"nothing to enqueue; give a value of at least one of {list(cube.names)}.")
+    if len(part) == len(cube):
+        part = cube.canonical(params)
+    elif not _can_be_completed(part, pipeline):
+        raise pipeline.feasible.error(part)
+    with using_storage():
+        study.enqueue_trial(part, user_attrs={"warm_up": True}, skip_if_exists=True)
+
+
+def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:
+    """Whether constraints do not allow what was enqueued for a trial; if so, this is logged.
+
+    Args:
+        trial: A trial that has just begun.
+        pipeline: The pipeline.
+    """
+    cube = pipeline.cube
+    part = cube.fitting_part(_enqueued(trial)) if cube.constraints else {}
+    if not part:
+        return False
+    if len(part) == len(cube):
+        violated = cube.constraints.violated(part)
+        why = None if violated is None else f"it violates {violated}"
+    else:
+        why = None if _can_be_completed(part, pipeline) else "nothing was found that completes it"
+    if why is not None:
+        logger.warning("the enqueued configuration %s is left out: %s.", part, why)
+    return why is not None
+
+
+def pass_over(study: optuna.Study, trial: optuna.Trial, pipeline: Pipeline, violated: str) -> None:
+    """Close a trial for which a sampler that knows no constraints has chosen what violates one.
+
+    It is pruned, from which the sampler may learn. If a part of it was enqueued, this is enqueued
+    again.
+
+    Args:
+        study: The study.
+        trial: The trial.
+        pipeline: The pipeline that the study tunes.
+        violated: The name of the constraint.
+    """
+    trial.set_user_attr("violates", violated)
+    study.tell(trial, state=TrialState.PRUNED)
+    part = pipeline.cube.fitting_part(_enqueued(trial))
+    if 0 < len(part) < len(pipeline.cube):
+        study.enqueue_trial(part, user_attrs={"warm_up": True})
+
+
+def _enqueued(trial: optuna.Trial) -> Mapping[str, Any]:
+    """The values that were enqueued for a trial."""
+    fixed: Mapping[str, Any] = trial._cached_frozen_trial.system_attrs.get("fixed_params", {})
+    return fixed
+
+
+def _can_be_completed(part: Params, pipeline: Pipeline) -> bool:
+    """Whether a configuration with these values was found that satisfies the constraints."""
+    return len(pipeline.feasible.draw(np.random.default_rng(0), 1, fixed=part)) > 0

@@ -1,0 +1,111 @@
+"""Results from elsewhere, with which a study begins: they are data, and cost it nothing.
+
+Such a trial has the user attribute `"added"`. What Optuna's `study.add_trial` adds needs none, and
+is data as well, as long as it has a configuration of the pipeline.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from eeipu.errors import ConfigurationError
+from eeipu.methods.budget import PAID_BY
+from eeipu.pipeline import Pipeline
+from eeipu.space import Params
+from eeipu.studies.ask_and_tell import checked_costs
+from eeipu.studies.changes import stored_space
+from eeipu.studies.storages import using_storage
+from eeipu.studies.study import study_id
+
+__all__ = ["add_result"]
+
+
+def add_result(
+    study: optuna.Study,
+    pipeline: Pipeline,
+    params: Params,
+    value: float | Mapping[str, float],
+    stage_costs: Sequence[float | None] | None,
+) -> None:
+    """Add a known result to a study, unless it has been added already.
+
+    Args:
+        study: The study.
+        pipeline: The pipeline that it tunes.
+        params: The whole configuration, `"stage.param"` -> value.
+        value: The objective, or the metrics of which the pipeline's objective is one.
+        stage_costs: See `Tuner.add_trial`.
+
+    Raises:
+        SpaceError: The configuration does not lie in the space.
+        ConfigurationError: The value is no finite number, or lacks the objective; or the costs do
+            not fit the stages.
+    """
+    stored = pipeline.cube.canonical(params)
+    objective, metrics = _values(value, pipeline)
+    if stage_costs is None:
+        calls = pipeline.calls(stored)
+        costs = [
+            None if call.stage.cost_takes_inputs else call.stage.declared_cost(call.params)
+            for call in calls
+        ]
+    else:
+        costs = checked_costs(stage_costs, pipeline.stage_names)
+    attrs: dict[str, Any] = {
+        "added": True,
+        "stage_costs": costs,
+        "memoized": [False] * len(costs),
+        "charged": 0.0,
+    }
+    if metrics:
+        attrs["metrics"] = metrics
+    with using_storage():
+        if any(
+            trial.user_attrs.get("added")
+            and trial.values == [objective]
+            and trial.params == stored
+            and trial.user_attrs.get("stage_costs") == costs
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ):
+            return  # a script that begins with its known results is run again
+        trial = create_trial(
+            params=stored,
+            distributions=stored_space(study, pipeline),
+            value=objective,
+            user_attrs={**attrs, PAID_BY: study_id(study)},
+        )
+        study.add_trial(trial)
+
+
+def _values(
+    value: float | Mapping[str, float], pipeline: Pipeline
+) -> tuple[float, dict[str, float]]:
+    """The objective, and all metrics that were given with it."""
+    if not isinstance(value, Mapping):
+        return _number(value, "the value of a known result"), {}
+    metrics = {str(name): _number(each, f"the metric {name!r}") for name, each in value.items()}
+    if pipeline.objective not in metrics:
+        raise ConfigurationError(
+            f"a known result has the metrics {list(metrics)}, and the pipeline's objective is "
+            f"{pipeline.objective!r}; give its value, or name one of the metrics with "
+            f"Pipeline(objective=...)."
+        )
+    return metrics[pipeline.objective], metrics
+
+
+def _number(value: object, what: str) -> float:
+    """A finite number of the user's."""
+    item = getattr(value, "item", None)  # of NumPy's numbers and of tensors with one element
+    try:
+        number = value if item is None else item()
+    except (TypeError, ValueError, RuntimeError):  # it has several elements
+        number = value
+    if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
+        raise ConfigurationError(
+            f"{what} must be a finite number, but got {value!r}; leave results out that failed."
+        )
+    return float(number)
