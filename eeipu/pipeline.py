@@ -28,7 +28,8 @@ from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Distribution, Params, Space
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
-from eeipu.stages.declaration import Stage, refresh_code, stage
+from eeipu.stages.code_changes import refresh_code
+from eeipu.stages.declaration import Stage, as_stage, stage
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
@@ -76,17 +77,15 @@ class Pipeline:
     ) -> None:
         if isinstance(stages, Stage):
             raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
-        self.stages = tuple(stages)
+        self.stages = tuple(map(as_stage, stages))
         self.objective = objective
         if not self.stages:
             raise PipelineError("a pipeline needs at least one stage, but got none.")
-        for each in self.stages:
-            if not isinstance(each, Stage):
-                raise PipelineError(f"{each!r} is not a stage; decorate it with @stage(...).")
         repeated = [n for n, count in Counter(self.stage_names).items() if count > 1]
         if repeated:
             raise PipelineError(
-                f"two stages are named {repeated[0]!r}; rename one with stage(name=...)."
+                f"two stages are named {repeated[0]!r}; rename one with stage(name=...), or "
+                f"with dataclasses.replace(model.fit, name=...) for a method of an object."
             )
         for upstream, each in pairwise(self.stages):
             if each.function is not None:

@@ -31,7 +31,7 @@ from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
-from eeipu.stages.declaration import refresh_code
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.worker import Job
 from eeipu.studies.arguments import (
     check_cache,
