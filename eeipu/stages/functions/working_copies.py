@@ -108,7 +108,11 @@ def _changes(stage_name: str, changed: Any) -> str:
 
 
 def _is_large(value: Any) -> bool:
-    size_bytes = sum(PickleBuffer(part).raw().nbytes for part in transport.segments(value))
+    try:
+        parts = transport.segments(value)
+    except Exception:  # such as a class with a lock, which may be copied without its class
+        return False
+    size_bytes = sum(PickleBuffer(part).raw().nbytes for part in parts)
     return size_bytes > COPY_SHARE * float(psutil.virtual_memory().available)
 
 
