@@ -25,7 +25,8 @@ from figures import Figure, at_least, at_most, show
 
 from eeipu import Pipeline, StageCache, stage
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.stages.declaration import Stage, refresh_code
+from eeipu.stages.code_changes import refresh_code
+from eeipu.stages.declaration import Stage
 
 LARGE = 50_000_000  # float64: 400 MB
 ROUNDS = 7

@@ -22,12 +22,13 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.space import Constraint, Distribution, Params, Space, suggest
 from eeipu.spaces.feasible import FeasiblePoints
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.declaration import (
     INPUTS,
     Sources,
     SpaceLike,
     Stage,
-    refresh_code,
+    as_stage,
     sources_of,
     stage,
 )
@@ -87,17 +88,15 @@ class Pipeline:
     ) -> None:
         if isinstance(stages, Stage):
             raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
-        self.stages = tuple(stages)
+        self.stages = tuple(map(as_stage, stages))
         self.objective = objective
         if not self.stages:
             raise PipelineError("a pipeline needs at least one stage, but got none.")
-        for each in self.stages:
-            if not isinstance(each, Stage):
-                raise PipelineError(f"{each!r} is not a stage; decorate it with @stage(...).")
         repeated = [n for n, count in Counter(self.stage_names).items() if count > 1]
         if repeated:
             raise PipelineError(
-                f"two stages are named {repeated[0]!r}; rename one with stage(name=...)."
+                f"two stages are named {repeated[0]!r}; rename one with stage(name=...), or "
+                f"with dataclasses.replace(model.fit, name=...) for a method of an object."
             )
         self.graph = Graph.of(self.stages)
         self.name = name if name is not None else " -> ".join(self.stage_names)

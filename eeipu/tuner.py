@@ -30,7 +30,7 @@ from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
-from eeipu.stages.declaration import refresh_code
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.worker import Job
 from eeipu.studies import arguments
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told

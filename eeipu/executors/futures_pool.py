@@ -20,7 +20,7 @@ from eeipu.executors.pool import Ended, Thought
 from eeipu.executors.stage_executor import PlainExecutor, StageExecutor
 from eeipu.serialization import transport
 from eeipu.stages.calls import Clock
-from eeipu.stages.declaration import refresh_code
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 

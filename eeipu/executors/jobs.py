@@ -32,7 +32,8 @@ from eeipu.fingerprints.outlines import Outline, is_importable, outline_of
 from eeipu.fingerprints.values import reason
 from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule, name_in_main
-from eeipu.stages.declaration import Stage, refresh_code
+from eeipu.stages.code_changes import outline, refresh_code
+from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import threads
 from eeipu.stages.runs import StageRun
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
@@ -107,7 +108,7 @@ class PackedJob:
                 f'picklable, or run with executor="threads".'
             ) from error
         # The stages all together, since they share the globals of their module.
-        outlines = {stage.name: outline for stage in stages if (outline := stage.outline)}
+        outlines = {stage.name: found for stage in stages if (found := outline(stage))}
         first_party = FirstParty()
         if own := [each for each in used if is_importable(each) and first_party.owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))
@@ -232,11 +233,11 @@ def keep_job(name: str, data: bytes) -> None:
 def _differences(outlines: Mapping[str, Outline]) -> dict[str, list[str]]:
     """Look at the code of all stages before the first call of any."""
     found = {}
-    for name, outline in outlines.items():
-        if outline not in _agreed:
-            found[name] = outline.differences()
+    for name, drivers in outlines.items():
+        if drivers not in _agreed:
+            found[name] = drivers.differences()
             if not found[name]:
-                _agreed.append(outline)
+                _agreed.append(drivers)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from eeipu.executors.local_resources import room_of_this_process
 from eeipu.stages.calls import Clock
-from eeipu.stages.declaration import refresh_code
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.resources import Resources
 from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 

@@ -15,7 +15,7 @@ locks, executors and output streams hold no input of a computation and count by 
 Note:
     The source of a definition is read from its file once, the first time that it is needed. After
     that the code in memory is known, and only values are compared again
-    (`eeipu.stages.declaration.refresh_code`). A function that by then differs from its file is an
+    (`eeipu.stages.code_changes.refresh_code`). A function that by then differs from its file is an
     error that asks for a restart; an edit of the rest of a module, such as a class's decorators,
     goes unseen. Code that is looked up by a string is an error that asks for a version. Not seen
     are: the environment, files named by a string, the state of the random generators that modules
@@ -31,7 +31,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from eeipu.fingerprints.first_party import FirstParty
@@ -42,8 +42,9 @@ from eeipu.fingerprints.reading.definitions import (
     Reference,
     components_of,
     reference_to,
+    title_of,
 )
-from eeipu.fingerprints.reading.references import MISSING, is_followed
+from eeipu.fingerprints.reading.references import MISSING, is_followed, text_for, unwrapped
 from eeipu.fingerprints.syntax.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
 from eeipu.fingerprints.watching import Watch
@@ -54,6 +55,7 @@ __all__ = [
     "CodeReading",
     "UnreadableError",
     "code_fingerprint",
+    "content_digest",
     "package_versions",
     "read_code",
     "value_digest",
@@ -125,13 +127,15 @@ class CodeReader:
         """Read the code that a function reaches.
 
         Args:
-            function: The function. A callable object counts by its content.
+            function: The function. A callable object counts by its content, and the method of an
+                object by the content of that object and the code of its class.
             last: The reading before this one, which is returned if nothing has changed.
 
         Raises:
             PipelineError: Some of the code has no source (a builtin, a C function, code typed at
                 a bare prompt), or it uses a value that cannot be hashed.
         """
+        function = unwrapped(function)
         if last is not None and self._is_unchanged(last, [function]):
             return last
         package = FirstParty.package_of(function)
@@ -240,6 +244,23 @@ def value_digest(value: Any, *, reads_paths: bool = False) -> str:
         return (reader.read(inner).fingerprint,) if is_followed(inner, first_party) else None
 
     return digest(value, stand_in, reads_paths=reads_paths)
+
+
+def content_digest(value: Any) -> str:
+    """A digest of a value by content, in which the user's functions and classes have no code.
+
+    Raises:
+        Exception: Whatever pickle raises for the user's own types.
+    """
+    definitions: list[Any] = []
+    stand_in = partial(
+        text_for, first_party=FirstParty(), definitions=definitions, packages=set[str]()
+    )
+    return digest((digest(value, stand_in), [_place(each) for each in definitions]))
+
+
+def _place(code: Any) -> tuple[str, str]:
+    return str(getattr(code, "__module__", "")), title_of(code)
 
 
 class _DefinitionGraph:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType, WrapperDescriptorType
 from typing import Any
@@ -39,6 +40,8 @@ class FirstParty:
     @classmethod
     def package_of(cls, function: Any) -> str:
         """The installed package that a stage's function is in, or "" if it is in none."""
+        while isinstance(function, partial):
+            function = function.func
         package = (getattr(function, "__module__", None) or "").partition(".")[0]
         is_library = package in sys.stdlib_module_names or package == "eeipu"
         return "" if is_library or cls().owns(function) else package

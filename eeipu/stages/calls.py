@@ -23,6 +23,7 @@ from eeipu.stages.accelerators import (
     synchronize_devices,
 )
 from eeipu.stages.declaration import Stage
+from eeipu.stages.functions.working_copies import ObjectChangedError, working_function
 from eeipu.stages.graph import Graph
 from eeipu.stages.iterative import IterativeStage, Training
 from eeipu.stages.paths import Kind
@@ -213,9 +214,13 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     restart_gpu_peaks()
     start = clock()
     try:
-        output, state = _performed(call, args)
+        function = call.stage.function
+        with working_function(function, call.stage.bound, call.stage.name) as working:
+            output, state = _performed(call, args, working)
         synchronize_devices()
         measured, peak = clock() - start, peak_gpu_bytes()
+    except ObjectChangedError:
+        raise
     except (Exception, SystemExit) as raised:  # a script's sys.exit() is a stage that failed
         measured, peak = clock() - start, peak_gpu_bytes()
         is_transient = isinstance(raised, TransientError)
@@ -240,7 +245,9 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
     return run, state
 
 
-def _performed(call: StageCall, args: tuple[Any, ...]) -> tuple[Any, Any]:
+def _performed(
+    call: StageCall, args: tuple[Any, ...], function: Callable[..., Any]
+) -> tuple[Any, Any]:
     """The output of a call, and the training state that it ended with, where it trained."""
     match call.kind:
         case Kind.TRAINING:
@@ -251,4 +258,4 @@ def _performed(call: StageCall, args: tuple[Any, ...]) -> tuple[Any, Any]:
         case Kind.EVALUATION:
             return call.training.evaluate(args[0]), None
         case _:
-            return call.stage(*args, **call.params), None
+            return function(*args, **call.params), None

@@ -6,24 +6,34 @@ which a small object beside the declaration holds (`KnownCode`).
 
 import inspect
 import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partialmethod
+from types import MethodType
 from typing import Any, ClassVar, Literal, overload
 
 from eeipu.errors import PipelineError, SpaceError
-from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
-from eeipu.fingerprints.outlines import Outline, outline_of
+from eeipu.fingerprints.code import CodeReader, CodeReading, package_versions
 from eeipu.space import Distribution, DistributionLike, as_distribution
-from eeipu.stages.signatures import (
+from eeipu.stages.functions.methods import (
+    BoundStages,
+    bound_cost,
+    check_partial,
+    is_method,
+    object_digest,
+    plain_function,
+    static,
+    title,
+)
+from eeipu.stages.functions.signatures import (
     check_cost,
     check_function,
     depends_on_inputs,
     leading_inputs,
     parameters_of,
 )
+from eeipu.stages.resources import Resources, check_resources
 
 __all__ = [
     "INPUTS",
@@ -33,7 +43,8 @@ __all__ = [
     "Sources",
     "SpaceLike",
     "Stage",
-    "refresh_code",
+    "as_stage",
+    "is_read",
     "sources_of",
     "stage",
 ]
@@ -42,9 +53,6 @@ SpaceLike = Mapping[str, DistributionLike]
 
 # A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
-
-# A year, which the timers of all systems can hold.
-LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
 
 
 class RunMarker(Enum):
@@ -68,9 +76,12 @@ class KnownCode:
 
     Attributes:
         reading: The last reading of the code; `None` before the first one.
+        content: The digest of the object that the code works on, where a version stands for the
+            code; "" where there is none, or it has no digest.
     """
 
     reading: CodeReading | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +103,8 @@ class Stage:
         retries: How often a call is tried again.
         inputs: What it gets as positional arguments, in order; `None`: what the stage before it in
             the pipeline returns, or the run's inputs. It may be given as `stage` takes it.
-        known_code: The last reading of its code. This is the one attribute that changes.
+        known_code: The last reading of its code. Only this and the next attribute change.
+        bound: The stages of the objects of its class, where it is declared above a method.
     """
 
     name: str
@@ -107,6 +119,7 @@ class Stage:
     retries: int = DEFAULT_RETRIES
     inputs: tuple[Source, ...] | None = None
     known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
+    bound: BoundStages = field(default_factory=BoundStages, init=False, repr=False)
 
     # In other code's fingerprint, a stage stands for its function (see `reading.references`).
     is_transparent_wrapper: ClassVar[bool] = True
@@ -115,11 +128,19 @@ class Stage:
         # A copy, since the caller's may change.
         object.__setattr__(self, "space", _checked_space(self.name, self.space))
         object.__setattr__(self, "inputs", sources_of(self.name, self.inputs))
-        _check_resources(self)
-        if self.cost is not None:
-            check_cost(self.name, self.cost, self.space, self.positional)
+        check_resources(
+            self.name, Resources(self.num_cpus, self.num_gpus), self.timeout, self.retries
+        )
+        check_partial(self.name, self.function, self.space)
+        may_be_bound = is_method(self.function)
+        is_partial = isinstance(self.function, partialmethod)
+        if self.cost is not None and not is_partial:
+            check_cost(self.name, self.cost, self.space, self.positional, is_method=may_be_bound)
         if self.function is not None:
-            check_function(self.name, self.parameters, self.space)
+            if not is_partial:
+                check_function(self.name, self.parameters, self.space)
+            if getattr(self.function, "__isabstractmethod__", False):
+                object.__setattr__(self, "__isabstractmethod__", True)
             # With these, inspect.signature, inspect.getsource and help() show the function's own.
             object.__setattr__(self, "__wrapped__", self.function)
             object.__setattr__(self, "__doc__", self.function.__doc__)
@@ -127,7 +148,9 @@ class Stage:
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters of the function, by their names; none without a function."""
-        return {} if self.function is None else parameters_of(self.name, self.function)
+        # Those of a partial method are known when it is an object's.
+        is_unknown = self.function is None or isinstance(self.function, partialmethod)
+        return {} if is_unknown else parameters_of(self.name, self.function)  # type: ignore[arg-type]
 
     @property
     def positional(self) -> tuple[inspect.Parameter, ...]:
@@ -142,7 +165,7 @@ class Stage:
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
         """The user's functions that the stage calls."""
-        return () if self.function is None else (self.function,)
+        return () if self.function is None else (plain_function(self.function),)
 
     @property
     def uses_process_state(self) -> bool:
@@ -153,7 +176,10 @@ class Stage:
     def code_fingerprint(self) -> str:
         """The string that stands for the stage's code, also in the paths of a search plan."""
         if self.version is not None:
-            return f"version {self.version}"
+            if self.known_code.content is None:
+                self.known_code.content = object_digest(self.function)
+            content = self.known_code.content
+            return f"version {self.version}{f' of {content}' if content else ''}"
         return "" if self.function is None else self._reading.fingerprint
 
     @property
@@ -168,7 +194,7 @@ class Stage:
         Where a `version` replaces the fingerprint, the code is not read and its packages are not
         known.
         """
-        return package_versions(self._reading.packages if _is_read(self) else ())
+        return package_versions(self._reading.packages if is_read(self) else ())
 
     @property
     def _reading(self) -> CodeReading:
@@ -176,11 +202,6 @@ class Stage:
         if self.known_code.reading is None:
             self.known_code.reading = self.read_code(CodeReader(), None)
         return self.known_code.reading
-
-    @property
-    def outline(self) -> Outline | None:
-        """What another process compares its code with; `None` where a `version` stands for it."""
-        return outline_of(self._reading) if _is_read(self) else None
 
     def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:
         """Read the stage's code as it is now.
@@ -192,7 +213,7 @@ class Stage:
         Raises:
             PipelineError: The code cannot be fingerprinted.
         """
-        return reader.read(self._callable, last)
+        return reader.read(_function_of(self), last)
 
     def declared_cost(
         self, params: Mapping[str, Any], inputs: Sequence[Any] | None = None
@@ -222,21 +243,56 @@ class Stage:
             )
         return cost
 
-    @property
-    def _callable(self) -> Callable[..., Any]:
-        if self.function is None:
-            raise PipelineError(
-                f"stage {self.name!r} was declared without a function; run it yourself and "
-                f"report through Tuner.ask and Tuner.tell."
-            )
-        return self.function
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the user's function."""
-        return self._callable(*args, **kwargs)
+        return _function_of(self)(*args, **kwargs)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.bound.owner = owner.__qualname__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> "Stage":
+        """The stage of an object, where this one is declared above a method of its class."""
+        function: Any = self.function
+        if instance is None or not is_method(function):
+            return self
+
+        def make() -> Stage:
+            cost = bound_cost(self.cost, function, instance)
+            return replace(self, function=function.__get__(instance, owner), cost=cost)
+
+        found: Stage = self.bound.of(instance, make)
+        return found
 
 
-def _is_read(stage: Stage) -> bool:
+def _function_of(stage: Stage) -> Callable[..., Any]:
+    if stage.function is None:
+        raise PipelineError(
+            f"stage {stage.name!r} was declared without a function; run it yourself and "
+            f"report through Tuner.ask and Tuner.tell."
+        )
+    return stage.function
+
+
+def as_stage(given: Any) -> Stage:
+    """A stage from what a pipeline is given; raises `PipelineError` for what is none."""
+    given = given.__func__ if isinstance(given, staticmethod) else given
+    if isinstance(given, MethodType) and isinstance(given.__func__, Stage):
+        given = given.__func__.__get__(given.__self__)  # a class method's, from Python 3.13 on
+    if not isinstance(given, Stage):
+        raise PipelineError(
+            f"{given!r} is not a stage; decorate it with @stage(...), or make it one with "
+            f"stage(..., space=...)."
+        )
+    owner, inputs = given.bound.owner, given.positional
+    if owner is not None and is_method(given.function) and inputs and inputs[0].name == "self":
+        raise PipelineError(
+            f"stage {given.name!r} is a method of {owner}, and a pipeline needs that of one "
+            f"object: make one, `model = {owner}(...)`, and give model.{given.name} in its place."
+        )
+    return given
+
+
+def is_read(stage: Stage) -> bool:
     """Whether a stage's code is read, since no version stands for it."""
     return stage.version is None and stage.function is not None
 
@@ -288,65 +344,6 @@ def _checked_space(name: str, space: Any) -> dict[str, Distribution]:
     return checked
 
 
-def _check_resources(stage: Stage) -> None:
-    if not all(math.isfinite(each) and each >= 0 for each in (stage.num_cpus, stage.num_gpus)):
-        raise PipelineError(
-            f"stage {stage.name!r}: num_cpus and num_gpus must be finite and not negative, "
-            f"but got {stage.num_cpus!r} and {stage.num_gpus!r}."
-        )
-    if stage.timeout is not None and not 0 < stage.timeout <= LONGEST_TIMEOUT_S:
-        raise PipelineError(
-            f"stage {stage.name!r}: timeout must be a positive number of seconds, at most "
-            f"{LONGEST_TIMEOUT_S:g}, or None, but "
-            f"got {stage.timeout!r}."
-        )
-    if not (isinstance(stage.retries, int) and stage.retries >= 0):
-        raise PipelineError(
-            f"stage {stage.name!r}: retries must be a whole number >= 0, but got {stage.retries!r}."
-        )
-
-
-def refresh_code(stages: Iterable[Stage]) -> None:
-    """Read the code of stages again, so that their fingerprints follow the values that it uses.
-
-    These are globals, closure values and defaults. Code that stages share is read once. A stage
-    that came from another process, with code that has no source in this one, keeps the fingerprint
-    that it had there.
-
-    Raises:
-        PipelineError: The code of a stage cannot be fingerprinted, or no longer can.
-    """
-    read = [each for each in stages if _is_read(each)]
-    known = (each.known_code.reading for each in read)
-    reader = CodeReader(reading for reading in known if reading is not None)
-    for each in read:
-        _refresh(each, reader)
-
-
-def _refresh(stage: Stage, reader: CodeReader) -> None:
-    last = stage.known_code.reading
-    try:
-        reading = stage.read_code(reader, last)
-    except UnreadableError:
-        if last is None or last.definitions:
-            raise
-        return
-    stage.known_code.reading = reading
-    if last is not None and reading.fingerprint != last.fingerprint:
-        _warn_of_change(stage.name, reading.changes_since(last))
-
-
-def _warn_of_change(name: str, changes: Sequence[str]) -> None:
-    named = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})" if changes else ""
-    warnings.warn(
-        f"values that stage {name!r} uses{named} have changed since it was last run, so outputs "
-        f"made before are not reused. If the stage itself changes them when it runs, as it does a "
-        f"memo or a random generator, create them inside the stage or declare stage(version=...).",
-        RuntimeWarning,
-        stacklevel=5,  # who called Pipeline.run or Tuner.run
-    )
-
-
 Decorator = Callable[[Callable[..., Any]], Stage]
 
 
@@ -357,7 +354,8 @@ def _check_given(given: object, space: object) -> None:
             f"{given.name!r} is a stage already; give its options where it is made, or change a "
             f"copy with dataclasses.replace(...)."
         )
-    if not (given is None or callable(given) or isinstance(given, Mapping)):
+    is_wrapped = isinstance(given, staticmethod | classmethod | partialmethod)
+    if not (given is None or callable(given) or isinstance(given, Mapping) or is_wrapped):
         raise PipelineError(
             f"stage takes a function or a space, but got {given!r}; write "
             f'@stage(space={{"x": Float(0.0, 1.0)}}, name="...") above a function, or '
@@ -481,9 +479,9 @@ def stage(
     _check_given(given, space)
     own_space: Any = given if isinstance(given, Mapping) else space
 
-    def decorate(function: Callable[..., Any]) -> Stage:
+    def make(function: Callable[..., Any]) -> Stage:
         return Stage(
-            name=name if name is not None else getattr(function, "__name__", ""),
+            name=name if name is not None else title(function),
             space={} if own_space is None else own_space,
             function=function,
             version=version,
@@ -496,4 +494,8 @@ def stage(
             inputs=sources_of(name, inputs),
         )
 
-    return decorate(given) if callable(given) else decorate
+    def decorate(function: Any) -> Any:
+        return static(function, make)
+
+    is_space = given is None or isinstance(given, Mapping)
+    return decorate if is_space else decorate(given)

@@ -1,8 +1,14 @@
 """What a stage call takes of a worker, and what a worker has."""
 
+import math
 from dataclasses import dataclass
 
-__all__ = ["Resources"]
+from eeipu.errors import PipelineError
+
+__all__ = ["Resources", "check_resources"]
+
+# A year, which the timers of all systems can hold.
+LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
 
 # Fractions that were taken and given back add up to a little less than they were.
 ROUNDING = 1e-9
@@ -31,3 +37,27 @@ class Resources:
 
     def __sub__(self, other: "Resources") -> "Resources":
         return Resources(self.num_cpus - other.num_cpus, self.num_gpus - other.num_gpus)
+
+
+def check_resources(
+    stage_name: str, needed: Resources, timeout: float | None, retries: int
+) -> None:
+    """Refuse amounts, times and numbers of retries that cannot be.
+
+    Raises:
+        PipelineError: One of them cannot be.
+    """
+    if not all(math.isfinite(each) and each >= 0 for each in (needed.num_cpus, needed.num_gpus)):
+        raise PipelineError(
+            f"stage {stage_name!r}: num_cpus and num_gpus must be finite and not negative, "
+            f"but got {needed.num_cpus!r} and {needed.num_gpus!r}."
+        )
+    if timeout is not None and not 0 < timeout <= LONGEST_TIMEOUT_S:
+        raise PipelineError(
+            f"stage {stage_name!r}: timeout must be a positive number of seconds, at most "
+            f"{LONGEST_TIMEOUT_S:g}, or None, but got {timeout!r}."
+        )
+    if not (isinstance(retries, int) and retries >= 0):
+        raise PipelineError(
+            f"stage {stage_name!r}: retries must be a whole number >= 0, but got {retries!r}."
+        )

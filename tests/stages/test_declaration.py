@@ -18,7 +18,8 @@ from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import code_fingerprint
 from eeipu.fingerprints.reading.definitions import reference_to
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages.declaration import Stage, refresh_code, stage
+from eeipu.stages.code_changes import refresh_code
+from eeipu.stages.declaration import Stage, stage
 
 X = Float(0.0, 1.0)
 

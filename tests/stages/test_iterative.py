@@ -10,7 +10,7 @@ from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, code_fingerprint, value_digest
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stages.declaration import refresh_code
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.iterative import IterativeStage, Training, iterative, stage_path
 from eeipu.stages.paths import Kind
 from eeipu.stages.schedules import Constant, MultiStep

@@ -69,13 +69,28 @@ def _without_computed(
     computed = set(found) - set(own)
     if own:
         state = dict(state)  # to compute one property may fill others
-        seen = (kind, digest(state))
-        if seen not in _COMPUTED:
-            _COMPUTED[seen] = _computed(obj, {n: (properties[n][0], state[n]) for n in own}, digest)
-            while len(_COMPUTED) > _MOST_COMPUTED:
-                _COMPUTED.pop(next(iter(_COMPUTED)), None)
-        computed |= _COMPUTED.get(seen, frozenset())
+        computed |= _computed_now(
+            obj, {n: (properties[n][0], state[n]) for n in own}, state, digest
+        )
     return {name: value for name, value in state.items() if name not in computed}
+
+
+def _computed_now(
+    obj: Any,
+    properties: dict[str, tuple[Any, Any]],
+    state: dict[str, Any],
+    digest: Callable[[Any], bytes],
+) -> frozenset[str]:
+    """`_computed`, or what it found when the object last had this state."""
+    try:
+        seen = (type(obj), digest(state))
+    except Exception:  # a part of it counts by its type, such as a lock
+        return _computed(obj, properties, digest)
+    if seen not in _COMPUTED:
+        _COMPUTED[seen] = _computed(obj, properties, digest)
+        while len(_COMPUTED) > _MOST_COMPUTED:
+            _COMPUTED.pop(next(iter(_COMPUTED)), None)
+    return _COMPUTED.get(seen, frozenset())
 
 
 # Which properties of the user's own have what they give, by class and state. To compute them once

@@ -12,6 +12,7 @@ from typing import Any
 
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.syntax.sources import is_without_file
+from eeipu.fingerprints.syntax.wrappers import is_stage, wrapped_function
 
 __all__ = [
     "CACHED",
@@ -47,20 +48,11 @@ def methods(code: Any, first_party: FirstParty) -> list[FunctionType]:
     """The functions that are written in a class, without the decorators around them."""
     if not isinstance(code, type):
         return []
-    # Not by getattr, which for some libraries' attributes builds a class anew.
-    inner = [_below(_below(each, "__func__"), "func") for each in list(vars(code).values())]
+    inner = [wrapped_function(each) for each in list(vars(code).values())]
     inner += [inspect.unwrap(each) for each in inner if isinstance(each, FunctionType | CACHED)]
     inner += [f for p in inner if isinstance(p, property) for f in (p.fget, p.fset, p.fdel)]
     found = [each for each in inner if isinstance(each, FunctionType)]
     return [each for each in found if _is_written(each, code, first_party)]
-
-
-def _below(value: Any, name: str) -> Any:
-    """The function that a value keeps under a name, as a class method does; else the value."""
-    if inspect.getattr_static(value, name, None) is None:
-        return value
-    inner = getattr(value, name)
-    return inner if callable(inner) else value
 
 
 def _is_written(method: FunctionType, owner: type, first_party: FirstParty) -> bool:
@@ -168,6 +160,8 @@ def _is_attribute(value: Any, owner: Any, first_party: FirstParty) -> bool:
         return not callable(value) or first_party.owns(value)
     if isinstance(value, (*_METHOD, *_SLOT, CACHED)):
         return False
+    if is_stage(value):  # its function is a method, or else counts by what it holds
+        return not isinstance(wrapped_function(value), FunctionType)
     return first_party.owns(type(value)) or not hasattr(type(value), "__get__")
 
 

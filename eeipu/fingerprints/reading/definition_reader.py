@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -142,7 +143,16 @@ class _Draft:
     def add_own_values(self, *, has_source: bool) -> None:
         """Add what the definition has by itself: closure, defaults, attributes, methods, bases."""
         code = self._code
-        if is_value(code, self._first_party):
+        if isinstance(code, partial):
+            self._add("function", code.func)
+            for number, value in enumerate(code.args):
+                self._add(f"the bound argument {number}", value)
+            for name, value in code.keywords.items():
+                self._add(f"the bound argument {name!r}", value)
+            # Not by vars, which gives a partial a dictionary and so another pickle.
+            if code.__reduce__()[2][3] or type(code) is not partial:
+                self._add("its content", code)
+        elif is_value(code, self._first_party):
             self._add("its content", code)
         elif isinstance(code, MethodType):
             self._add("self", code.__self__)

@@ -10,6 +10,7 @@ import marshal
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -20,7 +21,7 @@ from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.reading.references import MISSING, is_mutable, text_for
 from eeipu.fingerprints.syntax.free_names import Names
 from eeipu.fingerprints.syntax.sources import Detail
-from eeipu.fingerprints.values import digest, reason
+from eeipu.fingerprints.values import StandIn, digest, reason
 
 __all__ = [
     "REMEDY",
@@ -108,6 +109,8 @@ def components_of(code: Any) -> tuple[Any, ...]:
         return (code.__spec__, *vars(code))  # another one after importlib.reload
     if isinstance(code, MethodType):
         return (code, code.__func__, code.__self__)
+    if isinstance(code, partial):
+        return (code, code.func, *code.args, *code.keywords, *code.keywords.values())
     return (code,)
 
 
@@ -178,13 +181,35 @@ def reference_to(name: str, value: Any, owner: Any, first_party: FirstParty) -> 
     except PipelineError:
         raise
     except Exception as error:  # whatever pickle raises for the user's own types
+        what, remedy = _unhashed(name, value, owner, stand_in)
         raise PipelineError(
-            f"{title_of(owner)} has {name}, which cannot be hashed ({reason(error)}), so a change "
-            f"of it would go unseen; {REMEDY}"
+            f"{title_of(owner)} has {what}, which cannot be hashed ({reason(error)}), so a change "
+            f"of it would go unseen; {remedy}{REMEDY}"
         ) from error
     return Reference(text, tuple(definitions), tuple(map(id, definitions)), frozenset(packages))
 
 
+def _unhashed(name: str, value: Any, owner: Any, stand_in: StandIn) -> tuple[str, str]:
+    """What of a value cannot be hashed, in words, and what else than a version may help."""
+    if not (isinstance(owner, MethodType) and name == "self") and owner is not value:
+        return name, ""
+    attributes = getattr(value, "__dict__", {})
+    found = [each for each, inner in attributes.items() if not _is_hashable(inner, stand_in)]
+    where = f" ({', '.join(f'self.{each}' for each in found)})" if found else ""
+    return f"self{where}", "leave out of the object's __getstate__ what changes no result, or "
+
+
+def _is_hashable(value: Any, stand_in: StandIn) -> bool:
+    try:
+        digest(value, stand_in)
+    except Exception:  # whatever pickle raises for the user's own types
+        return False
+    return True
+
+
 def title_of(code: Any) -> str:
     """The name of a definition, for messages."""
-    return str(getattr(code, "__qualname__", None) or getattr(code, "__name__", repr(code)))
+    while isinstance(code, partial):
+        code = code.func
+    named = code if hasattr(code, "__qualname__") or hasattr(code, "__name__") else type(code)
+    return str(getattr(named, "__qualname__", None) or named.__name__)

@@ -32,6 +32,7 @@ __all__ = [
     "is_mutable",
     "is_value",
     "text_for",
+    "unwrapped",
 ]
 
 MISSING = object()
@@ -167,7 +168,7 @@ def text_for(
     if type(value) in _ATOMS:
         return _moving_text(value)
     inner = partial(text_for, first_party=first_party, definitions=definitions, packages=packages)
-    wrapped = _unwrapped(value)
+    wrapped = unwrapped(value)
     if wrapped is not value:
         return inner(wrapped) or (digest(wrapped, inner),)
     content = _content(value)
@@ -254,7 +255,7 @@ def _record_package(value: Any, first_party: FirstParty, packages: set[str]) -> 
         packages.add(module.partition(".")[0])
 
 
-def _unwrapped(value: Any) -> Any:
+def unwrapped(value: Any) -> Any:
     """The callable inside of functools' caches and of stages, which return what it returns.
 
     Other callable objects may not. They count by their state and by the code of their class.

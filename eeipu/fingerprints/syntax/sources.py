@@ -18,6 +18,7 @@ from typing import Any
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.syntax.free_names import NOTES, arguments_of
+from eeipu.fingerprints.syntax.wrappers import is_stage, wrapped_function
 
 __all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_without_file"]
 
@@ -117,7 +118,8 @@ class Sources:
 
     def _class(self, class_: type) -> tuple["_Text", ast.AST]:
         file = getattr(sys.modules.get(class_.__module__), "__file__", None)
-        codes = [f.__code__ for f in vars(class_).values() if isinstance(f, FunctionType)]
+        members = [wrapped_function(m) if is_stage(m) else m for m in vars(class_).values()]
+        codes = [f.__code__ for f in members if isinstance(f, FunctionType)]
         codes = [code for code in codes if not is_without_file(code)]
         # The module of a notebook has no file, but the methods' code knows its cell.
         for each in filter(None, (file, *(code.co_filename for code in codes))):
@@ -293,7 +295,27 @@ class _Text:
             or any(node.lineno <= line <= (node.end_lineno or 0) for line in lines)
         ]
         found = around or found
-        return ast.Module([found[-1]], []) if found else None
+        stages = {name for name, member in vars(class_).items() if is_stage(member)}
+        return ast.Module([_without_declarations(found[-1], stages)], []) if found else None
+
+
+def _without_declarations(definition: ast.ClassDef, stages: set[str]) -> ast.ClassDef:
+    """A class without the declarations of stages above its methods, such as their spaces."""
+    if not stages:
+        return definition
+    definition = copy.copy(definition)
+    definition.body = [
+        _undecorated(each, "stage") if getattr(each, "name", None) in stages else each
+        for each in definition.body
+    ]
+    return definition
+
+
+def _undecorated(node: Any, decorator: str) -> Any:
+    """A copy of a function's tree without a decorator; it shares the notes."""
+    node = copy.copy(node)
+    node.decorator_list = [each for each in node.decorator_list if _last_name(each) != decorator]
+    return node
 
 
 def _with_inner(code: CodeType) -> Iterator[CodeType]:

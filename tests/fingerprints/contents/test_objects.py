@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 import random
+import threading
 
 import networkx as nx
 import numpy as np
@@ -11,6 +12,7 @@ import pydantic
 import pytest
 import torch
 
+from eeipu.fingerprints.code import content_digest
 from eeipu.fingerprints.values import digest
 
 
@@ -162,3 +164,19 @@ def test_sparse_tensors_count_by_content(layout):
 
     assert digest(make(1)) == digest(make(1)) != digest(make(2))
     assert digest(make(1)) != digest(torch.eye(3))
+
+
+def test_a_computed_property_beside_a_lock_does_not_count():
+    class Locked:
+        def __init__(self):
+            self.lock, self.rows = threading.Lock(), [1, 2]
+
+        @functools.cached_property
+        def total(self):
+            return sum(self.rows)
+
+    new, used = Locked(), Locked()
+    assert used.total == 3
+    assert content_digest(new) == content_digest(used)
+    used.total = 4
+    assert content_digest(new) != content_digest(used)

@@ -8,7 +8,14 @@ from typing import Any
 from eeipu.errors import PipelineError
 from eeipu.space import Distribution
 
-__all__ = ["check_cost", "check_function", "depends_on_inputs", "leading_inputs", "parameters_of"]
+__all__ = [
+    "check_cost",
+    "check_function",
+    "depends_on_inputs",
+    "first_parameter",
+    "leading_inputs",
+    "parameters_of",
+]
 
 Parameters = Mapping[str, inspect.Parameter]
 
@@ -30,6 +37,16 @@ def parameters_of(stage_name: str, function: Callable[..., Any]) -> Parameters:
             f"stage {stage_name!r}: the parameters of {function!r} cannot be read "
             f"({error}); wrap it in a function of your own."
         ) from error
+
+
+def first_parameter(function: Any) -> str | None:
+    """The name of a function's first parameter; with a star if it takes any number."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # no function, or one that does not tell what it takes
+        return None
+    star = "*" if parameters and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else ""
+    return f"{star}{parameters[0].name}" if parameters else None
 
 
 def leading_inputs(
@@ -77,8 +94,17 @@ def check_cost(
     cost: Callable[..., float],
     space: Mapping[str, Distribution],
     inputs: Sequence[inspect.Parameter],
+    *,
+    is_method: bool,
 ) -> None:
     """Refuse a cost that cannot be called with the hyper-parameters, with or without the inputs.
+
+    Args:
+        stage_name: The stage's name.
+        cost: The cost.
+        space: The stage's space.
+        inputs: What the function gets by position.
+        is_method: Whether the first of these may be an object, which a cost need not take.
 
     Raises:
         PipelineError: It cannot.
@@ -95,7 +121,8 @@ def check_cost(
     try:
         signature.bind(**space)
     except TypeError as error:
-        if not _binds(signature, inputs, space):
+        beside_object = is_method and _binds(signature, inputs[1:], space)
+        if not (beside_object or _binds(signature, inputs, space)):
             raise PipelineError(
                 f"stage {stage_name!r}: cost is called with the keywords {list(space)}, "
                 f"which it does not take, not even behind the stage's inputs: {error}."

@@ -1,0 +1,71 @@
+"""Looking at the code of stages again: whether the values that it uses have changed."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+from eeipu.fingerprints.code import CodeReader, UnreadableError
+from eeipu.fingerprints.outlines import Outline, outline_of
+from eeipu.stages.declaration import Stage, is_read
+from eeipu.stages.functions.methods import object_digest
+
+__all__ = ["outline", "refresh_code"]
+
+
+def outline(stage: Stage) -> Outline | None:
+    """What another process compares a stage's code with; `None` where a version stands for it."""
+    reading = stage.known_code.reading
+    if reading is None and is_read(stage):
+        reading = stage.known_code.reading = stage.read_code(CodeReader(), None)
+    return outline_of(reading) if reading is not None and is_read(stage) else None
+
+
+def refresh_code(stages: Iterable[Stage]) -> None:
+    """Read the code of stages again, so that their fingerprints follow the values that it uses.
+
+    These are globals, closure values and defaults. Code that stages share is read once. A stage
+    that came from another process, with code that has no source in this one, keeps the fingerprint
+    that it had there.
+
+    Raises:
+        PipelineError: The code of a stage cannot be fingerprinted, or no longer can.
+    """
+    stages = list(stages)
+    for each in stages:
+        _refresh_content(each)
+    read = [each for each in stages if is_read(each)]
+    known = (each.known_code.reading for each in read)
+    reader = CodeReader(reading for reading in known if reading is not None)
+    for each in read:
+        _refresh(each, reader)
+
+
+def _refresh(stage: Stage, reader: CodeReader) -> None:
+    last = stage.known_code.reading
+    try:
+        reading = stage.read_code(reader, last)
+    except UnreadableError:
+        if last is None or last.definitions:
+            raise
+        return
+    stage.known_code.reading = reading
+    if last is not None and reading.fingerprint != last.fingerprint:
+        _warn_of_change(stage.name, reading.changes_since(last))
+
+
+def _refresh_content(stage: Stage) -> None:
+    """Look again at the object of a stage whose version stands for its code."""
+    last = stage.known_code.content
+    stage.known_code.content = None if stage.version is None else object_digest(stage.function)
+    if last is not None and stage.known_code.content != last:
+        _warn_of_change(stage.name, ["self"])
+
+
+def _warn_of_change(name: str, changes: Sequence[str]) -> None:
+    named = f" ({', '.join(changes[:3])}{', ...' if len(changes) > 3 else ''})" if changes else ""
+    warnings.warn(
+        f"values that stage {name!r} uses{named} have changed since it was last run, so outputs "
+        f"made before are not reused. If the stage itself changes them when it runs, as it does a "
+        f"memo or a random generator, create them inside the stage or declare stage(version=...).",
+        RuntimeWarning,
+        stacklevel=5,  # who called Pipeline.run or Tuner.run
+    )
