@@ -22,6 +22,8 @@ from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError, package_versions
 from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.space import Distribution
+from eeipu.stages.observing.observers import Observer
+from eeipu.stages.resources import check_limits
 from eeipu.stages.signatures import (
     check_cost,
     check_function,
@@ -34,9 +36,6 @@ __all__ = ["KnownCode", "Stage", "refresh_code", "stage"]
 
 # A machine may fail under a call twice. If it happens a third time, the call is the likely cause.
 DEFAULT_RETRIES = 2
-
-# A year, which the timers of all systems can hold.
-LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
 
 
 @dataclass(eq=False)
@@ -67,6 +66,8 @@ class Stage:
         num_gpus: GPUs that a call takes; a fraction shares one.
         timeout: Seconds after which a call counts as hanging; `None` for never.
         retries: How often a call is tried again.
+        observe: Takes the output, and returns a number or a dict of numbers to record.
+        observer: The same, with what this process knows of its code.
         known_code: The last reading of its code. This is the one attribute that changes.
     """
 
@@ -80,6 +81,8 @@ class Stage:
     num_gpus: float = 0
     timeout: float | None = None
     retries: int = DEFAULT_RETRIES
+    observe: Callable[[Any], Any] | None = None
+    observer: Observer | None = field(default=None, init=False, repr=False)
     known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
 
     # In other code's fingerprint, a stage stands for its function (see `reading.references`).
@@ -88,7 +91,9 @@ class Stage:
     def __post_init__(self) -> None:  # attributes are set here and never again
         _check_space(self.name, self.space)
         object.__setattr__(self, "space", dict(self.space))  # the caller's may change
-        _check_resources(self)
+        check_limits(self.name, self.num_cpus, self.num_gpus, self.timeout, self.retries)
+        if self.observe is not None:
+            object.__setattr__(self, "observer", Observer(self.observe, self.name, self.version))
         if self.cost is not None:
             check_cost(self.name, self.cost, self.space, self.inputs)
         if self.function is not None:
@@ -235,24 +240,6 @@ def _check_space(name: str, space: Any) -> None:
             )
 
 
-def _check_resources(stage: Stage) -> None:
-    if not all(math.isfinite(each) and each >= 0 for each in (stage.num_cpus, stage.num_gpus)):
-        raise PipelineError(
-            f"stage {stage.name!r}: num_cpus and num_gpus must be finite and not negative, "
-            f"but got {stage.num_cpus!r} and {stage.num_gpus!r}."
-        )
-    if stage.timeout is not None and not 0 < stage.timeout <= LONGEST_TIMEOUT_S:
-        raise PipelineError(
-            f"stage {stage.name!r}: timeout must be a positive number of seconds, at most "
-            f"{LONGEST_TIMEOUT_S:g}, or None, but "
-            f"got {stage.timeout!r}."
-        )
-    if not (isinstance(stage.retries, int) and stage.retries >= 0):
-        raise PipelineError(
-            f"stage {stage.name!r}: retries must be a whole number >= 0, but got {stage.retries!r}."
-        )
-
-
 def refresh_code(stages: Iterable[Stage]) -> None:
     """Read the code of stages again, so that their fingerprints follow the values that it uses.
 
@@ -263,11 +250,14 @@ def refresh_code(stages: Iterable[Stage]) -> None:
     Raises:
         PipelineError: The code of a stage cannot be fingerprinted, or no longer can.
     """
+    stages = tuple(stages)
     read = [each for each in stages if _is_read(each)]
     known = (each.known_code.reading for each in read)
     reader = CodeReader(reading for reading in known if reading is not None)
     for each in read:
         _refresh(each, reader)
+    for observer in (each.observer for each in stages if each.observer is not None):
+        observer.refresh(reader)
 
 
 def _refresh(stage: Stage, reader: CodeReader) -> None:
@@ -328,6 +318,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
     *,
     space: Mapping[str, Distribution] | None = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Stage: ...
 @overload
 def stage(
@@ -341,6 +332,8 @@ def stage(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
+    *,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Decorator: ...
 @overload
 def stage(
@@ -354,6 +347,7 @@ def stage(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Decorator: ...
 def stage(
     function_or_space: Callable[..., Any] | Mapping[str, Distribution] | None = None,
@@ -368,6 +362,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
     *,
     space: Mapping[str, Distribution] | None = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
 
@@ -399,6 +394,9 @@ def stage(
             `eeipu.TransientError`. Any other exception fails the trial at once, or prunes it if it
             is `optuna.TrialPruned`.
         space: Hyper-parameter name -> `Float`, `Int` or `Categorical`.
+        observe: Takes the output, or a copy of it, and returns a number or a dict of numbers, such
+            as a validation loss. They are recorded with the trial, kept with the output, and do
+            not change its content key. An output that is a number is recorded by itself.
 
     Returns:
         A `Stage`, which can still be called like the function; a decorator where no function was
@@ -431,6 +429,7 @@ def stage(
             num_gpus=num_gpus,
             timeout=timeout,
             retries=retries,
+            observe=observe,
         )
 
     return decorate(given) if callable(given) else decorate

@@ -22,8 +22,9 @@ from eeipu.serialization.files import holds_files
 from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
+from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
 from eeipu.stages.paths import Kind
-from eeipu.stages.runs import StageRun, number_of, numbers_of
+from eeipu.stages.runs import StageRun, numbers_of
 
 __all__ = ["Job", "StageTask", "TaskResult", "load_deepest", "reused", "run_path", "run_task"]
 
@@ -142,7 +143,6 @@ class TaskResult:
         load_s: Seconds that loading the input took.
         keep_s: Seconds that it took to look whether the run's inputs are as they were, and to put
             the output into the cache.
-        loaded: The input that was loaded, where it is a number.
         value: The output of a plain call or an evaluation, where it is a number; or its numbers,
             where it is a dict.
     """
@@ -151,7 +151,6 @@ class TaskResult:
     is_kept: bool = False
     load_s: float = 0.0
     keep_s: float = 0.0
-    loaded: float | None = None
     value: float | dict[str, float] | None = None
 
 
@@ -185,7 +184,7 @@ def run_task(
         if found is not None:
             return _valued(found, task)
         result = _executed(task, job, clock, is_own_process)
-        if result.run is None or result.run.error is not None:
+        if result.run is None or (result.run.error is not None and not result.run.is_unobserved):
             return result
         began = clock()
         _keep(cache, call, result.run)
@@ -206,15 +205,14 @@ def _valued(result: TaskResult, task: StageTask) -> TaskResult:
 
 
 def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | None:
-    """The output that somebody has made in the meantime; it is loaded only where it is wanted."""
-    call = task.call
-    if call.key not in cache:
+    """The output that is kept; it is loaded only where it is wanted, or must be observed."""
+    if task.call.key not in cache:
         return None
-    if task.is_last:
-        loaded = load_deepest([call], cache, clock)
-        return TaskResult(loaded[0], is_kept=True) if loaded else None
-    saved = cache.cost(call.key) or 0.0
-    return TaskResult(StageRun(call.name, call.key, memoized=True, saved=saved), is_kept=True)
+    (run,) = reused([task.call], cache)
+    if not (task.is_last or run.is_unobserved):
+        return TaskResult(run, is_kept=True)
+    loaded = load_deepest([task.call], cache, clock)
+    return TaskResult(loaded[0], is_kept=True) if loaded else None
 
 
 def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> TaskResult:
@@ -228,7 +226,6 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
             args, is_loaded = _input(task, job)
         load_s = clock() - start if is_loaded else 0.0
         look_s = clock() - start
-        loaded = number_of(args[0]) if is_loaded and not call.resumes else None
         run, state = call_with_retries(
             call, args, clock, limits=limits, again=partial(_input_again, task, job)
         )
@@ -246,7 +243,7 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
             job.states.keep(task.upstream, args[0])
         elif state is not None:
             job.states.keep(call.key, state)
-    return TaskResult(run, load_s=load_s, keep_s=look_s if is_look else 0.0, loaded=loaded)
+    return TaskResult(run, load_s=load_s, keep_s=look_s if is_look else 0.0)
 
 
 def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:
@@ -326,6 +323,7 @@ def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
             params=call.recorded_params,
             versions=call.stage.versions,
             parts=parts_of(call),
+            observed=notes_of(run, call.stage.observer),
         )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
@@ -371,6 +369,8 @@ def run_path(
     with nullcontext() if cache is None else cache.holders.using(keys):
         loaded = [] if cache is None else load_deepest(calls, cache, clock)
         yield from loaded
+        if loaded and loaded[-1].error is not None:
+            return
         args = (loaded[-1].output,) if loaded else job.inputs
         start = len(loaded)
         del loaded  # an output may be large: it lives until the next stage has used it
@@ -396,7 +396,8 @@ def load_deepest(
         clock: Measures seconds.
 
     Returns:
-        The runs of the calls up to the loaded one, all memoized; empty if nothing was found.
+        The runs of the calls up to the loaded one, all memoized; up to one whose observer fails
+        when it sees the output for the first time; empty if nothing was found.
     """
     for depth in range(len(calls), 0, -1):
         call = calls[depth - 1]
@@ -409,24 +410,34 @@ def load_deepest(
             continue
         load_s = clock() - start
         runs = reused(calls[:depth], cache)
-        # Declared costs have a unit of their own, to which seconds cannot be added.
-        charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(
-            runs[-1], charged=charged, load_s=charged, output=output, value=number_of(output)
-        )
+        runs[-1] = with_load_time(replace(runs[-1], output=output), call, load_s)
+        for k, each in enumerate(calls[:depth]):
+            if runs[k].is_unobserved:
+                start = clock()
+                seen = observed_again(runs[k], each.stage.observer, cache)
+                runs[k] = with_load_time(seen, each, clock() - start)
+            if runs[k].error is not None:
+                return runs[: k + 1]
         return runs
     return []
+
+
+def with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
+    """Charge the time of loading an output; but not to a declared cost, which has another unit."""
+    if call.stage.cost is not None:
+        return run
+    return replace(run, charged=run.charged + load_s, load_s=run.load_s + load_s)
 
 
 def reused(calls: Sequence[StageCall], cache: StageCache) -> list[StageRun]:
     """The runs of calls that need not be made, since the output of the last one is kept.
 
     The entries above that one count a hit, as they spared a run; the last one counts its own
-    when it is loaded.
+    when it is loaded. Calls whose output must be loaded to be observed are marked as unobserved.
     """
-    costs = [cache.cost(call.key) for call in calls]
-    cache.spare(c.key for c, cost in zip(calls[:-1], costs, strict=False) if cost is not None)
+    heads = [header_of(cache, call.key) for call in calls]
+    cache.spare(c.key for c, head in zip(calls[:-1], heads, strict=False) if head is not None)
     return [
-        StageRun(call.name, call.key, memoized=True, saved=cost or 0.0)
-        for call, cost in zip(calls, costs, strict=True)
+        recalled(call.name, call.key, call.stage.observer, head)
+        for call, head in zip(calls, heads, strict=True)
     ]

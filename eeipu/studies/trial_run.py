@@ -5,6 +5,7 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import optuna
@@ -15,7 +16,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun
-from eeipu.stages.worker import StageTask, load_deepest, reused
+from eeipu.stages.worker import StageTask, load_deepest, reused, with_load_time
 
 __all__ = ["TrialRun"]
 
@@ -124,13 +125,17 @@ class TrialRun:
             if not call.memoize or call.key not in self.cache:
                 continue
             found = self.calls[done:depth]
-            # The objective is needed here, and not in a worker.
-            is_last = depth == len(self.calls)
-            runs = load_deepest(found, self.cache, clock) if is_last else reused(found, self.cache)
-            if len(runs) == len(found):
-                self.runs += runs
-                self.args = None
-                return math.fsum(run.load_s for run in runs)
+            # A worker goes on from an output that must be observed, and finds the rest.
+            runs = list(takewhile(lambda run: not run.is_unobserved, reused(found, self.cache)))
+            if len(runs) == len(found) and depth == len(self.calls):
+                # The objective is needed here, and not in a worker.
+                last = load_deepest(found[-1:], self.cache, clock)
+                if not last:
+                    continue
+                runs[-1:] = last
+            self.runs += runs
+            self.args = None if runs else self.args
+            return math.fsum(run.load_s for run in runs)
         return 0.0
 
     def end_call(self, event: Ended, clock: Clock) -> None:
@@ -164,8 +169,7 @@ class TrialRun:
         result = event.result
         if self.runs and result is not None and event.task.args is None:
             above = self.calls[len(self.runs) - 1]
-            loaded = _with_load_time(self.runs[-1], above, result.load_s)
-            self.runs[-1] = replace(loaded, value=result.loaded)
+            self.runs[-1] = with_load_time(self.runs[-1], above, result.load_s)
         is_kept = result is not None and result.is_kept and run.output is None
         self.args = None if is_kept else (run.output,)
         goes_on = run.error is None and not event.task.is_last
@@ -234,10 +238,3 @@ def _declared_cost(call: StageCall) -> float:
         return call.stage.declared_cost(call.params) or 0.0
     except Exception:
         return 0.0  # the call will fail with this exception, and report it
-
-
-def _with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
-    """Charge the time of loading an output; but not to a declared cost, which has another unit."""
-    if call.stage.cost is not None:
-        return run
-    return replace(run, charged=run.charged + load_s, load_s=run.load_s + load_s)

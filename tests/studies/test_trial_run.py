@@ -146,7 +146,7 @@ def test_loading_keeping_and_choosing_are_charged_and_told_apart_and_are_no_stag
     ended(run, is_kept=True)
     task = run.begin_call(0.0)
     done = StageRun("score", task.call.key, cost=2.0, charged=2.0, output=1.0)
-    run.end_call(Ended(task, TaskResult(done, load_s=0.25, loaded=1.5, keep_s=0.5)), clock)
+    run.end_call(Ended(task, TaskResult(done, load_s=0.25, keep_s=0.5)), clock)
     run.write_costs(PIPELINE)
 
     attrs = study.trials[0].user_attrs
