@@ -224,6 +224,7 @@ class StageCache:
         params: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
         parts: Mapping[str, Any] | None = None,
+        observed: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep a copy of `value` under `key`, and with it what is known about its origin.
 
@@ -237,6 +238,7 @@ class StageCache:
             params: The hyper-parameters of the stage.
             versions: The versions of the packages that the stage used.
             parts: Short digests of the parts of the key, by name (`eeipu.fingerprints.parts`).
+            observed: What observers found in the value (`eeipu.stages.observing.notes`).
 
         Raises:
             CacheAccessError: The location cannot be written to, or is full. Nothing is kept.
@@ -257,6 +259,7 @@ class StageCache:
             params={} if params is None else dict(params),
             versions={} if versions is None else dict(versions),
             parts={} if parts is None else dict(parts),
+            observed={} if observed is None else dict(observed),
         )
         if self.max_bytes is not None and self._compression is None:
             size_bytes = with_sizes(header, segments).file_bytes

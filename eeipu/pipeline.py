@@ -35,7 +35,14 @@ from eeipu.stages.declaration import (
 from eeipu.stages.graph import Graph
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
-from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
+from eeipu.stages.runs import (
+    PipelineRun,
+    StageRun,
+    by_stage,
+    error_line,
+    noted_observations,
+    number_of,
+)
 from eeipu.stages.walks import graph_of, run_path
 
 __all__ = [
@@ -412,8 +419,8 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
     trial.set_user_attr("memoized", run.memoized)
     trial.set_user_attr("charged", run.charged)
     trial.set_user_attr("saved", run.saved)
-    if any(value is not None for value in run.stage_values[:-1]):
-        trial.set_user_attr("stage_values", run.stage_values)
+    if run.observations:
+        trial.set_user_attr("observations", run.observations)
     if any(peak is not None for peak in run.peak_gpu_bytes):
         trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
     if run.metrics:
@@ -427,6 +434,9 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
         reached = [calls[k].stage for k in graph_of(calls).up_to(place)]
         trial.set_user_attr("failed_code", _code_of(reached))
         trial.set_user_attr("error", failed.error)
+        observer = reached[-1].observer
+        if failed.is_unobserved and observer is not None:
+            trial.set_user_attr("failed_observer", observer.fingerprint)
 
 
 def recorded_run(
@@ -444,11 +454,18 @@ def recorded_run(
     calls = pipeline.calls(trial.params, upstream)
     noted, none = trial.user_attrs, [None] * len(calls)
     costs = noted.get("stage_costs", none)
-    values = noted.get("stage_values", none)
+    observed = by_stage(noted_observations(noted, pipeline.stage_names))
     memoized = noted.get("memoized", [False] * len(calls))
     runs = [
-        StageRun(call.name, call.key, cost, is_reused, charged=cost or 0.0, value=value)
-        for call, cost, is_reused, value in zip(calls, costs, memoized, values, strict=True)
+        StageRun(
+            call.name,
+            call.key,
+            cost,
+            is_reused,
+            charged=cost or 0.0,
+            observation=observed.get(call.name),
+        )
+        for call, cost, is_reused in zip(calls, costs, memoized, strict=True)
     ]
     # The seconds of loading, and what was saved, are written down for all stages together.
     loading = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs)

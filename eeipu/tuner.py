@@ -103,8 +103,9 @@ class Tuner:
             has a size of its own (see `eeipu.executors.simulated_pool`). `None` is this thread, or
             processes where `max_parallel` is more than one.
         max_parallel: How many stage calls run at once.
-        callbacks: Functions that are called as `callback(study, trial)` after every trial. A
-            callback that calls `study.stop()` ends `run`.
+        callbacks: Functions that are called as `callback(study, trial)` after every trial, and
+            objects with a method `on_stage(study, trial, run)`, which is called after every stage
+            (`eeipu.studies.trials.StageCallback`). One that calls `study.stop()` ends `run`.
         max_failures: How many failed trials in a row end `run`. `None`: ten; but fifty if their
             errors say that a configuration does not work, such as a `ValueError`.
         forget: Texts. A failure whose error contains one of them does not count: its configuration
@@ -300,6 +301,7 @@ class Tuner:
         stage_costs: Sequence[float | None] | None = None,
         failed: bool = False,
         pruned: bool = False,
+        observations: Mapping[str, Any] | None = None,
     ) -> None:
         """Report the value and the cost of a suggestion.
 
@@ -314,6 +316,8 @@ class Tuner:
                 `value` is ignored.
             pruned: Whether the evaluation was stopped because it was no good. `value` is then what
                 it reported last, if anything.
+            observations: What the stages showed on the way: the name of a stage -> a number or a
+                dict of numbers; or flat names, `"stage.entry"` -> number.
 
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
@@ -332,6 +336,7 @@ class Tuner:
                 stage_costs=stage_costs,
                 failed=failed,
                 pruned=pruned,
+                observations=observations or {},
             )
             outcome.write(trial)
             self._asked.pop(suggestion.number, None)

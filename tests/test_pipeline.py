@@ -413,9 +413,9 @@ def test_a_trial_suggests_the_configuration_and_gets_the_account(pipeline):
         "memoized": [False, False, False],
         "charged": run.charged,
         "saved": 0.0,
-        "stage_values": [
-            each.output if isinstance(each.output, float) else None for each in run.stage_runs
-        ],
+        "observations": {
+            each.name: each.output for each in run.stage_runs if isinstance(each.output, float)
+        },
     }
 
 

@@ -96,7 +96,9 @@ class PackedJob:
 
     def _current_code(self) -> list[str]:
         """The fingerprints of the stages, which are read here for workers without the source."""
-        return [stage.fingerprint for stage in self._job.stages.values()]
+        stages = self._job.stages.values()
+        observers = [stage.observer for stage in stages if stage.observer is not None]
+        return [*(each.fingerprint for each in stages), *(each.fingerprint for each in observers)]
 
     def _packed(self) -> tuple[str, bytes]:
         stages = list(self._job.stages.values())
@@ -109,6 +111,8 @@ class PackedJob:
             ) from error
         # The stages all together, since they share the globals of their module.
         outlines = {stage.name: found for stage in stages if (found := outline(stage))}
+        observers = {_observer_of(s): s.observer for s in stages if s.observer is not None}
+        outlines |= {name: observer.outline for name, observer in observers.items()}
         first_party = FirstParty()
         if own := [each for each in used if is_importable(each) and first_party.owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))
@@ -120,6 +124,11 @@ class PackedJob:
             for stage in stages:  # to say which of them it is
                 _check_travels(stage)
             raise
+
+
+def _observer_of(stage: Stage) -> str:
+    """What stands for the code of a stage's observer among that of stages, which have no dots."""
+    return f"{stage.name}.observe"
 
 
 def _check_travels(stage: Stage) -> None:
@@ -221,7 +230,9 @@ def keep_job(name: str, data: bytes) -> None:
     if is_drivers:
         refuse_timeouts(stages)
     else:
-        driver.main.adopt((each for stage in stages for each in stage.functions), scripts)
+        functions = [each for stage in stages for each in stage.functions]
+        observes = [stage.observe for stage in stages if stage.observe is not None]
+        driver.main.adopt((*functions, *observes), scripts)
         take_start_method(driver.start_method)
         end_with(driver.process)
     job = Job(stages, partial(transport.loads, inputs), cache)
@@ -317,7 +328,8 @@ def _unpacked(packed: bytes, job: Job) -> StageTask:
 
 def _run(task: StageTask, received: _Received, *, hands_on: bool) -> TaskResult:
     stage = task.call.stage
-    for name in (INPUTS, *(call.stage.name for call in (task.call, *task.above))):
+    called = (call.stage.name for call in (task.call, *task.above))
+    for name in (INPUTS, *called, _observer_of(stage)):
         _check_is_the_drivers(stage.name, received.differences.get(name, ()))
     count = max(1, round(stage.num_cpus))
     alone = _process_state if stage.uses_process_state else nullcontext()

@@ -7,6 +7,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.pipeline import Pipeline
+from eeipu.stages.observing.observers import Observer
 from eeipu.stages.runs import error_line
 
 __all__ = ["FORGET", "FORGOTTEN", "forgotten_failures"]
@@ -44,13 +45,16 @@ def forgotten_failures(
         return set()
     texts = told.get(FORGET, ())
     gone = set(told.get(FORGOTTEN, ()))
+    observers = {each.name: each.observer for each in pipeline.stages}
     alike: dict[tuple[str | None, str], list[FrozenTrial]] = {}
     for trial in failed:
         attrs = trial.user_attrs
         error, stage = attrs.get("error", ""), attrs.get("failed_stage")
-        code = attrs.get("failed_code")
-        if any(text in error for text in texts) or (
-            code is not None and code != pipeline.code_up_to(stage)
+        code, observer = attrs.get("failed_code"), attrs.get("failed_observer")
+        if (
+            any(text in error for text in texts)
+            or (code is not None and code != pipeline.code_up_to(stage))
+            or (observer is not None and observer != _fingerprint(observers.get(str(stage))))
         ):
             gone.add(trial.number)
         elif TRACEBACK in error:  # what a caller has told as failed says nothing of its cause
@@ -63,6 +67,10 @@ def forgotten_failures(
         if has_ended and is_unbroken and _are_scattered(group, pipeline):
             gone.update(trial.number for trial in group)
     return gone
+
+
+def _fingerprint(observer: Observer | None) -> str | None:
+    return None if observer is None else observer.fingerprint
 
 
 def _are_scattered(group: Sequence[FrozenTrial], pipeline: Pipeline) -> bool:

@@ -28,11 +28,25 @@ from eeipu.methods.forgotten_failures import forgotten_failures
 from eeipu.methods.ledger import CHANGES, Ledger, identity, value_of
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
+from eeipu.stages.runs import noted_observations
 
-__all__ = ["History"]
+__all__ = ["History", "Observed"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A number that was observed of a stage's output, in each trial.
+
+    Attributes:
+        stage: The index of the stage.
+        values: `n`; NaN where nothing is known.
+    """
+
+    stage: int
+    values: Array
 
 
 # It has many methods, and each is one small array or question that models and methods ask for.
@@ -207,48 +221,78 @@ class History:
 
         A reused stage counts with the cost of the trial that executed it.
         """
-        costs = self._known_by_key(self.stage_costs)
-        return np.array([math.fsum(row) for row in costs], dtype=np.float64)
+        costs = [self._known_by_key(column, k) for k, column in enumerate(self.stage_costs.T)]
+        return np.array([math.fsum(row) for row in zip(*costs, strict=True)], dtype=np.float64)
+
+    @cached_property
+    def observations(self) -> dict[str, Observed]:
+        """What was observed of their stages' outputs, by flat names such as `"train.loss"`.
+
+        Where a trial has noted nothing of an output, it has what is known from another trial with
+        the same output.
+        """
+        noted = [noted_observations(t.user_attrs, self._stages_of(t)) for t in self.ended]
+        places = {name: k for k, name in enumerate(self.pipeline.stage_names)}
+        columns: dict[str, Observed] = {}
+        for name in dict.fromkeys(name for each in noted for name in each):
+            k = places.get(name.partition(".")[0])
+            if k is not None:
+                column = np.array([each.get(name, math.nan) for each in noted], dtype=np.float64)
+                columns[name] = Observed(k, self._known_by_key(column, k))
+        return columns
 
     @cached_property
     def stage_values(self) -> Array:
         """The outputs of their stages, `n x K`; NaN for an output that is not a number.
 
-        The last column holds the objective.
+        What an observer says of an output is not the output, from which the next stage goes on. The
+        last column holds the objective.
         """
-        recorded = [self._of_stages(trial, "stage_values") for trial in self.ended]
-        shape = len(self.ended), len(self.pipeline.stages)
-        values = np.array(recorded, dtype=np.float64).reshape(shape)
-        values = self._known_by_key(values)
+        stages = self.pipeline.stages
+        values = np.full((len(self.ended), len(stages)), math.nan)
+        for k, stage in enumerate(stages):
+            if (
+                stage.name in self.observations
+                and stage.function is not None
+                and stage.observe is None
+            ):
+                values[:, k] = self.observations[stage.name].values
         values[:, -1] = self.values
         return values
+
+    def _stages_of(self, trial: FrozenTrial) -> tuple[str, ...]:
+        """The names of the stages that a trial had."""
+        names = self.pipeline.stage_names
+        return next((stages for end, stages in self.stages if trial.number < end), names)
 
     def _of_stages(self, trial: FrozenTrial, attr: str) -> list[Any]:
         """What a trial noted for each stage of this pipeline; `None` where it noted nothing."""
         names = self.pipeline.stage_names
         noted = trial.user_attrs.get(attr) or ()
-        then = next((stages for end, stages in self.stages if trial.number < end), names)
+        then = self._stages_of(trial)
         if len(noted) != len(then):
             return [None] * len(names)
         by_name = dict(zip(then, noted, strict=True))
         return [by_name.get(name) for name in names]
 
-    def _known_by_key(self, table: Array) -> Array:
-        """Fill the gaps that reused stages leave in an `n x K` table.
+    @cached_property
+    def _stage_keys(self) -> list[list[str | None]]:
+        """The content keys of their stages' outputs."""
+        return [self._of_stages(trial, "stage_keys") for trial in self.ended]
 
-        A gap gets the entry of the trial that executed the stage.
+    def _known_by_key(self, column: Array, k: int) -> Array:
+        """Fill the gaps that reused stages leave in what is known of stage `k`, `n`.
+
+        A gap gets the entry of the first trial that has one for the same output.
         """
         known: dict[str, float] = {}
-        filled = table.copy()
-        for trial, row in zip(self.ended, filled, strict=True):
-            for k, key in enumerate(self._of_stages(trial, "stage_keys")):
-                if key is None:
-                    continue
-                row[k] = (
-                    known.setdefault(key, row[k])
-                    if not math.isnan(row[k])
-                    else known.get(key, row[k])
-                )
+        filled = column.copy()
+        for i, keys in enumerate(self._stage_keys):
+            key = keys[k]
+            if key is not None and math.isnan(filled[i]):
+                filled[i] = known.get(key, math.nan)
+            elif key is not None:
+                filled[i] = known.setdefault(key, filled[i])
         return filled
 
     @cached_property

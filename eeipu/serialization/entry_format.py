@@ -100,6 +100,7 @@ class Header:
         params: The hyper-parameters of the stage.
         versions: The versions of Python and of the packages that the stage used.
         parts: Short digests of the parts of the key, by name (`eeipu.fingerprints.parts`).
+        observed: What observers found in the value (`eeipu.stages.observing.notes`).
         checksum: The digest of the payload as stored.
         payload_bytes: The size in bytes of the payload as stored.
     """
@@ -114,6 +115,7 @@ class Header:
     params: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, Any] = field(default_factory=dict)
+    observed: Mapping[str, Any] = field(default_factory=dict)
     checksum: str = "0" * 32
     payload_bytes: int = 0
 

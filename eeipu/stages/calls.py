@@ -1,4 +1,4 @@
-"""Executing one stage call, and measuring what it cost.
+"""Executing one stage call, observing its output, and measuring what both cost.
 
 A stage that raises is data, not an exception: its run carries the traceback and the cost up to the
 failure.
@@ -26,10 +26,11 @@ from eeipu.stages.declaration import Stage
 from eeipu.stages.functions.working_copies import ObjectChangedError, working_function
 from eeipu.stages.graph import Graph
 from eeipu.stages.iterative import IterativeStage, Training
+from eeipu.stages.observing.observers import Look, look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.resources import Resources
-from eeipu.stages.runs import StageRun, number_of
+from eeipu.stages.runs import StageRun
 
 __all__ = ["Clock", "StageCall", "call_with_retries", "parts_of", "stage_calls"]
 
@@ -209,6 +210,7 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         is_bug = is_programming_error(raised)
         return StageRun(call.name, call.key, error=traceback.format_exc(), is_bug=is_bug), None
     error = output = state = None
+    look = Look()
     is_transient = is_bug = is_of_values = is_pruned = False
     synchronize_devices()
     restart_gpu_peaks()
@@ -217,6 +219,8 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         function = call.stage.function
         with working_function(function, call.stage.bound, call.stage.name) as working:
             output, state = _performed(call, args, working)
+        if not call.is_training:
+            look = look_at(output, call.stage.observer, call.stage.name)
         synchronize_devices()
         measured, peak = clock() - start, peak_gpu_bytes()
     except ObjectChangedError:
@@ -235,14 +239,13 @@ def _executed(call: StageCall, args: tuple[Any, ...], clock: Clock) -> tuple[Sta
         error=error,
         charged=cost,
         output=output,
-        value=number_of(output),
         is_transient=is_transient,
         is_bug=is_bug,
         is_about_values=is_of_values,
         is_pruned=is_pruned,
         peak_gpu_bytes=peak,
     )
-    return run, state
+    return (run if run.error is not None else look.added_to(run)), state
 
 
 def _performed(

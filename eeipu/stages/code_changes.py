@@ -37,6 +37,8 @@ def refresh_code(stages: Iterable[Stage]) -> None:
     reader = CodeReader(reading for reading in known if reading is not None)
     for each in read:
         _refresh(each, reader)
+    for observer in (each.observer for each in stages if each.observer is not None):
+        observer.refresh(reader)
 
 
 def _refresh(stage: Stage, reader: CodeReader) -> None:

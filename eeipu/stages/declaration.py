@@ -33,6 +33,7 @@ from eeipu.stages.functions.signatures import (
     leading_inputs,
     parameters_of,
 )
+from eeipu.stages.observing.observers import Observer
 from eeipu.stages.resources import Resources, check_resources
 
 __all__ = [
@@ -103,6 +104,8 @@ class Stage:
         retries: How often a call is tried again.
         inputs: What it gets as positional arguments, in order; `None`: what the stage before it in
             the pipeline returns, or the run's inputs. It may be given as `stage` takes it.
+        observe: Takes the output, and returns a number or a dict of numbers to record.
+        observer: The same, with what this process knows of its code.
         known_code: The last reading of its code. Only this and the next attribute change.
         bound: The stages of the objects of its class, where it is declared above a method.
     """
@@ -118,6 +121,8 @@ class Stage:
     timeout: float | None = None
     retries: int = DEFAULT_RETRIES
     inputs: tuple[Source, ...] | None = None
+    observe: Callable[[Any], Any] | None = None
+    observer: Observer | None = field(default=None, init=False, repr=False)
     known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
     bound: BoundStages = field(default_factory=BoundStages, init=False, repr=False)
 
@@ -131,6 +136,8 @@ class Stage:
         check_resources(
             self.name, Resources(self.num_cpus, self.num_gpus), self.timeout, self.retries
         )
+        if self.observe is not None:
+            object.__setattr__(self, "observer", Observer(self.observe, self.name, self.version))
         check_partial(self.name, self.function, self.space)
         may_be_bound = is_method(self.function)
         is_partial = isinstance(self.function, partialmethod)
@@ -380,6 +387,7 @@ def stage(
     *,
     space: SpaceLike | None = None,
     inputs: Sources = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Stage: ...
 @overload
 def stage(
@@ -395,6 +403,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
     *,
     inputs: Sources = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Decorator: ...
 @overload
 def stage(
@@ -409,6 +418,7 @@ def stage(
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
     inputs: Sources = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Decorator: ...
 def stage(
     function_or_space: Callable[..., Any] | SpaceLike | None = None,
@@ -424,6 +434,7 @@ def stage(
     *,
     space: SpaceLike | None = None,
     inputs: Sources = None,
+    observe: Callable[[Any], Any] | None = None,
 ) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
 
@@ -459,6 +470,9 @@ def stage(
         inputs: What the stage gets as positional arguments, in order: a stage or its name, whose
             output it gets, `eeipu.INPUTS` for the run's inputs, or a tuple of these. `None`: the
             output of the stage before it in the pipeline, and the run's inputs for the first one.
+        observe: Takes the output, or a copy of it, and returns a number or a dict of numbers, such
+            as a validation loss. They are recorded with the trial, kept with the output, and do
+            not change its content key. An output that is a number is recorded by itself.
 
     Returns:
         A `Stage`, which can still be called like the function; a decorator where no function was
@@ -492,6 +506,7 @@ def stage(
             timeout=timeout,
             retries=retries,
             inputs=sources_of(name, inputs),
+            observe=observe,
         )
 
     def decorate(function: Any) -> Any:

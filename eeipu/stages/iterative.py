@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -214,7 +214,8 @@ class IterativeStage(TrainingStage):
             self._stage(str(segment.stop), segment, space, segment.values)
             for segment, space in segments
         ]
-        return [*stages, self._stage("evaluation", _Evaluation(self.training), {}, {})]
+        last = self._stage("evaluation", _Evaluation(self.training), {}, {})
+        return [*stages, replace(last, observe=self.observe)]
 
     def _stage(
         self,
@@ -259,6 +260,7 @@ def iterative(
     num_gpus: float = 0,
     timeout: float | None = None,
     retries: int = DEFAULT_RETRIES,
+    observe: Callable[[Any], Any] | None = None,
 ) -> IterativeStage:
     """Make a stage of a training in steps.
 
@@ -275,6 +277,7 @@ def iterative(
             the next. `None`: never.
         retries: The number of times that a call is tried again, if it raises `TransientError` or
             its worker dies.
+        observe: Takes what `evaluate` returned, and returns numbers to record; see `stage`.
 
     Raises:
         PipelineError: The code cannot be fingerprinted and no version is given, or `steps` is
@@ -296,6 +299,7 @@ def iterative(
         num_gpus=num_gpus,
         timeout=timeout,
         retries=retries,
+        observe=observe,
         training=training,
         templates=dict(space),
         steps=steps,

@@ -2,12 +2,29 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
-__all__ = ["PipelineRun", "StageRun", "error_line", "first_failed", "number_of", "numbers_of"]
+import numpy as np
+
+__all__ = [
+    "Observation",
+    "PipelineRun",
+    "StageRun",
+    "by_stage",
+    "error_line",
+    "first_failed",
+    "noted_observations",
+    "number_of",
+    "numbers_of",
+    "observations_of",
+]
+
+Observation = float | Mapping[str, float]
+"""What was observed of a stage's output: a finite number, or several by name."""
 
 # The lines of an exception group begin with a margin of bars.
 _TRACEBACK = re.compile(
@@ -31,7 +48,10 @@ class StageRun:
             output in the cache.
         saved: What the output cost when it was made, where it was reused and that is known.
         output: The stage's output; for reused stages only the last one's was loaded.
-        value: The output, where it is a number, as which it outlives the output.
+        observation: What `stage(observe=...)` found in the output, or the output itself, where it
+            is a number; `None` where there is nothing to show, or nothing is known.
+        is_unobserved: Whether the stage has an observer that has told nothing of the output, which
+            is good: the observer has failed, or must still see an output that is kept.
         is_transient: Whether the error is one that may not come again.
         is_bug: Whether the error is one of programming (`eeipu.stages.programming_errors`).
         is_about_values: Whether the error probably means that this configuration does not work.
@@ -51,7 +71,8 @@ class StageRun:
     keep_s: float = 0.0
     saved: float = 0.0
     output: Any = field(default=None, repr=False)
-    value: float | None = None
+    observation: Observation | None = None
+    is_unobserved: bool = False
     is_transient: bool = False
     is_bug: bool = False
     is_about_values: bool = False
@@ -94,7 +115,7 @@ class PipelineRun:
         return self.failed is not None and self.failed.is_pruned
 
     @property
-    def by_stage(self) -> list[StageRun | None]:
+    def _by_stage(self) -> list[StageRun | None]:
         """The run of each stage; `None` for a stage that was not reached."""
         reached = {run.name: run for run in self.stage_runs}
         return [reached.get(name) for name in self.stage_names]
@@ -102,22 +123,22 @@ class PipelineRun:
     @property
     def stage_costs(self) -> list[float | None]:
         """The true cost of each stage; `None` for a stage that was not executed."""
-        return [None if run is None else run.cost for run in self.by_stage]
+        return [None if run is None else run.cost for run in self._by_stage]
 
     @property
-    def stage_values(self) -> list[float | None]:
-        """Each stage's output where that is a number and the stage was executed or loaded."""
-        return [None if run is None else run.value for run in self.by_stage]
+    def observations(self) -> dict[str, float]:
+        """What is known of the stages' outputs: `"stage"`, or `"stage.entry"`, -> number."""
+        return observations_of((run.name, run.observation) for run in self.stage_runs)
 
     @property
     def peak_gpu_bytes(self) -> list[int | None]:
         """The most memory that was in use on GPUs during each stage; see `StageRun`."""
-        return [None if run is None else run.peak_gpu_bytes for run in self.by_stage]
+        return [None if run is None else run.peak_gpu_bytes for run in self._by_stage]
 
     @property
     def memoized(self) -> list[bool]:
         """Whether each stage's output was reused."""
-        return [run is not None and run.memoized for run in self.by_stage]
+        return [run is not None and run.memoized for run in self._by_stage]
 
     @property
     def charged(self) -> float:
@@ -146,6 +167,58 @@ def first_failed(runs: Iterable[StageRun]) -> StageRun | None:
     return min(broken, key=lambda run: run.is_pruned, default=None)
 
 
+def observations_of(
+    found: Iterable[tuple[str, Observation | None]],
+) -> dict[str, float]:
+    """Observations by flat names.
+
+    Args:
+        found: The name of each stage, and what was observed of it.
+
+    >>> observations_of([("prep", 2.0), ("train", {"loss": 0.5, "epochs": 3.0}), ("score", None)])
+    {'prep': 2.0, 'train.loss': 0.5, 'train.epochs': 3.0}
+    """
+    flat: dict[str, float] = {}
+    for name, each in found:
+        if isinstance(each, Mapping):
+            flat |= {f"{name}.{entry}": number for entry, number in each.items()}
+        elif each is not None:
+            flat[name] = each
+    return flat
+
+
+def noted_observations(attrs: Mapping[str, Any], stage_names: Sequence[str]) -> dict[str, float]:
+    """The observations that a trial has noted, by flat names.
+
+    Args:
+        attrs: The trial's user attributes. Trials of earlier versions have `stage_values`: the
+            output of each stage where that is a number.
+        stage_names: The names of the stages that the trial had.
+    """
+    if "observations" in attrs:
+        return dict(attrs["observations"])
+    values = attrs.get("stage_values") or ()
+    if len(values) != len(stage_names):
+        return {}
+    return observations_of(zip(stage_names, values, strict=True))
+
+
+def by_stage(observations: Mapping[str, float]) -> dict[str, Observation]:
+    """Observations by flat names, as what was observed of each stage.
+
+    >>> by_stage({"prep": 2.0, "train.loss": 0.5, "train.epochs": 3.0})
+    {'prep': 2.0, 'train': {'loss': 0.5, 'epochs': 3.0}}
+    """
+    found: dict[str, Any] = {}
+    for name, number in observations.items():
+        stage, _, entry = name.partition(".")
+        if entry:
+            found.setdefault(stage, {})[entry] = number
+        else:
+            found[stage] = number
+    return found
+
+
 def error_line(error: str) -> str:
     """The first line of an error's message, from its traceback or from the message itself."""
     line = error.strip().partition("\n")[0]
@@ -159,11 +232,16 @@ def error_line(error: str) -> str:
 
 
 def number_of(output: Any) -> float | None:
-    """An output as a float, where it is a number of Python, NumPy or torch; else `None`."""
+    """An output as a float, where it is a number of Python, NumPy or torch; else `None`.
+
+    The masked number of NumPy, which stands for no number, is NaN.
+    """
     try:
+        if isinstance(output, np.ma.MaskedArray) and output.shape == () and output.mask:
+            return math.nan
         if not isinstance(output, Real) and getattr(output, "shape", None) == ():
             output = output.item()
-        return float(output) if isinstance(output, Real) else None
+        return float(output) if isinstance(output, Real | Decimal) else None
     except Exception:  # whatever an output of the user's own type raises, or one beyond floats
         return None
 

@@ -11,8 +11,9 @@ from eeipu.cache import StageCache
 from eeipu.serialization import transport
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.graph import Graph
+from eeipu.stages.observing.notes import header_of, recalled
 from eeipu.stages.runs import StageRun
-from eeipu.stages.worker import Job, StageTask, loaded_run, run_task
+from eeipu.stages.worker import Job, StageTask, loaded_run, run_task, seen
 
 __all__ = ["Handover", "graph_of", "kept_in", "reused", "run_path"]
 
@@ -36,7 +37,8 @@ def reused(
     """The runs of the calls that need not be made, by their places.
 
     Those entries of the cache that will not be loaded count a hit, as they spare a run; the others
-    count their own when they are loaded.
+    count their own when they are loaded. Calls whose output must be loaded to be observed are
+    marked as unobserved.
 
     Args:
         calls: The calls.
@@ -46,13 +48,12 @@ def reused(
     """
     to_load = graph.to_load(kept)
     free = [k for k, is_free in enumerate(graph.free(kept)) if is_free]
-    costs: dict[int, float | None] = {}
+    heads = {k: None if cache is None else header_of(cache, calls[k].key) for k in free}
     if cache is not None:
-        costs = {k: cache.cost(calls[k].key) for k in free}
-        cache.spare(calls[k].key for k in free if costs[k] is not None and k not in to_load)
+        spared = (k for k in free if heads[k] is not None and k not in to_load)
+        cache.spare(calls[k].key for k in spared)
     return {
-        k: StageRun(calls[k].name, calls[k].key, memoized=True, saved=costs.get(k) or 0.0)
-        for k in free
+        k: recalled(calls[k].name, calls[k].key, calls[k].stage.observer, heads[k]) for k in free
     }
 
 
@@ -138,6 +139,8 @@ def run_path(
         for k, call in enumerate(calls):
             if k in free:
                 run = free.pop(k)  # an output may be large: it lives until it was used
+                if cache is not None:
+                    run = seen(run, call, cache, clock)
             else:
                 taken = {j: handover.take(j, k) for j in graph.upstream[k]}
                 args = tuple(None if j is None else taken[j] for j in graph.sources[k])

@@ -25,10 +25,21 @@ from eeipu.serialization.files import holds_files
 from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
+from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
 from eeipu.stages.paths import Kind
-from eeipu.stages.runs import StageRun, number_of, numbers_of
+from eeipu.stages.runs import StageRun, numbers_of
 
-__all__ = ["IN_CACHE", "Job", "Load", "StageTask", "TaskResult", "loaded_run", "run_task"]
+__all__ = [
+    "IN_CACHE",
+    "Job",
+    "Load",
+    "StageTask",
+    "TaskResult",
+    "loaded_run",
+    "run_task",
+    "seen",
+    "with_load_time",
+]
 
 
 class Whereabouts(Enum):
@@ -149,12 +160,10 @@ class Load:
     Attributes:
         key: The key of the output.
         seconds: How long it took.
-        value: The output, where it is a number.
     """
 
     key: str
     seconds: float
-    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +223,7 @@ def run_task(
         if found is not None:
             return _valued(found, task)
         result = _executed(task, job, clock, is_own_process)
-        if result.run is None or result.run.error is not None:
+        if result.run is None or (result.run.error is not None and not result.run.is_unobserved):
             return result
         began = clock()
         _keep(cache, call, result.run)
@@ -235,15 +244,15 @@ def _valued(result: TaskResult, task: StageTask) -> TaskResult:
 
 
 def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | None:
-    """The output that somebody has made in the meantime; it is loaded only where it is wanted."""
+    """The output that is kept; it is loaded only where it is wanted, or must be observed."""
     call = task.call
     if call.key not in cache:
         return None
-    if task.is_last:
-        run = loaded_run(call, cache, clock)
-        return TaskResult(run, is_kept=True) if run is not None else None
-    saved = cache.cost(call.key) or 0.0
-    return TaskResult(StageRun(call.name, call.key, memoized=True, saved=saved), is_kept=True)
+    run = recalled(call.name, call.key, call.stage.observer, header_of(cache, call.key))
+    if task.is_last or run.is_unobserved:
+        loaded = loaded_run(call, cache, clock)
+        return TaskResult(loaded, is_kept=True) if loaded is not None else None
+    return TaskResult(run, is_kept=True)
 
 
 def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> TaskResult:
@@ -297,7 +306,7 @@ def _arguments(task: StageTask, job: Job, clock: Clock) -> tuple[tuple[Any, ...]
         else:
             start = clock()
             found.append(_kept(key, job))
-            loads.append(Load(key, clock() - start, number_of(found[-1])))
+            loads.append(Load(key, clock() - start))
     return tuple(found), tuple(loads)
 
 
@@ -368,6 +377,7 @@ def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
             params=call.recorded_params,
             versions=call.stage.versions,
             parts=parts_of(call),
+            observed=notes_of(run, call.stage.observer),
         )
     except Exception as error:  # an output that cannot be kept is still an output
         warnings.warn(
@@ -400,15 +410,29 @@ def loaded_run(call: StageCall, cache: StageCache, clock: Clock) -> StageRun | N
         output = cache.get(call.key)
     except CacheMiss:
         return None
-    # Declared costs have a unit of their own, to which seconds cannot be added.
-    charged = clock() - start if call.stage.cost is None else 0.0
-    return StageRun(
-        call.name,
-        call.key,
-        memoized=True,
-        saved=cache.cost(call.key) or 0.0,
-        charged=charged,
-        load_s=charged,
-        output=output,
-        value=number_of(output),
-    )
+    load_s = clock() - start
+    run = recalled(call.name, call.key, call.stage.observer, header_of(cache, call.key))
+    return seen(with_load_time(replace(run, output=output), call, load_s), call, cache, clock)
+
+
+def seen(run: StageRun, call: StageCall, cache: StageCache, clock: Clock) -> StageRun:
+    """The run of a reused call, after its observer has seen the output, if it had not before.
+
+    Args:
+        run: The run. If it has no output, that is loaded to be seen.
+        call: The call.
+        cache: The cache.
+        clock: Measures seconds.
+    """
+    if not run.is_unobserved:
+        return run
+    start = clock()
+    run = observed_again(run, call.stage.observer, cache)
+    return with_load_time(run, call, clock() - start)
+
+
+def with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
+    """Charge the time of loading an output; but not to a declared cost, which has another unit."""
+    if call.stage.cost is not None:
+        return run
+    return replace(run, charged=run.charged + load_s, load_s=run.load_s + load_s)

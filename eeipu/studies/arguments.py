@@ -13,7 +13,7 @@ from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
-from eeipu.studies.trials import Callback
+from eeipu.studies.trials import Callback, StageCallback
 
 __all__ = [
     "check_cache",
@@ -107,10 +107,12 @@ def check_on_change(on_change: object) -> bool:
 
 
 def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """The functions that are called after each trial."""
-    if not isinstance(callbacks, Iterable) or not all(map(callable, found := tuple(callbacks))):
+    """The functions that are called after each trial, and the objects that see its stages."""
+    found = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    if not all(callable(each) or isinstance(each, StageCallback) for each in found):
         raise ConfigurationError(
-            f"callbacks must be a list of functions of (study, trial), but got {callbacks!r}."
+            f"callbacks must be a list of functions of (study, trial), or of objects with a method "
+            f"on_stage(study, trial, run), but got {callbacks!r}."
         )
     return found
 

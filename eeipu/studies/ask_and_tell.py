@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from numbers import Real
 from typing import Any
@@ -12,6 +12,8 @@ from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
+from eeipu.stages.observing.observers import as_observation
+from eeipu.stages.runs import observations_of
 
 __all__ = ["Outcome", "Suggestion", "checked_costs", "outcome_of", "suggestion_of", "trial_told"]
 
@@ -63,6 +65,7 @@ class Outcome:
         memoized: For each stage, whether its output was reused.
         charged: What the budget pays for the trial.
         is_pruned: Whether the trial was pruned; `value` is then what it reported last, if anything.
+        observations: What was observed of the stages, by flat names.
     """
 
     value: float | None
@@ -72,12 +75,15 @@ class Outcome:
     memoized: list[bool]
     charged: float
     is_pruned: bool = False
+    observations: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, trial: optuna.Trial) -> None:
         """Write everything but the value of a trial into the trial."""
         trial.set_user_attr("stage_costs", self.stage_costs)
         trial.set_user_attr("memoized", self.memoized)
         trial.set_user_attr("charged", self.charged)
+        if self.observations:
+            trial.set_user_attr("observations", dict(self.observations))
         if self.failed_stage is not None:
             name = "pruned_stage" if self.is_pruned else "failed_stage"
             trial.set_user_attr(name, self.failed_stage)
@@ -119,6 +125,7 @@ def outcome_of(
     stage_costs: Costs | None,
     failed: bool,
     pruned: bool = False,
+    observations: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Check what the caller reports about a suggestion, and complete it.
 
@@ -130,6 +137,7 @@ def outcome_of(
         stage_costs: See `Tuner.tell`.
         failed: See `Tuner.tell`.
         pruned: See `Tuner.tell`.
+        observations: See `Tuner.tell`.
 
     Raises:
         ConfigurationError: The report does not fit the pipeline, or has neither a value nor a
@@ -160,7 +168,8 @@ def outcome_of(
     charged = math.fsum([charged, trial.user_attrs.get("overhead", 0.0)])
     if pruned:
         error = None
-    return Outcome(number, error, failed_stage, costs, memoized, charged, pruned)
+    observed = _checked_observations(observations or {}, pipeline.stage_names)
+    return Outcome(number, error, failed_stage, costs, memoized, charged, pruned, observed)
 
 
 def _value_or_error(
@@ -225,6 +234,29 @@ def checked_costs(stage_costs: Costs, names: Sequence[str]) -> list[float | None
                 f"it was reused, but got {cost!r}."
             )
     return [None if cost is None else float(cost) for cost in stage_costs]
+
+
+def _checked_observations(
+    observations: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, float]:
+    if not isinstance(observations, Mapping):
+        raise ConfigurationError(
+            f'observations must be a dict such as {{"{names[0]}.loss": 0.5}}, but got '
+            f"{observations!r}."
+        )
+    unknown = [each for each in observations if str(each).partition(".")[0] not in names]
+    if unknown:
+        raise ConfigurationError(
+            f"observations has {unknown[0]!r}, which names none of the stages {list(names)}; write "
+            f'"stage" or "stage.entry".'
+        )
+    try:
+        return observations_of(
+            (name, as_observation(found, f"observations has under {name!r}"))
+            for name, found in observations.items()
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _is_finite(value: object) -> bool:

@@ -210,7 +210,9 @@ class Driver:
         """Make those of a trial's calls ready that can run now, or end the trial."""
         if run.has_ended:
             self._end_trial(run)
-        elif self._interrupted.is_set():
+            return
+        self._trials.news.tell(run.trial, self._trials.pipeline.join(run.stage_runs))
+        if self._interrupted.is_set():
             self._cut_unless_running(run)
         elif run.is_failing:
             self._underway.hold_back(run)
@@ -228,7 +230,10 @@ class Driver:
         try:
             record_run(run.trial, run.calls, result)
             run.write_charge(result)
-            self._trials.end(run.trial, result.value, is_pruned=result.is_pruned)
+            try:
+                self._trials.news.tell(run.trial, result, is_last=True)
+            finally:
+                self._trials.end(run.trial, result.value, is_pruned=result.is_pruned)
             self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()

@@ -18,7 +18,7 @@ from eeipu.stages.graph import Graph
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.stages.walks import Handover, graph_of, kept_in, reused
-from eeipu.stages.worker import IN_CACHE, Load, StageTask, loaded_run
+from eeipu.stages.worker import IN_CACHE, Load, StageTask, loaded_run, with_load_time
 
 __all__ = ["TrialRun"]
 
@@ -100,9 +100,8 @@ class TrialRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the last call has run, or one has failed and none runs any more."""
-        is_over = self.is_failing or len(self.calls) - 1 in self.runs
-        return is_over and not self.began_s
+        """Whether no call has to run any more, or one has failed; and none runs."""
+        return (self.is_failing or not self.to_come) and not self.began_s
 
     def is_shared(self, call: StageCall) -> bool:
         """Whether the output of a call goes into the cache, where other trials find it."""
@@ -150,18 +149,21 @@ class TrialRun:
         if self.cache is None:
             return 0.0
         kept, last = kept_in(self.calls, self.cache), len(self.calls) - 1
+        has = [is_kept or k in self.runs for k, is_kept in enumerate(kept)]
+        found = reused(self.calls, self.graph, has, self.cache)
         charged = 0.0
-        found: dict[int, StageRun] = {}
-        if kept[last] and last not in self.runs:
+        if last in found and last not in self.runs and not found[last].is_unobserved:
             # The objective is needed here, and not in a worker.
             run = loaded_run(self.calls[last], self.cache, clock)
-            kept[last] = run is not None
-            if run is not None:
-                found, charged = {last: run}, run.load_s
-        has = [is_kept or k in self.runs for k, is_kept in enumerate(kept)]
-        for k, run in reused(self.calls, self.graph, has, self.cache).items():
-            if k not in self.runs and k not in self.began_s:
-                self.runs[k] = found.get(k, run)
+            if run is None:  # it has just disappeared
+                has[last] = False
+                found = reused(self.calls, self.graph, has, self.cache)
+            else:
+                found[last], charged = run, run.load_s
+        for k, run in found.items():
+            # What an observer must see first is loaded by a worker.
+            if not (k in self.runs or k in self.began_s or run.is_unobserved):
+                self.runs[k] = run
         return charged
 
     def end_call(self, event: Ended, clock: Clock) -> None:
@@ -219,14 +221,10 @@ class TrialRun:
     def _charge_load(self, load: Load) -> None:
         j = self._place[load.key]
         above = self.runs.get(j)
-        is_measured = self.calls[j].stage.cost is None
         if above is None:  # the trial has begun again meanwhile
-            self.lost_cost += load.seconds if is_measured else 0.0
+            self.lost_cost += load.seconds if self.calls[j].stage.cost is None else 0.0
             return
-        if is_measured:  # a declared cost has another unit
-            charged, load_s = above.charged + load.seconds, above.load_s + load.seconds
-            above = replace(above, charged=charged, load_s=load_s)
-        self.runs[j] = replace(above, value=load.value)
+        self.runs[j] = with_load_time(above, self.calls[j], load.seconds)
 
     def _begin_again(self, k: int, clock: Clock) -> None:
         """Run the calls again whose output has disappeared from the cache.

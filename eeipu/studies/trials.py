@@ -1,9 +1,11 @@
 """The trials of a study: beginning and ending them, and the stage outputs to keep for them."""
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from itertools import product
+from typing import Any, Protocol, runtime_checkable
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -15,9 +17,10 @@ from eeipu.errors import ConfigurationError, SpaceExhausted
 from eeipu.methods.budget import PAID_BY
 from eeipu.methods.history import History
 from eeipu.methods.ledger import Ledger
-from eeipu.pipeline import Pipeline
+from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import suggest
+from eeipu.stages.runs import StageRun
 from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import (
@@ -32,12 +35,64 @@ from eeipu.studies.given.enqueued import is_refused, pass_over
 from eeipu.studies.heartbeats import Heart
 from eeipu.studies.study import study_id
 
-__all__ = ["Callback", "Trials", "is_enqueued"]
+__all__ = ["Callback", "StageCallback", "StageNews", "Trials", "is_enqueued"]
 
 # A sampler that knows no constraints may propose what violates them so many times in a row.
 MAX_VIOLATIONS = 100
 
-Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None]
+
+@runtime_checkable
+class StageCallback(Protocol):
+    """Sees the stages of a trial while it runs."""
+
+    def on_stage(self, study: optuna.Study, trial: FrozenTrial, run: StageRun) -> None:
+        """Take a stage that has ended, whether it was run or its output was reused.
+
+        Args:
+            study: The study.
+            trial: The trial, which is running. `trial.user_attrs["observations"]` has what was
+                observed of this stage and of those before it.
+            run: The stage's run, with its `name`, its `observation`, its `cost`, and whether it was
+                `memoized`.
+        """
+        ...
+
+
+Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None] | StageCallback
+
+
+class StageNews:
+    """What is known of the stages of running trials, for the study and for those who watch.
+
+    Args:
+        study: The study that holds the trials.
+        callbacks: Those that have a method `on_stage` are called (`StageCallback`).
+    """
+
+    def __init__(self, study: optuna.Study, callbacks: Iterable[Callback]) -> None:
+        self._study = study
+        self._watching = [each for each in callbacks if isinstance(each, StageCallback)]
+        self._told: defaultdict[int, set[str]] = defaultdict(set)  # names of stages, by trial
+
+    def tell(self, trial: optuna.Trial, so_far: PipelineRun, *, is_last: bool = False) -> None:
+        """Note what was observed, and call the callbacks with the stages that have ended since.
+
+        Args:
+            trial: The trial.
+            so_far: Its stages up to now.
+            is_last: Whether the trial ends, and all that was observed is noted already.
+        """
+        told = self._told[trial.number]
+        new = [run for run in so_far.stage_runs if run.name not in told]
+        told.update(run.name for run in new)
+        if is_last:
+            del self._told[trial.number]
+        elif any(run.observation is not None for run in new):
+            trial.set_user_attr("observations", so_far.observations)
+        if self._watching and new:
+            running = self._study._storage.get_trial(trial._trial_id)
+            for run, watcher in product(new, self._watching):
+                watcher.on_stage(self._study, running, run)
 
 
 class Trials:
@@ -49,7 +104,11 @@ class Trials:
         top_q: The stage outputs of this many best trials are worth keeping.
         price: What a unit of cost is worth; see `Tuner`.
         stop_when_done: Whether the search ends when no trial may tell more; see `Tuner`.
-        callbacks: Functions that are called as `callback(study, trial)` after every trial.
+        callbacks: Functions that are called as `callback(study, trial)` after every trial, and
+            objects with a method `on_stage`; see `Tuner`.
+
+    Attributes:
+        news: Notes what is observed of a trial's stages while it runs.
     """
 
     def __init__(
@@ -68,6 +127,7 @@ class Trials:
         self._price = price
         self._stop_when_done = stop_when_done
         self._callbacks = callbacks
+        self.news = StageNews(study, callbacks)
         self._heart = Heart(study._storage)
         self.study_id = study_id(study)
         self._stored_space = stored_space(study, pipeline)
@@ -268,7 +328,7 @@ class Trials:
             state = TrialState.PRUNED
         self._heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
-        for callback in self._callbacks:
+        for callback in filter(callable, self._callbacks):
             callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:

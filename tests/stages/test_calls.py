@@ -674,7 +674,7 @@ def test_a_number_is_one_of_python_numpy_or_torch(output, number):
 def test_an_output_whose_item_raises_is_an_output():
     (run,) = run_path(stage_calls([stage(version="1", name="odd")(Odd)], [{}], ""), ())
     assert isinstance(run.output, Odd)
-    assert (run.error, run.value) == (None, None)
+    assert (run.error, run.observation) == (None, None)
 
 
 @pytest.mark.parametrize("location", [None, "cache"])

@@ -147,7 +147,7 @@ def test_loading_keeping_and_choosing_are_charged_and_told_apart_and_are_no_stag
     task = run.begin_call(1, 0.0)
     done = StageRun("score", task.call.key, cost=2.0, charged=2.0, output=1.0)
     run.end_call(
-        Ended(task, TaskResult(done, loads=(Load(run.calls[0].key, 0.25, 1.5),), keep_s=0.5)), clock
+        Ended(task, TaskResult(done, loads=(Load(run.calls[0].key, 0.25),), keep_s=0.5)), clock
     )
     run.write_costs(PIPELINE)
 
