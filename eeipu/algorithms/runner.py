@@ -256,13 +256,21 @@ class _PlanRun:
             self._outputs[node] = run.output
         elif value is None and node.requests and not node.is_training:
             value = self._kept_value(node)  # a request came while it ran
-        charged = run.charged + (result.load_s if task.call.stage.cost is None else 0.0)
-        cost = run.saved if run.memoized else run.charged
-        self._execution.complete(node, cost, value, is_kept=result.is_kept, charged_s=charged)
+        is_measured = task.call.stage.cost is None
+        cost = run.saved if run.memoized else run.cost or 0.0
+        self._execution.complete(
+            node,
+            cost,
+            value,
+            is_kept=result.is_kept,
+            was_reused=run.memoized,
+            transfer_s=run.load_s + (result.load_s + result.keep_s if is_measured else 0.0),
+            lost_s=max(0.0, run.charged - run.load_s - (run.cost or 0.0)),
+        )
         if not result.is_kept and not node.is_in_hand:
             del self._outputs[node]
         if not run.memoized:
-            self._scheduler.observe(node, run.charged)
+            self._scheduler.observe(node, cost)
 
     def _kept_value(self, node: PlanNode) -> Any:
         cache = self._pool.job.cache

@@ -7,6 +7,7 @@ report through its `execution`. Below these two, `requests` keeps the requests a
 and `database` stores everything.
 """
 
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from eeipu.cache import StageCache
@@ -14,7 +15,7 @@ from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
 from eeipu.stage_tree.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
-from eeipu.stage_tree.payments import Payments
+from eeipu.stage_tree.payments import Payments, Purpose
 from eeipu.stage_tree.requests import Answers, RequestBook
 from eeipu.stage_tree.state_references import StateReferences
 from eeipu.stages.paths import Path
@@ -185,7 +186,11 @@ class SearchPlan:
     @property
     def paid_s(self) -> dict[str, float]:
         """Study -> seconds that workers have spent for it, including what was lost."""
-        return dict(self._payments.paid_s)
+        return self._payments.paid_s
+
+    def paid_for(self, study: str) -> Mapping[Purpose, float]:
+        """What workers have spent for a study, in seconds, by what they were spent on."""
+        return self._payments.of(study)
 
     @property
     def spent_s(self) -> float:
