@@ -320,14 +320,21 @@ class Space:
 
     def configurations(self) -> Iterator[dict[str, Any]]:
         """All configurations of a finite space; an infinite space yields none."""
-        for number in range(self.size or 0):
-            index = []
-            for cells in reversed(self.cells):
-                assert cells is not None, "the space is finite"
-                number, digit = divmod(number, cells)
-                index.append(float(digit))
-            columns = enumerate(reversed(index))
-            yield self.decode(np.array([self.centres(c, np.asarray(i)) for c, i in columns]))
+        yield from (self.decode(self.grid_point(number)) for number in range(self.size or 0))
+
+    def grid_point(self, number: int) -> Array:
+        """The point of a configuration of a finite space, `d`.
+
+        Args:
+            number: Which one, in the order of `configurations`, from 0 on.
+        """
+        index = []
+        for cells in reversed(self.cells):
+            assert cells is not None, "the space is finite"
+            number, digit = divmod(number, cells)
+            index.append(float(digit))
+        columns = enumerate(reversed(index))
+        return np.array([self.centres(c, np.asarray(i)) for c, i in columns])
 
     def misfit(self, params: Params) -> str | None:
         """Why values are no configuration of this space; `None` if they are. More may be there."""

@@ -5,25 +5,20 @@ caller runs the stages and reports values and costs.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
 import torch
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
+from eeipu.algorithms.early_stopping import EarlyStopping
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
-from eeipu.errors import ConfigurationError
 from eeipu.executors.interrupts import interruptible
-from eeipu.executors.opening import (
-    ExecutorLike,
-    check_executor,
-    needs_directory,
-    open_pool,
-    temporary_cache,
-)
+from eeipu.executors.opening import ExecutorLike, check_executor, open_pool, opened_cache
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
 from eeipu.methods.forgotten_failures import FORGET
@@ -43,15 +38,21 @@ from eeipu.studies.arguments import (
     check_pipeline,
     checked_callbacks,
     checked_texts,
+    sampler_of,
 )
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
 from eeipu.studies.changes import Remarks, retry_failed
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
+from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
+from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.staged_driver import StagedDriver
+from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
+    best_trial,
     how_to_resume,
     open_study,
     stoppable,
@@ -119,6 +120,9 @@ class Tuner:
             may be tried again, and the search learns nothing from it. See `retry_failed`.
         on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
             what its trials still say (`eeipu.studies.changes`).
+        early_stopping: How far the last stage that trains in steps is trained: a rule such as
+            `eeipu.ASHA(min_steps=3)`, or a pruner of Optuna's. `None`: always to the end. What
+            trials have in common, down to the training step, runs once.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -160,6 +164,7 @@ class Tuner:
         max_failures: int | None = None,
         forget: str | Iterable[str] = (),
         on_change: str = "refuse",
+        early_stopping: EarlyStopping | BasePruner | None = None,
     ) -> None:
         check_pipeline(pipeline)
         check_cache(cache)
@@ -176,11 +181,19 @@ class Tuner:
         forgotten = checked_texts("forget", forget)
         self._executor = executor
         self._max_parallel = check_count("max_parallel", max_parallel, 1)
-        if isinstance(cache, InMemory):
-            is_shared = needs_directory(executor, self._max_parallel)
-            cache = temporary_cache() if is_shared else cache.open()
-        self.cache = cache
-        sampler = self._sampler(method, n_initial, seed, device)
+        self.cache = opened_cache(cache, executor, self._max_parallel)
+        rule = checked_rule(early_stopping, pipeline, has_cache=self.cache is not None)
+        self._driver: Callable[..., Driver | StagedDriver]
+        self._driver = Driver if rule is None else partial(StagedDriver, rule=rule, seed=seed)
+        sampler = sampler_of(
+            method,
+            pipeline,
+            self._budget,
+            top_q=self.top_q,
+            n_initial=n_initial,
+            seed=seed,
+            device=device,
+        )
         own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
         self.n_initial = own if n_initial is None else n_initial
         self.study = open_study(
@@ -191,6 +204,8 @@ class Tuner:
             study_name=study_name,
             adopts=check_on_change(on_change),
         )
+        if rule is not None:
+            self.study = StudyWithPauses.of(self.study, pruner_of(rule))
         if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
         self._trials = Trials(
@@ -205,26 +220,6 @@ class Tuner:
         self._remark()
         self._asked: dict[int, optuna.Trial] = {}
         self.was_interrupted = False
-
-    def _sampler(
-        self,
-        method: str | BaseSampler,
-        n_initial: int | None,
-        seed: int | None,
-        device: str | torch.device | None,
-    ) -> BaseSampler:
-        """The sampler of a method: the user's own, or one that draws on the tuner's budget."""
-        if isinstance(method, BaseSampler):
-            return method
-        return EEIPUSampler(
-            self.pipeline,
-            budget=self._budget,
-            top_q=self.top_q,
-            n_initial=n_initial,
-            method=method,
-            seed=seed,
-            device=device,
-        )
 
     def __repr__(self) -> str:
         of = f" of {self.budget:.4g}" if self._budget.is_limited else ""
@@ -277,7 +272,7 @@ class Tuner:
             SearchOver: Every configuration has been evaluated or is running, or none is worth a
                 trial (see `price` and `stop_when_done`).
         """
-        self._check_code()
+        refresh_code(self.pipeline.stages)
         with using_storage():
             trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
             suggestion = suggestion_of(trial, params, self.pipeline, kept)
@@ -313,10 +308,6 @@ class Tuner:
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
         """
-        if not isinstance(suggestion, Suggestion):
-            raise ConfigurationError(
-                f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
-            )
         with using_storage():
             trial = trial_told(self.study, suggestion, self._asked)
             outcome = outcome_of(
@@ -365,12 +356,13 @@ class Tuner:
         """
         check_ends(self._budget, max_trials)
         self.pipeline.check_inputs(inputs)
-        self._check_code()
+        refresh_code(self.pipeline.stages)
         upstream = inputs_key(inputs)
         with using_storage():
             warn_of_other_inputs(self.study, upstream)
             warn_of_changed_code(self.study, self.pipeline)
-            reclaim_dead_trials(self.study, self.pipeline)
+            if self._driver is Driver:  # otherwise they go on where they are
+                reclaim_dead_trials(self.study, self.pipeline)
             self._remark()
         self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache, upstream)
@@ -383,7 +375,7 @@ class Tuner:
         ):
             if isinstance(self.study.sampler, EEIPUSampler):
                 self.study.sampler.share_processors(pool.size > 1)
-            driver = Driver(
+            driver = self._driver(
                 self._trials,
                 pool=pool,
                 budget=self._budget,
@@ -442,13 +434,11 @@ class Tuner:
             PipelineError: The pipeline cannot run on these inputs.
         """
         self.pipeline.check_inputs(inputs)
-        self._check_code()
-        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise ConfigurationError(
-                f"no trial of the study {self.study.study_name!r} has a value yet; call run(...) "
-                f"first, or see the errors in trial.user_attrs['error']."
-            )
-        return recorded_run(self.study.best_trial, self.pipeline, inputs, self.cache)
+        refresh_code(self.pipeline.stages)
+        trial, calls = best_trial(self.study), None
+        if self._driver is not Driver:
+            calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
+        return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
 
     def _remark(self) -> None:
         """Say which trials do not count, once."""
@@ -459,7 +449,3 @@ class Tuner:
         unit = " seconds" if cost_unit(self.pipeline) else ""
         remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
         return how_to_resume(self.study, self.cache, remaining)
-
-    def _check_code(self) -> None:
-        """Read the stages' code again; raise an error now if it cannot be fingerprinted."""
-        refresh_code(self.pipeline.stages)

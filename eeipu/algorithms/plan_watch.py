@@ -31,12 +31,11 @@ class PlanWatch:
     def answered(self, failure: StageRun | None) -> None:
         """A study was answered with a value, or with what is no objective."""
 
-    def waits(self, handled_s: float) -> None:
-        """All that can run has been given to workers.
+    def waits(self) -> None:
+        """All that can run has been given to workers; what they report is waited for."""
 
-        Args:
-            handled_s: Seconds since the last events came, during which nothing was given to them.
-        """
+    def hears(self) -> None:
+        """Workers have reported; those that are free wait for what is given to them next."""
 
 
 class FailureWatch(PlanWatch):

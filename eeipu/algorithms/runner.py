@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from eeipu.algorithms.node_tasks import NodeTask, NodeTasks
@@ -36,6 +37,7 @@ def run_studies(
     *,
     max_failures: int | None = None,
     watch: PlanWatch | None = None,
+    interrupted: threading.Event | None = None,
 ) -> str | None:
     """Run studies together until all of their requests are answered.
 
@@ -50,6 +52,7 @@ def run_studies(
         max_failures: How many calls in a row may fail; `None`: ten, or fifty whose errors say that
             a configuration does not work (see `FailureWatch`).
         watch: Follows the run, and decides in place of this rule when it stops.
+        interrupted: Set when the user asks to stop, by a caller who handles Ctrl-C.
 
     Returns:
         Why the plan has stopped early; `None` where everything is answered.
@@ -73,11 +76,12 @@ def run_studies(
     watch = FailureWatch(studies, max_failures) if watch is None else watch
     run = _PlanRun(by_name, scheduler, pool, watch)
     try:
-        with interruptible() as interrupted:
+        handled = interruptible() if interrupted is None else nullcontext(interrupted)
+        with handled as asked:
             for study in studies:
                 study.act(study.algorithm.start(), scheduler)
             _suspend(scheduler.plan)
-            run.until_nothing_runs(interrupted)
+            run.until_nothing_runs(asked)
     except BaseException:  # such as an interrupt: the same plan can be run again
         run.drain()
         raise
@@ -143,7 +147,6 @@ class _PlanRun:
             KeyboardInterrupt: The user has asked, and these nodes have ended.
         """
         done: Sequence[PlanNode] = ()
-        heard_s = self._pool.now()
         while True:
             self._deliver()
             if interrupted.is_set():
@@ -157,9 +160,9 @@ class _PlanRun:
                 self._submit_next(after=node)
             while self._submit_next():
                 pass
-            self._watch.waits(self._pool.now() - heard_s)
+            self._watch.waits()
             events = self._pool.wait()
-            heard_s = self._pool.now()
+            self._watch.hears()
             if not events:
                 self._check_done()
                 return

@@ -39,6 +39,8 @@ class SearchPlan:
         cache: Where states are kept; `None`: nodes have a state once they have run, as in
             simulations.
         max_losses: The number of dead workers after which the node that they ran has failed.
+        pins_for: The name under which states are pinned, and whether the pins outlive the process;
+            by default those of the plan.
 
     Raises:
         ConfigurationError: The file cannot be opened, or another plan has it.
@@ -54,13 +56,15 @@ class SearchPlan:
         location: str | FilePath | None = None,
         cache: StageCache | None = None,
         max_losses: int = MAX_LOSSES,
+        pins_for: tuple[str, bool] | None = None,
     ) -> None:
         self.cache = cache
         self.tree = tree = PlanTree()
         self._database = database = PlanDatabase(location)
         self._book = RequestBook(database)
         self._payments = Payments(database)
-        self._references = StateReferences(cache, database)
+        owner = (database.name, location is not None) if pins_for is None else pins_for
+        self._references = StateReferences(cache, database, owner)
         self._states = NodeStates(tree, cache, database, self._payments, self._references)
         self._answers = Answers(self._book, self._states, self._references)
         self.execution = Execution(

@@ -27,6 +27,7 @@ from eeipu.studies.storages import open_storage, using_storage
 
 __all__ = [
     "Direction",
+    "best_trial",
     "how_to_resume",
     "open_study",
     "stoppable",
@@ -216,6 +217,20 @@ def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[s
         f"its space of stage {stage!r} is {json.dumps(known[stage])}, and this pipeline's is "
         f"{json.dumps(space[stage])}"
     )
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial:
+    """The best trial of a study.
+
+    Raises:
+        ConfigurationError: No trial has a value yet.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ConfigurationError(
+            f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
+            f"see the errors in trial.user_attrs['error']."
+        )
+    return study.best_trial
 
 
 def warn_of_other_inputs(study: optuna.Study, key: str) -> None:
