@@ -56,7 +56,7 @@ from eeipu.stages.iterative import iterative, stage_path
 from eeipu.stages.paths import Path
 from eeipu.stages.resources import Resources
 from eeipu.stages.schedules import Piecewise
-from eeipu.stages.torch_training.loop import torch_training
+from eeipu.stages.torch_training.loop import torch_loop
 from eeipu.stages.worker import Job
 
 WORKERS = 20
@@ -394,7 +394,7 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 REAL_EPOCHS = 24
 REAL_SEQUENCES = lr_sequences((0.1, 0.03, 0.01), (12, 18, 21))
 REAL_STAGE = iterative(
-    torch_training(cnn, sgd, nn.functional.cross_entropy, digits),
+    torch_loop(cnn, sgd, nn.functional.cross_entropy, digits),
     {"lr": 0.1},
     steps=REAL_EPOCHS,
     name="cnn",

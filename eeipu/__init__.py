@@ -25,6 +25,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eeipu.algorithms.early_stopping import (
+        ASHA,
+        Hyperband,
+        MedianStopping,
+        PopulationBased,
+        SuccessiveHalving,
+    )
     from eeipu.cache import IN_MEMORY, CacheStats, StageCache
     from eeipu.errors import (
         BudgetTooSmall,
@@ -49,11 +56,20 @@ if TYPE_CHECKING:
     from eeipu.sampler import EEIPUSampler
     from eeipu.space import Categorical, Float, Int
     from eeipu.stage_tree.tree import StageTree
+    from eeipu.stages.iterative import Training, iterative
+    from eeipu.stages.torch_training.stage import torch_training
     from eeipu.tuner import Suggestion, Tuner
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "algorithms.early_stopping": [
+        "ASHA",
+        "Hyperband",
+        "MedianStopping",
+        "PopulationBased",
+        "SuccessiveHalving",
+    ],
     "cache": ["IN_MEMORY", "CacheStats", "StageCache"],
     "fingerprints.values": ["Fingerprinted"],
     "errors": [
@@ -78,11 +94,14 @@ _HOMES = {
     "sampler": ["EEIPUSampler"],
     "space": ["Categorical", "Float", "Int"],
     "stage_tree.tree": ["StageTree"],
+    "stages.iterative": ["Training", "iterative"],
+    "stages.torch_training.stage": ["torch_training"],
     "tuner": ["Suggestion", "Tuner"],
 }
 _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ASHA",
     "INPUTS",
     "IN_MEMORY",
     "BudgetTooSmall",
@@ -96,12 +115,15 @@ __all__ = [
     "EeipuError",
     "Fingerprinted",
     "Float",
+    "Hyperband",
     "Int",
+    "MedianStopping",
     "MissingExtraError",
     "NothingWorthwhile",
     "Pipeline",
     "PipelineError",
     "PipelineRun",
+    "PopulationBased",
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",
@@ -111,12 +133,16 @@ __all__ = [
     "StageTree",
     "StorageError",
     "StudyMismatchError",
+    "SuccessiveHalving",
     "Suggestion",
+    "Training",
     "TransientError",
     "Tuner",
     "WorkerMismatchError",
     "__version__",
+    "iterative",
     "stage",
+    "torch_training",
 ]
 
 

@@ -440,7 +440,11 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
 
 
 def recorded_run(
-    trial: FrozenTrial, pipeline: Pipeline, inputs: tuple[Any, ...], cache: StageCache | None
+    trial: FrozenTrial,
+    pipeline: Pipeline,
+    inputs: tuple[Any, ...],
+    cache: StageCache | None,
+    calls: Sequence[StageCall] | None = None,
 ) -> PipelineRun:
     """The run of a finished trial as `record_run` wrote it down. No stage runs, and nothing loads.
 
@@ -449,9 +453,10 @@ def recorded_run(
         pipeline: The pipeline that it is a configuration of.
         inputs: What the first stage gets.
         cache: Where `PipelineRun.outputs` looks for outputs, and keeps those that it makes again.
+        calls: Its stage calls, where their keys are others than those of `Pipeline.calls`.
     """
     upstream = inputs_key(inputs)
-    calls = pipeline.calls(trial.params, upstream)
+    calls = pipeline.calls(trial.params, upstream) if calls is None else calls
     noted, none = trial.user_attrs, [None] * len(calls)
     costs = noted.get("stage_costs", none)
     observed = by_stage(noted_observations(noted, pipeline.stage_names))

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 from threadpoolctl import threadpool_limits
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
@@ -38,7 +38,7 @@ from eeipu.methods.warm_up import (
 )
 from eeipu.models.devices import checked_device
 from eeipu.pipeline import Pipeline
-from eeipu.space import Params
+from eeipu.space import Params, cell_count
 
 __all__ = ["EEIPUSampler", "check_price"]
 
@@ -97,6 +97,7 @@ class EEIPUSampler(BaseSampler):
 
     Raises:
         ConfigurationError: An argument is out of range.
+        SpaceError: The method needs finitely many configurations, and there are more.
         PipelineError: Some stages declare their costs and others do not.
     """
 
@@ -120,6 +121,12 @@ class EEIPUSampler(BaseSampler):
         self.budget = Budget.of(budget)
         self.top_q = top_q
         self.method = method if isinstance(method, Method) else method_named(method)
+        if self.method.needs_finite and pipeline.cube.size is None:
+            endless = next(n for n, d in pipeline.space.items() if cell_count(d) is None)
+            raise SpaceError(
+                f"method {self.method.name!r} needs finitely many configurations, and {endless!r} "
+                f"is continuous; use Categorical, Int or Float(step=...), or another method."
+            )
         self._n_initial = self.method.n_initial if n_initial is None else n_initial
         self.device = checked_device(device)
         self.stored_space = self.pipeline.space  # as the study's storage knows it

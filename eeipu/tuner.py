@@ -5,24 +5,20 @@ caller runs the stages and reports values and costs.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
 import torch
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
+from eeipu.algorithms.early_stopping import EarlyStopping
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
-from eeipu.errors import ConfigurationError
 from eeipu.executors.interrupts import interruptible
-from eeipu.executors.opening import (
-    ExecutorLike,
-    check_executor,
-    needs_directory,
-    open_pool,
-    temporary_cache,
-)
+from eeipu.executors.opening import ExecutorLike, check_executor, open_pool, opened_cache
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
 from eeipu.methods.forgotten_failures import FORGET
@@ -38,6 +34,10 @@ from eeipu.studies.changes import Remarks, retry_failed
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
+from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
+from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.staged_driver import StagedDriver
+from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.given.enqueued import enqueue
 from eeipu.studies.given.known_results import add_result
 from eeipu.studies.storages import using_storage
@@ -112,6 +112,9 @@ class Tuner:
             may be tried again, and the search learns nothing from it. See `retry_failed`.
         on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
             what its trials still say (`eeipu.studies.changes`).
+        early_stopping: How far the last stage that trains in steps is trained: a rule such as
+            `eeipu.ASHA(min_steps=3)`, or a pruner of Optuna's. `None`: always to the end. What
+            trials have in common, down to the training step, runs once.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -153,6 +156,7 @@ class Tuner:
         max_failures: int | None = None,
         forget: str | Iterable[str] = (),
         on_change: str = "refuse",
+        early_stopping: EarlyStopping | BasePruner | None = None,
     ) -> None:
         arguments.check_pipeline(pipeline)
         arguments.check_cache(cache)
@@ -169,21 +173,19 @@ class Tuner:
         forgotten = arguments.checked_texts("forget", forget)
         self._executor = executor
         self._max_parallel = arguments.check_count("max_parallel", max_parallel, 1)
-        if isinstance(cache, InMemory):
-            is_shared = needs_directory(executor, self._max_parallel)
-            cache = temporary_cache() if is_shared else cache.open()
-        self.cache = cache
-        sampler = method
-        if not isinstance(sampler, BaseSampler):
-            sampler = EEIPUSampler(
-                pipeline,
-                budget=self._budget,
-                top_q=self.top_q,
-                n_initial=n_initial,
-                method=sampler,
-                seed=seed,
-                device=device,
-            )
+        self.cache = opened_cache(cache, executor, self._max_parallel)
+        rule = checked_rule(early_stopping, pipeline, has_cache=self.cache is not None)
+        self._driver: Callable[..., Driver | StagedDriver]
+        self._driver = Driver if rule is None else partial(StagedDriver, rule=rule, seed=seed)
+        sampler = arguments.sampler_of(
+            method,
+            pipeline,
+            self._budget,
+            top_q=self.top_q,
+            n_initial=n_initial,
+            seed=seed,
+            device=device,
+        )
         own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
         self.n_initial = own if n_initial is None else n_initial
         self.study = open_study(
@@ -194,6 +196,8 @@ class Tuner:
             study_name=study_name,
             adopts=arguments.check_on_change(on_change),
         )
+        if rule is not None:
+            self.study = StudyWithPauses.of(self.study, pruner_of(rule))
         if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
         self._trials = Trials(
@@ -322,10 +326,6 @@ class Tuner:
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
         """
-        if not isinstance(suggestion, Suggestion):
-            raise ConfigurationError(
-                f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
-            )
         with using_storage():
             trial = trial_told(self.study, suggestion, self._asked)
             outcome = outcome_of(
@@ -380,7 +380,8 @@ class Tuner:
         with using_storage():
             warn_of_other_inputs(self.study, upstream)
             warn_of_changed_code(self.study, self.pipeline)
-            reclaim_dead_trials(self.study, self.pipeline)
+            if self._driver is Driver:  # otherwise they go on where they are
+                reclaim_dead_trials(self.study, self.pipeline)
             self._remark()
         self.study._stop_flag = False  # which an earlier run may have set
         job = Job(self.pipeline.stages, inputs, self.cache, upstream)
@@ -393,7 +394,7 @@ class Tuner:
         ):
             if isinstance(self.study.sampler, EEIPUSampler):
                 self.study.sampler.share_processors(pool.size > 1)
-            driver = Driver(
+            driver = self._driver(
                 self._trials,
                 pool=pool,
                 budget=self._budget,
@@ -452,7 +453,10 @@ class Tuner:
         """
         self.pipeline.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
-        return recorded_run(best_trial(self.study), self.pipeline, inputs, self.cache)
+        trial, calls = best_trial(self.study), None
+        if self._driver is not Driver:
+            calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
+        return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
 
     def _remark(self) -> None:
         """Say which trials do not count, once."""

@@ -12,6 +12,7 @@ from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
 import eeipu
 from eeipu import Categorical, Float, Int, Pipeline, StageCache, Tuner, stage
+from eeipu.errors import SpaceError
 from eeipu.methods.catalogue import METHODS
 
 ALL_COST = PREP_COST + FIT_COST + SCORE_COST
@@ -309,7 +310,7 @@ def test_enqueueing_outside_of_the_space_is_refused():
 
 
 @pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no cache"])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(n for n, m in METHODS.items() if not m.needs_finite))
 def test_every_method_runs_with_and_without_a_cache(method, use_cache):
     toy = Toy()
     cache = StageCache() if use_cache else None
@@ -321,6 +322,31 @@ def test_every_method_runs_with_and_without_a_cache(method, use_cache):
     reused = sum(trial.user_attrs["memoized"][0] for trial in study.trials)
     assert toy.counts["prep"] == 5 - reused
     assert use_cache or reused == 0
+
+
+@pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no cache"])
+def test_a_grid_runs_every_configuration_once_and_needs_no_budget(use_cache):
+    @eeipu.stage(space={"x": Int(1, 3)}, version="1")
+    def prep(data, *, x):
+        return data + x
+
+    @eeipu.stage(space={"y": Categorical(["a", "b"])}, version="1")
+    def fit(data, *, y):
+        return data + (y == "b")
+
+    cache = StageCache() if use_cache else None
+    tuner = Tuner(Pipeline([prep, fit]), method="grid", cache=cache)
+    tuner.enqueue({"prep.x": 2, "fit.y": "a"})
+    tuner.run(0.0, max_trials=4)
+    study = tuner.run(0.0, max_trials=100)
+    assert sorted(t.values[0] for t in study.trials) == [1.0, 2.0, 2.0, 3.0, 3.0, 4.0]
+    assert study.trials[0].params == {"prep.x": 2, "fit.y": "a"}
+    assert len({tuple(t.params.values()) for t in study.trials}) == 6
+
+
+def test_a_grid_of_a_continuous_space_is_refused():
+    with pytest.raises(SpaceError, match=r"'prep.x' is continuous; use Categorical"):
+        Tuner(Toy().pipeline, method="grid")
 
 
 @pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no cache"])

@@ -14,7 +14,7 @@ from eeipu.algorithms.configurations import Config, check_steps
 from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.errors import ConfigurationError
 
-__all__ = ["ASHA", "Hyperband", "SuccessiveHalving", "geometric_rungs"]
+__all__ = ["ASHA", "Brackets", "Hyperband", "SuccessiveHalving", "geometric_rungs"]
 
 
 def geometric_rungs(min_steps: int, max_steps: int, eta: float = 3.0) -> list[int]:
@@ -54,6 +54,9 @@ class SuccessiveHalving:
         rungs: The steps at which trials are compared, ascending; see `geometric_rungs`.
         eta: One in `eta` trials is promoted; above 1.
         first_trial: The number of the first trial.
+        concurrency: The number of trials that wait or run for the first rung at the same time, so
+            that later configurations may be chosen when the first have values. `None`: all of them,
+            which a stage tree merges before any is run.
 
     Raises:
         ConfigurationError: `rungs` do not ascend from at least 1, or `eta` is not above 1.
@@ -65,28 +68,49 @@ class SuccessiveHalving:
         rungs: Sequence[int],
         eta: float = 3.0,
         first_trial: int = 0,
+        concurrency: int | None = None,
     ) -> None:
         _check_rungs(rungs, eta)
         self._rungs = list(rungs)
-        self._configs = dict(enumerate(configs, first_trial))
+        self._source = enumerate(configs, first_trial)
+        self._concurrency = math.inf if concurrency is None else concurrency
+        self._configs: dict[int, Config] = {}
+        self._drawn: list[Move] = []
         self._eta = eta
         self._rung = 0
-        self._waiting = set(self._configs)
+        self._waiting: set[int] = set()
         self._values: dict[int, float] = {}
+        if concurrency is None:
+            self._drawn = self._fill()
 
     def __len__(self) -> int:
         return len(self._configs)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial waits or runs any more."""
+        return not self._waiting
+
     def start(self) -> list[Move]:
-        """Ask for all trials up to the first rung."""
-        return [Ask(trial, config, self._rungs[0]) for trial, config in self._configs.items()]
+        """Ask for trials up to the first rung."""
+        return self._drawn or self._fill()
+
+    def _fill(self) -> list[Move]:
+        """Begin trials while there is room and there are configurations."""
+        moves: list[Move] = []
+        while len(self._waiting) < self._concurrency and (new := next(self._source, None)):
+            trial, self._configs[new[0]] = new
+            self._waiting.add(trial)
+            moves.append(Ask(trial, self._configs[trial], self._rungs[0]))
+        return moves
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:  # noqa: ARG002
         """Promote the best trials and stop the others, once the last one has reached the rung."""
         self._waiting.discard(trial)
         self._values[trial] = -math.inf if value is None else value
+        begun = self._fill() if self._rung == 0 else []
         if self._waiting:
-            return []
+            return begun
         ranked = sorted(self._values, key=lambda each: (-self._values[each], each))
         is_last = self._rung == len(self._rungs) - 1
         count = 0 if is_last else max(1, int(len(ranked) / self._eta))
@@ -95,6 +119,59 @@ class SuccessiveHalving:
         self._rung += 1
         self._waiting, self._values = set(alive), {}
         return stopped + [Ask(each, self._configs[each], self._rungs[self._rung]) for each in alive]
+
+
+class Brackets:
+    """Runs one bracket after the other.
+
+    Args:
+        configs: The configurations of all brackets. The last bracket may get fewer than it takes.
+        shapes: The number of trials and the rungs of each bracket.
+        eta: One in `eta` trials of a bracket is promoted; above 1.
+        concurrency: The number of trials of a bracket that wait or run for the first rung at once.
+
+    Raises:
+        ConfigurationError: Rungs do not ascend from at least 1, or `eta` is not above 1.
+    """
+
+    def __init__(
+        self,
+        configs: Iterable[Config],
+        shapes: Iterable[tuple[int, Sequence[int]]],
+        eta: float,
+        concurrency: int,
+    ) -> None:
+        self._source = iter(configs)
+        self._shapes = iter(shapes)
+        self._eta = eta
+        self._concurrency = concurrency
+        self._first = 0
+        self._brackets: list[SuccessiveHalving] = []
+
+    def start(self) -> Iterator[Move]:
+        """Ask for the first trials of the first bracket."""
+        yield from self._next()
+
+    def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
+        """Return the moves of the trial's bracket, and begin the next one after its end."""
+        bracket = self._brackets[-1]
+        moves = bracket.tell(trial, step, value)
+        if bracket.is_over:
+            moves += self._next()
+        return moves
+
+    def _next(self) -> list[Move]:
+        """Begin the next bracket."""
+        if self._brackets:
+            self._first += len(self._brackets[-1])
+        for count, rungs in self._shapes:
+            configs = islice(self._source, count)
+            bracket = SuccessiveHalving(
+                configs, rungs, self._eta, self._first, concurrency=self._concurrency
+            )
+            self._brackets = [bracket]
+            return bracket.start()
+        return []
 
 
 class Hyperband:

@@ -8,9 +8,11 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from eeipu.algorithms.node_tasks import NodeTask, NodeTasks
+from eeipu.algorithms.plan_watch import FailureWatch, PlanWatch
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.errors import CacheMiss, ConfigurationError, PipelineError
 from eeipu.executors.interrupts import interruptible
@@ -28,16 +30,32 @@ __all__ = ["run_studies"]
 MAX_MISSING = 3
 
 
-def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -> None:
+def run_studies(
+    studies: Iterable[StudyRun],
+    scheduler: Scheduler,
+    pool: Pool,
+    *,
+    max_failures: int | None = None,
+    watch: PlanWatch | None = None,
+    interrupted: threading.Event | None = None,
+) -> str | None:
     """Run studies together until all of their requests are answered.
 
-    An interrupt waits for the nodes that run, unless it comes twice; what they made is kept.
+    An interrupt waits for the nodes that run, unless it comes twice; what they made is kept. Where
+    everything fails, the plan stops early, with a warning; its requests stay open.
 
     Args:
         studies: Studies with different names. Requests that another process has made of the plan,
             and that were not answered, are run too, where inputs and code are the same.
         scheduler: The scheduler of the plan that they share.
         pool: The workers, with the plan's cache.
+        max_failures: How many calls in a row may fail; `None`: ten, or fifty whose errors say that
+            a configuration does not work (see `FailureWatch`).
+        watch: Follows the run, and decides in place of this rule when it stops.
+        interrupted: Set when the user asks to stop, by a caller who handles Ctrl-C.
+
+    Returns:
+        Why the plan has stopped early; `None` where everything is answered.
 
     Raises:
         ConfigurationError: Two studies share a name, or a node fits no worker.
@@ -55,23 +73,26 @@ def run_studies(studies: Iterable[StudyRun], scheduler: Scheduler, pool: Pool) -
     pool.renew()
     if pool.job.stages:
         scheduler.declare(pool.job.stages.values())
-    run = _PlanRun(by_name, scheduler, pool)
+    watch = FailureWatch(studies, max_failures) if watch is None else watch
+    run = _PlanRun(by_name, scheduler, pool, watch)
     try:
-        with interruptible() as interrupted:
+        handled = interruptible() if interrupted is None else nullcontext(interrupted)
+        with handled as asked:
             for study in studies:
                 study.act(study.algorithm.start(), scheduler)
             _suspend(scheduler.plan)
-            run.until_nothing_runs(interrupted)
+            run.until_nothing_runs(asked)
     except BaseException:  # such as an interrupt: the same plan can be run again
         run.drain()
         raise
     finally:  # also after a second interrupt
         scheduler.plan.execution.stop_all()
-    if scheduler.plan.waiting:
+    if scheduler.plan.waiting and watch.reason is None:
         raise PipelineError(
             f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
             f"make a new Scheduler and run the studies again."
         )
+    return watch.reason
 
 
 def _suspend(plan: SearchPlan) -> None:
@@ -94,10 +115,18 @@ class _PlanRun:
         studies: Name -> study.
         scheduler: Orders the nodes of the plan.
         pool: Runs them.
+        watch: Follows the run.
     """
 
-    def __init__(self, studies: Mapping[str, StudyRun], scheduler: Scheduler, pool: Pool) -> None:
+    def __init__(
+        self,
+        studies: Mapping[str, StudyRun],
+        scheduler: Scheduler,
+        pool: Pool,
+        watch: PlanWatch,
+    ) -> None:
         self._studies = studies
+        self._watch = watch
         self._scheduler, self._plan = scheduler, scheduler.plan
         self._execution = scheduler.plan.execution
         self._pool = pool
@@ -109,7 +138,7 @@ class _PlanRun:
         self._missing: Counter[PlanNode] = Counter()
 
     def until_nothing_runs(self, interrupted: threading.Event) -> None:
-        """Deliver answers, submit nodes and wait for events, in turn.
+        """Deliver answers, submit nodes and wait for events, in turn, until the watch stops it.
 
         Args:
             interrupted: Set when the user asks to stop after the nodes that run.
@@ -123,11 +152,17 @@ class _PlanRun:
             if interrupted.is_set():
                 self.drain()
                 raise KeyboardInterrupt
+            if self._watch.reason is not None:
+                self.drain()
+                self._deliver()
+                return
             for node in done:  # its worker goes on where that is best
                 self._submit_next(after=node)
             while self._submit_next():
                 pass
+            self._watch.waits()
             events = self._pool.wait()
+            self._watch.hears()
             if not events:
                 self._check_done()
                 return
@@ -145,7 +180,9 @@ class _PlanRun:
             for answer in answers:
                 if answer.request.study in self._studies:
                     study = self._studies[answer.request.study]
-                    study.hear(answer, self._scheduler, self._pool.now())
+                    failure = study.hear(answer, self._scheduler, self._pool.now())
+                    if answer.error is None:
+                        self._watch.answered(failure)
         for upper, lower in self._execution.take_splits():
             task = self._tasks.task(upper, self._scheduler.resources_of(upper))
             share = (upper.stop - upper.start) / (lower.stop - upper.start)
@@ -174,10 +211,11 @@ class _PlanRun:
         try:
             task = self._task(node)
         except PipelineError:
-            self._execution.fail(node, 0.0, traceback.format_exc())
+            self._fail(node, 0.0, traceback.format_exc())
         else:
             self._running[node] = task
             self._pool.submit(task)
+            self._watch.began(node)
         return True
 
     def _task(self, node: PlanNode) -> NodeTask:
@@ -222,6 +260,7 @@ class _PlanRun:
             self._record_missing(node)
             return False
         if run.error is not None:
+            self._watch.ended(node, run)
             self._execution.fail(node, run.charged, run.error)
             return False
         self._complete(node, event.task, event.result, run)
@@ -234,7 +273,13 @@ class _PlanRun:
             self._execution.stop(node)
             return
         why = f"the state that it begins with was not in the cache {MAX_MISSING} times"
-        self._execution.fail(node, 0.0, f"{why}: {node.describe()}")
+        self._fail(node, 0.0, f"{why}: {node.describe()}")
+
+    def _fail(self, node: PlanNode, cost_s: float, error: str) -> None:
+        """Let a node fail whose call has not reported why."""
+        name = node.stretches[0].call.stage
+        self._watch.ended(node, StageRun(name, node.key, error=error, charged=cost_s))
+        self._execution.fail(node, cost_s, error)
 
     def _record_without_result(self, node: PlanNode, event: Ended) -> None:
         # Declared costs have a unit of their own, to which seconds cannot be added.
@@ -244,25 +289,37 @@ class _PlanRun:
             limit = event.task.call.stage.retries + 1 if stages else None
             why = f"{death_of(event)} ({event.error})"
             self._execution.lose(node, lost_s, why, limit=limit)
+            if node.error is not None:
+                name = node.stretches[0].call.stage
+                self._watch.ended(node, StageRun(name, node.key, error=node.error))
         elif event.error is not None:
             error = "".join(traceback.format_exception(event.error))
-            self._execution.fail(node, lost_s, error)
+            self._fail(node, lost_s, error)
         else:
             self._execution.stop(node, lost_s)
 
     def _complete(self, node: PlanNode, task: StageTask, result: TaskResult, run: StageRun) -> None:
+        self._watch.ended(node, run)
         value = result.value
         if not result.is_kept:
             self._outputs[node] = run.output
         elif value is None and node.requests and not node.is_training:
             value = self._kept_value(node)  # a request came while it ran
-        charged = run.charged + (result.load_s if task.call.stage.cost is None else 0.0)
-        cost = run.saved if run.memoized else run.charged
-        self._execution.complete(node, cost, value, is_kept=result.is_kept, charged_s=charged)
+        is_measured = task.call.stage.cost is None
+        cost = run.saved if run.memoized else run.cost or 0.0
+        self._execution.complete(
+            node,
+            cost,
+            value,
+            is_kept=result.is_kept,
+            was_reused=run.memoized,
+            transfer_s=run.load_s + (result.load_s + result.keep_s if is_measured else 0.0),
+            lost_s=max(0.0, run.charged - run.load_s - (run.cost or 0.0)),
+        )
         if not result.is_kept and not node.is_in_hand:
             del self._outputs[node]
         if not run.memoized:
-            self._scheduler.observe(node, run.charged)
+            self._scheduler.observe(node, cost)
 
     def _kept_value(self, node: PlanNode) -> Any:
         cache = self._pool.job.cache

@@ -11,6 +11,7 @@ from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.stage_tree.nodes import Answer
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stages.paths import Path
+from eeipu.stages.runs import StageRun
 
 __all__ = ["PathOf", "StudyRun"]
 
@@ -101,23 +102,40 @@ class StudyRun:
         scheduler.plan.request(self.name, ask.trial, path)
         scheduler.follow()
 
-    def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> None:
-        """Tell the algorithm of an answer, and make the moves that it returns."""
+    def hear(self, answer: Answer, scheduler: Scheduler, now: float) -> StageRun | None:
+        """Tell the algorithm of an answer, and make the moves that it returns.
+
+        Returns:
+            The failure of the last call where it has returned what is no objective.
+        """
         request = answer.request
         step = self._open.pop((request.trial, request.node.key), None)
         if step is None:
-            return  # asked by an earlier process, and not by this one
+            return None  # asked by an earlier process, and not by this one
         self.ended_s = now
-        value, place = None, (request.trial, step)
-        if answer.error is None:
-            try:
-                value = self.values[place] = self._number(answer.value)
-            except (TypeError, ValueError, KeyError) as error:
-                self.errors[place] = f"{answer.value!r} is no objective: {error!r}"
-        else:
-            self.errors[place] = answer.error
+        value, failure = self.read(answer, step)
         told = value if value is None or not self.minimize else -value
         self.act(self.algorithm.tell(request.trial, step, told), scheduler)
+        return failure
+
+    def read(self, answer: Answer, step: int) -> tuple[float | None, StageRun | None]:
+        """Note the value or the error that an answer gives for a trial at a step.
+
+        Returns:
+            The value; and the failure where what was returned is no objective.
+        """
+        request, place = answer.request, (answer.request.trial, step)
+        if answer.error is not None:
+            self.errors[place] = answer.error
+            return None, None
+        try:
+            self.values[place] = self._number(answer.value)
+        except (TypeError, ValueError, KeyError) as error:
+            why = self.errors[place] = f"{answer.value!r} is no objective: {error!r}"
+            stage = request.node.path.stretches[-1].call.stage
+            is_bug = not isinstance(error, ValueError)
+            return None, StageRun(stage, request.node.key, error=why, is_bug=is_bug)
+        return self.values[place], None
 
     def _number(self, value: Any) -> float:
         number = float(value if self.objective is None else value[self.objective])

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from eeipu.cache import StageCache
+from eeipu.cache import InMemory, StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError
 from eeipu.executors.dask import for_stages
@@ -59,6 +59,15 @@ def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
     if isinstance(executor, Pool):
         return not executor.shares_memory
     return executor != "threads" and not isinstance(executor, ThreadPoolExecutor)
+
+
+def opened_cache(
+    cache: StageCache | InMemory | None, executor: ExecutorLike | None, max_parallel: int
+) -> StageCache | None:
+    """The cache of a tuner: in memory means in a temporary directory where workers need one."""
+    if not isinstance(cache, InMemory):
+        return cache
+    return temporary_cache() if needs_directory(executor, max_parallel) else cache.open()
 
 
 @contextmanager

@@ -21,7 +21,14 @@ from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost
 from eeipu.methods.maximisation import Score
 from eeipu.methods.prefixes import Region
 from eeipu.methods.search_state import Search
-from eeipu.methods.warm_up import INITIAL_SHARE, Design, cost_effective, independent, no_design
+from eeipu.methods.warm_up import (
+    INITIAL_SHARE,
+    Design,
+    cost_effective,
+    in_order,
+    independent,
+    no_design,
+)
 from eeipu.models.feasibility import weighted
 
 __all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
@@ -65,6 +72,8 @@ class Method:
         in_batches: Whether one maximisation may make several suggestions. It may if the score is
             the logarithm of the expected improvement plus terms that do not depend on running
             trials.
+        needs_finite: Whether it goes through all configurations, so that there must be finitely
+            many.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
     """
@@ -78,6 +87,7 @@ class Method:
     n_initial: int | None = None
     seeks_news: bool = False
     in_batches: bool = False
+    needs_finite: bool = False
     levels: int | None = None
 
 
@@ -253,6 +263,7 @@ METHODS = {
         Method("ms-bo", _cascade),
         Method("pbgi", _pbgi),
         Method("random", None, design=independent),
+        Method("grid", None, design=in_order, needs_finite=True),
         Method("random-grid", None, design=no_design, levels=RANDOM_GRID_LEVELS),
     )
 }

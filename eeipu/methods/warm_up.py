@@ -150,6 +150,19 @@ def prefix_sharing(search: Search) -> Array | None:
     return point
 
 
+def in_order(search: Search) -> Array | None:
+    """The configurations of a finite space one after the other, each once."""
+    history = search.history
+    cube = history.pipeline.cube
+    size = cube.size or 0
+    for number in range(search.number, search.number + size):  # trials may have run out of turn
+        point: Array = cube.grid_point(number % size)
+        params = cube.decode(point)
+        if cube.constraints.allow(params) and history.is_new(params):
+            return point
+    return None
+
+
 def no_design(search: Search) -> Array | None:  # noqa: ARG001 - it is over at once
     """No warm-up at all."""
     return None

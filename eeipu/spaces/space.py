@@ -102,6 +102,20 @@ class Space(Cube):
                 X[:, column] = self.centres(column, digit.astype(np.float64))
             yield from filter(self.constraints.allow, self.decode_all(X, given))
 
+    def grid_point(self, number: int) -> Array:
+        """A point of a finite space, `d`; constraints do not count.
+
+        Args:
+            number: Which one, in the order of `configurations`, from 0 on.
+        """
+        point = np.empty(len(self))
+        for column in reversed(range(len(self))):
+            cells = self.cells[column]
+            assert cells is not None, "the space is finite"
+            number, digit = divmod(number, cells)
+            point[column] = self.centres(column, np.asarray(float(digit)))
+        return point
+
     def misfit(self, params: Params) -> str | None:
         """Why values are no configuration of this space; `None` if they are. More may be there."""
         own = {}

@@ -21,15 +21,28 @@ class Account:
         trials: The number of trials that were answered.
         separately: What these trials would have taken if each had run by itself, continuing from
             its own checkpoints only.
-        paid: What was run for this study, including calls that failed or were lost.
         from_others: What the study used that was first run for others, or was there before.
+        runs: What it paid for first runs of nodes. Over all studies, these are the nodes' costs,
+            but for nodes that were in the cache before.
+        repeats: What it paid for runs of nodes that had run before: their output was not kept, or
+            was gone.
+        transfers: What it paid for loading inputs and keeping outputs.
+        losses: What it paid for attempts that failed, and for calls whose worker died.
     """
 
     study: str
     trials: int
     separately: float
-    paid: float
     from_others: float
+    runs: float
+    repeats: float
+    transfers: float
+    losses: float
+
+    @property
+    def paid(self) -> float:
+        """All that the study has paid."""
+        return math.fsum([self.runs, self.repeats, self.transfers, self.losses])
 
     @property
     def free(self) -> float:
@@ -54,6 +67,6 @@ def account(plan: SearchPlan, study: str) -> Account:
         study,
         len(used),
         math.fsum(node.cost_s or 0.0 for nodes in used.values() for node in nodes.values()),
-        plan.paid_s.get(study, 0.0),
         math.fsum(node.cost_s or 0.0 for node in distinct.values() if node.payer != study),
+        **{purpose.value: seconds for purpose, seconds in plan.paid_for(study).items()},
     )

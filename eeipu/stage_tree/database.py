@@ -16,7 +16,7 @@ from eeipu.errors import ConfigurationError
 __all__ = ["NodeRow", "PlanDatabase", "RequestRow"]
 
 # Raised whenever the tables or their meaning change.
-FORMAT = 2
+FORMAT = 3
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS plan (name TEXT);
@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS requests (
 CREATE TABLE IF NOT EXISTS nodes (
     key TEXT PRIMARY KEY, cost_s REAL, payer TEXT, value TEXT, error TEXT, has_state INTEGER,
     losses INTEGER);
-CREATE TABLE IF NOT EXISTS payments (study TEXT PRIMARY KEY, seconds REAL);
+CREATE TABLE IF NOT EXISTS payments (
+    study TEXT, purpose TEXT, seconds REAL, PRIMARY KEY (study, purpose));
 CREATE TABLE IF NOT EXISTS releases (study TEXT, trial INTEGER, PRIMARY KEY (study, trial));
 """
 
@@ -130,9 +131,10 @@ class PlanDatabase:
         stored = row._replace(value=None if row.value is None else json.dumps(row.value))
         self._write(("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)", stored))
 
-    def set_paid(self, study: str, seconds: float) -> None:
-        """Store the total that a study has paid."""
-        self._write(("INSERT OR REPLACE INTO payments VALUES (?, ?)", (study, seconds)))
+    def set_paid(self, study: str, purpose: str, seconds: float) -> None:
+        """Store the total that a study has paid for a purpose."""
+        statement = "INSERT OR REPLACE INTO payments VALUES (?, ?, ?)"
+        self._write((statement, (study, purpose, seconds)))
 
     def set_released(self, study: str, trial: int, *, is_released: bool) -> None:
         """Store whether a trial was released, so that it holds no state."""
@@ -164,10 +166,10 @@ class PlanDatabase:
                 f"and run it again: what was stored before is there."
             ) from error
 
-    def payments(self) -> Iterator[tuple[str, float]]:
-        """Yield each study and the total that it has paid, in seconds."""
+    def payments(self) -> Iterator[tuple[str, str, float]]:
+        """Yield each study and the total that it has paid for each purpose, in seconds."""
         if self._db is not None:
-            yield from self._db.execute("SELECT study, seconds FROM payments")
+            yield from self._db.execute("SELECT study, purpose, seconds FROM payments")
 
     def releases(self) -> Iterator[tuple[str, int]]:
         """Yield the trials that were released, as study and number."""

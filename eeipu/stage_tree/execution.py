@@ -5,7 +5,7 @@ from typing import Any
 
 from eeipu.stage_tree.node_states import NodeStates
 from eeipu.stage_tree.nodes import PlanNode, PlanTree, error_of, first_waiting, waiting_below
-from eeipu.stage_tree.payments import Payments
+from eeipu.stage_tree.payments import Payment, Payments, Purpose
 from eeipu.stage_tree.requests import Answers
 from eeipu.stage_tree.state_references import StateReferences
 
@@ -52,6 +52,10 @@ class Execution:
         """
         return self._states.take_splits()
 
+    def take_payments(self) -> list[Payment]:
+        """Return what studies have paid since the last call."""
+        return self._payments.take()
+
     def start(self, node: PlanNode) -> None:
         """Note that a worker has taken a node.
 
@@ -59,7 +63,8 @@ class Execution:
         """
         node.is_running = True
         if node.cost_s is None:
-            node.payer = first_waiting(node)
+            request = first_waiting(node)
+            node.payer = None if request is None else request.study
             self._states.save(node)
 
     def stop(self, node: PlanNode, cost_s: float = 0.0) -> None:
@@ -71,7 +76,7 @@ class Execution:
         """
         node.is_running = False
         if cost_s > 0.0:
-            self._payments.charge(node, cost_s)
+            self._payments.charge(node, cost_s, Purpose.LOSSES)
         self._run_again(node)
 
     def stop_all(self) -> None:
@@ -91,7 +96,9 @@ class Execution:
         value: Any = None,
         *,
         is_kept: bool = True,
-        charged_s: float | None = None,
+        was_reused: bool = False,
+        transfer_s: float = 0.0,
+        lost_s: float = 0.0,
     ) -> None:
         """Note that a node has run.
 
@@ -106,10 +113,21 @@ class Execution:
             value: What its last call returned, if that is no checkpoint.
             is_kept: Whether the output is in the cache. A stage may say that it is not to be
                 kept (`memoize=False`).
-            charged_s: What is paid for it, if that is not the cost, as where it was reused.
+            was_reused: Whether somebody had made the output meanwhile, so that nobody pays the cost
+                here.
+            transfer_s: Seconds of loading the input and keeping the output, which the cost leaves
+                out.
+            lost_s: Seconds of attempts that failed before, which the cost leaves out too.
         """
-        self._payments.charge(node, cost_s if charged_s is None else charged_s)
-        node.cost_s, node.is_running = cost_s, False
+        is_first = node.cost_s is None
+        if not was_reused:
+            purpose = Purpose.RUNS if is_first else Purpose.REPEATS
+            self._payments.charge(node, cost_s, purpose)
+        self._payments.charge(node, transfer_s, Purpose.TRANSFERS)
+        self._payments.charge(node, lost_s, Purpose.LOSSES)
+        if is_first:  # what is paid for further runs is told apart from what a node costs
+            node.cost_s = cost_s
+        node.is_running = False
         if is_kept:
             node.value = value
             self._states.set(node, has_state=True)
@@ -132,7 +150,7 @@ class Execution:
             cost_s: Seconds that were spent in vain.
             error: What happened, for people.
         """
-        self._payments.charge(node, cost_s)
+        self._payments.charge(node, cost_s, Purpose.LOSSES)
         needed = node.must_run
         waiting = list(waiting_below(node))
         node.is_running, node.error = False, error

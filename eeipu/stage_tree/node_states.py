@@ -11,7 +11,7 @@ from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss
 from eeipu.stage_tree.database import NodeRow, PlanDatabase
 from eeipu.stage_tree.nodes import PlanNode, PlanTree
-from eeipu.stage_tree.payments import Payments
+from eeipu.stage_tree.payments import Payments, Purpose
 from eeipu.stage_tree.state_references import StateReferences, TrialId
 from eeipu.stages.paths import Path
 from eeipu.stages.runs import numbers_of
@@ -154,7 +154,7 @@ class NodeStates:
                 node.cost_s = self._cache.cost(node.key)
                 self.set(node, has_state=True)
                 if node.payer is not None:
-                    self._payments.charge(node, node.cost_s or 0.0)
+                    self._payments.charge(node, node.cost_s or 0.0, Purpose.RUNS)
 
     def find_value(self, node: PlanNode) -> None:
         """Take a node's value from the cache, where a killed process or a tuner has left it."""

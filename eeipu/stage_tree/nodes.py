@@ -58,6 +58,11 @@ class Request:
     state: RequestState = RequestState.OPEN
     answer: "Answer | None" = None
 
+    @property
+    def payer(self) -> tuple[str, int]:
+        """The study and the trial that pay for what is run for the request."""
+        return self.study, self.trial
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -224,14 +229,14 @@ def error_of(node: PlanNode) -> str | None:
     return None
 
 
-def first_waiting(node: PlanNode) -> str | None:
-    """Return the name of the first study found that waits for a node."""
+def first_waiting(node: PlanNode) -> Request | None:
+    """Return the first request found that waits for a node."""
     while not node.requests:
         below = next((child for child in node.children.values() if child.must_run), None)
         if below is None:
             return None
         node = below
-    return node.requests[0].study
+    return node.requests[0]
 
 
 def waiting_below(node: PlanNode) -> Iterator[Request]:

@@ -7,6 +7,7 @@ report through its `execution`. Below these two, `requests` keeps the requests a
 and `database` stores everything.
 """
 
+from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from eeipu.cache import StageCache
@@ -14,7 +15,7 @@ from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
 from eeipu.stage_tree.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
-from eeipu.stage_tree.payments import Payments
+from eeipu.stage_tree.payments import Payments, Purpose
 from eeipu.stage_tree.requests import Answers, RequestBook
 from eeipu.stage_tree.state_references import StateReferences
 from eeipu.stages.paths import Path
@@ -38,6 +39,8 @@ class SearchPlan:
         cache: Where states are kept; `None`: nodes have a state once they have run, as in
             simulations.
         max_losses: The number of dead workers after which the node that they ran has failed.
+        pins_for: The name under which states are pinned, and whether the pins outlive the process;
+            by default those of the plan.
 
     Raises:
         ConfigurationError: The file cannot be opened, or another plan has it.
@@ -53,13 +56,15 @@ class SearchPlan:
         location: str | FilePath | None = None,
         cache: StageCache | None = None,
         max_losses: int = MAX_LOSSES,
+        pins_for: tuple[str, bool] | None = None,
     ) -> None:
         self.cache = cache
         self.tree = tree = PlanTree()
         self._database = database = PlanDatabase(location)
         self._book = RequestBook(database)
         self._payments = Payments(database)
-        self._references = StateReferences(cache, database)
+        owner = (database.name, location is not None) if pins_for is None else pins_for
+        self._references = StateReferences(cache, database, owner)
         self._states = NodeStates(tree, cache, database, self._payments, self._references)
         self._answers = Answers(self._book, self._states, self._references)
         self.execution = Execution(
@@ -185,7 +190,11 @@ class SearchPlan:
     @property
     def paid_s(self) -> dict[str, float]:
         """Study -> seconds that workers have spent for it, including what was lost."""
-        return dict(self._payments.paid_s)
+        return self._payments.paid_s
+
+    def paid_for(self, study: str) -> Mapping[Purpose, float]:
+        """What workers have spent for a study, in seconds, by what they were spent on."""
+        return self._payments.of(study)
 
     @property
     def spent_s(self) -> float:

@@ -31,9 +31,12 @@ class StateReferences:
     Args:
         cache: Where states are kept, if they are.
         database: Where releases are stored.
+        owner: The name under which states are pinned, and whether the pins outlive the process.
     """
 
-    def __init__(self, cache: StageCache | None, database: PlanDatabase) -> None:
+    def __init__(
+        self, cache: StageCache | None, database: PlanDatabase, owner: tuple[str, bool]
+    ) -> None:
         self._cache = cache
         self._database = database
         self._held: dict[TrialId, PlanNode] = {}
@@ -44,15 +47,16 @@ class StateReferences:
         self._has_changed = True
         self._pins: StatePins | None = None
         if cache is not None:
-            is_stored = database.location is not None
-            self._pins = StatePins(cache, database.name, lasting=is_stored)
+            name, is_lasting = owner
+            self._pins = StatePins(cache, name, lasting=is_lasting)
 
     def hold(self, trial: TrialId, node: PlanNode, *, anew: bool = True) -> None:
         """Let a trial hold the last state of its path, instead of an earlier one.
 
         Args:
             trial: The trial.
-            node: The node that ends the path.
+            node: The node that ends the path. What is held is the last state of training on it,
+                or of the last stage but one.
             anew: Whether the trial is to hold a state even if it was released.
         """
         if trial in self._released:
@@ -61,7 +65,10 @@ class StateReferences:
             self._released.discard(trial)
             self._database.set_released(*trial, is_released=False)
         self._let_go(trial)
-        if not node.is_training and node.parent is not None:
+        trained = next((each for each in node.ancestry() if each.is_training), None)
+        if trained is not None:
+            node = trained
+        elif node.parent is not None:
             node = node.parent
         self._held[trial] = node
         node.holds += 1

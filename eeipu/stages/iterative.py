@@ -372,7 +372,7 @@ def stage_path(
     stages: Sequence[Stage],
     params: Params,
     upstream: str,
-    steps: int,
+    steps: int | Mapping[str, int],
     checkpoint_every: int | None = None,
 ) -> Path:
     """The path of a configuration through a pipeline's stages.
@@ -381,7 +381,8 @@ def stage_path(
         stages: Plain and iterative stages, first to last.
         params: `"stage.param"` -> value or schedule. Plain stages get a schedule's value at step 0.
         upstream: The key of the run's inputs.
-        steps: The number of steps that iterative stages train for.
+        steps: The number of steps that iterative stages train for: one for all, or one for each
+            stage's name.
         checkpoint_every: Iterative stages are also saved at every multiple of this number of steps.
     """
     path = Path(upstream)
@@ -389,7 +390,8 @@ def stage_path(
         prefix = f"{stage.name}."
         own = {key.removeprefix(prefix): v for key, v in params.items() if key.startswith(prefix)}
         if isinstance(stage, IterativeStage):
-            path = stage.extend(path, own, steps, checkpoint_every)
+            count = steps[stage.name] if isinstance(steps, Mapping) else steps
+            path = stage.extend(path, own, count, checkpoint_every)
         else:
             values = {k: v(0) if isinstance(v, Schedule) else v for k, v in own.items()}
             path = path.call(stage.name, stage.code_fingerprint, values)

@@ -6,6 +6,7 @@ All of them raise a `ConfigurationError`, or a `PipelineError`, that names the v
 from collections.abc import Iterable
 from numbers import Integral
 
+import torch
 from optuna.samplers import BaseSampler
 
 from eeipu.cache import InMemory, StageCache
@@ -25,6 +26,7 @@ __all__ = [
     "check_pipeline",
     "checked_callbacks",
     "checked_texts",
+    "sampler_of",
 ]
 
 
@@ -90,6 +92,30 @@ def check_method(
             f"a device needs one of eeipu's methods, whose models are fitted there; "
             f"{type(method).__name__} fits its own, but got device={device!r}."
         )
+
+
+def sampler_of(
+    method: str | BaseSampler,
+    pipeline: Pipeline,
+    budget: Budget,
+    *,
+    top_q: int,
+    n_initial: int | None,
+    seed: int | None,
+    device: str | torch.device | None,
+) -> BaseSampler:
+    """The sampler of a method: the user's own, or one that draws on the tuner's budget."""
+    if isinstance(method, BaseSampler):
+        return method
+    return EEIPUSampler(
+        pipeline,
+        budget=budget,
+        top_q=top_q,
+        n_initial=n_initial,
+        method=method,
+        seed=seed,
+        device=device,
+    )
 
 
 def check_count(name: str, count: int, least: int) -> int:

@@ -104,8 +104,12 @@ def trial_told(
         asked: The trials that this process has begun, by number.
 
     Raises:
-        ConfigurationError: There is no such trial.
+        ConfigurationError: There is no such trial, or this is no suggestion.
     """
+    if not isinstance(suggestion, Suggestion):
+        raise ConfigurationError(
+            f"tell takes what ask returned, a Suggestion, but got {suggestion!r}."
+        )
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number == suggestion.number and trial.params == suggestion.params:
             begun = asked.get(suggestion.number)

@@ -13,7 +13,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.studies.driver_queue import AGAIN
 from eeipu.studies.heartbeats import silent_trials
 
-__all__ = ["enqueue_again", "reclaim_dead_trials"]
+__all__ = ["abandoned_trials", "enqueue_again", "reclaim_dead_trials"]
 
 # A machine may go down twice while the same configuration runs. A third time suggests that the
 # configuration itself is the cause.
@@ -32,13 +32,13 @@ def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
         study: The study.
         pipeline: The pipeline that the study tunes.
     """
-    for trial in _abandoned(study):
+    for trial in abandoned_trials(study):
         deaths = trial.user_attrs.get("deaths", 0) + 1
         if _close(study, trial, deaths) and deaths < MAX_DEATHS:
             enqueue_again(study, trial, pipeline, deaths=deaths)
 
 
-def _abandoned(study: optuna.Study) -> list[FrozenTrial]:
+def abandoned_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The running trials whose driver has died, or is on another host and has stopped beating."""
     own, dead, unseen = str(ProcessIdentity.here()), [], []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

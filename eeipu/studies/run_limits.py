@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import optuna
 from optuna.trial import TrialState
 
+from eeipu.algorithms.failure_streak import FailureStreak
 from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.calls import Clock, StageCall
@@ -14,16 +15,6 @@ from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials, is_enqueued
 
 __all__ = ["RunLimits"]
-
-# This many failures in a row, without a success between them, are a bug and not bad luck. Running
-# out of memory is no exception: the search leaves a region that fails, so ten in a row mean that
-# nearly everything fails, because the model is too large or another program holds the GPU.
-MAX_FAILURES = 10
-
-# Errors that say that a configuration does not work may be bad luck for longer. If a tenth of the
-# space is feasible, this many configurations at random all fail with a chance of .9 ** 50, half a
-# percent; after ten, it is a third.
-MAX_BAD_VALUES = 50
 
 # A sampler of the user's own may propose the same configurations again and again. Where outputs are
 # kept they cost nothing, and the budget would never end. After this many in a row, the run stops.
@@ -80,8 +71,7 @@ class RunLimits:
         budget: What all trials of the study may cost together.
         max_trials: How many trials this run may begin; `None` is any number.
         clock: A clock that never goes back, in seconds, for the budget's timeout.
-        max_failures: After this many failures in a row the search stops; `None`: after
-            `MAX_BAD_VALUES` errors that are about values, and after `MAX_FAILURES` others.
+        max_failures: After this many failures in a row the search stops; see `FailureStreak`.
 
     Attributes:
         reason: A sentence for the user about why the search has stopped; `None` unless it failed,
@@ -104,9 +94,8 @@ class RunLimits:
         self._budget = budget
         self._bounds = budget.begin_run(max_trials, clock)
         self._expected = ExpectedCosts()
-        self._max_failures = max_failures
-        self._failures = self._repeats = 0
-        self._others = 0  # of the failures in a row, those that are not about values
+        self._failures = FailureStreak(max_failures)
+        self._repeats = 0
 
     def allow_trial(self, underway: Iterable[TrialRun], now_s: float) -> bool:
         """Whether the user's limits allow another trial: budget, time, number, `study.stop()`.
@@ -115,9 +104,16 @@ class RunLimits:
             underway: The trials whose costs to come are subtracted from the budget.
             now_s: The time of the pool's clock.
         """
-        if self._bounds.is_reached or self._trials.study._stop_flag:
+        return self.allow_new(self._expected.due(underway, now_s))
+
+    def allow_new(self, due: Iterable[float]) -> bool:
+        """The same, given what the calls that run or are still to run will cost."""
+        return not self._bounds.is_reached and self.allow_more(due)
+
+    def allow_more(self, due: Iterable[float]) -> bool:
+        """Whether they allow that a trial that has begun goes on: their number does not matter."""
+        if self.reason is not None or self._trials.study._stop_flag or self.is_out_of_time:
             return False
-        due = self._expected.due(underway, now_s)
         return not self._budget.is_spent(self._trials.spent, due)
 
     def learn(self, run: StageRun) -> None:
@@ -187,10 +183,9 @@ class RunLimits:
         """
         failed = None if result.is_pruned else result.failed
         if failed is None:
-            self._failures = self._others = 0
+            self._failures.end()
         else:
-            self._failures += 1
-            self._others += not failed.is_about_values
+            self._failures.add(failed)
         self._repeats = self._repeats + 1 if all(result.memoized) else 0
         if failed is not None and failed.is_bug and not self._has_values():
             self.is_broken = True
@@ -199,11 +194,11 @@ class RunLimits:
                 f"configurations would meet too. Correct the stage and call run(...) again; what "
                 f"has run is in the cache.\n{result.error}"
             )
-        elif failed is not None and self._has_failed_too_often:
+        elif failed is not None and self._failures.is_too_long:
             self.stop(
-                f"{self._failures} trials in a row have failed. If their cause is gone, call "
-                f"retry_failed() and run(...) again; Tuner(max_failures=...) sets the limit. The "
-                f"last error, in stage {failed.name!r}:\n{result.error}"
+                f"{self._failures.length} trials in a row have failed. If their cause is gone, "
+                f"call retry_failed() and run(...) again; Tuner(max_failures=...) sets the limit. "
+                f"The last error, in stage {failed.name!r}:\n{result.error}"
             )
         elif self._repeats >= MAX_REPEATS:
             self.stop(
@@ -211,12 +206,6 @@ class RunLimits:
                 f"before. Widen the space, or choose another method than "
                 f"{type(self._trials.study.sampler).__name__}."
             )
-
-    @property
-    def _has_failed_too_often(self) -> bool:
-        if self._max_failures is not None:
-            return self._failures >= self._max_failures
-        return self._others >= MAX_FAILURES or self._failures >= MAX_BAD_VALUES
 
     def _has_values(self) -> bool:
         """Whether a trial of the study, in this run or before, has succeeded."""

@@ -219,6 +219,20 @@ def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[s
     )
 
 
+def best_trial(study: optuna.Study) -> FrozenTrial:
+    """The best trial of a study.
+
+    Raises:
+        ConfigurationError: No trial has a value yet.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ConfigurationError(
+            f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
+            f"see the errors in trial.user_attrs['error']."
+        )
+    return study.best_trial
+
+
 def warn_of_other_inputs(study: optuna.Study, key: str) -> None:
     """Warn if a study continues with other inputs than those of its first run.
 
@@ -267,20 +281,6 @@ def study_id(study: optuna.Study) -> str:
         name = f"{study.study_name} {uuid.uuid4().hex}"
         study.set_user_attr(STUDY_ID, name)
     return str(name)
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial:
-    """The trial with the best value.
-
-    Raises:
-        ConfigurationError: No trial has a value yet.
-    """
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        raise ConfigurationError(
-            f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
-            f"see the errors in trial.user_attrs['error']."
-        )
-    return study.best_trial
 
 
 @contextmanager

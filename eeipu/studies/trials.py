@@ -341,6 +341,45 @@ class Trials:
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
 
+    def take_over(self, trial: FrozenTrial, driver: str, *, is_whole: bool) -> optuna.Trial | None:
+        """Go on with a running trial that no process runs any more.
+
+        Args:
+            trial: The trial.
+            driver: The name of this process.
+            is_whole: Whether it has its whole configuration; otherwise it is closed.
+        """
+        mine = optuna.Trial(self.study, trial._trial_id)
+        if not is_whole:
+            self.interrupt(mine)
+            return None
+        mine.set_user_attr("driver", driver)
+        self._heart.beat_for(mine)
+        return mine
+
+    def continue_ended(self, trial: FrozenTrial, driver: str) -> optuna.Trial:
+        """Begin a trial that goes on where another one was stopped, with its values so far.
+
+        Args:
+            trial: The other trial, which has paid for what it reached.
+            driver: The name of this process.
+        """
+        kept = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage")
+        attrs = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
+        attrs |= {PAID_BY: self.study_id, "driver": driver, "goes_on_from": trial.number}
+        begun = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=attrs,
+            intermediate_values=trial.intermediate_values,
+        )
+        # `study.add_trial` does not say which number the trial has got.
+        id_ = self.study._storage.create_new_trial(self.study._study_id, template_trial=begun)
+        mine = optuna.Trial(self.study, id_)
+        self._heart.beat_for(mine)
+        return mine
+
     def keys_to_go_on_with(self) -> set[str]:
         """The content keys of the stage outputs that are worth keeping for further trials.
 

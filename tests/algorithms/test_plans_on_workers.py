@@ -25,7 +25,7 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.resources import Resources
 from eeipu.stages.schedules import Constant, Piecewise
-from eeipu.stages.torch_training.loop import torch_training
+from eeipu.stages.torch_training.loop import torch_loop
 from eeipu.stages.worker import Job
 
 GAIN = {"k": 1.0}
@@ -102,7 +102,7 @@ def test_threads_answer_every_trial():
 
 @pytest.mark.parametrize(("threads", "workers"), [(2, 2), (1, 2), (2, 1)])
 def test_torch_does_not_train_in_several_threads_of_a_process(threads, workers):
-    training = torch_training(torch.nn.Identity, torch.optim.SGD, torch.nn.functional.mse_loss, int)
+    training = torch_loop(torch.nn.Identity, torch.optim.SGD, torch.nn.functional.mse_loss, int)
     refused = pytest.raises(ConfigurationError, match="trains with torch")
     stages = [prep, iterative(training, {}, steps=1, version="1")]
     with (

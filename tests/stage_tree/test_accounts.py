@@ -72,3 +72,34 @@ def test_what_a_study_took_over_while_it_ran_is_paid_and_not_from_others():
     plan.execution.complete(node, 5.0)
     mine = account(plan, "two")
     assert (mine.separately, mine.paid, mine.from_others) == (5.0, 5.0, 0.0)
+
+
+def test_an_account_adds_up_and_tells_apart_what_was_paid_for(tmp_path):
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        plan.request("study", 0, train(0.1, 10))
+        node = ready(plan)[0]
+        plan.execution.start(node)
+        plan.execution.lose(node, 3.0)  # its worker was killed
+        plan.execution.start(node)
+        plan.execution.complete(node, 10.0, transfer_s=0.5, lost_s=2.0)  # at the second attempt
+        plan.execution.forget(node)  # somebody has flipped its checkpoint
+        plan.execution.start(node)
+        plan.execution.complete(node, 12.0)
+        (end,) = ready(plan)
+        plan.execution.start(end)
+        plan.execution.fail(end, 1.0, "boom")
+    with SearchPlan(tmp_path / "plan.db") as plan:
+        mine = account(plan, "study")
+        assert (mine.runs, mine.repeats, mine.transfers, mine.losses) == (10.0, 12.0, 0.5, 6.0)
+        assert mine.paid == plan.spent_s == 28.5
+        assert mine.runs == sum(each.cost_s or 0.0 for each in plan.tree)
+
+
+def test_nobody_pays_the_cost_of_what_somebody_else_had_made():
+    plan = SearchPlan()
+    plan.request("study", 0, stretch(10))
+    (node,) = ready(plan)
+    plan.execution.start(node)
+    plan.execution.complete(node, 7.0, was_reused=True, transfer_s=0.25)
+    mine = account(plan, "study")
+    assert (mine.paid, mine.transfers, node.cost_s) == (0.25, 0.25, 7.0)

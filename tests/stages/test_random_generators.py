@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from eeipu.errors import ConfigurationError
 from eeipu.stages.schedules import Constant
-from eeipu.stages.torch_training.loop import torch_training
+from eeipu.stages.torch_training.loop import torch_loop
 
 ROWS = 32
 X = torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
@@ -43,7 +43,7 @@ def kind_of(train=lambda: shuffled(tensors()), model=linear, step="epoch", optim
     def loaders():
         return train(), DataLoader(tensors(), ROWS)
 
-    return torch_training(model, optimizer, loss, loaders, step=step)
+    return torch_loop(model, optimizer, loss, loaders, step=step)
 
 
 STOPS = {"epoch": (1, 3), "batch": (1, 6, 8, 10)}  # 4 batches an epoch
@@ -441,7 +441,7 @@ def test_a_count_is_refused_also_after_the_loader_was_made_anew():
     def loaders(*, batch_size):
         return DataLoader(Counting(0), batch_size), DataLoader(tensors(), ROWS)
 
-    kind = torch_training(linear, sgd, nn.functional.cross_entropy, loaders)
+    kind = torch_loop(linear, sgd, nn.functional.cross_entropy, loaders)
     state = kind.advance(kind.init(), 0, 1, {"batch_size": Constant(8)})
     state = kind.advance(state, 1, 2, {"batch_size": Constant(16)})
     with pytest.raises(ConfigurationError, match=r"loader\.dataset\.count"):
@@ -464,7 +464,7 @@ def test_trainings_that_share_a_cached_data_set_do_not_change_each_other():
     def loaders():
         return shuffled(rows()), DataLoader(rows(), ROWS)
 
-    kind = torch_training(linear, sgd, nn.functional.cross_entropy, loaders)
+    kind = torch_loop(linear, sgd, nn.functional.cross_entropy, loaders)
     kind.evaluate(kind.init())
     values = [kind.evaluate(kind.advance(kind.init(), 0, 2, {})) for _ in range(2)]
     assert values[0] == values[1]
@@ -502,6 +502,6 @@ def test_a_training_loader_without_batches_is_refused(step):
 
 
 def test_a_validation_loader_without_batches_is_refused():
-    kind = torch_training(linear, sgd, nn.functional.cross_entropy, lambda: ([], []))
+    kind = torch_loop(linear, sgd, nn.functional.cross_entropy, lambda: ([], []))
     with pytest.raises(ConfigurationError, match="the validation loader has no batches"):
         kind.evaluate(kind.init())

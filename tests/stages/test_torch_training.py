@@ -31,7 +31,7 @@ from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import iterative, stage_path
 from eeipu.stages.schedules import Constant, Exponential, MultiStep, Piecewise
-from eeipu.stages.torch_training.loop import torch_training
+from eeipu.stages.torch_training.loop import torch_loop
 from eeipu.stages.worker import Job
 
 STEPS = 9
@@ -85,7 +85,7 @@ SCHEDULES = {
 
 
 def training(step, optimizer=adam):
-    return torch_training(model, optimizer, nn.functional.cross_entropy, loaders, step=step)
+    return torch_loop(model, optimizer, nn.functional.cross_entropy, loaders, step=step)
 
 
 def state_after(kind, stops, schedules=SCHEDULES):
@@ -194,7 +194,7 @@ def test_resumed_training_equals_uninterrupted_training_with_any_sampler(step, s
         rows = TensorDataset(*inputs)
         return DataLoader(rows, **SAMPLERS[sampler](rows)), DataLoader(rows, 8)
 
-    kind = torch_training(model, adam, nn.functional.cross_entropy, sampled, step=step)
+    kind = torch_loop(model, adam, nn.functional.cross_entropy, sampled, step=step)
     whole = kind.advance(kind.init(data()), 0, 15, {})
     resumed = state_after(kind, [4, 10, 15], {})
     assert same(whole.model.state_dict(), resumed.model.state_dict())
@@ -212,7 +212,7 @@ def test_loaders_whose_state_no_checkpoint_has_are_refused(options, message):
         rows = TensorDataset(*inputs)
         return DataLoader(rows, 8, **options(rows)), DataLoader(rows, 8)
 
-    kind = torch_training(model, adam, nn.functional.cross_entropy, refused)
+    kind = torch_loop(model, adam, nn.functional.cross_entropy, refused)
     with pytest.raises(ConfigurationError, match=message):
         kind.save(kind.advance(kind.init(data()), 0, 1, {}))
 
@@ -243,7 +243,7 @@ def test_an_epoch_sees_every_row_once_also_after_a_checkpoint():
     def noted(inputs):
         return DataLoader(rows, 8, shuffle=True), DataLoader(rows, 8)
 
-    kind = torch_training(model, adam, nn.functional.cross_entropy, noted, step="batch")
+    kind = torch_loop(model, adam, nn.functional.cross_entropy, noted, step="batch")
     state = kind.advance(kind.init(data()), 0, 2, {"lr": Constant(0.1)})
     before, saved = list(rows.read), kind.save(state)
     state = kind.load(saved, data())
@@ -288,7 +288,7 @@ def test_generators_of_the_data_go_on_where_they_were(step, is_input):
     def inputs():
         return Augmented(TensorDataset(*data())) if is_input else data()
 
-    kind = torch_training(model, adam, nn.functional.cross_entropy, loaders, step=step)
+    kind = torch_loop(model, adam, nn.functional.cross_entropy, loaders, step=step)
     schedules = {"lr": Constant(0.1)}
     whole = kind.advance(kind.init(inputs()), 0, 8, schedules)
     state = kind.init(inputs())
@@ -331,7 +331,7 @@ def test_mixed_precision_and_averaged_weights_go_on_where_they_were():
     def mixed():
         return Mixed(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
-    kind = torch_training(mixed, Averaged, nn.functional.cross_entropy, loaders, step="batch")
+    kind = torch_loop(mixed, Averaged, nn.functional.cross_entropy, loaders, step="batch")
     whole = kind.advance(kind.init(data()), 0, STEPS, SCHEDULES)
     resumed = state_after(kind, [3, 7, STEPS])
     assert same(whole.model.state_dict(), resumed.model.state_dict())
@@ -372,7 +372,7 @@ def test_evaluating_changes_nothing():
 
 def test_the_seed_makes_the_model():
     kinds = [
-        torch_training(model, adam, nn.functional.cross_entropy, loaders, seed=seed)
+        torch_loop(model, adam, nn.functional.cross_entropy, loaders, seed=seed)
         for seed in (0, 0, 1)
     ]
     one, same_seed, other = (kind.init(data()).model.state_dict() for kind in kinds)
@@ -404,9 +404,7 @@ def test_regression_has_a_loss_and_no_accuracy():
         rows = TensorDataset(x, y.float().unsqueeze(-1))
         return DataLoader(rows, 8), DataLoader(rows, 8)
 
-    kind = torch_training(
-        lambda: nn.Linear(4, 1), adam, nn.functional.mse_loss, numbers, step="epoch"
-    )
+    kind = torch_loop(lambda: nn.Linear(4, 1), adam, nn.functional.mse_loss, numbers, step="epoch")
     state = kind.advance(kind.init(data()), 0, 20, {"lr": Constant(0.1)})
     assert kind.evaluate(state).keys() == {"loss"}
     assert kind.evaluate(state)["loss"] < kind.evaluate(kind.init(data()))["loss"]

@@ -8,9 +8,10 @@ import pytest
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, config
 
 from eeipu import Float, Pipeline, StageCache, StageRun, stage
+from eeipu.algorithms.failure_streak import MAX_BAD_VALUES, MAX_FAILURES
 from eeipu.methods.budget import Budget
 from eeipu.stages.runs import PipelineRun
-from eeipu.studies.run_limits import MAX_BAD_VALUES, MAX_FAILURES, RunLimits
+from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trial_run import TrialRun
 
 FAILED = PipelineRun(("a",), (StageRun("a", "key", error="what went wrong"),))

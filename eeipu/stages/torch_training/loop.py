@@ -34,10 +34,10 @@ from eeipu.stages.torch_training.random_generators import (
 )
 from eeipu.stages.torch_training.state import TrainingState, empty_loader
 
-__all__ = ["torch_training"]
+__all__ = ["torch_loop"]
 
 
-def torch_training(
+def torch_loop(
     model: Callable[[], nn.Module],
     optimizer: Callable[..., Optimizer],
     loss: Callable[[Tensor, Tensor], Tensor],

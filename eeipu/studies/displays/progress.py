@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from optuna.study import StudyDirection
@@ -138,19 +139,26 @@ class Reporter:
             self._display.update(self._snapshot(activity(), number, runs, None))
             self._shown_s = self._clock()
 
-    def trial_ended(self, number: int, result: PipelineRun, activity: Callable[[], str]) -> None:
-        """Show the result of a trial.
+    def trial_ended(
+        self,
+        number: int,
+        result: PipelineRun,
+        activity: Callable[[], str],
+        step: int | None = None,
+    ) -> None:
+        """Show the result of a trial, or what it has reached at a step of its training.
 
         Args:
             number: The trial's number.
             result: The results of its stages, and its value.
             activity: Says what else goes on, in a line.
+            step: The step, where the trial is trained in steps.
         """
         self._saved += result.saved
         self._numbers.add(number)
         if self._display.shows_ends:
             snapshot = self._snapshot(activity(), number, result.stage_runs, result.value)
-            self._display.trial_ended(snapshot)
+            self._display.trial_ended(replace(snapshot, step=step))
 
     def _snapshot(
         self, activity: str, number: int | None, runs: Sequence[StageRun], value: float | None
@@ -165,6 +173,7 @@ class Reporter:
         return Snapshot(
             study_name=study.study_name,
             trials=len(values),
+            stopped=sum(t.state is TrialState.PRUNED for t in trials),
             failed=sum(t.state is TrialState.FAIL and not is_interrupted(t) for t in trials),
             budget=self._budget.total if self._budget.is_limited else None,
             spent=spent_so_far,

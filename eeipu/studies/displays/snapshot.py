@@ -28,6 +28,7 @@ class Snapshot:
         study_name: The name of the study.
         trials: How many trials have succeeded.
         failed: How many trials have failed.
+        stopped: How many trials were pruned, or pause before the end of their training.
         budget: What all trials may cost together; `None` where nothing limits it.
         spent: What they have cost so far.
         saved: What reused stage outputs would have cost, in this run of the tuner.
@@ -42,6 +43,7 @@ class Snapshot:
         time_s: When this state was seen, in seconds of a monotonic clock.
         elapsed_s: How long this run of the tuner had taken by then, in seconds.
         choosing_s: How many seconds the search took to choose this run's configurations.
+        step: The step of its training at which the trial has this value; `None` where it has none.
         end_s: How long the run will have taken when the first of its limits is reached, if it goes
             on as fast as so far, in seconds; `None` where there is no estimate.
     """
@@ -64,6 +66,8 @@ class Snapshot:
     elapsed_s: float
     choosing_s: float
     end_s: float | None
+    step: int | None = None
+    stopped: int = 0
 
     def at(self, time_s: float) -> "Snapshot":
         """The same state, seen again when nothing but the time has changed."""
@@ -97,6 +101,7 @@ def facts(snapshot: Snapshot) -> str:
     """How many trials there were, the best value, and what the cache has saved."""
     parts = [
         f"{snapshot.trials} trial{'' if snapshot.trials == 1 else 's'}",
+        *([f"{snapshot.stopped} stopped early"] if snapshot.stopped else []),
         *([f"{snapshot.failed} failed"] if snapshot.failed else []),
         "best none yet" if snapshot.best_value is None else f"best {snapshot.best_value:.6g}",
         f"saved by the cache {amount(snapshot.saved, snapshot.unit)}",

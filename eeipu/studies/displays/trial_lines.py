@@ -70,4 +70,5 @@ def line_of(snapshot: Snapshot) -> str:
         f"{duration(snapshot.elapsed_s)} elapsed",
     ]
     why = "" if snapshot.failure is None else f"; failed in {snapshot.failure}"
-    return f"trial {snapshot.number}: {', '.join(parts)}{why}"
+    step = "" if snapshot.step is None else f", step {snapshot.step}"
+    return f"trial {snapshot.number}{step}: {', '.join(parts)}{why}"

@@ -1,0 +1,237 @@
+"""The rules by which a tuner stops trainings early: `Tuner(early_stopping=ASHA(min_steps=3))`.
+
+A rule says how long configurations are trained, whatever their number and whoever chooses them. It
+makes an algorithm of this room, which a run of the tuner tells its values and asks for moves.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any, Protocol, runtime_checkable
+
+from eeipu.algorithms import halving, median_stopping
+from eeipu.algorithms.configurations import Config
+from eeipu.algorithms.full_training import FullTraining, StepByStep
+from eeipu.algorithms.halving import Brackets, geometric_rungs
+from eeipu.algorithms.moves import Algorithm
+from eeipu.algorithms.population import PopulationBasedTraining
+from eeipu.errors import ConfigurationError
+from eeipu.space import Distribution
+
+__all__ = [
+    "ASHA",
+    "EarlyStopping",
+    "Hyperband",
+    "MedianStopping",
+    "NoStopping",
+    "PopulationBased",
+    "Pruning",
+    "Setting",
+    "SuccessiveHalving",
+]
+
+# How many values a rule sees of a whole training, where the user does not say how often it looks.
+# Each costs an evaluation and a checkpoint; twenty show the shape of a curve.
+LOOKS = 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run of a tuner tells a rule.
+
+    Attributes:
+        configs: Yields a configuration whenever another trial may begin.
+        steps: The number of steps of a whole training.
+        concurrency: The number of trials that wait or run at the same time.
+        space: The hyper-parameters that may change while a trial is trained.
+        seed: Makes the rule's own choices repeatable.
+        should_prune: The trial -> whether the study's pruner stops it now.
+    """
+
+    configs: Iterator[Config]
+    steps: int
+    concurrency: int
+    space: Mapping[str, Distribution]
+    seed: int | None
+    should_prune: Callable[[int], bool]
+
+
+@runtime_checkable
+class EarlyStopping(Protocol):
+    """A rule."""
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """The algorithm that follows the rule in one run.
+
+        Raises:
+            ConfigurationError: The rule does not fit the number of steps.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NoStopping:
+    """Every configuration is trained to the end, and what several have in common runs once."""
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        return FullTraining(setting.configs, setting.steps, setting.concurrency)
+
+
+@dataclass(frozen=True)
+class ASHA:
+    """Asynchronous successive halving: whoever is among the best at a rung goes on from there.
+
+    Li et al. 2020, arXiv 1810.05934.
+
+    Args:
+        min_steps: No trial is stopped before this step. Rungs are the number of steps of a whole
+            training, divided by powers of `reduction`.
+        reduction: One in so many trials is trained to the next rung; above 1.
+    """
+
+    min_steps: int = 1
+    reduction: float = 3.0
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        rungs = geometric_rungs(self.min_steps, setting.steps, self.reduction)
+        return halving.ASHA(setting.configs, rungs, self.reduction, setting.concurrency)
+
+
+@dataclass(frozen=True)
+class SuccessiveHalving:
+    """Trials begin in brackets of equal size, and the best of each are trained on at every rung.
+
+    Jamieson and Talwalkar 2016, arXiv 1502.07943.
+
+    Args:
+        min_steps: No trial is stopped before this step; see `ASHA`.
+        reduction: One in so many trials of a bracket is trained to the next rung; above 1.
+        trials: The number of trials in a bracket. `None`: so many that one is trained to the end.
+    """
+
+    min_steps: int = 1
+    reduction: float = 3.0
+    trials: int | None = None
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        rungs = geometric_rungs(self.min_steps, setting.steps, self.reduction)
+        count = self.trials
+        if count is None:
+            count = math.ceil(self.reduction ** (len(rungs) - 1) - 1e-9)
+        if count < 1:
+            raise ConfigurationError(f"a bracket needs at least one trial, but got trials={count}.")
+        shapes = cycle([(count, rungs)])
+        return Brackets(setting.configs, shapes, self.reduction, setting.concurrency)
+
+
+@dataclass(frozen=True)
+class Hyperband:
+    """Successive halving in brackets of several kinds: from many short trials to a few full ones.
+
+    Li et al. 2018, arXiv 1603.06560, algorithm 1, one bracket after the other, again and again.
+
+    Args:
+        min_steps: No trial is stopped before this step; see `ASHA`.
+        reduction: One in so many trials of a bracket is trained to the next rung; above 1.
+    """
+
+    min_steps: int = 1
+    reduction: float = 3.0
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        rungs, eta = geometric_rungs(self.min_steps, setting.steps, self.reduction), self.reduction
+        most = len(rungs) - 1
+        shapes = [
+            (math.ceil((most + 1) / (s + 1) * eta**s - 1e-9), rungs[most - s :])
+            for s in range(most, -1, -1)
+        ]
+        return Brackets(setting.configs, cycle(shapes), eta, setting.concurrency)
+
+
+@dataclass(frozen=True)
+class MedianStopping:
+    """A trial stops when its best value is below the median of the others' means up to its step.
+
+    Golovin et al. 2017, "Google Vizier", section 3.2.2.
+
+    Args:
+        min_steps: No trial is stopped before this step.
+        every: The number of steps between two looks at a trial. `None`: twenty looks at each.
+    """
+
+    min_steps: int = 1
+    every: int | None = None
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        return median_stopping.MedianStopping(
+            setting.configs,
+            setting.steps,
+            _every(self.every, setting.steps),
+            self.min_steps,
+            setting.concurrency,
+        )
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A pruner of Optuna's stops trials, such as `optuna.pruners.PercentilePruner(25.0)`.
+
+    Args:
+        pruner: The pruner, an `optuna.pruners.BasePruner`.
+        every: The number of steps between two reports to it. `None`: twenty reports a trial.
+    """
+
+    pruner: Any
+    every: int | None = None
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        return StepByStep(
+            setting.configs,
+            setting.steps,
+            _every(self.every, setting.steps),
+            setting.should_prune,
+            setting.concurrency,
+        )
+
+
+@dataclass(frozen=True)
+class PopulationBased:
+    """Population-based training: after each round the worst members go on from the best ones.
+
+    Jaderberg et al. 2017, arXiv 1711.09846. A trial is a member. What its hyper-parameters were at
+    each step is in its user attribute `"schedules"`, and its parameters are those at the first.
+
+    Args:
+        size: The number of members.
+        every: The number of steps in a round. `None`: twenty rounds.
+        share: The share of the members that copy, and that are copied; in (0, 0.5].
+        factors: A member that copies another one multiplies each number by one of these.
+    """
+
+    size: int = 10
+    every: int | None = None
+    share: float = 0.25
+    factors: Sequence[float] = (0.8, 1.2)
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        return PopulationBasedTraining(
+            list(islice(setting.configs, self.size)),
+            setting.steps,
+            _every(self.every, setting.steps),
+            share=self.share,
+            factors=self.factors,
+            seed=setting.seed,
+            space=setting.space,
+        )
+
+
+def _every(every: int | None, steps: int) -> int:
+    return max(1, round(steps / LOOKS)) if every is None else every

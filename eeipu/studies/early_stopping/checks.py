@@ -1,0 +1,107 @@
+"""Checks of what is asked of a tuner whose trainings may stop early, before any work begins."""
+
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner
+from optuna.trial import TrialState
+
+from eeipu.algorithms.early_stopping import (
+    EarlyStopping,
+    NoStopping,
+    PopulationBased,
+    Pruning,
+    Setting,
+)
+from eeipu.caching.leases.processes import ProcessIdentity
+from eeipu.errors import ConfigurationError, PipelineError
+from eeipu.pipeline import Pipeline
+from eeipu.studies.dead_drivers import abandoned_trials
+from eeipu.studies.early_stopping.trial_paths import TrialPaths, iterative_stages
+
+__all__ = ["check_alone", "checked_rule", "pruner_of"]
+
+
+def checked_rule(
+    early_stopping: Any, pipeline: Pipeline, *, has_cache: bool
+) -> EarlyStopping | None:
+    """The rule that a tuner's argument `early_stopping` stands for.
+
+    Args:
+        early_stopping: The argument.
+        pipeline: The pipeline that is tuned.
+        has_cache: Whether the tuner has a cache.
+
+    Returns:
+        The rule; `None` where there is nothing to train in stretches.
+
+    Raises:
+        ConfigurationError: It is no rule, or does not go together with the other arguments.
+        PipelineError: No stage of the pipeline trains in steps.
+    """
+    trained = iterative_stages(pipeline)
+    is_chain = pipeline.graph.is_chain
+    if early_stopping is None:
+        return NoStopping() if trained and has_cache and is_chain else None
+    rule = Pruning(early_stopping) if isinstance(early_stopping, BasePruner) else early_stopping
+    if isinstance(rule, type) or not isinstance(rule, EarlyStopping):
+        raise ConfigurationError(
+            f"early_stopping must be a rule such as eeipu.ASHA(min_steps=3), a pruner of Optuna's, "
+            f"or None, but got {early_stopping!r}."
+        )
+    if not trained:
+        raise PipelineError(
+            f"early_stopping needs a stage that trains in steps, and the stages "
+            f"{list(pipeline.stage_names)} do not; make one with eeipu.torch_training(...) or "
+            f"eeipu.iterative(...)."
+        )
+    if not is_chain:
+        raise ConfigurationError(
+            f"early_stopping needs a chain of stages, and in {pipeline.name!r} stages name what "
+            f"they get with stage(inputs=...); leave early_stopping out."
+        )
+    if not has_cache:
+        raise ConfigurationError(
+            "early_stopping needs a cache, where the checkpoints are from which a trial goes on; "
+            "leave cache out, or give a StageCache."
+        )
+    paths = TrialPaths(pipeline, "")
+    if isinstance(rule, PopulationBased):
+        _check_explorable(paths)
+    rule.algorithm(Setting(iter([{}] * 2), paths.steps, 2, paths.space, 0, bool))
+    return rule
+
+
+def _check_explorable(paths: TrialPaths) -> None:
+    """Check that the members of a population can change what they are trained with."""
+    stage = paths.stage
+    fixed = [name for name in stage.space if name not in stage.templates]
+    if fixed or not paths.space:
+        raise ConfigurationError(
+            f"population-based training changes the hyper-parameters of stage {stage.name!r} while "
+            f"it trains, and {fixed or 'none of them'} can be changed; give the stage's space "
+            f"distributions, and no schedules: what members do is a schedule."
+        )
+
+
+def check_alone(study: optuna.Study) -> None:
+    """Check that no other process runs trials of a study.
+
+    Raises:
+        ConfigurationError: One does.
+    """
+    own, abandoned = str(ProcessIdentity.here()), {t.number for t in abandoned_trials(study)}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        driver = trial.user_attrs.get("driver")
+        if driver not in (None, own) and trial.number not in abandoned:
+            raise ConfigurationError(
+                f"the process {driver} runs trial {trial.number} of the study "
+                f"{study.study_name!r}, and trainings in stretches are driven by one process at a "
+                f"time; wait for it, give this one more workers (max_parallel=...), or another "
+                f"study_name with the same cache, where both share what is common."
+            )
+
+
+def pruner_of(rule: EarlyStopping | None) -> BasePruner:
+    """The pruner that a study gets from a rule."""
+    return rule.pruner if isinstance(rule, Pruning) else NopPruner()

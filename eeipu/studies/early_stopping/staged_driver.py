@@ -1,0 +1,140 @@
+"""One run of a tuner whose trainings may stop early: the parts are made, and the plan is run.
+
+The tuner's part is the study, its budget and its display; the plan's is the tree of calls, their
+order and the workers. What is common to the paths of trials runs once, and a trial that goes on
+does so from its checkpoint, which the cache has under its content key, whoever made it.
+"""
+
+import threading
+
+from optuna.samplers import GridSampler, RandomSampler
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+
+from eeipu.algorithms.early_stopping import EarlyStopping, NoStopping
+from eeipu.algorithms.runner import run_studies
+from eeipu.cache import StageCache
+from eeipu.executors.pool import Pool
+from eeipu.methods.budget import Budget
+from eeipu.sampler import EEIPUSampler
+from eeipu.stage_tree.scheduler import Scheduler
+from eeipu.stage_tree.search_plan import SearchPlan
+from eeipu.studies.displays.progress import Display, Reporter
+from eeipu.studies.early_stopping.checks import check_alone
+from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.plan_study import PlanStudy
+from eeipu.studies.early_stopping.run_watch import RunWatch
+from eeipu.studies.early_stopping.staged_trials import StagedTrials
+from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.run_limits import RunLimits
+from eeipu.studies.study import study_id
+from eeipu.studies.trials import Trials
+
+__all__ = ["StagedDriver"]
+
+# More trials than one run merges before it begins; their number is what `max_trials` says.
+ALL_AT_ONCE = 1_000_000
+
+
+class StagedDriver:
+    """One call of `Tuner.run` whose trainings may stop early. It is made like a `Driver`.
+
+    Args:
+        trials: The trials of the study.
+        pool: The workers that run the stages.
+        budget: What all trials of the study may cost together.
+        max_trials: How many trials this run may begin; `None` is any number.
+        cache: Where checkpoints and outputs are kept.
+        upstream: The key of the inputs.
+        display: Where progress is shown.
+        interrupted: Set when the user asks to stop after the calls that run now.
+        max_failures: How many failures in a row end the run; see `RunLimits`.
+        rule: Says how far trials are trained.
+        seed: Makes the rule's own choices repeatable.
+
+    Raises:
+        ConfigurationError: Another process runs trials of the study.
+
+    Attributes:
+        was_cut: Whether Ctrl-C ended the run before its limits did; then `run` has raised.
+    """
+
+    was_cut = False
+
+    def __init__(
+        self,
+        trials: Trials,
+        *,
+        pool: Pool,
+        budget: Budget,
+        max_trials: int | None,
+        cache: StageCache | None,
+        upstream: str,
+        display: Display,
+        interrupted: threading.Event,
+        max_failures: int | None,
+        rule: EarlyStopping,
+        seed: int | None,
+    ) -> None:
+        assert cache is not None, "`checked_rule` has seen to it"
+        assert isinstance(trials.study, StudyWithPauses)
+        check_alone(trials.study)
+        self._trials, self._study = trials, trials.study
+        self._pool, self._budget, self._cache = pool, budget, cache
+        self._interrupted = interrupted
+        self._limits = RunLimits(trials, budget, max_trials, pool.now, max_failures=max_failures)
+        self._paths = TrialPaths(trials.pipeline, upstream)
+        self._reporter = Reporter(trials, budget, display, workers=pool.size)
+        self._rule, self._seed = rule, seed
+
+    def run(self) -> str | None:
+        """Run trials until a limit is reached or the search is over; see `Driver.run`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C. Trials that are open stay open, and the next run goes on with
+                them.
+        """
+        study, limits = self._study, self._limits
+        owner = study_id(study), not isinstance(study._storage, InMemoryStorage)
+        try:
+            with SearchPlan(cache=self._cache, pins_for=owner) as plan:
+                staged = StagedTrials(self._trials, study, self._paths, limits, self._cache)
+                watch = RunWatch(staged, plan.execution, limits, self._reporter, self._pool)
+                mine = PlanStudy(
+                    study.study_name,
+                    staged,
+                    self._paths,
+                    limits,
+                    watch,
+                    plan,
+                    minimize=study.direction is StudyDirection.MINIMIZE,
+                )
+                mine.follow(self._rule, self._concurrency, self._seed)
+                try:
+                    scheduler = Scheduler(plan)
+                    run_studies(
+                        [mine], scheduler, self._pool, watch=watch, interrupted=self._interrupted
+                    )
+                finally:
+                    watch.settle()
+                staged.close()
+                if staged.over is not None:
+                    limits.stop(staged.over)
+        finally:
+            limits.close()
+        return limits.reason or limits.remark()
+
+    @property
+    def _concurrency(self) -> int:
+        """How many trials wait or run at the same time.
+
+        Where nothing is learnt from them and nothing but their number ends the run, they are all
+        merged before any is run, so that none runs past a step at which a later one parts from it.
+        """
+        sampler = self._study.sampler
+        is_blind = isinstance(sampler, GridSampler | RandomSampler) or (
+            isinstance(sampler, EEIPUSampler) and sampler.method.score is None
+        )
+        if is_blind and isinstance(self._rule, NoStopping) and not self._budget.ends:
+            return ALL_AT_ONCE
+        return self._pool.size

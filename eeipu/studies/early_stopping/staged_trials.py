@@ -1,0 +1,303 @@
+"""The trials of a study that are trained in stretches: what they reached, and what they paid."""
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from eeipu.algorithms.configurations import Config
+from eeipu.cache import StageCache
+from eeipu.caching.leases.processes import ProcessIdentity
+from eeipu.errors import SearchOver
+from eeipu.pipeline import PipelineRun, StageRun, record_run
+from eeipu.stage_tree.nodes import Answer, PlanNode
+from eeipu.stage_tree.payments import Payment, Purpose
+from eeipu.stages.paths import Path
+from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.run_limits import RunLimits
+from eeipu.studies.trials import Trials
+
+__all__ = ["StagedTrial", "StagedTrials"]
+
+
+@dataclass(eq=False)
+class StagedTrial:
+    """A trial, and how far it is.
+
+    Attributes:
+        trial: The trial in the study.
+        params: Its configuration.
+        curve: Step -> value, as evaluated.
+        overhead: What the budget pays for the choice of the configuration.
+        paid_s: What it has paid, by stage and purpose.
+        is_open: Whether the study has it as running: it may be trained further.
+        has_failed: Whether a stage has failed or pruned it; it gives no further value.
+    """
+
+    trial: optuna.Trial
+    params: Mapping[str, Any]
+    curve: dict[int, float] = field(default_factory=dict)
+    overhead: float = 0.0
+    paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
+    is_open: bool = True
+    has_failed: bool = False
+
+    @property
+    def number(self) -> int:
+        """The trial's number in the study."""
+        return self.trial.number
+
+    def paid_for(self, stage: str) -> float:
+        """What it has paid for a stage."""
+        return math.fsum(s for (name, _), s in self.paid_s.items() if name == stage)
+
+    def has_run(self, stage: str) -> bool:
+        """Whether a call of a stage was run for it."""
+        return any((stage, purpose) in self.paid_s for purpose in (Purpose.RUNS, Purpose.REPEATS))
+
+    @property
+    def charged(self) -> float:
+        """All that the budget has paid for it."""
+        return math.fsum([self.overhead, *self.paid_s.values()])
+
+
+class StagedTrials:
+    """The trials of one run, in the order in which the algorithm gets their configurations.
+
+    Trials that earlier runs have begun come first, so that the algorithm comes to where they had
+    it; their values are known. A trial that an earlier run left open goes on; one that it stopped
+    goes on under a new number, because Optuna ends a trial for good.
+
+    Attributes:
+        over: Why there is no further configuration, if there is none.
+
+    Args:
+        trials: Begins and ends the trials of the study.
+        study: The study.
+        paths: The paths of configurations.
+        limits: When no further trial begins.
+        cache: The cache of stage outputs.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        study: StudyWithPauses,
+        paths: TrialPaths,
+        limits: RunLimits,
+        cache: StageCache,
+    ) -> None:
+        self._trials = trials
+        self._study = study
+        self._paths = paths
+        self._limits = limits
+        self._cache = cache
+        self._driver = str(ProcessIdentity.here())
+        self._all: list[StagedTrial] = []
+        self._earlier = deque(self._of_earlier_runs())
+        self._failures: dict[PlanNode, StageRun] = {}
+        self.over: SearchOver | None = None
+
+    def __iter__(self) -> Iterator[StagedTrial]:
+        return iter(tuple(self._all))
+
+    def __getitem__(self, index: int) -> StagedTrial:
+        return self._all[index]
+
+    # --- A trial begins
+
+    def _of_earlier_runs(self) -> Iterator[StagedTrial]:
+        names = self._trials.pipeline.space.keys()
+        for trial in self._study.get_trials(deepcopy=False):
+            has_all, is_open = trial.params.keys() >= names, trial.state is TrialState.RUNNING
+            if is_open and "driver" in trial.user_attrs:
+                mine = self._trials.take_over(trial, self._driver, is_whole=has_all)
+                if mine is not None:
+                    yield self._known(mine, trial)
+            elif has_all and trial.state.is_finished() and trial.intermediate_values:
+                known = self._known(optuna.Trial(self._study, trial._trial_id), trial)
+                known.is_open = False
+                yield known
+
+    def _known(self, mine: optuna.Trial, trial: FrozenTrial) -> StagedTrial:
+        params = {name: trial.params[name] for name in self._trials.pipeline.space}
+        known = StagedTrial(mine, params, dict(trial.intermediate_values))
+        known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
+        known.overhead = trial.user_attrs.get("charged") or 0.0  # all that was paid before
+        return known
+
+    def begin(
+        self, due: Callable[[], Iterable[float]], waited: Callable[[], float]
+    ) -> Config | None:
+        """The configuration of the next trial; `None` while no trial may begin.
+
+        Args:
+            due: What the calls that run or wait are still expected to cost.
+            waited: The seconds during which workers have waited, since it was last asked.
+        """
+        if self._earlier:
+            self._all.append(self._earlier.popleft())
+        elif self.over is not None or not self._limits.allow_new(due()):
+            return None
+        else:
+            self._limits.count_trial()
+            try:
+                trial, params = self._trials.begin(self._cache, self._driver)
+            except SearchOver as over:
+                self.over = over
+                return None
+            mine = StagedTrial(trial, params)
+            self._all.append(mine)
+            waited_s = waited()
+            mine.overhead = self._limits.charge_for_choice(trial, waited_s)
+            trial.set_user_attr("waited_s", waited_s)
+            trial.set_user_attr("overhead", mine.overhead)
+            trial.set_user_attr("charged", mine.charged)
+        return self._all[-1].params
+
+    def go_on(self, index: int) -> StagedTrial:
+        """Let a trial be trained further, under another number if the study has ended it."""
+        mine = self._all[index]
+        if not mine.is_open:
+            ended = self._study._storage.get_trial(mine.trial._trial_id)
+            again = self._trials.continue_ended(ended, self._driver)
+            mine = self._all[index] = StagedTrial(again, mine.params, mine.curve)
+        self._study.go_on(mine.number)
+        return mine
+
+    # --- A trial is trained
+
+    def pay(self, payments: Iterable[Payment]) -> None:
+        """Let trials pay for what was run for them."""
+        touched = {}
+        for payment in payments:
+            mine = self._all[-1 if payment.trial is None else payment.trial]
+            stage = payment.node.stretches[0].call.stage
+            mine.paid_s[stage, payment.purpose] += payment.seconds
+            touched[mine.number] = mine
+        for mine in touched.values():
+            if mine.is_open:
+                mine.trial.set_user_attr("charged", mine.charged)
+
+    def note_failure(self, node: PlanNode, run: StageRun) -> None:
+        """Take note of how a node has failed."""
+        self._failures[node] = run
+
+    def reached(self, answer: Answer, step: int, config: Config) -> PipelineRun:
+        """Write down what a trial has reached: its value at a step, or its failure.
+
+        Args:
+            answer: The plan's answer.
+            step: The step.
+            config: What the trial was trained with; schedules are written down.
+
+        Returns:
+            The run of the configuration's stages up to here.
+        """
+        mine, path = self._all[answer.request.trial], answer.request.node.path
+        run = self._trials.pipeline.join(self._stage_runs(mine, answer))
+        record_run(mine.trial, self._paths.calls(mine.params, path), run)
+        mine.trial.set_user_attr("charged", mine.charged)
+        loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
+        mine.trial.set_user_attr("load_s", math.fsum(loads))
+        if config != mine.params:
+            mine.trial.set_user_attr("schedules", _in_words(path, self._paths.stage.name))
+        if run.value is None:
+            mine.has_failed = True
+            return run
+        mine.curve[step] = run.value
+        mine.trial.report(run.value, step)
+        self._note_best(mine)
+        # What a part of the training has cost says nothing about the cost of the whole.
+        is_part = step < self._paths.steps
+        mine.trial.set_user_attr("pruned_stage", self._paths.stage.name if is_part else None)
+        return run
+
+    def _note_best(self, mine: StagedTrial) -> None:
+        better = max if self._study.direction is optuna.study.StudyDirection.MAXIMIZE else min
+        best = better(mine.curve, key=lambda step: mine.curve[step])
+        mine.trial.set_user_attr("best_step", best)
+        mine.trial.set_user_attr("best_value", mine.curve[best])
+
+    def _stage_runs(self, mine: StagedTrial, answer: Answer) -> list[StageRun]:
+        """What each stage of a trial's path has given, as far as it was run."""
+        nodes = list(answer.request.node.ancestry())[::-1]
+        runs = []
+        for name in self._trials.pipeline.stage_names:
+            own = [node for node in nodes if node.stretches[0].call.stage == name]
+            cost_s = math.fsum(node.cost_s or 0.0 for node in own)
+            has_run = mine.has_run(name)
+            run = StageRun(
+                name,
+                own[-1].key,
+                cost=cost_s if has_run else None,
+                memoized=not has_run,
+                charged=mine.paid_for(name),
+                saved=0.0 if has_run else cost_s,
+            )
+            broken = [node for node in own if node.error is not None and not node.has_state]
+            if answer.error is not None and broken:
+                failed = self._failures.get(broken[0])
+                flags = {} if failed is None else _flags(failed)
+                cost = mine.paid_for(name)
+                runs.append(replace(run, error=answer.error, cost=cost, memoized=False, **flags))
+                return runs
+            runs.append(run)
+        if answer.error is not None:  # a call above, whose output is there again by now
+            runs[-1] = replace(runs[-1], error=answer.error)
+        else:
+            runs[-1] = replace(runs[-1], output=answer.value)
+        return runs
+
+    # --- A trial ends
+
+    def refuse(self, index: int, why: str) -> None:
+        """Let a trial fail whose configuration is none."""
+        mine = self._all[index]
+        mine.has_failed = True
+        if mine.is_open:
+            mine.trial.set_user_attr("error", why)
+        self.end(index, None)
+
+    def pause(self, index: int) -> None:
+        """Let a trial wait for what the algorithm decides."""
+        self._study.pause(self._all[index].number)
+
+    def end(self, index: int, value: float | None, *, is_pruned: bool = False) -> None:
+        """End a trial, unless it has ended: with its value, pruned, or as a failure."""
+        mine = self._all[index]
+        if mine.is_open:
+            self._study.go_on(mine.number)
+            mine.is_open = False
+            self._trials.end(mine.trial, None if is_pruned else value, is_pruned=is_pruned)
+
+    def close(self) -> None:
+        """End the trials that are still open: they will not be trained further in this run.
+
+        One without a value has not been trained yet. It is cut off, and runs again first.
+        """
+        for index, mine in enumerate(self._all):
+            if mine.curve or not mine.is_open:
+                self.end(index, None, is_pruned=True)
+            else:
+                mine.is_open = False
+                self._trials.interrupt(mine.trial)
+
+
+def _flags(failed: StageRun) -> dict[str, Any]:
+    names = ("is_transient", "is_bug", "is_about_values", "is_pruned")
+    return {name: getattr(failed, name) for name in names}
+
+
+def _in_words(path: Path, stage: str) -> list[list[Any]]:
+    """What the hyper-parameters of a training were, from which step on."""
+    return [
+        [stretch.start - stretch.origin, dict(stretch.call.params)]
+        for stretch in path.stretches
+        if stretch.call.stage == stage and stretch.call.params
+    ]
