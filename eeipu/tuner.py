@@ -53,6 +53,7 @@ from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
     how_to_resume,
+    note_settings,
     open_study,
     stoppable,
     warn_of_changed_code,
@@ -193,6 +194,7 @@ class Tuner:
         )
         if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
+        note_settings(self.study, self._budget, method, self.top_q, self.n_initial)
         self._trials = Trials(
             self.study,
             pipeline,
