@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import and_
-from typing import Any
+from typing import Any, Protocol
 
 from optuna.distributions import (
     BaseDistribution,
@@ -382,7 +382,14 @@ def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) ->
             raise AssertionError
 
 
-def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
+class TakesNotes(Protocol):
+    """A trial, or what gathers the attributes of one."""
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Set a user attribute."""
+
+
+def record_run(trial: TakesNotes, calls: Sequence[StageCall], run: PipelineRun) -> None:
     """Write a run, finished or not, into a trial's user attributes."""
     trial.set_user_attr("stage_keys", [call.key for call in calls])
     trial.set_user_attr("stage_costs", run.stage_costs)

@@ -330,7 +330,7 @@ class Tuner:
                 failed=failed,
                 pruned=pruned,
             )
-            outcome.write(trial)
+            outcome.write(trial, self.pipeline.stage_names)
             self._asked.pop(suggestion.number, None)
             value = None if outcome.is_pruned else outcome.value
             self._trials.end(trial, value, is_pruned=outcome.is_pruned)

@@ -162,7 +162,7 @@ class StudyRecord:
     @property
     def is_measured(self) -> bool:
         """Whether costs are measured seconds."""
-        return self.told.get("eeipu:unit", "seconds") == "seconds"
+        return bool(self.told.get("eeipu:unit", "seconds") == "seconds")
 
     @property
     def unit(self) -> str:

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
+from eeipu.studies.storages import TrialNotes, flat_notes
 
 __all__ = ["Outcome", "Suggestion", "outcome_of", "suggestion_of", "trial_told"]
 
@@ -47,8 +48,10 @@ def suggestion_of(
     keys = [call.key for call in pipeline.calls(params)]
     depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
     memoized = (True,) * depth + (False,) * (len(keys) - depth)
-    trial.set_user_attr("stage_keys", keys)
-    trial.set_user_attr("memoized", memoized)
+    notes = TrialNotes(trial)
+    notes.set_user_attr("stage_keys", keys)
+    notes.set_user_attr("memoized", memoized)
+    notes.write()
     return Suggestion(trial.number, params, memoized)
 
 
@@ -74,18 +77,28 @@ class Outcome:
     charged: float
     is_pruned: bool = False
 
-    def write(self, trial: optuna.Trial) -> None:
-        """Write everything but the value of a trial into the trial."""
-        trial.set_user_attr("stage_costs", self.stage_costs)
-        trial.set_user_attr("memoized", self.memoized)
-        trial.set_user_attr("charged", self.charged)
+    def write(self, trial: optuna.Trial, stage_names: Sequence[str]) -> None:
+        """Write everything but the value of a trial into the trial.
+
+        Args:
+            trial: The trial.
+            stage_names: The names of the pipeline's stages.
+        """
+        notes = TrialNotes(trial)
+        notes.set_user_attr("stage_costs", self.stage_costs)
+        notes.set_user_attr("memoized", self.memoized)
+        notes.set_user_attr("charged", self.charged)
+        flat = flat_notes(stage_names, self.stage_costs, self.memoized)
+        for name, value in flat.items():
+            notes.set_user_attr(name, value)
         if self.failed_stage is not None:
             name = "pruned_stage" if self.is_pruned else "failed_stage"
-            trial.set_user_attr(name, self.failed_stage)
+            notes.set_user_attr(name, self.failed_stage)
         if self.is_pruned and self.value is not None:
             trial.report(self.value, step=0)
         if self.error is not None:
-            trial.set_user_attr("error", self.error)
+            notes.set_user_attr("error", self.error)
+        notes.write()
 
 
 def trial_told(

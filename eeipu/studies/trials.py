@@ -20,6 +20,7 @@ from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
 from eeipu.studies.heartbeats import Heart
+from eeipu.studies.storages import TrialNotes
 from eeipu.studies.study import study_id
 
 __all__ = ["Callback", "Trials", "is_enqueued"]
@@ -147,10 +148,13 @@ class Trials:
                 )
         trial = self._ask()
         try:
-            trial.set_user_attr(PAID_BY, self.study_id)
+            notes = TrialNotes(trial)
+            notes.set_user_attr(PAID_BY, self.study_id)
             if driver is not None:
                 # Before the sampler computes, so that others notice if this process dies meanwhile.
-                trial.set_user_attr("driver", driver)
+                notes.set_user_attr("driver", driver)
+            notes.write()
+            if driver is not None:
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.space.keys())
@@ -158,7 +162,12 @@ class Trials:
                 self._check_exhausted(history)
             with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space)
-            trial.set_user_attr("suggest_s", time.perf_counter() - start)
+            notes = TrialNotes(trial)
+            notes.set_user_attr("suggest_s", time.perf_counter() - start)
+            reason = sampler.reason(params) if isinstance(sampler, EEIPUSampler) else None
+            if reason:
+                notes.set_user_attr("chosen", reason)
+            notes.write()
         except BaseException:
             self.interrupt(trial)
             raise
