@@ -8,6 +8,7 @@ import typer
 
 import eeipu
 from eeipu.commands import cache, study
+from eeipu.commands.report import report
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(cache.app, name="cache")
 app.add_typer(study.app, name="study")
+app.command()(report)
 
 
 def _print_version(wanted: bool) -> None:

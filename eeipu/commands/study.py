@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eeipu.report.reading import load_study, studies_in
-from eeipu.report.record import StudyRecord, TrialRecord, as_json, export_rows
+from eeipu.report.record import StudyRecord, TrialRecord, as_json, export_rows, stage_facts
 from eeipu.stages.runs import error_line
 from eeipu.studies.displays.snapshot import amount
 from eeipu.studies.storages import read_storage, using_storage
@@ -223,20 +223,8 @@ def _summary(record: StudyRecord) -> dict[str, Any]:
         "spent": record.spent,
         "saved": record.saved,
         "account": record.account,
-        "stages": [_stage_facts(record, name) for name in record.stage_names],
+        "stages": [stage_facts(record, name) for name in record.stage_names],
         "best": None if best is None else _described(best),
-    }
-
-
-def _stage_facts(record: StudyRecord, stage: str) -> dict[str, Any]:
-    costs = [each.costs[stage] for each in record.trials if stage in each.costs]
-    return {
-        "stage": stage,
-        "executed": len(costs),
-        "reused": sum(stage in each.reused for each in record.trials),
-        "failed": sum(each.attr("failed_stage") == stage for each in record.trials),
-        "mean_cost": sum(costs) / len(costs) if costs else None,
-        "total_cost": sum(costs),
     }
 
 
@@ -277,7 +265,7 @@ def _stage_table(record: StudyRecord) -> Table:
         "stage", "executed", "reused", "failed", "mean cost", "in all", right=range(1, 6)
     )
     for name in record.stage_names:
-        found = _stage_facts(record, name)
+        found = stage_facts(record, name)
         mean = found["mean_cost"]
         table.add_row(
             escape(name),

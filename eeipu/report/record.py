@@ -9,17 +9,33 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import optuna
+from optuna.distributions import json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.errors import ConfigurationError
 from eeipu.methods.budget import STUDY_ID, spent
+from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES, is_interrupted
+from eeipu.pipeline import Pipeline
+from eeipu.space import Distribution
 from eeipu.stages.runs import error_line
 
-__all__ = ["STATES", "StudyLike", "StudyRecord", "TrialRecord", "as_json", "export_rows"]
+if TYPE_CHECKING:
+    from eeipu.methods.search_models import SearchModels
+
+__all__ = [
+    "STATES",
+    "StudyLike",
+    "StudyRecord",
+    "TrialRecord",
+    "as_json",
+    "export_rows",
+    "stage_facts",
+]
 
 # What becomes of a trial. An interrupted one was cut off, and its configuration runs again.
 STATES = ("complete", "pruned", "failed", "interrupted", "running", "waiting")
@@ -31,6 +47,9 @@ _STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+
+# Models of fewer values say more about their priors.
+LEAST_VALUES = 5
 
 # The parts of what a trial was charged beside its stages, by the names of its user attributes.
 _PARTS = ("load_s", "keep_s", "overhead")
@@ -93,6 +112,14 @@ class TrialRecord:
         """The traceback, where it failed."""
         error = self.attr("error")
         return None if error is None else str(error)
+
+    @property
+    def chosen_by(self) -> str | None:
+        """Who chose its configuration: `"models"`, `"warm-up"`, `"random"` or `"enqueued"`."""
+        if "fixed_params" in self.trial.system_attrs:
+            return "enqueued"
+        by = (self.attr("chosen") or {}).get("by")
+        return None if by is None else str(by)
 
     def attr(self, name: str, default: Any = None) -> Any:
         """One of its user attributes."""
@@ -219,6 +246,23 @@ class StudyRecord:
         """The best trial; `None` before the first success."""
         return next(iter(self.ranked), None)
 
+    @cached_property
+    def models(self) -> "SearchModels":
+        """The models that a search would fit to the trials that have ended; this loads torch.
+
+        Raises:
+            ConfigurationError: Too few trials have a value, or the study does not tell its space.
+        """
+        from eeipu.methods.search_models import SearchModels
+
+        history = History.of(self.study, Pipeline.declare(_spaces(self)))
+        if int(history.succeeded.sum()) < LEAST_VALUES:
+            raise ConfigurationError(
+                f"the study {self.name!r} has fewer than {LEAST_VALUES} trials with a value, from "
+                f"which models could be fitted."
+            )
+        return SearchModels(history)
+
     def is_better(self, value: float, than: float) -> bool:
         """Whether one value of the objective is better than another."""
         return bool(value < than if self.is_minimized else value > than)
@@ -256,6 +300,38 @@ class StudyRecord:
     def _pays(self, each: TrialRecord) -> bool:
         study_id = self.told.get(STUDY_ID)
         return study_id is None or each.attr("study") in (None, study_id)
+
+
+def _spaces(record: StudyRecord) -> dict[str, dict[str, Distribution]]:
+    """The space of each stage, as the study remembers it."""
+    try:
+        return {
+            stage: {name: json_to_distribution(text) for name, text in space.items()}
+            for stage, space in record.told["eeipu:space"].items()
+        }
+    except (KeyError, ValueError, AttributeError) as error:  # no text, or choices of own types
+        raise ConfigurationError(
+            f"the study {record.name!r} does not tell its space; models are fitted for studies "
+            f"whose choices are texts and numbers, and that a tuner has run."
+        ) from error
+
+
+def stage_facts(record: StudyRecord, stage: str) -> dict[str, Any]:
+    """What a stage has done in all trials: how often it was executed, reused, failed, and its cost.
+
+    Args:
+        record: The study.
+        stage: The stage's name.
+    """
+    costs = [each.costs[stage] for each in record.trials if stage in each.costs]
+    return {
+        "stage": stage,
+        "executed": len(costs),
+        "reused": sum(stage in each.reused for each in record.trials),
+        "failed": sum(each.attr("failed_stage") == stage for each in record.trials),
+        "mean_cost": sum(costs) / len(costs) if costs else None,
+        "total_cost": sum(costs),
+    }
 
 
 def export_rows(study: StudyLike) -> list[dict[str, Any]]:
