@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +27,9 @@ __all__ = ["report_html", "write_report"]
 
 # The page offers the reasons of this many trials, the last ones and the best.
 MOST_REASONS = 100
+
+# Pixels above the axes of a picture, without its legend.
+TOP = 12
 
 # The page reaches no network: nothing is loaded, and nothing can be sent.
 _POLICY = (
@@ -116,9 +120,20 @@ class _Pictures:
         except ConfigurationError:
             return ""
         drawn = figure.to_plotly_json()
-        drawn["layout"].pop("template", None)
-        self.known[name] = drawn
-        height = drawn["layout"].get("height", 360)
+        layout = drawn["layout"]
+        layout.pop("template", None)
+        # The page has the titles as text, which breaks lines on a phone.
+        title = layout.pop("title")
+        height = layout.pop("height") - layout["margin"]["t"] + TOP
+        layout["margin"]["t"] = TOP
+        self.known[name] = {**drawn, "height": height}
+        note = title.get("subtitle", {}).get("text")
+        below = f'<p class="note">{escape(note)}</p>' if note else ""
+        return f"<h2>{escape(title['text'])}</h2>{below}{self.place(name)}"
+
+    def place(self, name: str) -> str:
+        """The HTML of the place of a picture, without its title."""
+        height = self.known[name]["height"]
         return (
             f'<div class="picture" data-picture="{escape(name)}" style="height: {height}px"></div>'
         )
@@ -126,32 +141,20 @@ class _Pictures:
 
 def _sections(record: StudyRecord, pictures: _Pictures, *, models: bool) -> list[str]:
     draw, section = pictures.add, sections.section
-    found = [
-        (draw("budget", lambda: best_figure(record)), "", False),
-        (draw("time", lambda: best_figure(record, over="time")), "", False),
-    ]
-    parts = [section("", picture) for picture, _, _ in found if picture]
+    over_time = partial(best_figure, record, over="time")
+    parts = _filled([draw("budget", partial(best_figure, record)), draw("time", over_time)])
     if record.ranked:
         parts.append(section("Best trials", sections.best_trials(record), is_wide=True))
-    parts += [
-        section("Account", sections.account(record)),
-        section("Stages", sections.stages(record)),
-    ]
-    wide = [
-        (
-            draw("costs", lambda: cost_figure(record)),
-            "Hatched: reused, so not paid. Click on a name to hide it.",
-        ),
-        (
-            draw("timeline", lambda: timeline_figure(record)),
-            "Pauses in which no trial ran are left out.",
-        ),
-    ]
-    parts += [section("", picture, note=note, is_wide=True) for picture, note in wide if picture]
-    others = [draw("savings", lambda: savings_figure(record))]
-    others.append(draw("learning", lambda: learning_figure(record)))
-    others.append(draw("choices", lambda: choice_figure(record)))
-    parts += [section("", picture) for picture in others if picture]
+    parts.append(section("Account", sections.account(record)))
+    parts.append(section("Stages", sections.stages(record)))
+    for name, figure, note in (
+        ("costs", cost_figure, "Hatched: reused, so not paid. A click on a name hides it."),
+        ("timeline", timeline_figure, "Pauses in which no trial ran are left out."),
+    ):
+        picture = draw(name, partial(figure, record))
+        parts += [section("", picture, note=note, is_wide=True)] if picture else []
+    others = {"savings": savings_figure, "learning": learning_figure, "choices": choice_figure}
+    parts += _filled([draw(name, partial(figure, record)) for name, figure in others.items()])
     parts += _reasons(record, pictures)
     if models:
         parts += _of_models(record, pictures)
@@ -167,27 +170,33 @@ def _reasons(record: StudyRecord, pictures: _Pictures) -> list[str]:
     offered = sorted({*chosen[-MOST_REASONS:], *best[: MOST_REASONS // 10]})
     if not offered:
         return []
-    places = {n: pictures.add(f"why {n}", lambda n=n: why_figure(record, n)) for n in offered}  # type: ignore[misc]
+    for number in offered:
+        pictures.add(f"why {number}", partial(why_figure, record, number))
     first = best[0] if best else offered[-1]
     options = "".join(
-        f'<option value="why {n}"{" selected" if n == first else ""}>trial {n}</option>'
-        for n in offered
+        f'<option value="why {number}"{selected}>trial {number}</option>'
+        for number in offered
+        for selected in (" selected" if number == first else "",)
     )
-    picture = places[first].replace('<div class="picture"', '<div id="why-picture" class="picture"')
-    body = f'<label>Why was it chosen? <select id="why">{options}</select></label>{picture}'
-    return [
-        sections.section(
-            "", body, note="Candidates with other stages for free, as the search saw them."
-        )
-    ]
+    body = (
+        f'<p><label>Trial: <select id="why">{options}</select></label></p>'
+        f'<div id="reason">{pictures.place(f"why {first}")}</div>'
+    )
+    note = "Beside the chosen candidate, the best ones with other stages for free."
+    return [sections.section("Why was it chosen?", body, note=note)]
 
 
 def _of_models(record: StudyRecord, pictures: _Pictures) -> list[str]:
     found = [pictures.add("importance", lambda: importance_figure(record))]
     for stage in (None, *record.stage_names):
         name = "predictions" if stage is None else f"predictions of {stage}"
-        found.append(pictures.add(name, lambda stage=stage: prediction_figure(record, stage)))  # type: ignore[misc]
-    return [sections.section("", picture) for picture in found if picture]
+        found.append(pictures.add(name, partial(prediction_figure, record, stage)))
+    return _filled(found)
+
+
+def _filled(pictures: list[str]) -> list[str]:
+    """A section for each picture that there is."""
+    return [sections.section("", picture) for picture in pictures if picture]
 
 
 def _subtitle(record: StudyRecord, now: datetime) -> str:

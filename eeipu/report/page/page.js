@@ -21,6 +21,7 @@
   const config = () => ({ responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover" });
   const draw = (place) => {
     const picture = pictures[place.dataset.picture];
+    place.style.height = `${picture.height}px`;
     Plotly.react(place, structuredClone(picture.data), coloured(picture.layout), config());
   };
   const drawAll = () => document.querySelectorAll("[data-picture]").forEach(draw);
@@ -34,7 +35,7 @@
   const why = document.getElementById("why");
   if (why) {
     why.addEventListener("change", () => {
-      const place = document.getElementById("why-picture");
+      const place = document.querySelector("#reason .picture");
       place.dataset.picture = why.value;
       draw(place);
     });

@@ -2,7 +2,15 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from eeipu.report.pictures.canvas import CALM, STRONG, Row, new_figure, nothing_to_draw, trace
+from eeipu.report.pictures.canvas import (
+    CALM,
+    STRONG,
+    Row,
+    new_figure,
+    nothing_to_draw,
+    trace,
+    without_outliers,
+)
 from eeipu.report.pictures.running_time import RunningTime
 from eeipu.report.record import StudyLike, StudyRecord
 
@@ -58,8 +66,16 @@ def best_figure(study: StudyLike, over: Literal["budget", "time"] = "budget") ->
     axis = "spent" if over == "budget" else "elapsed_s"
     unit = " (s)" if over == "time" or record.is_measured else ""
     name = "budget spent" if over == "budget" else "wall-clock time while trials ran"
-    figure = new_figure(f"Best value over {over}", f"{name}{unit}", record.objective)
     known = [row for row in rows if row["value"] is not None]
+    # The best value stays inside, however bad the others are: it counts as often as they do.
+    best = next(row["best"] for row in reversed(rows))
+    bounds = without_outliers([*(row["value"] for row in known), *([best] * len(known))])
+    outside = [row for row in known if bounds and not bounds[0] <= row["value"] <= bounds[1]]
+    note = f"{len(outside)} far values are left out" if outside else ""
+    title = f"Best value over {over}"
+    figure = new_figure(title, f"{name}{unit}", record.objective, note=note)
+    if bounds is not None:
+        figure.update_yaxes(range=bounds)
     for is_model, label, colour in (
         (False, "warm-up and others", CALM),
         (True, "chosen by models", STRONG),

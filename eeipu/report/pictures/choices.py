@@ -3,7 +3,15 @@
 import math
 from typing import TYPE_CHECKING
 
-from eeipu.report.pictures.canvas import CALM, STRONG, Row, new_figure, nothing_to_draw, trace
+from eeipu.report.pictures.canvas import (
+    CALM,
+    STRONG,
+    Row,
+    new_figure,
+    nothing_to_draw,
+    trace,
+    without_outliers,
+)
 from eeipu.report.record import StudyLike, StudyRecord
 
 if TYPE_CHECKING:
@@ -55,7 +63,8 @@ def choice_figure(study: StudyLike) -> "Figure":
     rows = [row for row in choice_rows(record) if row["is_chosen"] and row["mean"] is not None]
     if not rows:
         raise nothing_to_draw(record.name, "no trial that models have chosen")
-    figure = new_figure("Predicted when chosen, and what came of it", "trial", record.objective)
+    title = "Predicted when chosen, and what came of it"
+    figure = new_figure(title, "trial", record.objective)
     spread = {"type": "data", "array": [2.0 * (row["std"] or 0.0) for row in rows]}
     figure.add_trace(
         trace(
@@ -82,6 +91,9 @@ def choice_figure(study: StudyLike) -> "Figure":
             hovertemplate="trial %{x}<br>value %{y:.4g}<extra></extra>",
         )
     )
+    bounds = without_outliers([row[name] for row in known for name in ("mean", "value")] or [0.0])
+    if bounds is not None:
+        figure.update_yaxes(range=bounds)
     return figure
 
 
@@ -114,25 +126,43 @@ def why_figure(study: StudyLike, number: int) -> "Figure":
     rows = [row for row in choice_rows(record) if row["number"] == number]
     if not rows:
         raise nothing_to_draw(record.name, f"not noted why trial {number} was chosen")
-    figure = new_figure(
-        f"Why trial {number}",
-        "score, as a share of that of the chosen candidate",
-        "",
-        height=150 + 44 * len(rows),
-    )
     rows.sort(key=lambda row: float(row["score"] or 0.0))
     labels = [f"reuse {', '.join(row['reuses']) or 'nothing'}" for row in rows]
+    title, height = f"Why trial {number}", 110 + 76 * len(rows)
+    figure = new_figure(title, "score, relative to that of the choice", "", height=height)
     figure.add_trace(
         trace(
             "Bar",
             orientation="h",
             x=[math.exp(min(0.0, row["score"] or 0.0)) for row in rows],
             y=labels,
-            text=[_told(row).partition("<br>")[2].replace("<br>", ", ") for row in rows],
-            textposition="inside",
-            insidetextanchor="start",
+            width=0.3,
             marker={"color": [STRONG if row["is_chosen"] else CALM for row in rows]},
-            hovertemplate="%{y}<br>%{text}<extra></extra>",
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
         )
     )
+    for label, row in zip(labels, rows, strict=True):
+        figure.add_annotation(
+            x=0.0,
+            y=label,
+            text=f"<b>{label}</b><br>{_in_short(row, record.unit)}",
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            yshift=9,
+            align="left",
+        )
+    figure.update_yaxes(showticklabels=False, range=[-0.4, len(rows) - 0.2])
+    figure.update_xaxes(range=[0.0, 1.05])
     return figure
+
+
+def _in_short(row: Row, unit: str) -> str:
+    said = []
+    if row["improvement"] is not None:
+        said.append(f"EI {row['improvement']:.3g}")
+    if row["cost"] is not None:
+        said.append(f"cost {row['cost']:.3g}{unit}")
+    if row["success"] is not None:
+        said.append(f"success {row['success']:.0%}")
+    return " · ".join(said)

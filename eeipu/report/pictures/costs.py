@@ -13,6 +13,7 @@ __all__ = ["cost_figure", "cost_rows", "savings_figure", "savings_rows"]
 
 # What a trial is charged beside its stages, by the user attribute that has it.
 _OTHERS = {"choosing": "overhead", "loading": "load_s", "keeping": "keep_s"}
+_GREYS = {"choosing": CALM, "loading": "#B4BAC3", "keeping": "#62676F"}
 
 
 def cost_rows(study: StudyLike) -> list[Row]:
@@ -77,8 +78,8 @@ def cost_figure(study: StudyLike) -> "Figure":
         _add_bars(figure, of_stage, "saved", f"{name}, reused", colour)
     for part in _OTHERS:
         others = [row for row in rows if row["part"] == part]
-        _add_bars(figure, others, "cost", part, CALM)
-    figure.update_layout(barmode="stack", bargap=0.15)
+        _add_bars(figure, others, "cost", part, _GREYS[part])
+    figure.update_layout(barmode="stack", bargap=0.15, legend_traceorder="normal")
     return figure
 
 

@@ -64,7 +64,7 @@ def importance_figure(study: StudyLike) -> "Figure":
     rows = importance_rows(record)
     of_params = [row for row in rows if row["param"] is not None]
     height = 130 + 26 * len(of_params)
-    x = "share of the predicted objective's variance, interactions included"
+    x = "share of variance (total Sobol index)"
     figure = new_figure("Importance of hyper-parameters", x, "", height=height)
     of_stages = {row["stage"]: row["share"] for row in rows if row["param"] is None}
     for stage, colour in colours_of(record.stage_names).items():
@@ -84,7 +84,6 @@ def importance_figure(study: StudyLike) -> "Figure":
     ranked = sorted(of_params, key=lambda row: float(row["share"]))
     order = [f"{row['stage']}.{row['param']}" for row in ranked]
     figure.update_yaxes(categoryorder="array", categoryarray=order)
-    figure.update_layout(legend={"y": -0.16 - 16 / height})
     return figure
 
 

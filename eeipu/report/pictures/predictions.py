@@ -43,7 +43,7 @@ def prediction_rows(study: StudyLike) -> list[Row]:
     from eeipu.models.objective import middle_value
 
     middle = middle_value(history.values)
-    rows = [
+    rows: list[Row] = [
         {
             "stage": OBJECTIVE,
             "number": number,
@@ -96,7 +96,7 @@ def coverage(rows: list[Row]) -> float:
         <= row["high"] + slack * abs(row["high"])
         for row in rows
     ]
-    return sum(inside) / len(inside)
+    return float(sum(inside) / len(inside))
 
 
 def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figure":
@@ -117,9 +117,8 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
     what = record.objective if stage is None else f"cost of {stage}"
     unit = " (s)" if stage is not None and record.is_measured else ""
     share = f"{coverage(rows):.0%} of {len(rows)} lie in their 90 % intervals"
-    figure = new_figure(
-        f"Prediction of {what}<br><sub>{share}</sub>", f"observed{unit}", f"predicted{unit}"
-    )
+    title = f"Prediction of {what}"
+    figure = new_figure(title, f"observed{unit}", f"predicted{unit}", note=share)
     x, y = [row["observed"] for row in rows], [row["predicted"] for row in rows]
     ends = [min(x), max(x)]
     dots = {"dash": "dot", "color": "#8A8F98"}
@@ -148,6 +147,6 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
     )
     figure.update_layout(showlegend=False)
     if stage is not None:
-        figure.update_xaxes(type="log")
-        figure.update_yaxes(type="log")
+        figure.update_xaxes(type="log", dtick="D2")
+        figure.update_yaxes(type="log", dtick="D2")
     return figure

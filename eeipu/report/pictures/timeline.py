@@ -78,7 +78,7 @@ def timeline_figure(study: StudyLike) -> "Figure":
     names = {lane: f"worker {lane}" for lane in lanes} | {SEARCH: SEARCH}
     height = 150 + 34 * len(names)
     figure = new_figure("Timeline", "wall-clock time while trials ran (s)", "", height=height)
-    colours: dict[str | None, str] = {**colours_of(record.stage_names), None: CALM}
+    colours = colours_of(record.stage_names)
     for stage in dict.fromkeys(row["stage"] for row in rows):
         bars = [row for row in rows if row["stage"] == stage]
         figure.add_trace(
@@ -92,16 +92,18 @@ def timeline_figure(study: StudyLike) -> "Figure":
                 textposition="none",
                 hovertemplate="%{text}<br>%{base:.2f} s, for %{x:.3g} s",
                 name="choosing" if stage is None else stage,
-                marker={"color": colours.get(_stage_of(stage), CALM), "line": {"width": 0}},
+                marker={
+                    "color": CALM if stage is None else colours.get(_stage_of(stage), CALM),
+                    "line": {"width": 0},
+                },
             )
         )
     order = [names[lane] for lane in (SEARCH, *reversed(lanes))]
     figure.update_layout(barmode="overlay", bargap=0.25)
     figure.update_yaxes(categoryorder="array", categoryarray=order)
-    figure.update_layout(legend={"y": -0.2 - 8 / height})
     return figure
 
 
-def _stage_of(call: str | None) -> str | None:
+def _stage_of(call: str) -> str:
     """The stage of a call, whose name may say how far it trained: `train@80`."""
-    return None if call is None else call.partition("@")[0]
+    return call.partition("@")[0]
