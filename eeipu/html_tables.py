@@ -53,9 +53,11 @@ def box(title: str, *parts: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as text, in a table: numbers with six digits, nothing for `None`."""
+    """A value as text, in a table: numbers with six digits, yes or no, nothing for `None`."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)

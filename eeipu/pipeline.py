@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import and_
-from typing import Any, Protocol
+from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -26,12 +26,13 @@ from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.space import Distribution, Params, Space
+from eeipu.html_tables import box, table
+from eeipu.space import Distribution, Params, Space, in_words
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
-from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
+from eeipu.stages.runs import PipelineRun, StageRun, TakesNotes, error_line, number_of
 from eeipu.stages.worker import run_path
 
 __all__ = [
@@ -107,6 +108,14 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.name, in_words(each.space), "declared" if each.cost else "measured", memoized)
+            for each, memoized in zip(self.stages, self.memoizes, strict=True)
+        ]
+        heads = ("stage", "hyper-parameters", "cost", "memoized")
+        return box(f"Pipeline {self.name}", table(heads, rows))
 
     @property
     def memoizes(self) -> tuple[bool, ...]:
@@ -380,13 +389,6 @@ def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) ->
             return trial.suggest_categorical(name, choices)
         case _:  # pragma: no cover - Stage has refused it
             raise AssertionError
-
-
-class TakesNotes(Protocol):
-    """A trial, or what gathers the attributes of one."""
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        """Set a user attribute."""
 
 
 def record_run(trial: TakesNotes, calls: Sequence[StageCall], run: PipelineRun) -> None:

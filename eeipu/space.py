@@ -36,7 +36,7 @@ from optuna.distributions import (
 
 from eeipu.errors import SpaceError
 
-__all__ = ["Categorical", "Distribution", "Float", "Int", "Params", "Space"]
+__all__ = ["Categorical", "Distribution", "Float", "Int", "Params", "Space", "in_words"]
 
 Params = Mapping[str, Any]
 Distribution = BaseDistribution
@@ -394,3 +394,23 @@ def _inside(low: float, high: float) -> float:
     """The smallest float in `[low, high]`, whose bounds may be integers that no float equals."""
     least = float(low)
     return least if least >= low or low == high else math.nextafter(least, math.inf)
+
+
+def in_words(space: Mapping[str, BaseDistribution]) -> str:
+    """The distributions of some hyper-parameters in short, for people.
+
+    >>> in_words({"lr": Float(0.001, 0.1, log=True), "k": Int(2, 8, step=2)})
+    'lr: 0.001 to 0.1, log; k: 2 to 8, by 2'
+    """
+    return "; ".join(f"{name}: {_in_words(each)}" for name, each in space.items())
+
+
+def _in_words(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return " | ".join(map(str, distribution.choices))
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return str(distribution)
+    usual = 1 if isinstance(distribution, IntDistribution) else None
+    step = "" if distribution.step == usual else f", by {distribution.step:g}"
+    log = ", log" if distribution.log else ""
+    return f"{distribution.low:g} to {distribution.high:g}{log}{step}"

@@ -25,6 +25,7 @@ from eeipu.executors.opening import (
     temporary_cache,
 )
 from eeipu.fingerprints.keys import inputs_key
+from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
 from eeipu.methods.forgotten_failures import FORGET
 from eeipu.methods.warm_up import USUAL_TRIALS
@@ -49,6 +50,7 @@ from eeipu.studies.changes import Remarks, retry_failed
 from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
+from eeipu.studies.records.tuned_study import study_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
@@ -233,6 +235,9 @@ class Tuner:
         return (
             f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, spent {self.spent:.4g}{of})"
         )
+
+    def _repr_html_(self) -> str:
+        return box(f"Tuner of {self.pipeline.name}", study_html(self.study))
 
     @property
     def budget(self) -> float:

@@ -14,9 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from eeipu.report.reading import load_study, studies_in
-from eeipu.report.record import StudyRecord, TrialRecord, as_json, export_rows, stage_facts
 from eeipu.stages.runs import error_line
-from eeipu.studies.displays.snapshot import amount
+from eeipu.studies.records.amounts import amount
+from eeipu.studies.records.study_record import (
+    StudyRecord,
+    TrialRecord,
+    as_json,
+    export_rows,
+    stage_facts,
+)
 from eeipu.studies.storages import read_storage, using_storage
 
 __all__ = ["app"]

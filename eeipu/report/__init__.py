@@ -1,9 +1,9 @@
 """Pictures, rows and reports of studies, made from the studies alone.
 
 Public: the names below, and `figures` (`plot_best_over_budget`, of several studies, with
-matplotlib). `reading` (load_study) opens a study to look at it, `record` (StudyRecord) is a study
-as plain rows, `pictures` draws it, and `page` makes one HTML file of it. Plotly and torch are
-loaded when a picture needs them.
+matplotlib). `reading` (load_study) opens a study to look at it, `pictures` draws it, and `page`
+makes one HTML file of it. All of them read a study as a StudyRecord, which is in
+`eeipu.studies.records.study_record`. Plotly and torch are loaded when a picture needs them.
 """
 
 from eeipu.report.page.document import write_report
@@ -15,7 +15,7 @@ from eeipu.report.pictures.learning import learning_figure, learning_rows
 from eeipu.report.pictures.predictions import prediction_figure, prediction_rows
 from eeipu.report.pictures.timeline import timeline_figure, timeline_rows
 from eeipu.report.reading import load_study
-from eeipu.report.record import StudyRecord, export_rows
+from eeipu.studies.records.study_record import StudyRecord, export_rows
 
 __all__ = [
     "StudyRecord",

@@ -4,6 +4,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from eeipu.errors import ConfigurationError
+from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import read_storage, using_storage
 
 __all__ = ["load_study", "studies_in"]
@@ -25,11 +26,11 @@ def load_study(storage: str | BaseStorage, name: str | None = None) -> optuna.St
     names = studies_in(opened)
     if name is None and len(names) == 1:
         name = names[0]
-    if name not in names:
+    if name is None or name not in names:
         found = f"it has {', '.join(map(repr, names))}" if names else "it has none"
         wanted = "say which study" if name is None else f"there is no study {name!r}"
         raise ConfigurationError(f"{wanted} of this storage: {found}; give --study NAME.")
-    return optuna.load_study(study_name=name, storage=opened)
+    return TunedStudy(name, opened)
 
 
 def studies_in(storage: BaseStorage) -> list[str]:

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
-from eeipu.studies.storages import TrialNotes, flat_notes
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["Outcome", "Suggestion", "outcome_of", "suggestion_of", "trial_told"]
 

@@ -25,8 +25,8 @@ from eeipu.fingerprints.values import plain
 from eeipu.methods.budget import Budget
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.kept_outputs import KeptOutputs
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.run_limits import RunLimits
-from eeipu.studies.storages import TrialNotes
 from eeipu.studies.study import stoppable
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials

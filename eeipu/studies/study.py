@@ -23,6 +23,7 @@ from eeipu.methods.budget import STUDY_ID, Budget
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text
+from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import open_storage, using_storage
 
 __all__ = [
@@ -91,6 +92,7 @@ def open_study(
         sampler=sampler,
         load_if_exists=True,
     )
+    study = TunedStudy(name, study._storage, sampler)
     if study.direction.name.lower() != direction:
         raise StudyMismatchError(
             f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "

@@ -16,7 +16,7 @@ from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.stages.worker import StageTask, load_deepest, reused
-from eeipu.studies.storages import TrialNotes, flat_notes
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["TrialRun"]
 

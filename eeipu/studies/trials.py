@@ -20,7 +20,7 @@ from eeipu.studies.changes import stored_space
 from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
 from eeipu.studies.driver_queue import await_turn, is_chosen, repeated
 from eeipu.studies.heartbeats import Heart
-from eeipu.studies.storages import TrialNotes
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.study import study_id
 
 __all__ = ["Callback", "Trials", "is_enqueued"]

@@ -18,7 +18,7 @@ from eeipu.report.pictures.importance import importance_figure
 from eeipu.report.pictures.learning import learning_figure
 from eeipu.report.pictures.predictions import prediction_figure
 from eeipu.report.pictures.timeline import timeline_figure
-from eeipu.report.record import StudyLike, StudyRecord, as_json
+from eeipu.studies.records.study_record import StudyLike, StudyRecord, as_json
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -4,9 +4,9 @@ from html import escape
 from typing import Any
 
 from eeipu.html_tables import table
-from eeipu.report.record import StudyRecord, TrialRecord, stage_facts
 from eeipu.stages.runs import error_line
-from eeipu.studies.displays.snapshot import amount
+from eeipu.studies.records.amounts import amount
+from eeipu.studies.records.study_record import StudyRecord, TrialRecord, stage_facts
 
 __all__ = ["account", "best_trials", "failures", "section", "stages", "tiles"]
 

@@ -12,7 +12,7 @@ from eeipu.report.pictures.canvas import (
     without_outliers,
 )
 from eeipu.report.pictures.running_time import RunningTime
-from eeipu.report.record import StudyLike, StudyRecord
+from eeipu.studies.records.study_record import StudyLike, StudyRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eeipu.report.pictures.canvas import Row, colours_of, new_figure, trace
-from eeipu.report.record import StudyLike, StudyRecord
+from eeipu.studies.records.study_record import StudyLike, StudyRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

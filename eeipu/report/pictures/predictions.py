@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from eeipu.report.pictures.canvas import Row, colours_of, new_figure, nothing_to_draw, trace
-from eeipu.report.record import StudyLike, StudyRecord
+from eeipu.studies.records.study_record import StudyLike, StudyRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

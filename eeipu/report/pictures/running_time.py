@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime
 
-from eeipu.report.record import StudyRecord, TrialRecord
+from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 
 __all__ = ["RunningTime"]
 

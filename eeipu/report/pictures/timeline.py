@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from eeipu.report.pictures.canvas import CALM, Row, colours_of, new_figure, nothing_to_draw, trace
 from eeipu.report.pictures.running_time import RunningTime
-from eeipu.report.record import StudyLike, StudyRecord, TrialRecord
+from eeipu.studies.records.study_record import StudyLike, StudyRecord, TrialRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
