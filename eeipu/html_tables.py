@@ -12,6 +12,8 @@ __all__ = ["box", "facts", "shown", "table"]
 # A longer value is cut.
 MAX_SHOWN = 200
 
+PADDING = "padding: 0.1em 1.2em 0.1em 0"
+
 
 def table(
     heads: Iterable[str],
@@ -34,7 +36,7 @@ def table(
 def _cells(tag: str, cells: Iterable[Any], right: Collection[int]) -> str:
     sides = {True: "right", False: "left"}
     return "".join(
-        f'<{tag} style="text-align: {sides[k in right]}">{escape(shown(cell))}</{tag}>'
+        f'<{tag} style="text-align: {sides[k in right]}; {PADDING}">{escape(shown(cell))}</{tag}>'
         for k, cell in enumerate(cells)
     )
 

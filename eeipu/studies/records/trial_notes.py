@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import TrialUserAttributeModel
@@ -47,20 +48,39 @@ class TrialNotes:
                         session, TrialUserAttributeModel, trial_id, key, value
                     )
         elif isinstance(storage, JournalStorage):
-            with storage._thread_lock:
-                whose = {
-                    "op_code": JournalOperation.SET_TRIAL_USER_ATTR,
-                    "worker_id": storage._replay_result.worker_id,
-                    "trial_id": trial_id,
-                }
-                logs = [{**whose, "user_attr": {key: value}} for key, value in self._attrs.items()]
-                storage._backend.append_logs(logs)
-                storage._sync_with_backend()
+            _append_to_journal(storage, trial_id, self._attrs)
         else:
             for key, value in self._attrs.items():
                 storage.set_trial_user_attr(trial_id, key, value)
         self._trial._cached_frozen_trial.user_attrs.update(self._attrs)
         self._attrs = {}
+
+
+def _append_to_journal(storage: JournalStorage, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    """Append all attributes to a journal at once.
+
+    Raises:
+        UpdateFinishedTrialError: The trial has ended.
+    """
+    whose = {
+        "op_code": JournalOperation.SET_TRIAL_USER_ATTR,
+        "worker_id": storage._replay_result.worker_id,
+        "trial_id": trial_id,
+    }
+    logs = [{**whose, "user_attr": {key: value}} for key, value in attrs.items()]
+    refused = None
+    with storage._thread_lock:
+        storage._backend.append_logs(logs)
+        # Reading them raises an error for each that is refused, also if somebody else reads next.
+        for _ in range(len(logs) + 1):
+            try:
+                storage._sync_with_backend()
+            except UpdateFinishedTrialError as error:
+                refused = error
+            else:
+                break
+    if refused is not None:
+        raise refused
 
 
 def flat_notes(
