@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 import eeipu
-from eeipu.commands import cache
+from eeipu.commands import cache, study
+from eeipu.commands.report import report
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
@@ -18,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cache.app, name="cache")
+app.add_typer(study.app, name="study")
+app.command()(report)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,7 +19,8 @@ from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.space import Constraint, Distribution, Params, Space, suggest
+from eeipu.html_tables import box, table
+from eeipu.space import Constraint, Distribution, Params, Space, in_words, suggest
 from eeipu.spaces.feasible import FeasiblePoints
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.code_changes import refresh_code
@@ -38,6 +39,7 @@ from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import (
     PipelineRun,
     StageRun,
+    TakesNotes,
     by_stage,
     error_line,
     noted_observations,
@@ -144,6 +146,14 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (each.name, in_words(each.space), "declared" if each.cost else "measured", memoized)
+            for each, memoized in zip(self.stages, self.memoizes, strict=True)
+        ]
+        heads = ("stage", "hyper-parameters", "cost", "memoized")
+        return box(f"Pipeline {self.name}", table(heads, rows))
 
     @property
     def memoizes(self) -> tuple[bool, ...]:
@@ -412,7 +422,7 @@ def _remedy(output: Any) -> str:
     return "return a float"
 
 
-def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
+def record_run(trial: TakesNotes, calls: Sequence[StageCall], run: PipelineRun) -> None:
     """Write a run, finished or not, into a trial's user attributes."""
     trial.set_user_attr("stage_keys", [call.key for call in calls])
     trial.set_user_attr("stage_costs", run.stage_costs)

@@ -70,7 +70,7 @@ def _check_counts(counts: Mapping[str, Any], least: int) -> None:
             )
 
 
-# Six of its methods are Optuna's, and seven are what a tuner says and asks.
+# Six of its methods are Optuna's, and eight are what a tuner says and asks.
 class EEIPUSampler(BaseSampler):
     """Suggests the configurations of a pipeline that promise the most per unit of cost.
 
@@ -138,6 +138,7 @@ class EEIPUSampler(BaseSampler):
         self._refits = Refits()
         self._stock = SuggestionsInStock()
         self._known: tuple[int, History] | None = None
+        self._reasons: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._checked: Proposals | None = None
         self._has_said_done = False
 
@@ -250,6 +251,14 @@ class EEIPUSampler(BaseSampler):
         finally:
             self._known = None
 
+    def reason(self, params: Params) -> dict[str, Any]:
+        """What was known of a configuration when this sampler chose it; empty if it did not.
+
+        Args:
+            params: The configuration.
+        """
+        return next((reason for chosen, reason in self._reasons if chosen == params), {})
+
     def check_worth(
         self,
         history: History,
@@ -302,7 +311,9 @@ class EEIPUSampler(BaseSampler):
             self._refits.note(proposals.search.models)
             if not given:
                 self._say_if_done(proposals)
-        return new or [unseen(history, self.method.levels, self._seed(number), given)]
+        chosen = new or [unseen(history, self.method.levels, self._seed(number), given)]
+        self._reasons = [(params, proposals.reason(params)) for params in chosen]
+        return chosen
 
     def _say_if_done(self, proposals: Proposals) -> None:
         """Tell the user, once, that trials can be expected to change nothing any more."""

@@ -13,6 +13,7 @@ from eeipu.spaces.distributions import (
     Params,
     as_distribution,
     cell_count,
+    in_words,
 )
 from eeipu.spaces.space import Space
 from eeipu.spaces.suggestion import suggest
@@ -28,5 +29,6 @@ __all__ = [
     "Space",
     "as_distribution",
     "cell_count",
+    "in_words",
     "suggest",
 ]

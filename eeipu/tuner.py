@@ -20,6 +20,7 @@ from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.executors.interrupts import interruptible
 from eeipu.executors.opening import ExecutorLike, check_executor, open_pool, opened_cache
 from eeipu.fingerprints.keys import inputs_key
+from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
 from eeipu.methods.forgotten_failures import FORGET
 from eeipu.methods.warm_up import USUAL_TRIALS
@@ -40,11 +41,13 @@ from eeipu.studies.early_stopping.staged_driver import StagedDriver
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.given.enqueued import enqueue
 from eeipu.studies.given.known_results import add_result
+from eeipu.studies.records.tuned_study import study_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
     best_trial,
     how_to_resume,
+    note_settings,
     open_study,
     stoppable,
     warn_of_changed_code,
@@ -200,6 +203,7 @@ class Tuner:
             self.study = StudyWithPauses.of(self.study, pruner_of(rule))
         if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
+        note_settings(self.study, self._budget, method, self.top_q, self.n_initial)
         self._trials = Trials(
             self.study,
             pipeline,
@@ -218,6 +222,9 @@ class Tuner:
         return (
             f"Tuner({self.pipeline!r}, study {self.study.study_name!r}, spent {self.spent:.4g}{of})"
         )
+
+    def _repr_html_(self) -> str:
+        return box(f"Tuner of {self.pipeline.name}", study_html(self.study))
 
     @property
     def budget(self) -> float:
@@ -338,7 +345,7 @@ class Tuner:
                 pruned=pruned,
                 observations=observations or {},
             )
-            outcome.write(trial)
+            outcome.write(trial, self.pipeline.stage_names)
             self._asked.pop(suggestion.number, None)
             value = None if outcome.is_pruned else outcome.value
             self._trials.end(trial, value, is_pruned=outcome.is_pruned)

@@ -16,6 +16,7 @@ from eeipu.methods.catalogue import Method, eeipu, gittins_index
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import Score, maximize
 from eeipu.methods.prefixes import Candidate, prefix_pool, with_given
+from eeipu.methods.reasons import reason_for
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
@@ -77,6 +78,23 @@ class Proposals:
             count: At most this many; of several, each is chosen as if those before it were running.
         """
         return list(islice(filter(self.search.history.is_new, self._in_order(count)), count))
+
+    def reason(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Why a configuration was chosen, for people; see `eeipu.methods.reasons`.
+
+        Args:
+            params: The configuration, one of `new`, or one that was drawn because there was none.
+        """
+        if self.warm_up_point is not None:
+            return {"by": "warm-up"}
+        if self.method.score is None:
+            return {"by": "random"}
+        maximisers = self._new_maximisers if self.method.seeks_news else self._maximisers
+        for candidates in (maximisers, self.__dict__.get("exploring", ())):
+            for each in candidates:
+                if each.params == params:
+                    return reason_for(self.search, each, candidates)
+        return {"by": "random"}
 
     def _in_order(self, count: int) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference, some of which may have run."""

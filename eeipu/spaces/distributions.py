@@ -32,6 +32,7 @@ __all__ = [
     "Params",
     "as_distribution",
     "cell_count",
+    "in_words",
     "on_grid",
     "stored",
 ]
@@ -235,3 +236,23 @@ def _is_finite(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+
+
+def in_words(space: Mapping[str, BaseDistribution]) -> str:
+    """The distributions of some hyper-parameters in short, for people.
+
+    >>> in_words({"lr": Float(0.001, 0.1, log=True), "k": Int(2, 8, step=2)})
+    'lr: 0.001 to 0.1, log; k: 2 to 8, by 2'
+    """
+    return "; ".join(f"{name}: {_in_words(each)}" for name, each in space.items())
+
+
+def _in_words(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return " | ".join(map(str, distribution.choices))
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        return str(distribution)
+    usual = 1 if isinstance(distribution, IntDistribution) else None
+    step = "" if distribution.step == usual else f", by {distribution.step:g}"
+    log = ", log" if distribution.log else ""
+    return f"{distribution.low:g} to {distribution.high:g}{log}{step}"

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from eeipu.html_tables import box, facts, table
 
 __all__ = [
     "Observation",
     "PipelineRun",
     "StageRun",
+    "TakesNotes",
     "by_stage",
     "error_line",
     "first_failed",
@@ -30,6 +33,13 @@ Observation = float | Mapping[str, float]
 _TRACEBACK = re.compile(
     r"^(?P<margin>[ |+]*)(Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
 )
+
+
+class TakesNotes(Protocol):
+    """What user attributes are written into: a trial, or what gathers them for one."""
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Set a user attribute."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,21 @@ class PipelineRun:
     value: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        heads = ("stage", "cost", "reused", "saved", "error")
+        rows = [
+            (
+                run.name,
+                run.cost,
+                "yes" if run.memoized else None,
+                run.saved or None,
+                None if run.error is None else error_line(run.error),
+            )
+            for run in self.stage_runs
+        ]
+        known = {"value": "none" if self.value is None else self.value, **self.metrics}
+        return box("PipelineRun", facts(known), table(heads, rows, right={1, 3}))
 
     @property
     def failed(self) -> StageRun | None:

@@ -14,6 +14,7 @@ from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.stages.observing.observers import as_observation
 from eeipu.stages.runs import observations_of
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["Outcome", "Suggestion", "checked_costs", "outcome_of", "suggestion_of", "trial_told"]
 
@@ -48,8 +49,10 @@ def suggestion_of(
     """
     keys = [call.key for call in pipeline.calls(params)]
     memoized = pipeline.graph.free([key in (kept or ()) for key in keys])
-    trial.set_user_attr("stage_keys", keys)
-    trial.set_user_attr("memoized", memoized)
+    notes = TrialNotes(trial)
+    notes.set_user_attr("stage_keys", keys)
+    notes.set_user_attr("memoized", memoized)
+    notes.write()
     return Suggestion(trial.number, params, memoized)
 
 
@@ -77,20 +80,30 @@ class Outcome:
     is_pruned: bool = False
     observations: Mapping[str, float] = field(default_factory=dict)
 
-    def write(self, trial: optuna.Trial) -> None:
-        """Write everything but the value of a trial into the trial."""
-        trial.set_user_attr("stage_costs", self.stage_costs)
-        trial.set_user_attr("memoized", self.memoized)
-        trial.set_user_attr("charged", self.charged)
+    def write(self, trial: optuna.Trial, stage_names: Sequence[str]) -> None:
+        """Write everything but the value of a trial into the trial.
+
+        Args:
+            trial: The trial.
+            stage_names: The names of the pipeline's stages.
+        """
+        notes = TrialNotes(trial)
+        notes.set_user_attr("stage_costs", self.stage_costs)
+        notes.set_user_attr("memoized", self.memoized)
+        notes.set_user_attr("charged", self.charged)
+        flat = flat_notes(stage_names, self.stage_costs, self.memoized)
+        for name, value in flat.items():
+            notes.set_user_attr(name, value)
         if self.observations:
-            trial.set_user_attr("observations", dict(self.observations))
+            notes.set_user_attr("observations", dict(self.observations))
         if self.failed_stage is not None:
             name = "pruned_stage" if self.is_pruned else "failed_stage"
-            trial.set_user_attr(name, self.failed_stage)
+            notes.set_user_attr(name, self.failed_stage)
         if self.is_pruned and self.value is not None:
             trial.report(self.value, step=0)
         if self.error is not None:
-            trial.set_user_attr("error", self.error)
+            notes.set_user_attr("error", self.error)
+        notes.write()
 
 
 def trial_told(

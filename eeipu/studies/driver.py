@@ -9,6 +9,7 @@ Configurations are chosen while the workers run, and with the running trials in 
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -21,9 +22,9 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, SearchOver
 from eeipu.executors.pool import Ended, Joined, Pool, Thought
 from eeipu.methods.budget import Budget
-from eeipu.pipeline import record_run
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.kept_outputs import KeptOutputs
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.study import stoppable
 from eeipu.studies.trial_run import TrialRun
@@ -81,6 +82,7 @@ class Driver:
         self._is_over = False
         self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
         self._waiting = WaitingTime(pool)
+        self._epoch_s = time.time() - pool.now()
 
     def run(self) -> str | None:
         """Run trials until a limit is reached, the search is over, or the user stops it.
@@ -160,9 +162,11 @@ class Driver:
         run.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
-            trial.set_user_attr("stage_keys", [call.key for call in calls])
-            trial.set_user_attr("waited_s", waited_s)
-            trial.set_user_attr("overhead", run.overhead)
+            notes = TrialNotes(trial)
+            notes.set_user_attr("stage_keys", [call.key for call in calls])
+            notes.set_user_attr("waited_s", waited_s)
+            notes.set_user_attr("overhead", run.overhead)
+            notes.write()
             run.write_costs(self._trials.pipeline)
             if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
                 self._cut(run)
@@ -228,8 +232,7 @@ class Driver:
         if not self._limits.is_broken:  # else all is kept for the run with the corrected stage
             self._kept.offer(call.key for call in run.calls)
         try:
-            record_run(run.trial, run.calls, result)
-            run.write_charge(result)
+            run.write_result(result, self._epoch_s)
             try:
                 self._trials.news.tell(run.trial, result, is_last=True)
             finally:

@@ -1,11 +1,14 @@
 """Opening the database of a study so that several driver processes can use it at once.
 
+It is also opened for readers, who lock nothing.
+
 Whatever the libraries below raise on the way becomes an error that names the database, without its
 password, and the remedy.
 """
 
 import random
 import re
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,14 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from eeipu.errors import ConfigurationError, MissingExtraError, StorageError
 
-__all__ = ["GRACE_PERIOD_S", "HEARTBEAT_S", "open_storage", "using_storage"]
+__all__ = [
+    "GRACE_PERIOD_S",
+    "HEARTBEAT_S",
+    "open_storage",
+    "read_storage",
+    "using_storage",
+]
 
 # SQLite has one writer at a time; the others wait for it, and a busy disk may take seconds.
 SQLITE_TIMEOUT_S = 120.0
@@ -72,6 +82,82 @@ def open_storage(url: str, *, pause: Callable[[float], None] = time.sleep) -> RD
             _begin_immediately(storage)
         return storage
     raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+def read_storage(place: str) -> BaseStorage:
+    """Open a storage to look at its studies, which may be running. Nothing can be written to it.
+
+    Unlike with `open_storage`, no transaction takes a lock that drivers would have to wait for.
+
+    Args:
+        place: A URL of SQLAlchemy's, or the path of a file: of SQLite, or of a journal of Optuna's.
+
+    Raises:
+        ConfigurationError: There is no such storage, or it holds no studies of Optuna.
+        MissingExtraError: The library that opens such a database is not installed.
+    """
+    path = Path(place).expanduser()
+    if "://" not in place:
+        if not path.is_file():
+            raise ConfigurationError(
+                f"there is no storage at {place!r}; give the file of a study, such as tune.db, or "
+                f'a URL such as "sqlite:///tune.db".'
+            )
+        return _read_sqlite(path) if _is_sqlite(path) else _read_journal(path)
+    address = _checked_url(place)
+    if address.get_backend_name() == "sqlite":
+        file = Path(address.database or "")
+        if not file.is_file():
+            raise ConfigurationError(
+                f"there is no file {str(file)!r}; check the path in {place!r}."
+            )
+        return _read_sqlite(file)
+    try:
+        return RDBStorage(place, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=True)
+    except ImportError as error:
+        raise MissingExtraError(_missing_library(repr(address), error)) from error
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"the storage {address!r} cannot be opened: {_said(error)}; {_remedy(error)}"
+        ) from error
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def _read_sqlite(path: Path) -> RDBStorage:
+    """Open a file of SQLite for queries alone."""
+    # Not `mode=ro`, which cannot undo what a process left half-written when it was killed.
+    uri = f"{path.resolve().as_uri()}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=SQLITE_TIMEOUT_S, check_same_thread=False
+        )
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    try:
+        return RDBStorage(
+            f"sqlite:///{path}", engine_kwargs={"creator": connect}, skip_table_creation=True
+        )
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"{str(path)!r} cannot be read as a storage of studies: {_said(error)}; "
+            f"{_remedy(error)}"
+        ) from error
+
+
+def _read_journal(path: Path) -> JournalStorage:
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # whatever the lines of any other file lead to
+        raise ConfigurationError(
+            f"{str(path)!r} is neither a file of SQLite nor a journal of Optuna's: {error!r}; give "
+            f"the storage of a study."
+        ) from error
 
 
 @contextmanager
@@ -167,6 +253,7 @@ def _said(error: BaseException) -> str:
 _REMEDIES = {
     "locked": "another process holds it for minutes; end that process, or give each study a file.",
     "not a database": "choose another file, or remove this one.",
+    "no such table": "give the storage that the tuner was given.",
     "readonly": "make the file and its folder writable for this user, or choose another file.",
     "unable to open": "make the file and its folder writable for this user, or choose another.",
     "too long": "choose a shorter study_name.",

@@ -19,16 +19,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
-from eeipu.methods.budget import STUDY_ID
+from eeipu.methods.budget import STUDY_ID, Budget
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text
+from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import open_storage, using_storage
 
 __all__ = [
     "Direction",
     "best_trial",
     "how_to_resume",
+    "note_settings",
     "open_study",
     "stoppable",
     "study_id",
@@ -44,6 +46,9 @@ _INPUTS = "eeipu:inputs"
 _OBJECTIVE = "eeipu:objective"
 _UNIT = "eeipu:unit"
 _CODE = "eeipu:code"
+
+# What its last tuner was told, for people who look at the study later.
+_SETTINGS = "eeipu:tuner"
 
 _REMEDY = "Choose another study_name, or another storage."
 
@@ -88,6 +93,7 @@ def open_study(
         sampler=sampler,
         load_if_exists=True,
     )
+    study = TunedStudy(name, study._storage, sampler)
     if study.direction.name.lower() != direction:
         raise StudyMismatchError(
             f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "
@@ -281,6 +287,28 @@ def study_id(study: optuna.Study) -> str:
         name = f"{study.study_name} {uuid.uuid4().hex}"
         study.set_user_attr(STUDY_ID, name)
     return str(name)
+
+
+def note_settings(
+    study: optuna.Study, budget: Budget, method: str | BaseSampler, top_q: int, n_initial: int
+) -> None:
+    """Note in the study what its tuner was told, for reports, unless it says so already.
+
+    Args:
+        study: The study.
+        budget: What all trials may cost together.
+        method: The method's name, or a sampler of the user's own.
+        top_q: The stage outputs of this many best trials are kept.
+        n_initial: The number of trials in the warm-up, if the budget is large enough for it.
+    """
+    settings = {
+        "budget": budget.total if budget.is_limited else None,
+        "method": method if isinstance(method, str) else type(method).__name__,
+        "top_q": int(top_q),
+        "n_initial": int(n_initial),
+    }
+    if study.user_attrs.get(_SETTINGS) != settings:
+        study.set_user_attr(_SETTINGS, settings)
 
 
 @contextmanager

@@ -12,13 +12,14 @@ import optuna
 
 from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
-from eeipu.pipeline import Pipeline
+from eeipu.pipeline import Pipeline, record_run
 from eeipu.stages.calls import Clock, StageCall
 from eeipu.stages.graph import Graph
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.stages.walks import Handover, graph_of, kept_in, reused
 from eeipu.stages.worker import IN_CACHE, Load, StageTask, loaded_run, with_load_time
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["TrialRun"]
 
@@ -44,6 +45,8 @@ class TrialRun:
         worker_deaths: How many times in a row workers have died while running a call, by place.
         lost_outputs: How many times an output had disappeared from the cache.
         overhead: What the budget pays for the choice of its configuration.
+        ran: The calls that workers ran, each with the times of the pool's clock when it was given
+            to a worker and when it ended.
     """
 
     trial: optuna.Trial
@@ -55,6 +58,7 @@ class TrialRun:
     worker_deaths: Counter[int] = field(default_factory=Counter)
     lost_outputs: int = 0
     overhead: float = 0.0
+    ran: list[tuple[str, float, float]] = field(default_factory=list)
     _args: dict[int, tuple[Any, ...] | None] = field(default_factory=dict, repr=False)
     _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
@@ -175,7 +179,7 @@ class TrialRun:
         """
         call, result = event.task.call, event.result
         k = self._place[call.key]
-        del self.began_s[k]
+        self.ran.append((call.name, self.began_s.pop(k), clock()))
         self.worker_deaths[k] += event.is_death
         if result is not None and result.run is not None:
             self._add(k, event, result.run)
@@ -270,22 +274,42 @@ class TrialRun:
         Args:
             pipeline: The pipeline that the trial is a configuration of.
         """
-        so_far = pipeline.join(self.stage_runs)
-        self.trial.set_user_attr("stage_costs", so_far.stage_costs)
-        self.trial.set_user_attr("memoized", so_far.memoized)
-        self.write_charge(so_far)
+        so_far, notes = pipeline.join(self.stage_runs), TrialNotes(self.trial)
+        notes.set_user_attr("stage_costs", so_far.stage_costs)
+        notes.set_user_attr("memoized", so_far.memoized)
+        self.note_charge(notes, so_far)
+        notes.write()
 
-    def write_charge(self, so_far: PipelineRun) -> None:
-        """Write what the budget pays for the trial, and how much of it was not for its stages.
+    def write_result(self, result: PipelineRun, epoch_s: float) -> None:
+        """Write all that is known of a trial that has ended into the study, but for its value.
 
         Args:
+            result: The results of its stages.
+            epoch_s: The time of the system's clock when the pool's clock was at zero.
+        """
+        notes = TrialNotes(self.trial)
+        record_run(notes, self.calls, result)
+        self.note_charge(notes, result)
+        names, metrics = result.stage_names, result.metrics
+        flat = flat_notes(names, result.stage_costs, result.memoized, metrics)
+        for name, value in flat.items():
+            notes.set_user_attr(name, value)
+        times = [(name, round(a + epoch_s, 3), round(b + epoch_s, 3)) for name, a, b in self.ran]
+        notes.set_user_attr("ran", times)
+        notes.write()
+
+    def note_charge(self, notes: TrialNotes, so_far: PipelineRun) -> None:
+        """Note what the budget pays for the trial, and how much of it was not for its stages.
+
+        Args:
+            notes: Where to note it.
             so_far: The results of the stages that the trial has run or reused so far.
         """
         paid = math.fsum([so_far.charged, self.lost_cost, self.overhead])
-        self.trial.set_user_attr("charged", paid)
-        if self.has_ended:  # a database takes its time for each of them
-            self.trial.set_user_attr("load_s", so_far.load_s)
-            self.trial.set_user_attr("keep_s", so_far.keep_s)
+        notes.set_user_attr("charged", paid)
+        if self.has_ended:
+            notes.set_user_attr("load_s", so_far.load_s)
+            notes.set_user_attr("keep_s", so_far.keep_s)
 
 
 def _declared_cost(call: StageCall) -> float:

@@ -33,6 +33,7 @@ from eeipu.studies.driver_queue import (
 )
 from eeipu.studies.given.enqueued import is_refused, pass_over
 from eeipu.studies.heartbeats import Heart
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.study import study_id
 
 __all__ = ["Callback", "StageCallback", "StageNews", "Trials", "is_enqueued"]
@@ -249,7 +250,12 @@ class Trials:
                 self._check_exhausted(history)
             with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space)
-            trial.set_user_attr("suggest_s", time.perf_counter() - start)
+            notes = TrialNotes(trial)
+            notes.set_user_attr("suggest_s", time.perf_counter() - start)
+            reason = sampler.reason(params) if isinstance(sampler, EEIPUSampler) else None
+            if reason:
+                notes.set_user_attr("chosen", reason)
+            notes.write()
         except BaseException:
             self.interrupt(trial)
             raise

@@ -6,7 +6,8 @@ import pytest
 from snapshots import ENDED, FAILED, TRACEBACK, snapshot
 
 from eeipu import StageRun
-from eeipu.studies.displays.snapshot import account, amount, duration, outcome, reason, times
+from eeipu.studies.displays.snapshot import account, outcome, reason, times
+from eeipu.studies.records.amounts import amount, duration
 
 
 def error_of(function):

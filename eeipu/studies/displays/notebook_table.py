@@ -13,12 +13,12 @@ from eeipu.stages.calls import Clock
 from eeipu.studies.displays.snapshot import (
     Snapshot,
     account,
-    amount,
     facts,
     outcome,
     result,
     times,
 )
+from eeipu.studies.records.amounts import amount
 
 __all__ = ["NotebookTable", "kernel_display"]
 

@@ -5,7 +5,8 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from eeipu.studies.displays.snapshot import Snapshot, amount, duration, result
+from eeipu.studies.displays.snapshot import Snapshot, result
+from eeipu.studies.records.amounts import amount, duration
 
 __all__ = ["TrialLines", "line_of"]
 

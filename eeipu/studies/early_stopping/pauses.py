@@ -12,10 +12,12 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.studies.records.tuned_study import TunedStudy
+
 __all__ = ["StudyWithPauses"]
 
 
-class StudyWithPauses(optuna.Study):
+class StudyWithPauses(TunedStudy):
     """An Optuna study in which running trials may pause."""
 
     @classmethod

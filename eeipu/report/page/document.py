@@ -1,0 +1,209 @@
+"""The report of a study as one HTML file, with Plotly's code and all data in it."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eeipu.errors import ConfigurationError, MissingExtraError
+from eeipu.report.page import sections
+from eeipu.report.pictures.best import best_figure
+from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure
+from eeipu.report.pictures.costs import cost_figure, savings_figure
+from eeipu.report.pictures.importance import importance_figure
+from eeipu.report.pictures.learning import learning_figure
+from eeipu.report.pictures.predictions import prediction_figure
+from eeipu.report.pictures.timeline import timeline_figure
+from eeipu.studies.records.study_record import StudyLike, StudyRecord, as_json
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["report_html", "write_report"]
+
+# The page offers the reasons of this many trials, the last ones and the best.
+MOST_REASONS = 100
+
+# Pixels above the axes of a picture, without its legend.
+TOP = 12
+
+# The page reaches no network: nothing is loaded, and nothing can be sent.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:"
+)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{title}</h1><p>{subtitle}</p>
+<button id="theme" type="button">light / dark</button></header>
+<main>{body}</main>
+<script>{plotly}</script>
+<script id="pictures" type="application/json">{pictures}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def write_report(study: StudyLike, path: str | Path, *, models: bool = True) -> None:
+    """Write the report of a study as one HTML file, which needs no network.
+
+    Args:
+        study: The study.
+        path: The file.
+        models: Whether to fit models, for the importance of hyper-parameters and the quality of
+            predictions. It takes seconds, and longer with very many trials.
+
+    Raises:
+        MissingExtraError: Plotly is not installed.
+    """
+    Path(path).write_text(report_html(study, models=models), encoding="utf-8")
+
+
+def report_html(study: StudyLike, *, models: bool = True) -> str:
+    """The report of a study, as `write_report` writes it."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise MissingExtraError(
+            f'a report needs plotly ({error}); pip install "eeipu[report]"'
+        ) from error
+    record = StudyRecord.of(study)
+    pictures = _Pictures()
+    body = "".join(
+        [
+            sections.tiles(record),
+            '<div class="grid">',
+            *_sections(record, pictures, models=models),
+            "</div>",
+        ]
+    )
+    now = datetime.now().astimezone()
+    parts = {
+        "policy": _POLICY,
+        "title": escape(record.name),
+        "subtitle": escape(_subtitle(record, now)),
+        "style": _asset("style.css"),
+        "body": body,
+        "plotly": get_plotlyjs(),
+        # In a script, nothing but "</script" and "<!--" could end or change the text.
+        "pictures": as_json(pictures.known).replace("<", "\\u003c"),
+        "script": _asset("page.js"),
+    }
+    return re.sub(r"\{(\w+)\}", lambda place: parts[place[1]], _PAGE)
+
+
+class _Pictures:
+    """The figures of a page, by name, without what is the same in all of them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Any] = {}
+
+    def add(self, name: str, draw: Callable[[], "Figure"]) -> str:
+        """Draw a figure; returns the HTML of its place, which is empty if there is none to draw."""
+        try:
+            figure = draw()
+        except ConfigurationError:
+            return ""
+        drawn = figure.to_plotly_json()
+        layout = drawn["layout"]
+        layout.pop("template", None)
+        # The page has the titles as text, which breaks lines on a phone.
+        title = layout.pop("title")
+        height = layout.pop("height") - layout["margin"]["t"] + TOP
+        layout["margin"]["t"] = TOP
+        self.known[name] = {**drawn, "height": height}
+        note = title.get("subtitle", {}).get("text")
+        below = f'<p class="note">{escape(note)}</p>' if note else ""
+        return f"<h2>{escape(title['text'])}</h2>{below}{self.place(name)}"
+
+    def place(self, name: str) -> str:
+        """The HTML of the place of a picture, without its title."""
+        height = self.known[name]["height"]
+        return (
+            f'<div class="picture" data-picture="{escape(name)}" style="height: {height}px"></div>'
+        )
+
+
+def _sections(record: StudyRecord, pictures: _Pictures, *, models: bool) -> list[str]:
+    draw, section = pictures.add, sections.section
+    over_time = partial(best_figure, record, over="time")
+    parts = _filled([draw("budget", partial(best_figure, record)), draw("time", over_time)])
+    if record.ranked:
+        parts.append(section("Best trials", sections.best_trials(record), is_wide=True))
+    parts.append(section("Account", sections.account(record)))
+    parts.append(section("Stages", sections.stages(record)))
+    for name, figure, note in (
+        ("costs", cost_figure, "Hatched: reused, so not paid. A click on a name hides it."),
+        ("timeline", timeline_figure, "Pauses in which no trial ran are left out."),
+    ):
+        picture = draw(name, partial(figure, record))
+        parts += [section("", picture, note=note, is_wide=True)] if picture else []
+    others = {"savings": savings_figure, "learning": learning_figure, "choices": choice_figure}
+    parts += _filled([draw(name, partial(figure, record)) for name, figure in others.items()])
+    parts += _reasons(record, pictures)
+    if models:
+        parts += _of_models(record, pictures)
+    if record.failures:
+        parts.append(section("Failures", sections.failures(record), is_wide=True))
+    return parts
+
+
+def _reasons(record: StudyRecord, pictures: _Pictures) -> list[str]:
+    """Why trials were chosen, one at a time: a list to choose from, and a picture."""
+    chosen = [row["number"] for row in choice_rows(record) if row["is_chosen"]]
+    best = [each.number for each in record.ranked if each.number in set(chosen)]
+    offered = sorted({*chosen[-MOST_REASONS:], *best[: MOST_REASONS // 10]})
+    if not offered:
+        return []
+    for number in offered:
+        pictures.add(f"why {number}", partial(why_figure, record, number))
+    first = best[0] if best else offered[-1]
+    options = "".join(
+        f'<option value="why {number}"{selected}>trial {number}</option>'
+        for number in offered
+        for selected in (" selected" if number == first else "",)
+    )
+    body = (
+        f'<p><label>Trial: <select id="why">{options}</select></label></p>'
+        f'<div id="reason">{pictures.place(f"why {first}")}</div>'
+    )
+    note = "Beside the chosen candidate, the best ones with other stages for free."
+    return [sections.section("Why was it chosen?", body, note=note)]
+
+
+def _of_models(record: StudyRecord, pictures: _Pictures) -> list[str]:
+    found = [pictures.add("importance", lambda: importance_figure(record))]
+    for stage in (None, *record.stage_names):
+        name = "predictions" if stage is None else f"predictions of {stage}"
+        found.append(pictures.add(name, partial(prediction_figure, record, stage)))
+    return _filled(found)
+
+
+def _filled(pictures: list[str]) -> list[str]:
+    """A section for each picture that there is."""
+    return [sections.section("", picture) for picture in pictures if picture]
+
+
+def _subtitle(record: StudyRecord, now: datetime) -> str:
+    method = record.settings.get("method")
+    by = "" if method is None else f", by {method}"
+    return f"{record.direction} {record.objective}{by}; as of {now:%Y-%m-%d %H:%M %Z}"
+
+
+def _asset(name: str) -> str:
+    return files("eeipu.report.page").joinpath(name).read_text(encoding="utf-8")

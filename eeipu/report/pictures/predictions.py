@@ -1,0 +1,152 @@
+"""How well the models of the objective and of the costs predict what they have not seen.
+
+Each observation is predicted from all others (leave-one-out), with the hyper-parameters of the fit
+to all of them. The models are those that a search would fit now.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from eeipu.report.pictures.canvas import Row, colours_of, new_figure, nothing_to_draw, trace
+from eeipu.studies.records.study_record import StudyLike, StudyRecord
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+    from torch import Tensor
+
+    from eeipu.models.gaussian_process import ExactGPs
+
+__all__ = ["coverage", "prediction_figure", "prediction_rows"]
+
+# The intervals hold this share of the observations if the models are right, and are this many
+# standard deviations wide to either side.
+INTERVAL, DEVIATIONS = 0.9, 1.645
+
+OBJECTIVE = None
+
+
+def prediction_rows(study: StudyLike) -> list[Row]:
+    """A row for each observation of the objective and of each stage's cost.
+
+    Returns:
+        `stage`, `None` for the objective; `number`, the trial's; `observed`; `predicted` from all
+        others; `low` and `high`, the ends of the interval that should hold 90 %. Where the model
+        compresses the tail of bad values, so are they here.
+
+    Raises:
+        ConfigurationError: Too few trials have a value.
+    """
+    record = StudyRecord.of(study)
+    models = record.models
+    history = models.history
+    sign, unit = (-1.0 if history.is_minimized else 1.0), models.unit
+    from eeipu.models.objective import middle_value
+
+    middle = middle_value(history.values)
+    rows: list[Row] = [
+        {
+            "stage": OBJECTIVE,
+            "number": number,
+            **{name: sign * (middle + unit * value) for name, value in each.items()},
+        }
+        for number, each in _left_out(record, models.objective.gp, 0)
+    ]
+    if sign < 0:
+        rows = [{**row, "low": row["high"], "high": row["low"]} for row in rows]
+    costs = models.costs
+    for k, stage in enumerate(costs.executed):
+        assert costs.gps is not None
+        name = history.pipeline.stage_names[stage]
+        for number, each in _left_out(record, costs.gps, k):
+            positive = {key: math.exp(value) for key, value in each.items()}
+            rows.append({"stage": name, "number": number, **positive})
+    return rows
+
+
+def _left_out(
+    record: StudyRecord, gps: "ExactGPs", k: int
+) -> list[tuple[int | None, dict[str, float]]]:
+    """Observed and predicted values of one of several GPs, each with the number of its trial."""
+    data = gps.observations
+    residuals, deviations = gps.leave_one_out()
+    observed: Tensor = data.mean[k] + data.std[k] * data.y[k]
+    history = record.models.history
+    numbers = {
+        tuple(point): trial.number
+        for point, trial in zip(history.X.tolist(), history.ended, strict=True)
+    }
+    rows = []
+    for i, point in enumerate(data.X.tolist()):
+        if bool(data.is_known[k, i]):
+            seen, std = observed[i].item(), deviations[k, i].item()
+            mean = seen - residuals[k, i].item()
+            low, high = mean - DEVIATIONS * std, mean + DEVIATIONS * std
+            known = {"observed": seen, "predicted": mean, "low": low, "high": high}
+            rows.append((numbers.get(tuple(point)), known))
+    return rows
+
+
+def coverage(rows: list[Row]) -> float:
+    """The share of observations that lie in their intervals, of at least one row."""
+    # Rounding must not decide about an observation that is exactly predicted.
+    slack = 1e-9
+    inside = [
+        row["low"] - slack * abs(row["low"])
+        <= row["observed"]
+        <= row["high"] + slack * abs(row["high"])
+        for row in rows
+    ]
+    return float(sum(inside) / len(inside))
+
+
+def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figure":
+    """Predicted over observed values, with intervals; right predictions lie on the diagonal.
+
+    Args:
+        study: The study.
+        stage: The stage whose costs are predicted; `None`: the objective is.
+
+    Raises:
+        ConfigurationError: Too few trials have a value, or the stage was never executed.
+        MissingExtraError: Plotly is not installed.
+    """
+    record = StudyRecord.of(study)
+    rows = [row for row in prediction_rows(record) if row["stage"] == stage]
+    if not rows:
+        raise nothing_to_draw(record.name, f"no cost of a stage {stage!r}")
+    what = record.objective if stage is None else f"cost of {stage}"
+    unit = " (s)" if stage is not None and record.is_measured else ""
+    share = f"{coverage(rows):.0%} of {len(rows)} lie in their 90 % intervals"
+    title = f"Prediction of {what}"
+    figure = new_figure(title, f"observed{unit}", f"predicted{unit}", note=share)
+    x, y = [row["observed"] for row in rows], [row["predicted"] for row in rows]
+    ends = [min(x), max(x)]
+    dots = {"dash": "dot", "color": "#8A8F98"}
+    figure.add_trace(trace("Scatter", x=ends, y=ends, mode="lines", line=dots, hoverinfo="skip"))
+    colour = "#0072B2" if stage is None else colours_of(record.stage_names)[stage]
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": [row["high"] - row["predicted"] for row in rows],
+        "arrayminus": [row["predicted"] - row["low"] for row in rows],
+        "thickness": 1,
+        "width": 0,
+        "color": colour,
+    }
+    figure.add_trace(
+        trace(
+            "Scatter",
+            x=x,
+            y=y,
+            error_y=bars,
+            mode="markers",
+            marker={"color": colour, "size": 6},
+            text=[f"trial {row['number']}" for row in rows],
+            hovertemplate="%{text}<br>observed %{x:.4g}<br>predicted %{y:.4g}<extra></extra>",
+        )
+    )
+    figure.update_layout(showlegend=False)
+    if stage is not None:
+        figure.update_xaxes(type="log", dtick="D2")
+        figure.update_yaxes(type="log", dtick="D2")
+    return figure

@@ -1,0 +1,109 @@
+"""When the workers ran which stage of which trial, and when configurations were being chosen."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from eeipu.report.pictures.canvas import CALM, Row, colours_of, new_figure, nothing_to_draw, trace
+from eeipu.report.pictures.running_time import RunningTime
+from eeipu.studies.records.study_record import StudyLike, StudyRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["timeline_figure", "timeline_rows"]
+
+# More bars cannot be told apart, and make the page slow; the last ones are drawn.
+MOST_BARS = 3000
+
+SEARCH = "search"
+
+
+def timeline_rows(study: StudyLike) -> list[Row]:
+    """A row for each call that a worker ran, and for each choice of a configuration.
+
+    Returns:
+        `number`, the trial's; `stage`, `None` for a choice, and for the whole of a trial that has
+        not recorded when its calls ran; `lane`: `"search"`, or the number of a worker, from 1
+        (which worker it was is not recorded: calls take the first lane that is free); `began_s` and
+        `ended_s`, in seconds during which trials had been running.
+    """
+    record = StudyRecord.of(study)
+    time = RunningTime.of(record)
+    calls, choices = [], []
+    for each in record.trials:
+        for stage, began, ended in _ran(each):
+            calls.append((time.at(began), time.at(ended), each.number, stage))
+        began_at, choosing_s = each.trial.datetime_start, each.attr("suggest_s")
+        if began_at is not None and choosing_s is not None:
+            began = began_at.timestamp()
+            choices.append(
+                _row(each.number, None, SEARCH, time.at(began), time.at(began + choosing_s))
+            )
+    lanes: list[float] = []  # when each is free again
+    rows = []
+    for began_s, ended_s, number, stage in sorted(calls, key=lambda call: call[:3]):
+        lane = next((k for k, free_s in enumerate(lanes) if free_s <= began_s + 1e-3), len(lanes))
+        lanes[lane : lane + 1] = [ended_s]
+        rows.append(_row(number, stage, lane + 1, began_s, ended_s))
+    return rows + choices
+
+
+def _ran(each: TrialRecord) -> Iterable[tuple[str | None, float, float]]:
+    """The calls of a trial; the trial itself if it has not recorded any and was no choice alone."""
+    ran = each.attr("ran")
+    if ran is not None:
+        return [(str(stage), float(began), float(ended)) for stage, began, ended in ran]
+    began, ended = each.trial.datetime_start, each.trial.datetime_complete
+    if began is None or ended is None:
+        return []
+    return [(None, began.timestamp(), ended.timestamp())]
+
+
+def _row(number: int, stage: str | None, lane: int | str, began_s: float, ended_s: float) -> Row:
+    return {"number": number, "stage": stage, "lane": lane, "began_s": began_s, "ended_s": ended_s}
+
+
+def timeline_figure(study: StudyLike) -> "Figure":
+    """A bar for each call, one lane for each worker and one for the search.
+
+    Raises:
+        ConfigurationError: No trial has ended.
+        MissingExtraError: Plotly is not installed.
+    """
+    record = StudyRecord.of(study)
+    rows = sorted(timeline_rows(record), key=lambda row: float(row["began_s"]))[-MOST_BARS:]
+    if not rows:
+        raise nothing_to_draw(record.name, "no trial that has ended")
+    lanes = sorted({row["lane"] for row in rows} - {SEARCH})
+    names = {lane: f"worker {lane}" for lane in lanes} | {SEARCH: SEARCH}
+    height = 150 + 34 * len(names)
+    figure = new_figure("Timeline", "wall-clock time while trials ran (s)", "", height=height)
+    colours = colours_of(record.stage_names)
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        bars = [row for row in rows if row["stage"] == stage]
+        figure.add_trace(
+            trace(
+                "Bar",
+                orientation="h",
+                y=[names[row["lane"]] for row in bars],
+                base=[row["began_s"] for row in bars],
+                x=[max(row["ended_s"] - row["began_s"], 0.0) for row in bars],
+                text=[f"trial {row['number']}" for row in bars],
+                textposition="none",
+                hovertemplate="%{text}<br>%{base:.2f} s, for %{x:.3g} s",
+                name="choosing" if stage is None else stage,
+                marker={
+                    "color": CALM if stage is None else colours.get(_stage_of(stage), CALM),
+                    "line": {"width": 0},
+                },
+            )
+        )
+    order = [names[lane] for lane in (SEARCH, *reversed(lanes))]
+    figure.update_layout(barmode="overlay", bargap=0.25)
+    figure.update_yaxes(categoryorder="array", categoryarray=order)
+    return figure
+
+
+def _stage_of(call: str) -> str:
+    """The stage of a call, whose name may say how far it trained: `train@80`."""
+    return call.partition("@")[0]

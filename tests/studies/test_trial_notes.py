@@ -1,0 +1,87 @@
+"""Attributes of trials that are written together."""
+
+import optuna
+import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import event
+
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
+
+
+@pytest.fixture(params=["memory", "sqlite", "journal"])
+def storage(request, tmp_path):
+    match request.param:
+        case "memory":
+            yield InMemoryStorage()
+        case "sqlite":
+            storage = RDBStorage(f"sqlite:///{tmp_path}/tune.db")
+            yield storage
+            storage.engine.dispose()
+        case "journal":
+            yield JournalStorage(JournalFileBackend(str(tmp_path / "journal.log")))
+
+
+def noted(trial):
+    notes = TrialNotes(trial)
+    notes.set_user_attr("a", 1)
+    notes.set_user_attr("b", [None, 2.0])
+    notes.write()
+
+
+def test_what_was_noted_is_in_the_trial(storage):
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    trial.set_user_attr("a", 0)
+
+    noted(trial)
+
+    assert trial.user_attrs == {"a": 1, "b": [None, 2.0]}
+    study.tell(trial, 1.0)
+    assert study.trials[0].user_attrs == {"a": 1, "b": [None, 2.0]}
+
+
+def test_notes_of_a_trial_that_has_ended_are_refused(storage):
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    study.tell(trial, 1.0)
+
+    with pytest.raises(UpdateFinishedTrialError):
+        noted(trial)
+
+    assert study.trials[0].user_attrs == {}
+
+
+def test_a_database_is_written_once(tmp_path):
+    storage = RDBStorage(f"sqlite:///{tmp_path}/tune.db")
+    trial = optuna.create_study(storage=storage).ask()
+    commits = []
+    event.listen(storage.engine, "commit", commits.append)
+
+    noted(trial)
+
+    assert len(commits) == 1
+    storage.engine.dispose()
+
+
+def test_a_journal_is_written_once(tmp_path, monkeypatch):
+    backend = JournalFileBackend(str(tmp_path / "journal.log"))
+    trial = optuna.create_study(storage=JournalStorage(backend)).ask()
+    written = []
+    append = backend.append_logs
+    monkeypatch.setattr(
+        backend, "append_logs", lambda logs: (written.append(len(logs)), append(logs))
+    )
+
+    noted(trial)
+
+    assert written == [2]
+
+
+def test_flat_notes_have_a_name_for_each_number():
+    notes = flat_notes(
+        ("prep", "fit", "score"), [None, 2.0, None], [True, False, False], {"auc": 0.5}
+    )
+
+    assert notes == {"reused:prep": True, "cost:fit": 2.0, "metric:auc": 0.5}
