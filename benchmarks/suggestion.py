@@ -38,7 +38,7 @@ from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import maximize
-from eeipu.methods.prefixes import prefix_pool
+from eeipu.methods.reuse.kept_parts import KeptParts
 from eeipu.methods.search_models import REFIT_GROWTH
 from eeipu.methods.search_state import Search
 
@@ -151,7 +151,7 @@ def maximum_gap(seed: int) -> float:
     score = METHODS["eeipu"].score
     assert score is not None
     top = history.top(5)
-    pool = prefix_pool(pipeline, top, AllKept())
+    pool = KeptParts(pipeline, top, AllKept(), history.is_new).listed
     incumbents = pipeline.cube.encode([trial.params for trial in top])
     best = [
         next(

@@ -9,9 +9,9 @@ Notation:
     log c_k(x) ~ GP, so that costs are positive and lognormal under the posterior.
 
 A batch size chosen in one stage may determine the duration of the next. Therefore a stage's model
-depends either on the stage's own columns or on these and all upstream ones, whichever predicts
-left-out costs better. A single measured cost far from what the others predict (of a machine that
-hung, say) is left out of the fit if there are others that could contradict it.
+depends either on the stage's own columns or on these and those of all stages that lead to it,
+whichever predicts left-out costs better. A single measured cost far from what the others predict
+(of a machine that hung, say) is left out of the fit if there are others that could contradict it.
 """
 
 import math
@@ -67,6 +67,8 @@ class StageCostModel:
         device: Where to fit; `None`: whichever device is faster.
         inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
             `"upstream"` ones, or the better of the two (`"chosen"`).
+        upstream: For each stage, the stages that lead to it, whose columns are its upstream ones
+            (`eeipu.stages.graph.Graph.ancestors`); `None`: all stages before it, as in a chain.
         declared: The indices of the stages whose costs are declared: none of these is an error.
 
     Attributes:
@@ -76,8 +78,8 @@ class StageCostModel:
         gps: The GPs of these stages, in the same order; `None` if there is no such stage.
 
     Raises:
-        ConfigurationError: The shapes do not fit, a column does not exist, or a cost is negative
-            or infinite.
+        ConfigurationError: The shapes do not fit, a column or a stage upstream does not exist, or
+            a cost is negative or infinite.
 
     Note:
         A stage that was never executed has a prior instead of a posterior: the mean of all
@@ -102,10 +104,14 @@ class StageCostModel:
         focus: Sequence[int] = (),
         device: torch.device | None = None,
         inputs: Inputs = "chosen",
+        upstream: Sequence[Sequence[int]] | None = None,
         declared: Collection[int] = (),
     ) -> None:
         X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
         _check(X, stage_costs, stage_indices)
+        if upstream is None:
+            upstream = [range(k) for k in range(len(stage_indices))]
+        _check_upstream(upstream, len(stage_indices))
         logs = _logarithms(stage_costs)
         known = logs[stage_costs > 0]
         self._prior_mean = known.mean().item() if len(known) else 0.0
@@ -116,7 +122,7 @@ class StageCostModel:
         self.executed: list[int] = []
         options = [
             (k, columns)
-            for k, columns in _input_options(self.columns, inputs)
+            for k, columns in _input_options(self.columns, inputs, upstream)
             if not logs[:, k].isnan().all()
         ]
         if options:
@@ -189,16 +195,17 @@ class StageCostModel:
         return mean, std
 
 
-def _input_options(stage_indices: Sequence[tuple[int, ...]], inputs: Inputs) -> list[Option]:
+def _input_options(
+    stage_indices: Sequence[tuple[int, ...]], inputs: Inputs, upstream: Sequence[Sequence[int]]
+) -> list[Option]:
     """One or two options per stage."""
     options = []
-    upstream: tuple[int, ...] = ()
     for k, own in enumerate(stage_indices):
-        if inputs != "upstream" or not upstream:
+        before = tuple(column for j in upstream[k] for column in stage_indices[j])
+        if inputs != "upstream" or not before:
             options.append((k, own))
-        if inputs != "own" and upstream:
-            options.append((k, upstream + own))
-        upstream += own
+        if inputs != "own" and before:
+            options.append((k, before + own))
     return options
 
 
@@ -290,4 +297,13 @@ def _check(X: Tensor, stage_costs: Tensor, stage_indices: Sequence[Sequence[int]
         raise ConfigurationError(
             f"stage costs must be finite and not negative (NaN where a stage was not executed), "
             f"but got {stage_costs[wrong][0].item()!r}."
+        )
+
+
+def _check_upstream(upstream: Sequence[Sequence[int]], count: int) -> None:
+    strangers = [j for k, stages in enumerate(upstream) for j in stages if not 0 <= j < k]
+    if strangers or len(upstream) != count:
+        raise ConfigurationError(
+            f"upstream must name, for each of the {count} stages, earlier ones by their numbers "
+            f"from 0, but got {[list(stages) for stages in upstream]}."
         )

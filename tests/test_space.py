@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from eeipu import Pipeline, Tuner
 from eeipu.errors import SpaceError
 from eeipu.methods.maximisation import maximize
-from eeipu.methods.prefixes import Prefix
+from eeipu.methods.reuse.candidates import Reuse
 from eeipu.space import Categorical, Float, Int, Space, cell_count
 
 bounds = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -478,7 +478,7 @@ def test_an_exchange_in_a_large_range_finds_the_best_value():
     def score(X, memoized):
         return -((X[:, 0, 0] - target).abs() * 2.0**32).log1p()
 
-    candidate = next(maximize(score, space, [Prefix({}, (False,))], seed=0))
+    candidate = next(maximize(score, space, [Reuse({}, (False,))], seed=0))
 
     assert abs(candidate.params["p"] - best) < 2e5
 

@@ -123,15 +123,15 @@ class ClosedFormEEIPU:
 
     @torch.no_grad()
     def rank_completions(
-        self, prefixes: Tensor, fixed: Tensor, memoized: Tensor, X: Tensor
+        self, points: Tensor, fixed: Tensor, memoized: Tensor, X: Tensor
     ) -> Tensor:
-        """Rough scores of all completions of prefixes, to choose the best from.
+        """Rough scores of all completions of points, to choose the best from.
 
         They differ from the scores by what `LogEEIPU.rough_cost_term_at` leaves out.
 
         Args:
-            prefixes: `P x d`, of which the fixed columns count.
-            fixed: `d`, boolean, the columns that the prefixes fix.
+            points: `P x d`, of which the fixed columns count.
+            fixed: `d`, boolean, the columns of the points that are fixed.
             memoized: `K`, the stages that they give for free.
             X: `b x d`, of which the other columns count.
 
@@ -142,7 +142,7 @@ class ClosedFormEEIPU:
         asked = torch.ones(len(self._gps), dtype=torch.bool)
         if acquisition is not None:
             asked[1:] = ~free[acquisition.cost_model.executed]
-        means, variances = self._gps.select(asked).of_completions(prefixes, fixed, X)
+        means, variances = self._gps.select(asked).of_completions(points, fixed, X)
         value, _, _ = _log_ei(means[0], variances[0], self._best_f)
         if acquisition is not None:
             every = means.new_zeros((2, len(asked) - 1, *value.shape))

@@ -18,8 +18,8 @@ from eeipu.methods.acquisition_gradients import fast_score
 from eeipu.methods.baselines.cascade import CascadeEI
 from eeipu.methods.baselines.lambo import lambo_region
 from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost
-from eeipu.methods.maximisation import Score
-from eeipu.methods.prefixes import Region
+from eeipu.methods.reuse.candidates import Region
+from eeipu.methods.scores import Score
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import (
     INITIAL_SHARE,
@@ -59,7 +59,7 @@ class Method:
     Attributes:
         name: The name that users give.
         score: Maps a search to the score of its candidates; `None`: choose at random.
-        uses_prefixes: Whether it also searches among candidates that share kept prefixes.
+        reuses: Whether it also searches among candidates that reuse kept outputs.
         design: The warm-up; `None`: points share prefixes if there is a cache, and are independent
             otherwise.
         region: Maps a search to the part of the cube to search; `None`: search all of it.
@@ -80,7 +80,7 @@ class Method:
 
     name: str
     score: Callable[[Search], Score] | None
-    uses_prefixes: bool = False
+    reuses: bool = False
     design: Design | None = None
     region: Callable[[Search], Region] | None = None
     is_careful: bool = False
@@ -239,11 +239,11 @@ def _without_memory(acquisition: AcquisitionFunction) -> Score:
 METHODS = {
     method.name: method
     for method in (
-        Method("eeipu", _eeipu, uses_prefixes=True, seeks_news=True, in_batches=True),
+        Method("eeipu", _eeipu, reuses=True, seeks_news=True, in_batches=True),
         Method(
             "eeipu-paper",
             partial(_eeipu, is_published=True),
-            uses_prefixes=True,
+            reuses=True,
             design=independent,
             n_initial=PAPER_TRIALS,
             in_batches=True,
@@ -251,7 +251,7 @@ METHODS = {
         Method(
             "eeipu-careful",
             partial(_eeipu, is_careful=True),
-            uses_prefixes=True,
+            reuses=True,
             is_careful=True,
             seeks_news=True,
         ),

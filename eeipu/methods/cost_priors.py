@@ -41,6 +41,7 @@ def cost_prior(history: History) -> Callable[[Call], float]:
         torch.from_numpy(history.stage_costs),
         pipeline.stage_columns,
         categorical=pipeline.cube.categorical_columns,
+        upstream=pipeline.graph.ancestors,
         declared=[k for k, stage in enumerate(pipeline.stages) if stage.cost is not None],
     )
     answers: dict[str, float] = {}

@@ -1,21 +1,22 @@
-"""The maximisation of an acquisition over all prefixes at once.
+"""The maximisation of an acquisition over all that candidates can reuse at once.
 
 Notation:
-    P: prefixes in the pool.
+    P: entries of the pool: kept parts, or combinations of them.
     K: stages.
     d: hyper-parameters.
     X: `b x 1 x d`, candidates in the unit cube.
     memoized: `b x K`, which stages each candidate gets for free.
 
-A prefix (see `eeipu.methods.prefixes`) fixes the first hyper-parameters; the others are searched.
-The same quasi-random points are completed by every prefix and scored together. The best of them go
-through a batched L-BFGS-B in their continuous columns and an exchange of values in their discrete
-ones. In the end all are compared at the values that will run. Under constraints, everything starts
-at allowed points and keeps to them (see `eeipu.methods.climbing.constrained`).
+What a candidate reuses (see `eeipu.methods.reuse`) fixes some hyper-parameters; the others are
+searched. The same quasi-random points are completed by every entry of the pool and scored together.
+The best of them go through a batched L-BFGS-B in their continuous columns and an exchange of values
+in their discrete ones. If the pool does not list all combinations of kept parts, the best of them
+exchange parts as well, and climb again. In the end all are compared at the values that will run.
+Under constraints, everything starts at allowed points and keeps to them (see
+`eeipu.methods.climbing.constrained`).
 """
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,54 +24,38 @@ from botorch.optim.batched_lbfgs_b import fmin_l_bfgs_b_batched
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.methods.climbing.ascents import LEAST_GAIN, Ascent, LogScoreWithGradient, Score
+from eeipu.methods.climbing.ascents import LEAST_GAIN, Ascent
 from eeipu.methods.climbing.constrained import WithinConstraints
-from eeipu.methods.prefixes import Candidate, Prefix
+from eeipu.methods.reuse.candidates import Candidate, Reuse
+from eeipu.methods.reuse.exchange import PartExchange
+from eeipu.methods.reuse.kept_parts import FULL_EFFORT, KeptParts
+from eeipu.methods.scores import RanksCompletions, Score
 from eeipu.space import Space
 from eeipu.spaces.feasible import FeasiblePoints
 
-__all__ = ["Score", "maximize", "quasi_random"]
+__all__ = ["maximize", "quasi_random"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-
-@runtime_checkable
-class RanksCompletions(LogScoreWithGradient, Protocol):
-    """A score that ranks all completions of prefixes at once, for less than it scores them."""
-
-    def rank_completions(
-        self, prefixes: Tensor, fixed: Tensor, memoized: Tensor, X: Tensor
-    ) -> Tensor:
-        """Rough scores, `P x b`, of `P x d` prefixes whose fixed columns are completed by `X`.
-
-        Args:
-            prefixes: `P x d`.
-            fixed: `d`, boolean.
-            memoized: `K`.
-            X: `b x d`.
-        """
-
-
-# Points scored under the empty prefix: quasi-random ones, and ones around good trials. A prefix
-# that leaves a share of the columns free gets the same share of them.
+# Points scored where nothing is fixed: quasi-random ones, and ones around good trials. An entry of
+# the pool that leaves a share of the columns free gets the same share of them.
 RAW_SAMPLES = 256
 LOCAL_SAMPLES = 128
 
-# Local searches under the empty prefix, and how many more go to the best points of all. A prefix
+# Local searches where nothing is fixed, and how many more go to the best points of all. An entry
 # that leaves a share of the columns free gets the same share of local searches, but at least two:
-# the fewer columns are free, the fewer hills there are. (With four under each prefix, the highest
-# hill was missed in 5 % of problems, mostly one under the empty prefix; like this in 2 %.)
+# the fewer columns are free, the fewer hills there are. (With four under each entry, the highest
+# hill was missed in 5 % of problems, mostly one where nothing is fixed; like this in 2 %.)
 RESTARTS_EACH = 16
 LEAST_RESTARTS = 2
 RESTARTS_SHARED = 10
 
-# The pool of a long pipeline has many prefixes, most of them of no interest: more than this number
-# of prefixes share the points of this number, and local searches are at most so many in all.
-FULL_EFFORT_PREFIXES = 48
+# The pool of a long pipeline has many entries, most of them of no interest: more than `FULL_EFFORT`
+# entries share the points of this number, and local searches are at most so many in all.
 MOST_RESTARTS = 200
 
-# Starts under one prefix are at least this far apart in some column; otherwise most of them would
+# Starts under one entry are at least this far apart in some column; otherwise most of them would
 # climb the same hill, and other maxima would be missed.
 LEAST_SPREAD = 0.15
 
@@ -98,13 +83,17 @@ MAX_CHOICES = 10_000
 # one exchange misses between its larger steps, the next one finds.
 WIDE_EXCHANGES = 3
 
+# Rounds of "exchange kept parts, then climb": each can give up one part in favour of others.
+PART_ROUNDS = 3
+
 
 def maximize(
     score: Score,
     space: Space,
-    pool: list[Prefix],
+    pool: list[Reuse],
     *,
     seed: int,
+    parts: KeptParts | None = None,
     incumbents: Array | None = None,
     bounds: Array | None = None,
     effort: int = 1,
@@ -115,8 +104,9 @@ def maximize(
     Args:
         score: The acquisition; it may be asked for gradients.
         space: The search space.
-        pool: The prefixes to search under, at least one.
+        pool: What candidates may reuse, at least one entry.
         seed: Fixes the quasi-random starting points.
+        parts: The kept parts, if `pool` is what they list and there are more combinations.
         incumbents: `m x d`, good points to start around as well.
         bounds: `2 x d`, the corners of the box to search; `None`: the whole cube.
         effort: Multiplies the points scored and the local searches.
@@ -124,7 +114,7 @@ def maximize(
     """
     box = np.stack([np.zeros(len(space)), np.ones(len(space))]) if bounds is None else bounds
     steps = _Maximisation(score, space, pool, box, seed, feasible)
-    each = effort * min(1.0, FULL_EFFORT_PREFIXES / len(pool))
+    each = effort * min(1.0, FULL_EFFORT / len(pool))
     raw = _raw_points(space, seed, incumbents, box, each)
     index, X = steps.starts(raw, effort, incumbents)
     if len(X) == 0:  # the constraints allow nothing, or nothing that was found
@@ -136,12 +126,14 @@ def maximize(
             break
     X = steps.polish(index, X)
     values = steps.values(index, X)
+    if parts is not None:
+        index, X, values = steps.exchange_parts(parts, raw, index, X, values)
     for i in np.argsort(-values, kind="stable"):
-        prefix = pool[index[i]]
+        reuse = steps.pool[index[i]]
         # Fixed values are taken as stored, not decoded: a bit lost in the cube is a cache miss.
-        params = {**space.decode(X[i]), **prefix.params}
+        params = {**space.decode(X[i]), **reuse.params}
         if space.constraints.allow(params):
-            yield Candidate(params, X[i], prefix, float(values[i]))
+            yield Candidate(params, X[i], reuse, float(values[i]))
 
 
 def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
@@ -175,7 +167,7 @@ def _spread(X: Array, index: Indices, count: int) -> Indices:
 
     Args:
         X: `m x d`.
-        index: `m`, the prefixes of the points; those under two prefixes are far apart.
+        index: `m`, the pool's entries of the points; those under two entries are far apart.
         count: The number of points; fewer come if there are no more.
     """
     chosen: list[int] = []
@@ -189,13 +181,13 @@ def _spread(X: Array, index: Indices, count: int) -> Indices:
 
 
 class _Maximisation:
-    """The steps of a maximisation, each for many pairs of a prefix index and a point at once."""
+    """The steps of a maximisation, each for many pairs of a pool's index and a point at once."""
 
     def __init__(
         self,
         score: Score,
         space: Space,
-        pool: list[Prefix],
+        pool: list[Reuse],
         box: Array,
         seed: int,
         feasible: FeasiblePoints | None,
@@ -204,30 +196,43 @@ class _Maximisation:
         self._rng = np.random.default_rng(seed)
         self._box = box
         self._space = space
-        self._memoized = torch.tensor([prefix.memoized for prefix in pool])
-        self._fixed = np.full((len(pool), len(space)), np.nan)
-        for row, prefix in enumerate(pool):
-            is_fixed = [name in prefix.params for name in space.names]
-            names = [name for name in space.names if name in prefix.params]
-            axes = Space({name: space.distributions[name] for name in names})
-            self._fixed[row, is_fixed] = axes.encode([prefix.params])[0]
-        self._continuous = np.array([cells is None for cells in space.cells])
         self._within: WithinConstraints | None = None
         if space.constraints:
             feasible = FeasiblePoints(space) if feasible is None else feasible
-            fixed = [prefix.params for prefix in pool]
-            self._within = WithinConstraints(feasible, fixed, box, seed)
+            self._within = WithinConstraints(feasible, [], box, seed)
+        self.pool: list[Reuse] = []
+        self._memoized = torch.empty(0, len(pool[0].memoized), dtype=torch.bool)
+        self._fixed = np.empty((0, len(space)))
+        self._add(pool)
+        self._continuous = np.array([cells is None for cells in space.cells])
 
-    def _score_at(self, index: Indices, X: Tensor) -> Tensor:
-        return self._score(X.unsqueeze(-2), self._memoized[torch.from_numpy(index)])
+    def _add(self, reuses: list[Reuse]) -> Indices:
+        """Add entries to the pool; their indices."""
+        names = self._space.names
+        fixed = np.full((len(reuses), len(names)), np.nan)
+        for row, reuse in zip(fixed, reuses, strict=True):
+            columns = [c for c, name in enumerate(names) if name in reuse.params]
+            axes = Space({names[c]: self._space.distributions[names[c]] for c in columns})
+            row[columns] = axes.encode([reuse.params])[0]
+        self.pool = [*self.pool, *reuses]
+        self._fixed = np.concatenate([self._fixed, fixed])
+        memoized = torch.tensor([reuse.memoized for reuse in reuses])
+        self._memoized = torch.cat([self._memoized, memoized])
+        if self._within is not None:
+            self._within.add([reuse.params for reuse in reuses])
+        return np.arange(len(self.pool) - len(reuses), len(self.pool))
 
     def values(self, index: Indices, X: Array) -> Array:
         """Scores without gradients; -inf where the score is not a number."""
-        ends = range(SCORED_AT_ONCE, len(X), SCORED_AT_ONCE)
+        return self._values(self._memoized[torch.from_numpy(index)], X)
+
+    def _values(self, memoized: Tensor, X: Array) -> Array:
+        points = torch.from_numpy(X).split(SCORED_AT_ONCE)
+        masks = memoized.split(SCORED_AT_ONCE)
         with torch.no_grad():
             parts = [
-                self._score_at(i, torch.from_numpy(part)).numpy()
-                for i, part in zip(np.split(index, ends), np.split(X, ends), strict=True)
+                self._score(part.unsqueeze(-2), mask).numpy()
+                for part, mask in zip(points, masks, strict=True)
             ]
         values: Array = np.nan_to_num(np.concatenate(parts), nan=-np.inf)
         return values
@@ -235,7 +240,7 @@ class _Maximisation:
     def starts(
         self, raw: Array, effort: int, incumbents: Array | None = None
     ) -> tuple[Indices, Array]:
-        """The best raw points under every prefix, and the best of all others.
+        """The best raw points under every entry of the pool, and the best of all others.
 
         Args:
             raw: `m x d`.
@@ -243,10 +248,10 @@ class _Maximisation:
             incumbents: `m x d`, around which points are sought that constraints allow.
 
         Returns:
-            The prefix index and the point of each start.
+            The pool's index and the point of each start.
         """
         shares = np.isnan(self._fixed).mean(axis=1)
-        # Of a prefix that fixes all columns there is one completion.
+        # Where all columns are fixed there is one completion.
         counts = np.ceil(shares * len(raw)).astype(np.intp).clip(min=1)
         index = np.repeat(np.arange(len(counts)), counts)
         row = np.concatenate([np.arange(count) for count in counts])
@@ -264,7 +269,7 @@ class _Maximisation:
         order = np.argsort(-values, kind="stable")
 
         def apart(candidates: Indices, count: int) -> Indices:
-            """The best of some pairs of a prefix and a row that are not close to one another."""
+            """The best of some pairs of an index and a row that are not close to one another."""
             some = candidates[: 20 * count]
             return some[_spread(X[some], index[some], count)]
 
@@ -272,8 +277,8 @@ class _Maximisation:
         each *= min(1.0, MOST_RESTARTS / max(1.0, each.sum()))
         least = LEAST_RESTARTS if LEAST_RESTARTS * len(shares) <= MOST_RESTARTS else 1
         own = [
-            apart(order[index[order] == prefix], effort * max(least, round(count)))
-            for prefix, count in enumerate(each)
+            apart(order[index[order] == entry], effort * max(least, round(count)))
+            for entry, count in enumerate(each)
         ]
         chosen = np.concatenate(own)
         others = order[~np.isin(order, chosen)]
@@ -281,12 +286,12 @@ class _Maximisation:
         return index[chosen], X[chosen]
 
     def _completed(self, index: Indices, X: Array) -> Array:
-        """Points with the columns that their prefixes fix."""
+        """Points with the columns that are fixed."""
         fixed = self._fixed[index]
         return np.where(np.isnan(fixed), X, fixed)
 
     def _rough_values(self, raw: Array, counts: Indices, index: Indices, row: Indices) -> Array:
-        """What each prefix is worth with each of its first raw points, roughly at least."""
+        """What each entry is worth with each of its first raw points, roughly at least."""
         if not isinstance(self._score, RanksCompletions):
             return self.values(index, self._completed(index, raw[row]))
         values = np.empty(len(index))
@@ -307,7 +312,7 @@ class _Maximisation:
         return np.nan_to_num(values, nan=-np.inf)
 
     def ascend(self, index: Indices, X: Array) -> Array:
-        """Climb in the continuous columns that the prefix leaves free, all starts in one batch."""
+        """Climb in the continuous columns that are free, all starts in one batch."""
         free = np.isnan(self._fixed[index]) & self._continuous
         if not free.any():
             return X
@@ -358,6 +363,41 @@ class _Maximisation:
             best = values.reshape(options.shape).argmax(axis=1)
             X[free, column] = options[np.arange(len(free)), best]
         return X, not np.array_equal(X, before)
+
+    def exchange_parts(
+        self, parts: KeptParts, raw: Array, index: Indices, X: Array, values: Array
+    ) -> tuple[Indices, Array, Array]:
+        """Add candidates with other combinations of parts, which come from the best so far.
+
+        Args:
+            parts: The kept parts; `parts.rows` are the entries of the pool.
+            raw: `m x d`, points that complete candidates which give up a part.
+            index: The pool's indices of the candidates so far.
+            X: Their points.
+            values: Their scores.
+
+        Returns:
+            The indices, points and scores of these and of further candidates.
+        """
+        rows = parts.rows[index]
+        exchange = PartExchange(
+            parts, lambda r, x: self._values(torch.from_numpy(parts.memoized(r)), x), raw
+        )
+        for _ in range(PART_ROUNDS):
+            new_rows, new_X = exchange.better(rows, X, values)
+            if len(new_rows) == 0:
+                break
+            new = self._add(parts.reuses(new_rows))
+            if self._within is not None:
+                allowed = self._within.allows(new, new_X)
+                new, new_rows, new_X = new[allowed], new_rows[allowed], new_X[allowed]
+                if len(new) == 0:
+                    break
+            new_X, _ = self.exchange(new, self.ascend(new, new_X))
+            rows = np.concatenate([rows, new_rows])
+            index, X = np.concatenate([index, new]), np.concatenate([X, new_X])
+            values = np.concatenate([values, self.values(new, new_X)])
+        return index, X, values
 
     def _options(self, column: int, current: Array) -> Array:
         """Values to try in a discrete column, the current one first: `len(current) x options`."""

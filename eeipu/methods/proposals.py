@@ -14,9 +14,11 @@ from torch import Tensor
 from eeipu.errors import BudgetTooSmall, NothingWorthwhile, SpaceExhausted
 from eeipu.methods.catalogue import Method, eeipu, gittins_index
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import Score, maximize
-from eeipu.methods.prefixes import Candidate, prefix_pool, with_given
+from eeipu.methods.maximisation import maximize
 from eeipu.methods.reasons import reason_for
+from eeipu.methods.reuse.candidates import Candidate, with_given
+from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
+from eeipu.methods.scores import Score
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
@@ -54,7 +56,7 @@ class Proposals:
         search: The state of the search.
         method: The method.
         design: Its warm-up design.
-        top_q: The number of best trials whose kept prefixes are offered.
+        top_q: The number of best trials whose kept outputs are offered.
         kept: The content keys of the stage outputs that can be reused now.
         given: The values that the user has chosen for this trial, as stored.
     """
@@ -134,7 +136,7 @@ class Proposals:
 
     @cached_property
     def exploring(self) -> list[Candidate]:
-        """Candidates that share no prefix, for when no other is promising, best first.
+        """Candidates that reuse nothing, for when no other is promising, best first.
 
         They would be promising if all deviations were `DOUBT` times as large as the model says.
         """
@@ -163,26 +165,26 @@ class Proposals:
 
         Args:
             score: The method's score, or another one.
-            fresh: Whether to search without any prefix, wherever the method searches.
+            fresh: Whether to search without any reuse, wherever the method searches.
         """
-        search, pipeline = self.search, self.search.history.pipeline
-        top = search.history.top(self.top_q)
+        search, history = self.search, self.search.history
+        pipeline, top = history.pipeline, history.top(self.top_q)
         known = [trial.params for trial in top]
         if pipeline.cube.constraints:  # what runs satisfies them, too
-            known += [trial.params for trial in search.history.running]
-        if fresh:
-            pool, bounds = prefix_pool(pipeline, (), ()), None
-        elif self.method.region is not None:
+            known += [trial.params for trial in history.running]
+        pool, parts, bounds = [nothing_reused(pipeline)], None, None
+        if self.method.region is not None and not fresh:
             region = self.method.region(search)
-            pool, bounds = [region.prefix], region.bounds
-        else:
-            kept = self.kept if self.method.uses_prefixes else ()
-            pool, bounds = prefix_pool(pipeline, (*top, *search.history.running), kept), None
+            pool, bounds = [region.reuse], region.bounds
+        elif self.method.reuses and not fresh:
+            parts = KeptParts(pipeline, (*top, *history.running), self.kept, history.is_new)
+            pool = parts.listed
         return maximize(
             score,
             pipeline.cube,
             with_given(pool, self.given),
             seed=search.trial_seed,
+            parts=None if parts is None or parts.are_all_listed or self.given else parts,
             incumbents=pipeline.cube.encode(known),
             bounds=bounds,
             feasible=pipeline.feasible,
@@ -338,7 +340,7 @@ def check_affordable(proposals: Proposals) -> None:
     search, best = proposals.search, proposals.first_new()
     if best is None:
         return
-    X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.prefix.memoized)
+    X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.reuse.memoized)
     chance = eeipu(search).log_chance_to_pay(X, memoized, search.uncommitted).exp().item()
     if chance < 0.5:
         raise BudgetTooSmall(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eeipu.methods.prefixes import Candidate
+from eeipu.methods.reuse.candidates import Candidate
 from eeipu.methods.search_state import Search
 from eeipu.models.objective import middle_value
 from eeipu.models.pending_improvement import log_improvement
@@ -39,9 +39,9 @@ def reason_for(search: Search, chosen: Candidate, others: Iterable[Candidate]) -
         `instead`, the same of the others, with `score`, the difference of their score from that of
         the chosen one.
     """
-    by_free = {chosen.prefix.memoized: chosen}
+    by_free = {chosen.reuse.memoized: chosen}
     for each in others:
-        by_free.setdefault(each.prefix.memoized, each)
+        by_free.setdefault(each.reuse.memoized, each)
     candidates = list(by_free.values())
     first, *rest = _described(search, candidates)
     scores = [each.score - chosen.score for each in candidates[1:]]
@@ -68,9 +68,7 @@ def _described(search: Search, candidates: list[Candidate]) -> list[dict[str, An
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {
-            "reuses": [
-                name for name, free in zip(names, each.prefix.memoized, strict=True) if free
-            ],
+            "reuses": [name for name, free in zip(names, each.reuse.memoized, strict=True) if free],
             **{name: _short(value) for name, value in zip(columns, row, strict=True)},
         }
         for each, row in zip(candidates, rows, strict=True)
@@ -82,7 +80,7 @@ def _costs(search: Search, X: Tensor, candidates: list[Candidate]) -> dict[str, 
     if "costs" not in search.models.__dict__:
         return {}
     mean, std = search.models.costs.log_cost_posterior(X)
-    free = torch.tensor([each.prefix.memoized for each in candidates])
+    free = torch.tensor([each.reuse.memoized for each in candidates])
     stages = torch.where(free, search.load_cost, (mean + 0.5 * std.square()).exp())
     return {"cost": stages.sum(-1) + search.overhead}
 

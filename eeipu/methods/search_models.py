@@ -193,6 +193,7 @@ class SearchModels:
             pipeline.stage_columns,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
+            upstream=pipeline.graph.ancestors,
             declared=self._declared,
             start=start,
             grown_from=None if start is None else self._earlier("costs"),

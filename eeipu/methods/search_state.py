@@ -119,7 +119,7 @@ class Search:
     def load_cost(self) -> float:
         """The mean charge for a reused stage.
 
-        Loading the deepest output serves all stages above it, so they share its time.
+        Loading an output serves all stages that lead to it, so they share its time.
         """
         loads, reused = 0.0, 0
         for trial in self.history.ended:

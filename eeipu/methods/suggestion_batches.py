@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from eeipu.methods.history import History
-from eeipu.methods.prefixes import Candidate
+from eeipu.methods.reuse.candidates import Candidate
 from eeipu.models.pending_improvement import JITTER, LogPendingEI, log_mean_improvement
 
 __all__ = ["SuggestionsInStock", "in_turn"]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from eeipu.methods.budget import Budget, spent
 from eeipu.methods.history import History
 from eeipu.methods.maximisation import quasi_random
+from eeipu.methods.reuse.shared_settings import settings
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
 
@@ -131,9 +132,10 @@ def prefix_sharing(search: Search) -> Array | None:
     """Points that share prefixes: few settings of the first stages and many of the last.
 
     The first stage gets a new setting in every second trial and the last one in every trial; the
-    frequency grows evenly from stage to stage. Trials with the same setting follow one another, so
-    that the output that they share is still kept. A stage whose output is not kept moves with the
-    next one: to repeat its setting would save nothing.
+    frequency grows evenly from stage to stage. In a graph, branches share their parts: they move in
+    different trials, and a stage moves if one that leads to it does (see
+    `eeipu.methods.reuse.shared_settings`). Trials with the same setting follow one another, so that
+    the output that they share is still kept.
 
     All settings come from one scrambled Sobol sequence over all hyper-parameters, of which each
     stage takes its own columns at the number of its setting. Sequences of the stages' own would be
@@ -142,11 +144,12 @@ def prefix_sharing(search: Search) -> Array | None:
     if _is_over(search):
         return None
     pipeline = search.history.pipeline
-    parts = _moving_together(pipeline)
     point = np.empty(len(pipeline.cube))
-    for columns, setting in zip(parts, _settings(search.number, len(parts)), strict=True):
-        whole = quasi_random(len(pipeline.cube), 1, search.seed, skip=setting)[0]
-        point[columns] = whole[columns]
+    numbers = settings(pipeline, search.number)
+    for columns, setting in zip(pipeline.stage_columns, numbers, strict=True):
+        if columns:
+            whole = quasi_random(len(pipeline.cube), 1, search.seed, skip=setting)[0]
+            point[list(columns)] = whole[list(columns)]
     return point
 
 
@@ -176,32 +179,6 @@ def _allowed(search: Search, points: Array) -> Array:
 
 def _is_over(search: Search) -> bool:
     return len(search.history) + len(search.history.running) >= search.n_initial
-
-
-def _moving_together(pipeline: Pipeline) -> list[list[int]]:
-    """The columns of the stages, in parts: each but the last ends with an output that is kept."""
-    parts: list[list[int]] = [[]]
-    for stage, columns in zip(pipeline.stages, pipeline.stage_columns, strict=True):
-        parts[-1].extend(columns)
-        if stage.memoize and parts[-1]:
-            parts.append([])
-    return [part for part in parts if part]
-
-
-def _settings(number: int, parts: int) -> list[int]:
-    """For each part of the stages, the index of the setting that it has in trial `number`.
-
-    Part k has a new setting in the share (1 + k / (parts - 1)) / 2 of the trials: in those whose
-    number in the van der Corput sequence is smaller. So a part that moves moves all that follow.
-    """
-    moments = np.array([_van_der_corput(i) for i in range(1, number + 1)])
-    shares = np.linspace(0.5, 1.0, parts) if parts > 1 else [1.0]
-    return [int(np.count_nonzero(moments < share)) for share in shares]
-
-
-def _van_der_corput(i: int) -> float:
-    """The i-th number of an even sequence in [0, 1): the binary digits of i, mirrored."""
-    return int(f"{i:b}"[::-1], 2) / (1 << i.bit_length())
 
 
 def cost_effective(search: Search) -> Array | None:

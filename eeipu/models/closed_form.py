@@ -137,48 +137,48 @@ class ClosedFormGPs:
             chosen._category_values = self._category_values[terms]
         return chosen
 
-    def of_completions(self, prefixes: Tensor, fixed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def of_completions(self, points: Tensor, fixed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances at many points that share columns.
 
-        Every prefix is completed by every candidate. What depends on one of them alone is computed
+        Every point is completed by every candidate. What depends on one of them alone is computed
         once: of the kernels' terms, only those over columns of both are left for the pairs.
 
         Args:
-            prefixes: `P x d`, of which the fixed columns count.
-            fixed: `d`, boolean, the columns of the prefixes; the others are the candidates'.
+            points: `P x d`, of which the fixed columns count.
+            fixed: `d`, boolean, the columns of the points; the others are the candidates'.
             x: `b x d`.
 
         Returns:
             Means and variances, `G x P x b`.
         """
-        on_prefix, on_x = self._active[:, fixed].any(-1), self._active[:, ~fixed].any(-1)
-        of_prefix = self._part(prefixes, ~on_x, fixed)
-        of_x = self._part(x, on_x & ~on_prefix, ~fixed)
-        first, second = of_prefix @ self._factor.mT, of_x @ self._factor.mT
-        mean = of_prefix @ self._alpha + (of_x @ self._alpha).mT
+        on_points, on_x = self._active[:, fixed].any(-1), self._active[:, ~fixed].any(-1)
+        of_points = self._part(points, ~on_x, fixed)
+        of_x = self._part(x, on_x & ~on_points, ~fixed)
+        first, second = of_points @ self._factor.mT, of_x @ self._factor.mT
+        mean = of_points @ self._alpha + (of_x @ self._alpha).mT
         explained = (
             first.square().sum(-1, keepdim=True)
             + second.square().sum(-1).unsqueeze(-2)
             + 2.0 * first @ second.mT
         )
-        mixes = (self._weights[:, on_prefix & on_x] != 0).any(-1)
+        mixes = (self._weights[:, on_points & on_x] != 0).any(-1)
         if mixes.any():
-            sums = of_prefix[mixes].unsqueeze(2), of_x[mixes].unsqueeze(1)
-            mean[mixes], explained[mixes] = self.select(mixes)._of_pairs(prefixes, fixed, x, *sums)
+            sums = of_points[mixes].unsqueeze(2), of_x[mixes].unsqueeze(1)
+            mean[mixes], explained[mixes] = self.select(mixes)._of_pairs(points, fixed, x, *sums)
         std = self._std.unsqueeze(-1)
         latent = (self._variance.unsqueeze(-1) - explained).clamp_min(MIN_VARIANCE)
         return self._mean.unsqueeze(-1) + std * mean, std.square() * latent
 
     def _of_pairs(
-        self, prefixes: Tensor, fixed: Tensor, x: Tensor, of_prefix: Tensor, of_x: Tensor
+        self, points: Tensor, fixed: Tensor, x: Tensor, of_points: Tensor, of_x: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Standardised means, and the variances that the data explain, `G x P x b`.
 
         Args:
-            prefixes: `P x d`.
+            points: `P x d`.
             fixed: `d`.
             x: `b x d`.
-            of_prefix: `G x P x 1 x n`, the part of the covariances that depends on prefixes alone.
+            of_points: `G x P x 1 x n`, the part of the covariances that depends on points alone.
             of_x: `G x 1 x b x n`, the part that depends on candidates alone.
         """
         mixed = self._active[:, fixed].any(-1) & self._active[:, ~fixed].any(-1)
@@ -186,7 +186,7 @@ class ClosedFormGPs:
         squares_of_x = self._squares_over(x, mixed, ~fixed).unsqueeze(1)
         parts = []
         step = max(1, COVARIANCES_AT_ONCE // squares_of_x.numel())
-        for some, own in zip(prefixes.split(step), of_prefix.split(step, dim=1), strict=True):
+        for some, own in zip(points.split(step), of_points.split(step, dim=1), strict=True):
             squares = self._squares_over(some, mixed, fixed).unsqueeze(2) + squares_of_x
             terms = _matern(squares.clamp_min_(0.0).sqrt_())
             k = (weights @ terms.flatten(1)).unflatten(1, terms.shape[1:])

@@ -1,4 +1,4 @@
-"""The maximisation of an acquisition over a pool of prefixes."""
+"""The maximisation of an acquisition over a pool of what candidates reuse."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from eeipu import Categorical, Float, Int
 from eeipu.methods.maximisation import maximize, quasi_random
-from eeipu.methods.prefixes import Prefix
+from eeipu.methods.reuse.candidates import Reuse
 from eeipu.space import Space
 
 SPACE = Space({"x": Float(0, 1), "k": Int(1, 7), "c": Categorical(list("abcdef"))})
@@ -19,7 +19,7 @@ def bowl(X, memoized):
     return -distance + memoized[:, 0] * 0.01
 
 
-EMPTY = Prefix({}, (False, False))
+EMPTY = Reuse({}, (False, False))
 
 
 def test_the_best_of_a_mixed_space_is_found():
@@ -30,9 +30,9 @@ def test_the_best_of_a_mixed_space_is_found():
     assert best.score == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_a_prefix_fixes_is_taken_to_the_bit():
+def test_what_is_fixed_is_taken_to_the_bit():
     x = 0.1 + 0.2  # not the float nearest to 0.3
-    pool = [Prefix({"x": x}, (True, False))]
+    pool = [Reuse({"x": x}, (True, False))]
 
     best = next(maximize(bowl, SPACE, pool, seed=0))
 
@@ -40,18 +40,18 @@ def test_what_a_prefix_fixes_is_taken_to_the_bit():
     assert (best.params["k"], best.params["c"]) == (5, "d")
 
 
-def test_prefixes_compete_with_their_own_masks():
-    """The prefix near the best point wins for what it saves; the one far from it does not."""
-    near, far = Prefix({"x": 0.31}, (True, False)), Prefix({"x": 0.9}, (True, False))
+def test_entries_compete_with_their_own_masks():
+    """The entry near the best point wins for what it saves; the one far from it does not."""
+    near, far = Reuse({"x": 0.31}, (True, False)), Reuse({"x": 0.9}, (True, False))
 
     found = list(maximize(bowl, SPACE, [EMPTY, far, near], seed=0))
 
-    assert found[0].prefix is near
+    assert found[0].reuse is near
     assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
 
 
 def test_candidates_know_where_they_lie_in_the_cube():
-    pool = [EMPTY, Prefix({"x": 0.1 + 0.2}, (True, False))]
+    pool = [EMPTY, Reuse({"x": 0.1 + 0.2}, (True, False))]
 
     for candidate in maximize(bowl, SPACE, pool, seed=0):
         expected = SPACE.encode([candidate.params])[0]
@@ -108,7 +108,7 @@ def test_long_pools_share_the_effort():
         scored.append(len(X))
         return -(X[:, 0, 0] - 0.3).square()
 
-    pool = [Prefix({"x": i / 500}, (True, False)) for i in range(500)]
+    pool = [Reuse({"x": i / 500}, (True, False)) for i in range(500)]
     best = next(maximize(score, SPACE, [EMPTY, *pool], seed=0))
 
     assert best.params["x"] == pytest.approx(0.3, abs=1e-3)
@@ -194,7 +194,7 @@ def test_quasi_random_points_go_on_where_they_were():
 
 
 class Slopes(Hills):
-    """The same for prefixes, of which the deeper one fixes `x`."""
+    """The same for a pool, of which the deeper one fixes `x`."""
 
     def __init__(self, is_quick):
         super().__init__(depth=0.5)
@@ -202,13 +202,13 @@ class Slopes(Hills):
         if is_quick:
             self.rank_completions = self._rank
 
-    def _rank(self, prefixes, fixed, memoized, X):
-        self.ranked.append((prefixes.tolist(), fixed.tolist(), memoized.tolist(), len(X)))
-        return torch.stack([self(torch.where(fixed, p, X).unsqueeze(1), None) for p in prefixes])
+    def _rank(self, points, fixed, memoized, X):
+        self.ranked.append((points.tolist(), fixed.tolist(), memoized.tolist(), len(X)))
+        return torch.stack([self(torch.where(fixed, p, X).unsqueeze(1), None) for p in points])
 
 
 def test_a_score_may_rank_the_completions_of_a_depth_at_once():
-    pool = [EMPTY, *(Prefix({"x": x}, (True, False)) for x in (0.2, 0.3, 0.8))]
+    pool = [EMPTY, *(Reuse({"x": x}, (True, False)) for x in (0.2, 0.3, 0.8))]
     quick, plain = Slopes(is_quick=True), Slopes(is_quick=False)
 
     found, expected = (
@@ -223,9 +223,9 @@ def test_a_score_may_rank_the_completions_of_a_depth_at_once():
     }
 
 
-def test_a_prefix_that_fixes_everything_has_one_completion():
+def test_an_entry_that_fixes_everything_has_one_completion():
     params = {"x": 0.25, "k": 2, "c": "b"}
 
-    found = list(maximize(bowl, SPACE, [Prefix(params, (True, True))], seed=0))
+    found = list(maximize(bowl, SPACE, [Reuse(params, (True, True))], seed=0))
 
     assert [candidate.params for candidate in found] == [params]

@@ -12,7 +12,6 @@ from eeipu import Categorical, Float, Int, NothingWorthwhile, Pipeline
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
 from eeipu.methods.history import History
-from eeipu.methods.prefixes import Candidate, Prefix
 from eeipu.methods.proposals import (
     LEAST_GAIN,
     LEAST_NEWS,
@@ -21,6 +20,7 @@ from eeipu.methods.proposals import (
     check_not_done,
     unseen,
 )
+from eeipu.methods.reuse.candidates import Candidate, Reuse
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import independent, no_design
 
@@ -87,7 +87,7 @@ def test_a_method_that_chooses_at_random_proposes_nothing():
 
 
 @pytest.mark.parametrize(("method", "expected"), [("eeipu", {True, False}), ("ei", {False})])
-def test_kept_prefixes_are_offered_to_methods_that_use_them(method, expected):
+def test_kept_outputs_are_offered_to_methods_that_reuse_them(method, expected):
     configurations = [{"prep.x": x, "fit.y": x} for x in (0.2, 0.5, 0.8)]
     history = history_of(WIDE, configurations)
     kept = {key for trial in history.ended for key in trial.user_attrs["stage_keys"]}
@@ -95,9 +95,9 @@ def test_kept_prefixes_are_offered_to_methods_that_use_them(method, expected):
 
     candidates = list(proposals.candidates(METHODS["ei"].score(proposals.search)))
 
-    assert {candidate.prefix.memoized[0] for candidate in candidates} == expected
+    assert {candidate.reuse.memoized[0] for candidate in candidates} == expected
     # top_q is 2: the first trial, which is the worst, offers nothing.
-    assert {c.params["prep.x"] for c in candidates if c.prefix.memoized[0]} <= {0.5, 0.8}
+    assert {c.params["prep.x"] for c in candidates if c.reuse.memoized[0]} <= {0.5, 0.8}
 
 
 def test_several_configurations_at_once_are_new_and_differ():
@@ -173,9 +173,9 @@ def test_a_corner_where_the_model_is_sure_of_a_trend_is_left():
 def telling(history, points, **arguments):
     """Which of some points of the cube may tell more than is known."""
     search = proposals_of(history, "eeipu", no_design).search
-    prefix = Prefix({}, (False, False))
+    nothing = Reuse({}, (False, False))
     candidates = [
-        Candidate(WIDE.cube.decode(np.array(point)), np.array(point), prefix, 0.0)
+        Candidate(WIDE.cube.decode(np.array(point)), np.array(point), nothing, 0.0)
         for point in points
     ]
     left = _telling(candidates, search, **arguments)
@@ -231,19 +231,19 @@ def test_a_search_is_done_if_even_a_doubtful_model_expects_nothing():
     check_not_done(young)
 
 
-def test_where_nothing_is_promising_candidates_explore_without_a_prefix(monkeypatch):
+def test_where_nothing_is_promising_candidates_explore_without_reuse(monkeypatch):
     proposals = proposals_of(polished(), "eeipu", no_design, Everything())
     monkeypatch.setattr(Proposals, "promising", [])
 
     assert proposals.exploring
-    assert all(candidate.prefix.params == {} for candidate in proposals.exploring)
+    assert all(candidate.reuse.params == {} for candidate in proposals.exploring)
     assert proposals.new(1) == [proposals.exploring[0].params]
     assert 0.0 < LEAST_GAIN < 1e-3
 
 
 def test_methods_of_others_try_what_they_prefer(monkeypatch):
     promising = Candidate(
-        {"prep.x": 0.9, "fit.y": 0.1}, np.array([0.9, 0.1]), Prefix({}, (False, False)), 0.0
+        {"prep.x": 0.9, "fit.y": 0.1}, np.array([0.9, 0.1]), Reuse({}, (False, False)), 0.0
     )
     monkeypatch.setattr(Proposals, "promising", [promising])
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import eeipu.methods.suggestion_batches
-from eeipu.methods.prefixes import Candidate, Prefix
+from eeipu.methods.reuse.candidates import Candidate, Reuse
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.models.objective import ObjectiveModel
 from eeipu.models.pending_improvement import LogPendingEI
@@ -24,7 +24,7 @@ def model():
 
 def candidates_of(scores, points):
     return [
-        Candidate({"i": i}, point.numpy(), Prefix({}, (False,)), float(score))
+        Candidate({"i": i}, point.numpy(), Reuse({}, (False,)), float(score))
         for i, (score, point) in enumerate(zip(scores, points, strict=True))
     ]
 

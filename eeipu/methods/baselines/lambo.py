@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.methods.prefixes import Prefix, Region
+from eeipu.methods.reuse.candidates import Region, Reuse
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
 from eeipu.space import Space
@@ -104,8 +104,8 @@ def lambo_region(search: Search) -> Region:
     bounds = _bounds(splits, chosen, len(pipeline.cube))
     # The fixed values may lie on the boundary of the cell.
     bounds[:, : len(kept)] = [[0.0], [1.0]]
-    prefix = Prefix({name: last[name] for name in kept}, (False,) * len(pipeline.stages))
-    return Region(bounds, prefix)
+    reuse = Reuse({name: last[name] for name in kept}, (False,) * len(pipeline.stages))
+    return Region(bounds, reuse)
 
 
 def _splits(pipeline: Pipeline) -> list[Split]:

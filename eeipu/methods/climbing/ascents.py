@@ -7,32 +7,17 @@ Notation:
     memoized: `b x K`, which stages each candidate gets for free.
 """
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 from torch import Tensor
 
-__all__ = ["LEAST_GAIN", "Ascent", "LogScoreWithGradient", "Score"]
+from eeipu.methods.scores import LogScoreWithGradient, Score
+
+__all__ = ["LEAST_GAIN", "Ascent"]
 
 Array = NDArray[np.float64]
-Score = Callable[[Tensor, Tensor], Tensor]
-"""`X` (`b x 1 x d`) and `memoized` (`b x K`) -> acquisition values (`b`)."""
-
-
-@runtime_checkable
-class LogScoreWithGradient(Protocol):
-    """A score that also has gradients, and is the logarithm of an acquisition."""
-
-    def __call__(self, X: Tensor, memoized: Tensor) -> Tensor:
-        """Values, as of any `Score`."""
-
-    def value_and_gradient(self, X: Tensor, memoized: Tensor) -> tuple[Tensor, Tensor]:
-        """The values (`b`) and their gradients (`b x 1 x d`)."""
-
 
 # An ascent ends once a step gains less than this share of the value (of 1, if the value is
 # smaller): nobody can tell acquisitions apart that differ by a factor of 1.00001. With 1e-8 an

@@ -1,10 +1,10 @@
 """Steps of a maximisation that keep the constraints of a space.
 
 Notation:
-    P: prefixes in the pool.
+    P: entries of the pool (`eeipu.methods.reuse`).
     d: hyper-parameters.
-    X: `b x d`, points in the unit cube, each under the prefix whose place in the pool `index` (`b`)
-        tells.
+    X: `b x d`, points in the unit cube, each with the values fixed that the entry of the pool fixes
+        whose place `index` (`b`) tells.
 
 An ascent along gradients knows no constraints. Where it leaves the allowed set, it is taken back to
 the last allowed point on the straight line to its end. From there, and along walls of the allowed
@@ -12,7 +12,7 @@ set that no column is parallel to, a direct search goes on, by the moves of
 `eeipu.spaces.feasible`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,13 @@ class WithinConstraints:
         self, feasible: FeasiblePoints, fixed: Sequence[Params], box: Array, seed: int
     ) -> None:
         self._feasible = feasible
-        self._fixed = fixed
+        self._fixed = [*fixed]
         self._box = box
         self._rng = np.random.default_rng([seed, 1])
+
+    def add(self, fixed: Iterable[Params]) -> None:
+        """Add entries to the pool, with the values that each fixes, as stored."""
+        self._fixed.extend(fixed)
 
     def allows(self, index: Indices, X: Array) -> Flags:
         """Whether the points satisfy the constraints, with the values that their prefixes fix."""

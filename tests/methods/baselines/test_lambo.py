@@ -144,10 +144,10 @@ def test_a_region_keeps_the_first_stages_and_moves_the_rest_inside_a_leaf():
         search = search_of(np.random.default_rng(n).random(n))
         region = lambo_region(search)
         last = search.history.ended[-1].params
-        fixed = list(region.prefix.params)
+        fixed = list(region.reuse.params)
         assert fixed == list(PIPELINE.space)[: len(fixed)]
-        assert region.prefix.params.items() <= last.items()
-        assert region.prefix.memoized == (False,) * 3
+        assert region.reuse.params.items() <= last.items()
+        assert region.reuse.memoized == (False,) * 3
         assert (region.bounds[0] < region.bounds[1]).all()
         kept.append(len(fixed))
 
@@ -175,7 +175,7 @@ def test_the_next_leaf_agrees_with_the_last_above_the_height():
         signs = search.random(n - 1, SIGNS).choice([-1, 1], size=len(splits))
         region = lambo_region(search)
         inside = region.bounds.mean(axis=0)
-        kept = len(region.prefix.params)
+        kept = len(region.reuse.params)
         inside[:kept] = search.history.X[-1, :kept]
         chosen = int(_leaves(splits, inside[None])[0])
         height = _first_descent(signs)
@@ -205,7 +205,7 @@ def test_a_pipeline_of_one_stage_is_searched_everywhere():
 
     region = lambo_region(search_of([1.0, 2.0], pipeline=pipeline))
 
-    assert region.prefix.params == {}
+    assert region.reuse.params == {}
     assert region.bounds.tolist() == [[0.0], [1.0]]
 
 

@@ -1,10 +1,11 @@
-"""The prefix pool."""
+"""Kept parts, and which of them go together."""
 
 import pytest
 from optuna.trial import create_trial
 
 from eeipu import Float, Int, Pipeline
-from eeipu.methods.prefixes import Prefix, prefix_pool
+from eeipu.methods.reuse.candidates import Reuse
+from eeipu.methods.reuse.kept_parts import KeptParts
 from eeipu.stages.declaration import Stage
 
 PIPELINE = Pipeline.declare(
@@ -26,36 +27,42 @@ def trial(a=0.1, b=0.2, n=3, c=0.4, keys=("p", "pt", "pts")):
     )
 
 
+def pool_of(pipeline, trials, kept, is_new=lambda params: False):
+    parts = KeptParts(pipeline, trials, kept, is_new)
+    assert parts.are_all_listed
+    return parts.listed
+
+
 def test_pool_offers_all_kept_prefixes_and_the_empty_one():
-    pool = prefix_pool(PIPELINE, (trial(),), {"p", "pt", "pts"})
+    pool = pool_of(PIPELINE, (trial(),), {"p", "pt", "pts"})
 
     assert pool == [
-        Prefix({}, (False, False, False)),
-        Prefix({"prep.a": 0.1}, (True, False, False)),
-        Prefix({"prep.a": 0.1, "train.b": 0.2, "train.n": 3}, (True, True, False)),
+        Reuse({}, (False, False, False)),
+        Reuse({"prep.a": 0.1}, (True, False, False)),
+        Reuse({"prep.a": 0.1, "train.b": 0.2, "train.n": 3}, (True, True, False)),
     ]
 
 
 def test_pool_offers_what_is_there_now_only():
-    assert len(prefix_pool(PIPELINE, (trial(),), {"pt"})) == 2
-    assert prefix_pool(PIPELINE, (trial(),), ()) == [Prefix({}, (False, False, False))]
+    assert len(pool_of(PIPELINE, (trial(),), {"pt"})) == 2
+    assert pool_of(PIPELINE, (trial(),), ()) == [Reuse({}, (False, False, False))]
 
 
 def test_pool_lists_a_shared_prefix_once():
     trials = (trial(), trial(b=0.9, keys=("p", "pu", "pus")))
 
-    pool = prefix_pool(PIPELINE, trials, {"p", "pt", "pu"})
+    pool = pool_of(PIPELINE, trials, {"p", "pt", "pu"})
 
-    assert [len(prefix.params) for prefix in pool] == [0, 1, 3, 3]
+    assert [len(reuse.params) for reuse in pool] == [0, 1, 3, 3]
 
 
 @pytest.mark.parametrize(("unkept", "lengths"), [("prep", [0]), ("train", [0, 1])])
 def test_pool_ends_at_a_stage_that_is_not_memoized(unkept, lengths):
     stages = [Stage(name=s.name, space=s.space, memoize=s.name != unkept) for s in PIPELINE.stages]
 
-    pool = prefix_pool(Pipeline(stages), (trial(),), {"p", "pt"})
+    pool = pool_of(Pipeline(stages), (trial(),), {"p", "pt"})
 
-    assert [len(prefix.params) for prefix in pool] == lengths
+    assert [len(reuse.params) for reuse in pool] == lengths
 
 
 def test_a_first_stage_without_parameters_is_free_for_everyone():
@@ -67,4 +74,4 @@ def test_a_first_stage_without_parameters_is_free_for_everyone():
         user_attrs={"stage_keys": ["l", "lf"]},
     )
 
-    assert prefix_pool(pipeline, (loaded,), {"l"}) == [Prefix({}, (True, False))]
+    assert pool_of(pipeline, (loaded,), {"l"}) == [Reuse({}, (True, False))]

@@ -1,0 +1,222 @@
+"""The stage outputs that are kept, and how a candidate can use several of them.
+
+Notation:
+    K: stages; d: hyper-parameters.
+    P: parts. A part is a kept output of a trial's stage. It fixes the hyper-parameters of that
+        stage and of all stages that lead to it at the values of the trial.
+    R: combinations of parts.
+    codes: `... x d`, the values that a part or a combination fixes, numbered in each column from 0;
+        -1 where it fixes none.
+
+Parts go together if they agree wherever both fix a value, in type and to the last bit. In a chain
+one of two such parts then contains the other, and a combination is no more than its longest part.
+In a graph the branches of a combination may come from different trials: with five kept outputs in
+each of four branches there are 6^4 combinations.
+"""
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+
+from eeipu.methods.reuse.candidates import Reuse
+from eeipu.pipeline import Pipeline
+from eeipu.space import Params, Space
+
+__all__ = ["FREE", "FULL_EFFORT", "KeptParts", "nothing_reused"]
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+FREE = -1
+
+# So many combinations are searched with full effort each, and all of them are listed. If there are
+# more, they are listed only if there are no more of them than parts, as in a chain.
+FULL_EFFORT = 48
+
+
+def nothing_reused(pipeline: Pipeline) -> Reuse:
+    """What a candidate reuses that fixes nothing and gets no stage for free."""
+    return Reuse({}, (False,) * len(pipeline.stages))
+
+
+class KeptParts:
+    """The kept outputs of some trials.
+
+    Args:
+        pipeline: The pipeline that is tuned.
+        trials: The trials whose outputs to offer, best first (the paper: the top Q).
+        kept: The content keys whose outputs can be loaded now.
+        is_new: Whether a configuration has neither run nor is running. A combination that fixes
+            every hyper-parameter is offered only if it is new.
+
+    Attributes:
+        codes: `P x d`, the values that the parts fix.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        trials: Iterable[FrozenTrial],
+        kept: Container[str],
+        is_new: Callable[[Params], bool],
+    ) -> None:
+        self._pipeline = pipeline
+        self._is_new = is_new
+        self._names = list(pipeline.space)
+        self._numbers: list[dict[tuple[type, str], int]] = [{} for _ in self._names]
+        self._values: list[list[Any]] = [[] for _ in self._names]
+        columns = [
+            [c for j in pipeline.graph.up_to(k) for c in pipeline.stage_columns[j]]
+            for k in range(len(pipeline.stages))
+        ]
+        memoizes = pipeline.memoizes
+        found: dict[tuple[int, bytes], Codes] = {}
+        self._frontiers: list[list[tuple[int, bytes]]] = []
+        for trial in trials:
+            keys = trial.user_attrs.get("stage_keys") or ()
+            own = []
+            # The last stage's output is that of a whole trial.
+            for k, key in islice(enumerate(keys), len(columns) - 1):
+                if memoizes[k] and key in kept:
+                    codes = self._codes_of(trial, columns[k])
+                    own.append((k, codes.tobytes()))
+                    found.setdefault(own[-1], codes)
+            self._frontiers.append(own)
+        self._place = {identity: place for place, identity in enumerate(found)}
+        self._stage = np.array([k for k, _ in found], dtype=np.intp)
+        self.codes = np.array([*found.values()], dtype=np.int64).reshape(-1, len(self._names))
+        self._free_stages: dict[bytes, tuple[bool, ...]] = {}
+
+    def _codes_of(self, trial: FrozenTrial, columns: Sequence[int]) -> Codes:
+        codes = np.full(len(self._names), FREE, dtype=np.int64)
+        for column in columns:
+            name = self._names[column]
+            value = trial.params[name]
+            # Choices may be any objects: Optuna's number stands for them.
+            internal = self._pipeline.space[name].to_internal_repr(value)
+            numbers = self._numbers[column]
+            number = numbers.setdefault((type(value), repr(float(internal))), len(numbers))
+            if number == len(self._values[column]):
+                self._values[column].append(value)
+            codes[column] = number
+        return codes
+
+    # --- Which combinations there are
+
+    @cached_property
+    def rows(self) -> Codes:
+        """The combinations that a search begins with, `R x d`, nothing fixed first.
+
+        They are all if there are not too many; otherwise each part alone, all kept parts of one
+        trial, and all but one.
+        """
+        rows = self._first if self._all is None else self._all
+        return rows[self.are_offered(rows)]
+
+    @property
+    def are_all_listed(self) -> bool:
+        """Whether there are no other combinations than `rows`."""
+        return self._all is not None
+
+    @property
+    def listed(self) -> list[Reuse]:
+        """What candidates with the combinations of `rows` reuse."""
+        return self.reuses(self.rows)
+
+    @cached_property
+    def _all(self) -> Codes | None:
+        limit = max(FULL_EFFORT, 1 + len(self.codes))
+        rows = np.full((1, len(self._names)), FREE, dtype=np.int64)
+        seen = {rows.tobytes()}
+        for part in self.codes:
+            joined = np.where(part == FREE, rows[self.agree(rows, part)], part)
+            new = {row.tobytes(): row for row in joined if row.tobytes() not in seen}
+            if len(rows) + len(new) > limit:
+                return None
+            seen.update(new)
+            rows = np.stack([*rows, *new.values()])
+        return rows
+
+    @property
+    def _first(self) -> Codes:
+        nothing = np.full((1, len(self._names)), FREE, dtype=np.int64)
+        rows = [*nothing, *self.codes]
+        for own in self._frontiers:
+            parts = self.codes[[self._place[identity] for identity in own]]
+            rows.append(parts.max(axis=0, initial=FREE))
+            rows += [self.without(parts, i).max(axis=0, initial=FREE) for i in range(len(parts))]
+        return np.array([*{row.tobytes(): row for row in rows}.values()])
+
+    def are_offered(self, rows: Codes) -> Flags:
+        """Which combinations leave something to choose, or fix a configuration that is new."""
+        return np.array(
+            [(row == FREE).any() or self._is_new(self._params(row)) for row in rows], dtype=np.bool_
+        )
+
+    @staticmethod
+    def agree(rows: Codes, part: Codes) -> Flags:
+        """Which of some parts or combinations, `R x d`, go together with a part, `R`."""
+        columns = (rows == FREE) | (part == FREE) | (rows == part)
+        agree: Flags = columns.all(axis=1)
+        return agree
+
+    @staticmethod
+    def without(parts: Codes, i: int) -> Codes:
+        """Those of some parts that go together which do not contain the i-th of them."""
+        others: Codes = parts[((parts[i] != FREE) & (parts == FREE)).any(axis=1)]
+        return others
+
+    # --- What combinations mean
+
+    def held(self, rows: Codes) -> Flags:
+        """Which parts combinations contain, `R x P`."""
+        within = (self.codes == FREE) | (rows[:, None] == self.codes)
+        held: Flags = within.all(axis=-1)
+        return held
+
+    def memoized(self, rows: Codes) -> Flags:
+        """Which stages combinations give for free, `R x K`."""
+        held = self.held(rows)
+        count = len(self._pipeline.stages)
+        kept = np.stack([held[:, self._stage == k].any(axis=1) for k in range(count)], axis=1)
+        return np.array([self._free(flags) for flags in kept], dtype=np.bool_).reshape(-1, count)
+
+    def _free(self, kept: Flags) -> tuple[bool, ...]:
+        found = self._free_stages.get(kept.tobytes())
+        if found is None:
+            found = self._free_stages[kept.tobytes()] = self._pipeline.graph.free(kept.tolist())
+        return found
+
+    def reuses(self, rows: Codes) -> list[Reuse]:
+        """What candidates with these combinations reuse."""
+        return [
+            Reuse(self._params(row), tuple(free))
+            for row, free in zip(rows, self.memoized(rows).tolist(), strict=True)
+        ]
+
+    def _params(self, row: Codes) -> dict[str, Any]:
+        return {
+            name: values[code]
+            for name, values, code in zip(self._names, self._values, row.tolist(), strict=True)
+            if code != FREE
+        }
+
+    @cached_property
+    def _coordinates(self) -> Array:
+        """The cube's coordinates of all values by their numbers, `d x most + 1`; NaN for `FREE`."""
+        table = np.full((len(self._names), 1 + max(map(len, self._values), default=0)), np.nan)
+        for column, (name, values) in enumerate(zip(self._names, self._values, strict=True)):
+            axis = Space({name: self._pipeline.space[name]})
+            table[column, : len(values)] = axis.encode([{name: value} for value in values])[:, 0]
+        return table
+
+    def completed(self, rows: Codes, X: Array) -> Array:
+        """Points with the values that combinations fix, `R x d`."""
+        fixed = self._coordinates[np.arange(len(self._names)), rows]
+        return np.where(rows == FREE, X, fixed)
