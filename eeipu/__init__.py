@@ -52,7 +52,16 @@ if TYPE_CHECKING:
         WorkerMismatchError,
     )
     from eeipu.fingerprints.values import Fingerprinted
-    from eeipu.pipeline import INPUTS, Pipeline, PipelineRun, Stage, StageRun, stage
+    from eeipu.pipeline import (
+        INPUTS,
+        OneOf,
+        Optional,
+        Pipeline,
+        PipelineRun,
+        Stage,
+        StageRun,
+        stage,
+    )
     from eeipu.sampler import EEIPUSampler
     from eeipu.space import Categorical, Float, Int
     from eeipu.stage_tree.tree import StageTree
@@ -90,7 +99,16 @@ _HOMES = {
         "TransientError",
         "WorkerMismatchError",
     ],
-    "pipeline": ["INPUTS", "Pipeline", "PipelineRun", "Stage", "StageRun", "stage"],
+    "pipeline": [
+        "INPUTS",
+        "OneOf",
+        "Optional",
+        "Pipeline",
+        "PipelineRun",
+        "Stage",
+        "StageRun",
+        "stage",
+    ],
     "sampler": ["EEIPUSampler"],
     "space": ["Categorical", "Float", "Int"],
     "stage_tree.tree": ["StageTree"],
@@ -120,6 +138,8 @@ __all__ = [
     "MedianStopping",
     "MissingExtraError",
     "NothingWorthwhile",
+    "OneOf",
+    "Optional",
     "Pipeline",
     "PipelineError",
     "PipelineRun",

@@ -5,11 +5,9 @@ import inspect
 import math
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import accumulate, pairwise
 from typing import Any
 
 from optuna.exceptions import TrialPruned
@@ -20,8 +18,9 @@ from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.explanation import Explanation, Wanted, explain
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box, table
-from eeipu.space import Constraint, Distribution, Params, Space, in_words, suggest
+from eeipu.space import Categorical, Constraint, Distribution, Params, Space, in_words, suggest
 from eeipu.spaces.feasible import FeasiblePoints
+from eeipu.stages.alternatives import Item, OneOf, Optional
 from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.declaration import (
@@ -29,11 +28,11 @@ from eeipu.stages.declaration import (
     Sources,
     SpaceLike,
     Stage,
-    as_stage,
     sources_of,
     stage,
 )
 from eeipu.stages.graph import Graph
+from eeipu.stages.layout import Layout
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import (
@@ -49,6 +48,8 @@ from eeipu.stages.walks import graph_of, run_path
 
 __all__ = [
     "INPUTS",
+    "OneOf",
+    "Optional",
     "Pipeline",
     "PipelineRun",
     "Stage",
@@ -64,7 +65,7 @@ class Pipeline:
 
     Args:
         stages: The stages, in an order in which everything comes before its use. The last one gives
-            the objective.
+            the objective. Where one of several is to be run, there is a `OneOf` or an `Optional`.
         objective: Which metric to optimise, where the last stage returns a dict of them.
         name: For people; defaults to the stages' names.
         constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.
@@ -90,26 +91,21 @@ class Pipeline:
 
     def __init__(
         self,
-        stages: Iterable[Stage],
+        stages: Iterable[Item],
         objective: str | None = None,
         name: str | None = None,
         constraints: Iterable[Constraint] = (),
     ) -> None:
-        if isinstance(stages, Stage):
+        if isinstance(stages, Stage | OneOf):
             raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
-        self.stages = tuple(map(as_stage, stages))
-        self.objective = objective
-        if not self.stages:
+        items = list(stages)
+        if not items:
             raise PipelineError("a pipeline needs at least one stage, but got none.")
-        repeated = [n for n, count in Counter(self.stage_names).items() if count > 1]
-        if repeated:
-            raise PipelineError(
-                f"two stages are named {repeated[0]!r}; rename one with stage(name=...), or "
-                f"with dataclasses.replace(model.fit, name=...) for a method of an object."
-            )
-        self.graph = Graph.of(self.stages)
+        self.layout = Layout.of(items)
+        self.stages = self.layout.stages
+        self.objective = objective
         self.name = name if name is not None else " -> ".join(self.stage_names)
-        self.cube = Space(self.space, constraints)
+        self.cube = Space(self.space, constraints, self.layout.conditions())
 
     @classmethod
     def declare(
@@ -168,14 +164,23 @@ class Pipeline:
         """The stages' names, first to last."""
         return tuple(each.name for each in self.stages)
 
+    @property
+    def graph(self) -> Graph:
+        """Whose output each stage may get."""
+        return self.layout.graph
+
     @cached_property
     def space(self) -> dict[str, Distribution]:
-        """`"stage.param"` -> distribution, in stage order."""
-        return {
-            f"{each.name}.{param}": distribution
-            for each in self.stages
-            for param, distribution in each.space.items()
-        }
+        """`"stage.param"` -> distribution, in stage order.
+
+        The parameters that choose among alternatives come before those of the first of them.
+        """
+        found: dict[str, Distribution] = {}
+        for each, chosen in zip(self.stages, self.layout.chosen_by, strict=True):
+            for name, _ in chosen:
+                found.setdefault(name, Categorical(list(self.layout.places[name])))
+            found |= {f"{each.name}.{param}": dist for param, dist in each.space.items()}
+        return found
 
     @cached_property
     def feasible(self) -> FeasiblePoints:
@@ -185,8 +190,28 @@ class Pipeline:
     @cached_property
     def stage_columns(self) -> tuple[tuple[int, ...], ...]:
         """For each stage, the columns of the unit cube that hold its own hyper-parameters."""
-        ends = [0, *accumulate(len(each.space) for each in self.stages)]
-        return tuple(tuple(range(start, end)) for start, end in pairwise(ends))
+        place = {name: column for column, name in enumerate(self.space)}
+        return tuple(
+            tuple(place[f"{each.name}.{param}"] for param in each.space) for each in self.stages
+        )
+
+    @cached_property
+    def choosing_columns(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage, the columns that say whether it is run."""
+        place = {name: column for column, name in enumerate(self.space)}
+        return tuple(tuple(place[name] for name, _ in each) for each in self.layout.chosen_by)
+
+    @property
+    def own_columns(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage, the columns of its own hyper-parameters and those that choose it."""
+        pairs = zip(self.choosing_columns, self.stage_columns, strict=True)
+        return tuple((*choosing, *own) for choosing, own in pairs)
+
+    def columns_up_to(self, k: int) -> list[int]:
+        """The columns on which the output of stage `k` depends."""
+        leading = self.graph.up_to(k)
+        found = (c for j in leading for c in (*self.choosing_columns[j], *self.stage_columns[j]))
+        return list(dict.fromkeys(found))
 
     def code_up_to(self, stage_name: str | None) -> str:
         """A digest of the code of a stage and of those that lead to it.
@@ -215,11 +240,16 @@ class Pipeline:
         Raises:
             SpaceError: The configuration does not lie in the space.
         """
-        stored = self.cube.canonical(params)
+        stored = self.cube.conditions.active(self.cube.canonical(params))
         by_stage = [
-            {param: stored[f"{each.name}.{param}"] for param in each.space} for each in self.stages
+            {
+                param: stored[f"{each.name}.{param}"]
+                for param in each.space
+                if f"{each.name}.{param}" in stored
+            }
+            for each in self.stages
         ]
-        return stage_calls(self.stages, by_stage, upstream, self.graph)
+        return stage_calls(self.stages, by_stage, upstream, self.layout, stored)
 
     def check_inputs(self, inputs: tuple[Any, ...]) -> None:
         """Check that the stages can be called with these inputs, and all of them run.
@@ -234,7 +264,7 @@ class Pipeline:
                 f"and report through Tuner.ask and Tuner.tell."
             )
         for k, each in enumerate(self.stages):
-            if self.graph.takes_inputs(k):
+            if None in self.layout.slots[k]:
                 self._check_takes_inputs(each, k, inputs)
         if inputs and not any(map(self.graph.takes_inputs, range(len(self.stages)))):
             raise PipelineError(
@@ -244,7 +274,7 @@ class Pipeline:
 
     def _check_takes_inputs(self, each: Stage, k: int, inputs: tuple[Any, ...]) -> None:
         if each.inputs is not None:
-            self.graph.check_call(each, k, len(inputs))
+            self.layout.check_call(k, len(inputs))
             return
         try:
             inspect.Signature(each.positional).bind(*inputs)
@@ -288,13 +318,13 @@ class Pipeline:
         refresh_code(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
-            trial, params = params, suggest(params, self.space)
+            trial, params = params, suggest(params, self.space, self.cube.conditions)
             violated = self.cube.constraints.violated(params)
             if violated is not None and not isinstance(trial, FrozenTrial):
                 raise TrialPruned(f"the suggested configuration {params} violates {violated}")
         upstream = inputs_key(inputs)
         calls = self.calls(params, upstream)
-        run = self.join(run_path(calls, inputs, cache, clock=clock))
+        run = self.join(run_path(calls, inputs, cache, clock=clock), calls)
         run = replace(run, outputs=StageOutputs(calls, inputs, upstream, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)
@@ -329,34 +359,39 @@ class Pipeline:
         self.check_inputs(inputs)
         refresh_code(self.stages)
         params = params.params if isinstance(params, BaseTrial) else params
-        wanted: list[Wanted] = []
-        for k, call in enumerate(self.calls(params, inputs_key(inputs))):
-            leading = (self.stages[j] for j in self.graph.up_to(k))
+        calls = self.calls(params, inputs_key(inputs))
+        graph, wanted = graph_of(calls), []
+        for k, call in enumerate(calls):
+            leading = (calls[j].stage for j in graph.up_to(k))
             unkept = next((each.name for each in leading if not each.memoize), None)
-            given = self.graph.sources[k]
-            before = (
-                self.stage_names[given[0]] if len(given) == 1 and given[0] is not None else None
-            )
+            given = graph.sources[k]
+            before = calls[given[0]].name if len(given) == 1 and given[0] is not None else None
             parts = parts_of(call)
             wanted.append(Wanted(call.name, call.key, call.recorded_params, parts, unkept, before))
-        return explain(wanted, None if cache is None else cache.place, self.graph)
+        return explain(wanted, None if cache is None else cache.place, graph)
 
-    def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:
+    def join(
+        self, stage_runs: Iterable[StageRun], calls: Sequence[StageCall] | None = None
+    ) -> PipelineRun:
         """The run that these stage runs make up, with the last one's output as its value.
 
         Args:
             stage_runs: The runs of the stages that were reached, in the pipeline's order.
+            calls: The calls of the configuration; `None`: it leaves no stage out.
         """
         runs = list(stage_runs)
         value: float | None = None
         metrics: dict[str, float] = {}
-        if len(runs) == len(self.stages) and runs[-1].error is None:
+        count = len(self.stages) if calls is None else len(calls)
+        if len(runs) == count and runs[-1].error is None:
             try:
                 value, metrics = _objective(runs[-1], self.objective)
             except Exception as error:
                 is_bug = is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
-        return PipelineRun(self.stage_names, tuple(runs), value, metrics)
+        made = self.stage_names if calls is None else {call.stage.name for call in calls}
+        left_out = frozenset(name for name in self.stage_names if name not in made)
+        return PipelineRun(self.stage_names, tuple(runs), value, metrics, left_out=left_out)
 
 
 def _check_cache(cache: StageCache | None) -> None:
@@ -422,9 +457,15 @@ def _remedy(output: Any) -> str:
     return "return a float"
 
 
+def keys_of(stage_names: Sequence[str], calls: Iterable[StageCall]) -> list[str | None]:
+    """The content key of each stage; `None` for one that a configuration leaves out."""
+    made = {call.stage.name: call.key for call in calls}
+    return [made.get(name) for name in stage_names]
+
+
 def record_run(trial: TakesNotes, calls: Sequence[StageCall], run: PipelineRun) -> None:
     """Write a run, finished or not, into a trial's user attributes."""
-    trial.set_user_attr("stage_keys", [call.key for call in calls])
+    trial.set_user_attr("stage_keys", keys_of(run.stage_names, calls))
     trial.set_user_attr("stage_costs", run.stage_costs)
     trial.set_user_attr("memoized", run.memoized)
     trial.set_user_attr("charged", run.charged)
@@ -467,20 +508,20 @@ def recorded_run(
     """
     upstream = inputs_key(inputs)
     calls = pipeline.calls(trial.params, upstream) if calls is None else calls
-    noted, none = trial.user_attrs, [None] * len(calls)
-    costs = noted.get("stage_costs", none)
-    observed = by_stage(noted_observations(noted, pipeline.stage_names))
-    memoized = noted.get("memoized", [False] * len(calls))
+    noted, names = trial.user_attrs, pipeline.stage_names
+    costs = dict(zip(names, noted.get("stage_costs", [None] * len(names)), strict=True))
+    observed = by_stage(noted_observations(noted, names))
+    memoized = dict(zip(names, noted.get("memoized", [False] * len(names)), strict=True))
     runs = [
         StageRun(
             call.name,
             call.key,
-            cost,
-            is_reused,
-            charged=cost or 0.0,
+            costs[call.stage.name],
+            memoized[call.stage.name],
+            charged=costs[call.stage.name] or 0.0,
             observation=observed.get(call.name),
         )
-        for call, cost, is_reused in zip(calls, costs, memoized, strict=True)
+        for call in calls
     ]
     # The seconds of loading, and what was saved, are written down for all stages together.
     loading = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs)
@@ -491,5 +532,5 @@ def recorded_run(
         tuple(runs),
         trial.values[0],
         noted.get("metrics", {}),
-        StageOutputs(calls, inputs, upstream, cache),
+        outputs=StageOutputs(calls, inputs, upstream, cache),
     )

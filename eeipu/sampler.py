@@ -165,7 +165,7 @@ class EEIPUSampler(BaseSampler):
         """The space of the pipeline; all parameters are sampled jointly."""
         self._raise_error_if_multi_objective(study)
         fixed = trial.system_attrs.get("fixed_params", {})
-        return {} if fixed.keys() >= self.pipeline.space.keys() else dict(self.stored_space)
+        return {} if self.pipeline.cube.is_whole(fixed) else dict(self.stored_space)
 
     def sample_independent(
         self,
@@ -257,7 +257,8 @@ class EEIPUSampler(BaseSampler):
         Args:
             params: The configuration.
         """
-        return next((reason for chosen, reason in self._reasons if chosen == params), {})
+        whole = self.pipeline.cube.settled(params)
+        return next((reason for chosen, reason in self._reasons if chosen == whole), {})
 
     def check_worth(
         self,

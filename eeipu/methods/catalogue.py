@@ -217,7 +217,7 @@ def _cascade(search: Search) -> Score:
     acquisition = CascadeEI(
         history.X,
         history.stage_values,
-        pipeline.stage_columns,
+        pipeline.own_columns,
         categorical=pipeline.cube.categorical_columns,
         pending=history.running_X,
         seed=search.trial_seed,

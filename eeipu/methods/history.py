@@ -216,12 +216,23 @@ class History:
         ]
 
     @cached_property
+    def _is_left_out(self) -> Flags:
+        """Which stages their configurations leave out, `n x K`."""
+        found = [[key is None and any(keys) for key in keys] for keys in self._stage_keys]
+        shape = len(self.ended), len(self.pipeline.stages)
+        return np.array(found, dtype=np.bool_).reshape(shape)
+
+    @cached_property
     def total_costs(self) -> Array:
         """The total costs of their stages, `n`; NaN where a stage's cost is not known.
 
-        A reused stage counts with the cost of the trial that executed it.
+        A reused stage counts with the cost of the trial that executed it, and one that the
+        configuration leaves out with nothing.
         """
-        costs = [self._known_by_key(column, k) for k, column in enumerate(self.stage_costs.T)]
+        costs = [
+            np.where(self._is_left_out[:, k], 0.0, self._known_by_key(column, k))
+            for k, column in enumerate(self.stage_costs.T)
+        ]
         return np.array([math.fsum(row) for row in zip(*costs, strict=True)], dtype=np.float64)
 
     @cached_property

@@ -187,7 +187,11 @@ def _fitted(
         trial.params = {**defaults, **params}
     elif trial.distributions == pipeline.space and not pipeline.cube.constraints:
         return trial, None  # which is quickly seen, and nearly always so
-    return trial, pipeline.cube.misfit(trial.params)
+    why = pipeline.cube.misfit(trial.params)
+    if why is None and pipeline.cube.conditions:
+        trial = copy(trial)
+        trial.params = pipeline.cube.settled(trial.params)
+    return trial, why
 
 
 def value_of(trial: FrozenTrial) -> float:
@@ -197,6 +201,7 @@ def value_of(trial: FrozenTrial) -> float:
 
 def identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:
     """A configuration as a hashable value: choices, which may be any objects, by their index."""
+    whole = pipeline.cube.settled(params)
     return tuple(
-        distribution.to_internal_repr(params[name]) for name, distribution in pipeline.space.items()
+        distribution.to_internal_repr(whole[name]) for name, distribution in pipeline.space.items()
     )

@@ -288,7 +288,7 @@ class _Maximisation:
     def _completed(self, index: Indices, X: Array) -> Array:
         """Points with the columns that are fixed."""
         fixed = self._fixed[index]
-        return np.where(np.isnan(fixed), X, fixed)
+        return self._space.settled_points(np.where(np.isnan(fixed), X, fixed))
 
     def _rough_values(self, raw: Array, counts: Indices, index: Indices, row: Indices) -> Array:
         """What each entry is worth with each of its first raw points, roughly at least."""
@@ -313,7 +313,7 @@ class _Maximisation:
 
     def ascend(self, index: Indices, X: Array) -> Array:
         """Climb in the continuous columns that are free, all starts in one batch."""
-        free = np.isnan(self._fixed[index]) & self._continuous
+        free = np.isnan(self._fixed[index]) & self._continuous & self._space.active(X)
         if not free.any():
             return X
 
@@ -356,6 +356,7 @@ class _Maximisation:
             options = self._options(int(column), X[free, column])
             trials = np.repeat(X[free], options.shape[1], axis=0)
             trials[:, column] = options.ravel()
+            trials = self._space.settled_points(trials)
             under = np.repeat(index[free], options.shape[1])
             values = self.values(under, trials)
             if self._within is not None:

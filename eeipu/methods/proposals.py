@@ -20,6 +20,7 @@ from eeipu.methods.reuse.candidates import Candidate, with_given
 from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
 from eeipu.methods.scores import Score
 from eeipu.methods.search_state import Search
+from eeipu.methods.skipping import free_at, skipping
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.objective import ObjectiveModel
@@ -102,7 +103,7 @@ class Proposals:
         """Configurations in order of preference, some of which may have run."""
         pipeline = self.search.history.pipeline
         if self.warm_up_point is not None:
-            parts = [[*columns] for columns in pipeline.stage_columns]
+            parts = [[*columns] for columns in pipeline.own_columns]
             found = pipeline.feasible.repaired(
                 self.warm_up_point, parts, self.search.seed, self.given
             )
@@ -180,7 +181,7 @@ class Proposals:
             parts = KeptParts(pipeline, (*top, *history.running), self.kept, history.is_new)
             pool = parts.listed
         return maximize(
-            score,
+            skipping(score, pipeline),
             pipeline.cube,
             with_given(pool, self.given),
             seed=search.trial_seed,
@@ -341,6 +342,7 @@ def check_affordable(proposals: Proposals) -> None:
     if best is None:
         return
     X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.reuse.memoized)
+    memoized = free_at(X.unsqueeze(-2), memoized, search.history.pipeline)
     chance = eeipu(search).log_chance_to_pay(X, memoized, search.uncommitted).exp().item()
     if chance < 0.5:
         raise BudgetTooSmall(

@@ -135,7 +135,7 @@ class SearchModels:
         return ObjectiveModel(
             self.history.X,
             self.values,
-            pipeline.stage_columns,
+            pipeline.own_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
             grown_from=self._earlier("objective"),
@@ -190,7 +190,7 @@ class SearchModels:
         return StageCostModel(
             torch.from_numpy(self.history.X),
             torch.from_numpy(self.history.stage_costs),
-            pipeline.stage_columns,
+            pipeline.own_columns,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
             upstream=pipeline.graph.ancestors,

@@ -125,7 +125,7 @@ def independent(search: Search) -> Array | None:
     point: Array = quasi_random(
         len(search.history.pipeline.cube), 1, search.seed, skip=search.number
     )[0]
-    return point
+    return _in_turn(point, search)
 
 
 def prefix_sharing(search: Search) -> Array | None:
@@ -150,6 +150,17 @@ def prefix_sharing(search: Search) -> Array | None:
         if columns:
             whole = quasi_random(len(pipeline.cube), 1, search.seed, skip=setting)[0]
             point[list(columns)] = whole[list(columns)]
+    return _in_turn(point, search)
+
+
+def _in_turn(point: Array, search: Search) -> Array:
+    """The point with alternatives that take turns, so that the warm-up tries each as often."""
+    pipeline = search.history.pipeline
+    for name, options in pipeline.layout.places.items():
+        column, count = pipeline.cube.names.index(name), len(options)
+        block, turn = divmod(search.number, count)
+        order = np.random.default_rng([search.seed, column, block]).permutation(count)
+        point[column] = pipeline.cube.centres(column, order[turn : turn + 1].astype(np.float64))[0]
     return point
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from eeipu.errors import SpaceError
+from eeipu.spaces.conditions import Conditions
 from eeipu.spaces.distributions import Params
 
 __all__ = ["Constraint", "Constraints"]
@@ -18,18 +19,22 @@ class Constraints:
 
     Args:
         functions: The constraints. Each must give the same answer whenever it is asked.
+        conditions: When parameters are active: the constraints see these alone.
 
     Raises:
         SpaceError: They are no list of functions.
     """
 
-    def __init__(self, functions: Iterable[Constraint] = ()) -> None:
+    def __init__(
+        self, functions: Iterable[Constraint] = (), conditions: Conditions | None = None
+    ) -> None:
         if callable(functions) or not isinstance(functions, Iterable):
             raise SpaceError(
                 f"constraints must be a list of functions of a configuration, such as "
                 f'[lambda p: p["a.x"] + p["b.y"] <= 1], but got {functions!r}.'
             )
         self._functions = tuple(functions)
+        self._conditions = Conditions({}, ()) if conditions is None else conditions
         for k, function in enumerate(self._functions):
             if not callable(function):
                 raise SpaceError(
@@ -69,7 +74,7 @@ class Constraints:
     def _holds(self, k: int, params: Params) -> bool:
         try:
             # A copy, since functions of users may change what they get.
-            answer = self._functions[k](dict(params))
+            answer = self._functions[k](self._conditions.active(params))
             if isinstance(answer, bool):
                 return answer
             item = getattr(answer, "item", None)  # of an array or tensor with one element

@@ -1,4 +1,4 @@
-"""The search space of a pipeline: distributions under names, and constraints between them.
+"""The search space of a pipeline: distributions under names, constraints and conditions.
 
 Notation:
     d: number of parameters, all stages together, in stage order.
@@ -7,7 +7,7 @@ Notation:
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
 from eeipu.errors import SpaceError
+from eeipu.spaces.conditions import Condition, Conditions
 from eeipu.spaces.constraints import Constraint, Constraints
 from eeipu.spaces.cube import Cube
 from eeipu.spaces.distributions import Params, stored
@@ -39,8 +40,9 @@ class Space(Cube):
 
     Args:
         distributions: Parameter name -> distribution; the order is the order of the columns.
-        constraints: Conditions on whole configurations; those that violate one are not in the
-            space, though the cube has points for them.
+        constraints: Demands on whole configurations; those that violate one are not in the space,
+            though the cube has points for them.
+        conditions: Parameter name -> when it is active (`eeipu.spaces.conditions`).
 
     >>> from eeipu.space import Float, Int
     >>> space = Space({"fit.lr": Float(1e-4, 1e-2, log=True), "fit.depth": Int(1, 4)})
@@ -55,12 +57,84 @@ class Space(Cube):
         self,
         distributions: Mapping[str, BaseDistribution],
         constraints: Iterable[Constraint] = (),
+        conditions: Mapping[str, Sequence[Condition]] | None = None,
     ) -> None:
         super().__init__(distributions)
-        self.constraints = Constraints(constraints)
+        self.conditions = Conditions(conditions or {}, self.names)
+        self.constraints = Constraints(constraints, self.conditions)
         # Once now, since a constraint that looks up a name that is not there will never do.
         if self.constraints and len(self):
             self.constraints.violations([self.decode(np.full(len(self), 0.5))])
+
+    # --- Which parameters are active
+
+    @cached_property
+    def _neutral(self) -> dict[str, Any]:
+        """The values that stand for inactive parameters."""
+        return super().decode_all(np.full((1, len(self)), 0.5))[0]
+
+    @cached_property
+    def _neutral_point(self) -> Array:
+        point: Array = super().encode([self._neutral])[0]
+        return point
+
+    @cached_property
+    def _gates(self) -> list[tuple[int, int, Array]]:
+        """For each condition its column, the column that it depends on, and the cells that do."""
+        gates = []
+        for name in self.conditions.order:
+            for parent, values in self.conditions.of.get(name, ()):
+                column = self.names.index(parent)
+                own = Cube({parent: self.distributions[parent]})
+                at = own.encode([{parent: value} for value in values])[:, 0]
+                gates.append((self.names.index(name), column, self.index(column, at)))
+        return gates
+
+    def active(self, X: Array) -> Flags:
+        """Which parameters are active at points, `n x d`."""
+        active = np.ones(np.shape(X), dtype=np.bool_)
+        for column, parent, cells in self._gates:
+            here = np.isin(self.index(parent, X[:, parent]), cells)
+            active[:, column] &= active[:, parent] & here
+        return active
+
+    def settled_points(self, X: Array) -> Array:
+        """Points with the neutral coordinate in the columns of inactive parameters, `n x d`."""
+        if not self.conditions:
+            return X
+        return np.where(self.active(X), X, self._neutral_point)
+
+    def settled(self, params: Params) -> dict[str, Any]:
+        """A configuration with all parameters, of which inactive ones have their neutral values.
+
+        Args:
+            params: The values of the active parameters; others do not count.
+        """
+        if not self.conditions:
+            return dict(params)
+        return {**self._neutral, **self.conditions.active(params)}
+
+    def is_whole(self, params: Params) -> bool:
+        """Whether all active parameters have a value."""
+        active = self.conditions.active(params)
+        return all(name in active for name in self.names if self.conditions.holds(name, active))
+
+    def encode(self, configurations: Sequence[Params]) -> Array:
+        """Configurations as points of the cube, `n x d`; see `Cube.encode`."""
+        if self.conditions:
+            configurations = [self.settled(each) for each in configurations]
+        return super().encode(configurations)
+
+    def decode_all(self, X: Array, fixed: Params | None = None) -> list[dict[str, Any]]:
+        """The configurations at points of the cube, with all parameters; see `Cube.decode_all`."""
+        found = super().decode_all(X, fixed)
+        return [self.settled(each) for each in found] if self.conditions else found
+
+    def snap(self, X: Array) -> Array:
+        """Points at the centres of cells, and inactive parameters at their neutral values."""
+        return self.settled_points(super().snap(X))
+
+    # --- How many configurations there are
 
     @cached_property
     def size(self) -> int | None:
@@ -68,7 +142,7 @@ class Space(Cube):
 
         It is also `None` where constraints leave an unknown part of very many.
         """
-        if not self.constraints or self.product is None:
+        if not (self.constraints or self.conditions) or self.product is None:
             return self.product
         return sum(1 for _ in self.configurations()) if self.is_listed else None
 
@@ -100,6 +174,8 @@ class Space(Cube):
             for column in reversed(columns):
                 rest, digit = rest // self.cells[column], rest % self.cells[column]
                 X[:, column] = self.centres(column, digit.astype(np.float64))
+            if self.conditions:
+                X = X[(self.settled_points(X) == X).all(axis=1)]  # each configuration once
             yield from filter(self.constraints.allow, self.decode_all(X, given))
 
     def grid_point(self, number: int) -> Array:
@@ -119,7 +195,11 @@ class Space(Cube):
     def misfit(self, params: Params) -> str | None:
         """Why values are no configuration of this space; `None` if they are. More may be there."""
         own = {}
-        for name, distribution in self.distributions.items():
+        active = self.conditions.active(params)
+        for name in self.conditions.order:
+            distribution = self.distributions[name]
+            if not self.conditions.holds(name, active):
+                continue
             if name not in params:
                 return f"{name} is missing"
             try:
@@ -132,18 +212,21 @@ class Space(Cube):
     def canonical(self, params: Params) -> dict[str, Any]:
         """A configuration as the study stores it: plain Python values, in column order.
 
+        It has all parameters; inactive ones have their neutral values, whatever was given.
+
         Raises:
             SpaceError: A parameter is missing, unknown, or outside of its distribution; or the
                 configuration violates a constraint.
         """
         own = self.canonical_part(params)
-        missing = [name for name in self.names if name not in own]
+        active = self.conditions.active(own)
+        missing = [n for n in self.names if n not in own and self.conditions.holds(n, active)]
         if missing:
             raise _unfit(self, f"missing: {missing}")
         violated = self.constraints.violated(own)
         if violated is not None:
-            raise SpaceError(f"the configuration {own} violates {violated}.")
-        return own
+            raise SpaceError(f"the configuration {active} violates {violated}.")
+        return self.settled(own)
 
     def canonical_part(self, params: Params) -> dict[str, Any]:
         """Some values of a configuration as the study stores them, in column order.

@@ -11,14 +11,29 @@ from optuna.distributions import (
 )
 from optuna.trial import BaseTrial
 
+from eeipu.spaces.conditions import Conditions
 from eeipu.spaces.distributions import Distribution
 
 __all__ = ["suggest"]
 
 
-def suggest(trial: BaseTrial, space: Mapping[str, Distribution]) -> dict[str, Any]:
-    """Let an Optuna trial suggest a value for every parameter of a space."""
-    return {name: _suggest_one(trial, name, dist) for name, dist in space.items()}
+def suggest(
+    trial: BaseTrial, space: Mapping[str, Distribution], conditions: Conditions | None = None
+) -> dict[str, Any]:
+    """Let an Optuna trial suggest a value for every active parameter of a space.
+
+    Args:
+        trial: The trial.
+        space: Parameter -> distribution.
+        conditions: When parameters are active; `None`: always.
+    """
+    if not conditions:
+        return {name: _suggest_one(trial, name, dist) for name, dist in space.items()}
+    found: dict[str, Any] = {}
+    for name in conditions.order:
+        if conditions.holds(name, found):
+            found[name] = _suggest_one(trial, name, space[name])
+    return {name: found[name] for name in space if name in found}
 
 
 def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:

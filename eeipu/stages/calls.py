@@ -16,6 +16,7 @@ from optuna.exceptions import TrialPruned
 from eeipu.errors import PipelineError, TransientError
 from eeipu.fingerprints.keys import joined, source_parts, stage_key, value_parts
 from eeipu.fingerprints.parts import short_digest
+from eeipu.spaces.distributions import Params
 from eeipu.stages.accelerators import (
     failure_of,
     peak_gpu_bytes,
@@ -24,8 +25,8 @@ from eeipu.stages.accelerators import (
 )
 from eeipu.stages.declaration import Stage
 from eeipu.stages.functions.working_copies import ObjectChangedError, working_function
-from eeipu.stages.graph import Graph
 from eeipu.stages.iterative import IterativeStage, Training
+from eeipu.stages.layout import Layout
 from eeipu.stages.observing.observers import Look, look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.programming_errors import is_about_values, is_programming_error
@@ -123,27 +124,44 @@ def stage_calls(
     stages: Sequence[Stage],
     params: Sequence[Mapping[str, Any]],
     inputs: str,
-    graph: Graph | None = None,
+    layout: Layout | None = None,
+    choices: Params | None = None,
 ) -> tuple[StageCall, ...]:
-    """The calls of the stages of a graph, with their Merkle keys.
+    """The calls that the stages of a pipeline make, with their Merkle keys.
 
     Args:
-        stages: The stages, in the graph's order.
-        params: The hyper-parameters of each stage, as stored.
+        stages: The stages, in the layout's order.
+        params: The hyper-parameters that are passed to each stage, as stored.
         inputs: The key of the run's inputs.
-        graph: Whose output each stage gets; `None`: what their declarations say.
+        layout: How they are joined; `None`: as their declarations say.
+        choices: The parameters that choose among alternatives, with their values.
+
+    Returns:
+        The calls that lead to the objective. Alternatives that were not chosen make none.
     """
-    graph = Graph.of(stages) if graph is None else graph
-    calls: list[StageCall] = []
+    layout = Layout.of(stages) if layout is None else layout
+    choices = choices or {}
+    calls: dict[int, StageCall] = {}
+    given: dict[int, set[int]] = {}
     for k, (stage, values) in enumerate(zip(stages, params, strict=True)):
-        sources = tuple(None if j is None else calls[j].key for j in graph.sources[k])
+        if any(choices.get(name) != choice for name, choice in layout.chosen_by[k]):
+            continue
+        above = [layout.resolved(slot, choices) for slot in layout.slots[k]]
+        sources = tuple(None if j is None else calls[j].key for j in above)
         upstream = joined([inputs if source is None else source for source in sources])
         key = stage_key(stage.name, stage.fingerprint, values, upstream)
-        memoize = stage.memoize and all(calls[j].memoize for j in graph.upstream[k])
-        calls.append(
-            StageCall(stage, values, key, memoize=memoize, upstream=upstream, sources=sources)
+        given[k] = {j for j in above if j is not None}
+        memoize = stage.memoize and all(calls[j].memoize for j in given[k])
+        calls[k] = StageCall(
+            stage, values, key, memoize=memoize, upstream=upstream, sources=sources
         )
-    return tuple(calls)
+    last = layout.resolved(layout.last, choices)
+    assert last is not None, "a stage gives the objective"
+    wanted = {last}
+    for k in reversed(calls):
+        if k in wanted:
+            wanted |= given[k]
+    return tuple(call for k, call in calls.items() if k in wanted)
 
 
 def parts_of(call: StageCall) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from eeipu.stages.functions.methods import (
 )
 from eeipu.stages.functions.signatures import (
     check_cost,
+    check_defaults,
     check_function,
     depends_on_inputs,
     leading_inputs,
@@ -71,6 +72,10 @@ Source = str | Literal[RunMarker.INPUTS]
 """What a stage gets: the output of the stage of this name, or the run's inputs."""
 
 
+ActiveIf = tuple[str, Sequence[Any]]
+"""Another hyper-parameter of the stage, and values of it."""
+
+
 @dataclass(eq=False)
 class KnownCode:
     """The knowledge that this process has of a stage's code.
@@ -105,6 +110,7 @@ class Stage:
         inputs: What it gets as positional arguments, in order; `None`: what the stage before it in
             the pipeline returns, or the run's inputs. It may be given as `stage` takes it.
         observe: Takes the output, and returns a number or a dict of numbers to record.
+        active_if: Hyper-parameter -> another one, and the values of it under which it is passed.
         observer: The same, with what this process knows of its code.
         known_code: The last reading of its code. Only this and the next attribute change.
         bound: The stages of the objects of its class, where it is declared above a method.
@@ -122,6 +128,7 @@ class Stage:
     retries: int = DEFAULT_RETRIES
     inputs: tuple[Source, ...] | None = None
     observe: Callable[[Any], Any] | None = None
+    active_if: Mapping[str, ActiveIf] = field(default_factory=dict)
     observer: Observer | None = field(default=None, init=False, repr=False)
     known_code: KnownCode = field(default_factory=KnownCode, init=False, repr=False)
     bound: BoundStages = field(default_factory=BoundStages, init=False, repr=False)
@@ -133,6 +140,7 @@ class Stage:
         # A copy, since the caller's may change.
         object.__setattr__(self, "space", _checked_space(self.name, self.space))
         object.__setattr__(self, "inputs", sources_of(self.name, self.inputs))
+        object.__setattr__(self, "active_if", _conditions(self.name, self.space, self.active_if))
         check_resources(
             self.name, Resources(self.num_cpus, self.num_gpus), self.timeout, self.retries
         )
@@ -146,6 +154,7 @@ class Stage:
         if self.function is not None:
             if not is_partial:
                 check_function(self.name, self.parameters, self.space)
+                check_defaults(self.name, self.parameters, self.active_if)
             if getattr(self.function, "__isabstractmethod__", False):
                 object.__setattr__(self, "__isabstractmethod__", True)
             # With these, inspect.signature, inspect.getsource and help() show the function's own.
@@ -330,6 +339,39 @@ def _no_sources(name: str | None, given: object) -> PipelineError:
     )
 
 
+def _conditions(
+    name: str, space: Mapping[str, Distribution], active_if: Mapping[str, ActiveIf] | None
+) -> dict[str, ActiveIf]:
+    """When hyper-parameters are passed to a stage's function."""
+    found: dict[str, ActiveIf] = {}
+    for param, condition in (active_if or {}).items():
+        is_pair = isinstance(condition, tuple | list) and len(condition) == 2
+        if param not in space or not is_pair or condition[0] not in space or condition[0] == param:
+            raise PipelineError(
+                f"stage {name!r}: active_if needs a hyper-parameter, and for it another one and a "
+                f"list of its values, such as {{'depth': ('kind', ['tree'])}}, but got "
+                f"{{{param!r}: {condition!r}}}; the hyper-parameters are {list(space)}."
+            )
+        parent, values = condition
+        listed = [values] if isinstance(values, str) or not isinstance(values, Sequence) else values
+        for value in listed:
+            if not _holds(space[parent], value):
+                raise PipelineError(
+                    f"stage {name!r}: {param!r} is to be active if {parent!r} is {value!r}, which "
+                    f"is none of its values: {space[parent]}."
+                )
+        found[param] = (parent, tuple(listed))
+    return found
+
+
+def _holds(distribution: Distribution, value: Any) -> bool:
+    """Whether a distribution has a value."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (TypeError, ValueError):
+        return False
+
+
 def _checked_space(name: str, space: Any) -> dict[str, Distribution]:
     """The distribution of each hyper-parameter of a stage."""
     if not name or "." in name:
@@ -388,6 +430,7 @@ def stage(
     space: SpaceLike | None = None,
     inputs: Sources = None,
     observe: Callable[[Any], Any] | None = None,
+    active_if: Mapping[str, ActiveIf] | None = None,
 ) -> Stage: ...
 @overload
 def stage(
@@ -404,6 +447,7 @@ def stage(
     *,
     inputs: Sources = None,
     observe: Callable[[Any], Any] | None = None,
+    active_if: Mapping[str, ActiveIf] | None = None,
 ) -> Decorator: ...
 @overload
 def stage(
@@ -419,6 +463,7 @@ def stage(
     retries: int = DEFAULT_RETRIES,
     inputs: Sources = None,
     observe: Callable[[Any], Any] | None = None,
+    active_if: Mapping[str, ActiveIf] | None = None,
 ) -> Decorator: ...
 def stage(
     function_or_space: Callable[..., Any] | SpaceLike | None = None,
@@ -435,6 +480,7 @@ def stage(
     space: SpaceLike | None = None,
     inputs: Sources = None,
     observe: Callable[[Any], Any] | None = None,
+    active_if: Mapping[str, ActiveIf] | None = None,
 ) -> Stage | Decorator:
     """Make a function a stage of a pipeline.
 
@@ -473,6 +519,9 @@ def stage(
         observe: Takes the output, or a copy of it, and returns a number or a dict of numbers, such
             as a validation loss. They are recorded with the trial, kept with the output, and do
             not change its content key. An output that is a number is recorded by itself.
+        active_if: Hyper-parameter -> another one of the stage, and a list of its values, as in
+            `{"depth": ("kind", ["tree"])}`. With another value, the first one is not in the trial,
+            and is not passed to the function, which needs a default for it.
 
     Returns:
         A `Stage`, which can still be called like the function; a decorator where no function was
@@ -507,6 +556,7 @@ def stage(
             retries=retries,
             inputs=sources_of(name, inputs),
             observe=observe,
+            active_if=active_if or {},
         )
 
     def decorate(function: Any) -> Any:

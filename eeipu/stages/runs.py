@@ -99,6 +99,7 @@ class PipelineRun:
         stage_runs: The stages that were reached, in the pipeline's order.
         value: The objective; `None` if a stage failed.
         metrics: All metrics, where the last stage returned a dict.
+        left_out: The names of the stages that the configuration leaves out, as it chose others.
         outputs: Stage name -> output. An output that is not in memory is loaded from the cache, or
             made again, when it is asked for (`eeipu.stages.outputs.StageOutputs`).
     """
@@ -107,6 +108,7 @@ class PipelineRun:
     stage_runs: tuple[StageRun, ...]
     value: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -162,8 +164,9 @@ class PipelineRun:
 
     @property
     def memoized(self) -> list[bool]:
-        """Whether each stage's output was reused."""
-        return [run is not None and run.memoized for run in self._by_stage]
+        """Whether each stage need not run: its output was reused, or it was left out."""
+        pairs = zip(self.stage_names, self._by_stage, strict=True)
+        return [name in self.left_out or (run is not None and run.memoized) for name, run in pairs]
 
     @property
     def charged(self) -> float:

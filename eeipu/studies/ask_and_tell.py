@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
-from eeipu.pipeline import Pipeline
+from eeipu.pipeline import Pipeline, keys_of
 from eeipu.stages.observing.observers import as_observation
 from eeipu.stages.runs import observations_of
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
@@ -47,8 +47,8 @@ def suggestion_of(
         pipeline: The pipeline.
         kept: The content keys of the outputs that the caller keeps; `None`: the caller keeps none.
     """
-    keys = [call.key for call in pipeline.calls(params)]
-    memoized = pipeline.graph.free([key in (kept or ()) for key in keys])
+    keys = keys_of(pipeline.stage_names, pipeline.calls(params))
+    memoized = pipeline.graph.free([key is None or key in (kept or ()) for key in keys])
     notes = TrialNotes(trial)
     notes.set_user_attr("stage_keys", keys)
     notes.set_user_attr("memoized", memoized)
@@ -214,10 +214,10 @@ def _unreported_costs(
     suggestion: Suggestion, trial: optuna.Trial, pipeline: Pipeline
 ) -> tuple[list[float | None], float]:
     """The stage costs, and the amount to charge, where the caller reports no costs."""
-    calls = pipeline.calls(suggestion.params)
+    calls = {call.stage.name: call for call in pipeline.calls(suggestion.params)}
     costs = [
-        None if is_reused else call.stage.declared_cost(call.params)
-        for call, is_reused in zip(calls, suggestion.memoized, strict=True)
+        None if is_free else calls[name].stage.declared_cost(calls[name].params)
+        for name, is_free in zip(pipeline.stage_names, suggestion.memoized, strict=True)
     ]
     if all(c is not None or r for c, r in zip(costs, suggestion.memoized, strict=True)):
         return costs, _total(costs)

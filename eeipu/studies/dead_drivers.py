@@ -85,7 +85,7 @@ def enqueue_again(
         deaths: How many times in a row the process that ran this configuration has died.
     """
     names = pipeline.space.keys()
-    is_whole = trial.params.keys() == names
+    is_whole = pipeline.cube.is_whole(trial.params) and trial.params.keys() <= names
     params = trial.params if is_whole else trial.system_attrs.get("fixed_params", {})
     if params and params.keys() <= names:
         attrs = {"warm_up": trial.user_attrs.get("warm_up"), "deaths": deaths}

@@ -22,6 +22,7 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, SearchOver
 from eeipu.executors.pool import Ended, Joined, Pool, Thought
 from eeipu.methods.budget import Budget
+from eeipu.pipeline import keys_of
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.kept_outputs import KeptOutputs
 from eeipu.studies.records.trial_notes import TrialNotes
@@ -163,7 +164,7 @@ class Driver:
         self._underway.add(run)
         with self._unless_taken_over(run):
             notes = TrialNotes(trial)
-            notes.set_user_attr("stage_keys", [call.key for call in calls])
+            notes.set_user_attr("stage_keys", keys_of(self._trials.pipeline.stage_names, calls))
             notes.set_user_attr("waited_s", waited_s)
             notes.set_user_attr("overhead", run.overhead)
             notes.write()
@@ -215,7 +216,7 @@ class Driver:
         if run.has_ended:
             self._end_trial(run)
             return
-        self._trials.news.tell(run.trial, self._trials.pipeline.join(run.stage_runs))
+        self._trials.news.tell(run.trial, self._trials.pipeline.join(run.stage_runs, run.calls))
         if self._interrupted.is_set():
             self._cut_unless_running(run)
         elif run.is_failing:
@@ -227,7 +228,7 @@ class Driver:
 
     def _end_trial(self, run: TrialRun) -> None:
         self._underway.remove(run)
-        result = self._trials.pipeline.join(run.stage_runs)
+        result = self._trials.pipeline.join(run.stage_runs, run.calls)
         self._limits.judge(result)
         if not self._limits.is_broken:  # else all is kept for the run with the corrected stage
             self._kept.offer(call.key for call in run.calls)

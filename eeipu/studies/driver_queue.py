@@ -6,7 +6,7 @@ waits until all trials with smaller numbers have their configurations.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.ledger import is_interrupted
+from eeipu.space import Params
 
 __all__ = ["AGAIN", "CHOOSER", "await_turn", "begun", "is_chosen", "is_to_run_once", "repeated"]
 
@@ -63,7 +64,7 @@ def begun(study: optuna.Study, attrs: Mapping[str, Any]) -> optuna.Trial:
 def await_turn(
     study: optuna.Study,
     number: int,
-    names: Collection[str],
+    is_whole: Callable[[Params], bool],
     *,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
@@ -73,7 +74,7 @@ def await_turn(
     Args:
         study: The study.
         number: The number of the trial that needs a configuration.
-        names: The names of all parameters of a configuration.
+        is_whole: Whether values are a whole configuration.
         clock: A monotonic clock, in seconds.
         pause: A function that waits for a number of seconds.
 
@@ -86,21 +87,21 @@ def await_turn(
     while (waited_s := clock() - start) < PATIENCE_S and any(
         _is_awaited(trial, waited_s)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if trial.number < number and not is_chosen(trial, names)
+        if trial.number < number and not is_chosen(trial, is_whole)
     ):
         pause(pause_s)
         pause_s = min(1.5 * pause_s, LAST_PAUSE_S)
     return waited_s
 
 
-def is_chosen(trial: FrozenTrial, names: Collection[str]) -> bool:
+def is_chosen(trial: FrozenTrial, is_whole: Callable[[Params], bool]) -> bool:
     """Whether a trial has its whole configuration, chosen or enqueued.
 
     Args:
         trial: The trial.
-        names: The names of all parameters of a configuration.
+        is_whole: Whether values are a whole configuration.
     """
-    return {*_configuration(trial), *trial.params} >= set(names)
+    return is_whole({**_configuration(trial), **trial.params})
 
 
 def is_to_run_once(trial: optuna.Trial | FrozenTrial) -> bool:

@@ -274,7 +274,7 @@ class TrialRun:
         Args:
             pipeline: The pipeline that the trial is a configuration of.
         """
-        so_far, notes = pipeline.join(self.stage_runs), TrialNotes(self.trial)
+        so_far, notes = pipeline.join(self.stage_runs, self.calls), TrialNotes(self.trial)
         notes.set_user_attr("stage_costs", so_far.stage_costs)
         notes.set_user_attr("memoized", so_far.memoized)
         self.note_charge(notes, so_far)

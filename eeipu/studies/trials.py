@@ -245,11 +245,11 @@ class Trials:
             if driver is not None:
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
-                start += await_turn(self.study, trial.number, self.pipeline.space.keys())
+                start += await_turn(self.study, trial.number, self.pipeline.cube.is_whole)
                 history = self.history
                 self._check_exhausted(history)
             with _knowing(sampler, history, trial.number):
-                params = suggest(trial, self._stored_space)
+                params = suggest(trial, self._stored_space, self.pipeline.cube.conditions)
             notes = TrialNotes(trial)
             notes.set_user_attr("suggest_s", time.perf_counter() - start)
             reason = sampler.reason(params) if isinstance(sampler, EEIPUSampler) else None
@@ -296,7 +296,7 @@ class Trials:
                 # be read for the others.
                 if not is_to_run_once(trial):
                     return trial, waited_s
-                waited_s += await_turn(self.study, trial.number, self.pipeline.space.keys())
+                waited_s += await_turn(self.study, trial.number, self.pipeline.cube.is_whole)
                 same = repeated(self.study, trial.number)
                 if same is None:
                     return trial, waited_s
@@ -311,11 +311,11 @@ class Trials:
             trial: The trial.
             before: The trials of the study as they were read before this one was created.
         """
-        names = self.pipeline.space.keys()
-        if is_chosen(self.study._storage.get_trial(trial._trial_id), names):
+        is_whole = self.pipeline.cube.is_whole
+        if is_chosen(self.study._storage.get_trial(trial._trial_id), is_whole):
             return True
         return len(before) == trial.number and all(
-            is_chosen(each, names)
+            is_chosen(each, is_whole)
             for each in before  # not what the ledger leaves of it, which may be ahead of it by now
             if each.state is TrialState.RUNNING
         )
@@ -402,7 +402,7 @@ class Trials:
             for key, memoize in zip(
                 trial.user_attrs.get("stage_keys", []), self.pipeline.memoizes, strict=False
             )
-            if memoize
+            if memoize and key is not None  # it is where the configuration leaves a stage out
         }
 
 

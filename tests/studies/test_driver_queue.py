@@ -18,6 +18,12 @@ from eeipu.studies.driver_queue import (
 from eeipu.studies.storages import open_storage
 
 NAMES = ("x",)
+
+
+def is_whole(params):
+    return params.keys() >= set(NAMES)
+
+
 SPACE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 
 
@@ -59,7 +65,7 @@ def choosing(study, driver):
 
 def waited(study, number, clock=None):
     clock = Clock() if clock is None else clock
-    return await_turn(study, number, NAMES, clock=clock, pause=clock.pause)
+    return await_turn(study, number, is_whole, clock=clock, pause=clock.pause)
 
 
 def test_the_first_trial_waits_for_nobody(study):

@@ -71,10 +71,7 @@ class KeptParts:
         self._names = list(pipeline.space)
         self._numbers: list[dict[tuple[type, str], int]] = [{} for _ in self._names]
         self._values: list[list[Any]] = [[] for _ in self._names]
-        columns = [
-            [c for j in pipeline.graph.up_to(k) for c in pipeline.stage_columns[j]]
-            for k in range(len(pipeline.stages))
-        ]
+        columns = [pipeline.columns_up_to(k) for k in range(len(pipeline.stages))]
         memoizes = pipeline.memoizes
         found: dict[tuple[int, bytes], Codes] = {}
         self._frontiers: list[list[tuple[int, bytes]]] = []

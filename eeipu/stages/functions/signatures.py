@@ -1,7 +1,7 @@
 """What a stage's functions take: checks of their signatures against the stage's space."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -10,6 +10,7 @@ from eeipu.space import Distribution
 
 __all__ = [
     "check_cost",
+    "check_defaults",
     "check_function",
     "depends_on_inputs",
     "first_parameter",
@@ -87,6 +88,20 @@ def check_function(
             f"stage {stage_name!r}: the input {name!r} stands behind a hyper-parameter and "
             f"cannot be passed by position; put the inputs first."
         )
+
+
+def check_defaults(stage_name: str, parameters: Parameters, names: Iterable[str]) -> None:
+    """Refuse a function without defaults for hyper-parameters that are not always passed.
+
+    Raises:
+        PipelineError: One has no default.
+    """
+    for name in names:
+        if name in parameters and parameters[name].default is inspect.Parameter.empty:
+            raise PipelineError(
+                f"stage {stage_name!r}: {name!r} is not passed where active_if does not hold; give "
+                f"it a default in the function, such as None."
+            )
 
 
 def check_cost(

@@ -1,0 +1,291 @@
+"""Alternatives: one of several stages is run, as a parameter says."""
+
+import numpy as np
+import optuna
+import pytest
+
+from eeipu import (
+    INPUTS,
+    Categorical,
+    EEIPUSampler,
+    Float,
+    Int,
+    OneOf,
+    Optional,
+    Pipeline,
+    PipelineError,
+    StageCache,
+    Tuner,
+    stage,
+)
+
+SPACE = {"x": Float(0.0, 1.0)}
+
+
+def named(name, function=None, **options):
+    options = {"space": SPACE, "version": "1", "cost": lambda **_: 1.0} | options
+    return stage(function or (lambda data, *, x: data + x), name=name, **options)
+
+
+def pipeline_of(ran=None):
+    """`prep` -> one of `tree`, `net` -> `score`."""
+
+    def noting(name, weight):
+        def function(data, *, x):
+            if ran is not None:
+                ran.append(name)
+            return data + weight * x
+
+        return function
+
+    return Pipeline(
+        [
+            named("prep", noting("prep", 1.0)),
+            OneOf(
+                "model", [named("tree", noting("tree", 10.0)), named("net", noting("net", 100.0))]
+            ),
+            named("score", noting("score", 1000.0)),
+        ]
+    )
+
+
+TREE = {"prep.x": 0.5, "model": "tree", "tree.x": 0.25, "score.x": 0.125}
+
+
+def test_the_space_has_the_choice_before_what_is_chosen():
+    pipeline = pipeline_of()
+    assert list(pipeline.space) == ["prep.x", "model", "tree.x", "net.x", "score.x"]
+    assert pipeline.space["model"] == Categorical(["tree", "net"])
+    assert pipeline.graph.sources == ((None,), (0,), (0,), (1, 2))
+
+
+def test_only_the_chosen_stage_is_run():
+    ran = []
+    run = pipeline_of(ran).run(TREE, 0.0)
+    assert ran == ["prep", "tree", "score"]
+    assert run.value == 0.5 + 2.5 + 125.0
+    assert run.stage_costs == [1.0, 1.0, None, 1.0]
+    assert run.memoized == [False, False, True, False]
+    assert list(run.outputs) == ["prep", "tree", "score"]
+
+
+def test_a_configuration_has_the_active_parameters_alone():
+    pipeline = pipeline_of()
+    assert pipeline.run(TREE | {"net.x": 0.9}, 0.0).value == pipeline.run(TREE, 0.0).value
+    one, other = pipeline.calls(TREE), pipeline.calls(TREE | {"net.x": 0.9})
+    assert [call.key for call in one] == [call.key for call in other]
+    with pytest.raises(Exception, match=r"missing: \['net.x'\]"):
+        pipeline.calls(
+            {name: value for name, value in TREE.items() if name != "tree.x"} | {"model": "net"}
+        )
+
+
+def test_points_of_inactive_parameters_are_equal():
+    cube = pipeline_of().cube
+    X = cube.encode([TREE, TREE | {"net.x": 0.9}])
+    assert (X[0] == X[1]).all()
+    assert cube.decode(X[0]) == cube.settled(TREE)
+    moved = cube.snap(np.random.default_rng(0).random((50, 5)))
+    assert (moved[~cube.active(moved)] == 0.5).all()
+    assert cube.active(moved)[:, [0, 1, 4]].all()
+
+
+def test_an_optional_stage_passes_on_what_it_would_get():
+    pipeline = Pipeline([named("prep"), Optional(named("scale")), named("score")])
+    assert list(pipeline.space) == ["prep.x", "scale", "scale.x", "score.x"]
+    left_out = {"prep.x": 0.5, "scale": "nothing", "score.x": 0.25}
+    assert pipeline.run(left_out, 0.0).value == 0.75
+    assert pipeline.run(left_out | {"scale": "scale", "scale.x": 1.0}, 0.0).value == 1.75
+    without = Pipeline([named("prep"), named("score")])
+    params = {"prep.x": 0.5, "score.x": 0.25}
+    assert pipeline.calls(left_out)[-1].key == without.calls(params)[-1].key
+
+
+def test_alternatives_may_have_alternatives():
+    pipeline = Pipeline(
+        [
+            OneOf("model", [named("forest"), OneOf("boosting", [named("xgb"), named("lgb")])]),
+            named("score"),
+        ]
+    )
+    assert list(pipeline.space) == ["model", "forest.x", "boosting", "xgb.x", "lgb.x", "score.x"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: pipeline.run(trial, 0.0).value, n_trials=30)
+    kinds = {frozenset(trial.params) for trial in study.trials}
+    assert kinds == {
+        frozenset({"model", "forest.x", "score.x"}),
+        frozenset({"model", "boosting", "xgb.x", "score.x"}),
+        frozenset({"model", "boosting", "lgb.x", "score.x"}),
+    }
+
+
+def test_a_place_may_be_the_last_and_be_named():
+    both = named("both", lambda a, b, *, x: a + b + x, inputs=("prep", "model"))
+    pipeline = Pipeline([named("prep"), OneOf("model", [named("a"), named("b")]), both])
+    assert pipeline.run({"prep.x": 1.0, "model": "b", "b.x": 1.0, "both.x": 1.0}, 0.0).value == 4.0
+    last = Pipeline([named("prep"), OneOf("model", [named("a"), named("b")])])
+    assert last.run({"prep.x": 1.0, "model": "a", "a.x": 0.5}, 0.0).value == 1.5
+    assert last.run({"prep.x": 1.0, "model": "b", "b.x": 0.25}, 0.0).value == 1.25
+
+
+def test_what_only_others_need_is_not_run():
+    ran = []
+
+    def noting(data, *, x):
+        ran.append("deep")
+        return data
+
+    pipeline = Pipeline(
+        [
+            named("deep", noting),
+            OneOf("model", [named("net", inputs="deep"), named("tree", inputs=INPUTS)]),
+            named("score"),
+        ]
+    )
+    pipeline.run({"deep.x": 0.0, "model": "tree", "tree.x": 0.0, "score.x": 0.0}, 1.0)
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OneOf("a.b", [named("x"), named("y")]), "without dots"),
+        (lambda: OneOf("model", [named("x")]), "at least two"),
+        (lambda: OneOf("model", [named("x"), named("x")]), "two stages named 'x'"),
+        (lambda: OneOf("model", named("x")), "takes a list of stages"),
+        (lambda: Pipeline([named("prep"), Optional(named("last"))]), "cannot be left out"),
+        (
+            lambda: Pipeline([OneOf("model", [named("a"), named("b")]), named("last", inputs="a")]),
+            "one of the alternatives of 'model'; name 'model'",
+        ),
+        (
+            lambda: Pipeline([OneOf("m", [named("a"), named("b")]), named("a")]),
+            "two stages are named",
+        ),
+    ],
+)
+def test_what_cannot_be(make, message):
+    with pytest.raises(PipelineError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("method", ["eeipu", "ei", "random", "eips"])
+def test_a_study_has_active_parameters_alone_and_tries_each_alternative(method):
+    pipeline = pipeline_of()
+    tuner = Tuner(pipeline, budget=1000.0, method=method, seed=0, n_initial=6)
+    study = tuner.run(0.0, max_trials=14, progress=False)
+    for trial in study.trials:
+        model = trial.params["model"]
+        assert set(trial.params) == {"prep.x", "model", f"{model}.x", "score.x"}
+        assert trial.value == pipeline.run(trial.params, 0.0).value
+        other = {"tree": 2, "net": 1}[model]
+        assert trial.user_attrs["stage_keys"][other] is None
+        assert trial.user_attrs["stage_costs"][other] is None
+    if method != "random":
+        first = [trial.params["model"] for trial in study.trials[:6]]
+        assert sorted(first) == ["net"] * 3 + ["tree"] * 3
+    if method == "eeipu":
+        assert study.best_params["model"] == "net"
+
+
+def test_prefixes_are_reused_under_either_alternative():
+    ran = []
+    pipeline = pipeline_of(ran)
+    tuner = Tuner(pipeline, budget=1000.0, seed=0, cache=StageCache())
+    tuner.enqueue(TREE)
+    tuner.enqueue({"prep.x": 0.5, "model": "net", "net.x": 0.25, "score.x": 0.125})
+    study = tuner.run(0.0, max_trials=2, progress=False)
+    assert ran == ["prep", "tree", "score", "net", "score"]
+    assert study.trials[1].user_attrs["memoized"] == [True, True, False, False]
+    assert tuner.spent == 5.0
+
+
+def test_ask_and_tell_know_what_is_left_out():
+    tuner = Tuner(pipeline_of(), budget=1000.0, seed=0, n_initial=4)
+    for number in range(10):
+        suggestion = tuner.ask()
+        left_out = {"tree": 2, "net": 1}[suggestion.params["model"]]
+        assert suggestion.memoized[left_out]
+        costs = [None if free else 1.0 for free in suggestion.memoized]
+        tuner.tell(suggestion, float(number), stage_costs=costs)
+    assert tuner.spent > 0
+
+
+def test_a_study_of_alternatives_is_resumed(tmp_path):
+    def tuner():
+        return Tuner(
+            pipeline_of(),
+            budget=1000.0,
+            seed=0,
+            n_initial=4,
+            storage=f"sqlite:///{tmp_path}/s.db",
+            study_name="s",
+        )
+
+    tuner().run(0.0, max_trials=6, progress=False)
+    study = tuner().run(0.0, max_trials=6, progress=False)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 12
+    best = tuner().best_run(0.0)
+    assert best.value == study.best_value
+    assert list(best.outputs)[1] == study.best_params["model"]
+
+
+def test_a_finite_space_counts_each_configuration_once():
+    small = {"x": Int(0, 1)}
+    pipeline = Pipeline([OneOf("m", [named("a", space=small), named("b", space=small)])])
+    assert pipeline.cube.size == 4
+    assert len(list(pipeline.cube.configurations())) == 4
+    tuner = Tuner(pipeline, budget=1000.0, seed=0)
+    study = tuner.run(0.0, progress=False)
+    assert len(study.trials) == 4
+
+
+def test_optunas_loop_with_our_sampler():
+    pipeline = pipeline_of()
+    sampler = EEIPUSampler(pipeline, budget=100.0, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(lambda trial: pipeline.run(trial, 0.0).value, n_trials=13)
+    assert all(len(trial.params) == 4 for trial in study.trials)
+
+
+# --- Parameters that are conditional inside of a stage
+
+
+def conditional():
+    def fit(data, *, kind, depth=None, rate=1.0):
+        return (data + (depth or 0)) * rate
+
+    space = {"kind": ["tree", "line"], "depth": range(1, 9), "rate": Float(0.5, 1.0)}
+    return stage(fit, name="fit", version="1", space=space, active_if={"depth": ("kind", ["tree"])})
+
+
+def test_a_conditional_parameter_is_passed_where_it_is_active():
+    pipeline = Pipeline([conditional()])
+    line = {"fit.kind": "line", "fit.rate": 1.0}
+    assert pipeline.run(line, 0.0).value == 0.0
+    assert pipeline.run(line | {"fit.kind": "tree", "fit.depth": 3}, 0.0).value == 3.0
+    assert pipeline.calls(line)[0].params == {"kind": "line", "rate": 1.0}
+    study = Tuner(pipeline, budget=1e9, seed=0, n_initial=4).run(0.0, max_trials=10, progress=False)
+    for trial in study.trials:
+        assert ("fit.depth" in trial.params) == (trial.params["fit.kind"] == "tree")
+
+
+@pytest.mark.parametrize(
+    "active_if",
+    [
+        {"depth": ("other", ["tree"])},
+        {"other": ("kind", ["tree"])},
+        {"depth": "kind"},
+        {"depth": ("kind", ["bush"])},
+        {"kind": ("depth", [3])},
+    ],
+)
+def test_conditions_that_cannot_be(active_if):
+    with pytest.raises(PipelineError, match="active"):
+        stage(
+            lambda data, *, kind, depth=1: data,
+            name="fit",
+            version="1",
+            space={"kind": ["tree", "line"], "depth": range(1, 9)},
+            active_if=active_if,
+        )
