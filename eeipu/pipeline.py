@@ -414,8 +414,9 @@ def recorded_run(
     costs = noted.get("stage_costs", none)
     values = noted.get("stage_values", none)
     memoized = noted.get("memoized", [False] * len(calls))
+    is_paid = bool(noted.get("charged"))  # else it was added, and its costs were paid elsewhere
     runs = [
-        StageRun(call.name, call.key, cost, is_reused, charged=cost or 0.0, value=value)
+        StageRun(call.name, call.key, cost, is_reused, charged=(cost or 0.0) * is_paid, value=value)
         for call, cost, is_reused, value in zip(calls, costs, memoized, values, strict=True)
     ]
     # The seconds of loading, and what was saved, are written down for all stages together.

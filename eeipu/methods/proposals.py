@@ -44,6 +44,10 @@ DOUBT = 3.0
 RANDOM_TRIES = 1_000
 ALLOWED_TRIES = 256
 
+# Before a search is over because of constraints, all combinations of values are looked at if they
+# are at most this many, which takes a few seconds.
+MOST_LISTED = 1_000_000
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -263,7 +267,8 @@ def unseen(
     if len(drawn) == 0:
         raise pipeline.feasible.error(given)
     allowed = cube.decode_all(drawn, given)
-    listed = cube.configurations(given) if cube.is_listed else ()
+    is_listed = cube.product is not None and cube.product <= MOST_LISTED
+    listed = cube.configurations(given) if is_listed else ()
     new = next(filter(history.is_new, chain(allowed, listed)), None)
     if new is None and cube.size is None and not given:
         raise SpaceExhausted(
