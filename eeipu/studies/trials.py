@@ -201,6 +201,8 @@ class Trials:
         return trials
 
     def _check_exhausted(self, history: History) -> None:
+        if self.pipeline.cube.size == 0:
+            raise self.pipeline.feasible.error()
         if history.is_exhausted:
             raise SpaceExhausted(
                 f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "

@@ -148,8 +148,7 @@ def test_few_allowed_of_very_many_are_tried_and_then_the_search_is_over(most, fo
     while not tried >= {(1, 6), (2, 3), (3, 2), (6, 1)}:
         try:
             suggestion = tuner.ask()
-        except SpaceExhausted as error:
-            assert "was found that satisfies the constraints" in str(error)
+        except SpaceExhausted:
             break
         tried.add(tuple(suggestion.params.values()))
         tuner.tell(suggestion, 1.0, stage_costs=[1.0, 1.0])
