@@ -14,7 +14,7 @@ from operator import and_
 from typing import Any
 
 from optuna.exceptions import TrialPruned
-from optuna.trial import BaseTrial, FrozenTrial
+from optuna.trial import BaseTrial, FrozenTrial, Trial
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
@@ -49,7 +49,8 @@ class Pipeline:
         name: For people; defaults to the stages' names.
         constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.
             Each gets a configuration as the study stores it, and returns whether it is allowed. No
-            other configuration is suggested, run or learnt from.
+            other configuration is suggested, run or learnt from. They are asked some thousand times
+            for a suggestion, so let them be quick.
 
     Raises:
         PipelineError: Two stages share a name, or a function cannot take what it would get.
@@ -231,7 +232,7 @@ class Pipeline:
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space)
             violated = self.cube.constraints.violated(params)
-            if violated is not None and not isinstance(trial, FrozenTrial):
+            if violated is not None and isinstance(trial, Trial):
                 raise TrialPruned(f"the suggested configuration {params} violates {violated}")
         upstream = inputs_key(inputs)
         calls = self.calls(params, upstream)

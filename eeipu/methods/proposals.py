@@ -158,7 +158,7 @@ class Proposals:
             known += [trial.params for trial in search.history.running]
         if fresh:
             pool, bounds = prefix_pool(pipeline, (), ()), None
-        elif self.method.region is not None:
+        elif self.method.region is not None and not self.given:
             region = self.method.region(search)
             pool, bounds = [region.prefix], region.bounds
         else:

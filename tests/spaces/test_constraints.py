@@ -89,6 +89,15 @@ def test_a_constraint_cannot_change_the_configuration():
     assert params == {"a.x": 0.25}
 
 
+def test_a_constraint_is_not_asked_about_what_another_before_it_forbids():
+    guarded = Constraints([lambda p: p["b.k"] > 0, lambda p: 6 / p["b.k"] > 2])
+    assert [guarded.allow({"b.k": k}) for k in (0, 1, 6)] == [False, True, False]
+    assert guarded.violations([{"b.k": k} for k in (0, 1, 6)]) == [2, 0, 1]
+    assert list(guarded.shares([{"b.k": k} for k in (0, 1)]).values()) == [0.5, 0.5]
+    with pytest.raises(SpaceError, match="ZeroDivisionError"):
+        Constraints([lambda p: True, lambda p: 6 / p["b.k"] > 2]).violations([{"b.k": 0}])
+
+
 def test_a_name_that_is_not_there_is_found_when_the_pipeline_is_made():
     with pytest.raises(SpaceError, match=r"constraints\[1\].*raised KeyError: 'x'"):
         Pipeline.declare(
