@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from optuna.exceptions import TrialPruned
-from optuna.trial import BaseTrial, FrozenTrial
+from optuna.trial import BaseTrial, FrozenTrial, Trial
 
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
@@ -70,7 +70,8 @@ class Pipeline:
         name: For people; defaults to the stages' names.
         constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.
             Each gets a configuration as the study stores it, and returns whether it is allowed. No
-            other configuration is suggested, run or learnt from.
+            other configuration is suggested, run or learnt from. They are asked some thousand times
+            for a suggestion, so let them be quick.
 
     Raises:
         PipelineError: Two stages share a name, a stage gets the output of one that is not there or
@@ -320,7 +321,7 @@ class Pipeline:
         if isinstance(params, BaseTrial):
             trial, params = params, suggest(params, self.space, self.cube.conditions)
             violated = self.cube.constraints.violated(params)
-            if violated is not None and not isinstance(trial, FrozenTrial):
+            if violated is not None and isinstance(trial, Trial):
                 raise TrialPruned(f"the suggested configuration {params} violates {violated}")
         upstream = inputs_key(inputs)
         calls = self.calls(params, upstream)
@@ -512,13 +513,14 @@ def recorded_run(
     costs = dict(zip(names, noted.get("stage_costs", [None] * len(names)), strict=True))
     observed = by_stage(noted_observations(noted, names))
     memoized = dict(zip(names, noted.get("memoized", [False] * len(names)), strict=True))
+    is_paid = bool(noted.get("charged"))  # else it was added, and its costs were paid elsewhere
     runs = [
         StageRun(
             call.name,
             call.key,
             costs[call.stage.name],
             memoized[call.stage.name],
-            charged=costs[call.stage.name] or 0.0,
+            charged=(costs[call.stage.name] or 0.0) * is_paid,
             observation=observed.get(call.name),
         )
         for call in calls

@@ -65,9 +65,9 @@ MAX_ITERATIONS = 100
 # take five times as long.
 SCORED_AT_ONCE = 512
 
-# Under constraints, the empty prefix starts from at least this many allowed points, and others from
-# their shares, if there are as many.
-LEAST_ALLOWED = 96
+# Under constraints, at least this share of the points scored is sought among allowed ones, if fewer
+# of them are allowed.
+LEAST_ALLOWED = 0.25
 
 # Rounds of "move the continuous columns, then exchange the discrete ones": an exchange may lead to
 # a slope, which the second round climbs.
@@ -260,7 +260,7 @@ class _Maximisation:
         if self._within is not None:
             allowed = self._within.allows(index, X)
             index, X, values = index[allowed], X[allowed], values[allowed]
-            wanted = np.ceil(effort * LEAST_ALLOWED * shares).astype(np.intp).clip(min=1)
+            wanted = np.ceil(LEAST_ALLOWED * counts).astype(np.intp)
             lacking = wanted - np.bincount(index, minlength=len(counts))
             more, more_X = self._within.completions(lacking, incumbents)
             if len(more):

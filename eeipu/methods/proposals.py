@@ -48,6 +48,10 @@ DOUBT = 3.0
 RANDOM_TRIES = 1_000
 ALLOWED_TRIES = 256
 
+# Before a search is over because of constraints, all combinations of values are looked at if they
+# are at most this many, which takes a few seconds.
+MOST_LISTED = 1_000_000
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -174,7 +178,7 @@ class Proposals:
         if pipeline.cube.constraints:  # what runs satisfies them, too
             known += [trial.params for trial in history.running]
         pool, parts, bounds = [nothing_reused(pipeline)], None, None
-        if self.method.region is not None and not fresh:
+        if self.method.region is not None and not (fresh or self.given):
             region = self.method.region(search)
             pool, bounds = [region.reuse], region.bounds
         elif self.method.reuses and not fresh:
@@ -284,7 +288,8 @@ def unseen(
     if len(drawn) == 0:
         raise pipeline.feasible.error(given)
     allowed = cube.decode_all(drawn, given)
-    listed = cube.configurations(given) if cube.is_listed else ()
+    is_listed = cube.product is not None and cube.product <= MOST_LISTED
+    listed = cube.configurations(given) if is_listed else ()
     new = next(filter(history.is_new, chain(allowed, listed)), None)
     if new is None and cube.size is None and not given:
         raise SpaceExhausted(

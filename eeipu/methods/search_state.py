@@ -145,7 +145,9 @@ class Search:
         """
         if self.budget.overhead is not None:
             return self.budget.overhead
-        chosen = self.history.ended[self.n_initial :][-RECENT_CHOICES:]
+        # Those that were added to the study had been chosen elsewhere.
+        own = [t for t in self.history.ended[self.n_initial :] if "overhead" in t.user_attrs]
+        chosen = own[-RECENT_CHOICES:]
         charges = [_charged_for_choosing(t) + t.user_attrs.get("keep_s", 0.0) for t in chosen]
         return math.fsum(charges) / max(len(charges), 1)
 

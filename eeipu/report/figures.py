@@ -11,6 +11,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import ConfigurationError, MissingExtraError
+from eeipu.methods.budget import STUDY_ID
+from eeipu.methods.budget import spent as charged_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +49,8 @@ def plot_best_over_budget(
 ) -> "Axes":
     """Draw the best value of each study over the budget that it had spent.
 
-    Trials are taken in the order of their numbers. Failed trials contribute their costs only.
+    Trials are taken in the order of their numbers. Failed trials contribute their costs only, and
+    results from elsewhere (`Tuner.add_trial`, or trials of another study) their values only.
 
     Args:
         studies: Label -> a study, or several studies of the same search, such as those of several
@@ -116,7 +119,7 @@ def _curve(label: str, study: optuna.Study) -> _Curve:
     spent, best = [0.0], [math.nan]
     better = max if study.direction is StudyDirection.MAXIMIZE else min
     for trial in trials:
-        spent.append(spent[-1] + (trial.user_attrs.get("charged") or 0.0))
+        spent.append(spent[-1] + charged_for((trial,), study.user_attrs.get(STUDY_ID)))
         known = [value for value in (best[-1], _value(trial)) if not math.isnan(value)]
         best.append(better(known, default=math.nan))
     if math.isnan(best[-1]) or spent[-1] == 0.0:

@@ -1,6 +1,7 @@
 """Constraints: conditions that a configuration as a whole must satisfy."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,8 @@ class Constraints:
     """The constraints of a pipeline.
 
     Args:
-        functions: The constraints. Each must give the same answer whenever it is asked.
+        functions: The constraints. Each must give the same answer whenever it is asked. One is not
+            asked about what another before it forbids.
         conditions: When parameters are active: the constraints see these alone.
 
     Raises:
@@ -61,13 +63,30 @@ class Constraints:
 
     def violations(self, configurations: Sequence[Params]) -> list[int]:
         """How many constraints each configuration violates."""
-        numbers = range(len(self._functions))
-        return [sum(not self._holds(k, p) for k in numbers) for p in configurations]
+        return [self._count_violated(params) for params in configurations]
+
+    def _count_violated(self, params: Params) -> int:
+        count = 0
+        for k in range(len(self._functions)):
+            try:
+                count += not self._holds(k, params)
+            except SpaceError as error:
+                # One that another before it violates need not be judged, unless it never can be.
+                if count == 0 or isinstance(error.__cause__, KeyError):
+                    raise
+                count += 1
+        return count
 
     def shares(self, configurations: Sequence[Params]) -> dict[str, float]:
         """The share of configurations that each constraint allows, by its name."""
+
+        def is_allowed(k: int, params: Params) -> bool:
+            with suppress(SpaceError):
+                return self._holds(k, params)
+            return False
+
         return {
-            self._name(k): sum(self._holds(k, p) for p in configurations) / len(configurations)
+            self._name(k): sum(is_allowed(k, p) for p in configurations) / len(configurations)
             for k in range(len(self._functions))
         }
 

@@ -128,7 +128,7 @@ class FeasiblePoints:
         seeds = np.concatenate([found, *self._seeds(fixed, around, box)])
         if len(seeds) == 0:
             seeds = found = uniform(LAST_TRIED)
-        if len(seeds) == 0 and len(self.pool):
+        if len(seeds) == 0 and fixed and len(self.pool):
             seeds = self._allowed(self._approaching(fixed, rng), fixed, box)
         if len(seeds) == 0 or len(found) >= count:
             return found[:count]

@@ -208,7 +208,7 @@ class Trials:
         driver: str | None,
     ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Start a trial, given all trials of the study and the history that they make up."""
-        self._check_exhausted(history)
+        _check_exhausted(history)
         for _ in range(MAX_VIOLATIONS):
             trial, params = self._begin_once(trials, history, kept, driver)
             violated = self.pipeline.cube.constraints.violated(params)
@@ -247,7 +247,7 @@ class Trials:
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.cube.is_whole)
                 history = self.history
-                self._check_exhausted(history)
+                _check_exhausted(history)
             with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space, self.pipeline.cube.conditions)
             notes = TrialNotes(trial)
@@ -271,13 +271,6 @@ class Trials:
             reclaim_dead_trials(self.study, self.pipeline)
             trials = self.study.get_trials(deepcopy=False)
         return trials
-
-    def _check_exhausted(self, history: History) -> None:
-        if history.is_exhausted:
-            raise SpaceExhausted(
-                f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
-                f"been evaluated or are running; widen the space to go on."
-            )
 
     def _ask(self, driver: str | None) -> tuple[optuna.Trial, float]:
         """A new trial, or the first enqueued one that is allowed and repeats no other.
@@ -404,6 +397,17 @@ class Trials:
             )
             if memoize and key is not None  # it is where the configuration leaves a stage out
         }
+
+
+def _check_exhausted(history: History) -> None:
+    pipeline = history.pipeline
+    if pipeline.cube.size == 0:
+        raise pipeline.feasible.error()
+    if history.is_exhausted:
+        raise SpaceExhausted(
+            f"all {pipeline.cube.size} configurations of {pipeline.name!r} have "
+            f"been evaluated or are running; widen the space to go on."
+        )
 
 
 def is_enqueued(trial: optuna.Trial) -> bool:

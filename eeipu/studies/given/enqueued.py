@@ -68,8 +68,8 @@ def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:
 def pass_over(study: optuna.Study, trial: optuna.Trial, pipeline: Pipeline, violated: str) -> None:
     """Close a trial for which a sampler that knows no constraints has chosen what violates one.
 
-    It is pruned, from which the sampler may learn. If a part of it was enqueued, this is enqueued
-    again.
+    Samplers of Optuna's do not look at failed trials. If it were pruned, TPE would take it for good
+    while nothing has a value. If a part of it was enqueued, this is enqueued again.
 
     Args:
         study: The study.
@@ -78,7 +78,8 @@ def pass_over(study: optuna.Study, trial: optuna.Trial, pipeline: Pipeline, viol
         violated: The name of the constraint.
     """
     trial.set_user_attr("violates", violated)
-    study.tell(trial, state=TrialState.PRUNED)
+    trial.set_user_attr("interrupted", True)  # so that it counts as no failure
+    study.tell(trial, state=TrialState.FAIL)
     part = pipeline.cube.fitting_part(_enqueued(trial))
     if 0 < len(part) < len(pipeline.cube):
         study.enqueue_trial(part, user_attrs={"warm_up": True})
