@@ -16,6 +16,7 @@ The house: modules are front doors with the public names, folders (with a slash)
     stages/ stage_tree/ executors/ stages and their calls; trials as one tree; where calls run
     caching/ fingerprints/ serialization/    behind the cache: stores, keys, values as bytes
     report/ benchmarks/            figures of studies; comparisons of methods on problems
+    sklearn/                       pipelines of scikit-learn as pipelines of stages
 
 The public names load on first use, so that importing `eeipu` in a worker process or a shell
 completion does not load torch.

@@ -23,7 +23,7 @@ STEP = "use"
 """The name of the hyper-parameter that stands for a whole step."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fold:
     """A fold of the data, as far as the steps up to now have transformed it.
 

@@ -167,7 +167,7 @@ def test_steps_that_pass_on_are_replaced_and_chosen_by_a_label():
     for scale in ("passthrough", "MinMaxScaler()"):
         params = {"scale.use": scale, "select.score_func": "f_classif"}
         params["clf.hidden_layer_sizes"] = "(3, 3)"
-        with pytest.warns(UserWarning, match="not converge"):
+        with pytest.warns(UserWarning, match="converged yet"):
             search, _ = agree(steps, space, params, X, Y, cv=3)
     assert search.pipeline.stage_names == ("scale", "select", "clf")
     assert search.sklearn_params(params)["clf__hidden_layer_sizes"] == (3, 3)
