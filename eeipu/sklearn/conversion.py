@@ -179,6 +179,11 @@ def _spaces(
     estimator: Any, steps: list[tuple[str, Any]], given: Mapping[str, Any]
 ) -> dict[str, dict[str, HyperParameter]]:
     """Step -> the name in its stage's space -> the hyper-parameter, in the order of `given`."""
+    if not isinstance(given, Mapping):
+        raise SpaceError(
+            f"param_distributions must be one dict from names to spaces, but got {given!r:.80}; of "
+            f"a list of dicts, convert each by itself."
+        )
     is_pipeline = isinstance(estimator, SklearnPipeline)
     known = estimator.get_params(deep=True)
     spaces: dict[str, dict[str, HyperParameter]] = {name: {} for name, _ in steps}

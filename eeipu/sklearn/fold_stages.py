@@ -117,6 +117,9 @@ class FoldTransform:
         return [self._transformed(each, clone(transformer)) for each in folds]
 
     def _transformed(self, fold: Fold, transformer: Any) -> Fold:
+        if hasattr(transformer, "fit_resample"):  # of imbalanced-learn, for training alone
+            X_train, y_train = transformer.fit_resample(fold.X_train, fold.y_train)
+            return replace(fold, X_train=X_train, y_train=y_train)
         if hasattr(transformer, "fit_transform"):
             X_train = transformer.fit_transform(fold.X_train, fold.y_train)
         else:

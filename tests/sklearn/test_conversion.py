@@ -1,5 +1,6 @@
 """Converted pipelines of scikit-learn, against scikit-learn itself."""
 
+import importlib
 import subprocess
 import sys
 
@@ -33,7 +34,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from eeipu import Categorical, Float, Int, StageCache, Tuner
-from eeipu.errors import ConfigurationError, SpaceError
+from eeipu.errors import ConfigurationError, MissingExtraError, SpaceError
 from eeipu.sklearn import from_pipeline
 
 X, Y = make_classification(150, 12, n_informative=6, random_state=0)
@@ -170,6 +171,7 @@ def test_steps_that_pass_on_are_replaced_and_chosen_by_a_label():
         with pytest.warns(UserWarning, match="converged yet"):
             search, _ = agree(steps, space, params, X, Y, cv=3)
     assert search.pipeline.stage_names == ("scale", "select", "clf")
+    assert repr(search).startswith("PipelineSearch(Pipeline('scale -> select -> clf'")
     assert search.sklearn_params(params)["clf__hidden_layer_sizes"] == (3, 3)
 
 
@@ -252,6 +254,24 @@ def test_several_scorers_are_metrics_and_one_of_them_is_optimised():
         assert run.metrics[f"mean_test_{name}"] == scores.mean()
         assert run.metrics[f"std_test_{name}"] == scores.std()
     assert run.value == run.metrics["mean_test_roc_auc"]
+
+
+class Twice(BaseEstimator):
+    """A sampler, as imbalanced-learn's pipelines have them."""
+
+    def fit_resample(self, X, y):
+        return np.concatenate([X, X[:40]]), np.concatenate([y, y[:40]])
+
+
+def test_a_sampler_resamples_the_training_part_alone():
+    steps = SklearnPipeline([("twice", Twice()), ("svc", SVC())])
+    cv = StratifiedKFold(3)
+    run = from_pipeline(steps, {"svc__C": [2.0]}, cv=cv).pipeline.run({"svc.C": 2.0}, X, Y)
+    scores = [
+        SVC(C=2.0).fit(*Twice().fit_resample(X[train], Y[train])).score(X[test], Y[test])
+        for train, test in cv.split(X, Y)
+    ]
+    assert run.value == np.mean(scores)
 
 
 # --- searching ----------------------------------------------------------------------------------
@@ -364,6 +384,7 @@ def test_choices_that_look_alike_have_labels_of_their_own():
         ({"svc__C": 1.0}, r"'svc__C' must be a Float.*1\.0"),
         ({"svc__C": scipy.stats.norm(0, 1)}, r"'norm' of scipy\.stats"),
         ({"svc__C": range(3, 1)}, r"range of 'svc__C' must ascend"),
+        ([{"svc__C": [1.0]}], r"must be one dict.*svc__C"),
     ],
 )
 def test_spaces_that_are_none_are_refused_by_name(space, message):
@@ -400,6 +421,13 @@ def test_the_memory_of_the_pipeline_is_ignored_with_a_word(tmp_path):
         search = from_pipeline(steps, {"svc__C": [1.0]}, cv=3)
     search.pipeline.run({"svc.C": 1.0}, X, Y)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "eeipu.sklearn")
+    with pytest.raises(MissingExtraError, match=r'pip install "eeipu\[sklearn\]"'):
+        importlib.import_module("eeipu.sklearn")
 
 
 def test_eeipu_does_not_import_scikit_learn():

@@ -269,6 +269,7 @@ def test_a_version_names_the_code_and_not_the_object():
     with pytest.warns(RuntimeWarning, match="have changed"):
         refresh_code([model.fit])
     assert model.fit.fingerprint == "version 1"
+    assert "unsupported operand" in pipeline.run(params, 2.0).error
 
 
 def test_an_object_that_the_user_changes_has_another_key_and_a_warning():
