@@ -5,6 +5,7 @@ output (`eeipu.serialization.entry_format.Header.parts`), in a form that JSON wr
 
     stage      the stage's name
     version    the declared version, where that stands for the code
+    object     a digest of the object whose method it is, where a version stands for the code
     code       module -> definition or value in it -> digest; or module -> digest of all of these
     fixed      a digest of what else the stage's declaration adds to its fingerprint
     params     hyper-parameter -> digest
@@ -184,6 +185,8 @@ def differences(parts: Parts, others: Parts) -> list[str]:
         found.append(f"the declared version ({there} there, {here} here)")
     elif versions[0] is None:
         found += _code_differences(parts["code"], others["code"])
+    if parts.get("object") != others.get("object"):
+        found.append("the object that it is a method of")
     if parts.get("fixed") != others.get("fixed"):
         found.append("what the stage's declaration fixes, such as its number of steps")
     found += [f"{PARAM}{name}" for name in _unequal(parts["params"], others["params"])]

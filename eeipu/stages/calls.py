@@ -167,6 +167,7 @@ def stage_calls(
 def parts_of(call: StageCall) -> dict[str, Any]:
     """The parts of a call's key by name, each with a short digest (`eeipu.fingerprints.parts`)."""
     stage, reading = call.stage, call.stage.known_code.reading
+    content = stage.known_code.content
     addition = stage.fingerprint.removeprefix(stage.code_fingerprint)
     above = (
         None
@@ -176,6 +177,7 @@ def parts_of(call: StageCall) -> dict[str, Any]:
     return {
         "stage": call.name,
         **({} if stage.version is None else {"version": stage.version}),
+        **({"object": short_digest(content)} if content else {}),
         "code": {} if stage.version is not None or reading is None else reading.parts,
         **({"fixed": short_digest(addition)} if addition else {}),
         "params": value_parts(call.recorded_params),

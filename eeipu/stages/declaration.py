@@ -264,7 +264,7 @@ class Stage:
         return _function_of(self)(*args, **kwargs)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.bound.owner = owner.__qualname__
+        self.bound.owner = owner.__name__
 
     def __get__(self, instance: Any, owner: type | None = None) -> "Stage":
         """The stage of an object, where this one is declared above a method of its class."""
@@ -493,7 +493,8 @@ def stage(
 
     Args:
         function_or_space: The function; or the space, as in `@stage({"x": Float(0.0, 1.0)})`. A
-            stage without hyper-parameters may be decorated by a bare `@stage`.
+            stage without hyper-parameters may be decorated by a bare `@stage`. Above a method, it
+            gives each object a stage of its own: `Pipeline([model.fit])`.
         name: Defaults to the function's name.
         version: Replaces the code fingerprint in content keys. Declare one where the code cannot
             be fingerprinted, and change it when the code changes.

@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import count, cycle
 
+import numpy as np
 import pytest
 import torch
 from counting import prep
@@ -195,6 +196,40 @@ def test_a_worker_refuses_a_stage_of_which_it_has_other_values(elsewhere, monkey
 class Scaled:
     def __call__(self, x):
         return GAIN["k"] * x
+
+
+class Model:
+    def __init__(self):
+        self.weights = np.ones(100_000)
+
+    @stage
+    def fit(self, data):
+        return data * float(self.weights.sum())
+
+    @stage
+    def score(self, fitted):
+        return fitted + GAIN["k"]
+
+
+def method_task(pipeline):
+    return StageTask(pipeline.calls({}, "up")[0], (2.0,), is_first=True, is_last=True)
+
+
+def test_the_object_of_two_stages_travels_once_and_with_no_task(elsewhere):
+    model = Model()
+    pipeline = Pipeline([model.fit, model.score])
+    packed, task = PackedJob(Job(pipeline.stages, (2.0,))), pack_task(method_task(pipeline))
+    assert model.weights.nbytes < len(packed.data) < 1.2 * model.weights.nbytes
+    assert len(task) < 10_000
+    assert transport.loads(run_packed(packed.name, packed.data, task)).run.output == 200_000.0
+
+
+def test_a_worker_refuses_a_method_of_which_it_has_other_values(elsewhere, monkeypatch):
+    pipeline = Pipeline([Model().fit, Model().score])
+    packed = PackedJob(Job(pipeline.stages, (2.0,)))
+    monkeypatch.setitem(GAIN, "k", 10.0)
+    with pytest.raises(WorkerMismatchError, match=r"the global GAIN in test_jobs\.Model"):
+        run_packed(packed.name, packed.data, pack_task(method_task(pipeline)))
 
 
 def test_a_worker_refuses_inputs_of_whose_class_it_has_other_code(elsewhere, monkeypatch):

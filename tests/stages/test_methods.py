@@ -259,10 +259,17 @@ def test_a_version_names_the_code_and_not_the_object():
     model.weight = 3.0
     with pytest.warns(RuntimeWarning, match=r"'fit' uses \(self\) have changed"):
         assert pipeline.run({"fit.x": 0.5}, 2.0).value == 3.0
+    cache, params = StageCache(), {"fit.x": 0.5}
+    pipeline.run(params, 2.0, cache=cache)
+    other = Pipeline([Versioned(9.0).fit])
+    assert "differs in the object that it is a method of" in str(
+        other.explain(params, 2.0, cache=cache)
+    )
     model.weight = (each for each in [1])  # has no digest: the version vouches for it
     with pytest.warns(RuntimeWarning, match="have changed"):
         refresh_code([model.fit])
     assert model.fit.fingerprint == "version 1"
+    assert "unsupported operand" in pipeline.run(params, 2.0).error
 
 
 def test_an_object_that_the_user_changes_has_another_key_and_a_warning():
