@@ -200,7 +200,10 @@ def test_a_worker_refuses_a_stage_of_whose_observer_it_has_other_values(elsewher
     pipeline = Pipeline([stage(lambda x: x, name="fit", version="1", observe=gain)])
     task = StageTask(pipeline.calls({}, "up")[0], (1.0,), True, True)
     packed = PackedJob(Job(pipeline.stages, (1.0,)))
-    assert loads(run_packed(packed.name, packed.data, pack_task(task))).run.observation == 1.0
+    assert (
+        transport.loads(run_packed(packed.name, packed.data, pack_task(task))).run.observation
+        == 1.0
+    )
     packed = PackedJob(Job(pipeline.stages, (1.0,)))
     monkeypatch.setitem(GAIN, "k", 10.0)
     monkeypatch.setattr(jobs, "_agreed", deque())

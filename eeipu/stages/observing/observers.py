@@ -167,6 +167,8 @@ class Look:
 
     def added_to(self, run: StageRun) -> StageRun:
         """The run of a stage whose output was looked at."""
+        if self == Look() and not run.is_unobserved:
+            return run
         if self.error is None:
             return replace(run, observation=self.observation, is_unobserved=False)
         return replace(
