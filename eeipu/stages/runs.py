@@ -25,6 +25,8 @@ __all__ = [
 Observation = float | Mapping[str, float]
 """What was observed of a stage's output: a finite number, or several by name."""
 
+_NUMBERS = (Real, Decimal)
+
 # The lines of an exception group begin with a margin of bars.
 _TRACEBACK = re.compile(
     r"^(?P<margin>[ |+]*)(Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
@@ -222,11 +224,11 @@ def number_of(output: Any) -> float | None:
     The masked number of NumPy, which stands for no number, is NaN.
     """
     try:
-        if isinstance(output, np.ma.MaskedArray) and output.shape == () and output.mask:
-            return math.nan
-        if not isinstance(output, Real) and getattr(output, "shape", None) == ():
+        if not isinstance(output, _NUMBERS) and getattr(output, "shape", None) == ():
+            if isinstance(output, np.ma.MaskedArray) and output.mask:
+                return math.nan
             output = output.item()
-        return float(output) if isinstance(output, Real | Decimal) else None
+        return float(output) if isinstance(output, _NUMBERS) else None
     except Exception:  # whatever an output of the user's own type raises, or one beyond floats
         return None
 
