@@ -208,8 +208,8 @@ class Pipeline:
 
         Args:
             params: The configuration, or an Optuna trial (also a finished one, such as
-                `study.best_trial`), which then suggests one and gets `stage_costs`, `memoized`
-                and `charged` as user attributes.
+                `study.best_trial`), which then suggests one and gets `stage_costs`, `memoized`,
+                `charged` and `observations` as user attributes.
             inputs: What the first stage gets.
             cache: Where stage outputs are looked up and kept.
             clock: Seconds that only grow.

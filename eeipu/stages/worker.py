@@ -23,6 +23,7 @@ from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
 from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
+from eeipu.stages.observing.observers import look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.runs import StageRun, numbers_of
 
@@ -212,7 +213,9 @@ def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | Non
     if not (task.is_last or run.is_unobserved):
         return TaskResult(run, is_kept=True)
     loaded = load_deepest([task.call], cache, clock)
-    return TaskResult(loaded[0], is_kept=True) if loaded else None
+    if not loaded:
+        return None
+    return TaskResult(loaded[0] if task.is_last else replace(loaded[0], output=None), is_kept=True)
 
 
 def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> TaskResult:
@@ -411,6 +414,8 @@ def load_deepest(
         load_s = clock() - start
         runs = reused(calls[:depth], cache)
         runs[-1] = with_load_time(replace(runs[-1], output=output), call, load_s)
+        if call.stage.observer is None:  # an entry of an earlier version has no note of a number
+            runs[-1] = look_at(output, None, call.name).added_to(runs[-1])
         for k, each in enumerate(calls[:depth]):
             if runs[k].is_unobserved:
                 start = clock()

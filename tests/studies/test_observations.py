@@ -1,6 +1,7 @@
 """What trials record of their stages on the way: on workers, told by a caller, and to callbacks."""
 
 import math
+import os
 
 import optuna
 import pytest
@@ -25,6 +26,27 @@ def test_trials_record_the_same_on_all_workers_with_and_without_a_cache(
     counts = check_observes_what_one_observes(executor, looks, cache=cache, **parallel)
     # Each of two outputs is seen once by each observer; without a cache, at every call.
     assert counts == ([2, 2, 2] if is_kept else [8, 16, 8])
+
+
+def test_what_must_be_observed_again_is_loaded_by_a_worker(tmp_path):
+    cache, here = StageCache(tmp_path / "cache"), os.getpid()
+    tuner_of(POINT, observe=None, cache=cache).run(1.0, max_trials=1, progress=False)
+    watcher = Watcher()
+    tuner = tuner_of(
+        POINT,
+        POINT | {"score.z": 0.25},
+        observe=lambda made: {"elsewhere": os.getpid() != here},
+        cache=cache,
+        executor="processes",
+        callbacks=[watcher],
+    )
+    study = tuner.run(1.0, max_trials=2, progress=False)
+    for trial, score, is_reused in zip(study.trials, [2.5, 2.25], [True, False], strict=True):
+        assert trial.user_attrs["observations"] == {"prep.elsewhere": 1.0, "score": score}
+        assert trial.user_attrs["memoized"] == [True, is_reused]
+    assert [each[:2] for each in watcher.seen] == [
+        (n, name) for n in (0, 1) for name in ("prep", "score")
+    ]
 
 
 def pipeline_of(observe=None, **options):

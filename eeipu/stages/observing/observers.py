@@ -7,7 +7,7 @@ the output that is kept and handed on stays as the stage made it.
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pickle import PickleBuffer
 from typing import Any
@@ -207,7 +207,11 @@ def look_at(output: Any, observer: Observer | None, stage_name: str) -> Look:
 
 
 def _copy_of(output: Any) -> Any:
-    """A copy of an output; or itself, where it is too large or cannot be copied."""
+    """A copy of an output; or itself, where it is too large or cannot be copied.
+
+    Raises:
+        TypeError: It can be read only once.
+    """
     if type(output) in _UNCHANGING:
         return output
     try:
@@ -216,7 +220,12 @@ def _copy_of(output: Any) -> Any:
         if size_bytes > COPY_SHARE * psutil.virtual_memory().available:
             return output
         return transport.loads_apart(parts)
-    except Exception:  # whatever pickling the user's own types raises
+    except Exception as error:  # whatever pickling the user's own types raises
+        if isinstance(output, Iterator):
+            raise TypeError(
+                f"the output is a {type(output).__name__}, which the observer would use up before "
+                f"the next stage gets it; return a list from the stage."
+            ) from error
         return output
 
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eeipu import Categorical, Pipeline, StageCache, stage
+from eeipu.caching.annotations import annotate
 from eeipu.stages.observing.notes import MAX_NOTES, header_of
 
 STAGES = ("prep", "fit", "score")
@@ -152,6 +154,13 @@ def test_numbers_are_observed_by_themselves_and_beside_an_observer(cache):
     for observe, expected in [(negative, -0.5), (None, 0.5), (negative, -0.5), (None, 0.5)]:
         run = pipeline(observe).run({}, 2.0, cache=cache)
         assert run.observations == {"prep": expected, "score": 1.5}
+
+
+def test_a_number_in_an_entry_of_an_earlier_version_is_observed_where_it_is_loaded(cache):
+    pipeline = Pipeline([stage(lambda data: data / 4, name="only", version="1")])
+    run = pipeline.run({}, 2.0, cache=cache)
+    annotate(cache.place, run.stage_runs[0].key, lambda header: replace(header, observed={}))
+    assert pipeline.run({}, 2.0, cache=cache).observations == {"only": 0.5}
 
 
 def test_nothing_to_show_is_noted_too(pipelines):

@@ -272,6 +272,13 @@ def test_an_output_that_cannot_be_copied_is_shown_itself():
     assert seen[0] is lock
 
 
+def test_an_output_that_can_be_read_only_once_is_refused():
+    output = (i for i in range(3))
+    look = look_at(output, Observer(sum, "prep"), "prep")
+    assert "the output is a generator, which the observer would use up" in look.error
+    assert list(output) == [0, 1, 2]
+
+
 def test_an_output_that_is_too_large_to_be_copied_is_shown_itself(monkeypatch):
     array = np.ones(100_000)
     seen = []
