@@ -31,14 +31,7 @@ from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.declaration import Stage, refresh_code, stage
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
-from eeipu.stages.runs import (
-    PipelineRun,
-    StageRun,
-    by_stage,
-    error_line,
-    noted_observations,
-    number_of,
-)
+from eeipu.stages.runs import PipelineRun, StageRun, error_line, noted_by_stage, number_of
 from eeipu.stages.worker import run_path
 
 __all__ = [
@@ -429,7 +422,7 @@ def recorded_run(
     calls = pipeline.calls(trial.params, upstream)
     noted, none = trial.user_attrs, [None] * len(calls)
     costs = noted.get("stage_costs", none)
-    observed = by_stage(noted_observations(noted, pipeline.stage_names))
+    observed = noted_by_stage(noted, pipeline.stage_names)
     memoized = noted.get("memoized", [False] * len(calls))
     runs = [
         StageRun(

@@ -14,8 +14,8 @@ __all__ = [
     "Observation",
     "PipelineRun",
     "StageRun",
-    "by_stage",
     "error_line",
+    "noted_by_stage",
     "noted_observations",
     "number_of",
     "numbers_of",
@@ -190,14 +190,15 @@ def noted_observations(attrs: Mapping[str, Any], stage_names: Sequence[str]) -> 
     return observations_of(zip(stage_names, values, strict=True))
 
 
-def by_stage(observations: Mapping[str, float]) -> dict[str, Observation]:
-    """Observations by flat names, as what was observed of each stage.
+def noted_by_stage(attrs: Mapping[str, Any], stage_names: Sequence[str]) -> dict[str, Observation]:
+    """What a trial has noted of each stage, as it was observed; see `noted_observations`.
 
-    >>> by_stage({"prep": 2.0, "train.loss": 0.5, "train.epochs": 3.0})
+    >>> attrs = {"observations": {"prep": 2.0, "train.loss": 0.5, "train.epochs": 3.0}}
+    >>> noted_by_stage(attrs, ["prep", "train"])
     {'prep': 2.0, 'train': {'loss': 0.5, 'epochs': 3.0}}
     """
     found: dict[str, Any] = {}
-    for name, number in observations.items():
+    for name, number in noted_observations(attrs, stage_names).items():
         stage, _, entry = name.partition(".")
         if entry:
             found.setdefault(stage, {})[entry] = number
