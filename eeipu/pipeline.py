@@ -39,9 +39,8 @@ from eeipu.stages.runs import (
     PipelineRun,
     StageRun,
     TakesNotes,
-    by_stage,
     error_line,
-    noted_observations,
+    noted_by_stage,
     number_of,
 )
 from eeipu.stages.walks import graph_of, run_path
@@ -297,8 +296,8 @@ class Pipeline:
 
         Args:
             params: The configuration, or an Optuna trial (also a finished one, such as
-                `study.best_trial`), which then suggests one and gets `stage_costs`, `memoized`
-                and `charged` as user attributes.
+                `study.best_trial`), which then suggests one and gets `stage_costs`, `memoized`,
+                `charged` and `observations` as user attributes.
             inputs: What the first stage gets.
             cache: Where stage outputs are looked up and kept.
             clock: Seconds that only grow.
@@ -511,7 +510,7 @@ def recorded_run(
     calls = pipeline.calls(trial.params, upstream) if calls is None else calls
     noted, names = trial.user_attrs, pipeline.stage_names
     costs = dict(zip(names, noted.get("stage_costs", [None] * len(names)), strict=True))
-    observed = by_stage(noted_observations(noted, names))
+    observed = noted_by_stage(noted, names)
     memoized = dict(zip(names, noted.get("memoized", [False] * len(names)), strict=True))
     is_paid = bool(noted.get("charged"))  # else it was added, and its costs were paid elsewhere
     runs = [

@@ -109,6 +109,56 @@ def check_survives_a_death(executor, folder, **arguments):
     return study
 
 
+def observing(folder, factor, **options):
+    """A pipeline `prep -> fit -> score` whose stages are observed, each look leaving a file."""
+    folder = str(folder)
+
+    def look(array):
+        Path(folder, f"look {factor} {time.time_ns()}").touch()
+        mean = factor * array.mean()
+        array[:] = 0.0  # which must not reach the next stage
+        return {"mean": mean, "size": np.int64(array.size), "none": float("nan")}
+
+    @stage(space={"x": Categorical([1, 2])}, version="1", observe=look, **options)
+    def prep(data, *, x):
+        return data * x
+
+    @stage(space={"y": Float(0.0, 1.0)}, version="1", observe=lambda array: array[0], **options)
+    def fit(prepared, *, y):
+        return prepared + y
+
+    @stage(space={"z": Float(0.0, 1.0)}, version="1")
+    def score(fitted, *, z):
+        return float(fitted.mean()) + z
+
+    return Pipeline([prep, fit, score])
+
+
+def check_observes_what_one_observes(executor, folder, **arguments):
+    """Check that trials on workers have observed what they would without workers and a cache.
+
+    The points share stages, so that some outputs are reused, and so are those of a first study by a
+    second one; the third has another observer.
+    """
+    points = [point(y, x, z) for x in (1, 2) for y in (0.25, 0.5) for z in (0.0, 0.5)]
+    counts = []
+    for factor in (1, 1, 2):
+        tuner = tuner_of(observing(folder, factor), executor=executor, **arguments)
+        for each in points:
+            tuner.enqueue(each)
+        study = tuner.run(data(), max_trials=len(points), progress=False)
+        for trial in study.get_trials(deepcopy=False):
+            x, y, z = trial.params["prep.x"], trial.params["fit.y"], trial.params["score.z"]
+            assert trial.user_attrs["observations"] == {
+                "prep.mean": factor * x,
+                "prep.size": data().size,
+                "fit": x + y,
+                "score": x + y + z,
+            }
+        counts.append(len(list(Path(folder).glob(f"look {factor} *"))))
+    return counts
+
+
 NOTEBOOK = """
 import threading
 from dataclasses import dataclass

@@ -29,6 +29,7 @@ class StoredOutput:
         load_s: The average loading time in seconds, or `None` if it is not known.
         is_kept: Whether a running trial uses the entry or a study keeps it.
         parts: Short digests of the parts of its key (`eeipu.fingerprints.parts`).
+        observed: What observers found in the value (`eeipu.stages.observing.notes`).
     """
 
     key: str
@@ -43,6 +44,7 @@ class StoredOutput:
     load_s: float | None
     is_kept: bool
     parts: Mapping[str, Any]
+    observed: Mapping[str, Any]
 
     @property
     def saved(self) -> float:
@@ -80,4 +82,5 @@ def _stored(store: Store, key: str, use: Use, *, is_kept: bool) -> StoredOutput 
         load_s=store.hits.load_s(key),
         is_kept=is_kept,
         parts=header.parts,
+        observed=header.observed,
     )

@@ -67,7 +67,7 @@ def show(
 ) -> None:
     """Show everything that is known about one entry, without loading its value."""
     found = _with_key(inventory(_open(location, shared).place), key)
-    described = {**_described(found), "parts": found.parts}
+    described = {**_described(found), "parts": found.parts, "observed": found.observed}
     if as_json:
         _print_json([described])
         return
@@ -202,7 +202,7 @@ def _described(entry: StoredOutput) -> dict[str, Any]:
         "used": datetime.fromtimestamp(int(entry.used_s)).astimezone().isoformat(),
     }
     described = {**asdict(entry), **stamps, "saved": entry.saved}
-    del described["parts"]  # which only digests are in
+    del described["parts"], described["observed"]  # which have digests in them
     return described
 
 

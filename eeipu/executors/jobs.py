@@ -111,8 +111,8 @@ class PackedJob:
             ) from error
         # The stages all together, since they share the globals of their module.
         outlines = {stage.name: found for stage in stages if (found := outline(stage))}
-        observers = {_observer_of(s): s.observer for s in stages if s.observer is not None}
-        outlines |= {name: observer.outline for name, observer in observers.items()}
+        observed = [(_observer_of(s), s.observer.outline) for s in stages if s.observer is not None]
+        outlines |= {name: each for name, each in observed if each}
         first_party = FirstParty()
         if own := [each for each in used if is_importable(each) and first_party.owns(each)]:
             outlines[INPUTS] = outline_of(CodeReader().read_together(own))

@@ -17,9 +17,9 @@ __all__ = [
     "PipelineRun",
     "StageRun",
     "TakesNotes",
-    "by_stage",
     "error_line",
     "first_failed",
+    "noted_by_stage",
     "noted_observations",
     "number_of",
     "numbers_of",
@@ -28,6 +28,8 @@ __all__ = [
 
 Observation = float | Mapping[str, float]
 """What was observed of a stage's output: a finite number, or several by name."""
+
+_NUMBERS = (Real, Decimal)
 
 # The lines of an exception group begin with a margin of bars.
 _TRACEBACK = re.compile(
@@ -231,14 +233,15 @@ def noted_observations(attrs: Mapping[str, Any], stage_names: Sequence[str]) -> 
     return observations_of(zip(stage_names, values, strict=True))
 
 
-def by_stage(observations: Mapping[str, float]) -> dict[str, Observation]:
-    """Observations by flat names, as what was observed of each stage.
+def noted_by_stage(attrs: Mapping[str, Any], stage_names: Sequence[str]) -> dict[str, Observation]:
+    """What a trial has noted of each stage, as it was observed; see `noted_observations`.
 
-    >>> by_stage({"prep": 2.0, "train.loss": 0.5, "train.epochs": 3.0})
+    >>> attrs = {"observations": {"prep": 2.0, "train.loss": 0.5, "train.epochs": 3.0}}
+    >>> noted_by_stage(attrs, ["prep", "train"])
     {'prep': 2.0, 'train': {'loss': 0.5, 'epochs': 3.0}}
     """
     found: dict[str, Any] = {}
-    for name, number in observations.items():
+    for name, number in noted_observations(attrs, stage_names).items():
         stage, _, entry = name.partition(".")
         if entry:
             found.setdefault(stage, {})[entry] = number
@@ -265,11 +268,11 @@ def number_of(output: Any) -> float | None:
     The masked number of NumPy, which stands for no number, is NaN.
     """
     try:
-        if isinstance(output, np.ma.MaskedArray) and output.shape == () and output.mask:
-            return math.nan
-        if not isinstance(output, Real) and getattr(output, "shape", None) == ():
+        if not isinstance(output, _NUMBERS) and getattr(output, "shape", None) == ():
+            if isinstance(output, np.ma.MaskedArray) and output.mask:
+                return math.nan
             output = output.item()
-        return float(output) if isinstance(output, Real | Decimal) else None
+        return float(output) if isinstance(output, _NUMBERS) else None
     except Exception:  # whatever an output of the user's own type raises, or one beyond floats
         return None
 

@@ -26,6 +26,7 @@ from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
 from eeipu.stages.limits import ended_after
 from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
+from eeipu.stages.observing.observers import look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.runs import StageRun, numbers_of
 
@@ -251,7 +252,9 @@ def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | Non
     run = recalled(call.name, call.key, call.stage.observer, header_of(cache, call.key))
     if task.is_last or run.is_unobserved:
         loaded = loaded_run(call, cache, clock)
-        return TaskResult(loaded, is_kept=True) if loaded is not None else None
+        if loaded is None:
+            return None
+        return TaskResult(loaded if task.is_last else replace(loaded, output=None), is_kept=True)
     return TaskResult(run, is_kept=True)
 
 
@@ -412,7 +415,10 @@ def loaded_run(call: StageCall, cache: StageCache, clock: Clock) -> StageRun | N
         return None
     load_s = clock() - start
     run = recalled(call.name, call.key, call.stage.observer, header_of(cache, call.key))
-    return seen(with_load_time(replace(run, output=output), call, load_s), call, cache, clock)
+    run = with_load_time(replace(run, output=output), call, load_s)
+    if call.stage.observer is None:  # an entry of an earlier version has no note of a number
+        run = look_at(output, None, call.name).added_to(run)
+    return seen(run, call, cache, clock)
 
 
 def seen(run: StageRun, call: StageCall, cache: StageCache, clock: Clock) -> StageRun:

@@ -268,12 +268,19 @@ def _checked_observations(
             f'"stage" or "stage.entry".'
         )
     try:
-        return observations_of(
+        flat = observations_of(
             (name, as_observation(found, f"observations has under {name!r}"))
             for name, found in observations.items()
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
+    both = [name for name in names if name in flat and any(n.startswith(f"{name}.") for n in flat)]
+    if both:
+        raise ConfigurationError(
+            f"observations has a number for stage {both[0]!r} and numbers under its name, "
+            f"{observations!r}; name all of them."
+        )
+    return flat
 
 
 def _is_finite(value: object) -> bool:

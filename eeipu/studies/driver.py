@@ -230,7 +230,9 @@ class Driver:
         self._underway.remove(run)
         result = self._trials.pipeline.join(run.stage_runs, run.calls)
         self._limits.judge(result)
-        if not self._limits.is_broken:  # else all is kept for the run with the corrected stage
+        last = result.stage_runs[-1]
+        # A stage or an observer that is broken is corrected for a run that goes on from all this.
+        if not (self._limits.is_broken or (last.is_unobserved and last.is_bug)):
             self._kept.offer(call.key for call in run.calls)
         try:
             run.write_result(result, self._epoch_s)

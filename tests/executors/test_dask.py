@@ -7,6 +7,7 @@ import time
 import pytest
 from engines import (
     check_finds_what_one_finds,
+    check_observes_what_one_observes,
     check_runs_a_notebook,
     check_survives_a_death,
     data,
@@ -15,7 +16,7 @@ from engines import (
     tuner_of,
 )
 
-from eeipu import Float, Pipeline, stage
+from eeipu import Float, Pipeline, StageCache, stage
 from eeipu.executors.dask import DaskExecutor, for_stages
 from eeipu.stages.resources import Resources
 
@@ -41,6 +42,13 @@ def test_dask_finds_what_one_thread_finds(client, tmp_path):
 
 def test_a_killed_worker_is_replaced_and_its_call_tried_again(client, tmp_path):
     check_survives_a_death(client.get_executor, tmp_path)
+
+
+def test_stages_are_observed_on_their_workers(client, tmp_path):
+    looks = tmp_path / "looks"
+    looks.mkdir()
+    cache = StageCache(tmp_path / "cache")
+    assert check_observes_what_one_observes(client.get_executor(), looks, cache=cache) == [2, 2, 2]
 
 
 def test_what_a_notebook_defines_runs(client):

@@ -193,6 +193,37 @@ def test_a_worker_refuses_a_stage_of_which_it_has_other_values(elsewhere, monkey
         run_packed(packed.name, packed.data, pack_task(task))
 
 
+def gain(x):
+    return GAIN["k"] * x
+
+
+def test_a_worker_refuses_a_stage_of_whose_observer_it_has_other_values(elsewhere, monkeypatch):
+    pipeline = Pipeline([stage(lambda x: x, name="fit", version="1", observe=gain)])
+    task = StageTask(pipeline.calls({}, "up")[0], (1.0,), True, True)
+    packed = PackedJob(Job(pipeline.stages, (1.0,)))
+    assert (
+        transport.loads(run_packed(packed.name, packed.data, pack_task(task))).run.observation
+        == 1.0
+    )
+    packed = PackedJob(Job(pipeline.stages, (1.0,)))
+    monkeypatch.setitem(GAIN, "k", 10.0)
+    monkeypatch.setattr(jobs, "_agreed", deque())
+    with pytest.raises(WorkerMismatchError, match=r"'fit' .*the global GAIN in test_jobs\.gain"):
+        run_packed(packed.name, packed.data, pack_task(task))
+
+
+def test_a_job_is_packed_again_when_the_code_of_an_observer_has_changed(monkeypatch):
+    observed = stage(lambda x: x, name="fit", version="1", observe=gain)
+    packed = PackedJob(Job([observed], (1.0,)))
+    name = packed.name
+    packed.refresh()
+    assert packed.name == name
+    monkeypatch.setitem(GAIN, "k", 10.0)
+    with pytest.warns(RuntimeWarning, match="'fit' uses"):
+        packed.refresh()
+    assert packed.name != name
+
+
 class Scaled:
     def __call__(self, x):
         return GAIN["k"] * x

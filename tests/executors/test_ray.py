@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 from engines import (
     check_finds_what_one_finds,
+    check_observes_what_one_observes,
     check_runs_a_notebook,
     check_survives_a_death,
     data,
@@ -23,7 +24,7 @@ from engines import (
     tuner_of,
 )
 
-from eeipu import Float, Pipeline, stage
+from eeipu import Float, Pipeline, StageCache, stage
 from eeipu.errors import MissingExtraError
 from eeipu.executors import RayExecutor
 from eeipu.executors.futures_pool import FuturesPool
@@ -69,6 +70,13 @@ def test_ray_finds_what_one_thread_finds(executor, arguments, tmp_path):
 
 def test_a_killed_worker_is_replaced_and_its_call_tried_again(executor, tmp_path):
     check_survives_a_death(executor, tmp_path)
+
+
+def test_stages_are_observed_on_their_workers(executor, tmp_path):
+    looks = tmp_path / "looks"
+    looks.mkdir()
+    cache = StageCache(tmp_path / "cache")
+    assert check_observes_what_one_observes(executor, looks, cache=cache) == [2, 2, 2]
 
 
 def test_what_a_notebook_defines_runs(executor):

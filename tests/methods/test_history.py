@@ -8,7 +8,7 @@ import pytest
 from histories import PIPELINE, history_of, trial
 from optuna.trial import TrialState, create_trial
 
-from eeipu import Categorical, Float, Int, Pipeline
+from eeipu import Categorical, Float, Int, Pipeline, stage
 from eeipu.methods.forgotten_failures import FORGOTTEN
 from eeipu.methods.history import History
 from eeipu.methods.ledger import is_interrupted
@@ -233,3 +233,64 @@ def test_a_pruned_trial_counts_with_what_it_reported_last_within_limits(reported
     assert math.isnan(history.values[3])
     assert not history.failed[3]
     assert not history.succeeded[3]
+
+
+# --- Observations
+
+
+def test_observations_are_columns_by_name_with_gaps_filled_by_key():
+    history = history_of(
+        trial(observations={"prep.loss": 0.5, "fit": 2.0}, stage_keys=["a", "b", "c"]),
+        trial(observations={"fit": 3.0}, stage_keys=["a", "d", "e"]),
+        trial(value=None, observations={"prep.auc": 0.75}, stage_keys=["f", "g", "h"]),
+        trial(),
+    )
+    found = {
+        name: (each.stage, each.values.tolist()) for name, each in history.observations.items()
+    }
+    nan = math.nan
+    assert list(found) == ["prep.loss", "fit", "prep.auc"]
+    assert found["prep.loss"][0] == found["prep.auc"][0] == 0
+    assert found["fit"][0] == 1
+    np.testing.assert_array_equal(found["prep.loss"][1], [0.5, 0.5, nan, nan])
+    np.testing.assert_array_equal(found["fit"][1], [2.0, 3.0, nan, nan])
+    np.testing.assert_array_equal(found["prep.auc"][1], [nan, nan, 0.75, nan])
+
+
+def test_observations_of_stages_that_are_gone_are_left_out():
+    assert history_of(trial(observations={"former.loss": 0.5})).observations == {}
+    assert history_of().observations == {}
+
+
+def chain(observe=None):
+    def made(data, x=0.0):
+        return data + x
+
+    options = {"space": {"x": Float(0, 1)}, "version": "1", "name": "prep"}
+    return Pipeline(
+        [
+            stage(made, observe=observe, **options),
+            stage(lambda data, y: data * y, space={"y": Float(0, 1)}, version="1", name="fit"),
+            stage(lambda data: data, version="1", name="score"),
+        ]
+    )
+
+
+def test_outputs_are_known_from_trials_of_earlier_versions_too():
+    trials = [
+        trial(stage_values=[1.5, None, 0.5], value=0.5),
+        trial(observations={"prep": 2.5, "score": 1.0}, value=1.0),
+        trial(stage_values=[1.5, 2.0], value=2.0),
+    ]
+    history = history_of(*trials, pipeline=chain())
+    nan = math.nan
+    np.testing.assert_array_equal(
+        history.stage_values, [[1.5, nan, 0.5], [2.5, nan, 1.0], [nan, nan, 2.0]]
+    )
+    assert history.observations["prep"].values[:2].tolist() == [1.5, 2.5]
+
+
+def test_what_an_observer_says_is_no_output():
+    history = history_of(trial(observations={"prep": 2.5}), pipeline=chain(lambda data: 2.5))
+    assert history.observations["prep"].values.tolist() == [2.5]
+    np.testing.assert_array_equal(history.stage_values, [[math.nan, math.nan, 1.0]])

@@ -6,7 +6,8 @@ the output that is kept and handed on stays as the stage made it.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pickle import PickleBuffer
 from typing import Any
@@ -19,6 +20,7 @@ from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError
 from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.serialization import transport
 from eeipu.stages.accelerators import failure_of, is_out_of_memory
+from eeipu.stages.observing.observer_code import observer_fingerprint
 from eeipu.stages.runs import Observation, StageRun, number_of
 
 __all__ = ["Look", "Observer", "as_observation", "look_at"]
@@ -58,6 +60,7 @@ class Observer:
         self._version = version
         self._calling = _calling(function)
         self._reading: CodeReading | None = None
+        self._fingerprint = ""
 
     def __repr__(self) -> str:
         return f"Observer({self.function!r})"
@@ -73,32 +76,48 @@ class Observer:
         Raises:
             PipelineError: The code cannot be fingerprinted.
         """
-        if self._reading is None:
-            self.refresh(CodeReader())
-        assert self._reading is not None
-        return self._reading.fingerprint
+        self._read()
+        return self._fingerprint
 
     @property
-    def outline(self) -> Outline:
-        """What another process compares the code with."""
-        assert self.fingerprint, "which reads the code"
-        assert self._reading is not None
-        return outline_of(self._reading)
+    def outline(self) -> Outline | None:
+        """What another process compares the code with; `None` where a version stands for it."""
+        self._read()
+        return None if self._reading is None else outline_of(self._reading)
+
+    def _read(self) -> None:
+        if not self._fingerprint:
+            self.refresh(CodeReader())
 
     def refresh(self, reader: CodeReader) -> None:
         """Read the code as it is now; raises as `fingerprint` does."""
-        last = self._reading
+        last, known = self._reading, self._fingerprint
         try:
             self._reading = reader.read(self._calling, last)
         except PipelineError as error:
-            if isinstance(error, UnreadableError) and last is not None and not last.definitions:
+            if isinstance(error, UnreadableError) and known and not (last and last.definitions):
                 return  # it came from another process, and there is no source of it in this one
             if self._version is None:
                 raise PipelineError(
                     f"stage {self._stage_name!r}: the code of observe={self.function!r} cannot be "
                     f"fingerprinted, so it could not be noticed when it changes: {error}"
                 ) from error
-            self._reading = CodeReading(f"version {self._version}", ())
+            self._fingerprint = f"version {self._version}"
+            return
+        if self._reading is not last:
+            self._fingerprint = observer_fingerprint(self._reading)
+        if known and last is not None and self._fingerprint != known:
+            self._warn_of_change(self._reading.changes_since(last))
+
+    def _warn_of_change(self, changes: Sequence[str]) -> None:
+        named = f" ({', '.join(changes[:3])})" if changes else ""
+        warnings.warn(
+            f"values that observe=... of stage {self._stage_name!r} uses{named} have changed since "
+            f"it was last run, so kept outputs are loaded and observed again. If it changes them "
+            f"itself, let it return what it has found instead.",
+            RuntimeWarning,
+            stacklevel=5,  # who called Pipeline.run
+        )
 
 
 def _calling(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -148,6 +167,8 @@ class Look:
 
     def added_to(self, run: StageRun) -> StageRun:
         """The run of a stage whose output was looked at."""
+        if self == Look() and not run.is_unobserved:
+            return run
         if self.error is None:
             return replace(run, observation=self.observation, is_unobserved=False)
         return replace(
@@ -186,7 +207,11 @@ def look_at(output: Any, observer: Observer | None, stage_name: str) -> Look:
 
 
 def _copy_of(output: Any) -> Any:
-    """A copy of an output; or itself, where it is too large or cannot be copied."""
+    """A copy of an output; or itself, where it is too large or cannot be copied.
+
+    Raises:
+        TypeError: It can be read only once.
+    """
     if type(output) in _UNCHANGING:
         return output
     try:
@@ -195,7 +220,12 @@ def _copy_of(output: Any) -> Any:
         if size_bytes > COPY_SHARE * psutil.virtual_memory().available:
             return output
         return transport.loads_apart(parts)
-    except Exception:  # whatever pickling the user's own types raises
+    except Exception as error:  # whatever pickling the user's own types raises
+        if isinstance(output, Iterator):
+            raise TypeError(
+                f"the output is a {type(output).__name__}, which the observer would use up before "
+                f"the next stage gets it; return a list from the stage."
+            ) from error
         return output
 
 
