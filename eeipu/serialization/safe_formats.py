@@ -5,7 +5,7 @@ value, the tree names its format and the number of its segment.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from io import BytesIO
 from typing import Any
@@ -97,18 +97,17 @@ def _value_of(tree: Any, parts: Sequence[Segment]) -> Any:
         case "scalar":
             return _array(parts[content])[()]
         case "tensor" | "inference tensor" | "accelerator tensor":
-            return _TENSORS[form](_tensor(parts[content]))
+            return _placed(_tensor(parts[content]), form)
         case "parquet":
             return _table(parts[content])
     raise CacheFormatError(f"it holds a {form!r}, which this version of eeipu does not know")
 
 
-# How a tensor is loaded, by its format.
-_TENSORS: dict[str, Callable[[Any], Any]] = {
-    "tensor": lambda tensor: tensor,
-    "inference tensor": as_inference,
-    "accelerator tensor": to_accelerator,
-}
+def _placed(tensor: Any, form: str) -> Any:
+    """A tensor that has been loaded, as its format says."""
+    if form == "accelerator tensor":
+        return to_accelerator(tensor)
+    return as_inference(tensor) if form == "inference tensor" else tensor
 
 
 def _array_bytes(array: np.ndarray[Any, Any]) -> Segment:

@@ -63,7 +63,7 @@ def _wrapper_content(value: FunctionType) -> tuple[Any, ...] | None:
     if library not in _WRAPPERS or "__wrapped__" not in vars(value):
         return None
     names = _WRAPPERS[library]
-    return (library, value.__wrapped__, *(vars(value).get(name) for name in names))
+    return (library, *(vars(value).get(name) for name in ("__wrapped__", *names)))
 
 
 def _options(compiled: FunctionType) -> list[Any]:
