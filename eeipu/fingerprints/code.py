@@ -23,13 +23,15 @@ Note:
     `eeipu.fingerprints.reading.extension_points`, and what an object leaves out of its pickle.
 """
 
+import gc
 import hashlib
 import json
 import operator
 import platform
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -263,6 +265,19 @@ def _place(code: Any) -> tuple[str, str]:
     return str(getattr(code, "__module__", "")), title_of(code)
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Do not look for garbage: syntax trees are many objects, and none of them is garbage."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 class _DefinitionGraph:
     """The definitions that functions reach. Each is read once."""
 
@@ -280,6 +295,7 @@ class _DefinitionGraph:
         self._definitions: dict[int, Definition] = {}
         self._references: dict[int, tuple[Any, Reference]] = {}
 
+    @_without_collections()
     def read(self, root: Any, last: CodeReading | None) -> CodeReading:
         """Read the code that a function reaches; return `last` where nothing has changed."""
         if last is not None and self._is_still(root, last.definitions):

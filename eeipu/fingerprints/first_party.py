@@ -4,12 +4,12 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FunctionType, ModuleType, WrapperDescriptorType
 from typing import Any
 
-__all__ = ["FirstParty", "is_users_file"]
+__all__ = ["FirstParty", "is_users_file", "package_and_name"]
 
 _NOT_THE_USERS = [
     Path(os.path.realpath(folder))
@@ -79,6 +79,12 @@ class FirstParty:
         return any(is_users_file(each) for each in files if each and Path(each).exists())
 
 
+def package_and_name(kind: type) -> tuple[str, str]:
+    """The package that a class is from, and its name, by which a library's class is recognised."""
+    # A class that is made by a call may say that it is from no module.
+    return (str(kind.__module__).partition(".")[0], kind.__name__)
+
+
 def _is_of_c(code: type) -> bool:
     members = list(map(type, vars(code).values()))
     return WrapperDescriptorType in members and FunctionType not in members
@@ -88,5 +94,29 @@ def is_users_file(file: str) -> bool:
     """Whether a file, or a folder, is not that of Python or of an installed package."""
     # By the file and not by the name: the user's module may have the name of one of Python's.
     path = Path(os.path.realpath(file))
-    is_installed = not _INSTALLED.isdisjoint(Path(file).parts)
+    is_installed = not _INSTALLED.isdisjoint(Path(file).parts) or _is_recorded(path)
     return not is_installed and not any(map(path.is_relative_to, _NOT_THE_USERS))
+
+
+def _is_recorded(path: Path) -> bool:
+    """Whether pip has put a file where it is: it may install into any folder (`--target`)."""
+    return any(
+        inner in _installed_in(folder)
+        for folder, inner in zip(path.parents, (path, *path.parents), strict=False)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _installed_in(folder: Path) -> frozenset[Path]:
+    """The packages and modules that pip has installed into a folder.
+
+    An editable installation has its record in another folder.
+    """
+    try:
+        records = [each / "RECORD" for each in folder.iterdir() if each.suffix == ".dist-info"]
+    except OSError:
+        return frozenset()
+    texts = [each.read_text("utf-8", "replace") for each in records if each.is_file()]
+    lines = [line for text in texts for line in text.splitlines()]
+    names = {line.partition(",")[0].partition("/")[0] for line in lines}
+    return frozenset(folder / name for name in names - {"", ".", ".."})

@@ -14,7 +14,7 @@ import numpy as np
 
 from eeipu.errors import CacheFormatError, MissingExtraError
 from eeipu.serialization.entry_format import Segment
-from eeipu.serialization.tensors import is_plain, to_accelerator
+from eeipu.serialization.tensors import as_inference, is_plain, to_accelerator
 
 __all__ = ["decode", "encode"]
 
@@ -67,7 +67,8 @@ def _segment_of(value: Any) -> tuple[str, Segment]:
     if (kind is np.ndarray or isinstance(value, np.generic)) and not value.dtype.hasobject:
         return ("npy" if kind is np.ndarray else "scalar"), _array_bytes(np.asarray(value))
     if name == "torch.Tensor" and is_plain(value) and not value.requires_grad:
-        form = "tensor" if value.device.type == "cpu" else "accelerator tensor"
+        form = "inference tensor" if value.is_inference() else "tensor"
+        form = form if value.device.type == "cpu" else "accelerator tensor"
         save = _library("safetensors.torch").save
         # Torch may store conjugation and negation as a flag, which safetensors does not write.
         values = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
@@ -95,13 +96,18 @@ def _value_of(tree: Any, parts: Sequence[Segment]) -> Any:
             return _array(parts[content])
         case "scalar":
             return _array(parts[content])[()]
-        case "tensor":
-            return _tensor(parts[content])
-        case "accelerator tensor":
-            return to_accelerator(_tensor(parts[content]))
+        case "tensor" | "inference tensor" | "accelerator tensor":
+            return _placed(_tensor(parts[content]), form)
         case "parquet":
             return _table(parts[content])
     raise CacheFormatError(f"it holds a {form!r}, which this version of eeipu does not know")
+
+
+def _placed(tensor: Any, form: str) -> Any:
+    """A tensor that has been loaded, as its format says."""
+    if form == "accelerator tensor":
+        return to_accelerator(tensor)
+    return as_inference(tensor) if form == "inference tensor" else tensor
 
 
 def _array_bytes(array: np.ndarray[Any, Any]) -> Segment:

@@ -123,12 +123,16 @@ class SharedMemory:
         """How to pickle an array that is a view of a region; `None` for others."""
         if id(array) in self._private or id(array) in self._memories:
             return None
+        about = (array.dtype, array.shape, array.strides)
+        buffer = _bytearray_of(array)
+        if buffer is not None:
+            start = _address(array) - _address(np.frombuffer(buffer, np.uint8))
+            return _array_view, (buffer, *about, start, array.flags.writeable)
         region = self._regions.get(id(array))
         if region is None:
             self._arrays.append(array)
             return None
-        about = (array.dtype, array.shape, array.strides)
-        start = array.__array_interface__["data"][0] - region.start
+        start = _address(array) - region.start
         return _array_view, (region.memory, *about, start, array.flags.writeable)
 
     def reduce_tensor(self, tensor: Any) -> Any:
@@ -169,8 +173,23 @@ def pickled_together(pickle: Callable[[SharedMemory], Result]) -> Result:
     return pickle(SharedMemory(regions)) if regions else result
 
 
+def _bytearray_of(array: Any) -> bytearray | None:
+    """The bytearray in which an array lies, unless it is much larger than the array."""
+    owner = array.base
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    is_whole = isinstance(owner, bytearray) and 0 < len(owner) <= 2 * array.nbytes
+    return owner if is_whole else None
+
+
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
 def _span_of_array(array: Any) -> _Span:
-    return _span("cpu", array, array.__array_interface__["data"][0], array.strides)
+    return _span("cpu", array, _address(array), array.strides)
 
 
 def _span_of_tensor(tensor: Any) -> _Span:
@@ -218,7 +237,7 @@ def _array_view(
 @lru_cache(maxsize=1024)  # asked for with each object
 def _arrays_in(kind: Any) -> tuple[str, ...]:
     """The attributes in which a class of pandas has arrays; none for other classes."""
-    if not kind.__module__.startswith("pandas"):
+    if not str(kind.__module__).startswith("pandas"):
         return ()
     names = {each.__name__ for each in kind.__mro__}
     if "Block" in names:

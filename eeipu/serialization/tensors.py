@@ -16,6 +16,7 @@ import numpy as np
 
 __all__ = [
     "OUT_OF_BAND_BYTES",
+    "as_inference",
     "base_tensor",
     "description",
     "is_plain",
@@ -87,6 +88,7 @@ def description(tensor: Any) -> dict[str, Any]:
         "on_accelerator": tensor.device.type != "cpu",
         "attributes": vars(tensor),
         "grad": tensor.grad if tensor.is_leaf else None,
+        **({"is_inference": True} if tensor.is_inference() else {}),
     }
 
 
@@ -141,6 +143,9 @@ def tensor_view(base: Any, offset: int, about: dict[str, Any]) -> Any:
 def _described(flat: Any, offset: int, about: dict[str, Any]) -> Any:
     """A tensor in the memory of a tensor of bytes."""
     torch = import_module("torch")
+    if about.get("is_inference"):  # so is a view of such a tensor
+        with torch.inference_mode():
+            return _described(as_inference(flat), offset, {**about, "is_inference": False})
     dtype = getattr(torch, about["dtype"])
     whole = flat[: flat.numel() - flat.numel() % dtype.itemsize].view(dtype)
     tensor = whole.as_strided(about["shape"], about["strides"], offset)
@@ -155,6 +160,13 @@ def _described(flat: Any, offset: int, about: dict[str, Any]) -> Any:
     tensor.grad = about["grad"]
     vars(tensor).update(about["attributes"])
     return tensor
+
+
+def as_inference(tensor: Any) -> Any:
+    """A tensor in the same memory that is one of inference mode."""
+    torch = import_module("torch")
+    with torch.inference_mode():
+        return torch.empty(0, dtype=tensor.dtype).set_(tensor)
 
 
 def to_accelerator(tensor: Any) -> Any:

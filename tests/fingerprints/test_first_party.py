@@ -10,6 +10,7 @@ from eeipu.fingerprints.code import (
     code_fingerprint,
     read_code,
 )
+from eeipu.fingerprints.first_party import is_users_file
 
 
 def test_a_module_of_ones_own_may_be_named_as_one_of_pythons(project):
@@ -35,6 +36,23 @@ def test_code_that_belongs_to_no_module_is_ones_own():
 
     assert fingerprint(1) == fingerprint(1)
     assert fingerprint(1) != fingerprint(2)
+
+
+def test_what_pip_has_put_into_a_folder_is_not_ones_own(tmp_path):
+    """As `pip install --target` does, also beside the user's own code."""
+    for name in ("lib/__init__.py", "lib/inner/part.py", "single.py", "own.py", "libs/own.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("lib-1.0.dist-info", "without_a_record-1.0.dist-info"):
+        (tmp_path / name).mkdir()
+    record = "../../bin/tool,,\nlib/__init__.py,sha256=0,1\nlib/inner/part.py,,\nsingle.py,,\n"
+    (tmp_path / "lib-1.0.dist-info" / "RECORD").write_text(record)
+
+    files = [each for each in tmp_path.rglob("*.py") if is_users_file(str(each))]
+    assert sorted(each.relative_to(tmp_path).as_posix() for each in files) == [
+        "libs/own.py",
+        "own.py",
+    ]
 
 
 @pytest.fixture

@@ -54,6 +54,23 @@ def test_views_of_an_array_come_back_as_views(come_back):
 
 
 @both_ways
+def test_an_array_in_a_bytearray_stays_in_it(come_back):
+    memory = bytearray(range(200))
+    arrays = [np.frombuffer(memory, np.uint8), np.frombuffer(memoryview(memory), "<i2")[::-1]]
+    loaded, first, second = come_back([memory, *arrays])
+    loaded[:2] = b"\x01\x01"
+    assert (first[0], second[-1]) == (1, 257)
+    np.testing.assert_array_equal(second[:-1], arrays[1][:-1])
+
+
+@both_ways
+def test_a_small_part_of_a_bytearray_comes_back_alone(come_back):
+    part = np.frombuffer(bytearray(100_000), np.uint8, 10)
+    assert come_back([part])[0].tolist() == [0] * 10
+    assert len(dumps([part])) < 1000
+
+
+@both_ways
 def test_a_tensor_and_the_array_that_it_was_made_from_stay_together(come_back):
     array = np.arange(1000.0)
     loaded, tensor = come_back((array, torch.from_numpy(array)))

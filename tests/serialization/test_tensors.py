@@ -39,6 +39,20 @@ def test_parameters_and_what_hangs_on_a_tensor_come_back():
     assert not kept(torch.ones(3)).requires_grad
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_tensor_made_in_inference_mode_comes_back_as_one(trusted):
+    with torch.inference_mode():
+        whole = torch.arange(5000.0)
+        views = whole[1:], whole[:9]
+    if trusted:
+        loaded, *others = kept([whole, *views])
+        assert all(each.is_inference() for each in (loaded, *others))
+        assert [each.data_ptr() - loaded.data_ptr() for each in others] == [4, 0]
+    loaded = kept(whole, trusted=trusted)
+    assert loaded.is_inference()
+    assert torch.equal(loaded, whole)
+
+
 def test_a_model_comes_back_with_its_ties():
     model = torch.nn.Sequential(torch.nn.Linear(40, 40), torch.nn.Linear(40, 40))
     model[1].weight = model[0].weight

@@ -14,6 +14,7 @@ from eeipu.fingerprints.contents import arrays, arrow, tables, torch_values
 from eeipu.fingerprints.contents.files import path_content
 from eeipu.fingerprints.contents.objects import reduced_content
 from eeipu.fingerprints.contents.shared import is_shared_generator
+from eeipu.fingerprints.first_party import package_and_name
 
 __all__ = ["content_of"]
 
@@ -97,7 +98,7 @@ _CONTENTS: dict[Any, Content] = {
 @lru_cache(maxsize=1024)
 def _content_function(kind: Any) -> Content | None:
     for each in kind.__mro__:
-        name = (each.__module__.partition(".")[0], each.__name__)
+        name = package_and_name(each)
         found = _CONTENTS.get(each) or _CONTENTS.get(name)
         if found is not None:
             return found

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from eeipu.fingerprints.contents.torch_values import module_state
+from eeipu.fingerprints.first_party import package_and_name
 
 __all__ = ["kept_state"]
 
@@ -87,5 +88,5 @@ _RULES: dict[tuple[str, str], Keep] = {
 
 @lru_cache(maxsize=1024)
 def _rules(kind: Any) -> tuple[Keep, ...]:
-    names = [(each.__module__.partition(".")[0], each.__name__) for each in kind.__mro__]
+    names = [package_and_name(each) for each in kind.__mro__]
     return tuple(_RULES[name] for name in names if name in _RULES)

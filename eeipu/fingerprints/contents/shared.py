@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from eeipu.fingerprints.first_party import package_and_name
+
 __all__ = ["is_shared_generator", "shared_parts"]
 
 # The generators that all code of the process draws from, of which `random` and NumPy show methods.
@@ -35,7 +37,7 @@ def _parts_of(kind: Any) -> Callable[[Any], list[tuple[Any, Any]]] | None:
     """What gives the parts of a type's objects; `None` where it does not matter."""
     if issubclass(kind, np.random.Generator | np.random.RandomState | random.Random):
         return _identity
-    names = {(each.__module__.partition(".")[0], each.__name__) for each in kind.__mro__}
+    names = {package_and_name(each) for each in kind.__mro__}
     return next((parts for name, parts in _PARTS.items() if name in names), None)
 
 

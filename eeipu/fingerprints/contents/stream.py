@@ -26,6 +26,7 @@ import xxhash
 from eeipu.fingerprints.contents.kinds import content_of
 from eeipu.fingerprints.contents.pickle_digests import TooLargeError, pickle_digest
 from eeipu.fingerprints.contents.shared import shared_parts
+from eeipu.fingerprints.first_party import package_and_name
 
 __all__ = ["ContentStream", "StandIn"]
 
@@ -182,7 +183,7 @@ class ContentStream:
 @lru_cache(maxsize=1024)
 def _is_leaf(kind: Any) -> bool:
     """Whether objects of a type are like numbers, which pickle itself takes apart the fastest."""
-    return (kind.__module__.partition(".")[0], kind.__name__) in _LEAVES
+    return package_and_name(kind) in _LEAVES
 
 
 def _digest_by_name(value: Any) -> bytes:

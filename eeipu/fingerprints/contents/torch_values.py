@@ -9,6 +9,9 @@ from eeipu.serialization.tensors import is_plain, tensor_bytes
 
 __all__ = ["module_state", "tensor_content"]
 
+# What is added for a tensor that was made in inference mode, which refuses much of what others do.
+_INFERENCE = ("is_inference",)
+
 # Whether the weights of a pretrained model have been set, which a copy of them forgets.
 _NOTES = {"_is_hf_initialized"}
 
@@ -22,7 +25,7 @@ def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
         str(tensor.layout),
         None if tensor.is_nested else tuple(tensor.shape),
         tensor.device.type,
-        (tensor.requires_grad, tensor.is_leaf),
+        (tensor.requires_grad, tensor.is_leaf, *_INFERENCE[: tensor.is_inference()]),
         tensor.grad if tensor.is_leaf else None,
         list((tensor._backward_hooks or {}).values()),
     )

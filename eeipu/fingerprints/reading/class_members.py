@@ -10,7 +10,7 @@ from enum import Enum
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
-from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.first_party import FirstParty, package_and_name
 from eeipu.fingerprints.syntax.sources import is_without_file
 from eeipu.fingerprints.syntax.wrappers import is_stage, wrapped_function
 
@@ -86,7 +86,7 @@ def making_library_class(made: type, first_party: FirstParty) -> type | None:
         return None
     kinds = (*inspect.getmro(made), *inspect.getmro(type(made)))
     for each in kinds:
-        is_python = each.__module__.partition(".")[0] in sys.stdlib_module_names
+        is_python = package_and_name(each)[0] in sys.stdlib_module_names
         if not (is_python or first_party.owns(each)):
             return each
     return None

@@ -26,7 +26,9 @@ def content_of(value: Any) -> tuple[Any, ...] | None:
     kind = type(value)
     if kind is FunctionType:
         compiled = vars(value).get("_torchdynamo_orig_callable")
-        return None if compiled is None else ("torch.compile", compiled, *_options(value))
+        if compiled is not None:
+            return ("torch.compile", compiled, *_options(value))
+        return _wrapper_content(value)
     if isinstance(value, type):
         jit = vars(value).get("class_type")  # of numba's jitclass
         return None if jit is None or not hasattr(jit, "jit_methods") else _jit_class(jit)
@@ -48,6 +50,20 @@ def _own_attributes(proxy: Any) -> list[Any]:
         if name.startswith("_self_") and name not in {"_self_parent", "_self_owner"}
     }
     return [getattr(proxy, name, None) for name in sorted(named)]
+
+
+# The attributes of libraries' wrappers that say what these do. They have others that change when
+# the function is called: how often it was tried, or what it has returned so far.
+_WRAPPERS = {"tenacity": ("retry",), "cachetools": ("cache_key",)}
+
+
+def _wrapper_content(value: FunctionType) -> tuple[Any, ...] | None:
+    """What stands for a library's function around one of the user's."""
+    library = str(value.__globals__.get("__name__")).partition(".")[0]
+    if library not in _WRAPPERS or "__wrapped__" not in vars(value):
+        return None
+    names = _WRAPPERS[library]
+    return (library, *(vars(value).get(name) for name in ("__wrapped__", *names)))
 
 
 def _options(compiled: FunctionType) -> list[Any]:
@@ -93,6 +109,7 @@ def _library(value: Any) -> tuple[Any, ...]:
 # Type -> the parts that say what an object of it does.
 _CONTENT: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "builtins.PyCapsule": lambda value: (repr(value).partition(" at ")[0],),
+    "contextlib._GeneratorContextManagerBase": _named("func", "args", "kwds"),
     "ctypes.CDLL": _library,
     "cytoolz.functoolz.curry": _named("func", "args", "keywords"),
     "dask.delayed.DelayedLeaf": _named("_obj", "_pure", "_nout"),
@@ -104,6 +121,10 @@ _CONTENT: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "numba.np.ufunc.gufunc.GUFunc": _universal,
     "numpy.vectorize": _named("pyfunc", "otypes", "excluded", "signature", "cache"),
     "ray.remote_function.RemoteFunction": _named("_function", "_default_options"),
+    "tenacity.BaseRetrying": _named(
+        *("sleep", "stop", "wait", "retry", "before", "after", "before_sleep"),
+        *("reraise", "retry_error_cls", "retry_error_callback", "enabled"),
+    ),
     "toolz.functoolz.curry": _named("func", "args", "keywords"),
     "torch._dynamo.eval_frame.OptimizedModule": _named("_orig_mod"),
     "torch._library.custom_ops.CustomOpDef": _named("_qualname", "_init_fn", "_backend_fns"),

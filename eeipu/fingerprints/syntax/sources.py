@@ -2,13 +2,12 @@
 
 import ast
 import copy
-import gc
 import hashlib
 import linecache
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from importlib.machinery import SourceFileLoader
@@ -165,19 +164,6 @@ def _parsed(text: str, file: str, detail: Detail) -> "_Text":
     return _Text(text, file, detail)
 
 
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Do not look for garbage while a tree grows, which is many objects and no garbage."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 class _Text:
     """The source of a file.
 
@@ -191,8 +177,7 @@ class _Text:
         self._source = text
         self._file = file
         self._detail = detail
-        with _without_collections():
-            self.tree = ast.parse(text)
+        self.tree = ast.parse(text)
         self._functions: dict[tuple[int, str], ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self._classes: dict[str, list[ast.ClassDef]] = {}
         self._index(self.tree, "")
@@ -340,28 +325,27 @@ def _write(value: Any) -> str:
     kind = type(value)
     if kind is list:
         return f"[{','.join(map(_write, value))}]"
-    fields = _FIELDS.get(kind)
-    if fields is None:
+    if kind not in _FIELDS:
         return repr(value)
+    if kind is ast.Name:
+        return f"Name({value.id})"
     if kind not in (ast.FunctionDef, ast.AsyncFunctionDef):
-        return _node_text(kind, vars(value), fields)
+        return _node_text(kind, vars(value))
     # A method is written with its class and by itself, then without its decorators. Copies of a
     # node share its notes.
     notes = vars(value)[NOTES]
     if "text" not in notes:
-        notes["text"] = _node_text(kind, {**vars(value), "decorator_list": None}, fields)
+        notes["text"] = _node_text(kind, {**vars(value), "decorator_list": None})
     return f"{_write(value.decorator_list)}{notes['text']}"
 
 
-def _node_text(kind: type[ast.AST], values: dict[str, Any], fields: tuple[str, ...]) -> str:
+def _node_text(kind: type[ast.AST], values: dict[str, Any]) -> str:
     """A node with its fields. What is empty is left out, as versions of Python add fields."""
-    if kind is ast.Name:
-        return f"Name({values['id']})"
-    parts = []
-    for name in fields:
-        value = values.get(name)
-        if value is not None and value != []:
-            parts.append(f"{name}={_write(value)}")
+    parts = [
+        f"{name}={_write(value)}"
+        for name in _FIELDS[kind]
+        if (value := values.get(name)) is not None and value != []
+    ]
     return f"{kind.__name__}({','.join(parts)})"
 
 

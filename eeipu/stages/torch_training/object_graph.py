@@ -172,7 +172,7 @@ def _elements(owner: Any) -> Iterator[tuple[str, Any]]:
 
 def _attributes(owner: Any) -> Iterator[tuple[str, Any]]:
     """The attributes of an object, also those in slots, without cached ones and torch's own."""
-    if type(owner).__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"} and (
+    if str(type(owner).__module__).partition(".")[0] in sys.stdlib_module_names - {"__main__"} and (
         not isinstance(owner, SimpleNamespace)
     ):
         return

@@ -52,3 +52,10 @@ def test_nested_tensors_count_by_their_tensors():
     found = [digest(each) for each in values]
     assert len(set(found)) == len(found)
     assert found[0] == digest(nested(1, 2))
+
+
+def test_whether_a_tensor_was_made_in_inference_mode_counts():
+    """It refuses to be changed, and to be a part of what gradients flow through."""
+    with torch.inference_mode():
+        tensor = torch.arange(3.0)
+    assert digest(tensor) != digest(torch.arange(3.0))

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import sysconfig
+import textwrap
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -105,6 +106,85 @@ WRAPPED = {
 def test_what_a_library_keeps_of_the_users_code_counts(fingerprints, kind):
     one, again, other = fingerprints(WRAPPED[kind], "1", "1", "2")
     assert one == again != other
+
+
+# As in the libraries of these names, which note in their wrappers how these are used.
+NOTING = {
+    "tenacity": """
+        import functools, threading
+
+        class BaseRetrying:
+            def __init__(self, stop):
+                self.stop, self._local = stop, threading.local()
+
+            def wraps(self, function):
+                @functools.wraps(function)
+                def wrapped_f(*args):
+                    wrapped_f.statistics["calls"] = wrapped_f.statistics.get("calls", 0) + 1
+                    return function(*args)
+
+                wrapped_f.retry, wrapped_f.statistics = self, {}
+                return wrapped_f
+
+        def retry(stop):
+            return BaseRetrying(stop).wraps
+        """,
+    "cachetools": """
+        import functools
+
+        def cached(cache, key=hash):
+            def decorated(function):
+                @functools.wraps(function)
+                def wrapper(*args):
+                    return cache.setdefault(key(args), function(*args))
+
+                wrapper.cache, wrapper.cache_key = cache, key
+                return wrapper
+
+            return decorated
+        """,
+}
+
+
+@pytest.mark.parametrize(
+    ("library", "decorator", "value"),
+    [
+        ("tenacity", "tenacity.retry(3)", "{}"),
+        ("tenacity", "tenacity.retry({})", "0"),
+        ("cachetools", "cachetools.cached(dict())", "{}"),
+    ],
+)
+def test_what_a_wrapper_notes_of_its_use_does_not_count(
+    project, tmp_path, monkeypatch, library, decorator, value
+):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / f"{library}.py").write_text(textwrap.dedent(NOTING[library]))
+    monkeypatch.syspath_prepend(folder)
+    source = (
+        f"import {library}\n\n@{decorator}\ndef g(x):\n    return x + {value}\n\n"
+        "def f(data):\n    return g(data)"
+    )
+
+    def before_and_after(number):
+        main = project(main=source.format(number))
+        before = code_fingerprint(main.f)
+        assert main.f(1) == main.f(1)
+        return before, code_fingerprint(main.f)
+
+    (before, after), (_, other) = before_and_after(1), before_and_after(2)
+    assert before == after != other
+
+
+def test_a_context_manager_around_a_function_counts_by_its_code(fingerprints):
+    main = (
+        "import contextlib\n\n@contextlib.contextmanager\ndef around(k):\n    yield k + {}\n\n"
+        "@around({})\ndef f(data):\n    return data"
+    )
+    mains = [main.format(*each) for each in [(1, 1), (1, 1), (2, 1), (1, 2)]]
+    one, again, other, third = fingerprints("{}", *mains)
+    assert len({one, other, third}) == 3
+    assert one == again
 
 
 NUMBA = {
