@@ -97,11 +97,11 @@ class Layout:
         """Rows in this order, `B x P`, of what belongs to the hyper-parameters."""
         return torch.cat([scales.flatten(1), weights, noise.unsqueeze(-1)], dim=-1)
 
-    @property
-    def bounds(self) -> list[tuple[float, float]]:
+    def bounds(self, most_noise: float = LOG_NOISE_BOUNDS[1]) -> list[tuple[float, float]]:
         """The lower and upper bound of each hyper-parameter's logarithm, `P` pairs."""
         scales = [LOG_LENGTHSCALE_BOUNDS] * (self.terms * self.columns)
-        return [*scales, *[LOG_WEIGHT_BOUNDS] * self.terms, LOG_NOISE_BOUNDS]
+        noise = LOG_NOISE_BOUNDS[0], most_noise
+        return [*scales, *[LOG_WEIGHT_BOUNDS] * self.terms, noise]
 
 
 def prior(kernel: AdditiveKernel) -> tuple[Tensor, Tensor]:
@@ -129,6 +129,7 @@ def fitted(
     *,
     start: Tensor | None = None,
     focus: Sequence[int] = (),
+    most_noise: float = LOG_NOISE_BOUNDS[1],
     device: torch.device,
 ) -> Tensor:
     """The log hyper-parameters at the maximum of the posterior, `B x P`, in main memory.
@@ -138,6 +139,7 @@ def fitted(
         kernel: Which columns its terms depend on; its lengthscales and weights do not matter.
         start: `B x P`, where each GP's search starts; `None`: at the prior.
         focus: The points to fit to in any case, if there are too many for all.
+        most_noise: The upper bound of the logarithm of the noise's variance.
         device: Where to compute.
     """
     layout = Layout.of(kernel)
@@ -159,7 +161,7 @@ def fitted(
     best, _, _ = fmin_l_bfgs_b_batched(
         negative,
         first.numpy(),
-        bounds=layout.bounds,
+        bounds=layout.bounds(most_noise),
         maxiter=MAX_ITERATIONS,
         factr=None,
         ftol=LEAST_GAIN,

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from eeipu.models.conditioning import MAX_SUPPORT, Conditioning, condition
 from eeipu.models.devices import FittingDevice, fitting_device
-from eeipu.models.fitting import Layout, fitted
+from eeipu.models.fitting import LOG_NOISE_BOUNDS, Layout, fitted
 from eeipu.models.kernels import AdditiveKernel
 from eeipu.models.observations import Observations
 
@@ -53,6 +53,7 @@ class ExactGPs:
             are, without a fit, and what was computed for their observations is not again.
         focus: The points that matter most, best first: if there are too many points for an exact
             posterior, it rests on these and on others.
+        most_noise: The upper bound of the logarithm of the noise's variance, standardised.
         device: Where to fit, and to factorise covariances; `None`: whichever is faster. All
             results lie in main memory, where the candidates are: they come in small batches, which
             a GPU would not speed up.
@@ -74,6 +75,7 @@ class ExactGPs:
         start: Tensor | None = None,
         grown_from: "ExactGPs | None" = None,
         focus: Sequence[int] = (),
+        most_noise: float = LOG_NOISE_BOUNDS[1],
         device: torch.device | None = None,
     ) -> None:
         self._device = FittingDevice(fitting_device(device, len(X)))
@@ -83,7 +85,12 @@ class ExactGPs:
         self.hyperparameters: Tensor = (
             self._device.run(
                 lambda device: fitted(
-                    self.observations, unfitted, start=start, focus=self._focus, device=device
+                    self.observations,
+                    unfitted,
+                    start=start,
+                    focus=self._focus,
+                    most_noise=most_noise,
+                    device=device,
                 )
             )
             if grown_from is None

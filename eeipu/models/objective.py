@@ -8,6 +8,9 @@ A few very bad values would leave the model no resolution among the good ones. T
 bad values is compressed if that improves the prediction of left-out values, and in doubt it is not:
 compression can turn a hill beside a valley into a trend. Of values so bad that they can only be
 penalties, the model learns that they are bad, and not how bad.
+
+A best value that the model takes for luck may also be a narrow hill. Every second model then takes
+it at its word.
 """
 
 import math
@@ -48,6 +51,12 @@ DEEPEST = 1e3
 LOUD = math.log(1e-3)
 LOOK_AGAIN_EVERY, SELDOM_FITTED = 6, 120
 SHORT, QUIET = math.log(0.15), math.log(1e-5)
+
+# A flat function with a narrow hill looks like noise to the likelihood: one value stands out, and
+# the search would never come back to it. Only trials close to it can tell. If the best value is
+# this many deviations of the noise above all means, one trial in so many is therefore chosen by a
+# model that allows for no noise above `LOUD`. If the value was luck, only these trials are lost.
+DOUBTFUL, DOUBT_EVERY = 2.0, 2
 
 # Values further below the median than this many times that distance would leave no digits to the
 # others in double precision, whether compressed or not.
@@ -115,11 +124,17 @@ class ObjectiveModel(Conditionable):
             both = both.at(torch.where(is_better, quiet.hyperparameters, both.hyperparameters))
             density = both.left_out_density()
         self._forms: ExactGPs = both
+        self._quiet: ExactGPs | None = None if grown_from is None else grown_from._quiet
         self.hyperparameters = both.hyperparameters
         plain, warped = density
-        self.gp = both.select([int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)])
+        form = int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)
+        self.gp = both.select([form])
         self.scale = self.gp.scale.item()
         self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
+        if len(X) % DOUBT_EVERY == 0 and self._doubts(y[known].max().item()):
+            self._quiet = fit(start=_short_and_quiet(both), grown_from=self._quiet, most_noise=LOUD)
+            self.gp = self._quiet.select([form])
+            self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
 
     @property
     def noise_std(self) -> float:
@@ -149,6 +164,11 @@ class ObjectiveModel(Conditionable):
             return mean[0], variance[0], covariance[0]
 
         return moments
+
+    def _doubts(self, best: float) -> bool:
+        """Whether the model takes the best observed value for luck."""
+        is_loud = self.gp.hyperparameters[0, -1].item() > LOUD
+        return is_loud and best > self.best_f + DOUBTFUL * self.noise_std
 
     def _best(self, X: Tensor, values: Tensor) -> float:
         observed = ~values.isnan()

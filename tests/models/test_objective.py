@@ -147,3 +147,41 @@ def test_a_narrow_valley_is_not_taken_for_noise():
 
     mean = model.posterior(torch.from_numpy(X).unsqueeze(1)).mean.squeeze()
     torch.testing.assert_close(mean, torch.from_numpy(y), rtol=0.0, atol=0.02)
+
+
+def hill_or_luck(n):
+    """A trend with one value that stands out, and an ordinary value close to it."""
+    X = np.random.default_rng(0).random((n, 2))
+    X[12] = X[7] + [0.03, -0.03]
+    y = np.sin(3 * X[:, 0])
+    y[7] = 3.0
+    return X, y
+
+
+@pytest.mark.parametrize(("count", "believes_it"), [(20, True), (21, False)])
+def test_a_best_value_that_looks_like_luck_is_believed_in_every_second_trial(count, believes_it):
+    model = ObjectiveModel(*hill_or_luck(count), [[0, 1]])
+
+    assert (model.best_f > 2.9) is believes_it
+    assert (model.noise_std < 0.1) is believes_it
+
+
+def test_both_views_of_a_doubtful_value_grow_with_further_trials():
+    X, y = hill_or_luck(63)
+    model = ObjectiveModel(X[:60], y[:60], [[0, 1]])
+    first = model.gp.hyperparameters
+
+    for count in (61, 62):
+        model = ObjectiveModel(X[:count], y[:count], [[0, 1]], grown_from=model)
+
+    assert model.best_f > 2.9
+    torch.testing.assert_close(model.gp.hyperparameters, first)
+
+
+def test_ordinary_noise_is_noise_in_every_trial():
+    X, y = data(n=42)
+    y += 0.3 * np.random.default_rng(1).uniform(-1.0, 1.0, 42)  # less than two deviations
+
+    models = [ObjectiveModel(X[:n], y[:n], STAGES) for n in (40, 41)]
+
+    assert all(model.noise_std > 0.1 for model in models)
