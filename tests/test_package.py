@@ -19,6 +19,7 @@ import eeipu
 ROOT = Path(__file__).parents[1]
 
 PUBLIC = [
+    "ASHA",
     "IN_MEMORY",
     "BudgetTooSmall",
     "CacheAccessError",
@@ -31,12 +32,15 @@ PUBLIC = [
     "EeipuError",
     "Fingerprinted",
     "Float",
+    "Hyperband",
     "Int",
+    "MedianStopping",
     "MissingExtraError",
     "NothingWorthwhile",
     "Pipeline",
     "PipelineError",
     "PipelineRun",
+    "PopulationBased",
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",
@@ -46,12 +50,16 @@ PUBLIC = [
     "StageTree",
     "StorageError",
     "StudyMismatchError",
+    "SuccessiveHalving",
     "Suggestion",
+    "Training",
     "TransientError",
     "Tuner",
     "WorkerMismatchError",
     "__version__",
+    "iterative",
     "stage",
+    "torch_training",
 ]
 
 
