@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import eeipu
-from eeipu.commands import cache
+from eeipu.commands import cache, plan, study
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
@@ -18,6 +18,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cache.app, name="cache")
+app.add_typer(plan.app, name="plan")
+app.add_typer(study.app, name="study")
 
 
 def _print_version(wanted: bool) -> None:
