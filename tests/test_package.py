@@ -144,7 +144,7 @@ for name in {TORCH_FREE}:
     load(f"eeipu.{{name}}")
 import eeipu
 for name in {PUBLIC}:
-    if name not in ("EEIPUSampler", "Suggestion", "Tuner"):
+    if name not in ("EEIPUSampler", "Suggestion", "Tuner", "torch_training"):
         getattr(eeipu, name)
 note("light names")
 eeipu.EEIPUSampler
