@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import eeipu
-from eeipu.commands import cache, study
+from eeipu.commands import cache, plan, study
 from eeipu.commands.report import report
 from eeipu.errors import EeipuError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cache.app, name="cache")
+app.add_typer(plan.app, name="plan")
 app.add_typer(study.app, name="study")
 app.command()(report)
 

@@ -19,6 +19,7 @@ import eeipu
 ROOT = Path(__file__).parents[1]
 
 PUBLIC = [
+    "ASHA",
     "IN_MEMORY",
     "BudgetTooSmall",
     "CacheAccessError",
@@ -31,12 +32,15 @@ PUBLIC = [
     "EeipuError",
     "Fingerprinted",
     "Float",
+    "Hyperband",
     "Int",
+    "MedianStopping",
     "MissingExtraError",
     "NothingWorthwhile",
     "Pipeline",
     "PipelineError",
     "PipelineRun",
+    "PopulationBased",
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",
@@ -46,12 +50,16 @@ PUBLIC = [
     "StageTree",
     "StorageError",
     "StudyMismatchError",
+    "SuccessiveHalving",
     "Suggestion",
+    "Training",
     "TransientError",
     "Tuner",
     "WorkerMismatchError",
     "__version__",
+    "iterative",
     "stage",
+    "torch_training",
 ]
 
 
@@ -137,7 +145,7 @@ for name in {TORCH_FREE}:
     load(f"eeipu.{{name}}")
 import eeipu
 for name in {PUBLIC}:
-    if name not in ("EEIPUSampler", "Suggestion", "Tuner"):
+    if name not in ("EEIPUSampler", "Suggestion", "Tuner", "torch_training"):
         getattr(eeipu, name)
 note("light names")
 eeipu.EEIPUSampler

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from eeipu.errors import ConfigurationError
 
@@ -17,6 +18,9 @@ __all__ = ["NodeRow", "PlanDatabase", "RequestRow"]
 
 # Raised whenever the tables or their meaning change.
 FORMAT = 3
+
+# A writer keeps others waiting for the moments in which it puts its journal into the file.
+READ_TIMEOUT_S = 10.0
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS plan (name TEXT);
@@ -70,8 +74,12 @@ class PlanDatabase:
     A change is stored when the call returns and survives the death of the process. A machine that
     loses its power may lose the last changes, which are then computed again.
 
+    One process at a time writes, which a file `*.lock` beside it says. Any other may read it
+    meanwhile.
+
     Args:
         location: The file; `None` stores nothing.
+        read_only: Whether to leave the file as it is: changes are then not stored.
 
     Raises:
         ConfigurationError: The file is in use, is no plan, or has another format.
@@ -81,26 +89,37 @@ class PlanDatabase:
         name: A name that no other plan has. A plan in a file keeps it.
     """
 
-    def __init__(self, location: str | FilePath | None) -> None:
+    def __init__(self, location: str | FilePath | None, *, read_only: bool = False) -> None:
         self.location = location
         self.name = f"plan {uuid.uuid4().hex}"
+        self._is_read_only = read_only
         self._db: sqlite3.Connection | None = None
+        self._lock: sqlite3.Connection | None = None
         if location is not None:
             try:
-                self._db = _open(FilePath(location), self.name)
+                if read_only:
+                    self._db = _open_to_read(FilePath(location))
+                else:
+                    self._lock = _lock(FilePath(location))
+                    self._db = _open(FilePath(location), self.name)
                 self.name = str(self._db.execute("SELECT name FROM plan").fetchone()[0])
             except sqlite3.Error as error:
+                remedy = (
+                    "name the file of a plan."
+                    if read_only
+                    else "one SearchPlan at a time can have it: close it if it is in this process "
+                    "(use it as a context), end the other process, or choose another file."
+                )
                 raise ConfigurationError(
-                    f"the search plan {str(location)!r} cannot be opened ({error}); one SearchPlan "
-                    f"at a time can have it: close it if it is in this process (use it as a "
-                    f"context), end the other process, or choose another file."
+                    f"the search plan {str(location)!r} cannot be opened ({error}); {remedy}"
                 ) from error
 
     def close(self) -> None:
         """Close the file, so that another plan can open it."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        for connection in (self._db, self._lock):
+            if connection is not None:
+                connection.close()
+        self._db = self._lock = None
 
     def add_request(self, row: RequestRow, path: str) -> None:
         """Store a new request, and its path unless that is stored already.
@@ -151,7 +170,7 @@ class PlanDatabase:
         Raises:
             ConfigurationError: They cannot be written, for example on a full disk.
         """
-        if self._db is None:
+        if self._db is None or self._is_read_only:
             return
         try:
             self._db.execute("BEGIN")
@@ -199,27 +218,56 @@ class PlanDatabase:
 
 
 def _open(location: FilePath, name: str) -> sqlite3.Connection:
-    """Open the file, create what it lacks, and lock it until it is closed.
+    """Open the file, and create what it lacks.
 
     Raises:
         ConfigurationError: The file has another format.
     """
     # The plan is called from one thread at a time, but not always from the one that made it.
     db = sqlite3.connect(location, timeout=0.0, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA locking_mode=EXCLUSIVE")
-    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA journal_mode=WAL")  # in which readers do not wait for the writer
     db.execute("PRAGMA synchronous=NORMAL")
-    db.execute("BEGIN IMMEDIATE")  # takes the lock, which stays until the end
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, FORMAT):
-        db.close()
-        raise ConfigurationError(
-            f"the search plan {str(location)!r} has the format {version}, and this version "
-            f"of eeipu reads {FORMAT}; choose another file."
-        )
+    db.execute("BEGIN IMMEDIATE")
+    _check_format(db, location, (0, FORMAT))
     for statement in _TABLES.split(";"):
         db.execute(statement)
     db.execute("INSERT INTO plan SELECT ? WHERE NOT EXISTS (SELECT * FROM plan)", (name,))
     db.execute(f"PRAGMA user_version={FORMAT}")
     db.execute("COMMIT")
     return db
+
+
+def _open_to_read(location: FilePath) -> sqlite3.Connection:
+    """Open a file that another process may be writing, and look at it as it is at this moment.
+
+    Raises:
+        ConfigurationError: The file has another format.
+    """
+    address = f"file:{quote(str(location.absolute()))}?mode=ro"
+    db = sqlite3.connect(address, uri=True, timeout=READ_TIMEOUT_S, isolation_level=None)
+    db.execute("BEGIN")
+    _check_format(db, location, (FORMAT,))
+    return db
+
+
+def _lock(location: FilePath) -> sqlite3.Connection:
+    """Take the lock of a plan, which the operating system gives back when this process ends."""
+    lock = sqlite3.connect(
+        f"{location}.lock", timeout=0.0, isolation_level=None, check_same_thread=False
+    )
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.Error:
+        lock.close()
+        raise
+    return lock
+
+
+def _check_format(db: sqlite3.Connection, location: FilePath, formats: tuple[int, ...]) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version not in formats:
+        db.close()
+        raise ConfigurationError(
+            f"the search plan {str(location)!r} has the format {version}, and this version "
+            f"of eeipu reads {FORMAT}; choose another file."
+        )

@@ -41,6 +41,8 @@ class SearchPlan:
         max_losses: The number of dead workers after which the node that they ran has failed.
         pins_for: The name under which states are pinned, and whether the pins outlive the process;
             by default those of the plan.
+        read_only: Whether to look at the file as it is now, which another plan may have. What is
+            done here is then not stored.
 
     Raises:
         ConfigurationError: The file cannot be opened, or another plan has it.
@@ -57,10 +59,12 @@ class SearchPlan:
         cache: StageCache | None = None,
         max_losses: int = MAX_LOSSES,
         pins_for: tuple[str, bool] | None = None,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.cache = cache
         self.tree = tree = PlanTree()
-        self._database = database = PlanDatabase(location)
+        self._database = database = PlanDatabase(location, read_only=read_only)
         self._book = RequestBook(database)
         self._payments = Payments(database)
         owner = (database.name, location is not None) if pins_for is None else pins_for

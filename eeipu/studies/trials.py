@@ -110,6 +110,7 @@ class Trials:
 
     Attributes:
         news: Notes what is observed of a trial's stages while it runs.
+        lens: How the search sees the trials that it learns from; `None`: as they are.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Trials:
         self._stop_when_done = stop_when_done
         self._callbacks = callbacks
         self.news = StageNews(study, callbacks)
+        self.lens: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None
         self._heart = Heart(study._storage)
         self.study_id = study_id(study)
         self._stored_space = stored_space(study, pipeline)
@@ -177,8 +179,7 @@ class Trials:
             chosen a configuration since is it read again, after the turn of this trial has come.
         """
         trials = self._read(driver)
-        history = History.of(self.study, self.pipeline, trials, self._ledger)
-        return self._begin(trials, history, kept, driver)
+        return self._begin(trials, self._to_choose_from(trials), kept, driver)
 
     def begin_for_caller(
         self, *, keeps_best: bool
@@ -246,7 +247,7 @@ class Trials:
                 self._heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.cube.is_whole)
-                history = self.history
+                history = self._to_choose_from(self.study.get_trials(deepcopy=False))
                 _check_exhausted(history)
             with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space, self.pipeline.cube.conditions)
@@ -260,6 +261,12 @@ class Trials:
             self.interrupt(trial)
             raise
         return trial, params
+
+    def _to_choose_from(self, trials: list[FrozenTrial]) -> History:
+        """What the search learns from, given all trials of the study."""
+        if self.lens is None:
+            return History.of(self.study, self.pipeline, trials, self._ledger)
+        return History.of(self.study, self.pipeline, self.lens(trials))
 
     def _read(self, driver: str | None) -> list[FrozenTrial]:
         """All trials of the study, after those of dead drivers have been closed."""
@@ -363,7 +370,7 @@ class Trials:
             trial: The other trial, which has paid for what it reached.
             driver: The name of this process.
         """
-        kept = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage")
+        kept = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage", "costs_by_step")
         attrs = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
         attrs |= {PAID_BY: self.study_id, "driver": driver, "goes_on_from": trial.number}
         begun = optuna.trial.create_trial(

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import optuna
@@ -17,6 +18,7 @@ from eeipu.pipeline import PipelineRun, StageRun, record_run
 from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
+from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_step
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.run_limits import RunLimits
@@ -33,6 +35,7 @@ class StagedTrial:
         trial: The trial in the study.
         params: Its configuration.
         curve: Step -> value, as evaluated.
+        costs: The same for what the stages have cost up to there, by the step as text.
         overhead: What the budget pays for the choice of the configuration.
         paid_s: What it has paid, by stage and purpose.
         is_open: Whether the study has it as running: it may be trained further.
@@ -42,6 +45,7 @@ class StagedTrial:
     trial: optuna.Trial
     params: Mapping[str, Any]
     curve: dict[int, float] = field(default_factory=dict)
+    costs: dict[str, list[float | None]] = field(default_factory=dict)
     overhead: float = 0.0
     paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
     is_open: bool = True
@@ -98,6 +102,8 @@ class StagedTrials:
         self._limits = limits
         self._cache = cache
         self._driver = str(ProcessIdentity.here())
+        least = len(trials.pipeline.space) + 1
+        trials.lens = partial(at_common_step, least=least)
         self._all: list[StagedTrial] = []
         self._earlier = deque(self._of_earlier_runs())
         self._failures: dict[PlanNode, StageRun] = {}
@@ -127,6 +133,7 @@ class StagedTrials:
     def _known(self, mine: optuna.Trial, trial: FrozenTrial) -> StagedTrial:
         params = {name: trial.params[name] for name in self._trials.pipeline.space}
         known = StagedTrial(mine, params, dict(trial.intermediate_values))
+        known.costs = dict(trial.user_attrs.get(COSTS_BY_STEP, {}))
         known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
         known.overhead = trial.user_attrs.get("charged") or 0.0  # all that was paid before
         return known
@@ -166,7 +173,7 @@ class StagedTrials:
         if not mine.is_open:
             ended = self._study._storage.get_trial(mine.trial._trial_id)
             again = self._trials.continue_ended(ended, self._driver)
-            mine = self._all[index] = StagedTrial(again, mine.params, mine.curve)
+            mine = self._all[index] = StagedTrial(again, mine.params, mine.curve, mine.costs)
         self._study.go_on(mine.number)
         return mine
 
@@ -211,6 +218,8 @@ class StagedTrials:
             mine.has_failed = True
             return run
         mine.curve[step] = run.value
+        mine.costs[str(step)] = run.stage_costs
+        mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
         mine.trial.report(run.value, step)
         self._note_best(mine)
         # What a part of the training has cost says nothing about the cost of the whole.
