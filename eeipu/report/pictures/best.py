@@ -31,7 +31,7 @@ def best_rows(study: StudyLike) -> list[Row]:
     record = StudyRecord.of(study)
     time, spent, best, rows = RunningTime.of(record), 0.0, None, []
     for each in record.ended:
-        spent += each.charged
+        spent += each.charged if record.pays(each) else 0.0
         if each.value is not None and (best is None or record.is_better(each.value, best)):
             best = each.value
         rows.append(

@@ -113,7 +113,8 @@ def savings_rows(study: StudyLike) -> list[Row]:
     time, saved, spent, rows = RunningTime.of(record), 0.0, 0.0, []
     for each in record.ended:
         own = float(each.attr("saved") or 0.0)
-        saved, spent = saved + own, spent + each.charged
+        saved += own
+        spent += each.charged if record.pays(each) else 0.0
         rows.append(
             {
                 "number": each.number,

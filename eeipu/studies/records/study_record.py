@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import ConfigurationError
-from eeipu.methods.budget import STUDY_ID, spent
+from eeipu.methods.budget import PAID_BY, STUDY_ID, spent
 from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES, is_interrupted
 from eeipu.pipeline import Pipeline
@@ -287,7 +287,7 @@ class StudyRecord:
         parts: dict[str, float] = dict.fromkeys(self.stage_names, 0.0)
         parts |= {"loading": 0.0, "keeping": 0.0, "choosing": 0.0}
         names = dict(zip(_PARTS, ("loading", "keeping", "choosing"), strict=True))
-        own = [each for each in self.trials if self._pays(each)]
+        own = [each for each in self.trials if self.pays(each)]
         for each in own:
             for stage, cost in each.costs.items():
                 parts[stage] += cost
@@ -297,9 +297,10 @@ class StudyRecord:
         parts["other"] = max(0.0, rest)
         return parts
 
-    def _pays(self, each: TrialRecord) -> bool:
+    def pays(self, each: TrialRecord) -> bool:
+        """Whether this study has paid for a trial, which may have been added from another one."""
         study_id = self.told.get(STUDY_ID)
-        return study_id is None or each.attr("study") in (None, study_id)
+        return study_id is None or each.attr(PAID_BY) in (None, study_id)
 
 
 def _spaces(record: StudyRecord) -> dict[str, dict[str, Distribution]]:
