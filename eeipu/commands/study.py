@@ -92,14 +92,10 @@ def show(storage: Storage, study: Study = None, to_json: AsJson = False) -> None
         _print_json([_summary(record)])
         return
     console = Console()
-    states = (
-        ", ".join(f"{count} {state}" for state, count in tables.counts(record).items())
-        or "none yet"
-    )
     of = "" if record.budget is None else f" of {_amount(record.budget, record)}"
     facts = {
         "study": f"{record.name} ({tables.aim(record)})",
-        "trials": states,
+        "trials": tables.states(record),
         "spent": f"{_amount(record.spent, record)}{of}; the cache saved "
         f"{_amount(record.saved, record)}",
         "for": ", ".join(

@@ -5,7 +5,7 @@ import optuna
 from eeipu.html_tables import box, facts, table
 from eeipu.studies.records.amounts import amount
 from eeipu.studies.records.study_record import StudyRecord
-from eeipu.studies.records.tables import aim, counts, stage_facts
+from eeipu.studies.records.tables import aim, stage_facts, states
 
 __all__ = ["TunedStudy", "study_html"]
 
@@ -23,8 +23,7 @@ def study_html(study: optuna.Study) -> str:
     best, unit = record.best, record.unit
     of = "" if record.budget is None else f" of {amount(record.budget, unit)}"
     known = {
-        "trials": ", ".join(f"{count} {state}" for state, count in counts(record).items())
-        or "none",
+        "trials": states(record),
         "spent": f"{amount(record.spent, unit)}{of}",
         "saved by the cache": amount(record.saved, unit),
     }
