@@ -375,3 +375,12 @@ import sys, eeipu.report, eeipu.__main__
 assert not {"plotly", "torch", "matplotlib"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+@pytest.mark.parametrize("values", [[math.inf], [math.inf, 1.0, 2.0, -math.inf], []])
+def test_infinite_values_leave_room_for_the_others(values):
+    study = study_of(*({"value": value} for value in [*values, 3.0]))
+
+    bounds = report.best_figure(study).layout.yaxis.range
+
+    assert bounds is None or all(map(math.isfinite, bounds))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["report_html", "write_report"]
 
-# The page offers the reasons of this many trials, the last ones and the best.
-MOST_REASONS = 100
+# The page offers the reasons of this many trials, the last ones, and of the best five.
+MOST_REASONS = 50
 
 # Pixels above the axes of a picture, without its legend.
 TOP = 12
@@ -168,7 +168,7 @@ def _reasons(record: StudyRecord, pictures: _Pictures) -> list[str]:
     """Why trials were chosen, one at a time: a list to choose from, and a picture."""
     chosen = [row["number"] for row in choice_rows(record) if row["is_chosen"]]
     best = [each.number for each in record.ranked if each.number in set(chosen)]
-    offered = sorted({*chosen[-MOST_REASONS:], *best[: MOST_REASONS // 10]})
+    offered = sorted({*chosen[-MOST_REASONS:], *best[:5]})
     if not offered:
         return []
     for number in offered:
