@@ -24,6 +24,8 @@ __all__ = ["app"]
 
 app = typer.Typer(
     help="Look at the studies of a storage, also while they run. Nothing is written.",
+    epilog="For example: eeipu study show tune.db, or eeipu study best tune.db --json. "
+    "A page with pictures: eeipu report tune.db",
     no_args_is_help=True,
 )
 

@@ -66,7 +66,7 @@ def new_figure(title: str, x: str, y: str, *, note: str = "", height: int = 360)
         "template": {"layout": {"colorway": _COLOURS}},
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#2A3038"},
         "height": height,
-        "margin": {"l": 10, "r": 10, "t": 76 if note else 60, "b": 10},
+        "margin": {"l": 10, "r": 10, "t": 96 if note else 60, "b": 10},
         # Between the title and the axes, where it never lies on the axis's own title.
         "legend": {
             "orientation": "h",
