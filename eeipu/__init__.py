@@ -16,7 +16,8 @@ The house: modules are front doors with the public names, folders (with a slash)
     stages/ stage_tree/ executors/ stages and their calls; trials as one tree; where calls run
     caching/ fingerprints/ serialization/    behind the cache: stores, keys, values as bytes
     spaces/                        distributions, the unit cube, constraints and what they allow
-    report/ benchmarks/            figures of studies; comparisons of methods on problems
+    report/ benchmarks/            pictures and pages of studies; comparisons of methods
+    html_tables                    what objects show of themselves in a notebook
     sklearn/                       pipelines of scikit-learn as pipelines of stages
 
 The public names load on first use, so that importing `eeipu` in a worker process or a shell

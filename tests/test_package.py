@@ -107,6 +107,7 @@ TORCH_FREE = [
     "errors",
     "spaces",
     "space",
+    "html_tables",
     "serialization",
     "fingerprints",
     "caching",
@@ -117,6 +118,7 @@ TORCH_FREE = [
     "executors",
     "algorithms",
     "report",
+    "studies.records",
     "commands",
     "__main__",
 ]

@@ -15,20 +15,17 @@ from rich.table import Table
 
 from eeipu.report.reading import load_study, studies_in
 from eeipu.stages.runs import error_line
+from eeipu.studies.records import tables
 from eeipu.studies.records.amounts import amount
-from eeipu.studies.records.study_record import (
-    StudyRecord,
-    TrialRecord,
-    as_json,
-    export_rows,
-    stage_facts,
-)
+from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 from eeipu.studies.storages import read_storage, using_storage
 
 __all__ = ["app"]
 
 app = typer.Typer(
     help="Look at the studies of a storage, also while they run. Nothing is written.",
+    epilog="For example: eeipu study show tune.db, or eeipu study best tune.db --json. "
+    "A page with pictures: eeipu report tune.db",
     no_args_is_help=True,
 )
 
@@ -80,7 +77,7 @@ def list_studies(storage: Storage, to_json: AsJson = False) -> None:
         best = record.best
         table.add_row(
             escape(record.name),
-            str(record.counts.get("complete", 0)),
+            str(tables.counts(record).get("complete", 0)),
             "-" if best is None else _number(best.value),
             _amount(record.spent, record),
             _amount(record.saved, record),
@@ -97,15 +94,16 @@ def show(storage: Storage, study: Study = None, to_json: AsJson = False) -> None
         _print_json([_summary(record)])
         return
     console = Console()
-    states = ", ".join(f"{count} {state}" for state, count in record.counts.items()) or "none yet"
     of = "" if record.budget is None else f" of {_amount(record.budget, record)}"
     facts = {
-        "study": f"{record.name} ({record.direction} {record.objective})",
-        "trials": states,
+        "study": f"{record.name} ({tables.aim(record)})",
+        "trials": tables.states(record),
         "spent": f"{_amount(record.spent, record)}{of}; the cache saved "
         f"{_amount(record.saved, record)}",
         "for": ", ".join(
-            f"{name} {_amount(cost, record)}" for name, cost in record.account.items() if cost > 0
+            f"{name} {_amount(cost, record)}"
+            for name, cost in tables.account(record).items()
+            if cost > 0
         ),
     }
     best = record.best
@@ -115,7 +113,7 @@ def show(storage: Storage, study: Study = None, to_json: AsJson = False) -> None
     console.print(_stage_table(record))
     if best is not None:
         console.print(_facts({name: _shown(value) for name, value in best.trial.params.items()}))
-    for failed in record.failures[:1]:
+    for failed in tables.failures(record)[:1]:
         console.print(f"last failure, trial {failed.number}: {escape(_why(failed))}")
 
 
@@ -189,8 +187,8 @@ def export(
     to_json: AsJson = False,
 ) -> None:
     """Write a table of all trials as CSV: parameters, metrics, cost:STAGE, reused:STAGE, times."""
-    rows = export_rows(load_study(storage, study))
-    text = "".join(f"{as_json(row)}\n" for row in rows) if to_json else _csv(rows)
+    rows = tables.export_rows(load_study(storage, study))
+    text = "".join(f"{tables.as_json(row)}\n" for row in rows) if to_json else _csv(rows)
     if out is None:
         sys.stdout.write(text)
     else:
@@ -221,15 +219,15 @@ def _summary(record: StudyRecord) -> dict[str, Any]:
     best = record.best
     return {
         "study": record.name,
-        "direction": record.direction,
+        "direction": "minimize" if record.is_minimized else "maximize",
         "objective": record.objective,
         "unit": "seconds" if record.is_measured else "declared",
-        "trials": record.counts,
+        "trials": tables.counts(record),
         "budget": record.budget,
         "spent": record.spent,
         "saved": record.saved,
-        "account": record.account,
-        "stages": [stage_facts(record, name) for name in record.stage_names],
+        "account": tables.account(record),
+        "stages": [tables.stage_facts(record, name) for name in record.stage_names],
         "best": None if best is None else _described(best),
     }
 
@@ -271,7 +269,7 @@ def _stage_table(record: StudyRecord) -> Table:
         "stage", "executed", "reused", "failed", "mean cost", "in all", right=range(1, 6)
     )
     for name in record.stage_names:
-        found = stage_facts(record, name)
+        found = tables.stage_facts(record, name)
         mean = found["mean_cost"]
         table.add_row(
             escape(name),
@@ -313,4 +311,4 @@ def _shown(value: Any) -> str:
 
 def _print_json(objects: Iterable[dict[str, Any]]) -> None:
     for each in objects:
-        typer.echo(as_json(each))
+        typer.echo(tables.as_json(each))

@@ -15,7 +15,8 @@ from eeipu.report.pictures.learning import learning_figure, learning_rows
 from eeipu.report.pictures.predictions import prediction_figure, prediction_rows
 from eeipu.report.pictures.timeline import timeline_figure, timeline_rows
 from eeipu.report.reading import load_study
-from eeipu.studies.records.study_record import StudyRecord, export_rows
+from eeipu.studies.records.study_record import StudyRecord
+from eeipu.studies.records.tables import export_rows
 
 __all__ = [
     "StudyRecord",

@@ -70,6 +70,15 @@ def test_the_best_value_follows_the_order_in_which_trials_end():
     ]
 
 
+def test_what_another_study_has_paid_for_is_not_spent_here():
+    told = {"eeipu:id": "mine"}
+    trials = [{"value": 1.0, **paid(1.0, 2.0, study=who)} for who in ("theirs", "mine")]
+    study = study_of(*trials, **told)
+
+    assert columns(report.best_rows(study), "spent") == [(0.0,), (3.0,)]
+    assert columns(report.savings_rows(study), "total_spent") == [(0.0,), (3.0,)]
+
+
 def test_where_less_is_better_the_best_falls():
     study = study_of({"value": 2.0}, {"value": 1.0}, {"value": 3.0}, direction="minimize")
 
@@ -366,3 +375,12 @@ import sys, eeipu.report, eeipu.__main__
 assert not {"plotly", "torch", "matplotlib"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+@pytest.mark.parametrize("values", [[math.inf], [math.inf, 1.0, 2.0, -math.inf], []])
+def test_infinite_values_leave_room_for_the_others(values):
+    study = study_of(*({"value": value} for value in [*values, 3.0]))
+
+    bounds = report.best_figure(study).layout.yaxis.range
+
+    assert bounds is None or all(map(math.isfinite, bounds))

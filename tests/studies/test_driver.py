@@ -475,3 +475,45 @@ def test_an_error_of_programming_that_one_branch_has_does_not_end_a_search_with_
         tuner.enqueue({"first.a": a})
     states = [trial.state.name for trial in tuner.run(1.0, max_trials=4).trials]
     assert states == ["COMPLETE", "FAIL", "FAIL", "COMPLETE"]
+
+
+# --- what a trial notes for those who look at it later
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trial_notes_when_its_calls_ran(workers):
+    before = time.time()
+    tuner = tuner_of(Toy(), max_parallel=workers, executor="threads" if workers > 1 else None)
+    tuner.enqueue(config())
+    study = tuner.run(1.0, max_trials=1, progress=False)
+    after = time.time()
+
+    ran = study.trials[0].user_attrs["ran"]
+
+    assert [name for name, _, _ in ran] == ["prep", "fit", "score"]
+    times = [before - 0.01, *(t for _, *span in ran for t in span), after + 0.01]
+    assert times == sorted(times)
+
+
+def test_costs_and_what_was_free_have_names_that_tables_can_sort_by():
+    tuner = tuner_of(Toy())
+    tuner.enqueue(config())
+    tuner.enqueue(config(y=0.9))
+    first, second = tuner.run(1.0, max_trials=2, progress=False).trials
+
+    assert first.user_attrs["cost:prep"] == PREP_COST
+    assert first.user_attrs["cost:fit"] == FIT_COST
+    assert "reused:prep" not in first.user_attrs
+    assert second.user_attrs["reused:prep"] == 1
+    assert "cost:prep" not in second.user_attrs
+
+
+def test_a_trial_notes_why_it_was_chosen():
+    tuner = tuner_of(Toy(), method="eeipu", n_initial=3)
+    tuner.enqueue(config())
+    study = tuner.run(1.0, max_trials=5, progress=False)
+
+    chosen = [trial.user_attrs.get("chosen", {}).get("by") for trial in study.trials]
+
+    assert chosen == [None, "warm-up", "warm-up", "models", "models"]
+    assert "improvement" in study.trials[-1].user_attrs["chosen"]

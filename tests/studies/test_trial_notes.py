@@ -84,4 +84,4 @@ def test_flat_notes_have_a_name_for_each_number():
         ("prep", "fit", "score"), [None, 2.0, None], [True, False, False], {"auc": 0.5}
     )
 
-    assert notes == {"reused:prep": True, "cost:fit": 2.0, "metric:auc": 0.5}
+    assert notes == {"reused:prep": 1, "cost:fit": 2.0, "metric:auc": 0.5}

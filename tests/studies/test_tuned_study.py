@@ -66,7 +66,7 @@ def test_a_tuner_shows_its_study(tuner):
 
 
 def test_a_study_without_trials_shows_itself():
-    assert "trials <b>none</b>" in study_html(study_of())
+    assert "trials <b>none yet</b>" in study_html(study_of())
 
 
 def test_a_pipeline_shows_its_stages_and_spaces():

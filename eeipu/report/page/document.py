@@ -18,15 +18,16 @@ from eeipu.report.pictures.importance import importance_figure
 from eeipu.report.pictures.learning import learning_figure
 from eeipu.report.pictures.predictions import prediction_figure
 from eeipu.report.pictures.timeline import timeline_figure
-from eeipu.studies.records.study_record import StudyLike, StudyRecord, as_json
+from eeipu.studies.records.study_record import StudyLike, StudyRecord
+from eeipu.studies.records.tables import aim, as_json, failures
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["report_html", "write_report"]
 
-# The page offers the reasons of this many trials, the last ones and the best.
-MOST_REASONS = 100
+# The page offers the reasons of this many trials, the last ones, and of the best five.
+MOST_REASONS = 50
 
 # Pixels above the axes of a picture, without its legend.
 TOP = 12
@@ -158,7 +159,7 @@ def _sections(record: StudyRecord, pictures: _Pictures, *, models: bool) -> list
     parts += _reasons(record, pictures)
     if models:
         parts += _of_models(record, pictures)
-    if record.failures:
+    if failures(record):
         parts.append(section("Failures", sections.failures(record), is_wide=True))
     return parts
 
@@ -167,7 +168,7 @@ def _reasons(record: StudyRecord, pictures: _Pictures) -> list[str]:
     """Why trials were chosen, one at a time: a list to choose from, and a picture."""
     chosen = [row["number"] for row in choice_rows(record) if row["is_chosen"]]
     best = [each.number for each in record.ranked if each.number in set(chosen)]
-    offered = sorted({*chosen[-MOST_REASONS:], *best[: MOST_REASONS // 10]})
+    offered = sorted({*chosen[-MOST_REASONS:], *best[:5]})
     if not offered:
         return []
     for number in offered:
@@ -200,9 +201,9 @@ def _filled(pictures: list[str]) -> list[str]:
 
 
 def _subtitle(record: StudyRecord, now: datetime) -> str:
-    method = record.settings.get("method")
+    method = (record.told.get("eeipu:tuner") or {}).get("method")
     by = "" if method is None else f", by {method}"
-    return f"{record.direction} {record.objective}{by}; as of {now:%Y-%m-%d %H:%M %Z}"
+    return f"{aim(record)}{by}; as of {now:%Y-%m-%d %H:%M %Z}"
 
 
 def _asset(name: str) -> str:

@@ -12,6 +12,7 @@
     const card = isDark() ? "#1d2229" : "#ffffff";
     const copy = structuredClone(layout);
     copy.font = { ...copy.font, color: ink, size: narrow() ? 11 : 13 };
+    copy.paper_bgcolor = copy.plot_bgcolor = "rgba(0,0,0,0)";
     copy.hoverlabel = { ...copy.hoverlabel, bgcolor: card, font: { color: ink } };
     for (const name of Object.keys(copy).filter((each) => /^[xy]axis/.test(each))) {
       copy[name] = { ...copy[name], gridcolor: line, zerolinecolor: line, linecolor: line };

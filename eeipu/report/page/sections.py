@@ -5,8 +5,9 @@ from typing import Any
 
 from eeipu.html_tables import table
 from eeipu.stages.runs import error_line
+from eeipu.studies.records import tables
 from eeipu.studies.records.amounts import amount
-from eeipu.studies.records.study_record import StudyRecord, TrialRecord, stage_facts
+from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 
 __all__ = ["account", "best_trials", "failures", "section", "stages", "tiles"]
 
@@ -30,7 +31,7 @@ def section(title: str, body: str, *, note: str = "", is_wide: bool = False) -> 
 
 def tiles(record: StudyRecord) -> str:
     """The most important facts, in large type."""
-    best, counts, unit = record.best, record.counts, record.unit
+    best, counts, unit = record.best, tables.counts(record), record.unit
     of = "" if record.budget is None else f" of {amount(record.budget, unit)}"
     known = {
         f"best {record.objective}": "none yet" if best is None else f"{best.value:.6g}",
@@ -69,7 +70,7 @@ def best_trials(record: StudyRecord) -> str:
 
 def account(record: StudyRecord) -> str:
     """What was paid, by what it was for."""
-    parts = {name: cost for name, cost in record.account.items() if cost > 0}
+    parts = {name: cost for name, cost in tables.account(record).items() if cost > 0}
     whole = sum(parts.values()) or 1.0
     rows: list[list[Any]] = [
         [name, amount(cost, record.unit), f"{cost / whole:.1%}"] for name, cost in parts.items()
@@ -83,7 +84,7 @@ def stages(record: StudyRecord) -> str:
     heads = ["stage", "executed", "reused", "failed", "mean cost", "in all"]
     rows = []
     for name in record.stage_names:
-        found = stage_facts(record, name)
+        found = tables.stage_facts(record, name)
         mean = found["mean_cost"]
         rows.append(
             [
@@ -98,7 +99,7 @@ def stages(record: StudyRecord) -> str:
 
 def failures(record: StudyRecord) -> str:
     """The last failures with their tracebacks, which open on demand."""
-    found = record.failures
+    found = tables.failures(record)
     parts = [_failure(each) for each in found[:FAILURES]]
     if len(found) > FAILURES:
         parts.append(f'<p class="note">and {len(found) - FAILURES} earlier ones</p>')

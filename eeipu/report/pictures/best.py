@@ -13,6 +13,7 @@ from eeipu.report.pictures.canvas import (
 )
 from eeipu.report.pictures.running_time import RunningTime
 from eeipu.studies.records.study_record import StudyLike, StudyRecord
+from eeipu.studies.records.tables import is_paid_here
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -30,10 +31,11 @@ def best_rows(study: StudyLike) -> list[Row]:
     """
     record = StudyRecord.of(study)
     time, spent, best, rows = RunningTime.of(record), 0.0, None, []
+    better = min if record.is_minimized else max
     for each in record.ended:
-        spent += each.charged
-        if each.value is not None and (best is None or record.is_better(each.value, best)):
-            best = each.value
+        spent += each.charged if is_paid_here(each, record) else 0.0
+        if each.value is not None:
+            best = each.value if best is None else better(best, each.value)
         rows.append(
             {
                 "number": each.number,

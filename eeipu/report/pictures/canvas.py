@@ -46,9 +46,14 @@ def new_figure(title: str, x: str, y: str, *, note: str = "", height: int = 360)
     Raises:
         MissingExtraError: Plotly is not installed.
     """
-    figure = _plotly().Figure()
-    figure.update_layout(
-        title={
+    axis = {
+        "automargin": True,
+        "gridcolor": "rgba(128,128,128,0.25)",
+        "zerolinecolor": "rgba(128,128,128,0.4)",
+        "showline": False,
+    }
+    layout = {
+        "title": {
             "text": title,
             "subtitle": {"text": note, "font": {"size": 12}},
             "x": 0.0,
@@ -57,22 +62,26 @@ def new_figure(title: str, x: str, y: str, *, note: str = "", height: int = 360)
             "pad": {"l": 4, "t": 14},
             "font": {"size": 16},
         },
-        template="plotly_white",
-        font={"family": "system-ui, sans-serif", "size": 13},
-        height=height,
-        margin={"l": 10, "r": 10, "t": 76 if note else 60, "b": 10},
+        # Without Plotly's own template, which takes longer to copy than a figure to draw.
+        "template": {"layout": {"colorway": _COLOURS}},
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#2A3038"},
+        "height": height,
+        "margin": {"l": 10, "r": 10, "t": 96 if note else 60, "b": 10},
         # Between the title and the axes, where it never lies on the axis's own title.
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0.0, "font": {"size": 12}},
-        hoverlabel={"align": "left"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        colorway=_COLOURS,
-    )
-    figure.update_xaxes(title=x, automargin=True, gridcolor="rgba(128,128,128,0.25)")
-    figure.update_yaxes(title=y, automargin=True, gridcolor="rgba(128,128,128,0.25)")
-    figure.update_xaxes(zerolinecolor="rgba(128,128,128,0.4)")
-    figure.update_yaxes(zerolinecolor="rgba(128,128,128,0.4)")
-    return figure
+        "legend": {
+            "orientation": "h",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "x": 0.0,
+            "font": {"size": 12},
+        },
+        "hoverlabel": {"align": "left"},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "xaxis": {"title": {"text": x}, **axis},
+        "yaxis": {"title": {"text": y}, **axis},
+    }
+    return _plotly().Figure(layout=layout)
 
 
 def trace(kind: str, **options: Any) -> Any:
@@ -86,11 +95,14 @@ def without_outliers(values: Sequence[float]) -> tuple[float, float] | None:
     A few very bad values would leave no room to tell the good ones apart.
 
     Args:
-        values: At least one finite value.
+        values: The values. Infinite ones are outliers.
     """
-    first, third = np.quantile(values, [0.25, 0.75]).tolist()
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
+        return None
+    first, third = np.quantile(finite, [0.25, 0.75]).tolist()
     reach = FENCE * (third - first)
-    inside = [value for value in values if first - reach <= value <= third + reach]
+    inside = [value for value in finite if first - reach <= value <= third + reach]
     if len(inside) == len(values):
         return None
     low, high = min(inside), max(inside)

@@ -12,7 +12,7 @@ from eeipu.report.pictures.canvas import (
     trace,
     without_outliers,
 )
-from eeipu.studies.records.study_record import StudyLike, StudyRecord
+from eeipu.studies.records.study_record import StudyLike, StudyRecord, TrialRecord
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -32,24 +32,25 @@ def choice_rows(study: StudyLike) -> list[Row]:
         how much lower the logarithm of the score was than that of the chosen candidate; and of the
         chosen one `value` and `charged`, what came of it. What is not known is `None`.
     """
-    rows = []
-    for each in StudyRecord.of(study).trials:
-        chosen = each.attr("chosen") or {}
-        if chosen.get("by") != "models":
-            continue
-        for k, known in enumerate([chosen, *chosen.get("instead", ())]):
-            rows.append(
-                {
-                    "number": each.number,
-                    "is_chosen": k == 0,
-                    "reuses": list(known.get("reuses", ())),
-                    **{name: known.get(name) for name in _NUMBERS},
-                    "score": 0.0 if k == 0 else known.get("score"),
-                    "value": each.value if k == 0 else None,
-                    "charged": each.charged if k == 0 else None,
-                }
-            )
-    return rows
+    return [row for each in StudyRecord.of(study).trials for row in _rows_of(each)]
+
+
+def _rows_of(each: TrialRecord) -> list[Row]:
+    chosen = each.attr("chosen") or {}
+    if chosen.get("by") != "models":
+        return []
+    return [
+        {
+            "number": each.number,
+            "is_chosen": k == 0,
+            "reuses": list(known.get("reuses", ())),
+            **{name: known.get(name) for name in _NUMBERS},
+            "score": 0.0 if k == 0 else known.get("score"),
+            "value": each.value if k == 0 else None,
+            "charged": each.charged if k == 0 else None,
+        }
+        for k, known in enumerate([chosen, *chosen.get("instead", ())])
+    ]
 
 
 def choice_figure(study: StudyLike) -> "Figure":
@@ -123,7 +124,8 @@ def why_figure(study: StudyLike, number: int) -> "Figure":
         MissingExtraError: Plotly is not installed.
     """
     record = StudyRecord.of(study)
-    rows = [row for row in choice_rows(record) if row["number"] == number]
+    trials = [each for each in record.trials if each.number == number]
+    rows = [row for each in trials for row in _rows_of(each)]
     if not rows:
         raise nothing_to_draw(record.name, f"not noted why trial {number} was chosen")
     rows.sort(key=lambda row: float(row["score"] or 0.0))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from eeipu.report.pictures.canvas import CALM, Row, colours_of, new_figure, nothing_to_draw, trace
 from eeipu.report.pictures.running_time import RunningTime
 from eeipu.studies.records.study_record import StudyLike, StudyRecord
+from eeipu.studies.records.tables import is_paid_here
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -113,7 +114,8 @@ def savings_rows(study: StudyLike) -> list[Row]:
     time, saved, spent, rows = RunningTime.of(record), 0.0, 0.0, []
     for each in record.ended:
         own = float(each.attr("saved") or 0.0)
-        saved, spent = saved + own, spent + each.charged
+        saved += own
+        spent += each.charged if is_paid_here(each, record) else 0.0
         rows.append(
             {
                 "number": each.number,

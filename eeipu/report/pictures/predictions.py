@@ -24,6 +24,8 @@ INTERVAL, DEVIATIONS = 0.9, 1.645
 
 OBJECTIVE = None
 
+_ENDS = ("low", "predicted", "high")
+
 
 def prediction_rows(study: StudyLike) -> list[Row]:
     """A row for each observation of the objective and of each stage's cost.
@@ -147,6 +149,14 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
     )
     figure.update_layout(showlegend=False)
     if stage is not None:
-        figure.update_xaxes(type="log", dtick="D2")
-        figure.update_yaxes(type="log", dtick="D2")
+        figure.update_xaxes(type="log", **_ticks(x))
+        figure.update_yaxes(type="log", **_ticks([row[end] for row in rows for end in _ENDS]))
     return figure
+
+
+def _ticks(values: list[float]) -> dict[str, list[float] | list[str]]:
+    """The ticks of a logarithmic axis, with whole numbers: Plotly's own say 2 for 0.02."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    digits = (1, 2, 5) if high - low <= 2 else (1,)
+    ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}

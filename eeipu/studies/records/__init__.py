@@ -1,6 +1,6 @@
 """A study as rows and as HTML, for those who look at it without the code of its pipeline.
 
-Public: `study_record` (StudyRecord, export_rows), which reports and commands read, `tuned_study`
-(TunedStudy), the study that shows itself in a notebook, `trial_notes` (TrialNotes), which writes
-what others read, and `amounts`, costs and times as text.
+Public: `study_record` (StudyRecord) and `tables` of it, which reports and commands read,
+`tuned_study` (TunedStudy), the study that shows itself in a notebook, `trial_notes` (TrialNotes),
+which writes what others read, and `amounts`, costs and times as text.
 """

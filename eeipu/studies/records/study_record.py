@@ -4,9 +4,8 @@ Everything is known by the names of stages. A trial whose stages are unknown, be
 outside of this library, has rows without stages.
 """
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Union
@@ -22,20 +21,11 @@ from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES, is_interrupted
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution
-from eeipu.stages.runs import error_line
 
 if TYPE_CHECKING:
     from eeipu.methods.search_models import SearchModels
 
-__all__ = [
-    "STATES",
-    "StudyLike",
-    "StudyRecord",
-    "TrialRecord",
-    "as_json",
-    "export_rows",
-    "stage_facts",
-]
+__all__ = ["STATES", "StudyLike", "StudyRecord", "TrialRecord"]
 
 # What becomes of a trial. An interrupted one was cut off, and its configuration runs again.
 STATES = ("complete", "pruned", "failed", "interrupted", "running", "waiting")
@@ -50,9 +40,6 @@ _STATES = {
 
 # Models of fewer values say more about their priors.
 LEAST_VALUES = 5
-
-# The parts of what a trial was charged beside its stages, by the names of its user attributes.
-_PARTS = ("load_s", "keep_s", "overhead")
 
 
 @dataclass(frozen=True)
@@ -176,11 +163,6 @@ class StudyRecord:
         return self.study.directions[0] is StudyDirection.MINIMIZE
 
     @property
-    def direction(self) -> str:
-        """`"maximize"` or `"minimize"`."""
-        return "minimize" if self.is_minimized else "maximize"
-
-    @property
     def objective(self) -> str:
         """The name of the objective: a metric's, or `"value"`."""
         named = self.told.get("eeipu:objective") or [None]
@@ -197,14 +179,9 @@ class StudyRecord:
         return " s" if self.is_measured else ""
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """What the last tuner of the study was told: `budget`, `method`, `top_q`, `n_initial`."""
-        return self.told.get("eeipu:tuner") or {}
-
-    @property
     def budget(self) -> float | None:
         """What all trials may cost together; `None` where nothing limits it, or it is unknown."""
-        budget = self.settings.get("budget")
+        budget = (self.told.get("eeipu:tuner") or {}).get("budget")
         return None if budget is None else float(budget)
 
     @property
@@ -263,44 +240,6 @@ class StudyRecord:
             )
         return SearchModels(history)
 
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether one value of the objective is better than another."""
-        return bool(value < than if self.is_minimized else value > than)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many trials there are of each state that occurs."""
-        states = [each.state for each in self.trials]
-        return {state: states.count(state) for state in STATES if state in states}
-
-    @property
-    def failures(self) -> list[TrialRecord]:
-        """The trials that failed, the last one first."""
-        return [each for each in reversed(self.trials) if each.state == "failed"]
-
-    @property
-    def account(self) -> dict[str, float]:
-        """What was charged, by what it was for: each stage, loading, keeping, choosing, the rest.
-
-        What stages were charged includes attempts that were repeated; this is in the rest.
-        """
-        parts: dict[str, float] = dict.fromkeys(self.stage_names, 0.0)
-        parts |= {"loading": 0.0, "keeping": 0.0, "choosing": 0.0}
-        names = dict(zip(_PARTS, ("loading", "keeping", "choosing"), strict=True))
-        own = [each for each in self.trials if self._pays(each)]
-        for each in own:
-            for stage, cost in each.costs.items():
-                parts[stage] += cost
-            for attr, name in names.items():
-                parts[name] += float(each.attr(attr) or 0.0)
-        rest = math.fsum([self.spent, *(-cost for cost in parts.values())])
-        parts["other"] = max(0.0, rest)
-        return parts
-
-    def _pays(self, each: TrialRecord) -> bool:
-        study_id = self.told.get(STUDY_ID)
-        return study_id is None or each.attr("study") in (None, study_id)
-
 
 def _spaces(record: StudyRecord) -> dict[str, dict[str, Distribution]]:
     """The space of each stage, as the study remembers it."""
@@ -314,77 +253,6 @@ def _spaces(record: StudyRecord) -> dict[str, dict[str, Distribution]]:
             f"the study {record.name!r} does not tell its space; models are fitted for studies "
             f"whose choices are texts and numbers, and that a tuner has run."
         ) from error
-
-
-def stage_facts(record: StudyRecord, stage: str) -> dict[str, Any]:
-    """What a stage has done in all trials: how often it was executed, reused, failed, and its cost.
-
-    Args:
-        record: The study.
-        stage: The stage's name.
-    """
-    costs = [each.costs[stage] for each in record.trials if stage in each.costs]
-    return {
-        "stage": stage,
-        "executed": len(costs),
-        "reused": sum(stage in each.reused for each in record.trials),
-        "failed": sum(each.attr("failed_stage") == stage for each in record.trials),
-        "mean_cost": sum(costs) / len(costs) if costs else None,
-        "total_cost": sum(costs),
-    }
-
-
-def export_rows(study: StudyLike) -> list[dict[str, Any]]:
-    """A flat row for each trial, for tables: parameters, metrics, and what each stage cost.
-
-    Args:
-        study: The study.
-
-    Returns:
-        Rows with the same columns each: `number`, `state`, `value`, the parameters by their names,
-        `metric:NAME`, `cost:STAGE`, `reused:STAGE`, `charged`, `saved`, the parts of what was
-        charged, the times, and the first line of an error. What is not known is `None`.
-    """
-    record = StudyRecord.of(study)
-    params = dict.fromkeys(name for each in record.trials for name in each.trial.params)
-    metrics = dict.fromkeys(name for each in record.trials for name in each.attr("metrics") or {})
-    return [
-        _exported(each, record.stage_names, list(params), list(metrics)) for each in record.trials
-    ]
-
-
-def _exported(
-    each: TrialRecord, stages: Sequence[str], params: Sequence[str], metrics: Sequence[str]
-) -> dict[str, Any]:
-    trial, costs, measured = each.trial, each.costs, each.attr("metrics") or {}
-    times = {"started": trial.datetime_start, "ended": trial.datetime_complete}
-    return {
-        "number": each.number,
-        "state": each.state,
-        "value": each.value,
-        **{name: trial.params.get(name) for name in params},
-        **{f"metric:{name}": measured.get(name) for name in metrics},
-        **{f"cost:{name}": costs.get(name) for name in stages},
-        **{f"reused:{name}": name in each.reused for name in stages},
-        "charged": each.attr("charged"),
-        "saved": each.attr("saved"),
-        **{part: each.attr(part) for part in (*_PARTS, "suggest_s", "waited_s")},
-        **{name: None if time is None else time.isoformat() for name, time in times.items()},
-        "error": None if each.error is None else error_line(each.error),
-    }
-
-
-def as_json(value: Any) -> str:
-    """A value as JSON, in which numbers that are not finite are `null`."""
-    return json.dumps(_finite(value), default=str)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _ended_at(each: TrialRecord) -> float:

@@ -98,13 +98,13 @@ def flat_notes(
         metrics: The metrics.
 
     Returns:
-        `cost:STAGE` of each stage that was executed, `reused:STAGE` of each that was reused, and
-        `metric:NAME`.
+        `cost:STAGE` of each stage that was executed, `reused:STAGE` of each that was reused (1, as
+        Optuna's dashboard sorts by numbers alone), and `metric:NAME`.
     """
     paid = zip(stage_names, costs, strict=True)
     reused = zip(stage_names, memoized, strict=True)
     return {
         **{f"cost:{name}": cost for name, cost in paid if cost is not None},
-        **{f"reused:{name}": True for name, is_reused in reused if is_reused},
+        **{f"reused:{name}": 1 for name, is_reused in reused if is_reused},
         **{f"metric:{name}": metric for name, metric in metrics.items()},
     }

@@ -4,7 +4,8 @@ import optuna
 
 from eeipu.html_tables import box, facts, table
 from eeipu.studies.records.amounts import amount
-from eeipu.studies.records.study_record import StudyRecord, stage_facts
+from eeipu.studies.records.study_record import StudyRecord
+from eeipu.studies.records.tables import aim, stage_facts, states
 
 __all__ = ["TunedStudy", "study_html"]
 
@@ -22,7 +23,7 @@ def study_html(study: optuna.Study) -> str:
     best, unit = record.best, record.unit
     of = "" if record.budget is None else f" of {amount(record.budget, unit)}"
     known = {
-        "trials": ", ".join(f"{count} {state}" for state, count in record.counts.items()) or "none",
+        "trials": states(record),
         "spent": f"{amount(record.spent, unit)}{of}",
         "saved by the cache": amount(record.saved, unit),
     }
@@ -38,4 +39,4 @@ def study_html(study: optuna.Study) -> str:
         parts.append(facts({f"best {record.objective}": best.value, "in trial": best.number}))
         params = best.trial.params.items()
         parts.append(table(("hyper-parameter", "best value"), params, right={1}))
-    return box(f"Study {record.name} ({record.direction} {record.objective})", *parts)
+    return box(f"Study {record.name} ({aim(record)})", *parts)
