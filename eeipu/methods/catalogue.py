@@ -23,6 +23,7 @@ from eeipu.methods.scores import Score
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import INITIAL_SHARE, Design, cost_effective, independent, no_design
 from eeipu.models.feasibility import weighted
+from eeipu.pipeline import Pipeline
 
 __all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
 
@@ -65,6 +66,7 @@ class Method:
         in_batches: Whether one maximisation may make several suggestions. It may if the score is
             the logarithm of the expected improvement plus terms that do not depend on running
             trials.
+        needs_chain: Whether it models how each stage's output depends on that of the one before.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
     """
@@ -78,7 +80,25 @@ class Method:
     n_initial: int | None = None
     seeks_news: bool = False
     in_batches: bool = False
+    needs_chain: bool = False
     levels: int | None = None
+
+    def check_suits(self, pipeline: Pipeline) -> None:
+        """Check that this method can tune a pipeline.
+
+        Raises:
+            ConfigurationError: It needs a chain, and the pipeline is none.
+        """
+        if not self.needs_chain:
+            return
+        names = pipeline.stage_names
+        for k, given in enumerate(pipeline.graph.upstream):
+            if given != ((k - 1,) if k else ()):
+                raise ConfigurationError(
+                    f"the method {self.name!r} needs a chain, in which each stage gets the output "
+                    f"of the one before it, but {names[k]!r} gets those of "
+                    f"{[names[j] for j in given]}; choose another method, such as 'eeipu'."
+                )
 
 
 def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> LogEEIPU:
@@ -250,7 +270,7 @@ METHODS = {
         Method("carbo", _carbo, design=cost_effective),
         Method("ms-carbo", _ms_carbo),
         Method("lambo", _ucb, region=lambo_region),
-        Method("ms-bo", _cascade),
+        Method("ms-bo", _cascade, needs_chain=True),
         Method("pbgi", _pbgi),
         Method("random", None, design=independent),
         Method("random-grid", None, design=no_design, levels=RANDOM_GRID_LEVELS),

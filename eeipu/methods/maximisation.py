@@ -399,7 +399,11 @@ class _Maximisation:
             new_X, _ = self.exchange(new, self.ascend(new, new_X))
             rows = np.concatenate([rows, new_rows])
             index, X = np.concatenate([index, new]), np.concatenate([X, new_X])
-            values = np.concatenate([values, self.values(new, new_X)])
+            new_values = self.values(new, new_X)
+            is_better = new_values.max() > values.max()
+            values = np.concatenate([values, new_values])
+            if not is_better:
+                break
         return index, X, values
 
     def _options(self, column: int, current: Array) -> Array:

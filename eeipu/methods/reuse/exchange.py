@@ -26,8 +26,8 @@ Score = Callable[[Codes, Array], Array]
 
 # So many candidates, with different combinations, are changed in a round; so many of what comes
 # out are returned.
-MOST_CHANGED = 8
-MOST_RETURNED = 20
+MOST_CHANGED = 6
+MOST_RETURNED = 12
 
 # Parts beyond this number are not tried: those of the best trials come first.
 MOST_PARTS = 128

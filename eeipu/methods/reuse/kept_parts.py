@@ -90,7 +90,8 @@ class KeptParts:
             self._frontiers.append(own)
         self._place = {identity: place for place, identity in enumerate(found)}
         self._stage = np.array([k for k, _ in found], dtype=np.intp)
-        self.codes = np.array([*found.values()], dtype=np.int64).reshape(-1, len(self._names))
+        codes = np.array([*found.values()], dtype=np.int64)
+        self.codes = codes.reshape(len(found), len(self._names))
         self._free_stages: dict[bytes, tuple[bool, ...]] = {}
 
     def _codes_of(self, trial: FrozenTrial, columns: Sequence[int]) -> Codes:
