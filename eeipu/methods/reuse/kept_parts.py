@@ -170,7 +170,8 @@ class KeptParts:
     @staticmethod
     def without(parts: Codes, i: int) -> Codes:
         """Those of some parts that go together which do not contain the i-th of them."""
-        return parts[((parts[i] != FREE) & (parts == FREE)).any(axis=1)]
+        left: Codes = parts[((parts[i] != FREE) & (parts == FREE)).any(axis=1)]
+        return left
 
     # --- What combinations mean
 
