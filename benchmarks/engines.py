@@ -180,7 +180,7 @@ def calls_in_turns(engine: Engine, cache: StageCache | None) -> tuple[list[float
         for depth, call in enumerate(calls):
             bare_s.append(seconds(partial(engine.bare, abs, -k)))
             is_last = depth == STAGES - 1
-            task = StageTask(call, args, is_first=depth == 0, is_last=is_last)
+            task = StageTask(call, args, is_last=is_last)
             start = time.perf_counter()
             pool.submit(task)
             (event,) = pool.wait()
@@ -212,13 +212,13 @@ def handover(name: str, engine: Engine) -> Iterator[Figure]:
     for k in range(HANDOVERS):
         # So that each is written anew.
         first, last = pipeline.calls({"make.n": LARGE_BYTES // 8 + k, "use.k": k}, "one")
-        pool.submit(StageTask(first, None, is_first=True, is_last=False))
+        pool.submit(StageTask(first, None, is_last=False))
         (made,) = pool.wait()
         ways = {"object store": (made.result.run.output,), "cache": None}
         for way, args in ways.items():
             call = replace(last, key=f"{last.key} {way}")
             start = time.perf_counter()
-            pool.submit(StageTask(call, args, is_first=False, is_last=True))
+            pool.submit(StageTask(call, args, is_last=True))
             (used,) = pool.wait()
             assert used.result.run.output == 1.0
             seconds_of[way].append(time.perf_counter() - start)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from eeipu.caching.inventory import StoredOutput, inventory
 from eeipu.caching.locations import Place
@@ -32,7 +32,8 @@ class Wanted:
         parts: The parts of the key.
         unkept: The name of the first stage, up to this one, that is not memoized; `None` where all
             are. What comes after such a stage is not reused either.
-        before: The name of the stage whose output it gets; `None` where that is not known.
+        before: The name of the stage whose output it gets; `None` where that is not known, or where
+            it gets several.
     """
 
     stage: str
@@ -112,27 +113,39 @@ class Explanation(tuple[StageLook, ...]):
     __repr__ = __str__
 
 
-def explain(wanted: Sequence[Wanted], place: Place | None) -> Explanation:
-    """Say which stages of a path would run, and why.
+class Needs(Protocol):
+    """Which stages run, given which outputs are kept (`eeipu.stages.graph.Graph`)."""
+
+    def free(self, kept: Sequence[bool]) -> Sequence[bool]:
+        """Which stages need not run."""
+
+    def to_load(self, kept: Sequence[bool]) -> Sequence[int]:
+        """The stages whose kept outputs are asked for."""
+
+
+def explain(wanted: Sequence[Wanted], place: Place | None, needs: Needs) -> Explanation:
+    """Say which stages of a pipeline would run, and why.
 
     Args:
-        wanted: The outputs of the path, first to last.
+        wanted: The outputs of its stages.
         place: The place of a cache (`StageCache.place`); `None` where there is none.
+        needs: Says which stages run, given which outputs are kept.
     """
     kept = [
         place is not None and each.unkept is None and place.store.contains(each.key)
         for each in wanted
     ]
-    loaded = max((depth for depth, is_kept in enumerate(kept) if is_kept), default=-1)
-    entries = inventory(place) if place is not None and loaded < len(wanted) - 1 else []
+    free, loaded = needs.free(kept), needs.to_load(kept)
+    entries = inventory(place) if place is not None and not all(free) else []
     looks = []
-    for depth, each in enumerate(wanted):
-        if depth > loaded:
+    for k, each in enumerate(wanted):
+        if not free[k]:
             looks.append(_missed(each, entries, has_cache=place is not None))
-        elif depth == loaded:
+        elif k in loaded:
             looks.append(StageLook(each.stage, each.key, False, "its output is kept"))
         else:
-            reason = f"nobody needs it, since the output of {wanted[loaded].stage} is kept"
+            later = " and of ".join(wanted[j].stage for j in loaded if j > k)
+            reason = f"nobody needs it, since the output of {later} is kept"
             looks.append(StageLook(each.stage, each.key, False, reason))
     return Explanation(looks)
 

@@ -32,7 +32,7 @@ from eeipu.stages.graph import Graph
 from eeipu.stages.outputs import StageOutputs
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
-from eeipu.stages.worker import run_path
+from eeipu.stages.walks import graph_of, run_path
 
 __all__ = [
     "INPUTS",
@@ -192,7 +192,7 @@ class Pipeline:
         by_stage = [
             {param: stored[f"{each.name}.{param}"] for param in each.space} for each in self.stages
         ]
-        return stage_calls(self.stages, by_stage, upstream)
+        return stage_calls(self.stages, by_stage, upstream, self.graph)
 
     def check_inputs(self, inputs: tuple[Any, ...]) -> None:
         """Check that the stages can be called with these inputs, and all of them run.
@@ -299,16 +299,23 @@ class Pipeline:
         refresh_code(self.stages)
         params = params.params if isinstance(params, BaseTrial) else params
         wanted: list[Wanted] = []
-        unkept: str | None = None
-        for call in self.calls(params, inputs_key(inputs)):
-            unkept = call.name if unkept is None and not call.stage.memoize else unkept
+        for k, call in enumerate(self.calls(params, inputs_key(inputs))):
+            leading = (self.stages[j] for j in self.graph.up_to(k))
+            unkept = next((each.name for each in leading if not each.memoize), None)
+            given = self.graph.sources[k]
+            before = (
+                self.stage_names[given[0]] if len(given) == 1 and given[0] is not None else None
+            )
             parts = parts_of(call)
-            before = wanted[-1].stage if wanted else None
             wanted.append(Wanted(call.name, call.key, call.recorded_params, parts, unkept, before))
-        return explain(wanted, None if cache is None else cache.place)
+        return explain(wanted, None if cache is None else cache.place, self.graph)
 
     def join(self, stage_runs: Iterable[StageRun]) -> PipelineRun:
-        """The run that these stage runs make up, with the last one's output as its value."""
+        """The run that these stage runs make up, with the last one's output as its value.
+
+        Args:
+            stage_runs: The runs of the stages that were reached, in the pipeline's order.
+        """
         runs = list(stage_runs)
         value: float | None = None
         metrics: dict[str, float] = {}
@@ -414,13 +421,15 @@ def record_run(trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -
         trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
     if run.metrics:
         trial.set_user_attr("metrics", dict(run.metrics))
-    if run.is_pruned:
-        trial.set_user_attr("pruned_stage", run.stage_runs[-1].name)
-    elif run.error is not None:
-        trial.set_user_attr("failed_stage", run.stage_runs[-1].name)
-        reached = [call.stage for call in calls[: len(run.stage_runs)]]
+    failed = run.failed
+    if failed is not None and run.is_pruned:
+        trial.set_user_attr("pruned_stage", failed.name)
+    elif failed is not None:
+        trial.set_user_attr("failed_stage", failed.name)
+        place = run.stage_names.index(failed.name)
+        reached = [calls[k].stage for k in graph_of(calls).up_to(place)]
         trial.set_user_attr("failed_code", _code_of(reached))
-        trial.set_user_attr("error", run.error)
+        trial.set_user_attr("error", failed.error)
 
 
 def recorded_run(

@@ -389,7 +389,6 @@ class Tuner:
                 budget=self._budget,
                 max_trials=max_trials,
                 cache=self.cache,
-                inputs=inputs,
                 upstream=upstream,
                 display=display,
                 interrupted=interrupted,

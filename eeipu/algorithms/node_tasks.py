@@ -1,5 +1,6 @@
 """The nodes of a plan as tasks for a pool of workers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +58,10 @@ class NodeTasks:
             PipelineError: The workers have other code of the stage, or other inputs, than the node
                 was asked for.
         """
-        parent = node.parent
-        assert parent is not None, "the root is not run"
-        is_first = parent.parent is None
         call = self._call(node, needs)
         return NodeTask(
             call,
             args,
-            is_first=is_first,
             is_last=bool(node.requests),
             above=self._calls_above(node, call) if call.resumes else (),
             node=node,
@@ -83,14 +80,14 @@ class NodeTasks:
         stage = self._stage(first.call, node.path.upstream, needs)
         memoize = self._memoizes(node)
         if first.call.kind is not Kind.TRAINING:
-            params = dict(first.call.params)
-            return StageCall(
-                stage, params, node.key, first.call.kind, memoize=memoize, upstream=parent.key
-            )
-        start, stop = node.start - first.origin, node.stop - first.origin
-        schedules = node.path.schedules(node.start)
+            params: Mapping[str, Any] = dict(first.call.params)
+            start, stop = 0, 1
+        else:
+            params = node.path.schedules(node.start)
+            start, stop = node.start - first.origin, node.stop - first.origin
+        source = None if parent.parent is None else parent.key
         return StageCall(
-            stage, schedules, node.key, Kind.TRAINING, start, stop, memoize, parent.key
+            stage, params, node.key, first.call.kind, start, stop, memoize, parent.key, (source,)
         )
 
     def _memoizes(self, node: PlanNode) -> bool:

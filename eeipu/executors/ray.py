@@ -136,7 +136,13 @@ class RayExecutor(StageExecutor):
             return None
         if len(args) == 1 and isinstance(args[0], _Held):
             return args[0].ref
-        return self._ray.put(transport.segments(args))
+        at_hand = [self._fetched(each) if isinstance(each, _Held) else each for each in args]
+        return self._ray.put(transport.segments(tuple(at_hand)))
+
+    def _fetched(self, held: _Held) -> Any:
+        """An output that is one of several arguments, which travel together."""
+        (output,) = transport.loads_apart(self._ray.get(held.ref))
+        return output
 
     def _followed(self, ref: Any, opened: Callable[[Any], Any]) -> "_Followed":
         end = partial(self._ray.cancel, ref, force=True)

@@ -1,9 +1,9 @@
 """Content keys: what makes two stage calls the same call.
 
 A stage call is identified by its stage (name, and code fingerprint or declared version), by its
-hyper-parameters exactly as the study stores them, and by the key of the call upstream. The first
-stage's upstream key is the digest of the run's inputs. Keys are Merkle: each one covers the whole
-path that leads to an output.
+hyper-parameters exactly as the study stores them, and by the keys of what it gets: the calls
+upstream, and the digest of the run's inputs. Keys are Merkle: each one covers everything that leads
+to an output.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from eeipu.fingerprints.code import value_digest
 from eeipu.fingerprints.parts import short_digest
 from eeipu.fingerprints.values import plain, reason
 
-__all__ = ["inputs_key", "is_digest", "source_parts", "stage_key", "value_parts"]
+__all__ = ["inputs_key", "is_digest", "joined", "source_parts", "stage_key", "value_parts"]
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -38,11 +38,17 @@ def stage_key(name: str, fingerprint: str, params: Mapping[str, Any], upstream: 
         name: The stage's name.
         fingerprint: Its code fingerprint, or the version that its author declared.
         params: Its hyper-parameters as stored, without the stage's name in front.
-        upstream: The key of the call whose output is its input, or of the run's inputs.
+        upstream: The key of the call whose output is its input, or of the run's inputs; for
+            several of them, their keys as `joined`.
     """
     named = [(param, _written(value)) for param, value in sorted(params.items())]
     text = json.dumps([name, fingerprint, named, upstream], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def joined(keys: Sequence[str]) -> str:
+    """One key for what a call gets in this order; a single key stands for itself."""
+    return keys[0] if len(keys) == 1 else json.dumps(list(keys), separators=(",", ":"))
 
 
 def _written(value: Any) -> Any:
@@ -117,13 +123,20 @@ def value_parts(params: Mapping[str, Any]) -> dict[str, str]:
     return {name: short_digest(json.dumps(_written(value))) for name, value in params.items()}
 
 
-def source_parts(upstream: str, names: Sequence[str]) -> dict[str, Any]:
-    """The parts of what a call gets: of each input of the run, or the key of the call upstream.
+def source_parts(
+    upstream: str, names: Sequence[str], above: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The parts of what a call gets: of each input of the run, and of each output upstream.
 
     Args:
-        upstream: The key of its input.
+        upstream: The key of its input, or several as `joined`.
         names: What the stage calls its inputs. Further inputs go by their position.
+        above: What each of the keys is of, where there are several: the names of stages, for
+            instance.
     """
+    if above is not None:
+        keys = zip(above, json.loads(upstream), strict=True)
+        return {"inputs": {name: short_digest(key) for name, key in keys}}
     found = _INPUTS.fullmatch(upstream)
     if found is None:
         return {"upstream": upstream}

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.exceptions import TrialPruned
 
 from eeipu.errors import PipelineError, TransientError
-from eeipu.fingerprints.keys import source_parts, stage_key, value_parts
+from eeipu.fingerprints.keys import joined, source_parts, stage_key, value_parts
 from eeipu.fingerprints.parts import short_digest
 from eeipu.stages.accelerators import (
     failure_of,
@@ -23,6 +23,7 @@ from eeipu.stages.accelerators import (
     synchronize_devices,
 )
 from eeipu.stages.declaration import Stage
+from eeipu.stages.graph import Graph
 from eeipu.stages.iterative import IterativeStage, Training
 from eeipu.stages.paths import Kind
 from eeipu.stages.programming_errors import is_about_values, is_programming_error
@@ -49,7 +50,10 @@ class StageCall:
         stop: The step at which training stops, which is not part of it.
         memoize: Whether the output may be kept and reused. It may not where the call's stage, or
             one above it, is not memoized: the key does not tell what such a stage returned.
-        upstream: The key of the input.
+        upstream: The key of the input, or of all that the call gets
+            (`eeipu.fingerprints.keys.joined`).
+        sources: The keys of the outputs that are its positional arguments, in order; `None` for the
+            run's inputs.
     """
 
     stage: Stage
@@ -60,6 +64,7 @@ class StageCall:
     stop: int = 1
     memoize: bool = True
     upstream: str = field(default="", repr=False, compare=False)
+    sources: tuple[str | None, ...] = field(default=(None,), repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -113,21 +118,29 @@ class StageCall:
 
 
 def stage_calls(
-    stages: Sequence[Stage], params: Sequence[Mapping[str, Any]], upstream: str
+    stages: Sequence[Stage],
+    params: Sequence[Mapping[str, Any]],
+    inputs: str,
+    graph: Graph | None = None,
 ) -> tuple[StageCall, ...]:
-    """The calls of a chain of stages, with their Merkle keys.
+    """The calls of the stages of a graph, with their Merkle keys.
 
     Args:
-        stages: The stages, first to last.
+        stages: The stages, in the graph's order.
         params: The hyper-parameters of each stage, as stored.
-        upstream: The key of the first stage's input.
+        inputs: The key of the run's inputs.
+        graph: Whose output each stage gets; `None`: what their declarations say.
     """
-    calls, memoize = [], True
-    for stage, values in zip(stages, params, strict=True):
+    graph = Graph.of(stages) if graph is None else graph
+    calls: list[StageCall] = []
+    for k, (stage, values) in enumerate(zip(stages, params, strict=True)):
+        sources = tuple(None if j is None else calls[j].key for j in graph.sources[k])
+        upstream = joined([inputs if source is None else source for source in sources])
         key = stage_key(stage.name, stage.fingerprint, values, upstream)
-        memoize = memoize and stage.memoize
-        calls.append(StageCall(stage, values, key, memoize=memoize, upstream=upstream))
-        upstream = key
+        memoize = stage.memoize and all(calls[j].memoize for j in graph.upstream[k])
+        calls.append(
+            StageCall(stage, values, key, memoize=memoize, upstream=upstream, sources=sources)
+        )
     return tuple(calls)
 
 
@@ -135,13 +148,18 @@ def parts_of(call: StageCall) -> dict[str, Any]:
     """The parts of a call's key by name, each with a short digest (`eeipu.fingerprints.parts`)."""
     stage, reading = call.stage, call.stage.known_code.reading
     addition = stage.fingerprint.removeprefix(stage.code_fingerprint)
+    above = (
+        None
+        if len(call.sources) == 1
+        else [each if isinstance(each, str) else each.name for each in stage.inputs or ()]
+    )
     return {
         "stage": call.name,
         **({} if stage.version is None else {"version": stage.version}),
         "code": {} if stage.version is not None or reading is None else reading.parts,
         **({"fixed": short_digest(addition)} if addition else {}),
         "params": value_parts(call.recorded_params),
-        **source_parts(call.upstream, [each.name for each in stage.positional]),
+        **source_parts(call.upstream, [each.name for each in stage.positional], above),
     }
 
 

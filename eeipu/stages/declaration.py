@@ -34,7 +34,7 @@ from eeipu.stages.signatures import (
 __all__ = [
     "INPUTS",
     "KnownCode",
-    "RunInputs",
+    "RunMarker",
     "Source",
     "Sources",
     "Stage",
@@ -50,7 +50,7 @@ DEFAULT_RETRIES = 2
 LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
 
 
-class RunInputs(Enum):
+class RunMarker(Enum):
     """What stands for the inputs of a run in `stage(inputs=...)`."""
 
     INPUTS = "the run's inputs"
@@ -59,9 +59,9 @@ class RunInputs(Enum):
         return "eeipu.INPUTS"
 
 
-INPUTS = RunInputs.INPUTS
+INPUTS = RunMarker.INPUTS
 
-Source = str | Literal[RunInputs.INPUTS]
+Source = str | Literal[RunMarker.INPUTS]
 """What a stage gets: the output of the stage of this name, or the run's inputs."""
 
 
@@ -252,12 +252,12 @@ def sources_of(name: str | None, given: Sources) -> tuple[Source, ...] | None:
     """What a stage gets, by names; `None` where it is left to the pipeline."""
     if given is None:
         return None
-    each = [given] if isinstance(given, str | Stage | RunInputs) else given
+    each = [given] if isinstance(given, str | Stage | RunMarker) else given
     if not isinstance(each, Sequence):
         raise _notsources_of(name, given)
     found: list[Source] = []
     for one in each:
-        if not isinstance(one, str | Stage | RunInputs):
+        if not isinstance(one, str | Stage | RunMarker):
             raise _notsources_of(name, one)
         found.append(one.name if isinstance(one, Stage) else one)
     return tuple(found)

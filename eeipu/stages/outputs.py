@@ -1,6 +1,7 @@
 """The outputs of a run by stage: each is loaded, or made again, when it is first asked for."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import or_
 from typing import Any
 
 from eeipu.cache import StageCache
@@ -8,7 +9,7 @@ from eeipu.errors import EeipuError, PipelineError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.stages.calls import StageCall
 from eeipu.stages.runs import StageRun
-from eeipu.stages.worker import run_path
+from eeipu.stages.walks import graph_of, kept_in, run_path
 
 __all__ = ["StageOutputs"]
 
@@ -21,7 +22,7 @@ class StageOutputs(Mapping[str, Any]):
 
     Args:
         calls: The calls, first to last.
-        inputs: The first stage's positional arguments.
+        inputs: The run's inputs.
         upstream: The key of the inputs.
         cache: Where outputs are looked up and kept; `None` where nothing is.
         runs: What is known already: the runs of the first calls.
@@ -39,11 +40,10 @@ class StageOutputs(Mapping[str, Any]):
         self._inputs, self._upstream = inputs, upstream
         self._cache = cache
         self._known: dict[str, Any] = {}
-        for depth, run in enumerate(runs, 1):
-            # Of the stages that were reused, only the last one's output was loaded.
-            is_here = not run.memoized or not any(each.memoized for each in runs[depth:])
-            has_returned = run.error is None or run.output is not None  # perhaps no objective
-            if is_here and has_returned:
+        for run in runs:
+            # Of the stages that were reused, only what others asked for was loaded.
+            is_here = not run.memoized and run.error is None
+            if is_here or run.output is not None:
                 self._known[run.name] = run.output
 
     def __getitem__(self, name: str) -> Any:
@@ -76,20 +76,27 @@ class StageOutputs(Mapping[str, Any]):
         return dict, (dict(self._known),)
 
     def _make(self, name: str) -> None:
-        """Load an output, or run its stage after the last one whose output is at hand."""
-        names = list(self._calls)
-        end = names.index(name) + 1
-        start = max((k for k in range(1, end) if names[k - 1] in self._known), default=0)
-        if not start and inputs_key(self._inputs) != self._upstream:
+        """Load an output, or run its stage on the outputs that are at hand or in the cache."""
+        known = {self._calls[each].key: output for each, output in self._known.items()}
+        calls = self._leading_to(name)
+        is_here = [call.key in known for call in calls]
+        has = list(map(or_, is_here, kept_in(calls, self._cache)))
+        runs = graph_of(calls).must_run(has)
+        needs_inputs = any(must and None in c.sources for c, must in zip(calls, runs, strict=True))
+        if needs_inputs and inputs_key(self._inputs) != self._upstream:
             raise PipelineError(
                 f"the output of stage {name!r} has to be made again, and the inputs have changed "
                 f"since the run; pass what they were, and let stages work on copies of it."
             )
-        args = (self._known[names[start - 1]],) if start else self._inputs
-        calls = [self._calls[each] for each in names[start:end]]
-        for run in run_path(calls, args, self._cache):
+        for run in run_path(calls, self._inputs, self._cache, known=known):
             if run.error is not None:
                 raise EeipuError(f"stage {run.name!r} had to run again and failed:\n{run.error}")
             is_kept = run.memoized or (self._cache is not None and run.key in self._cache)
             if run.name == name or not is_kept:
                 self._known[run.name] = run.output
+
+    def _leading_to(self, name: str) -> list[StageCall]:
+        """The call of a stage and those that lead to it."""
+        calls = list(self._calls.values())
+        place = list(self._calls).index(name)
+        return [calls[k] for k in graph_of(calls).up_to(place)]

@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-__all__ = ["PipelineRun", "StageRun", "error_line", "number_of", "numbers_of"]
+__all__ = ["PipelineRun", "StageRun", "error_line", "first_failed", "number_of", "numbers_of"]
 
 # The lines of an exception group begin with a margin of bars.
 _TRACEBACK = re.compile(
@@ -65,7 +65,7 @@ class PipelineRun:
 
     Attributes:
         stage_names: The names of all stages, also of those that were not reached.
-        stage_runs: The stages that were reached, in order.
+        stage_runs: The stages that were reached, in the pipeline's order.
         value: The objective; `None` if a stage failed.
         metrics: All metrics, where the last stage returned a dict.
         outputs: Stage name -> output. An output that is not in memory is loaded from the cache, or
@@ -79,38 +79,45 @@ class PipelineRun:
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def failed(self) -> StageRun | None:
+        """The stage that failed or was pruned; `None` if none was."""
+        return first_failed(self.stage_runs)
+
+    @property
     def error(self) -> str | None:
         """The traceback of the stage that failed, if one did."""
-        return self.stage_runs[-1].error if self.stage_runs else None
+        return None if self.failed is None else self.failed.error
 
     @property
     def is_pruned(self) -> bool:
         """Whether a stage has raised `optuna.TrialPruned`, so that the run has not failed."""
-        return bool(self.stage_runs) and self.stage_runs[-1].is_pruned
+        return self.failed is not None and self.failed.is_pruned
+
+    @property
+    def by_stage(self) -> list[StageRun | None]:
+        """The run of each stage; `None` for a stage that was not reached."""
+        reached = {run.name: run for run in self.stage_runs}
+        return [reached.get(name) for name in self.stage_names]
 
     @property
     def stage_costs(self) -> list[float | None]:
         """The true cost of each stage; `None` for a stage that was not executed."""
-        costs = [run.cost for run in self.stage_runs]
-        return costs + [None] * (len(self.stage_names) - len(costs))
+        return [None if run is None else run.cost for run in self.by_stage]
 
     @property
     def stage_values(self) -> list[float | None]:
         """Each stage's output where that is a number and the stage was executed or loaded."""
-        values = [run.value for run in self.stage_runs]
-        return values + [None] * (len(self.stage_names) - len(values))
+        return [None if run is None else run.value for run in self.by_stage]
 
     @property
     def peak_gpu_bytes(self) -> list[int | None]:
         """The most memory that was in use on GPUs during each stage; see `StageRun`."""
-        peaks = [run.peak_gpu_bytes for run in self.stage_runs]
-        return peaks + [None] * (len(self.stage_names) - len(peaks))
+        return [None if run is None else run.peak_gpu_bytes for run in self.by_stage]
 
     @property
     def memoized(self) -> list[bool]:
         """Whether each stage's output was reused."""
-        flags = [run.memoized for run in self.stage_runs]
-        return flags + [False] * (len(self.stage_names) - len(flags))
+        return [run is not None and run.memoized for run in self.by_stage]
 
     @property
     def charged(self) -> float:
@@ -131,6 +138,12 @@ class PipelineRun:
     def saved(self) -> float:
         """What the reused stages would have cost."""
         return math.fsum(run.saved for run in self.stage_runs)
+
+
+def first_failed(runs: Iterable[StageRun]) -> StageRun | None:
+    """The first run that has failed or was pruned; a failure comes before what was pruned."""
+    broken = [run for run in runs if run.error is not None]
+    return min(broken, key=lambda run: run.is_pruned, default=None)
 
 
 def error_line(error: str) -> str:

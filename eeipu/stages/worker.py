@@ -2,16 +2,19 @@
 
 `Pipeline.run`, the tuner and the search plan run their calls through `run_task`, in whatever thread
 or process a call was sent to. What a call made goes to the cache, where the next one finds it. An
-output that is not kept travels with the result instead, and to the next call with its task.
+output that is not kept travels with the result instead, and to the calls that need it with their
+tasks.
 """
 
+import math
 import time
 import traceback
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -25,7 +28,16 @@ from eeipu.stages.limits import ended_after
 from eeipu.stages.paths import Kind
 from eeipu.stages.runs import StageRun, number_of, numbers_of
 
-__all__ = ["Job", "StageTask", "TaskResult", "load_deepest", "reused", "run_path", "run_task"]
+__all__ = ["IN_CACHE", "Job", "Load", "StageTask", "TaskResult", "loaded_run", "run_task"]
+
+
+class Whereabouts(Enum):
+    """Where an argument of a call is that does not travel with its task."""
+
+    IN_CACHE = "in the cache"
+
+
+IN_CACHE = Whereabouts.IN_CACHE
 
 
 class Job:
@@ -33,8 +45,8 @@ class Job:
 
     Args:
         stages: The stages that calls may be of.
-        inputs: The run's inputs, as the first stage's positional arguments; or a function that
-            makes a copy of them for every call.
+        inputs: The run's inputs, as positional arguments of the stages that get them; or a function
+            that makes a copy of them for every call.
         cache: Where outputs are looked up and kept; `None` where nothing is.
         key: The key of the inputs as they are now; `None` where the caller vouches for them.
 
@@ -111,9 +123,9 @@ class StageTask:
 
     Attributes:
         call: The call.
-        args: Its positional arguments, where the worker finds them neither in the cache nor among
-            the run's inputs. For a call that resumes training, what was saved.
-        is_first: Whether its input is the run's inputs.
+        args: For each of the call's sources, the argument, or `IN_CACHE` where the worker finds it
+            there; what stands for the run's inputs is not looked at. For a call that resumes
+            training, what was saved. `None`: the worker finds all of them.
         is_last: Whether its output is wanted with the result.
         above: The calls that lead to the input of the call's stage, first to last. They are given
             for a training whose `load` takes that input.
@@ -121,7 +133,6 @@ class StageTask:
 
     call: StageCall
     args: tuple[Any, ...] | None
-    is_first: bool
     is_last: bool
     above: tuple[StageCall, ...] = ()
 
@@ -132,6 +143,21 @@ class StageTask:
 
 
 @dataclass(frozen=True)
+class Load:
+    """An argument of a call that was loaded from the cache.
+
+    Attributes:
+        key: The key of the output.
+        seconds: How long it took.
+        value: The output, where it is a number.
+    """
+
+    key: str
+    seconds: float
+    value: float | None = None
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """What running a task gave.
 
@@ -139,20 +165,23 @@ class TaskResult:
         run: The run of the call. A worker process may leave out an output that the cache keeps.
             `None` if the input could not be found.
         is_kept: Whether the cache has the output.
-        load_s: Seconds that loading the input took.
+        loads: What was loaded for it.
         keep_s: Seconds that it took to look whether the run's inputs are as they were, and to put
             the output into the cache.
-        loaded: The input that was loaded, where it is a number.
         value: The output of a plain call or an evaluation, where it is a number; or its numbers,
             where it is a dict.
     """
 
     run: StageRun | None
     is_kept: bool = False
-    load_s: float = 0.0
+    loads: tuple[Load, ...] = ()
     keep_s: float = 0.0
-    loaded: float | None = None
     value: float | dict[str, float] | None = None
+
+    @property
+    def load_s(self) -> float:
+        """Seconds that loading the arguments took."""
+        return math.fsum(load.seconds for load in self.loads)
 
 
 def run_task(
@@ -211,8 +240,8 @@ def _found(task: StageTask, cache: StageCache, clock: Clock) -> TaskResult | Non
     if call.key not in cache:
         return None
     if task.is_last:
-        loaded = load_deepest([call], cache, clock)
-        return TaskResult(loaded[0], is_kept=True) if loaded else None
+        run = loaded_run(call, cache, clock)
+        return TaskResult(run, is_kept=True) if run is not None else None
     saved = cache.cost(call.key) or 0.0
     return TaskResult(StageRun(call.name, call.key, memoized=True, saved=saved), is_kept=True)
 
@@ -225,14 +254,12 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
     try:
         job.states.make_room(but=task.upstream)
         with limits():
-            args, is_loaded = _input(task, job)
-        load_s = clock() - start if is_loaded else 0.0
-        look_s = clock() - start
-        loaded = number_of(args[0]) if is_loaded and not call.resumes else None
+            args, loads = _arguments(task, job, clock)
+        look_s = clock() - start - math.fsum(load.seconds for load in loads)
         run, state = call_with_retries(
-            call, args, clock, limits=limits, again=partial(_input_again, task, job)
+            call, args, clock, limits=limits, again=partial(_arguments_again, task, job, clock)
         )
-        is_look = _takes_inputs(task, job) and job.run_inputs.is_watched
+        is_look = _takes_inputs(call) and job.run_inputs.is_watched
         if is_look:
             job.run_inputs.check_after_call()
     except CacheMiss:
@@ -246,48 +273,63 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
             job.states.keep(task.upstream, args[0])
         elif state is not None:
             job.states.keep(call.key, state)
-    return TaskResult(run, load_s=load_s, keep_s=look_s if is_look else 0.0, loaded=loaded)
+    return TaskResult(run, loads=loads, keep_s=look_s if is_look else 0.0)
 
 
-def _input(task: StageTask, job: Job) -> tuple[tuple[Any, ...], bool]:
-    """The positional arguments of a call, and whether they had to be loaded from the cache."""
-    if task.call.resumes:
+def _arguments(task: StageTask, job: Job, clock: Clock) -> tuple[tuple[Any, ...], tuple[Load, ...]]:
+    """The positional arguments of a call, and which of them had to be loaded from the cache."""
+    call = task.call
+    if call.resumes:
         state = job.states.take(task.upstream)
-        return ((state,), False) if state is not None else (_resumed(task, job), True)
-    if _takes_inputs(task, job):
-        return job.run_inputs.for_call(), False
-    if task.args is not None:
-        return task.args, False
+        if state is not None:
+            return (state,), ()
+        start = clock()
+        args = _resumed(task, job)
+        return args, (Load(task.upstream, clock() - start),)
+    found: list[Any] = []
+    loads: list[Load] = []
+    given = (IN_CACHE,) * len(call.sources) if task.args is None else task.args
+    for key, argument in zip(call.sources, given, strict=True):
+        if key is None:
+            found += job.run_inputs.for_call()
+        elif argument is not IN_CACHE:
+            found.append(argument)
+        else:
+            start = clock()
+            found.append(_kept(key, job))
+            loads.append(Load(key, clock() - start, number_of(found[-1])))
+    return tuple(found), tuple(loads)
+
+
+def _kept(key: str, job: Job) -> Any:
     assert job.cache is not None, "an input that is not in a cache travels with its task"
-    return (job.cache.get(task.upstream),), True
+    return job.cache.get(key)
 
 
-def _takes_inputs(task: StageTask, job: Job) -> bool:
-    """Whether a call gets the run's inputs from the job, which may look at them."""
-    return task.is_first and (task.args is None or job.run_inputs.is_watched)
+def _takes_inputs(call: StageCall) -> bool:
+    """Whether a call gets the run's inputs, which the job may have to look at."""
+    return not call.resumes and None in call.sources
 
 
-def _input_again(task: StageTask, job: Job) -> tuple[Any, ...] | None:
+def _arguments_again(task: StageTask, job: Job, clock: Clock) -> tuple[Any, ...] | None:
     """The arguments of a call anew, after an attempt that may have changed them in place.
 
     An output that is not in the cache, and was handed over as an object, cannot be had again.
     """
-    if task.args is not None and not task.is_first:
-        if job.cache is None or task.upstream not in job.cache:
+    call = task.call
+    keys = (task.upstream,) if call.resumes else call.sources
+    handed_over = [] if task.args is None else zip(keys, task.args, strict=True)
+    for key, argument in handed_over:
+        is_there = key is None or argument is IN_CACHE
+        if not (is_there or (job.cache is not None and key in job.cache)):
             return None
-        task = replace(task, args=None)
-    if task.call.resumes:
-        return _resumed(task, job)
-    return _input(task, job)[0]
+    task = replace(task, args=None)
+    return _resumed(task, job) if call.resumes else _arguments(task, job, clock)[0]
 
 
 def _resumed(task: StageTask, job: Job) -> tuple[Any, ...]:
     """The training state to go on from, made of what was saved of it."""
-    if task.args is not None:
-        (saved,) = task.args
-    else:
-        assert job.cache is not None, "an input that is not in a cache travels with its task"
-        saved = job.cache.get(task.upstream)
+    saved = _kept(task.upstream, job) if task.args is None else task.args[0]
     training = task.call.training
     if not training.loads_inputs:
         return (training.load(saved),)
@@ -307,7 +349,7 @@ def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
         if job.cache is not None:
             return (job.cache.get(last.key),)
     of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
-    task = StageTask(last, _given(before, job), is_first=not before, is_last=True, above=of_stage)
+    task = StageTask(last, _given(before, job) if before else None, is_last=True, above=of_stage)
     run = run_task(task, job).run
     if run is None or run.error is not None:
         reason = "its input is gone" if run is None else run.error
@@ -345,88 +387,28 @@ def _with_own_files(cache: StageCache, call: StageCall, run: StageRun) -> StageR
     return run
 
 
-# --- several calls ----------------------------------------------------------------------------
-
-
-def run_path(
-    calls: Sequence[StageCall],
-    inputs: tuple[Any, ...],
-    cache: StageCache | None = None,
-    *,
-    clock: Clock = time.perf_counter,
-) -> Iterator[StageRun]:
-    """Run calls one after another in this thread, yielding after each; stop after a failure.
-
-    The deepest call whose output the cache still holds is loaded, and nothing above it runs. The
-    caller may stop iterating between two stages: what has been computed is in the cache.
+def loaded_run(call: StageCall, cache: StageCache, clock: Clock) -> StageRun | None:
+    """The run of a call whose output is loaded; `None` where the cache no longer has it.
 
     Args:
-        calls: The path, from the first stage on.
-        inputs: The first stage's positional arguments.
-        cache: Where outputs are looked up and kept; `None` executes everything.
-        clock: Measures seconds; injected in tests and simulations.
-    """
-    job = Job((), inputs, cache)
-    keys = [call.key for call in calls if call.memoize]
-    with nullcontext() if cache is None else cache.holders.using(keys):
-        loaded = [] if cache is None else load_deepest(calls, cache, clock)
-        yield from loaded
-        args = (loaded[-1].output,) if loaded else job.inputs
-        start = len(loaded)
-        del loaded  # an output may be large: it lives until the next stage has used it
-        for depth, call in enumerate(calls[start:], start):
-            task = StageTask(call, args, depth == 0, is_last=True)
-            run = run_task(task, job, clock).run
-            assert run is not None, "the input came with the task"
-            del task
-            yield run
-            if run.error is not None:
-                return
-            args = (run.output,)
-
-
-def load_deepest(
-    calls: Sequence[StageCall], cache: StageCache, clock: Clock = time.perf_counter
-) -> list[StageRun]:
-    """Load the output of the deepest call that the cache still holds.
-
-    Args:
-        calls: The path.
-        cache: The cache. Entries above the loaded one count a hit too, as they spared a run.
+        call: The call.
+        cache: The cache.
         clock: Measures seconds.
-
-    Returns:
-        The runs of the calls up to the loaded one, all memoized; empty if nothing was found.
     """
-    for depth in range(len(calls), 0, -1):
-        call = calls[depth - 1]
-        if not call.memoize or call.key not in cache:
-            continue
-        start = clock()
-        try:
-            output = cache.get(call.key)
-        except CacheMiss:
-            continue
-        load_s = clock() - start
-        runs = reused(calls[:depth], cache)
-        # Declared costs have a unit of their own, to which seconds cannot be added.
-        charged = load_s if call.stage.cost is None else 0.0
-        runs[-1] = replace(
-            runs[-1], charged=charged, load_s=charged, output=output, value=number_of(output)
-        )
-        return runs
-    return []
-
-
-def reused(calls: Sequence[StageCall], cache: StageCache) -> list[StageRun]:
-    """The runs of calls that need not be made, since the output of the last one is kept.
-
-    The entries above that one count a hit, as they spared a run; the last one counts its own
-    when it is loaded.
-    """
-    costs = [cache.cost(call.key) for call in calls]
-    cache.spare(c.key for c, cost in zip(calls[:-1], costs, strict=False) if cost is not None)
-    return [
-        StageRun(call.name, call.key, memoized=True, saved=cost or 0.0)
-        for call, cost in zip(calls, costs, strict=True)
-    ]
+    start = clock()
+    try:
+        output = cache.get(call.key)
+    except CacheMiss:
+        return None
+    # Declared costs have a unit of their own, to which seconds cannot be added.
+    charged = clock() - start if call.stage.cost is None else 0.0
+    return StageRun(
+        call.name,
+        call.key,
+        memoized=True,
+        saved=cache.cost(call.key) or 0.0,
+        charged=charged,
+        load_s=charged,
+        output=output,
+        value=number_of(output),
+    )

@@ -45,8 +45,7 @@ def suggestion_of(
         kept: The content keys of the outputs that the caller keeps; `None`: the caller keeps none.
     """
     keys = [call.key for call in pipeline.calls(params)]
-    depth = max((k + 1 for k, key in enumerate(keys) if key in (kept or ())), default=0)
-    memoized = (True,) * depth + (False,) * (len(keys) - depth)
+    memoized = pipeline.graph.free([key in (kept or ()) for key in keys])
     trial.set_user_attr("stage_keys", keys)
     trial.set_user_attr("memoized", memoized)
     return Suggestion(trial.number, params, memoized)

@@ -1,10 +1,10 @@
 """The loop of `Tuner.run`: it begins trials, and has their stage calls run on one or many workers.
 
 The way of one trial leads through this module from top to bottom. When a worker would be idle, a
-configuration is chosen and the trial begins. Its next call is given to a worker, or waits while
-another trial runs the same call. When the call ends, its result and cost are written down; then the
-following call becomes ready, or the trial ends. Configurations are chosen while the workers run,
-and with the running trials in mind.
+configuration is chosen and the trial begins. Each call that can run is given to a worker, or waits
+while another trial runs the same call; branches of one trial run side by side. When a call ends,
+its result and cost are written down; then the calls that needed it become ready, or the trial ends.
+Configurations are chosen while the workers run, and with the running trials in mind.
 """
 
 import logging
@@ -20,7 +20,6 @@ from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, SearchOver
 from eeipu.executors.pool import Ended, Joined, Pool, Thought
-from eeipu.fingerprints.values import plain
 from eeipu.methods.budget import Budget
 from eeipu.pipeline import record_run
 from eeipu.studies.displays.progress import Display, Reporter
@@ -46,8 +45,7 @@ class Driver:
         budget: What all trials of the study may cost together.
         max_trials: How many trials this run may begin; `None` is any number.
         cache: The cache of stage outputs, if there is one.
-        inputs: The arguments of the first stage.
-        upstream: The key of the inputs.
+        upstream: The key of the run's inputs.
         display: Where progress is shown.
         interrupted: Set when the user asks to stop after the stages that run now.
         max_failures: How many failures in a row end the run; see `RunLimits`.
@@ -64,7 +62,6 @@ class Driver:
         budget: Budget,
         max_trials: int | None,
         cache: StageCache | None,
-        inputs: tuple[Any, ...],
         upstream: str,
         display: Display,
         interrupted: threading.Event,
@@ -74,8 +71,6 @@ class Driver:
         self._trials = trials
         self._pool = pool
         self._cache = cache
-        # Workers in other processes have the inputs with their job.
-        self._inputs = tuple(map(plain, inputs)) if pool.shares_memory else None
         self._upstream = upstream
         self._interrupted = interrupted
         self._name = str(ProcessIdentity.here())
@@ -161,7 +156,7 @@ class Driver:
         except BaseException:
             self._trials.interrupt(trial)
             raise
-        run = TrialRun(trial, calls, self._inputs, self._cache)
+        run = TrialRun(trial, calls, self._cache)
         run.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
@@ -183,14 +178,14 @@ class Driver:
 
     def _start_calls(self) -> None:
         """Give the calls that are ready to workers that are free."""
-        for run in self._underway.ready():
+        for run, k in self._underway.ready():
             if self._interrupted.is_set():
-                self._cut(run)
-            elif self._underway.must_wait(run):
-                self._underway.wait(run)
-            elif self._pool.can_take(run.next_call.resources):
-                task = self._underway.start(run, self._pool.now())
-                self._report.update(self._underway.activity, run.trial.number, run.runs)
+                self._cut_unless_running(run)
+            elif self._underway.must_wait(run, k):
+                self._underway.wait(run, k)
+            elif self._pool.can_take(run.calls[k].resources):
+                task = self._underway.start(run, k, self._pool.now())
+                self._report.update(self._underway.activity, run.trial.number, run.stage_runs)
                 self._pool.submit(task)
 
     def _end_call(self, event: Ended) -> None:
@@ -212,11 +207,13 @@ class Driver:
         self._waiting.leave_out(run.reuse_outputs(self._pool.now))  # which is charged as loading
 
     def _advance(self, run: TrialRun) -> None:
-        """Make a trial's next call ready, or end the trial."""
+        """Make those of a trial's calls ready that can run now, or end the trial."""
         if run.has_ended:
             self._end_trial(run)
         elif self._interrupted.is_set():
-            self._cut(run)
+            self._cut_unless_running(run)
+        elif run.is_failing:
+            self._underway.hold_back(run)
         else:
             self._underway.make_ready(run)
 
@@ -224,7 +221,7 @@ class Driver:
 
     def _end_trial(self, run: TrialRun) -> None:
         self._underway.remove(run)
-        result = self._trials.pipeline.join(run.runs)
+        result = self._trials.pipeline.join(run.stage_runs)
         self._limits.judge(result)
         if not self._limits.is_broken:  # else all is kept for the run with the corrected stage
             self._kept.offer(call.key for call in run.calls)
@@ -240,6 +237,13 @@ class Driver:
         """Drop outputs that no trial needs, unless one is being chosen that may count on them."""
         if not self._underway.is_choosing:
             self._kept.tidy()
+
+    def _cut_unless_running(self, run: TrialRun) -> None:
+        """Close a trial that the user has interrupted, once none of its calls runs any more."""
+        if run.began_s:
+            self._underway.hold_back(run)
+        else:
+            self._cut(run)
 
     def _cut(self, run: TrialRun) -> None:
         """Close a trial before its end, and enqueue its configuration to run again first."""
@@ -270,8 +274,8 @@ class Driver:
 
 def _check_all_have_run(underway: TrialsUnderway) -> None:
     """Raise an error if a call is ready that no worker can ever take."""
-    for run in underway.ready():
-        call = run.next_call
+    for run, k in underway.ready():
+        call = run.calls[k]
         raise ConfigurationError(
             f"no worker of the executor can run stage {call.stage.name!r}, which needs "
             f"{call.resources}; declare less with stage(num_cpus=..., num_gpus=...), or give an "

@@ -57,13 +57,12 @@ class ExpectedCosts:
         """
         due: dict[object, float] = {}
         for run in underway:
-            taken_s = 0.0 if run.began_s is None else now_s - run.began_s
-            for depth in range(len(run.runs), len(run.calls)):
-                call = run.calls[depth]
-                expected = self._of(call, run.declared_costs[depth], taken_s)
-                payer = call.key if run.is_shared(call) else (run, depth)
+            for k in run.to_come:
+                call, began_s = run.calls[k], run.began_s.get(k)
+                taken_s = 0.0 if began_s is None else now_s - began_s
+                expected = self._of(call, run.declared_costs[k], taken_s)
+                payer = call.key if run.is_shared(call) else (run, k)
                 due[payer] = max(due.get(payer, 0.0), expected)
-                taken_s = 0.0  # only the first of them may be running
         return list(due.values())
 
     def _of(self, call: StageCall, declared: float, taken_s: float) -> float:
@@ -186,24 +185,25 @@ class RunLimits:
         Args:
             result: The result of a trial that has ended.
         """
-        if result.error is None or result.is_pruned:
+        failed = None if result.is_pruned else result.failed
+        if failed is None:
             self._failures = self._others = 0
         else:
             self._failures += 1
-            self._others += not result.stage_runs[-1].is_about_values
+            self._others += not failed.is_about_values
         self._repeats = self._repeats + 1 if all(result.memoized) else 0
-        if self._failures and result.stage_runs[-1].is_bug and not self._has_values():
+        if failed is not None and failed.is_bug and not self._has_values():
             self.is_broken = True
             self.stop(
-                f"stage {result.stage_runs[-1].name!r} has failed with an error that other "
+                f"stage {failed.name!r} has failed with an error that other "
                 f"configurations would meet too. Correct the stage and call run(...) again; what "
                 f"has run is in the cache.\n{result.error}"
             )
-        elif self._has_failed_too_often:
+        elif failed is not None and self._has_failed_too_often:
             self.stop(
                 f"{self._failures} trials in a row have failed. If their cause is gone, call "
                 f"retry_failed() and run(...) again; Tuner(max_failures=...) sets the limit. The "
-                f"last error, in stage {result.stage_runs[-1].name!r}:\n{result.error}"
+                f"last error, in stage {failed.name!r}:\n{result.error}"
             )
         elif self._repeats >= MAX_REPEATS:
             self.stop(

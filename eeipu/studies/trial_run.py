@@ -1,7 +1,8 @@
-"""One trial on its way through the stages of its pipeline, one stage call after another."""
+"""One trial on its way through the stages of its pipeline."""
 
 import math
 import traceback
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,9 +14,11 @@ from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
 from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import Clock, StageCall
+from eeipu.stages.graph import Graph
 from eeipu.stages.programming_errors import is_programming_error
 from eeipu.stages.runs import PipelineRun, StageRun
-from eeipu.stages.worker import StageTask, load_deepest, reused
+from eeipu.stages.walks import Handover, graph_of, kept_in, reused
+from eeipu.stages.worker import IN_CACHE, Load, StageTask, loaded_run
 
 __all__ = ["TrialRun"]
 
@@ -28,37 +31,41 @@ MAX_LOST_OUTPUTS = 3
 class TrialRun:
     """A trial that has begun and not ended: its stage calls, and how far it is.
 
+    Several of its calls may run at the same time, where none of them needs another's output.
+
     Attributes:
         trial: The trial in the study.
-        calls: Its stage calls, first to last.
-        inputs: The run's inputs; `None` where workers have them with their job.
+        calls: Its stage calls, in the pipeline's order. A call's place is its index here.
         cache: The cache of stage outputs, if there is one.
-        runs: The results of the first calls, as far as the trial has come.
-        args: The arguments of the next call; `None` where workers find them in the cache or job.
-        began_s: When the call that runs now was given to a worker, by the pool's clock; `None`
-            while none runs.
+        runs: The results of the calls that have ended or need not run, by place.
+        began_s: When each of the calls that run now was given to a worker, by the pool's clock.
         lost_cost: What was spent on calls that returned nothing. It is charged to the next call
             that ends.
-        worker_deaths: How many times in a row workers have died while running the next call.
+        worker_deaths: How many times in a row workers have died while running a call, by place.
         lost_outputs: How many times an output had disappeared from the cache.
         overhead: What the budget pays for the choice of its configuration.
     """
 
     trial: optuna.Trial
     calls: tuple[StageCall, ...]
-    inputs: tuple[Any, ...] | None
     cache: StageCache | None
-    runs: list[StageRun] = field(default_factory=list)
-    args: tuple[Any, ...] | None = None
-    began_s: float | None = None
+    runs: dict[int, StageRun] = field(default_factory=dict)
+    began_s: dict[int, float] = field(default_factory=dict)
     lost_cost: float = 0.0
-    worker_deaths: int = 0
+    worker_deaths: Counter[int] = field(default_factory=Counter)
     lost_outputs: int = 0
     overhead: float = 0.0
+    _args: dict[int, tuple[Any, ...] | None] = field(default_factory=dict, repr=False)
     _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
-    def __post_init__(self) -> None:
-        self.args = self.inputs
+    @cached_property
+    def graph(self) -> Graph:
+        """Whose output each call gets."""
+        return graph_of(self.calls)
+
+    @cached_property
+    def _handover(self) -> Handover:
+        return Handover(self.graph)
 
     @cached_property
     def declared_costs(self) -> tuple[float, ...]:
@@ -66,15 +73,36 @@ class TrialRun:
         return tuple(map(_declared_cost, self.calls))
 
     @property
-    def next_call(self) -> StageCall:
-        """The call that runs now, or is the next to run."""
-        return self.calls[len(self.runs)]
+    def stage_runs(self) -> list[StageRun]:
+        """The results so far, in the pipeline's order."""
+        return [self.runs[k] for k in sorted(self.runs)]
+
+    @property
+    def to_come(self) -> list[int]:
+        """The calls that run now or have to run yet."""
+        return [k for k in range(len(self.calls)) if k not in self.runs]
+
+    @property
+    def ready(self) -> list[int]:
+        """The calls that can run now and do not run yet."""
+        if self.is_failing:
+            return []
+        return [
+            k
+            for k in self.to_come
+            if k not in self.began_s and all(j in self.runs for j in self.graph.upstream[k])
+        ]
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a call has failed, so that no other begins."""
+        return any(run.error is not None for run in self.runs.values())
 
     @property
     def has_ended(self) -> bool:
-        """Whether a call has failed, or all of them have run."""
-        has_failed = bool(self.runs) and self.runs[-1].error is not None
-        return has_failed or len(self.runs) == len(self.calls)
+        """Whether the last call has run, or one has failed and none runs any more."""
+        is_over = self.is_failing or len(self.calls) - 1 in self.runs
+        return is_over and not self.began_s
 
     def is_shared(self, call: StageCall) -> bool:
         """Whether the output of a call goes into the cache, where other trials find it."""
@@ -90,116 +118,149 @@ class TrialRun:
         """Allow the outputs that the trial needed to be dropped from the cache."""
         self._uses.close()
 
-    def begin_call(self, now_s: float) -> StageTask:
-        """Make a task of the next call, which takes its arguments along.
+    def begin_call(self, k: int, now_s: float) -> StageTask:
+        """Make a task of a call that is ready, which takes its arguments along.
 
         Args:
+            k: The call's place.
             now_s: The time of the pool's clock.
         """
-        depth = len(self.runs)
-        task = StageTask(
-            self.next_call,
-            self.args,
-            is_first=depth == 0,
-            is_last=depth == len(self.calls) - 1,
-        )
-        self.args = None  # they may be large: they live until the stage has used them
-        self.began_s = now_s
-        return task
+        args = self._args.pop(k) if k in self._args else self._arguments(k)
+        self.began_s[k] = now_s
+        return StageTask(self.calls[k], args, is_last=k == len(self.calls) - 1)
+
+    def _arguments(self, k: int) -> tuple[Any, ...] | None:
+        """The arguments of a call that its worker does not find; `None` if it finds all."""
+        at_hand = {
+            j: self._handover.take(j, k) for j in self.graph.upstream[k] if j in self._handover
+        }
+        if not at_hand:
+            return None
+        return tuple(None if j is None else at_hand.get(j, IN_CACHE) for j in self.graph.sources[k])
 
     def reuse_outputs(self, clock: Clock) -> float:
-        """Continue after the last of the calls to come whose output is in the cache.
+        """Leave out the calls to come that need not run, since outputs are in the cache.
 
         Args:
             clock: A monotonic clock, in seconds.
 
         Returns:
-            What was charged for loading that output here, where it was the objective.
+            What was charged for loading the objective here, where its output was kept.
         """
-        done = len(self.runs)
         if self.cache is None:
             return 0.0
-        for depth in range(len(self.calls), done, -1):
-            call = self.calls[depth - 1]
-            if not call.memoize or call.key not in self.cache:
-                continue
-            found = self.calls[done:depth]
+        kept, last = kept_in(self.calls, self.cache), len(self.calls) - 1
+        charged = 0.0
+        found: dict[int, StageRun] = {}
+        if kept[last] and last not in self.runs:
             # The objective is needed here, and not in a worker.
-            is_last = depth == len(self.calls)
-            runs = load_deepest(found, self.cache, clock) if is_last else reused(found, self.cache)
-            if len(runs) == len(found):
-                self.runs += runs
-                self.args = None
-                return math.fsum(run.load_s for run in runs)
-        return 0.0
+            run = loaded_run(self.calls[last], self.cache, clock)
+            kept[last] = run is not None
+            if run is not None:
+                found, charged = {last: run}, run.load_s
+        has = [is_kept or k in self.runs for k, is_kept in enumerate(kept)]
+        for k, run in reused(self.calls, self.graph, has, self.cache).items():
+            if k not in self.runs and k not in self.began_s:
+                self.runs[k] = found.get(k, run)
+        return charged
 
     def end_call(self, event: Ended, clock: Clock) -> None:
-        """Take the result of the call that was running, or decide what follows its failure.
+        """Take the result of a call that was running, or decide what follows its failure.
 
         Args:
             event: How the call's task has ended.
             clock: A monotonic clock, in seconds.
         """
         call, result = event.task.call, event.result
-        self.began_s = None
-        self.worker_deaths += event.is_death
+        k = self._place[call.key]
+        del self.began_s[k]
+        self.worker_deaths[k] += event.is_death
         if result is not None and result.run is not None:
-            self._add(event, result.run)
+            self._add(k, event, result.run)
         elif result is not None:
-            self._begin_again(clock)
+            self._begin_again(k, clock)
         else:
             self.lost_cost += event.elapsed_s if call.stage.cost is None else 0.0
             is_final = event.error is not None and (
-                not event.is_death or self.worker_deaths > call.stage.retries
+                not event.is_death or self.worker_deaths[k] > call.stage.retries
             )
             if is_final:
                 assert event.error is not None
-                error, is_bug = self._failure_of(event), is_programming_error(event.error)
+                error, is_bug = self._failure_of(k, event), is_programming_error(event.error)
                 failed = StageRun(call.stage.name, call.key, error=error, is_bug=is_bug)
-                self._add(event, failed)
+                self._add(k, event, failed)
             else:
-                self.args = event.task.args
+                self._args[k] = event.task.args
 
-    def _add(self, event: Ended, run: StageRun) -> None:
-        result = event.result
-        if self.runs and result is not None and event.task.args is None:
-            above = self.calls[len(self.runs) - 1]
-            loaded = _with_load_time(self.runs[-1], above, result.load_s)
-            self.runs[-1] = replace(loaded, value=result.loaded)
-        is_kept = result is not None and result.is_kept and run.output is None
-        self.args = None if is_kept else (run.output,)
-        goes_on = run.error is None and not event.task.is_last
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {call.key: k for k, call in enumerate(self.calls)}
+
+    def _add(self, k: int, event: Ended, run: StageRun) -> None:
+        result, call = event.result, event.task.call
+        for load in result.loads if result is not None else ():
+            self._charge_load(load)
         # Declared costs have a unit of their own, to which seconds cannot be added.
-        is_measured = result is not None and event.task.call.stage.cost is None
+        is_measured = result is not None and call.stage.cost is None
         keep_s = result.keep_s if result is not None and is_measured else 0.0
         run = replace(run, charged=run.charged + self.lost_cost + keep_s, keep_s=keep_s)
-        self.runs.append(replace(run, output=None) if goes_on else run)  # `args` has the output
-        self.lost_cost, self.worker_deaths = 0.0, 0
+        if run.error is None and not event.task.is_last:
+            self._hand_on(k, run, is_kept=result is not None and result.is_kept)
+            run = replace(run, output=None)
+        self.runs[k] = run
+        self.lost_cost, self.worker_deaths[k] = 0.0, 0
 
-    def _begin_again(self, clock: Clock) -> None:
-        """Run the calls again whose output has disappeared from the cache."""
-        self.lost_outputs += 1
-        self.lost_cost += math.fsum(run.charged for run in self.runs)
-        if self.lost_outputs > MAX_LOST_OUTPUTS:
-            name, key = self.next_call.stage.name, self.next_call.key
-            error = (
-                f"the input of {name!r} had disappeared from {self.cache!r} {self.lost_outputs} "
-                f"times; give the tuner a cache that all workers reach."
-            )
-            self.runs.append(StageRun(name, key, error=error, charged=self.lost_cost))
-            self.lost_cost = 0.0
+    def _hand_on(self, k: int, run: StageRun, *, is_kept: bool) -> None:
+        """Keep an output for the calls that get it, unless they find it in the cache."""
+        if is_kept and (run.output is None or len(self.graph.needed_by[k]) > 1):
             return
-        self.runs.clear()
-        self.args = self.inputs
+        self._handover.put(k, run.output, frozenset(self.runs))
+
+    def _charge_load(self, load: Load) -> None:
+        j = self._place[load.key]
+        above = self.runs.get(j)
+        is_measured = self.calls[j].stage.cost is None
+        if above is None:  # the trial has begun again meanwhile
+            self.lost_cost += load.seconds if is_measured else 0.0
+            return
+        if is_measured:  # a declared cost has another unit
+            charged, load_s = above.charged + load.seconds, above.load_s + load.seconds
+            above = replace(above, charged=charged, load_s=load_s)
+        self.runs[j] = replace(above, value=load.value)
+
+    def _begin_again(self, k: int, clock: Clock) -> None:
+        """Run the calls again whose output has disappeared from the cache.
+
+        Args:
+            k: The call whose argument was gone.
+            clock: A monotonic clock, in seconds.
+        """
+        self.lost_outputs += 1
+        if self.lost_outputs > MAX_LOST_OUTPUTS:
+            call = self.calls[k]
+            error = (
+                f"the input of {call.stage.name!r} had disappeared from {self.cache!r} "
+                f"{self.lost_outputs} times; give the tuner a cache that all workers reach."
+            )
+            failed = StageRun(call.stage.name, call.key, error=error, charged=self.lost_cost)
+            self.runs[k], self.lost_cost = failed, 0.0
+            return
+        is_there = [
+            is_kept or j in self._handover or j in self.began_s
+            for j, is_kept in enumerate(kept_in(self.calls, self.cache))
+        ]
+        for j, must in enumerate(self.graph.must_run(is_there)):
+            if must and j in self.runs:
+                self.lost_cost += self.runs.pop(j).charged
         self.reuse_outputs(clock)
 
-    def _failure_of(self, event: Ended) -> str:
+    def _failure_of(self, k: int, event: Ended) -> str:
         """The error message for a call that returned nothing."""
         assert event.error is not None
         if not event.is_death:
             return "".join(traceback.format_exception(event.error))
         return (
-            f"{death_of(event)} {self.worker_deaths} times in a row, the last time after "
+            f"{death_of(event)} {self.worker_deaths[k]} times in a row, the last time after "
             f"{event.elapsed_s:.3g} s: {event.error}"
         )
 
@@ -211,7 +272,7 @@ class TrialRun:
         Args:
             pipeline: The pipeline that the trial is a configuration of.
         """
-        so_far = pipeline.join(self.runs)
+        so_far = pipeline.join(self.stage_runs)
         self.trial.set_user_attr("stage_costs", so_far.stage_costs)
         self.trial.set_user_attr("memoized", so_far.memoized)
         self.write_charge(so_far)
@@ -234,10 +295,3 @@ def _declared_cost(call: StageCall) -> float:
         return call.stage.declared_cost(call.params) or 0.0
     except Exception:
         return 0.0  # the call will fail with this exception, and report it
-
-
-def _with_load_time(run: StageRun, call: StageCall, load_s: float) -> StageRun:
-    """Charge the time of loading an output; but not to a declared cost, which has another unit."""
-    if call.stage.cost is not None:
-        return run
-    return replace(run, charged=run.charged + load_s, load_s=run.load_s + load_s)

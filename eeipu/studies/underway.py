@@ -1,4 +1,4 @@
-"""The trials that have begun and not ended, and what each of them waits for."""
+"""The trials that have begun and not ended, and what each of their calls waits for."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,12 +13,16 @@ __all__ = ["TrialsUnderway"]
 TRIALS_PER_WORKER = 2
 
 
-class TrialsUnderway:
-    """The trials underway; each of them is in one of three states.
+Step = tuple[TrialRun, int]
+"""A trial, and the place of one of its calls."""
 
-    - *ready*: a worker can run its next call as soon as one is free;
-    - *running*: a worker runs its next call;
-    - *waiting*: another trial runs that same call, and its output will be reused.
+
+class TrialsUnderway:
+    """The trials underway, and those of their calls that could run now; each is in one state.
+
+    - *ready*: a worker can run the call as soon as one is free;
+    - *running*: a worker runs it;
+    - *waiting*: another trial runs the same call, and its output will be reused.
 
     Args:
         workers: How many calls can run at once.
@@ -31,9 +35,9 @@ class TrialsUnderway:
         self.is_choosing = False
         self._workers = workers
         self._all: list[TrialRun] = []
-        self._ready: list[TrialRun] = []
+        self._ready: list[Step] = []
         self._running: dict[StageTask, TrialRun] = {}
-        self._waiting: defaultdict[str, list[TrialRun]] = defaultdict(list)  # by the call's key
+        self._waiting: defaultdict[str, list[Step]] = defaultdict(list)  # by the call's key
 
     def __iter__(self) -> Iterator[TrialRun]:
         """All of them, in the order in which they began."""
@@ -59,55 +63,68 @@ class TrialsUnderway:
         self._all.append(run)
 
     def make_ready(self, run: TrialRun) -> None:
-        """Let a trial's next call run when a worker is free."""
-        self._ready.append(run)
+        """Let those of a trial's calls that can run now do so when workers are free."""
+        known = {k for each, k in (*self._ready, *self._all_waiting) if each is run}
+        self._ready += [(run, k) for k in run.ready if k not in known]
 
-    def ready(self) -> list[TrialRun]:
-        """The trials that are ready, those with the most stages behind them first.
+    @property
+    def _all_waiting(self) -> list[Step]:
+        return [step for steps in self._waiting.values() for step in steps]
 
-        They end soonest, and their results help to choose the next configurations.
+    def ready(self) -> list[Step]:
+        """The calls that are ready, those of trials with the most stages behind them first.
+
+        These trials end soonest, and their results help to choose the next configurations.
         """
-        return sorted(self._ready, key=lambda run: (-len(run.runs), run.trial.number))
+        return sorted(
+            self._ready, key=lambda step: (-len(step[0].runs), step[0].trial.number, step[1])
+        )
 
-    def must_wait(self, run: TrialRun) -> bool:
-        """Whether another trial runs this trial's next call, so that its output can be reused."""
-        call = run.next_call
+    def must_wait(self, run: TrialRun, k: int) -> bool:
+        """Whether another trial runs call `k` of this trial, so that its output can be reused."""
+        call = run.calls[k]
         return run.is_shared(call) and any(task.call.key == call.key for task in self._running)
 
-    def wait(self, run: TrialRun) -> None:
-        """Let a trial that is ready wait for the output of its next call."""
-        self._ready.remove(run)
-        self._waiting[run.next_call.key].append(run)
+    def wait(self, run: TrialRun, k: int) -> None:
+        """Let a call that is ready wait for another trial's output."""
+        self._ready.remove((run, k))
+        self._waiting[run.calls[k].key].append((run, k))
 
-    def start(self, run: TrialRun, now_s: float) -> StageTask:
-        """Let a trial that is ready run its next call.
+    def start(self, run: TrialRun, k: int, now_s: float) -> StageTask:
+        """Let a call that is ready run.
 
         Args:
             run: The trial.
+            k: The call's place in it.
             now_s: The time of the pool's clock.
 
         Returns:
             The call as a task for a worker.
         """
-        self._ready.remove(run)
-        task = run.begin_call(now_s)
+        self._ready.remove((run, k))
+        task = run.begin_call(k, now_s)
         self._running[task] = run
         return task
 
     def finish(self, task: StageTask) -> TrialRun:
-        """The trial whose task has ended; it is in none of the states now."""
+        """The trial whose task has ended; that call is in none of the states now."""
         return self._running.pop(task)
 
     def take_waiting(self, key: str) -> list[TrialRun]:
-        """The trials that waited for the call of a key; they are in none of the states now."""
-        return self._waiting.pop(key, [])
+        """The trials that waited for the call of a key; that call is in none of the states now."""
+        return [run for run, _ in self._waiting.pop(key, [])]
+
+    def hold_back(self, run: TrialRun) -> None:
+        """Let no further call of a trial run."""
+        self._ready = [step for step in self._ready if step[0] is not run]
+        for steps in self._waiting.values():
+            steps[:] = [step for step in steps if step[0] is not run]
 
     def remove(self, run: TrialRun) -> None:
         """Remove a trial that ends, or that this run of the tuner gives up."""
         if run in self._all:
             self._all.remove(run)
-        if run in self._ready:
-            self._ready.remove(run)
+        self.hold_back(run)
         run.release_outputs()
 
     def activity(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
 from eeipu.stages.calls import stage_calls
-from eeipu.stages.worker import run_path
+from eeipu.stages.walks import run_path
 
 
 @pytest.fixture(params=["memory", "directory", "fsspec"])

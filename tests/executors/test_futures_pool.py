@@ -96,7 +96,7 @@ class Breaking(Executor):
 def tasks(count, folder):
     pipeline = diary(folder)
     paths = [pipeline.calls(point(0.1 * k, x=1 + k % 2), "up") for k in range(count)]
-    return pipeline, [StageTask(path[0], (1.0,), True, False) for path in paths]
+    return pipeline, [StageTask(path[0], None, is_last=False) for path in paths]
 
 
 def test_calls_under_which_an_executor_broke_run_one_at_a_time_until_it_is_known(tmp_path):
@@ -189,7 +189,7 @@ def test_worker_processes_get_the_job_when_they_ask_for_it(tmp_path):
     pool = FuturesPool(executor, 1, Job(pipeline.stages, (1.0,)))
     for k in range(3):
         call = pipeline.calls(point(0.1 * k), "up")[0]
-        pool.submit(StageTask(call, None, is_first=True, is_last=False))
+        pool.submit(StageTask(call, None, is_last=False))
         (event,) = pool.wait()
         assert event.result.run.output == 1.0
     assert (executor.sent, executor.calls) == (1, 4)

@@ -58,19 +58,19 @@ def pipeline_of(**options):
     return Pipeline([fit, score])
 
 
-def task_of(pipeline, a=0.5, depth=0, args=(1.0,)):
+def task_of(pipeline, a=0.5, depth=0, args=None):
     calls = pipeline.calls({"fit.a": a, "score.b": 0.5}, "up")
-    return StageTask(calls[depth], args, is_first=depth == 0, is_last=depth == 1)
+    return StageTask(calls[depth], args, is_last=depth == 1)
 
 
-def run(pipeline, task, cache=None, inputs=()):
+def run(pipeline, task, cache=None, inputs=(1.0,)):
     packed = PackedJob(Job(pipeline.stages, inputs, cache))
     return transport.loads(run_packed(packed.name, packed.data, pack_task(task)))
 
 
 def apart(pipeline, task, cache=None):
     args = None if task.args is None else transport.segments(task.args)
-    packed = PackedJob(Job(pipeline.stages, (), cache))
+    packed = PackedJob(Job(pipeline.stages, (1.0,), cache))
     keep_job(packed.name, packed.data)
     sent, output = run_apart(packed.name, pack_task(replace(task, args=None)), args)
     result = transport.loads(sent)
@@ -108,7 +108,7 @@ def test_a_change_of_the_inputs_does_not_reach_the_next_call():
         return float(numbers.pop())
 
     pipeline = Pipeline([pop])
-    task = StageTask(pipeline.calls({}, "up")[0], None, is_first=True, is_last=True)
+    task = StageTask(pipeline.calls({}, "up")[0], None, is_last=True)
     packed = PackedJob(Job(pipeline.stages, ([1, 2],)))
     sent = (run_packed(packed.name, data, pack_task(task)) for data in (packed.data, None))
     assert [transport.loads(each).value for each in sent] == [2.0, 2.0]
@@ -186,7 +186,7 @@ def elsewhere(monkeypatch):
 
 def test_a_worker_refuses_a_stage_of_which_it_has_other_values(elsewhere, monkeypatch):
     packed = PackedJob(Job([gained_stage()], (1.0,)))
-    task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], (1.0,), True, True)
+    task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], None, is_last=True)
     monkeypatch.setitem(GAIN, "k", 10.0)
     with pytest.raises(WorkerMismatchError, match=r"the global GAIN in test_jobs\.gained"):
         run_packed(packed.name, packed.data, pack_task(task))
@@ -218,7 +218,7 @@ def test_inputs_of_a_class_that_travels_itself_are_the_drivers(elsewhere):
 
 def test_what_a_worker_changes_itself_is_no_difference(elsewhere, monkeypatch):
     jobs_ = [PackedJob(Job([gained_stage()], (1.0,))) for _ in range(2)]
-    task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], (1.0,), True, True)
+    task = StageTask(Pipeline([gained_stage()]).calls({}, "up")[0], None, is_last=True)
     for packed, gain in zip(jobs_, (1.0, 10.0), strict=True):
         monkeypatch.setitem(GAIN, "k", gain)
         sent = run_packed(packed.name, packed.data, pack_task(task))
@@ -248,7 +248,7 @@ def test_an_output_that_cannot_be_sent_is_a_failure():
         return (each for each in "ab")
 
     pipeline = Pipeline([generate])
-    task = StageTask(pipeline.calls({}, "up")[0], (1.0,), True, True)
+    task = StageTask(pipeline.calls({}, "up")[0], None, is_last=True)
     assert "cannot be sent to another process" in run(pipeline, task).run.error
 
 

@@ -143,15 +143,15 @@ def test_outputs_and_inputs_stay_in_the_object_store(executor, ray, tmp_path, mo
     pool = FuturesPool(executor, 2, Job(pipeline.stages, (data(),)))
     puts, put = [], ray.put
     monkeypatch.setattr(ray, "put", lambda value: puts.append(value) or put(value))
-    pool.submit(StageTask(calls[0], None, True, False))
-    pool.submit(StageTask(calls[0], None, True, False))
+    pool.submit(StageTask(calls[0], None, is_last=False))
+    pool.submit(StageTask(calls[0], None, is_last=False))
     outputs = [event.result.run.output for event in (*pool.wait(), *pool.wait())][:2]
     assert len(puts) == 1  # the stages and the inputs, once
-    pool.submit(StageTask(calls[1], (outputs[0],), False, False))
+    pool.submit(StageTask(calls[1], (outputs[0],), is_last=False))
     (event,) = pool.wait()
     assert len(puts) == 1
     assert ray.get(event.result.run.output.ref)[0].__class__ is bytes
-    pool.submit(StageTask(calls[2], (data() * 2.5,), False, True))
+    pool.submit(StageTask(calls[2], (data() * 2.5,), is_last=True))
     (event,) = pool.wait()
     assert event.result.run.output == data().size * 2.5 + 0.5
     pool.close(at_once=False)
@@ -187,7 +187,7 @@ def test_a_cancelled_future_ends_its_task_and_stays_cancelled():
 
 def test_a_result_holds_its_output_where_there_is_one(tmp_path):
     calls = diary(tmp_path).calls(point(), "up")
-    task = StageTask(calls[0], None, True, False)
+    task = StageTask(calls[0], None, is_last=False)
     made, found = (StageRun("prep", "key", memoized=memoized) for memoized in (False, True))
     for run, output in ((made, _Held("ref")), (found, None)):
         result = TaskResult(run)

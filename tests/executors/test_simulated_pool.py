@@ -245,7 +245,7 @@ def test_a_stage_without_a_cost_needs_seconds():
         return a
 
     (call,) = Pipeline([only]).calls({"only.a": 0.5})
-    task = StageTask(call, (), is_first=True, is_last=True)
+    task = StageTask(call, None, is_last=True)
     with pytest.raises(ConfigurationError, match="how long stage 'only' takes"):
         declared_seconds(task)
 

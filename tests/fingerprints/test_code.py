@@ -18,7 +18,7 @@ from eeipu.fingerprints.code import (
     value_digest,
 )
 from eeipu.stages.calls import stage_calls
-from eeipu.stages.worker import run_path
+from eeipu.stages.walks import run_path
 
 MAIN = """
     import tools

@@ -21,7 +21,7 @@ from eeipu.space import Int
 from eeipu.stages.calls import StageCall, stage_calls
 from eeipu.stages.declaration import stage
 from eeipu.stages.runs import PipelineRun, StageRun, number_of
-from eeipu.stages.worker import run_path
+from eeipu.stages.walks import run_path
 
 
 class Clock:

@@ -181,7 +181,6 @@ def test_with_one_worker_no_second_of_a_run_is_free(repeats):
         budget=Budget(),
         max_trials=3,
         cache=cache,
-        inputs=(1.0,),
         upstream="inputs",
         display=SimpleNamespace(shows_updates=False, shows_ends=False),
         interrupted=threading.Event(),

@@ -23,7 +23,7 @@ def limits_of(budget=100.0, max_trials=None, spent=0.0):
 
 
 def trial_run(pipeline, params, cache=None):
-    return TrialRun(None, pipeline.calls(params, "inputs"), (1.0,), cache)
+    return TrialRun(None, pipeline.calls(params, "inputs"), cache)
 
 
 def measured():
@@ -66,7 +66,7 @@ def test_declared_costs_of_calls_to_come_are_due():
     whole = PREP_COST + FIT_COST + SCORE_COST
     assert limits_of(budget=whole + 1.1, spent=1.0).allow_trial([run], 0.0)
     assert not limits_of(budget=whole + 1.0, spent=1.0).allow_trial([run], 0.0)
-    run.runs.append(StageRun("prep", run.calls[0].key, cost=PREP_COST))
+    run.runs[0] = StageRun("prep", run.calls[0].key, cost=PREP_COST)
     assert limits_of(budget=FIT_COST + SCORE_COST + 0.1).allow_trial([run], 0.0)
 
 

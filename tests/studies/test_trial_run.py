@@ -5,7 +5,7 @@ import pytest
 
 from eeipu import Float, Pipeline, StageCache, StageRun, stage
 from eeipu.executors.pool import Ended
-from eeipu.stages.worker import TaskResult
+from eeipu.stages.worker import Load, TaskResult
 from eeipu.studies.trial_run import MAX_LOST_OUTPUTS, TrialRun
 
 
@@ -28,12 +28,13 @@ def clock():
 
 @pytest.fixture
 def run():
-    return TrialRun(None, PIPELINE.calls({"prep.a": 0.5}, "up"), (1.0,), StageCache())
+    return TrialRun(None, PIPELINE.calls({"prep.a": 0.5}, "up"), StageCache())
 
 
 def ended(run, *, output=None, cost=1.0, is_kept=False, **event):
     """Let the next call run and end."""
-    task = run.begin_call(0.0)
+    (place,) = run.ready
+    task = run.begin_call(place, 0.0)
     if not event:
         name, key = task.call.stage.name, task.call.key
         done = StageRun(name, key, cost=cost, charged=cost, output=output)
@@ -46,42 +47,40 @@ def died(run, elapsed_s=2.0):
     return ended(run, error=RuntimeError("killed"), is_death=True, elapsed_s=elapsed_s)
 
 
-def test_the_first_call_gets_the_inputs_and_the_next_one_its_output(run):
+def test_the_first_call_finds_the_inputs_and_the_next_one_gets_its_output(run):
     first = ended(run, output=1.5)
-    assert (first.args, first.upstream) == ((1.0,), "up")
-    assert (first.is_first, first.is_last) == (True, False)
-    second = run.begin_call(3.0)
-    assert (second.args, second.upstream) == ((1.5,), first.call.key)
-    assert (second.is_first, second.is_last) == (False, True)
-    assert run.began_s == 3.0
+    assert (first.args, first.upstream, first.is_last) == (None, "up", False)
+    second = run.begin_call(1, 3.0)
+    assert (second.args, second.upstream, second.is_last) == ((1.5,), first.call.key, True)
+    assert (run.began_s, run.ready) == ({1: 3.0}, [])
 
 
 def test_an_output_that_the_cache_keeps_does_not_travel(run):
     ended(run, output=None, is_kept=True)
-    assert run.begin_call(0.0).args is None
+    assert run.begin_call(1, 0.0).args is None
 
 
 def test_no_result_keeps_an_output_alive_but_the_last(run):
     ended(run, output=1.5)
     ended(run, output=2.5)
-    assert [each.output for each in run.runs] == [None, 2.5]
+    assert [each.output for each in run.stage_runs] == [None, 2.5]
     assert run.has_ended
-    assert run.began_s is None
+    assert run.began_s == {}
 
 
 def test_a_worker_that_died_is_charged_to_the_call_that_ends(run):
     died(run)
-    assert run.runs == []
+    assert run.runs == {}
     assert run.lost_cost == 2.0
     ended(run, output=1.5)
     assert (run.runs[0].charged, run.runs[0].cost) == (3.0, 1.0)
-    assert (run.lost_cost, run.worker_deaths) == (0.0, 0)
+    assert (run.lost_cost, run.worker_deaths[0]) == (0.0, 0)
 
 
 def test_more_deaths_than_retries_are_a_failure(run):
     died(run)
     died(run, elapsed_s=3.0)
-    (failed,) = run.runs
+    (failed,) = run.stage_runs
     assert run.has_ended
     assert failed.charged == 5.0
     assert "'prep' ended its worker 2 times in a row, the last time after 3 s" in failed.error
@@ -96,25 +95,26 @@ def test_an_output_that_is_gone_is_made_again_but_not_for_ever(run):
     for _ in range(MAX_LOST_OUTPUTS):
         ended(run, is_kept=True)
         ended(run, result=TaskResult(None))
-        assert run.runs == []
-        assert run.begin_call(0.0).args == (1.0,)
-        run.args = run.inputs
+        assert (run.runs, run.ready) == ({}, [0])
     ended(run, is_kept=True)
     ended(run, result=TaskResult(None))
     assert run.has_ended
-    assert f"had disappeared from {run.cache!r} {MAX_LOST_OUTPUTS + 1} times" in run.runs[-1].error
-    assert run.runs[-1].charged == MAX_LOST_OUTPUTS + 1.0
+    assert f"had disappeared from {run.cache!r} {MAX_LOST_OUTPUTS + 1} times" in run.runs[1].error
+    assert [each.charged for each in run.stage_runs] == [MAX_LOST_OUTPUTS + 1.0, 0.0]
 
 
 def test_outputs_in_the_cache_are_reused_from_the_deepest_on(run):
     run.cache.put(run.calls[0].key, 1.5, cost=4.0)
     run.reuse_outputs(clock)
-    assert [(each.memoized, each.saved, each.output) for each in run.runs] == [(True, 4.0, None)]
-    assert run.args is None
+    assert [(each.memoized, each.saved, each.output) for each in run.stage_runs] == [
+        (True, 4.0, None)
+    ]
+    assert run.ready == [1]
+    assert run._arguments(1) is None
 
     run.cache.put(run.calls[1].key, 2.5, cost=1.0)
     run.reuse_outputs(clock)
-    assert [(each.memoized, each.output) for each in run.runs] == [(True, None), (True, 2.5)]
+    assert [(each.memoized, each.output) for each in run.stage_runs] == [(True, None), (True, 2.5)]
     assert run.has_ended
 
 
@@ -144,9 +144,11 @@ def test_loading_keeping_and_choosing_are_charged_and_told_apart_and_are_no_stag
     study = optuna.create_study()
     run.trial, run.overhead = study.ask(), 8.0
     ended(run, is_kept=True)
-    task = run.begin_call(0.0)
+    task = run.begin_call(1, 0.0)
     done = StageRun("score", task.call.key, cost=2.0, charged=2.0, output=1.0)
-    run.end_call(Ended(task, TaskResult(done, load_s=0.25, loaded=1.5, keep_s=0.5)), clock)
+    run.end_call(
+        Ended(task, TaskResult(done, loads=(Load(run.calls[0].key, 0.25, 1.5),), keep_s=0.5)), clock
+    )
     run.write_costs(PIPELINE)
 
     attrs = study.trials[0].user_attrs

@@ -18,24 +18,24 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.stages.calls import stage_calls
 from eeipu.stages.declaration import Stage
-from eeipu.stages.worker import run_path
+from eeipu.stages.walks import run_path
 
 __all__ = ["sharing"]
 
-Prefix = tuple[Mapping[str, Any], ...]
-"""The hyper-parameters of the first stages, one mapping a stage."""
+Settings = dict[str, Mapping[str, Any]]
+"""The name of a stage -> its hyper-parameters, for a stage and all stages that lead to it."""
 
 
 @dataclass(frozen=True)
 class SharedOutput:
-    """The output that a stage of a shared pipeline passes to the next one.
+    """The output that a stage of a shared pipeline passes to the next ones.
 
     Attributes:
-        prefix: The hyper-parameters of the stage and of all stages before it.
+        settings: The hyper-parameters of the stage and of all stages that lead to it.
         output: The output of the original stage.
     """
 
-    prefix: Prefix
+    settings: Settings
     output: Any
 
 
@@ -52,13 +52,14 @@ def sharing(problem: Problem, outputs: StageCache) -> Problem:
     """
     pipeline, key = problem.pipeline, inputs_key(problem.inputs)
 
-    def output_of(prefix: Prefix) -> Any:
-        calls = stage_calls(pipeline.stages[: len(prefix)], prefix, key)
+    def output_of(settings: Settings) -> Any:
+        stages = [each for each in pipeline.stages if each.name in settings]
+        calls = stage_calls(stages, [settings[each.name] for each in stages], key)
         *_, last = run_path(calls, problem.inputs, outputs)
         if last.error is not None:
             raise PipelineError(last.error)
-        is_last = len(prefix) == len(pipeline.stages)
-        return last.output if is_last else SharedOutput(prefix, last.output)
+        is_last = last.name == pipeline.stage_names[-1]
+        return last.output if is_last else SharedOutput(settings, last.output)
 
     stages = [_shared(each, output_of) for each in pipeline.stages]
     return replace(
@@ -66,7 +67,7 @@ def sharing(problem: Problem, outputs: StageCache) -> Problem:
     )
 
 
-def _shared(stage: Stage, output_of: Callable[[Prefix], Any]) -> Stage:
+def _shared(stage: Stage, output_of: Callable[[Settings], Any]) -> Stage:
     """The stage with wrapped inputs and output; its function and cost keep their signatures."""
     function, cost = stage.function, stage.cost
     assert function is not None
@@ -74,7 +75,7 @@ def _shared(stage: Stage, output_of: Callable[[Prefix], Any]) -> Stage:
 
     @wraps(function)
     def run(*inputs: Any, **params: Any) -> Any:
-        return output_of((*_prefix(inputs), params))
+        return output_of({**_settings(inputs), stage.name: params})
 
     @wraps(cost)
     def declared(*inputs: Any, **params: Any) -> float:
@@ -83,9 +84,10 @@ def _shared(stage: Stage, output_of: Callable[[Prefix], Any]) -> Stage:
     return replace(stage, function=run, cost=declared, version=stage.fingerprint)
 
 
-def _prefix(inputs: tuple[Any, ...]) -> Prefix:
-    """The prefix that made the inputs of a stage; empty for the first stage."""
-    return inputs[0].prefix if inputs and isinstance(inputs[0], SharedOutput) else ()
+def _settings(inputs: tuple[Any, ...]) -> Settings:
+    """The settings that made the inputs of a stage; empty for one that gets the run's inputs."""
+    shared = (each.settings for each in inputs if isinstance(each, SharedOutput))
+    return {name: params for settings in shared for name, params in settings.items()}
 
 
 def _output(given: Any) -> Any:

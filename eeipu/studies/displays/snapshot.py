@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from eeipu.stages.runs import StageRun, error_line
+from eeipu.stages.runs import StageRun, error_line, first_failed
 
 __all__ = [
     "Snapshot",
@@ -71,16 +71,17 @@ class Snapshot:
 
     @property
     def is_pruned(self) -> bool:
-        """Whether the trial was pruned in its last stage."""
-        return bool(self.stage_runs) and self.stage_runs[-1].is_pruned
+        """Whether one of the trial's stages pruned it."""
+        failed = first_failed(self.stage_runs)
+        return failed is not None and failed.is_pruned
 
     @property
     def failure(self) -> str | None:
         """Where and why the trial has failed, such as `"fit: ValueError: no data"`."""
-        if not self.stage_runs or self.stage_runs[-1].error is None or self.is_pruned:
+        failed = first_failed(self.stage_runs)
+        if failed is None or failed.is_pruned:
             return None
-        last = self.stage_runs[-1]
-        return f"{last.name}: {reason(last.error or '')}"
+        return f"{failed.name}: {reason(failed.error or '')}"
 
 
 def account(snapshot: Snapshot) -> str:

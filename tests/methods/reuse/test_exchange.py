@@ -2,7 +2,7 @@
 
 from itertools import product
 
-import graphs
+import branching
 import numpy as np
 import pytest
 import torch
@@ -13,13 +13,13 @@ from eeipu.methods.maximisation import maximize
 from eeipu.methods.reuse.exchange import PartExchange
 from eeipu.methods.reuse.kept_parts import FREE, KeptParts
 
-PIPELINE = graphs.pipeline_of(graphs.BRANCHES)
+PIPELINE = branching.pipeline_of(branching.BRANCHES)
 
 
 def parts_of(X, pipeline=PIPELINE, is_new=lambda params: True):
     """The parts of trials at these points; all outputs are kept."""
     names = list(pipeline.space)
-    some = [graphs.trial_of(pipeline, dict(zip(names, x, strict=True))) for x in X.tolist()]
+    some = [branching.trial_of(pipeline, dict(zip(names, x, strict=True))) for x in X.tolist()]
     kept = {key for trial in some for key in trial.user_attrs["stage_keys"]}
     return KeptParts(pipeline, some, kept, is_new)
 
@@ -72,7 +72,7 @@ def test_the_best_of_all_combinations_is_found_where_branches_matter_together(se
 
 
 def test_a_join_without_hyperparameters_is_given_new_combinations_only():
-    pipeline = graphs.pipeline_of(graphs.BRANCHES, (("x",),) * 4 + ((),))
+    pipeline = branching.pipeline_of(branching.BRANCHES, (("x",),) * 4 + ((),))
     X = np.random.default_rng(0).random((5, 4))
     ran = [dict(zip(pipeline.space, x, strict=True)) for x in X.tolist()]
     parts = parts_of(X, pipeline, is_new=lambda params: params not in ran)
@@ -88,7 +88,7 @@ def test_a_join_without_hyperparameters_is_given_new_combinations_only():
 
 def test_parts_that_contradict_the_one_taken_are_given_up_with_nothing_else():
     """In a diamond, a branch of another trial needs that trial's first stage."""
-    pipeline = graphs.pipeline_of(graphs.DIAMOND)
+    pipeline = branching.pipeline_of(branching.DIAMOND)
     X = np.array([[0.1, 0.2, 0.3, 0.4], [0.9, 0.8, 0.7, 0.6]])
     parts = parts_of(X, pipeline)
     first = parts.codes[[1, 2]].max(axis=0)[None]  # both branches of the first trial

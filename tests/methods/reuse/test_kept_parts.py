@@ -1,6 +1,6 @@
 """Kept parts, and which of them go together."""
 
-import graphs
+import branching
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,8 +87,8 @@ def test_a_first_stage_without_parameters_is_free_for_everyone():
 @st.composite
 def offers(draw):
     """A graph, trials of it, and the keys of the outputs that are kept."""
-    pipeline = draw(graphs.pipelines(most=5))
-    some = draw(graphs.trials(pipeline, most=3))
+    pipeline = draw(branching.pipelines(most=5))
+    some = draw(branching.trials(pipeline, most=3))
     keys = sorted({key for trial in some for key in trial.user_attrs["stage_keys"]})
     return pipeline, some, draw(st.sets(st.sampled_from(keys)))
 
@@ -158,10 +158,10 @@ def test_fixed_values_are_the_trials_own(offer):
 
 def branches(count):
     """Trials of four branches and a join; all outputs of the branches are kept."""
-    pipeline = graphs.pipeline_of(graphs.BRANCHES)
+    pipeline = branching.pipeline_of(branching.BRANCHES)
     points = np.random.default_rng(0).random((count, 5)).tolist()
     names = list(pipeline.space)
-    some = [graphs.trial_of(pipeline, dict(zip(names, x, strict=True))) for x in points]
+    some = [branching.trial_of(pipeline, dict(zip(names, x, strict=True))) for x in points]
     return pipeline, some, {key for trial in some for key in trial.user_attrs["stage_keys"]}
 
 
@@ -189,8 +189,8 @@ def test_branches_of_several_trials_go_together_and_all_stages_before_them_are_f
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_combination_that_fixes_everything_is_offered_if_it_is_new(is_new):
     """A join without hyper-parameters: its branches may come from different trials."""
-    pipeline = graphs.pipeline_of(((), (), (0, 1)), (("x",), ("x",), ()))
-    some = [graphs.trial_of(pipeline, {"s0.x": x, "s1.x": x}) for x in (0.2, 0.8)]
+    pipeline = branching.pipeline_of(((), (), (0, 1)), (("x",), ("x",), ()))
+    some = [branching.trial_of(pipeline, {"s0.x": x, "s1.x": x}) for x in (0.2, 0.8)]
     kept = {key for trial in some for key in trial.user_attrs["stage_keys"]}
     ran = [trial.params for trial in some]
 
@@ -203,10 +203,10 @@ def test_a_combination_that_fixes_everything_is_offered_if_it_is_new(is_new):
 
 def test_values_that_are_equal_but_not_the_same_do_not_go_together():
     """A study never mixes them, but trials that others made may."""
-    pipeline = graphs.pipeline_of(graphs.DIAMOND)
+    pipeline = branching.pipeline_of(branching.DIAMOND)
     points = [{"s0.x": 1.0, "s1.x": 0.1, "s2.x": 0.2, "s3.x": 0.3}]
     points.append({**points[0], "s0.x": 1, "s1.x": 0.5, "s2.x": 0.6})
-    some = [graphs.trial_of(pipeline, params) for params in points]
+    some = [branching.trial_of(pipeline, params) for params in points]
     for trial, params in zip(some, points, strict=True):
         trial.params = params
     kept = {key for trial in some for key in trial.user_attrs["stage_keys"]}
@@ -217,8 +217,8 @@ def test_values_that_are_equal_but_not_the_same_do_not_go_together():
 
 
 def test_what_a_stage_that_is_kept_itself_needs_is_free_even_if_it_is_not_kept():
-    pipeline = graphs.pipeline_of(graphs.DIAMOND)
-    trial = graphs.trial_of(pipeline, dict.fromkeys(pipeline.space, 0.5))
+    pipeline = branching.pipeline_of(branching.DIAMOND)
+    trial = branching.trial_of(pipeline, dict.fromkeys(pipeline.space, 0.5))
     keys = trial.user_attrs["stage_keys"]
 
     masks = {
