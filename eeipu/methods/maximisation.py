@@ -48,8 +48,10 @@ LEAST_RESTARTS = 2
 RESTARTS_SHARED = 10
 
 # The pool of a long pipeline has many entries, most of them of no interest: more than `FULL_EFFORT`
-# entries share the points of this number, and local searches are at most so many in all.
+# entries share the points of this number, and local searches are at most so many in all; fewer, if
+# an exchange of parts goes on from there.
 MOST_RESTARTS = 200
+MOST_RESTARTS_BEFORE_EXCHANGE = 120
 
 # Starts under one entry are at least this far apart in some column; otherwise most of them would
 # climb the same hill, and other maxima would be missed.
@@ -86,7 +88,7 @@ MAX_CHOICES = 10_000
 WIDE_EXCHANGES = 3
 
 # Rounds of "exchange kept parts, then climb": each can give up one part in favour of others.
-PART_ROUNDS = 3
+PART_ROUNDS = 2
 
 
 def maximize(
@@ -116,7 +118,8 @@ def maximize(
     steps = _Maximisation(score, space, pool, box, seed)
     each = effort * min(1.0, FULL_EFFORT / len(pool))
     raw = _raw_points(space, seed, incumbents, box, each)
-    index, X = steps.starts(raw, effort)
+    most = MOST_RESTARTS if parts is None else MOST_RESTARTS_BEFORE_EXCHANGE
+    index, X = steps.starts(raw, effort, most)
     for _ in range(ROUNDS):
         X = steps.ascend(index, X)
         X, changed = steps.exchange(index, X)
@@ -268,12 +271,13 @@ class _Maximisation:
         values: Array = np.nan_to_num(np.concatenate(parts), nan=-np.inf)
         return values
 
-    def starts(self, raw: Array, effort: int) -> tuple[Indices, Array]:
+    def starts(self, raw: Array, effort: int, most: int) -> tuple[Indices, Array]:
         """The best raw points under every entry of the pool, and the best of all others.
 
         Args:
             raw: `m x d`.
             effort: Multiplies the numbers of starts.
+            most: The largest number of them, before that.
 
         Returns:
             The pool's index and the point of each start.
@@ -293,8 +297,8 @@ class _Maximisation:
             return some[_spread(X, index[some], count)]
 
         each = RESTARTS_EACH * shares
-        each *= min(1.0, MOST_RESTARTS / max(1.0, each.sum()))
-        least = LEAST_RESTARTS if LEAST_RESTARTS * len(shares) <= MOST_RESTARTS else 1
+        each *= min(1.0, most / max(1.0, each.sum()))
+        least = LEAST_RESTARTS if LEAST_RESTARTS * len(shares) <= most else 1
         own = [
             apart(order[index[order] == entry], effort * max(least, round(count)))
             for entry, count in enumerate(each)

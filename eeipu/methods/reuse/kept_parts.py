@@ -115,7 +115,7 @@ class KeptParts:
         """The combinations that a search begins with, `R x d`, nothing fixed first.
 
         They are all if there are not too many; otherwise each part alone, all kept parts of one
-        trial, and all but one.
+        trial and, of the best trials, all but one.
         """
         rows = self._first if self._all is None else self._all
         return rows[self.are_offered(rows)]
@@ -147,12 +147,16 @@ class KeptParts:
     @property
     def _first(self) -> Codes:
         nothing = np.full((1, len(self._names)), FREE, dtype=np.int64)
-        rows = [*nothing, *self.codes]
-        for own in self._frontiers:
-            parts = self.codes[[self._place[identity] for identity in own]]
-            rows.append(parts.max(axis=0, initial=FREE))
-            rows += [self.without(parts, i).max(axis=0, initial=FREE) for i in range(len(parts))]
-        return np.array([*{row.tobytes(): row for row in rows}.values()])
+        frontiers = [self.codes[[self._place[part] for part in own]] for own in self._frontiers]
+        whole = (parts.max(axis=0, initial=FREE) for parts in frontiers)
+        rows = {row.tobytes(): row for row in (*nothing, *self.codes, *whole)}
+        for parts in frontiers:
+            if len(rows) >= 2 * FULL_EFFORT:
+                break
+            for i in range(len(parts)):
+                fewer = self.without(parts, i).max(axis=0, initial=FREE)
+                rows.setdefault(fewer.tobytes(), fewer)
+        return np.array([*rows.values()])
 
     def are_offered(self, rows: Codes) -> Flags:
         """Which combinations leave something to choose, or fix a configuration that is new."""
