@@ -22,7 +22,7 @@ import torch
 from figures import Figure, at_most, show
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from suggestion import seconds, suggestion_seconds
+from suggestion import pipeline_of, seconds, suggestion_seconds
 
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
 
@@ -68,10 +68,10 @@ def whole_trials(storage: str | BaseStorage | None) -> Iterator[tuple[int, float
 def figures() -> Iterator[Figure]:
     """Suggestions first, then whole trials."""
     for method in ("eeipu", "ei"):
-        once = suggestion_seconds(method, 3, 7, 5, 100)
+        once = suggestion_seconds(method, pipeline_of(3, 7), 5, 100)
         yield Figure(f"{method}: a suggestion at 100 trials", once, "s")
         for n, limit in LIMITS.items():
-            growth = suggestion_seconds(method, 3, 7, 5, n) / once
+            growth = suggestion_seconds(method, pipeline_of(3, 7), 5, n) / once
             yield at_most(f"{method}: a suggestion at {n} trials over 100", growth, "ratio", limit)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)

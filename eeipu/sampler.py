@@ -80,7 +80,7 @@ class EEIPUSampler(BaseSampler):
     Args:
         pipeline: The pipeline to tune.
         budget: What all trials together may cost; it sets the pace of cost cooling.
-        top_q: The number of best trials whose kept prefixes are offered.
+        top_q: The number of best trials whose kept outputs are offered.
         n_initial: The number of trials in the warm-up design, before models are fitted. `None`:
             10, or fewer, but not fewer than 3, if these have cost a quarter of the budget (always
             10 for `"eeipu-paper"`).
@@ -96,7 +96,8 @@ class EEIPUSampler(BaseSampler):
             the CPU.
 
     Raises:
-        ConfigurationError: An argument is out of range.
+        ConfigurationError: An argument is out of range, or the method needs a chain and the
+            pipeline is none.
         SpaceError: The method needs finitely many configurations, and there are more.
         PipelineError: Some stages declare their costs and others do not.
     """
@@ -121,12 +122,13 @@ class EEIPUSampler(BaseSampler):
         self.budget = Budget.of(budget)
         self.top_q = top_q
         self.method = method if isinstance(method, Method) else method_named(method)
-        if self.method.needs_finite and pipeline.cube.size is None:
+        if self.method.needs_finite and pipeline.cube.product is None:
             endless = next(n for n, d in pipeline.space.items() if cell_count(d) is None)
             raise SpaceError(
                 f"method {self.method.name!r} needs finitely many configurations, and {endless!r} "
                 f"is continuous; use Categorical, Int or Float(step=...), or another method."
             )
+        self.method.check_suits(pipeline)
         self._n_initial = self.method.n_initial if n_initial is None else n_initial
         self.device = checked_device(device)
         self.stored_space = self.pipeline.space  # as the study's storage knows it

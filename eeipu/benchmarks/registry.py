@@ -9,7 +9,7 @@ from typing import Any
 
 from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
-from eeipu.benchmarks.synthetic.problem import PIPELINES, VARIANTS
+from eeipu.benchmarks.synthetic.problem import GRAPHS, PIPELINES, VARIANTS
 from eeipu.benchmarks.synthetic.sums import SumPipeline
 from eeipu.errors import ConfigurationError, MissingExtraError
 
@@ -73,6 +73,7 @@ def _synthetic(
 REGISTRY: dict[str, Entry] = {
     **_synthetic("synthetic", PIPELINES),
     **_synthetic("variants", VARIANTS),
+    **_synthetic("graphs", GRAPHS),
     "stacking": Entry(
         "real",
         "eeipu.benchmarks.stacking.problem:problem",
@@ -82,6 +83,11 @@ REGISTRY: dict[str, Entry] = {
         "real",
         "eeipu.benchmarks.stacking.problem:problem_by_model",
         "the same with one stage for each ensemble",
+    ),
+    "stacking-graph": Entry(
+        "real",
+        "eeipu.benchmarks.stacking.problem:problem_as_graph",
+        "the same with one stage for each ensemble, side by side",
     ),
     "segmentation": Entry(
         "real",

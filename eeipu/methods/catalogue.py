@@ -30,6 +30,7 @@ from eeipu.methods.warm_up import (
     no_design,
 )
 from eeipu.models.feasibility import weighted
+from eeipu.pipeline import Pipeline
 
 __all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
 
@@ -74,6 +75,7 @@ class Method:
             trials.
         needs_finite: Whether it goes through all configurations, so that there must be finitely
             many.
+        needs_chain: Whether it models how each stage's output depends on that of the one before.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
     """
@@ -88,7 +90,32 @@ class Method:
     seeks_news: bool = False
     in_batches: bool = False
     needs_finite: bool = False
+    needs_chain: bool = False
     levels: int | None = None
+
+    def check_suits(self, pipeline: Pipeline) -> None:
+        """Check that this method can tune a pipeline.
+
+        Raises:
+            ConfigurationError: It needs a chain, and the pipeline is none; or it takes stages one
+                after another, and there are alternatives.
+        """
+        if pipeline.layout.places and (self.needs_chain or self.region is not None):
+            raise ConfigurationError(
+                f"the method {self.name!r} takes stages one after another, and of the alternatives "
+                f"{list(pipeline.layout.places)} one is run; choose another method, such as "
+                f"'eeipu'."
+            )
+        if not self.needs_chain:
+            return
+        names = pipeline.stage_names
+        for k, given in enumerate(pipeline.graph.upstream):
+            if given != ((k - 1,) if k else ()):
+                raise ConfigurationError(
+                    f"the method {self.name!r} needs a chain, in which each stage gets the output "
+                    f"of the one before it, but {names[k]!r} gets those of "
+                    f"{[names[j] for j in given]}; choose another method, such as 'eeipu'."
+                )
 
 
 def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> LogEEIPU:
@@ -260,7 +287,7 @@ METHODS = {
         Method("carbo", _carbo, design=cost_effective),
         Method("ms-carbo", _ms_carbo),
         Method("lambo", _ucb, region=lambo_region),
-        Method("ms-bo", _cascade),
+        Method("ms-bo", _cascade, needs_chain=True),
         Method("pbgi", _pbgi),
         Method("random", None, design=independent),
         Method("grid", None, design=in_order, needs_finite=True),

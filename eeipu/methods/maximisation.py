@@ -52,8 +52,10 @@ LEAST_RESTARTS = 2
 RESTARTS_SHARED = 10
 
 # The pool of a long pipeline has many entries, most of them of no interest: more than `FULL_EFFORT`
-# entries share the points of this number, and local searches are at most so many in all.
+# entries share the points of this number, and local searches are at most so many in all; fewer, if
+# an exchange of parts goes on from there.
 MOST_RESTARTS = 200
+MOST_RESTARTS_BEFORE_EXCHANGE = 120
 
 # Starts under one entry are at least this far apart in some column; otherwise most of them would
 # climb the same hill, and other maxima would be missed.
@@ -84,7 +86,7 @@ MAX_CHOICES = 10_000
 WIDE_EXCHANGES = 3
 
 # Rounds of "exchange kept parts, then climb": each can give up one part in favour of others.
-PART_ROUNDS = 3
+PART_ROUNDS = 2
 
 
 def maximize(
@@ -116,7 +118,8 @@ def maximize(
     steps = _Maximisation(score, space, pool, box, seed, feasible)
     each = effort * min(1.0, FULL_EFFORT / len(pool))
     raw = _raw_points(space, seed, incumbents, box, each)
-    index, X = steps.starts(raw, effort, incumbents)
+    most = MOST_RESTARTS if parts is None else MOST_RESTARTS_BEFORE_EXCHANGE
+    index, X = steps.starts(raw, effort, most, incumbents)
     if len(X) == 0:  # the constraints allow nothing, or nothing that was found
         return
     for _ in range(ROUNDS):
@@ -238,13 +241,14 @@ class _Maximisation:
         return values
 
     def starts(
-        self, raw: Array, effort: int, incumbents: Array | None = None
+        self, raw: Array, effort: int, most: int, incumbents: Array | None = None
     ) -> tuple[Indices, Array]:
         """The best raw points under every entry of the pool, and the best of all others.
 
         Args:
             raw: `m x d`.
             effort: Multiplies the numbers of starts.
+            most: The largest number of them, before that.
             incumbents: `m x d`, around which points are sought that constraints allow.
 
         Returns:
@@ -274,8 +278,8 @@ class _Maximisation:
             return some[_spread(X[some], index[some], count)]
 
         each = RESTARTS_EACH * shares
-        each *= min(1.0, MOST_RESTARTS / max(1.0, each.sum()))
-        least = LEAST_RESTARTS if LEAST_RESTARTS * len(shares) <= MOST_RESTARTS else 1
+        each *= min(1.0, most / max(1.0, each.sum()))
+        least = LEAST_RESTARTS if LEAST_RESTARTS * len(shares) <= most else 1
         own = [
             apart(order[index[order] == entry], effort * max(least, round(count)))
             for entry, count in enumerate(each)
@@ -381,13 +385,15 @@ class _Maximisation:
             The indices, points and scores of these and of further candidates.
         """
         rows = parts.rows[index]
+        settled = self._space.settled_points
         exchange = PartExchange(
-            parts, lambda r, x: self._values(torch.from_numpy(parts.memoized(r)), x), raw
+            parts, lambda r, x: self._values(torch.from_numpy(parts.memoized(r)), settled(x)), raw
         )
         for _ in range(PART_ROUNDS):
             new_rows, new_X = exchange.better(rows, X, values)
             if len(new_rows) == 0:
                 break
+            new_X = settled(new_X)
             new = self._add(parts.reuses(new_rows))
             if self._within is not None:
                 allowed = self._within.allows(new, new_X)
@@ -397,7 +403,11 @@ class _Maximisation:
             new_X, _ = self.exchange(new, self.ascend(new, new_X))
             rows = np.concatenate([rows, new_rows])
             index, X = np.concatenate([index, new]), np.concatenate([X, new_X])
-            values = np.concatenate([values, self.values(new, new_X)])
+            new_values = self.values(new, new_X)
+            is_better = new_values.max() > values.max()
+            values = np.concatenate([values, new_values])
+            if not is_better:
+                break
         return index, X, values
 
     def _options(self, column: int, current: Array) -> Array:

@@ -133,8 +133,8 @@ def prefix_sharing(search: Search) -> Array | None:
 
     The first stage gets a new setting in every second trial and the last one in every trial; the
     frequency grows evenly from stage to stage. In a graph, branches share their parts: they move in
-    different trials, and a stage moves if one that leads to it does (see
-    `eeipu.methods.reuse.shared_settings`). Trials with the same setting follow one another, so that
+    different trials, and a stage moves if one that leads to it does; see
+    `eeipu.methods.reuse.shared_settings`. Trials with the same setting follow one another, so that
     the output that they share is still kept.
 
     All settings come from one scrambled Sobol sequence over all hyper-parameters, of which each

@@ -17,8 +17,9 @@ def toy(monkeypatch):
 def test_names_of_problems_and_groups_stand_for_problems():
     assert named(["noisy", "stacking"]) == ["noisy", "stacking"]
     assert len(named(["synthetic"])) == 9
-    assert set(named(["real"])) == {"stacking", "stacking-by-model", "segmentation", "distillation"}
-    assert GROUPS == ("synthetic", "variants", "real")
+    stacking = {"stacking", "stacking-by-model", "stacking-graph"}
+    assert set(named(["real"])) == {*stacking, "segmentation", "distillation"}
+    assert GROUPS == ("synthetic", "variants", "graphs", "real")
 
 
 def test_a_name_that_is_none_is_told():

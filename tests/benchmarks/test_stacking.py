@@ -10,7 +10,7 @@ from eeipu.benchmarks.runs.options import Options
 from eeipu.benchmarks.runs.single_run import run
 from eeipu.benchmarks.stacking import work
 from eeipu.benchmarks.stacking.models import Stacked, catboost_depth, with_extra_trees
-from eeipu.benchmarks.stacking.problem import problem, problem_by_model
+from eeipu.benchmarks.stacking.problem import problem, problem_as_graph, problem_by_model
 from eeipu.benchmarks.stacking.table import credit_table, randhie_table
 from eeipu.errors import ConfigurationError, MissingExtraError
 
@@ -103,6 +103,18 @@ def test_costs_are_measured_or_declared():
     assert [stage.cost for stage in measured.pipeline.stages] == [None] * 5
     runs = [declared.pipeline.run(BY_MODEL | META, *declared.inputs) for _ in range(2)]
     assert runs[0].stage_costs == runs[1].stage_costs
+
+
+def test_side_by_side_the_models_give_the_score_and_costs_of_their_chain():
+    chain, graph = (
+        make("smoke", cost="declared", seed=0) for make in (problem_by_model, problem_as_graph)
+    )
+
+    runs = [made.pipeline.run(BY_MODEL | META, *made.inputs) for made in (chain, graph)]
+
+    assert runs[0].value == runs[1].value
+    assert runs[0].stage_costs == runs[1].stage_costs
+    assert graph.pipeline.graph.upstream == ((), (), (), (), (0, 1, 2, 3))
 
 
 def test_the_paper_s_seconds_alone_are_a_budget():

@@ -6,11 +6,11 @@ import pytest
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
 from eeipu.benchmarks.synthetic.inputs import CHOICES, levels, position
-from eeipu.benchmarks.synthetic.problem import PIPELINES, VARIANTS, problem
+from eeipu.benchmarks.synthetic.problem import GRAPHS, PIPELINES, VARIANTS, problem
 from eeipu.errors import ConfigurationError
 from eeipu.space import Categorical, Float
 
-PROBLEMS = PIPELINES | VARIANTS
+PROBLEMS = PIPELINES | VARIANTS | GRAPHS
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
 
 
@@ -53,6 +53,19 @@ def test_the_objective_of_a_composite_is_one_function_of_all_stages(name):
     x = np.array([list(params.values())])
     assert value == pytest.approx(-FUNCTIONS[each.function](x)[0])
     assert value <= each.optimum
+
+
+@pytest.mark.parametrize("name", [name for name, each in GRAPHS.items() if each.graph])
+def test_a_graph_gives_the_values_and_costs_of_its_chain(name):
+    graph, chain = GRAPHS[name].pipeline, GRAPHS[f"{name}-chain"].pipeline
+    params = at_random(graph)
+
+    runs = [pipeline.run(params, 0.0) for pipeline in (graph, chain)]
+
+    assert not graph.graph.is_chain
+    assert chain.graph.is_chain
+    assert runs[0].value == runs[1].value
+    assert runs[0].stage_costs == runs[1].stage_costs
 
 
 @pytest.mark.parametrize(

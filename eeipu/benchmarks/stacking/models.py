@@ -6,6 +6,7 @@ Notation:
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,6 +84,12 @@ class Stacked:
         n, h = len(table.train_labels), len(table.held_out_labels)
         return cls(table, np.empty((n, 0)), np.empty((h, 0)))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Stacked"]) -> "Stacked":
+        """The predictions of several, at least one, side by side."""
+        train, held_out = ([getattr(p, name) for p in parts] for name in ("train", "held_out"))
+        return cls(parts[0].table, np.hstack(train), np.hstack(held_out))
+
     def plus(self, model: Classifier) -> "Stacked":
         """Add the predictions of one more model, which is fitted `FOLDS + 1` times."""
         table = self.table
@@ -151,18 +158,19 @@ def catboost_depth(depth: int, deepest: int) -> int:
     return 1 + round((depth - 1) * (deepest - 1) / (MAX_DEPTH - 1))
 
 
-def meta_score(stacked: Stacked, *, C: float, tol: float, max_iter: int) -> float:
+def meta_score(*stacked: Stacked, C: float, tol: float, max_iter: int) -> float:
     """Fit the logistic meta-model; the area under its ROC curve on the held-out rows, 0 to 1.
 
     The model sees the predictions of the base models and the features of the table. With four
     predictions alone, any solver converges within 40 iterations, so most of the published range
     of `max_iter` would have no effect. With features of unequal scales, SAGA needs up to all of it.
     """
-    table = stacked.table
+    predictions = Stacked.joined(stacked)
+    table = predictions.table
     model = LogisticRegression(C=C, tol=tol, max_iter=max_iter, solver="saga", random_state=SEED)
     with warnings.catch_warnings():
         # Stopping before convergence is intended: `max_iter` is tuned.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(np.hstack([stacked.train, table.train]), table.train_labels)
-    chances = model.predict_proba(np.hstack([stacked.held_out, table.held_out]))[:, 1]
+        model.fit(np.hstack([predictions.train, table.train]), table.train_labels)
+    chances = model.predict_proba(np.hstack([predictions.held_out, table.held_out]))[:, 1]
     return float(roc_auc_score(table.held_out_labels, chances))

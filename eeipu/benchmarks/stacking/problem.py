@@ -1,14 +1,14 @@
-"""The stacking pipeline with the two stages of the paper, and with one stage for each base model.
+"""The stacking pipeline in two stages, as in the paper, and with one stage for each base model.
 
 The paper (Essofi et al. 2024) tunes two tree counts, two depths and two learning rates for four
 base models, and does not say which models they belong to. Here the two boosted models (XGBoost,
 CatBoost) share a tree count and a depth, and so do the two forests (ExtraTrees, random forest).
-Each boosted model has its own learning rate; forests have none. With one stage for each model,
-each has its own tree count and depth.
+Each boosted model has its own learning rate; forests have none. With one stage for each model, in
+a chain or side by side, each has its own tree count and depth.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
@@ -25,9 +25,9 @@ from eeipu.benchmarks.stacking.models import (
 from eeipu.benchmarks.stacking.table import Table, credit_table, randhie_table
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution, Float, Int
-from eeipu.stages.declaration import Stage
+from eeipu.stages.declaration import INPUTS, Stage
 
-__all__ = ["problem", "problem_by_model"]
+__all__ = ["problem", "problem_as_graph", "problem_by_model"]
 
 # The ranges of the paper.
 TREES = Int(1, 20)
@@ -87,14 +87,22 @@ def problem_by_model(
 ) -> Problem:
     """Stacking with one stage for each base model; arguments and errors as for `problem`."""
     size = _size(preset, cost)
-    stages = [
-        _xgboost(cost),
-        _extra_trees(cost),
-        _random_forest(cost),
-        _catboost(size.deepest, cost),
-        _meta_model(cost),
-    ]
+    stages = [*_each_model(size.deepest, cost), _meta_model(cost)]
     return _problem("stacking-by-model", stages, size, cost, seed, data)
+
+
+def problem_as_graph(
+    preset: Preset, *, cost: CostKind, seed: int, data: str | Path | None = None
+) -> Problem:
+    """Stacking with base models side by side; arguments and errors as for `problem`."""
+    size = _size(preset, cost)
+    models = [replace(each, inputs=(INPUTS,)) for each in _each_model(size.deepest, cost)]
+    meta = replace(_meta_model(cost), inputs=tuple(each.name for each in models))
+    return _problem("stacking-graph", [*models, meta], size, cost, seed, data)
+
+
+def _each_model(deepest: int, cost: CostKind) -> list[Stage]:
+    return [_xgboost(cost), _extra_trees(cost), _random_forest(cost), _catboost(deepest, cost)]
 
 
 def _size(preset: Preset, cost: CostKind) -> _Size:
@@ -211,7 +219,7 @@ def _catboost(deepest: int, kind: CostKind) -> Stage:
 
 
 def _meta_model(kind: CostKind) -> Stage:
-    def cost(stacked: Stacked, *, C: float, tol: float, max_iter: int) -> float:  # noqa: ARG001
-        return work.meta(stacked, max_iter=max_iter)
+    def cost(*stacked: Stacked, C: float, tol: float, max_iter: int) -> float:  # noqa: ARG001
+        return work.meta(stacked[0], max_iter=max_iter)
 
     return _stage("meta-model", META, meta_score, cost, kind)

@@ -13,7 +13,7 @@ from eeipu.benchmarks.synthetic.costs import stage_cost
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
 from eeipu.pipeline import Pipeline
 from eeipu.space import Float
-from eeipu.stages.declaration import Stage
+from eeipu.stages.declaration import INPUTS, Stage
 
 __all__ = ["CompositePipeline"]
 
@@ -26,23 +26,29 @@ class CompositePipeline:
         function: The name of the function.
         stage_sizes: The number of inputs of each stage.
         cost_scales: The mean cost of each stage.
+        graph: For each stage, the stages whose outputs it gets, by their numbers; none for the
+            run's input. Empty: a chain.
+        label: The name of the pipeline; by default that of the function and the number of stages.
     """
 
     function: str
     stage_sizes: tuple[int, ...]
     cost_scales: tuple[float, ...]
+    graph: tuple[tuple[int, ...], ...] = ()
+    label: str | None = None
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """The pipeline, to be maximised, run with the input `0.0`."""
         stages = [self._stage(k) for k in range(len(self.stage_sizes))]
-        return Pipeline(stages, name=f"{self.function}-in-{len(stages)}")
+        return Pipeline(stages, name=self.label or f"{self.function}-in-{len(stages)}")
 
     @property
     def about(self) -> str:
         """A description in one line."""
         costs = ":".join(map(str, self.cost_scales))
-        return f"one function in {len(self.stage_sizes)} stages, whose costs are as {costs}"
+        shape = "of a graph" if self.graph else "in a chain"
+        return f"one function in {len(self.stage_sizes)} stages {shape}, whose costs are as {costs}"
 
     @property
     def optimum(self) -> float:
@@ -55,20 +61,27 @@ class CompositePipeline:
         names = [f"x{i}" for i in range(first, first + self.stage_sizes[k])]
         is_last = k == len(self.stage_sizes) - 1
 
-        def collect(upstream: object, **inputs: float) -> object:
-            before = upstream if isinstance(upstream, tuple) else ()
-            x = (*before, *(inputs[name] for name in names))
-            return -float(function(np.array([x]))[0]) if is_last else x
+        def collect(*upstream: object, **inputs: float) -> object:
+            x = {name: inputs[name] for name in names}
+            for output in upstream:
+                x.update(output if isinstance(output, dict) else {})
+            if not is_last:
+                return x
+            return -float(function(np.array([[x[f"x{i}"] for i in range(function.d)]]))[0])
 
         def cost(**values: float) -> float:
             x = np.array([values[name] for name in names])
             unit = (x - function.low) / (function.high - function.low)
-            return self.cost_scales[k] * stage_cost(unit, stage=k)
+            return self.cost_scales[k] * (stage_cost(unit, stage=k) if names else 1.0)
 
         return Stage(
-            name=f"{self.function}-{k}",
+            name=self._name(k),
             space={name: Float(function.low, function.high) for name in names},
             function=collect,
-            version="1",
+            version="2",
             cost=cost,
+            inputs=(tuple(map(self._name, self.graph[k])) or (INPUTS,)) if self.graph else None,
         )
+
+    def _name(self, k: int) -> str:
+        return f"{self.function}-{k}"

@@ -7,7 +7,7 @@ from eeipu.benchmarks.synthetic.composites import CompositePipeline
 from eeipu.benchmarks.synthetic.sums import SumPipeline
 from eeipu.errors import ConfigurationError
 
-__all__ = ["PIPELINES", "VARIANTS", "problem"]
+__all__ = ["GRAPHS", "PIPELINES", "VARIANTS", "problem"]
 
 # The number of warm-up trials; the paper has about ten.
 N_INITIAL: dict[Preset, int] = {"smoke": 4, "cpu": 11, "paper": 11}
@@ -59,13 +59,40 @@ VARIANTS: dict[str, SumPipeline | CompositePipeline] = {
     each.pipeline.name: each for each in _VARIANTS
 }
 
+_GRAPHS = (
+    CompositePipeline(
+        "hartmann6",
+        (1, 1, 1, 1, 2),
+        (2, 2, 2, 2, 1),
+        ((), (), (), (), (0, 1, 2, 3)),
+        label="join-of-four",
+    ),
+    CompositePipeline(
+        "hartmann6", (2, 1, 1, 2), (2, 2, 2, 1), ((), (0,), (0,), (1, 2)), label="diamond"
+    ),
+    # The joins of the first level have no hyper-parameters.
+    CompositePipeline(
+        "ackley6",
+        (1, 1, 0, 1, 1, 0, 2),
+        (2, 2, 1, 2, 2, 1, 1),
+        ((), (), (0, 1), (), (), (3, 4), (2, 5)),
+        label="two-levels-of-joins",
+    ),
+)
+# Each of them also with the same stages in a chain.
+GRAPHS: dict[str, CompositePipeline] = {
+    form.pipeline.name: form
+    for each in _GRAPHS
+    for form in (each, replace(each, graph=(), label=f"{each.label}-chain"))
+}
+
 
 def problem(preset: Preset, *, name: str, cost: CostKind, seed: int) -> Problem:
     """Make a synthetic problem.
 
     Args:
         preset: Determines the number of warm-up trials.
-        name: A name in `PIPELINES` or `VARIANTS`.
+        name: A name in `PIPELINES`, `VARIANTS` or `GRAPHS`.
         cost: `"declared"`, the only kind of cost of these problems.
         seed: The seed of the noise, for noisy problems.
 
@@ -77,7 +104,7 @@ def problem(preset: Preset, *, name: str, cost: CostKind, seed: int) -> Problem:
             f"the stages of {name!r} take no time, so that cost={cost!r} would measure nothing; "
             f"leave it at 'declared'."
         )
-    chosen = (PIPELINES | VARIANTS)[name]
+    chosen = (PIPELINES | VARIANTS | GRAPHS)[name]
     if isinstance(chosen, SumPipeline) and chosen.noise:
         chosen = replace(chosen, seed=seed)
     return Problem(

@@ -26,8 +26,8 @@ Score = Callable[[Codes, Array], Array]
 
 # So many candidates, with different combinations, are changed in a round; so many of what comes
 # out are returned.
-MOST_CHANGED = 8
-MOST_RETURNED = 20
+MOST_CHANGED = 6
+MOST_RETURNED = 10
 
 # Parts beyond this number are not tried: those of the best trials come first.
 MOST_PARTS = 128
@@ -36,8 +36,12 @@ MOST_PARTS = 128
 # changed in all of them.
 SWEEPS = 4
 
-# The number of points that complete a candidate that gives up a part.
+# The number of points that complete a candidate that gives up a part, and one whose free columns
+# are all tried anew. So many of those returned are, at least so far from where they were in some
+# column: there may be a higher hill.
 COMPLETIONS = 16
+MOST_ANEW = 5
+LEAST_SPREAD = 0.15
 
 
 class PartExchange:
@@ -83,7 +87,21 @@ class PartExchange:
             if len(chosen) == MOST_RETURNED:
                 break
         which = [*chosen.values()]
-        return new_rows[which], new_X[which]
+        rows, X = new_rows[which], new_X[which]
+        anew = self._completed_anew(rows[:MOST_ANEW], X[:MOST_ANEW])
+        return np.concatenate([rows, anew[0]]), np.concatenate([X, anew[1]])
+
+    def _completed_anew(self, rows: Codes, X: Array) -> tuple[Codes, Array]:
+        """The same combinations with the free columns of the best raw points away from `X`."""
+        shape = len(rows), len(self._raw)
+        each = np.repeat(rows, shape[1], axis=0)
+        points = self._parts.completed(each, np.tile(self._raw, (shape[0], 1)))
+        scores = self._score(each, points).reshape(shape)
+        points = points.reshape(*shape, -1)
+        scores[np.abs(points - X[:, None]).max(axis=-1) < LEAST_SPREAD] = -np.inf
+        at = np.arange(shape[0]), scores.argmax(axis=1)
+        is_away = np.isfinite(scores[at])
+        return rows[is_away], points[at][is_away]
 
     def _to_change(self, rows: Codes, values: Array) -> list[int]:
         """The best candidate of each of the best combinations, unless it was changed before."""

@@ -87,7 +87,8 @@ class KeptParts:
             self._frontiers.append(own)
         self._place = {identity: place for place, identity in enumerate(found)}
         self._stage = np.array([k for k, _ in found], dtype=np.intp)
-        self.codes = np.array([*found.values()], dtype=np.int64).reshape(-1, len(self._names))
+        codes = np.array([*found.values()], dtype=np.int64)
+        self.codes = codes.reshape(len(found), len(self._names))
         self._free_stages: dict[bytes, tuple[bool, ...]] = {}
 
     def _codes_of(self, trial: FrozenTrial, columns: Sequence[int]) -> Codes:
@@ -111,7 +112,7 @@ class KeptParts:
         """The combinations that a search begins with, `R x d`, nothing fixed first.
 
         They are all if there are not too many; otherwise each part alone, all kept parts of one
-        trial, and all but one.
+        trial and, of the best trials, all but one.
         """
         rows = self._first if self._all is None else self._all
         return rows[self.are_offered(rows)]
@@ -143,12 +144,16 @@ class KeptParts:
     @property
     def _first(self) -> Codes:
         nothing = np.full((1, len(self._names)), FREE, dtype=np.int64)
-        rows = [*nothing, *self.codes]
-        for own in self._frontiers:
-            parts = self.codes[[self._place[identity] for identity in own]]
-            rows.append(parts.max(axis=0, initial=FREE))
-            rows += [self.without(parts, i).max(axis=0, initial=FREE) for i in range(len(parts))]
-        return np.array([*{row.tobytes(): row for row in rows}.values()])
+        frontiers = [self.codes[[self._place[part] for part in own]] for own in self._frontiers]
+        whole = (parts.max(axis=0, initial=FREE) for parts in frontiers)
+        rows = {row.tobytes(): row for row in (*nothing, *self.codes, *whole)}
+        for parts in frontiers:
+            if len(rows) >= 2 * FULL_EFFORT:
+                break
+            for i in range(len(parts)):
+                fewer = self.without(parts, i).max(axis=0, initial=FREE)
+                rows.setdefault(fewer.tobytes(), fewer)
+        return np.array([*rows.values()])
 
     def are_offered(self, rows: Codes) -> Flags:
         """Which combinations leave something to choose, or fix a configuration that is new."""
@@ -166,8 +171,8 @@ class KeptParts:
     @staticmethod
     def without(parts: Codes, i: int) -> Codes:
         """Those of some parts that go together which do not contain the i-th of them."""
-        others: Codes = parts[((parts[i] != FREE) & (parts == FREE)).any(axis=1)]
-        return others
+        left: Codes = parts[((parts[i] != FREE) & (parts == FREE)).any(axis=1)]
+        return left
 
     # --- What combinations mean
 
