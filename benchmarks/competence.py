@@ -48,7 +48,7 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from optuna.distributions import BaseDistribution
 
 from eeipu import Categorical, Float, Int, Pipeline, Tuner, stage
-from eeipu.methods.maximisation import quasi_random
+from eeipu.methods.climbing.maximisation import quasi_random
 
 WARM_UP = 10
 STAGE = "evaluate"

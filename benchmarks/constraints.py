@@ -27,8 +27,8 @@ from figures import Figure, at_least, at_most, show
 from eeipu import EEIPUSampler, Float, Pipeline, Tuner, stage
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
+from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import maximize
 from eeipu.methods.reuse.candidates import Reuse
 from eeipu.methods.reuse.kept_parts import KeptParts
 from eeipu.methods.search_state import Search

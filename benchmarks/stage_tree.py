@@ -55,9 +55,9 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import iterative, stage_path
 from eeipu.stages.paths import Path
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.worker import Job
 from eeipu.stages.schedules import Piecewise
 from eeipu.stages.torch_training.loop import torch_loop
-from eeipu.stages.worker import Job
 
 WORKERS = 20
 EPOCHS = 160

@@ -39,10 +39,10 @@ from numpy.typing import NDArray
 from eeipu import EEIPUSampler, Float, Pipeline
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS
+from eeipu.methods.climbing.maximisation import maximize
+from eeipu.methods.climbing.scores import Score
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import maximize
 from eeipu.methods.reuse.kept_parts import FULL_EFFORT, KeptParts
-from eeipu.methods.scores import Score
 from eeipu.methods.search_models import REFIT_GROWTH
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import INPUTS

@@ -68,7 +68,8 @@ class StageCostModel:
         inputs: The columns that a stage's model depends on: its `"own"` ones, its own and all
             `"upstream"` ones, or the better of the two (`"chosen"`).
         upstream: For each stage, the stages that lead to it, whose columns are its upstream ones
-            (`eeipu.stages.graph.Graph.ancestors`); `None`: all stages before it, as in a chain.
+            (`eeipu.stages.joining.graph.Graph.ancestors`); `None`: all stages before it, as in a
+            chain.
         declared: The indices of the stages whose costs are declared: none of these is an error.
 
     Attributes:

@@ -114,7 +114,7 @@ class Explanation(tuple[StageLook, ...]):
 
 
 class Needs(Protocol):
-    """Which stages run, given which outputs are kept (`eeipu.stages.graph.Graph`)."""
+    """Which stages run, given which outputs are kept (`eeipu.stages.joining.graph.Graph`)."""
 
     def free(self, kept: Sequence[bool]) -> Sequence[bool]:
         """Which stages need not run."""

@@ -1,6 +1,5 @@
 """Pipelines: stages joined into a graph, with one search space."""
 
-import hashlib
 import inspect
 import math
 import time
@@ -20,8 +19,6 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box, table
 from eeipu.space import Categorical, Constraint, Distribution, Params, Space, in_words, suggest
 from eeipu.spaces.feasible import FeasiblePoints
-from eeipu.stages.alternatives import Item, OneOf, Optional
-from eeipu.stages.calls import Clock, StageCall, parts_of, stage_calls
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.declaration import (
     INPUTS,
@@ -29,21 +26,23 @@ from eeipu.stages.declaration import (
     SpaceLike,
     Stage,
     sources_of,
-    stage,
 )
-from eeipu.stages.graph import Graph
-from eeipu.stages.layout import Layout
-from eeipu.stages.outputs import StageOutputs
-from eeipu.stages.programming_errors import is_programming_error
+from eeipu.stages.decorator import stage
+from eeipu.stages.joining.alternatives import Item, OneOf, Optional
+from eeipu.stages.joining.graph import Graph
+from eeipu.stages.joining.layout import Layout
+from eeipu.stages.running.calls import Clock, StageCall, parts_of, stage_calls
+from eeipu.stages.running.objective import objective_of
+from eeipu.stages.running.outputs import StageOutputs
+from eeipu.stages.running.programming_errors import is_programming_error
+from eeipu.stages.running.records import code_of, record_run
+from eeipu.stages.running.walks import graph_of, run_path
 from eeipu.stages.runs import (
     PipelineRun,
     StageRun,
-    TakesNotes,
     error_line,
     noted_by_stage,
-    number_of,
 )
-from eeipu.stages.walks import graph_of, run_path
 
 __all__ = [
     "INPUTS",
@@ -220,10 +219,8 @@ class Pipeline:
             stage_name: The stage's name; for any other name, all stages count.
         """
         if stage_name not in self.stage_names:
-            return _code_of(self.stages)
-        return _code_of(
-            self.stages[j] for j in self.graph.up_to(self.stage_names.index(stage_name))
-        )
+            return code_of(self.stages)
+        return code_of(self.stages[j] for j in self.graph.up_to(self.stage_names.index(stage_name)))
 
     @property
     def is_runnable(self) -> bool:
@@ -385,7 +382,7 @@ class Pipeline:
         count = len(self.stages) if calls is None else len(calls)
         if len(runs) == count and runs[-1].error is None:
             try:
-                value, metrics = _objective(runs[-1], self.objective)
+                value, metrics = objective_of(runs[-1], self.objective)
             except Exception as error:
                 is_bug = is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
@@ -400,94 +397,6 @@ def _check_cache(cache: StageCache | None) -> None:
             f"cache must be a StageCache or None, but got {cache!r}; "
             f"a directory is given as StageCache(location)."
         )
-
-
-def _code_of(stages: Iterable[Stage]) -> str:
-    """A digest of the code of stages."""
-    code = "\n".join(each.fingerprint for each in stages)
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
-
-
-def _objective(run: StageRun, objective: str | None) -> tuple[float, dict[str, float]]:
-    """The value to optimise and all metrics, from the run of the last stage.
-
-    Raises:
-        TypeError: The stage returned something of which the objective cannot be made.
-        ValueError: The objective is not finite.
-    """
-    output, metrics = run.output, {}
-    if isinstance(output, Mapping):
-        metrics = {
-            str(name): _number(metric, f"a number as the metric {name!r}", run.name)
-            for name, metric in output.items()
-        }
-        if objective not in metrics:
-            raise TypeError(
-                f"the last stage, {run.name!r}, returned the metrics {list(metrics)}, and the "
-                f"objective is {objective!r}; name one of them with Pipeline(objective=...)."
-            )
-        output = metrics[objective]
-    value = _number(output, "a number or a dict of numbers", run.name)
-    if not math.isfinite(value):
-        raise ValueError(
-            f"the objective must be finite, but the last stage, {run.name!r}, returned {value!r}."
-        )
-    return value, metrics
-
-
-def _number(output: Any, wanted: str, stage_name: str) -> float:
-    number = number_of(output)
-    if number is None:
-        raise TypeError(
-            f"the last stage, {stage_name!r}, must return {wanted}, but it returned "
-            f"{type(output).__name__}: {output!r:.80}; {_remedy(output)}."
-        )
-    return number
-
-
-def _remedy(output: Any) -> str:
-    """What to write in place of something that is not a number."""
-    if output is None:
-        return "end its function with `return` and the number"
-    if isinstance(output, list | tuple):
-        return "return the number alone, or a dict with Pipeline(objective=...)"
-    shape = getattr(output, "shape", ())
-    if isinstance(shape, tuple) and shape and math.prod(shape) == 1:
-        return f"it has the shape {list(shape)}: return its one element with .item()"
-    return "return a float"
-
-
-def keys_of(stage_names: Sequence[str], calls: Iterable[StageCall]) -> list[str | None]:
-    """The content key of each stage; `None` for one that a configuration leaves out."""
-    made = {call.stage.name: call.key for call in calls}
-    return [made.get(name) for name in stage_names]
-
-
-def record_run(trial: TakesNotes, calls: Sequence[StageCall], run: PipelineRun) -> None:
-    """Write a run, finished or not, into a trial's user attributes."""
-    trial.set_user_attr("stage_keys", keys_of(run.stage_names, calls))
-    trial.set_user_attr("stage_costs", run.stage_costs)
-    trial.set_user_attr("memoized", run.memoized)
-    trial.set_user_attr("charged", run.charged)
-    trial.set_user_attr("saved", run.saved)
-    if run.observations:
-        trial.set_user_attr("observations", run.observations)
-    if any(peak is not None for peak in run.peak_gpu_bytes):
-        trial.set_user_attr("peak_gpu_bytes", run.peak_gpu_bytes)
-    if run.metrics:
-        trial.set_user_attr("metrics", dict(run.metrics))
-    failed = run.failed
-    if failed is not None and run.is_pruned:
-        trial.set_user_attr("pruned_stage", failed.name)
-    elif failed is not None:
-        trial.set_user_attr("failed_stage", failed.name)
-        place = run.stage_names.index(failed.name)
-        reached = [calls[k].stage for k in graph_of(calls).up_to(place)]
-        trial.set_user_attr("failed_code", _code_of(reached))
-        trial.set_user_attr("error", failed.error)
-        observer = reached[-1].observer
-        if failed.is_unobserved and observer is not None:
-            trial.set_user_attr("failed_observer", observer.fingerprint)
 
 
 def recorded_run(

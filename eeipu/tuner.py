@@ -28,13 +28,13 @@ from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
 from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.code_changes import refresh_code
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 from eeipu.studies import arguments
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
 from eeipu.studies.changes import Remarks, retry_failed
-from eeipu.studies.dead_drivers import reclaim_dead_trials
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.driver import Driver
+from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
 from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.staged_driver import StagedDriver

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from eeipu import INPUTS, Float, Pipeline, stage
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.stages.graph import Graph
+from eeipu.stages.joining.graph import Graph
 
 
 @st.composite

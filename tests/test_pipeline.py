@@ -15,7 +15,8 @@ from eeipu.errors import ConfigurationError, PipelineError, SpaceError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages.declaration import Stage, stage
+from eeipu.stages.declaration import Stage
+from eeipu.stages.decorator import stage
 from eeipu.stages.runs import StageRun
 
 SPACE = {

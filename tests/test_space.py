@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from eeipu import Pipeline, Tuner
 from eeipu.errors import SpaceError
-from eeipu.methods.maximisation import maximize
+from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.reuse.candidates import Reuse
 from eeipu.space import Categorical, Float, Int, Space, cell_count
 

@@ -20,8 +20,8 @@ from eeipu.caching.cache_directory import MARKER
 from eeipu.caching.leases.file_locks import FileLeases
 from eeipu.caching.leases.heartbeats import HeartbeatLeases
 from eeipu.caching.leases.lease import wait_for
-from eeipu.stages.calls import stage_calls
-from eeipu.stages.walks import run_path
+from eeipu.stages.running.calls import stage_calls
+from eeipu.stages.running.walks import run_path
 from fault_cases.entries import KEYS, MAX_BYTES, directory, is_right, value_of
 
 __all__ = ["fork", "holders_killed", "kills", "race", "study_kills"]

@@ -7,11 +7,11 @@ from typing import Any
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.keys import is_digest
 from eeipu.stage_tree.nodes import PlanNode
-from eeipu.stages.calls import StageCall
 from eeipu.stages.declaration import Stage
 from eeipu.stages.paths import Call, Kind
 from eeipu.stages.resources import Resources
-from eeipu.stages.worker import Job, StageTask
+from eeipu.stages.running.calls import StageCall
+from eeipu.stages.running.worker import Job, StageTask
 
 __all__ = ["NodeTask", "NodeTasks"]
 

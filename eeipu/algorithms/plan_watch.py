@@ -42,8 +42,8 @@ class FailureWatch(PlanWatch):
     """Stops a plan in which everything fails, as a tuner stops.
 
     A node that fails counts once, however many trials wait for it; only a value that a study is
-    answered with is a success. An error of programming (`eeipu.stages.programming_errors`) stops
-    the plan at once while no study has a value.
+    answered with is a success. An error of programming
+    (`eeipu.stages.running.programming_errors`) stops the plan at once while no study has a value.
 
     Args:
         studies: The studies that run.

@@ -20,8 +20,8 @@ from eeipu.executors.pool import Ended, Joined, Pool, SplittingPool, Thought, de
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
+from eeipu.stages.running.worker import StageTask, TaskResult
 from eeipu.stages.runs import StageRun, numbers_of
-from eeipu.stages.worker import StageTask, TaskResult
 
 __all__ = ["run_studies"]
 

@@ -14,7 +14,7 @@ from eeipu.acquisition import LogEEIPU
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.errors import ConfigurationError
 from eeipu.methods.catalogue import Method
-from eeipu.methods.scores import Score
+from eeipu.methods.climbing.scores import Score
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import Design, cost_effective, independent, no_design, prefix_sharing
 

@@ -37,7 +37,7 @@ from scipy import ndimage
 from eeipu.errors import MissingExtraError
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Float, Int
-from eeipu.stages.declaration import stage
+from eeipu.stages.decorator import stage
 
 try:
     from sklearn.datasets import load_digits

@@ -19,10 +19,10 @@ from eeipu.executors.local_resources import room_of_this_process
 from eeipu.executors.pool import Ended, Thought
 from eeipu.executors.stage_executor import PlainExecutor, StageExecutor
 from eeipu.serialization import transport
-from eeipu.stages.calls import Clock
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.resources import Resources
-from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
+from eeipu.stages.running.calls import Clock
+from eeipu.stages.running.worker import Job, StageTask, TaskResult, run_task
 
 __all__ = ["FuturesPool"]
 

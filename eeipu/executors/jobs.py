@@ -34,9 +34,9 @@ from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule, name_in_main
 from eeipu.stages.code_changes import outline, refresh_code
 from eeipu.stages.declaration import Stage
-from eeipu.stages.limits import threads
+from eeipu.stages.running.limits import threads
+from eeipu.stages.running.worker import Job, StageTask, TaskResult, run_task
 from eeipu.stages.runs import StageRun
-from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
 __all__ = [
     "PackedJob",

@@ -21,7 +21,7 @@ from eeipu.executors.pool import InlinePool, Pool
 from eeipu.executors.processes import ProcessExecutor, gpu_shares
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stages.declaration import Stage
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 
 __all__ = ["ExecutorLike", "check_executor", "needs_directory", "open_pool", "temporary_cache"]
 

@@ -15,10 +15,10 @@ from eeipu.errors import ConfigurationError
 from eeipu.executors.pool import Ended, Joined, Thought
 from eeipu.executors.virtual_time import VirtualTime
 from eeipu.executors.virtual_workers import Chance, VirtualWorker, VirtualWorkers, WorkerRun
-from eeipu.stages.calls import Clock
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.calls import Clock
+from eeipu.stages.running.worker import Job, StageTask, TaskResult, run_task
 from eeipu.stages.runs import StageRun
-from eeipu.stages.worker import Job, StageTask, TaskResult, run_task
 
 __all__ = ["SimulatedPool", "WorkerDied", "declared_seconds"]
 

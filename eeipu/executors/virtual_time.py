@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from eeipu.stages.calls import Clock
+from eeipu.stages.running.calls import Clock
 
 __all__ = ["VirtualTime"]
 

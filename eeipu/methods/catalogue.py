@@ -18,8 +18,8 @@ from eeipu.methods.acquisition_gradients import fast_score
 from eeipu.methods.baselines.cascade import CascadeEI
 from eeipu.methods.baselines.lambo import lambo_region
 from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost
+from eeipu.methods.climbing.scores import Score
 from eeipu.methods.reuse.candidates import Region
-from eeipu.methods.scores import Score
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import (
     INITIAL_SHARE,

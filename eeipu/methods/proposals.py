@@ -13,14 +13,14 @@ from torch import Tensor
 
 from eeipu.errors import BudgetTooSmall, NothingWorthwhile, SpaceExhausted
 from eeipu.methods.catalogue import Method, eeipu, gittins_index
+from eeipu.methods.climbing.maximisation import maximize
+from eeipu.methods.climbing.scores import Score
+from eeipu.methods.climbing.skipping import free_at, skipping
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import maximize
 from eeipu.methods.reasons import reason_for
 from eeipu.methods.reuse.candidates import Candidate, with_given
 from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
-from eeipu.methods.scores import Score
 from eeipu.methods.search_state import Search
-from eeipu.methods.skipping import free_at, skipping
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.objective import ObjectiveModel

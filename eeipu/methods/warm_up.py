@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from eeipu.methods.budget import Budget, spent
+from eeipu.methods.climbing.maximisation import quasi_random
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.reuse.shared_settings import settings
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline

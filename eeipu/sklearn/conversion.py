@@ -13,7 +13,8 @@ from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.pipeline import Pipeline
 from eeipu.sklearn.fold_stages import STEP, FirstStep, FoldScore, FoldTransform, Splitting, Step
 from eeipu.sklearn.hyper_parameters import HyperParameter, hyper_parameter
-from eeipu.stages.declaration import Stage, stage
+from eeipu.stages.declaration import Stage
+from eeipu.stages.decorator import stage
 
 __all__ = ["PipelineSearch", "from_pipeline"]
 

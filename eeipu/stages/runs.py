@@ -65,7 +65,7 @@ class StageRun:
         is_unobserved: Whether the stage has an observer that has told nothing of the output, which
             is good: the observer has failed, or must still see an output that is kept.
         is_transient: Whether the error is one that may not come again.
-        is_bug: Whether the error is one of programming (`eeipu.stages.programming_errors`).
+        is_bug: Whether the error is one of programming (`eeipu.stages.running.programming_errors`).
         is_about_values: Whether the error probably means that this configuration does not work.
         is_pruned: Whether the stage has raised `optuna.TrialPruned`; it is in `error` too, as it
             ends the trial.
@@ -103,7 +103,7 @@ class PipelineRun:
         metrics: All metrics, where the last stage returned a dict.
         left_out: The names of the stages that the configuration leaves out, as it chose others.
         outputs: Stage name -> output. An output that is not in memory is loaded from the cache, or
-            made again, when it is asked for (`eeipu.stages.outputs.StageOutputs`).
+            made again, when it is asked for (`eeipu.stages.running.outputs.StageOutputs`).
     """
 
     stage_names: tuple[str, ...]

@@ -2,5 +2,5 @@
 
 Public: nothing; users call `eeipu.tuner`. Read `driver` (Driver) first, then `trial_run`
 (TrialRun), `underway` (TrialsUnderway), `run_limits` (RunLimits) and `trials` (Trials). The work
-before the loop is done in `study` (open_study) and `dead_drivers` (reclaim_dead_trials).
+before the loop is done in `study` (open_study) and `drivers`.
 """

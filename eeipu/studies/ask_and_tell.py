@@ -11,8 +11,9 @@ import optuna
 from optuna.trial import TrialState
 
 from eeipu.errors import ConfigurationError
-from eeipu.pipeline import Pipeline, keys_of
+from eeipu.pipeline import Pipeline
 from eeipu.stages.observing.observers import as_observation
+from eeipu.stages.running.records import keys_of
 from eeipu.stages.runs import observations_of
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 

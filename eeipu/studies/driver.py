@@ -22,7 +22,7 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, SearchOver
 from eeipu.executors.pool import Ended, Joined, Pool, Thought
 from eeipu.methods.budget import Budget
-from eeipu.pipeline import keys_of
+from eeipu.stages.running.records import keys_of
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.kept_outputs import KeptOutputs
 from eeipu.studies.records.trial_notes import TrialNotes

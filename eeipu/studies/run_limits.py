@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from eeipu.algorithms.failure_streak import FailureStreak
 from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
-from eeipu.stages.calls import Clock, StageCall
+from eeipu.stages.running.calls import Clock, StageCall
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials, is_enqueued
@@ -175,8 +175,8 @@ class RunLimits:
     def judge(self, result: PipelineRun) -> None:
         """Stop the search if too many trials in a row have failed, or repeated earlier ones.
 
-        An error of programming (`eeipu.stages.programming_errors`) stops it at once while no trial
-        of the study has a value: every other configuration would meet the same error.
+        An error of programming (`eeipu.stages.running.programming_errors`) stops it at once while
+        no trial of the study has a value: every other configuration would meet the same error.
 
         Args:
             result: The result of a trial that has ended.

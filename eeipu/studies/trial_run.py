@@ -13,12 +13,12 @@ import optuna
 from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
 from eeipu.pipeline import Pipeline, record_run
-from eeipu.stages.calls import Clock, StageCall
-from eeipu.stages.graph import Graph
-from eeipu.stages.programming_errors import is_programming_error
+from eeipu.stages.joining.graph import Graph
+from eeipu.stages.running.calls import Clock, StageCall
+from eeipu.stages.running.programming_errors import is_programming_error
+from eeipu.stages.running.walks import Handover, graph_of, kept_in, reused
+from eeipu.stages.running.worker import IN_CACHE, Load, StageTask, loaded_run, with_load_time
 from eeipu.stages.runs import PipelineRun, StageRun
-from eeipu.stages.walks import Handover, graph_of, kept_in, reused
-from eeipu.stages.worker import IN_CACHE, Load, StageTask, loaded_run, with_load_time
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["TrialRun"]

@@ -22,8 +22,8 @@ from eeipu.sampler import EEIPUSampler
 from eeipu.space import suggest
 from eeipu.stages.runs import StageRun
 from eeipu.studies.changes import stored_space
-from eeipu.studies.dead_drivers import enqueue_again, reclaim_dead_trials
-from eeipu.studies.driver_queue import (
+from eeipu.studies.drivers.dead_drivers import enqueue_again, reclaim_dead_trials
+from eeipu.studies.drivers.driver_queue import (
     CHOOSER,
     await_turn,
     begun,
@@ -31,8 +31,8 @@ from eeipu.studies.driver_queue import (
     is_to_run_once,
     repeated,
 )
+from eeipu.studies.drivers.heartbeats import Heart
 from eeipu.studies.given.enqueued import is_refused, pass_over
-from eeipu.studies.heartbeats import Heart
 from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.study import study_id
 

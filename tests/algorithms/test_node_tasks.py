@@ -12,8 +12,8 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.paths import Path
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.worker import Job, run_task
 from eeipu.stages.schedules import Constant, MultiStep
-from eeipu.stages.worker import Job, run_task
 
 PARAMS = {"prep.dims": 8, "train.lr": MultiStep(0.5, [2], gamma=0.5)}
 DIGESTS = ["0" * 64, "1" * 64]

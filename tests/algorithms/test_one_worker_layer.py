@@ -34,8 +34,8 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.paths import Path
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.worker import Job
 from eeipu.stages.schedules import MultiStep
-from eeipu.stages.worker import Job
 
 
 def run(stages, configs, pool, plan=None):
@@ -156,7 +156,7 @@ from eeipu.executors.pool import InlinePool
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import stage_path
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 
 folder = Path(sys.argv[1])
 

@@ -11,7 +11,7 @@ from eeipu.stage_tree.nodes import RequestState
 from eeipu.stage_tree.scheduler import FIFO, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import stage_path
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 
 UP = "the inputs"
 

@@ -24,9 +24,9 @@ from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.worker import Job
 from eeipu.stages.schedules import Constant, Piecewise
 from eeipu.stages.torch_training.loop import torch_loop
-from eeipu.stages.worker import Job
 
 GAIN = {"k": 1.0}
 
@@ -328,7 +328,7 @@ from pathlib import Path
 from eeipu import StageCache
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.executors.futures_pool import FuturesPool
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.stages.schedules import MultiStep
@@ -377,7 +377,7 @@ OWN_CLASS_SCRIPT = """
 import sys
 from eeipu import Float, StageCache
 from eeipu.algorithms.full_training import FullTraining
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.algorithms.runner import StudyRun, run_studies

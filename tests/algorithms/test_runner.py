@@ -18,9 +18,9 @@ from eeipu.stage_tree.nodes import RequestState
 from eeipu.stage_tree.scheduler import FIFO, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
+from eeipu.stages.running.worker import TaskResult
 from eeipu.stages.runs import StageRun
 from eeipu.stages.schedules import MultiStep
-from eeipu.stages.worker import TaskResult
 
 
 def path_of(config, step):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
-from eeipu.stages.calls import stage_calls
-from eeipu.stages.walks import run_path
+from eeipu.stages.running.calls import stage_calls
+from eeipu.stages.running.walks import run_path
 
 
 @pytest.fixture(params=["memory", "directory", "fsspec"])

@@ -20,8 +20,8 @@ from eeipu.caching.inventory import inventory
 from eeipu.caching.remote_store import RemoteStore
 from eeipu.caching.unfinished_files import ABANDONED_S
 from eeipu.errors import CacheAccessError
-from eeipu.stages.calls import stage_calls
-from eeipu.stages.walks import run_path
+from eeipu.stages.running.calls import stage_calls
+from eeipu.stages.running.walks import run_path
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from eeipu.executors.pool import InlinePool, SplittingPool
 from eeipu.executors.processes import ProcessExecutor
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stages.resources import Resources
-from eeipu.stages.worker import Job, StageTask
+from eeipu.stages.running.worker import Job, StageTask
 
 
 def processes(count=2):

@@ -25,7 +25,7 @@ from eeipu.executors.jobs import (
 )
 from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule
-from eeipu.stages.worker import Job, StageTask
+from eeipu.stages.running.worker import Job, StageTask
 
 GAIN = {"k": 1.0}
 

@@ -10,7 +10,7 @@ from eeipu import ConfigurationError, Float, Int, Pipeline, StageCache, Tuner, s
 from eeipu.executors.local_resources import visible_gpus
 from eeipu.executors.opening import open_pool
 from eeipu.executors.pool import InlinePool
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 
 CORES = cpu_count()
 IN_THIS_PROCESS = [{}, {"executor": "threads", "max_parallel": 2}]

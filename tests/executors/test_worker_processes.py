@@ -64,7 +64,7 @@ import sys
 from eeipu import Int, StageCache, stage
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.executors.opening import open_pool
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 from eeipu.stages.iterative import stage_path
 from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.stage_tree.scheduler import Scheduler
@@ -122,7 +122,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from eeipu import StageCache, stage
 from eeipu.executors.opening import open_pool
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.runner import StudyRun, run_studies
 from eeipu.stages.iterative import stage_path

@@ -17,8 +17,8 @@ from eeipu.fingerprints.code import (
     read_code,
     value_digest,
 )
-from eeipu.stages.calls import stage_calls
-from eeipu.stages.walks import run_path
+from eeipu.stages.running.calls import stage_calls
+from eeipu.stages.running.walks import run_path
 
 MAIN = """
     import tools

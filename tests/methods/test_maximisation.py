@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eeipu import Categorical, Float, Int
-from eeipu.methods.maximisation import maximize, quasi_random
+from eeipu.methods.climbing.maximisation import maximize, quasi_random
 from eeipu.methods.reuse.candidates import Reuse
 from eeipu.space import Space
 

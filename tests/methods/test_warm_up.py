@@ -7,8 +7,8 @@ from optuna.trial import TrialState
 
 from eeipu import Categorical, Float, Int, Pipeline
 from eeipu.methods.budget import PAID_BY, STUDY_ID, Budget
+from eeipu.methods.climbing.maximisation import quasi_random
 from eeipu.methods.history import History
-from eeipu.methods.maximisation import quasi_random
 from eeipu.methods.search_state import Search
 from eeipu.methods.warm_up import (
     INITIAL_SHARE,

@@ -18,10 +18,10 @@ from eeipu.errors import CacheMiss
 from eeipu.fingerprints.keys import stage_key
 from eeipu.pipeline import Pipeline
 from eeipu.space import Int
-from eeipu.stages.calls import StageCall, stage_calls
-from eeipu.stages.declaration import stage
+from eeipu.stages.decorator import stage
+from eeipu.stages.running.calls import StageCall, stage_calls
+from eeipu.stages.running.walks import run_path
 from eeipu.stages.runs import PipelineRun, StageRun, number_of
-from eeipu.stages.walks import run_path
 
 
 class Clock:

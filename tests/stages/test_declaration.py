@@ -19,7 +19,8 @@ from eeipu.fingerprints.code import code_fingerprint
 from eeipu.fingerprints.reading.definitions import reference_to
 from eeipu.space import Categorical, Float, Int
 from eeipu.stages.code_changes import refresh_code
-from eeipu.stages.declaration import Stage, stage
+from eeipu.stages.declaration import Stage
+from eeipu.stages.decorator import stage
 
 X = Float(0.0, 1.0)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eeipu import INPUTS, Float, Pipeline, PipelineError, StageCache, stage
-from eeipu.stages.graph import Graph
+from eeipu.stages.joining.graph import Graph
 
 JOIN = Graph(((None,), (None,), (0, 1), (2,)))
 

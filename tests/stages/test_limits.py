@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from eeipu.stages.limits import ended_after
+from eeipu.stages.running.limits import ended_after
 
 
 def test_a_call_that_ends_in_time_is_not_watched_any_more():

@@ -3,7 +3,7 @@
 import functools
 
 from eeipu.space import Float
-from eeipu.stages.declaration import stage
+from eeipu.stages.decorator import stage
 
 X = Float(0.0, 1.0)
 

@@ -30,9 +30,9 @@ from eeipu.executors.futures_pool import FuturesPool
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import iterative, stage_path
+from eeipu.stages.running.worker import Job
 from eeipu.stages.schedules import Constant, Exponential, MultiStep, Piecewise
 from eeipu.stages.torch_training.loop import torch_loop
-from eeipu.stages.worker import Job
 
 STEPS = 9
 

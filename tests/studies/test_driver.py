@@ -12,7 +12,7 @@ import pytest
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from toys import FIT_COST, PREP_COST, SCORE_COST, Toy, accounts, config
 
-import eeipu.stages.calls
+import eeipu.stages.running.calls
 import eeipu.studies.run_limits
 from eeipu import Float, Int, Pipeline, StageCache, Tuner, stage
 
@@ -347,7 +347,7 @@ def test_storages_with_a_heartbeat_are_used_without_a_warning(tmp_path):
 
 def test_a_trial_says_how_much_gpu_memory_its_stages_took_and_only_then(monkeypatch):
     peaks = iter([None, 5, None] + [None] * 3)
-    monkeypatch.setattr(eeipu.stages.calls, "peak_gpu_bytes", lambda: next(peaks))
+    monkeypatch.setattr(eeipu.stages.running.calls, "peak_gpu_bytes", lambda: next(peaks))
     study = tuner_of(Toy(), cache=None).run(1.0, max_trials=2)
 
     assert study.trials[0].user_attrs["peak_gpu_bytes"] == [None, 5, None]

@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 from test_dead_drivers import dead_driver
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.studies.driver_queue import (
+from eeipu.studies.drivers.driver_queue import (
     AGAIN,
     CHOOSER,
     NAMELESS_PATIENCE_S,

@@ -6,7 +6,7 @@ import pytest
 from graphs import call, pipeline_of
 
 from eeipu import INPUTS, Float, Pipeline, StageCache, Tuner, stage
-from eeipu.stages.graph import Graph
+from eeipu.stages.joining.graph import Graph
 
 JOIN = Graph(((None,), (None,), (None,), (0, 1, 2)))
 DIAMOND = Graph(((None,), (0,), (0,), (1, 2)))

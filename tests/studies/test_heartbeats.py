@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage, RDBStorage
 
-from eeipu.studies.heartbeats import Heart, silent_trials
+from eeipu.studies.drivers.heartbeats import Heart, silent_trials
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from eeipu import ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.executors.pool import InlinePool
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.methods.budget import Budget
-from eeipu.stages.worker import Job
+from eeipu.stages.running.worker import Job
 from eeipu.studies.driver import Driver
 from eeipu.studies.trials import Trials
 

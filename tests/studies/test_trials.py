@@ -14,8 +14,8 @@ from eeipu.errors import SpaceExhausted
 from eeipu.methods.history import History
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import Int, suggest
-from eeipu.studies.dead_drivers import enqueue_again
-from eeipu.studies.driver_queue import begun
+from eeipu.studies.drivers.dead_drivers import enqueue_again
+from eeipu.studies.drivers.driver_queue import begun
 from eeipu.studies.storages import open_storage
 from eeipu.studies.trials import Trials
 from eeipu.tuner import Tuner

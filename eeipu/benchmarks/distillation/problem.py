@@ -32,7 +32,7 @@ from eeipu.benchmarks.distillation.stages import (
 from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution, Float, Int
-from eeipu.stages.declaration import stage
+from eeipu.stages.decorator import stage
 
 __all__ = ["Size", "paper", "problem", "problem_of"]
 

@@ -16,9 +16,9 @@ from eeipu.cache import StageCache
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.pipeline import Pipeline
-from eeipu.stages.calls import stage_calls
 from eeipu.stages.declaration import Stage
-from eeipu.stages.walks import run_path
+from eeipu.stages.running.calls import stage_calls
+from eeipu.stages.running.walks import run_path
 
 __all__ = ["sharing"]
 

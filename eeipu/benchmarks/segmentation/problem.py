@@ -36,7 +36,8 @@ from eeipu.benchmarks.segmentation.work import Work
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.space import Float, Int
-from eeipu.stages.declaration import Stage, stage
+from eeipu.stages.declaration import Stage
+from eeipu.stages.decorator import stage
 
 __all__ = ["problem"]
 

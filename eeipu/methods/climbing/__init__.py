@@ -1,5 +1,6 @@
-"""The local steps of a maximisation.
+"""Maximising an acquisition.
 
-Public are `ascents` (`Ascent`, `LogScoreWithGradient`, `Score`), along gradients, and `constrained`
-(`WithinConstraints`), which keeps the constraints of a space, for `eeipu.methods.maximisation`.
+`maximisation` (maximize) takes steps along gradients (`ascents`) that keep the constraints of a
+space (`constrained`). What is maximised are `scores`, also where candidates leave stages out
+(`skipping`).
 """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 from torch import Tensor
 
-from eeipu.methods.scores import LogScoreWithGradient, Score
+from eeipu.methods.climbing.scores import LogScoreWithGradient, Score
 
 __all__ = ["LEAST_GAIN", "Ascent"]
 

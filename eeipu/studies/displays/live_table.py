@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from eeipu.stages.calls import Clock
+from eeipu.stages.running.calls import Clock
 from eeipu.studies.displays.snapshot import Snapshot, account, facts, outcome, times
 
 __all__ = ["LiveTable", "render"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from eeipu.stages.calls import Clock
+from eeipu.stages.running.calls import Clock
 from eeipu.studies.displays.snapshot import (
     Snapshot,
     account,

@@ -17,7 +17,7 @@ from rich.console import Console
 from eeipu.methods.budget import Budget, spent
 from eeipu.methods.ledger import is_interrupted
 from eeipu.pipeline import Pipeline
-from eeipu.stages.calls import Clock
+from eeipu.stages.running.calls import Clock
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.displays.live_table import LiveTable
 from eeipu.studies.displays.notebook_table import NotebookTable, kernel_display

@@ -16,7 +16,7 @@ from eeipu.algorithms.early_stopping import (
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.pipeline import Pipeline
-from eeipu.studies.dead_drivers import abandoned_trials
+from eeipu.studies.drivers.dead_drivers import abandoned_trials
 from eeipu.studies.early_stopping.trial_paths import TrialPaths, iterative_stages
 
 __all__ = ["check_alone", "checked_rule", "pruner_of"]

@@ -9,9 +9,9 @@ from optuna.trial import FrozenTrial
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution, Params
-from eeipu.stages.calls import StageCall
 from eeipu.stages.iterative import IterativeStage, stage_path
 from eeipu.stages.paths import Path
+from eeipu.stages.running.calls import StageCall
 
 __all__ = ["TrialPaths", "iterative_stages"]
 

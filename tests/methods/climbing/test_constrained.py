@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eeipu.methods.climbing.constrained import WithinConstraints
-from eeipu.methods.maximisation import maximize
+from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.reuse.candidates import Reuse, with_given
 from eeipu.space import Categorical, Float, Int, Space
 from eeipu.spaces.feasible import FeasiblePoints

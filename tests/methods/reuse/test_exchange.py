@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eeipu.methods.maximisation import maximize
+from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.reuse.exchange import PartExchange
 from eeipu.methods.reuse.kept_parts import FREE, KeptParts
 

@@ -13,8 +13,8 @@ from eeipu import Categorical, Float, Pipeline, SpaceError, Tuner
 from eeipu.methods.history import History
 from eeipu.methods.ledger import is_interrupted
 from eeipu.studies import trials as trials_module
-from eeipu.studies.dead_drivers import enqueue_again
-from eeipu.studies.driver_queue import is_chosen
+from eeipu.studies.drivers.dead_drivers import enqueue_again
+from eeipu.studies.drivers.driver_queue import is_chosen
 
 SUM = [lambda p: p["prep.x"] + p["fit.y"] <= 1]
 SPACES = {"prep": {"x": Float(0.0, 1.0)}, "fit": {"y": Float(0.0, 1.0)}}

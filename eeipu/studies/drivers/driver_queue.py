@@ -41,7 +41,7 @@ def begun(study: optuna.Study, attrs: Mapping[str, Any]) -> optuna.Trial:
 
     Between `ask` and the first attribute, others would see a trial that nobody may ever choose a
     configuration for. Nor does this warn, as `ask` does, about heartbeats outside of Optuna's loop:
-    `eeipu.studies.heartbeats` sends them.
+    `eeipu.studies.drivers.heartbeats` sends them.
 
     Args:
         study: The study.

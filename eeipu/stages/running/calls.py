@@ -26,11 +26,11 @@ from eeipu.stages.accelerators import (
 from eeipu.stages.declaration import Stage
 from eeipu.stages.functions.working_copies import ObjectChangedError, working_function
 from eeipu.stages.iterative import IterativeStage, Training
-from eeipu.stages.layout import Layout
+from eeipu.stages.joining.layout import Layout
 from eeipu.stages.observing.observers import Look, look_at
 from eeipu.stages.paths import Kind
-from eeipu.stages.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.runs import StageRun
 
 __all__ = ["Clock", "StageCall", "call_with_retries", "parts_of", "stage_calls"]

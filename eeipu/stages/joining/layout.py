@@ -9,9 +9,9 @@ from functools import cached_property
 from eeipu.errors import PipelineError
 from eeipu.spaces.conditions import Condition
 from eeipu.spaces.distributions import Params
-from eeipu.stages.alternatives import Alternative, Item, OneOf
 from eeipu.stages.declaration import INPUTS, Source, Stage, as_stage
-from eeipu.stages.graph import Graph
+from eeipu.stages.joining.alternatives import Alternative, Item, OneOf
+from eeipu.stages.joining.graph import Graph
 
 __all__ = ["Layout"]
 

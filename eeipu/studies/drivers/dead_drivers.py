@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.pipeline import Pipeline
-from eeipu.studies.driver_queue import AGAIN
-from eeipu.studies.heartbeats import silent_trials
+from eeipu.studies.drivers.driver_queue import AGAIN
+from eeipu.studies.drivers.heartbeats import silent_trials
 
 __all__ = ["abandoned_trials", "enqueue_again", "reclaim_dead_trials"]
 

@@ -22,12 +22,12 @@ from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, PipelineError
 from eeipu.fingerprints.run_inputs import RunInputs
 from eeipu.serialization.files import holds_files
-from eeipu.stages.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.declaration import Stage
-from eeipu.stages.limits import ended_after
 from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
 from eeipu.stages.observing.observers import look_at
 from eeipu.stages.paths import Kind
+from eeipu.stages.running.calls import Clock, StageCall, call_with_retries, parts_of
+from eeipu.stages.running.limits import ended_after
 from eeipu.stages.runs import StageRun, numbers_of
 
 __all__ = [

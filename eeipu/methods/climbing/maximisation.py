@@ -26,10 +26,10 @@ from torch import Tensor
 
 from eeipu.methods.climbing.ascents import LEAST_GAIN, Ascent
 from eeipu.methods.climbing.constrained import WithinConstraints
+from eeipu.methods.climbing.scores import RanksCompletions, Score
 from eeipu.methods.reuse.candidates import Candidate, Reuse
 from eeipu.methods.reuse.exchange import PartExchange
 from eeipu.methods.reuse.kept_parts import FULL_EFFORT, KeptParts
-from eeipu.methods.scores import RanksCompletions, Score
 from eeipu.space import Space
 from eeipu.spaces.feasible import FeasiblePoints
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.methods.scores import LogScoreWithGradient, Score
+from eeipu.methods.climbing.scores import LogScoreWithGradient, Score
 from eeipu.pipeline import Pipeline
 
 __all__ = ["free_at", "skipping"]

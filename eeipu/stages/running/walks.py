@@ -9,11 +9,11 @@ from typing import Any
 
 from eeipu.cache import StageCache
 from eeipu.serialization import transport
-from eeipu.stages.calls import Clock, StageCall
-from eeipu.stages.graph import Graph
+from eeipu.stages.joining.graph import Graph
 from eeipu.stages.observing.notes import header_of, recalled
+from eeipu.stages.running.calls import Clock, StageCall
+from eeipu.stages.running.worker import Job, StageTask, loaded_run, run_task, seen
 from eeipu.stages.runs import StageRun
-from eeipu.stages.worker import Job, StageTask, loaded_run, run_task, seen
 
 __all__ = ["Handover", "graph_of", "kept_in", "reused", "run_path"]
 

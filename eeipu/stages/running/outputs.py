@@ -7,9 +7,9 @@ from typing import Any
 from eeipu.cache import StageCache
 from eeipu.errors import EeipuError, PipelineError
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.stages.calls import StageCall
+from eeipu.stages.running.calls import StageCall
+from eeipu.stages.running.walks import graph_of, kept_in, run_path
 from eeipu.stages.runs import StageRun
-from eeipu.stages.walks import graph_of, kept_in, run_path
 
 __all__ = ["StageOutputs"]
 

@@ -1,0 +1,5 @@
+"""How stages are joined.
+
+`graph` (Graph) says whose output each gets, `alternatives` (OneOf, Optional) has places where one
+of several stands, and `layout` (Layout) has both together.
+"""
