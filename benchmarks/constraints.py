@@ -1,7 +1,7 @@
 """Searches under constraints: how good maxima are, what they cost, and what keeping them is worth.
 
 Everything runs on one thread. The maximum of EEIPU's acquisition under constraints is compared with
-the best of 100,000 allowed points and of a maximisation with eight times the effort, over three
+the best of 30,000 allowed points and of a maximisation with eight times the effort, over three
 stages with one parameter each, under all kept prefixes of five trials. Times are CPU times of
 whole suggestions, with constraints divided by without. Regrets are those of 25 trials with declared
 costs, medians over seeds: of a pipeline with constraints, and of the same one whose last stage
@@ -33,7 +33,7 @@ from eeipu.methods.reuse.candidates import Reuse
 from eeipu.methods.reuse.kept_parts import KeptParts
 from eeipu.methods.search_state import Search
 
-PROBLEMS, TRIALS, SEEDS = 10, 15, 7
+PROBLEMS, TRIALS, SEEDS = 10, 15, 5
 
 Constraint = Callable[[dict[str, float]], bool]
 
@@ -95,7 +95,7 @@ def gap(constraints: list[Constraint], seed: int) -> float:
         return max(candidate.score for candidate in found)
 
     rng = np.random.default_rng(seed)
-    exhaustive = max(scores(scored, pipeline, prefix, rng, 100_000 // len(pool)) for prefix in pool)
+    exhaustive = max(scores(scored, pipeline, prefix, rng, 30_000 // len(pool)) for prefix in pool)
     return max(exhaustive, best(seed + 1000, 8)) - best(seed, 1)
 
 

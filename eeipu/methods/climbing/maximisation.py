@@ -67,10 +67,6 @@ MAX_ITERATIONS = 100
 # take five times as long.
 SCORED_AT_ONCE = 512
 
-# Under constraints, at least this share of the points scored is sought among allowed ones, if fewer
-# of them are allowed.
-LEAST_ALLOWED = 0.25
-
 # Rounds of "move the continuous columns, then exchange the discrete ones": an exchange may lead to
 # a slope, which the second round climbs.
 ROUNDS = 2
@@ -264,8 +260,7 @@ class _Maximisation:
         if self._within is not None:
             allowed = self._within.allows(index, X)
             index, X, values = index[allowed], X[allowed], values[allowed]
-            wanted = np.ceil(LEAST_ALLOWED * counts).astype(np.intp)
-            lacking = wanted - np.bincount(index, minlength=len(counts))
+            lacking = counts - np.bincount(index, minlength=len(counts))
             more, more_X = self._within.completions(lacking, incumbents)
             if len(more):
                 values = np.concatenate([values, self.values(more, more_X)])
