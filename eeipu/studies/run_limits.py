@@ -114,6 +114,8 @@ class RunLimits:
         """Whether they allow that a trial that has begun goes on: their number does not matter."""
         if self.reason is not None or self._trials.study._stop_flag or self.is_out_of_time:
             return False
+        if not self._budget.is_limited:  # what is spent need not be added up
+            return True
         return not self._budget.is_spent(self._trials.spent, due)
 
     def learn(self, run: StageRun) -> None:

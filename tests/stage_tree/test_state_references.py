@@ -86,3 +86,13 @@ def test_no_more_is_dropped_than_has_to_be():
     sizes = cache.place.store.sizes()
     assert plan.execution.trim(sizes[keys[1]] + sizes[keys[2]]) == keys[:1]
     assert sorted(cache) == sorted(keys[1:])
+
+
+def test_a_trial_holds_its_checkpoint_where_another_stage_follows_the_training():
+    path = Path().train("fit", "v", {"lr": 0.1}, 9).evaluate("fit", "v").call("score", "v", {})
+    plan = SearchPlan(cache=StageCache())
+    plan.request("study", 0, path)
+    run_all(plan)
+    held = [node for node in plan.tree if node.holds]
+    assert [node.describe().partition(" ")[0] for node in held] == ["fit"]
+    assert held[0].is_training

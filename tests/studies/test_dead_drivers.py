@@ -152,7 +152,7 @@ def test_of_two_drivers_that_find_a_dead_ones_trial_one_takes_it(monkeypatch):
     study = study_in(None)
     begun(study, dead_driver())
     found = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-    monkeypatch.setattr("eeipu.studies.drivers.dead_drivers._abandoned", lambda study: found)
+    monkeypatch.setattr("eeipu.studies.drivers.dead_drivers.abandoned_trials", lambda study: found)
     reclaim_dead_trials(study, declared())
     reclaim_dead_trials(study, declared())
 

@@ -103,14 +103,14 @@ class PlanStudy(StudyRun):
         if not self._trials[index].has_failed:
             self._trials.refuse(index, self.errors.get((index, step), "it failed"))
 
-    def due(self) -> list[float]:
-        """What the calls that run or wait are still expected to cost."""
+    def due(self) -> Iterator[float]:
+        """Yield what the calls that run or wait are still expected to cost."""
         nodes: dict[str, PlanNode] = {}
         for _, key in self._open:
             node = self._plan.tree[str(key)]
             assert isinstance(node, PlanNode)
             nodes |= {n.key: n for n in node.ancestry() if n.must_run or n.is_running}
-        return [self._watch.expected_cost(node) for node in nodes.values()]
+        yield from map(self._watch.expected_cost, nodes.values())
 
     # --- What the plan answers
 

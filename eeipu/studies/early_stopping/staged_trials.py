@@ -15,6 +15,7 @@ from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SearchOver
 from eeipu.pipeline import PipelineRun, StageRun, record_run
+from eeipu.sampler import EEIPUSampler
 from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
@@ -102,8 +103,9 @@ class StagedTrials:
         self._limits = limits
         self._cache = cache
         self._driver = str(ProcessIdentity.here())
-        least = len(trials.pipeline.space) + 1
-        trials.lens = partial(at_common_step, least=least)
+        sampler, least = study.sampler, len(trials.pipeline.space) + 1
+        learns = isinstance(sampler, EEIPUSampler) and sampler.method.score is not None
+        trials.lens = partial(at_common_step, least=least) if learns else None
         self._all: list[StagedTrial] = []
         self._earlier = deque(self._of_earlier_runs())
         self._failures: dict[PlanNode, StageRun] = {}
