@@ -3,5 +3,6 @@
 Public: catalogue (METHODS, Method, method_named), history (History), search_state (Search),
 search_models (SearchModels), warm_up (the designs), cost_priors (cost_prior), budget (Budget and
 RunBounds, which the tuner and its driver share with the sampler). `eeipu.sampler` uses the rest:
-prefixes, maximisation, acquisition_gradients, proposals, suggestion_batches, papers' methods.
+reuse (kept parts), scores, maximisation, acquisition_gradients, proposals, suggestion_batches,
+papers' methods.
 """
