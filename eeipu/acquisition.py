@@ -98,7 +98,7 @@ class LogEEIPU(AcquisitionFunction):
         cost_model: The stages' log costs.
         best_f: The best value so far.
         memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; any set
-            of stages, not only a prefix. Or a function that returns them for candidates,
+            of stages. Or a function that returns them for candidates,
             `batch_shape x 1 x d -> batch_shape x K`, as optimisers such as `optimize_acqf` need it
             where candidates differ in it, since they choose their batches. `None`: no stage.
         memoized_cost: The cost of a memoized stage, in the unit of the costs: a number, or `K`.

@@ -274,3 +274,31 @@ def test_the_inputs_of_all_stages_can_be_prescribed(inputs, columns):
     model = StageCostModel(X, torch.stack([X[:, 0], X[:, 0]]).T, [[0], [1]], inputs=inputs)
 
     assert model.columns == columns
+
+
+def test_upstream_columns_are_those_of_the_stages_that_lead_to_a_stage():
+    """Two branches and their join: a branch's cost has nothing to do with the other branch."""
+    X = torch.rand(12, 3, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    branches = {"inputs": "upstream", "upstream": [[], [], [0, 1]]}
+
+    graph = StageCostModel(X, X.exp(), [[0], [1], [2]], **branches)
+    chain = StageCostModel(X, X.exp(), [[0], [1], [2]], inputs="upstream")
+
+    assert graph.columns == [(0,), (1,), (0, 1, 2)]
+    assert chain.columns == [(0,), (0, 1), (0, 1, 2)]
+
+
+def test_a_chain_may_say_that_it_is_one():
+    X, costs = points(), torch.rand(30, 3, dtype=torch.double).exp()
+    columns = [[0], [1], [2]]
+
+    said = StageCostModel(X, costs, columns, upstream=[[], [0], [0, 1]])
+
+    expected = StageCostModel(X, costs, columns).log_cost_posterior(X)
+    assert all(map(torch.equal, said.log_cost_posterior(X), expected))
+
+
+@pytest.mark.parametrize("upstream", [[[], [1]], [[]], [[], [-1]]])
+def test_what_is_upstream_has_to_come_before(upstream):
+    with pytest.raises(ConfigurationError, match=r"upstream must name.*2 stages"):
+        StageCostModel(points(), torch.ones(30, 2), [[0], [1]], upstream=upstream)

@@ -50,7 +50,7 @@ class Ablation:
         epsilon: The assumed cost of a reused stage, instead of its mean load time.
         cost_inputs: The hyper-parameters that the cost models of the stages see.
         common_samples: Whether all stages share one base sample.
-        top_q: The number of best trials whose outputs are kept and whose prefixes are offered.
+        top_q: The number of best trials whose outputs are kept and that are offered.
         design: The warm-up.
         n_initial: The number of trials in a warm-up of its own; `"usual"`: as without a benchmark.
         polishes: Whether it also runs candidates whose trials tell nothing new.

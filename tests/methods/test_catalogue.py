@@ -10,7 +10,7 @@ import torch
 from botorch.acquisition import LogExpectedImprovement
 from optuna.trial import TrialState
 
-from eeipu import ConfigurationError, Float, Pipeline, Tuner, stage
+from eeipu import INPUTS, ConfigurationError, Float, Pipeline, Tuner, stage
 from eeipu.methods.baselines.per_cost import GittinsIndex
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS, eeipu, gittins_index, method_named
@@ -47,6 +47,25 @@ def points(b=4):
 def test_an_unknown_method_is_named_with_the_known_ones():
     with pytest.raises(ConfigurationError, match=r"no method 'eipu'.*'eeipu'"):
         method_named("eipu")
+
+
+BRANCHES = {name: {"x": Float(0.0, 1.0)} for name in ("left", "right", "join")}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_that_need_a_chain_refuse_a_graph_before_anything_runs(name):
+    inputs = {"right": INPUTS, "join": ("left", "right")}
+    graph = Pipeline.declare(BRANCHES, inputs=inputs)
+
+    if name == "ms-bo":
+        with pytest.raises(ConfigurationError, match=r"'ms-bo' needs a chain.*'right' gets"):
+            Tuner(graph, budget=1.0, method=name)
+    else:
+        Tuner(graph, budget=1.0, method=name)
+
+
+def test_a_chain_that_also_gets_the_inputs_again_is_one():
+    METHODS["ms-bo"].check_suits(Pipeline.declare(BRANCHES, inputs={"join": ("right", INPUTS)}))
 
 
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.score is not None])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import branching
 import numpy as np
 import optuna
 import pytest
@@ -254,3 +255,30 @@ def test_methods_of_others_try_what_they_prefer(monkeypatch):
         "eeipu",
         "eeipu-careful",
     ]
+
+
+@pytest.mark.parametrize("shape", [branching.BRANCHES, branching.DIAMOND, branching.TWO_LEVELS])
+def test_on_graphs_what_candidates_reuse_is_kept_for_them(shape):
+    """The keys of a candidate's own stages say which of them need not run."""
+    pipeline = branching.pipeline_of(shape)
+    study = optuna.create_study(direction="maximize")
+    names = list(pipeline.space)
+    for x in np.random.default_rng(0).random((8, len(names))):
+        params = dict(zip(names, x.tolist(), strict=True))
+        study.add_trial(branching.trial_of(pipeline, params, value=-float(((x - 0.5) ** 2).sum())))
+    history = History.of(study, pipeline)
+    kept = {key for t in history.ended for key in t.user_attrs["stage_keys"][1:]}
+    search = Search(history, Budget(2 * history.spent), 2, len(history), seed=0)
+
+    found = Proposals(search, METHODS["eeipu"], no_design, top_q=5, kept=kept)._maximisers
+
+    for candidate in found:
+        held = [key in kept for key in branching.keys_of(pipeline, candidate.params)]
+        assert candidate.reuse.memoized == pipeline.graph.free(held)
+    sources = [
+        {t.number for t in history.ended if value in t.params.values()}
+        for value in found[0].reuse.params.values()
+    ]
+    assert any(found[0].reuse.memoized)
+    if shape is branching.BRANCHES:
+        assert len(set.union(*sources)) > 1  # its branches come from several trials

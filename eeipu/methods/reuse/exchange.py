@@ -88,8 +88,8 @@ class PartExchange:
                 break
         which = [*chosen.values()]
         rows, X = new_rows[which], new_X[which]
-        anew = self._completed_anew(rows[:MOST_ANEW], X[:MOST_ANEW])
-        return np.concatenate([rows, anew[0]]), np.concatenate([X, anew[1]])
+        anew, anew_X = self._completed_anew(rows[:MOST_ANEW], X[:MOST_ANEW])
+        return np.concatenate([rows, anew]), np.concatenate([X, anew_X])
 
     def _completed_anew(self, rows: Codes, X: Array) -> tuple[Codes, Array]:
         """The same combinations with the free columns of the best raw points away from `X`."""

@@ -1,5 +1,6 @@
 """LaMBO's tree and its slowly moving bandit."""
 
+import branching
 import numpy as np
 import optuna
 import pytest
@@ -222,3 +223,19 @@ def test_candidates_lie_in_their_leaf_and_repeat_prefixes():
 
     assert len(set(configurations)) == 16
     assert len({each[:2] for each in configurations[4:]}) < 8
+
+
+def test_on_a_graph_what_stays_is_closed_under_what_leads_to_it():
+    pipeline = branching.pipeline_of(branching.TWO_LEVELS)
+    some = {
+        len(lambo_region(search_of([1.0, 2.0, 0.5], pipeline=pipeline, seed=seed)).reuse.params)
+        for seed in range(12)
+    }
+    assert len(some) > 1
+
+    for seed in range(12):
+        fixed = lambo_region(search_of([1.0, 2.0, 0.5], pipeline=pipeline, seed=seed)).reuse.params
+        for k, name in enumerate(pipeline.space):  # one hyper-parameter a stage
+            if name in fixed:
+                leading = pipeline.graph.ancestors[k]
+                assert {list(pipeline.space)[j] for j in leading} <= fixed.keys()
