@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 SMOKE = {
     "01_quickstart": ("budget=10.0", "budget=1.0, n_initial=4"),
     "02_paper_benchmarks": ("SEEDS = range(2)", "SEEDS = range(1)"),
+    "03_graphs": ("budget=20.0", "budget=2.0, n_initial=3"),
 }
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.py"))
