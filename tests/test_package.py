@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 PUBLIC = [
     "ASHA",
+    "INPUTS",
     "IN_MEMORY",
     "BudgetTooSmall",
     "CacheAccessError",
@@ -37,6 +38,8 @@ PUBLIC = [
     "MedianStopping",
     "MissingExtraError",
     "NothingWorthwhile",
+    "OneOf",
+    "Optional",
     "Pipeline",
     "PipelineError",
     "PipelineRun",

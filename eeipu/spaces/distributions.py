@@ -146,7 +146,7 @@ def as_distribution(values: Any) -> Distribution:
     """The `Float`, `Int` or `Categorical` that a user's declaration stands for.
 
     Args:
-        values: A list or tuple: a `Categorical` of these choices. A `range`: an `Int` of its
+        values: A list: a `Categorical` of these choices. A `range`: an `Int` of its
             numbers, whose order does not matter, so that a step may be negative. A distribution of
             this module or of Optuna's, also one of the old ones, such as `UniformDistribution`: the
             `Float`, `Int` or `Categorical` with the same values.
@@ -166,8 +166,13 @@ def as_distribution(values: Any) -> Distribution:
         case range():
             first, last = sorted((values[0], values[-1]))
             return Int(first, last, step=abs(values.step))
-        case list() | tuple():
+        case list():
             return Categorical(values)
+        case tuple():
+            raise SpaceError(
+                f"{values!r} may mean a range or choices; write Float(low, high) or Int(low, high) "
+                f"for the one, and a list, {list(values)!r}, for the other."
+            )
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return Float(low, high, log=log, step=step)
         case IntDistribution(low=low, high=high, log=log, step=step):
