@@ -120,7 +120,7 @@ def test_a_study_of_them_is_that_of_the_distributions_that_they_stand_for(tmp_pa
         storage = f"sqlite:///{tmp_path}/study.db"
         return Tuner(pipeline, budget=10.0, storage=storage, study_name="s", seed=0)
 
-    first = tuner_of(UniformDistribution(0.1, 1.0), range(1, 9), ("a", "b"))
+    first = tuner_of(UniformDistribution(0.1, 1.0), range(1, 9), ["a", "b"])
     first.tell(first.ask(), 1.0, stage_costs=[1.0])
     second = tuner_of(Float(0.1, 1.0), Int(1, 8), Categorical(["a", "b"]))
     second.tell(second.ask(), 2.0, stage_costs=[1.0])
