@@ -158,7 +158,7 @@ def as_distribution(values: Any) -> Distribution:
     True
     """
     match values:
-        case range() if len(values) == 0:
+        case range() if not values:
             raise SpaceError(
                 f"{values!r} has no numbers; a range ends before its second argument, so that "
                 f"range(1, 9) is 1 to 8."

@@ -48,12 +48,12 @@ def tuner_of(chosen, method, seed, **options):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(few, max_examples=3)
+@settings(few, max_examples=2)
 @given(chosen=several, seed=st.integers(0, 99), part=parts)
 def test_suggestions_of_models_are_allowed(method, chosen, seed, part):
     tuner = tuner_of(chosen, method, seed, n_initial=4)
     cube = tuner.pipeline.cube
-    for point in tuner.pipeline.feasible.draw(np.random.default_rng(seed), 7):
+    for point in tuner.pipeline.feasible.draw(np.random.default_rng(seed), 5):
         params = cube.decode(point)
         tuner.add_trial(params, value_of(params), stage_costs=[2.0, 1.0 + params["fit.y"]])
     if part:
@@ -66,7 +66,7 @@ def test_suggestions_of_models_are_allowed(method, chosen, seed, part):
 
 
 @pytest.mark.parametrize("method", ["eeipu", "eeipu-paper", "carbo", "random", "random-grid"])
-@settings(few, max_examples=4)
+@settings(few, max_examples=3)
 @given(chosen=several, seed=st.integers(0, 99), part=parts)
 def test_suggestions_of_the_warm_up_are_allowed(method, chosen, seed, part):
     tuner = tuner_of(chosen, method, seed, n_initial=8)

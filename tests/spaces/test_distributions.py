@@ -31,6 +31,7 @@ OLD = "ignore:.*has been deprecated:FutureWarning"
         (range(9, 0, -2), Int(1, 9, step=2)),
         (range(-3, -9, -4), Int(-7, -3, step=4)),
         (range(7, 8), Int(7, 7)),
+        (range(2**64), Int(0, 2**64 - 1)),  # which has no len()
         (range(7, 8, 100), Int(7, 7, step=100)),
         (Float(0.1, 1.0, log=True), FloatDistribution(0.1, 1.0, log=True)),
         (FloatDistribution(0.0, 1.0, step=0.25), Float(0.0, 1.0, step=0.25)),

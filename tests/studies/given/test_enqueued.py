@@ -108,6 +108,18 @@ def test_a_script_that_enqueues_a_part_again_changes_nothing(tmp_path):
     assert [trial.params["prep.x"] == 0.125 for trial in study.trials] == [True, False]
 
 
+def test_a_part_waits_in_the_storage_until_a_run(tmp_path):
+    def tuner():
+        storage = f"sqlite:///{tmp_path}/s.db"
+        return Tuner(Toy().pipeline, budget=100.0, storage=storage, study_name="s", seed=0)
+
+    tuner().enqueue({"prep.x": 0.125, "score.k": 3})
+    study = tuner().run(0.0, max_trials=2, progress=False)
+
+    assert study.trials[0].params.items() >= {"prep.x": 0.125, "score.k": 3}.items()
+    assert study.trials[1].params["prep.x"] != 0.125
+
+
 def test_what_was_completed_runs_again_as_a_whole_and_what_was_not_as_a_part():
     tuner = tuner_of()
     tuner.enqueue({"prep.x": 0.25})
