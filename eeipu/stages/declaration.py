@@ -152,8 +152,17 @@ class Stage:
 
     @property
     def outline(self) -> Outline | None:
-        """What another process compares its code with; `None` where a `version` stands for it."""
-        return outline_of(self._reading) if _is_read(self) else None
+        """What another process compares its code with; `None` where it cannot be read.
+
+        A `version` stands for the code and for all values that it uses, which may differ. But a
+        process that runs other code runs another version.
+        """
+        if self.function is None or self.version is None:
+            return None if self.function is None else outline_of(self._reading)
+        try:
+            return outline_of(self.read_code(CodeReader(), None), has_values=False)
+        except PipelineError:
+            return None
 
     def read_code(self, reader: CodeReader, last: CodeReading | None) -> CodeReading:
         """Read the stage's code as it is now.
