@@ -60,7 +60,7 @@ DIFFERENT = [
         ("sympy",),
     ),
     _different(
-        "modes of an image",
+        "sizes of an image",
         "Image.new('L', (2, 3))",
         "Image.new('L', (3, 2))",
         "from PIL import Image",
