@@ -46,6 +46,36 @@ DIFFERENT = [
         "np.ma.array([1, 2], mask=[0, 1])",
     ),
     _different(
+        "a tensor of inference mode and another",
+        "made()",
+        "torch.arange(3.0)",
+        "import torch\n@torch.inference_mode()\ndef made():\n    return torch.arange(3.0)\n",
+        ("torch",),
+    ),
+    _different(
+        "symbols of sympy under other assumptions",
+        "sympy.Symbol('k')",
+        "sympy.Symbol('k', positive=True)",
+        "import sympy",
+        ("sympy",),
+    ),
+    _different(
+        "sizes of an image",
+        "Image.new('L', (2, 3))",
+        "Image.new('L', (3, 2))",
+        "from PIL import Image",
+        ("PIL",),
+    ),
+    _different(
+        "what a model of pydantic keeps in private",
+        "made({'a'})",
+        "made({'b'})",
+        "import pydantic\nclass Own(pydantic.BaseModel):\n    x: int = 1\n"
+        "    _seen: set = pydantic.PrivateAttr(default_factory=set)\n"
+        "def made(seen):\n    own = Own()\n    own._seen = seen\n    return own\n",
+        ("pydantic",),
+    ),
+    _different(
         "the flags of a frame",
         "pd.DataFrame({'a': [1]}).set_flags(allows_duplicate_labels=False)",
         "pd.DataFrame({'a': [1]})",

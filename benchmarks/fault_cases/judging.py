@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from figures import Figure, at_most
 
-from fault_cases import crashes, input_digests, looks, misses, unseen_code, wrong_values
+from fault_cases import crashes, input_digests, looks, misses, pools, unseen_code, wrong_values
 from fault_cases.cases import Case, outcome_of
 
 __all__ = ["figures"]
@@ -20,9 +20,14 @@ def figures(only: str = "") -> Iterator[Figure]:
     Args:
         only: A part of the names of the cases to run.
     """
-    values = [*wrong_values.CASES, *unseen_code.CASES, *input_digests.DIFFERENT]
+    values = [
+        *wrong_values.CASES,
+        *pools.DIFFERING,
+        *unseen_code.CASES,
+        *input_digests.DIFFERENT,
+    ]
     yield from _table("wrong values", values, only, ("right", "refused"))
-    yield from _table("needless misses", misses.CASES, only, ("right",))
+    yield from _table("needless misses", [*misses.CASES, *pools.SEEDED], only, ("right",))
     yield from _table("crashes", crashes.WORKING, only, ("right",))
     yield from _table("errors without a remedy", crashes.REFUSALS, only, ("refused",))
     yield from looks.figures(only)

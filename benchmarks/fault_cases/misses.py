@@ -12,6 +12,12 @@ def _again(name: str, source: str, needs: tuple[str, ...] = ()) -> Case:
     return Case(name, (_AGAIN, _AGAIN), True, {"work.py": source}, needs)
 
 
+def _used(name: str, source: str, needs: tuple[str, ...] = ()) -> Case:
+    """A stage that uses what notes how it was used: it is asked about where it has just run."""
+    program = "from asking import *\nimport work\nagain(work.work)\nagain(work.work)"
+    return Case(name, (program,), True, {"work.py": source}, needs)
+
+
 _CELLS = """
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -95,6 +101,23 @@ CASES = [
         "the logger of loguru",
         "from loguru import logger\ndef work():\n    logger.info('works')\n    return 1.0\n",
         ("loguru",),
+    ),
+    _used(
+        "a function that tenacity tries again",
+        "import tenacity\n@tenacity.retry(stop=tenacity.stop_after_attempt(3))\n"
+        "def load():\n    return 1.0\ndef work():\n    return load()\n",
+        ("tenacity",),
+    ),
+    _used(
+        "a function whose results cachetools keeps",
+        "import cachetools\n@cachetools.cached({})\ndef load():\n    return 1.0\n"
+        "def work():\n    return load()\n",
+        ("cachetools",),
+    ),
+    _again(
+        "a stage inside of a context manager",
+        "import contextlib\n@contextlib.contextmanager\ndef around():\n    yield\n"
+        "@around()\ndef work():\n    return 1.0\n",
     ),
     _again(
         "a frozen distribution of scipy",

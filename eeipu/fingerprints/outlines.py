@@ -19,7 +19,7 @@ from typing import Any
 import cloudpickle
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.code import CodeReader, CodeReading
+from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError
 from eeipu.fingerprints.reading.definitions import Definition
 from eeipu.serialization.main_module import value_within
 
@@ -37,10 +37,12 @@ class Outline:
         roots: The module and the name of each definition that can be imported.
         digests: Dotted name -> the digests of each definition of this name. It has the roots, and
             all that they use.
+        has_values: Whether the values that they use count, and not only their source.
     """
 
     roots: tuple[tuple[str, str], ...]
     digests: Mapping[str, list[_Digests]]
+    has_values: bool = True
 
     def differences(self) -> list[str]:
         """What differs in this process, in words.
@@ -55,7 +57,10 @@ class Outline:
             if full_name in seen:
                 continue
             try:
-                reading = reader.read(value_within(importlib.import_module(module), name))
+                reading = reader.read(_imported(module, name))
+            except UnreadableError as error:
+                if self.has_values:  # who gives a version may have workers without source
+                    differences.append(f"{full_name} ({error.__cause__ or error})")
             except PipelineError as error:  # such as a file that was edited after its import
                 differences.append(f"{full_name} ({error.__cause__ or error})")
             except (Exception, SystemExit) as error:
@@ -63,14 +68,31 @@ class Outline:
             else:
                 found |= {id(each.code): each for each in reading.definitions}
                 seen |= {_full_name(each.code) for each in reading.definitions}
-        here = _digests(found.values())
+        here = _digests(found.values(), has_values=self.has_values)
         for name in self.digests.keys() & here.keys():
             differences += _unequal(name, self.digests[name], here[name])
         return sorted(differences)
 
 
-def outline_of(reading: CodeReading) -> Outline:
-    """The outline of the code in a reading that this process has made."""
+def _imported(module: str, name: str) -> Any:
+    """The definition of a name, as this process has it or imports it.
+
+    Raises:
+        AttributeError: The module has no such name.
+    """
+    value = value_within(importlib.import_module(module), name)
+    if value is None:
+        raise AttributeError(f"{module} has no {name}")
+    return value
+
+
+def outline_of(reading: CodeReading, *, has_values: bool = True) -> Outline:
+    """The outline of the code in a reading that this process has made.
+
+    Args:
+        reading: The reading.
+        has_values: Whether the values that the code uses count.
+    """
     known = {id(each.code): each for each in reading.definitions}
     roots = [each for each in reading.definitions if is_importable(each.code)]
     found = {id(each.code): each for each in roots}
@@ -82,15 +104,15 @@ def outline_of(reading: CodeReading) -> Outline:
                 found[number] = known[number]
                 waiting.append(known[number])
     names = tuple((_module_of(each.code), _name_of(each.code)) for each in roots)
-    return Outline(names, _digests(found.values()))
+    return Outline(names, _digests(found.values(), has_values=has_values), has_values)
 
 
-def _digests(definitions: Iterable[Definition]) -> dict[str, list[_Digests]]:
+def _digests(definitions: Iterable[Definition], *, has_values: bool) -> dict[str, list[_Digests]]:
     """Several definitions may have one name, such as the functions of a property."""
     digests = defaultdict(list)
     for each in definitions:
         parts = {"": each.source}
-        for name, reference in each.references.items():
+        for name, reference in each.references.items() if has_values else ():
             used = [_full_name(definition) for definition in reference.definitions]
             parts[name] = json.dumps([reference.text, used])
         digests[_full_name(each.code)].append({n: _digest(text) for n, text in parts.items()})

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Sequence
 
+from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, UnreadableError
 from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.stages.declaration import Stage, is_read
@@ -12,11 +13,22 @@ __all__ = ["outline", "refresh_code"]
 
 
 def outline(stage: Stage) -> Outline | None:
-    """What another process compares a stage's code with; `None` where a version stands for it."""
+    """What another process compares a stage's code with; `None` where it cannot be read.
+
+    A `version` stands for the code and for all values that it uses, which may differ. But a process
+    that runs other code runs another version.
+    """
+    if stage.function is None:
+        return None
+    if stage.version is not None:
+        try:
+            return outline_of(stage.read_code(CodeReader(), None), has_values=False)
+        except PipelineError:
+            return None
     reading = stage.known_code.reading
-    if reading is None and is_read(stage):
+    if reading is None:
         reading = stage.known_code.reading = stage.read_code(CodeReader(), None)
-    return outline_of(reading) if reading is not None and is_read(stage) else None
+    return outline_of(reading)
 
 
 def refresh_code(stages: Iterable[Stage]) -> None:

@@ -1,6 +1,7 @@
 """What a worker compares: code and values that it has by import, and that its driver has."""
 
 import importlib
+import linecache
 import pickle
 import sys
 
@@ -55,6 +56,32 @@ def test_what_was_edited_since_is_named(old, new, named, project):
     outline = sent(project(main=MAIN, helper=HELPER).stage_function)
     project(main=MAIN, helper=HELPER.replace(old, new))
     assert named in str(outline.differences())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("x * Net()", "x + Net()", ["the code of helper.scale"]),
+        ("LIMIT = 1", "LIMIT = 2", []),
+        ("def scale(x)", "def other(x)", ["helper"]),
+    ],
+)
+def test_of_code_that_a_version_stands_for_the_values_do_not_count(old, new, named, project):
+    reading = read_code(project(main=MAIN, helper=HELPER).stage_function)
+    outline = pickle.loads(pickle.dumps(outline_of(reading, has_values=False)))
+    project(main=MAIN, helper=HELPER.replace(old, new))
+    differences = outline.differences()
+    assert len(differences) == len(named)
+    assert all(name in each for name, each in zip(named, differences, strict=True))
+
+
+def test_code_that_a_version_stands_for_need_not_have_source(project, tmp_path):
+    reading = read_code(project(main=MAIN, helper=HELPER).stage_function)
+    versioned, named = outline_of(reading, has_values=False), outline_of(reading)
+    (tmp_path / "main.py").unlink()
+    linecache.clearcache()
+    assert versioned.differences() == []
+    assert "main.stage_function" in str(named.differences())
 
 
 def test_a_value_that_one_process_has_set_is_named(project):

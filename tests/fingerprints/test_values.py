@@ -146,6 +146,24 @@ def test_a_directory_counts_by_all_that_is_below_it(tmp_path):
     assert len(set(keys)) == 4
 
 
+@pytest.mark.parametrize(
+    ("bound", "value", "named"),
+    [("MOST_FILES", 2, "more than 2 files below"), ("LARGEST_BYTES", 5, "0 GiB")],
+)
+def test_a_folder_with_more_than_can_be_read_is_refused(tmp_path, monkeypatch, bound, value, named):
+    monkeypatch.setattr(files, bound, value)
+    for number in range(2):
+        (tmp_path / f"{number}").write_text("ab")
+    digest(tmp_path, reads_paths=True)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "more").write_text("ab")
+    with pytest.raises(ValueError, match=named) as caught:
+        digest(tmp_path, reads_paths=True)
+    assert "eeipu.Fingerprinted.by_stat" in str(caught.value)
+    assert digest(tmp_path) == digest(tmp_path)  # by its name
+    Fingerprinted.by_stat(tmp_path)
+
+
 def test_a_folder_that_is_a_link_counts_by_what_is_in_it(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data").mkdir()
