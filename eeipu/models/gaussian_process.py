@@ -24,7 +24,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from eeipu.models.conditioning import MAX_SUPPORT, Conditioning, condition
+from eeipu.models.conditioning import MAX_EXACT, MAX_SUPPORT, Conditioning, condition
 from eeipu.models.devices import FittingDevice, fitting_device
 from eeipu.models.fitting import LOG_NOISE_BOUNDS, Layout, fitted
 from eeipu.models.kernels import AdditiveKernel
@@ -107,10 +107,10 @@ class ExactGPs:
             # Where the last trials were, the next ones will be: they are added to the support.
             new = data.X[len(earlier.observations.X) :]
             support = None if before.projection is None else torch.cat([before.X, new])
-            if support is not None or len(data.X) <= MAX_SUPPORT:
+            if support is not None or len(data.X) <= MAX_EXACT:
                 return condition(data, self.kernel, self._noise, support, before)
         support = None
-        if len(data.X) > MAX_SUPPORT:
+        if len(data.X) > MAX_EXACT:
             support = data.X[data.representative(MAX_SUPPORT, self._focus)]
         return self._device.run(
             lambda device: condition(

@@ -119,6 +119,7 @@ def test_some_gps_can_be_asked_alone(batches):
 def test_batches_may_rest_on_different_points(monkeypatch):
     """Beyond some hundred points, each batch chooses those that its predictions rest on."""
     monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 20)
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_EXACT", 20)
     X = points(60)
     y = torch.sin(4 * X[:, 0]) + X[:, 1] ** 2 + (X[:, 3] == 0.5)
     terms = torch.ones(1, 1, 4).bool()

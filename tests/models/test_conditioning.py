@@ -141,6 +141,7 @@ def test_the_support_may_grow_with_the_observations(data, kernel):
 
 def test_new_trials_support_the_predictions_around_them(monkeypatch):
     monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 10)
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_EXACT", 10)
     X = random(40, D)
     earlier = ExactGPs(X[:38], wave(X[:38])[None], torch.ones(1, 1, D).bool())
 
@@ -148,6 +149,20 @@ def test_new_trials_support_the_predictions_around_them(monkeypatch):
 
     assert torch.equal(gps.conditioning.X, torch.cat([earlier.conditioning.X, X[38:]]))
     assert torch.equal(gps.hyperparameters, earlier.hyperparameters)
+
+
+def test_posteriors_are_exact_as_long_as_that_takes_no_longer(monkeypatch):
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 10)
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_EXACT", 40)
+    X = random(41, D)
+
+    exact, not_exact = (
+        ExactGPs(X[:n], wave(X[:n])[None], torch.ones(1, 1, D).bool()) for n in (40, 41)
+    )
+
+    assert torch.equal(exact.conditioning.X, X[:40])
+    assert exact.conditioning.projection is None
+    assert not_exact.conditioning.X.shape == (10, D)
 
 
 def test_equal_points_may_support(data, kernel):
@@ -168,6 +183,7 @@ def test_equal_points_may_support(data, kernel):
 def test_beyond_the_support_predictions_still_learn(monkeypatch):
     """What is not in the support counts: the mean follows observations where it has no point."""
     monkeypatch.setattr("eeipu.models.gaussian_process.MAX_SUPPORT", 25)
+    monkeypatch.setattr("eeipu.models.gaussian_process.MAX_EXACT", 25)
     X, x = random(300, D), random(50, D, seed=1)
     gps = ExactGPs(X, wave(X)[None], torch.ones(1, 1, D).bool())
 
