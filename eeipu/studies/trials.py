@@ -263,12 +263,13 @@ class Trials:
         self._heart.beat_for(mine)
         return mine
 
-    def continue_ended(self, trial: FrozenTrial, driver: str) -> optuna.Trial:
+    def continue_ended(self, trial: FrozenTrial, driver: str, step: int) -> optuna.Trial:
         """Begin a trial that goes on where another one was stopped, with its values so far.
 
         Args:
             trial: The other trial, which has paid for what it reached.
             driver: The name of this process.
+            step: The step to which it will be trained next.
         """
         kept = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage", "costs_by_step")
         attrs = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
@@ -278,7 +279,9 @@ class Trials:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs=attrs,
-            intermediate_values=trial.intermediate_values,
+            intermediate_values={
+                at: value for at, value in trial.intermediate_values.items() if at < step
+            },
         )
         # `study.add_trial` does not say which number the trial has got.
         id_ = self.study._storage.create_new_trial(self.study._study_id, template_trial=begun)

@@ -169,13 +169,14 @@ class StagedTrials:
             trial.set_user_attr("charged", mine.charged)
         return self._all[-1].params
 
-    def go_on(self, index: int) -> StagedTrial:
-        """Let a trial be trained further, under another number if the study has ended it."""
+    def go_on(self, index: int, step: int) -> StagedTrial:
+        """Let a trial be trained to a step, under another number if the study has ended it."""
         mine = self._all[index]
         if not mine.is_open:
             ended = self._study._storage.get_trial(mine.trial._trial_id)
-            again = self._trials.continue_ended(ended, self._driver)
-            mine = self._all[index] = StagedTrial(again, mine.params, mine.curve, mine.costs)
+            again = self._trials.continue_ended(ended, self._driver, step)
+            curve = {at: value for at, value in mine.curve.items() if at < step}
+            mine = self._all[index] = StagedTrial(again, mine.params, curve, dict(mine.costs))
         self._study.go_on(mine.number)
         return mine
 
@@ -214,15 +215,16 @@ class StagedTrials:
         mine.trial.set_user_attr("charged", mine.charged)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
         mine.trial.set_user_attr("load_s", math.fsum(loads))
-        if config != mine.params:
-            mine.trial.set_user_attr("schedules", _in_words(path, self._paths.stage.name))
+        if not self._paths.are_same(config, mine.params, step):
+            mine.trial.set_user_attr("schedules", _in_words(path))
         if run.value is None:
             mine.has_failed = True
             return run
-        mine.curve[step] = run.value
+        known, mine.curve = mine.curve, {**mine.curve, step: run.value}
         mine.costs[str(step)] = run.stage_costs
         mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
-        mine.trial.report(run.value, step)
+        if step not in known:
+            mine.trial.report(run.value, step)
         self._note_best(mine)
         # What a part of the training has cost says nothing about the cost of the whole.
         is_part = step < self._paths.steps
@@ -305,10 +307,11 @@ def _flags(failed: StageRun) -> dict[str, Any]:
     return {name: getattr(failed, name) for name in names}
 
 
-def _in_words(path: Path, stage: str) -> list[list[Any]]:
-    """What the hyper-parameters of a training were, from which step on."""
-    return [
-        [stretch.start - stretch.origin, dict(stretch.call.params)]
-        for stretch in path.stretches
-        if stretch.call.stage == stage and stretch.call.params
-    ]
+def _in_words(path: Path) -> dict[str, list[list[Any]]]:
+    """Stage -> what its hyper-parameters were, from which of its steps on."""
+    words: dict[str, list[list[Any]]] = {}
+    for stretch in path.stretches:
+        if stretch.call.params:
+            since = [stretch.start - stretch.origin, dict(stretch.call.params)]
+            words.setdefault(stretch.call.stage, []).append(since)
+    return words
