@@ -39,6 +39,7 @@ class Trials:
         callbacks: Functions that are called as `callback(study, trial)` after every trial.
 
     Attributes:
+        heart: Says of the trials that run here that they are alive.
         lens: How the search sees the trials that it learns from; `None`: as they are.
     """
 
@@ -59,7 +60,7 @@ class Trials:
         self._stop_when_done = stop_when_done
         self._callbacks = callbacks
         self.lens: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None
-        self._heart = Heart(study._storage)
+        self.heart = Heart(study._storage)
         self.study_id = study_id(study)
         self._stored_space = stored_space(study, pipeline)
         self._ledger = Ledger(pipeline)
@@ -137,7 +138,7 @@ class Trials:
         driver: str | None,
     ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Start a trial, given all trials of the study and the history that they make up."""
-        self._check_exhausted(history)
+        _check_exhausted(history)
         start = time.perf_counter()
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
@@ -154,11 +155,11 @@ class Trials:
             if driver is not None:
                 # Before the sampler computes, so that others notice if this process dies meanwhile.
                 trial.set_user_attr("driver", driver)
-                self._heart.beat_for(trial)
+                self.heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.space.keys())
                 history = self._to_choose_from(self.study.get_trials(deepcopy=False))
-                self._check_exhausted(history)
+                _check_exhausted(history)
             with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space)
             trial.set_user_attr("suggest_s", time.perf_counter() - start)
@@ -183,13 +184,6 @@ class Trials:
             reclaim_dead_trials(self.study, self.pipeline)
             trials = self.study.get_trials(deepcopy=False)
         return trials
-
-    def _check_exhausted(self, history: History) -> None:
-        if history.is_exhausted:
-            raise SpaceExhausted(
-                f"all {self.pipeline.cube.size} configurations of {self.pipeline.name!r} have "
-                f"been evaluated or are running; widen the space to go on."
-            )
 
     def _ask(self) -> optuna.Trial:
         """A new trial, or the first enqueued one that no other driver has enqueued before."""
@@ -232,62 +226,20 @@ class Trials:
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         if is_pruned:
             state = TrialState.PRUNED
-        self._heart.stop_for(trial)
+        self.heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
         for callback in self._callbacks:
             callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:
         """Close a trial that was cut off, and enqueue its configuration to run next."""
-        self._heart.stop_for(trial)
+        self.heart.stop_for(trial)
         try:
             trial.set_user_attr("interrupted", True)
         except UpdateFinishedTrialError:  # another driver has done so, and taken it over
             return
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
-
-    def take_over(self, trial: FrozenTrial, driver: str, *, is_whole: bool) -> optuna.Trial | None:
-        """Go on with a running trial that no process runs any more.
-
-        Args:
-            trial: The trial.
-            driver: The name of this process.
-            is_whole: Whether it has its whole configuration; otherwise it is closed.
-        """
-        mine = optuna.Trial(self.study, trial._trial_id)
-        if not is_whole:
-            self.interrupt(mine)
-            return None
-        mine.set_user_attr("driver", driver)
-        self._heart.beat_for(mine)
-        return mine
-
-    def continue_ended(self, trial: FrozenTrial, driver: str, step: int) -> optuna.Trial:
-        """Begin a trial that goes on where another one was stopped, with its values so far.
-
-        Args:
-            trial: The other trial, which has paid for what it reached.
-            driver: The name of this process.
-            step: The step to which it will be trained next.
-        """
-        kept = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage", "costs_by_step")
-        attrs = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
-        attrs |= {PAID_BY: self.study_id, "driver": driver, "goes_on_from": trial.number}
-        begun = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=attrs,
-            intermediate_values={
-                at: value for at, value in trial.intermediate_values.items() if at < step
-            },
-        )
-        # `study.add_trial` does not say which number the trial has got.
-        id_ = self.study._storage.create_new_trial(self.study._study_id, template_trial=begun)
-        mine = optuna.Trial(self.study, id_)
-        self._heart.beat_for(mine)
-        return mine
 
     def keys_to_go_on_with(self) -> set[str]:
         """The content keys of the stage outputs that are worth keeping for further trials.
@@ -312,6 +264,15 @@ class Trials:
 def is_enqueued(trial: optuna.Trial) -> bool:
     """Whether the configuration of a trial was enqueued, so that no sampler chose it."""
     return "fixed_params" in trial.study._storage.get_trial(trial._trial_id).system_attrs
+
+
+def _check_exhausted(history: History) -> None:
+    if history.is_exhausted:
+        pipeline = history.pipeline
+        raise SpaceExhausted(
+            f"all {pipeline.cube.size} configurations of {pipeline.name!r} have been evaluated or "
+            f"are running; widen the space to go on."
+        )
 
 
 def _asked(study: optuna.Study) -> optuna.Trial:

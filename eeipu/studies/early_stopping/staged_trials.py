@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.algorithms.configurations import Config
@@ -20,6 +21,7 @@ from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_step
+from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.run_limits import RunLimits
@@ -99,6 +101,7 @@ class StagedTrials:
     ) -> None:
         self._trials = trials
         self._study = study
+        self._better = max if study.direction is StudyDirection.MAXIMIZE else min
         self._paths = paths
         self._limits = limits
         self._cache = cache
@@ -124,7 +127,7 @@ class StagedTrials:
         for trial in self._study.get_trials(deepcopy=False):
             has_all, is_open = trial.params.keys() >= names, trial.state is TrialState.RUNNING
             if is_open and "driver" in trial.user_attrs:
-                mine = self._trials.take_over(trial, self._driver, is_whole=has_all)
+                mine = take_over(self._trials, trial, self._driver, is_whole=has_all)
                 if mine is not None:
                     yield self._known(mine, trial)
             elif has_all and trial.state.is_finished() and trial.intermediate_values:
@@ -174,7 +177,7 @@ class StagedTrials:
         mine = self._all[index]
         if not mine.is_open:
             ended = self._study._storage.get_trial(mine.trial._trial_id)
-            again = self._trials.continue_ended(ended, self._driver, step)
+            again = continue_ended(self._trials, ended, self._driver, step)
             curve = {at: value for at, value in mine.curve.items() if at < step}
             mine = self._all[index] = StagedTrial(again, mine.params, curve, dict(mine.costs))
         self._study.go_on(mine.number)
@@ -225,17 +228,13 @@ class StagedTrials:
         mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
         if step not in known:
             mine.trial.report(run.value, step)
-        self._note_best(mine)
+        best = self._better(mine.curve, key=lambda at: mine.curve[at])
+        mine.trial.set_user_attr("best_step", best)
+        mine.trial.set_user_attr("best_value", mine.curve[best])
         # What a part of the training has cost says nothing about the cost of the whole.
         is_part = step < self._paths.steps
         mine.trial.set_user_attr("pruned_stage", self._paths.stage.name if is_part else None)
         return run
-
-    def _note_best(self, mine: StagedTrial) -> None:
-        better = max if self._study.direction is optuna.study.StudyDirection.MAXIMIZE else min
-        best = better(mine.curve, key=lambda step: mine.curve[step])
-        mine.trial.set_user_attr("best_step", best)
-        mine.trial.set_user_attr("best_value", mine.curve[best])
 
     def _stage_runs(self, mine: StagedTrial, answer: Answer) -> list[StageRun]:
         """What each stage of a trial's path has given, as far as it was run."""
