@@ -116,8 +116,7 @@ class Tuner:
         on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
             what its trials still say (`eeipu.studies.changes`).
         early_stopping: How far the last stage that trains in steps is trained: a rule such as
-            `eeipu.ASHA(min_steps=3)`, or a pruner of Optuna's. `None`: always to the end. What
-            trials have in common, down to the training step, runs once.
+            `eeipu.ASHA(min_steps=3)`, or a pruner of Optuna's. `None`: always to the end.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to

@@ -205,8 +205,10 @@ class Pruning:
 class PopulationBased:
     """Population-based training: after each round the worst members go on from the best ones.
 
-    Jaderberg et al. 2017, arXiv 1711.09846. A trial is a member. What its hyper-parameters were at
-    each step is in its user attribute `"schedules"`, and its parameters are those at the first.
+    Jaderberg et al. 2017, arXiv 1711.09846. A trial is a member. A member that copies another one
+    takes over all of its hyper-parameters, those of the other stages too. What they were, from
+    which step on, is then in the user attribute `"schedules"`; the trial's parameters are those
+    that it began with.
 
     Args:
         size: The number of members.

@@ -232,6 +232,11 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
         ConfigurationError: No trial has a value yet.
     """
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+            raise ConfigurationError(
+                f"no trial of the study {study.study_name!r} has come to its end yet; call "
+                f"run(...) with more trials or a larger budget."
+            )
         raise ConfigurationError(
             f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
             f"see the errors in trial.user_attrs['error']."

@@ -110,6 +110,7 @@ class Trials:
 
     Attributes:
         news: Notes what is observed of a trial's stages while it runs.
+        heart: Says of the trials that run here that they are alive.
         lens: How the search sees the trials that it learns from; `None`: as they are.
     """
 
@@ -131,7 +132,7 @@ class Trials:
         self._callbacks = callbacks
         self.news = StageNews(study, callbacks)
         self.lens: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None
-        self._heart = Heart(study._storage)
+        self.heart = Heart(study._storage)
         self.study_id = study_id(study)
         self._stored_space = stored_space(study, pipeline)
         self._ledger = Ledger(pipeline)
@@ -244,7 +245,7 @@ class Trials:
         start += waited_s
         try:
             if driver is not None:
-                self._heart.beat_for(trial)
+                self.heart.beat_for(trial)
             if not self._is_next(trial, trials):
                 start += await_turn(self.study, trial.number, self.pipeline.cube.is_whole)
                 history = self._to_choose_from(self.study.get_trials(deepcopy=False))
@@ -332,59 +333,20 @@ class Trials:
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         if is_pruned:
             state = TrialState.PRUNED
-        self._heart.stop_for(trial)
+        self.heart.stop_for(trial)
         frozen = self.study.tell(trial, value, state=state)
         for callback in filter(callable, self._callbacks):
             callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:
         """Close a trial that was cut off, and enqueue its configuration to run next."""
-        self._heart.stop_for(trial)
+        self.heart.stop_for(trial)
         try:
             trial.set_user_attr("interrupted", True)
         except UpdateFinishedTrialError:  # another driver has done so, and taken it over
             return
         frozen = self.study.tell(trial, state=TrialState.FAIL)
         enqueue_again(self.study, frozen, self.pipeline)
-
-    def take_over(self, trial: FrozenTrial, driver: str, *, is_whole: bool) -> optuna.Trial | None:
-        """Go on with a running trial that no process runs any more.
-
-        Args:
-            trial: The trial.
-            driver: The name of this process.
-            is_whole: Whether it has its whole configuration; otherwise it is closed.
-        """
-        mine = optuna.Trial(self.study, trial._trial_id)
-        if not is_whole:
-            self.interrupt(mine)
-            return None
-        mine.set_user_attr("driver", driver)
-        self._heart.beat_for(mine)
-        return mine
-
-    def continue_ended(self, trial: FrozenTrial, driver: str) -> optuna.Trial:
-        """Begin a trial that goes on where another one was stopped, with its values so far.
-
-        Args:
-            trial: The other trial, which has paid for what it reached.
-            driver: The name of this process.
-        """
-        kept = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage", "costs_by_step")
-        attrs = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
-        attrs |= {PAID_BY: self.study_id, "driver": driver, "goes_on_from": trial.number}
-        begun = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=attrs,
-            intermediate_values=trial.intermediate_values,
-        )
-        # `study.add_trial` does not say which number the trial has got.
-        id_ = self.study._storage.create_new_trial(self.study._study_id, template_trial=begun)
-        mine = optuna.Trial(self.study, id_)
-        self._heart.beat_for(mine)
-        return mine
 
     def keys_to_go_on_with(self) -> set[str]:
         """The content keys of the stage outputs that are worth keeping for further trials.

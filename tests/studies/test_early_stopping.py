@@ -336,3 +336,30 @@ def test_what_does_not_go_together_is_refused_before_work_begins(notes):
     drops = Searchable(MultiStep, Float(0.25, 0.5), milestones=[Categorical([9, 18])])
     with pytest.raises(ConfigurationError, match="no schedules"):
         Tuner(pipeline({"lr": drops}), early_stopping=PopulationBased())
+
+
+def test_a_study_without_a_trial_that_came_to_its_end_says_what_to_do(notes, caplog):
+    tuner, study = tuned(notes, ASHA(min_steps=9), trials=2)
+    assert states(study) == {"PRUNED": 2}
+    assert "no trial was trained to the end" in caplog.text
+    with pytest.raises(ConfigurationError, match="has come to its end yet; call run"):
+        tuner.best_run(notes)
+
+
+def test_members_of_a_population_say_what_they_were_trained_with(notes):
+    tuner, study = tuned(notes, PopulationBased(size=4, every=9))
+    changed = [trial for trial in study.trials if "schedules" in trial.user_attrs]
+    assert changed
+    for trial in changed:
+        schedules = trial.user_attrs["schedules"]
+        starts = [start for start, _ in schedules["train"]]
+        assert starts[0] == 0
+        assert set(starts) <= {0, 9, 18}
+        ends = [*starts[1:], STEPS]
+        stretches = zip(schedules["train"], ends, strict=True)
+        total = fsum((stop - start) * params["lr"] for (start, params), stop in stretches)
+        ((_, last),) = schedules["score"]
+        assert trial.value == pytest.approx(total / STEPS + last["bonus"])
+    if "schedules" in study.best_trial.user_attrs:
+        with pytest.raises(ConfigurationError, match="have changed while it was trained"):
+            tuner.best_run(notes)

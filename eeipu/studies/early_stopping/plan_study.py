@@ -76,10 +76,10 @@ class PlanStudy(StudyRun):
 
     # --- What it answers the algorithm
 
-    def known(self, index: int, step: int) -> tuple[bool, float | None]:
+    def known(self, move: Ask) -> tuple[bool, float | None]:
         """Whether a trial's value at a step is known already, and which it is, to be maximised."""
-        mine = self._trials[index]
-        if step in mine.curve:
+        mine, step = self._trials[move.trial], move.step
+        if step in mine.curve and self._paths.are_same(move.config, mine.params, step):
             return True, -mine.curve[step] if self.minimize else mine.curve[step]
         return mine.has_failed, None
 
@@ -91,7 +91,7 @@ class PlanStudy(StudyRun):
             if mine.is_open:
                 self._trials.pause(move.trial)
             return False
-        self._trials.go_on(move.trial)
+        self._trials.go_on(move.trial, move.step)
         return True
 
     def stops(self, index: int) -> None:
@@ -192,7 +192,7 @@ class _Bounded:
                 self._study.stops(move.trial)
                 bounded.append(move)
                 continue
-            is_known, value = self._study.known(move.trial, move.step)
+            is_known, value = self._study.known(move)
             if is_known:
                 pending.extend(self._algorithm.tell(move.trial, move.step, value))
             elif self._study.goes_on(move):

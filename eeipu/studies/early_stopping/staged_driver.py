@@ -10,6 +10,7 @@ import threading
 from optuna.samplers import GridSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from eeipu.algorithms.early_stopping import EarlyStopping, NoStopping
 from eeipu.algorithms.runner import run_studies
@@ -122,7 +123,18 @@ class StagedDriver:
                     limits.stop(staged.over)
         finally:
             limits.close()
-        return limits.reason or limits.remark()
+        return limits.reason or limits.remark() or self._remark()
+
+    def _remark(self) -> str | None:
+        """A sentence for the user if trials have values, and none of the end of its training."""
+        states = {trial.state for trial in self._study.get_trials(deepcopy=False)}
+        if TrialState.PRUNED not in states or TrialState.COMPLETE in states:
+            return None
+        return (
+            "no trial was trained to the end, so that the study has no best trial yet: call "
+            "run(...) again with more trials or a larger budget, or choose a rule that stops fewer "
+            "(reduction=..., min_steps=...)."
+        )
 
     @property
     def _concurrency(self) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.algorithms.configurations import Config
@@ -20,6 +21,7 @@ from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_step
+from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.run_limits import RunLimits
@@ -99,6 +101,7 @@ class StagedTrials:
     ) -> None:
         self._trials = trials
         self._study = study
+        self._better = max if study.direction is StudyDirection.MAXIMIZE else min
         self._paths = paths
         self._limits = limits
         self._cache = cache
@@ -124,7 +127,7 @@ class StagedTrials:
         for trial in self._study.get_trials(deepcopy=False):
             has_all, is_open = trial.params.keys() >= names, trial.state is TrialState.RUNNING
             if is_open and "driver" in trial.user_attrs:
-                mine = self._trials.take_over(trial, self._driver, is_whole=has_all)
+                mine = take_over(self._trials, trial, self._driver, is_whole=has_all)
                 if mine is not None:
                     yield self._known(mine, trial)
             elif has_all and trial.state.is_finished() and trial.intermediate_values:
@@ -169,13 +172,14 @@ class StagedTrials:
             trial.set_user_attr("charged", mine.charged)
         return self._all[-1].params
 
-    def go_on(self, index: int) -> StagedTrial:
-        """Let a trial be trained further, under another number if the study has ended it."""
+    def go_on(self, index: int, step: int) -> StagedTrial:
+        """Let a trial be trained to a step, under another number if the study has ended it."""
         mine = self._all[index]
         if not mine.is_open:
             ended = self._study._storage.get_trial(mine.trial._trial_id)
-            again = self._trials.continue_ended(ended, self._driver)
-            mine = self._all[index] = StagedTrial(again, mine.params, mine.curve, mine.costs)
+            again = continue_ended(self._trials, ended, self._driver, step)
+            curve = {at: value for at, value in mine.curve.items() if at < step}
+            mine = self._all[index] = StagedTrial(again, mine.params, curve, dict(mine.costs))
         self._study.go_on(mine.number)
         return mine
 
@@ -214,26 +218,23 @@ class StagedTrials:
         mine.trial.set_user_attr("charged", mine.charged)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
         mine.trial.set_user_attr("load_s", math.fsum(loads))
-        if config != mine.params:
-            mine.trial.set_user_attr("schedules", _in_words(path, self._paths.stage.name))
+        if not self._paths.are_same(config, mine.params, step):
+            mine.trial.set_user_attr("schedules", _in_words(path))
         if run.value is None:
             mine.has_failed = True
             return run
-        mine.curve[step] = run.value
+        known, mine.curve = mine.curve, {**mine.curve, step: run.value}
         mine.costs[str(step)] = run.stage_costs
         mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
-        mine.trial.report(run.value, step)
-        self._note_best(mine)
+        if step not in known:
+            mine.trial.report(run.value, step)
+        best = self._better(mine.curve, key=lambda at: mine.curve[at])
+        mine.trial.set_user_attr("best_step", best)
+        mine.trial.set_user_attr("best_value", mine.curve[best])
         # What a part of the training has cost says nothing about the cost of the whole.
         is_part = step < self._paths.steps
         mine.trial.set_user_attr("pruned_stage", self._paths.stage.name if is_part else None)
         return run
-
-    def _note_best(self, mine: StagedTrial) -> None:
-        better = max if self._study.direction is optuna.study.StudyDirection.MAXIMIZE else min
-        best = better(mine.curve, key=lambda step: mine.curve[step])
-        mine.trial.set_user_attr("best_step", best)
-        mine.trial.set_user_attr("best_value", mine.curve[best])
 
     def _stage_runs(self, mine: StagedTrial, answer: Answer) -> list[StageRun]:
         """What each stage of a trial's path has given, as far as it was run."""
@@ -305,10 +306,11 @@ def _flags(failed: StageRun) -> dict[str, Any]:
     return {name: getattr(failed, name) for name in names}
 
 
-def _in_words(path: Path, stage: str) -> list[list[Any]]:
-    """What the hyper-parameters of a training were, from which step on."""
-    return [
-        [stretch.start - stretch.origin, dict(stretch.call.params)]
-        for stretch in path.stretches
-        if stretch.call.stage == stage and stretch.call.params
-    ]
+def _in_words(path: Path) -> dict[str, list[list[Any]]]:
+    """Stage -> what its hyper-parameters were, from which of its steps on."""
+    words: dict[str, list[list[Any]]] = {}
+    for stretch in path.stretches:
+        if stretch.call.params:
+            since = [stretch.start - stretch.origin, dict(stretch.call.params)]
+            words.setdefault(stretch.call.stage, []).append(since)
+    return words

@@ -6,6 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from eeipu.algorithms.configurations import Config
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution, Params
@@ -59,6 +60,13 @@ class TrialPaths:
         """The path of a configuration up to a step; see `eeipu.algorithms.study_run.PathOf`."""
         steps = self._all_steps | {self.stage.name: step}
         return stage_path(self._pipeline.stages, config, self._upstream, steps)
+
+    def are_same(self, config: Config, other: Config, step: int) -> bool:
+        """Whether two configurations have the same path up to a step."""
+        if config is other:
+            return True
+        ends = [path.key(len(path)) for path in (self(config, step), self(other, step))]
+        return ends[0] == ends[1]
 
     def calls_of(self, trial: FrozenTrial) -> tuple[StageCall, ...]:
         """The stage calls of a trial that was trained to the end.

@@ -1,0 +1,61 @@
+"""Trials that earlier runs have begun, and that a run goes on with."""
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from eeipu.methods.budget import PAID_BY
+from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP
+from eeipu.studies.trials import Trials
+
+__all__ = ["continue_ended", "take_over"]
+
+# What a trial that goes on where another one was stopped takes over from it.
+_TAKEN = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage", COSTS_BY_STEP)
+
+
+def take_over(
+    trials: Trials, trial: FrozenTrial, driver: str, *, is_whole: bool
+) -> optuna.Trial | None:
+    """Go on with a running trial that no process runs any more.
+
+    Args:
+        trials: The trials of the study.
+        trial: The trial.
+        driver: The name of this process.
+        is_whole: Whether it has its whole configuration; otherwise it is closed.
+    """
+    mine = optuna.Trial(trials.study, trial._trial_id)
+    if not is_whole:
+        trials.interrupt(mine)
+        return None
+    mine.set_user_attr("driver", driver)
+    trials.heart.beat_for(mine)
+    return mine
+
+
+def continue_ended(trials: Trials, trial: FrozenTrial, driver: str, step: int) -> optuna.Trial:
+    """Begin a trial that goes on where another one was stopped, with its values so far.
+
+    Args:
+        trials: The trials of the study.
+        trial: The other trial, which has paid for what it reached.
+        driver: The name of this process.
+        step: The step to which it will be trained next.
+    """
+    study = trials.study
+    attrs = {name: trial.user_attrs[name] for name in _TAKEN if name in trial.user_attrs}
+    begun = optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=attrs
+        | {PAID_BY: trials.study_id, "driver": driver, "goes_on_from": trial.number},
+        intermediate_values={
+            at: value for at, value in trial.intermediate_values.items() if at < step
+        },
+    )
+    # `study.add_trial` does not say which number the trial has got.
+    id_ = study._storage.create_new_trial(study._study_id, template_trial=begun)
+    mine = optuna.Trial(study, id_)
+    trials.heart.beat_for(mine)
+    return mine
