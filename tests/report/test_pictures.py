@@ -187,6 +187,8 @@ def test_a_trial_that_did_not_record_its_calls_is_one_bar():
     rows = report.timeline_rows(study_of({"value": 1.0, "took_s": 3.0}))
 
     assert columns(rows, "stage", "lane", "began_s", "ended_s") == [(None, 1, 0.0, 3.0)]
+    [bars] = report.timeline_figure(study_of({"value": 1.0, "took_s": 3.0})).data
+    assert bars.name == "whole trial"
 
 
 def test_training_has_the_colour_of_its_stage():

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import optuna
 import pytest
 from looking import add, paid, study_of
@@ -150,6 +151,13 @@ def test_all_rows_have_the_same_columns():
 
 
 def test_json_has_no_numbers_that_are_not_finite():
-    text = as_json({"a": [float("inf"), 1.0], "b": (float("nan"),), "c": {"d": None}})
+    text = as_json(
+        {
+            "a": [float("inf"), 1.0],
+            "b": (float("nan"),),
+            "c": {"d": None},
+            "e": np.array([1, np.nan]),
+        }
+    )
 
-    assert json.loads(text) == {"a": [None, 1.0], "b": [None], "c": {"d": None}}
+    assert json.loads(text) == {"a": [None, 1.0], "b": [None], "c": {"d": None}, "e": [1.0, None]}

@@ -17,6 +17,9 @@ MOST_BARS = 3000
 
 SEARCH = "search"
 
+# So many lanes are of a comfortable height; the others are narrower.
+FEW = 10
+
 
 def timeline_rows(study: StudyLike) -> list[Row]:
     """A row for each call that a worker ran, and for each choice of a configuration.
@@ -76,11 +79,11 @@ def timeline_figure(study: StudyLike) -> "Figure":
         raise nothing_to_draw(record.name, "no trial that has ended")
     lanes = sorted({row["lane"] for row in rows} - {SEARCH})
     names = {lane: f"worker {lane}" for lane in lanes} | {SEARCH: SEARCH}
-    height = 150 + 34 * len(names)
+    height = 150 + 34 * min(len(names), FEW) + 12 * max(0, len(names) - FEW)
     figure = new_figure("Timeline", "wall-clock time while trials ran (s)", "", height=height)
     colours = colours_of(record.stage_names)
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        bars = [row for row in rows if row["stage"] == stage]
+    for name in dict.fromkeys(map(_name, rows)):
+        bars = [row for row in rows if _name(row) == name]
         figure.add_trace(
             trace(
                 "Bar",
@@ -91,17 +94,20 @@ def timeline_figure(study: StudyLike) -> "Figure":
                 text=[f"trial {row['number']}" for row in bars],
                 textposition="none",
                 hovertemplate="%{text}<br>%{base:.2f} s, for %{x:.3g} s",
-                name="choosing" if stage is None else stage,
-                marker={
-                    "color": CALM if stage is None else colours.get(_stage_of(stage), CALM),
-                    "line": {"width": 0},
-                },
+                name=name,
+                marker={"color": colours.get(_stage_of(name), CALM), "line": {"width": 0}},
             )
         )
     order = [names[lane] for lane in (SEARCH, *reversed(lanes))]
     figure.update_layout(barmode="overlay", bargap=0.25)
     figure.update_yaxes(categoryorder="array", categoryarray=order)
     return figure
+
+
+def _name(row: Row) -> str:
+    if row["lane"] == SEARCH:
+        return "choosing"
+    return "whole trial" if row["stage"] is None else str(row["stage"])
 
 
 def _stage_of(call: str) -> str:
