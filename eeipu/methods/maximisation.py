@@ -395,19 +395,15 @@ class _Maximisation:
         exchange = PartExchange(
             parts, lambda r, x: self._values(torch.from_numpy(parts.memoized(r)), x), raw
         )
-        for _ in range(PART_ROUNDS):
-            new_rows, new_X = exchange.better(rows, X, values)
+        for change in (*(exchange.better,) * PART_ROUNDS, exchange.elsewhere):
+            new_rows, new_X = change(rows, X, values)
             if len(new_rows) == 0:
-                break
+                continue
             new = self._add(parts.reuses(new_rows))
             new_X, _ = self.exchange(new, self.ascend(new, new_X))
             rows = np.concatenate([rows, new_rows])
             index, X = np.concatenate([index, new]), np.concatenate([X, new_X])
-            new_values = self.values(new, new_X)
-            is_better = new_values.max() > values.max()
-            values = np.concatenate([values, new_values])
-            if not is_better:
-                break
+            values = np.concatenate([values, self.values(new, new_X)])
         return index, X, values
 
     def _options(self, column: int, current: Array) -> Array:
