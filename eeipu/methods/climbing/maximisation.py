@@ -384,25 +384,21 @@ class _Maximisation:
         exchange = PartExchange(
             parts, lambda r, x: self._values(torch.from_numpy(parts.memoized(r)), settled(x)), raw
         )
-        for _ in range(PART_ROUNDS):
-            new_rows, new_X = exchange.better(rows, X, values)
+        for change in (*(exchange.better,) * PART_ROUNDS, exchange.elsewhere):
+            new_rows, new_X = change(rows, X, values)
             if len(new_rows) == 0:
-                break
+                continue
             new_X = settled(new_X)
             new = self._add(parts.reuses(new_rows))
             if self._within is not None:
                 allowed = self._within.allows(new, new_X)
                 new, new_rows, new_X = new[allowed], new_rows[allowed], new_X[allowed]
                 if len(new) == 0:
-                    break
+                    continue
             new_X, _ = self.exchange(new, self.ascend(new, new_X))
             rows = np.concatenate([rows, new_rows])
             index, X = np.concatenate([index, new]), np.concatenate([X, new_X])
-            new_values = self.values(new, new_X)
-            is_better = new_values.max() > values.max()
-            values = np.concatenate([values, new_values])
-            if not is_better:
-                break
+            values = np.concatenate([values, self.values(new, new_X)])
         return index, X, values
 
     def _options(self, column: int, current: Array) -> Array:

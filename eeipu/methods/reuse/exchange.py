@@ -36,11 +36,14 @@ MOST_PARTS = 128
 # changed in all of them.
 SWEEPS = 4
 
-# The number of points that complete a candidate that gives up a part, and one whose free columns
-# are all tried anew. So many of those returned are, at least so far from where they were in some
-# column: there may be a higher hill.
+# The number of points that complete a candidate that gives up a part.
 COMPLETIONS = 16
-MOST_ANEW = 5
+
+# In the end the free columns of so many of the best combinations are tried anew, from so many of
+# the points of this number, at least so far apart in some column: there may be a higher hill.
+MOST_ANEW = 3
+STARTS_ANEW = 4
+POINTS_ANEW = 64
 LEAST_SPREAD = 0.15
 
 
@@ -56,7 +59,7 @@ class PartExchange:
     def __init__(self, parts: KeptParts, score: Score, raw: Array) -> None:
         self._parts = parts
         self._score = score
-        self._raw = raw[:COMPLETIONS]
+        self._raw = raw
         self._tried = parts.codes[:MOST_PARTS]
         self._go_together = np.stack([parts.agree(parts.codes, part) for part in self._tried])
         self._changed: set[bytes] = set()
@@ -87,32 +90,49 @@ class PartExchange:
             if len(chosen) == MOST_RETURNED:
                 break
         which = [*chosen.values()]
-        rows, X = new_rows[which], new_X[which]
-        anew, anew_X = self._completed_anew(rows[:MOST_ANEW], X[:MOST_ANEW])
-        return np.concatenate([rows, anew]), np.concatenate([X, anew_X])
+        return new_rows[which], new_X[which]
 
-    def _completed_anew(self, rows: Codes, X: Array) -> tuple[Codes, Array]:
-        """The same combinations with the free columns of the best raw points away from `X`."""
-        shape = len(rows), len(self._raw)
-        each = np.repeat(rows, shape[1], axis=0)
-        points = self._parts.completed(each, np.tile(self._raw, (shape[0], 1)))
-        scores = self._score(each, points).reshape(shape)
-        points = points.reshape(*shape, -1)
-        scores[np.abs(points - X[:, None]).max(axis=-1) < LEAST_SPREAD] = -np.inf
-        at = np.arange(shape[0]), scores.argmax(axis=1)
-        is_away = np.isfinite(scores[at])
-        return rows[is_away], points[at][is_away]
+    def elsewhere(self, rows: Codes, X: Array, values: Array) -> tuple[Codes, Array]:
+        """The best combinations again, with other values in their free columns.
+
+        Args:
+            rows: `R x d`, the combinations of candidates.
+            X: `R x d`.
+            values: `R`, their scores.
+
+        Returns:
+            Combinations and points of new candidates, whose free columns may be improved.
+        """
+        found_rows, found_X = [rows[:0]], [X[:0]]
+        for i in self._best(rows, values, MOST_ANEW).values():
+            row = np.repeat(rows[i][None], len(self._raw[:POINTS_ANEW]), axis=0)
+            points = self._parts.completed(row, self._raw[:POINTS_ANEW])
+            taken = X[i][None]
+            for point in points[np.argsort(-self._score(row, points), kind="stable")]:
+                if np.abs(taken - point).max(axis=1).min() > LEAST_SPREAD:
+                    taken = np.concatenate([taken, point[None]])
+                if len(taken) > STARTS_ANEW:
+                    break
+            found_X.append(taken[1:])
+            found_rows.append(row[: len(taken) - 1])
+        return np.concatenate(found_rows), np.concatenate(found_X)
 
     def _to_change(self, rows: Codes, values: Array) -> list[int]:
         """The best candidate of each of the best combinations, unless it was changed before."""
-        best: dict[bytes, int] = {}
-        for i in np.argsort(-values, kind="stable"):
-            best.setdefault(rows[i].tobytes(), int(i))
-            if len(best) == MOST_CHANGED:
-                break
+        best = self._best(rows, values, MOST_CHANGED)
         new = [i for row, i in best.items() if row not in self._changed]
         self._changed.update(best)
         return new
+
+    @staticmethod
+    def _best(rows: Codes, values: Array, count: int) -> dict[bytes, int]:
+        """The best combinations, and which candidate of each is the best."""
+        best: dict[bytes, int] = {}
+        for i in np.argsort(-values, kind="stable"):
+            best.setdefault(rows[i].tobytes(), int(i))
+            if len(best) == count:
+                break
+        return best
 
     def _taking(self, rows: Codes, X: Array, values: Array) -> list[tuple[Codes, Array, Array]]:
         """Take one part after another, as long as that makes a candidate better."""
@@ -153,7 +173,7 @@ class PartExchange:
                 is_freed = (smaller == FREE) & (row != FREE)
                 if is_freed.any():
                     fewer.append(smaller)
-                    points.append(np.where(is_freed, [x, *self._raw], x))
+                    points.append(np.where(is_freed, [x, *self._raw[:COMPLETIONS]], x))
         if not fewer:
             return []
         found, tried = np.stack(fewer), np.stack(points)

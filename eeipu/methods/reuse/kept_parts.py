@@ -16,7 +16,6 @@ each of four branches there are 6^4 combinations.
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -71,39 +70,42 @@ class KeptParts:
         self._names = list(pipeline.space)
         self._numbers: list[dict[tuple[type, str], int]] = [{} for _ in self._names]
         self._values: list[list[Any]] = [[] for _ in self._names]
-        columns = [pipeline.columns_up_to(k) for k in range(len(pipeline.stages))]
+        self._columns = [pipeline.columns_up_to(k) for k in range(len(pipeline.stages))]
         memoizes = pipeline.memoizes
         found: dict[tuple[int, bytes], Codes] = {}
         self._frontiers: list[list[tuple[int, bytes]]] = []
         for trial in trials:
-            keys = trial.user_attrs.get("stage_keys") or ()
-            own = []
             # The last stage's output is that of a whole trial.
-            for k, key in islice(enumerate(keys), len(columns) - 1):
-                if memoizes[k] and key in kept:
-                    codes = self._codes_of(trial, columns[k])
-                    own.append((k, codes.tobytes()))
-                    found.setdefault(own[-1], codes)
-            self._frontiers.append(own)
+            keys = (trial.user_attrs.get("stage_keys") or ())[: len(self._columns) - 1]
+            stages = [k for k, key in enumerate(keys) if memoizes[k] and key in kept]
+            whole = self._codes_of(trial)
+            own = [(k, self._only(self._columns[k], whole)) for k in stages]
+            self._frontiers.append([(k, codes.tobytes()) for k, codes in own])
+            found.update(zip(self._frontiers[-1], (codes for _, codes in own), strict=True))
         self._place = {identity: place for place, identity in enumerate(found)}
-        self._stage = np.array([k for k, _ in found], dtype=np.intp)
         codes = np.array([*found.values()], dtype=np.int64)
         self.codes = codes.reshape(len(found), len(self._names))
         self._free_stages: dict[bytes, tuple[bool, ...]] = {}
 
-    def _codes_of(self, trial: FrozenTrial, columns: Sequence[int]) -> Codes:
-        codes = np.full(len(self._names), FREE, dtype=np.int64)
-        for column in columns:
-            name = self._names[column]
+    def _codes_of(self, trial: FrozenTrial) -> Codes:
+        """The numbers of all values of a trial, `d`."""
+        codes = np.empty(len(self._names), dtype=np.int64)
+        for column, name in enumerate(self._names):
             value = trial.params[name]
             # Choices may be any objects: Optuna's number stands for them.
             internal = self._pipeline.space[name].to_internal_repr(value)
             numbers = self._numbers[column]
-            number = numbers.setdefault((type(value), repr(float(internal))), len(numbers))
-            if number == len(self._values[column]):
+            codes[column] = numbers.setdefault((type(value), repr(float(internal))), len(numbers))
+            if codes[column] == len(self._values[column]):
                 self._values[column].append(value)
-            codes[column] = number
         return codes
+
+    @staticmethod
+    def _only(columns: Sequence[int], codes: Codes) -> Codes:
+        """Codes of which these columns alone are fixed, `... x d`."""
+        own = np.full_like(codes, FREE)
+        own[..., columns] = codes[..., columns]
+        return own
 
     # --- Which combinations there are
 
@@ -129,17 +131,26 @@ class KeptParts:
 
     @cached_property
     def _all(self) -> Codes | None:
+        nothing = np.full((1, len(self._names)), FREE, dtype=np.int64)
+        if self._is_linear:
+            distinct = {row.tobytes(): row for row in (*nothing, *self.codes)}
+            return np.array([*distinct.values()])
         limit = max(FULL_EFFORT, 1 + len(self.codes))
-        rows = np.full((1, len(self._names)), FREE, dtype=np.int64)
-        seen = {rows.tobytes()}
+        rows, seen = nothing, {nothing.tobytes()}
         for part in self.codes:
             joined = np.where(part == FREE, rows[self.agree(rows, part)], part)
             new = {row.tobytes(): row for row in joined if row.tobytes() not in seen}
             if len(rows) + len(new) > limit:
                 return None
             seen.update(new)
-            rows = np.stack([*rows, *new.values()])
+            rows = np.concatenate([rows, *(row[None] for row in new.values())])
         return rows
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether of two parts that go together one contains the other."""
+        before = self._pipeline.graph.ancestors[:-1]
+        return all(stages == tuple(range(k)) for k, stages in enumerate(before))
 
     @property
     def _first(self) -> Codes:
@@ -184,10 +195,11 @@ class KeptParts:
 
     def memoized(self, rows: Codes) -> Flags:
         """Which stages combinations give for free, `R x K`."""
-        held = self.held(rows)
-        count = len(self._pipeline.stages)
-        kept = np.stack([held[:, self._stage == k].any(axis=1) for k in range(count)], axis=1)
-        return np.array([self._free(flags) for flags in kept], dtype=np.bool_).reshape(-1, count)
+        kept = np.zeros((len(rows), len(self._pipeline.stages)), dtype=np.bool_)
+        for k, columns in enumerate(self._columns[:-1]):
+            own = self._only(columns, rows)
+            kept[:, k] = [(k, row.tobytes()) in self._place for row in own]
+        return np.array([self._free(flags) for flags in kept], dtype=np.bool_).reshape(kept.shape)
 
     def _free(self, kept: Flags) -> tuple[bool, ...]:
         found = self._free_stages.get(kept.tobytes())
