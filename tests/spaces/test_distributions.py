@@ -20,8 +20,8 @@ from eeipu.space import Categorical, Float, Int, as_distribution
 
 
 class Pair(NamedTuple):
-    first: int
-    second: int
+    first: str
+    second: str
 
 
 OLD = "ignore:.*has been deprecated:FutureWarning"
@@ -33,7 +33,10 @@ OLD = "ignore:.*has been deprecated:FutureWarning"
         (["a", "b"], Categorical(["a", "b"])),
         (("a",), Categorical(["a"])),
         ([True, False], Categorical([True, False])),
-        (Pair(3, 5), Categorical([3, 5])),
+        ((8, 16, 32), Categorical([8, 16, 32])),
+        ([3, 5], Categorical([3, 5])),
+        ((True, False), Categorical([True, False])),
+        (Pair("a", "b"), Categorical(["a", "b"])),
         (range(5), Int(0, 4)),
         (range(1, 9), Int(1, 8)),
         (range(8, 65, 8), Int(8, 64, step=8)),
@@ -75,6 +78,8 @@ def test_old_distributions_of_optuna_become_those_that_a_study_has():
         (range(3, 3), r"range\(3, 3\) has no numbers"),
         (range(0, 9, -1), r"range\(0, 9, -1\) has no numbers"),
         ([], "one or more"),
+        ((0, 1), r"a range or two choices.*the list \[0, 1\]"),
+        ((1e-4, np.float64(0.1)), "a range or two choices"),
         (["a", "a"], "list every choice once"),
         ("abc", "a list of choices.*'abc'"),
         ({"a", "b"}, "a list of choices"),
