@@ -146,7 +146,8 @@ def as_distribution(values: Any) -> Distribution:
     """The `Float`, `Int` or `Categorical` that a user's declaration stands for.
 
     Args:
-        values: A list: a `Categorical` of these choices. A `range`: an `Int` of its
+        values: A list or tuple: a `Categorical` of these choices, but for a tuple of two numbers,
+            which is a range elsewhere. A `range`: an `Int` of its
             numbers, whose order does not matter, so that a step may be negative. A distribution of
             this module or of Optuna's, also one of the old ones, such as `UniformDistribution`: the
             `Float`, `Int` or `Categorical` with the same values.
@@ -166,13 +167,13 @@ def as_distribution(values: Any) -> Distribution:
         case range():
             first, last = sorted((values[0], values[-1]))
             return Int(first, last, step=abs(values.step))
-        case list():
-            return Categorical(values)
-        case tuple():
+        case tuple() if _may_be_range(values):
             raise SpaceError(
-                f"{values!r} may mean a range or choices; write Float(low, high) or Int(low, high) "
-                f"for the one, and a list, {list(values)!r}, for the other."
+                f"{values!r} may mean a range or two choices; write Float{values!r} or "
+                f"Int{values!r} for a range, or the list {list(values)!r} for choices."
             )
+        case list() | tuple():
+            return Categorical(values)
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return Float(low, high, log=log, step=step)
         case IntDistribution(low=low, high=high, log=log, step=step):
@@ -184,6 +185,11 @@ def as_distribution(values: Any) -> Distribution:
                 f"give a Float, Int or Categorical, a list of choices, a range of whole numbers, "
                 f"or a distribution of Optuna's, but not {values!r}."
             )
+
+
+def _may_be_range(values: tuple[Any, ...]) -> bool:
+    """Whether these are two numbers, which are a range in other libraries."""
+    return len(values) == 2 and all(isinstance(v, Real) and not isinstance(v, bool) for v in values)
 
 
 def cell_count(distribution: BaseDistribution) -> int | None:

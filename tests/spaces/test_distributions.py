@@ -1,5 +1,7 @@
 """What a user may write as the values of a hyper-parameter."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from optuna.distributions import (
@@ -16,6 +18,12 @@ from optuna.distributions import (
 from eeipu import Pipeline, PipelineError, SpaceError, Stage, Tuner, stage
 from eeipu.space import Categorical, Float, Int, as_distribution
 
+
+class Pair(NamedTuple):
+    first: str
+    second: str
+
+
 OLD = "ignore:.*has been deprecated:FutureWarning"
 
 
@@ -23,7 +31,12 @@ OLD = "ignore:.*has been deprecated:FutureWarning"
     ("values", "expected"),
     [
         (["a", "b"], Categorical(["a", "b"])),
+        (("a",), Categorical(["a"])),
         ([True, False], Categorical([True, False])),
+        ((8, 16, 32), Categorical([8, 16, 32])),
+        ([3, 5], Categorical([3, 5])),
+        ((True, False), Categorical([True, False])),
+        (Pair("a", "b"), Categorical(["a", "b"])),
         (range(5), Int(0, 4)),
         (range(1, 9), Int(1, 8)),
         (range(8, 65, 8), Int(8, 64, step=8)),
@@ -65,11 +78,12 @@ def test_old_distributions_of_optuna_become_those_that_a_study_has():
         (range(3, 3), r"range\(3, 3\) has no numbers"),
         (range(0, 9, -1), r"range\(0, 9, -1\) has no numbers"),
         ([], "one or more"),
+        ((0, 1), r"a range or two choices.*the list \[0, 1\]"),
+        ((1e-4, np.float64(0.1)), "a range or two choices"),
         (["a", "a"], "list every choice once"),
         ("abc", "a list of choices.*'abc'"),
         ({"a", "b"}, "a list of choices"),
         ({"a": 1}, "a list of choices"),
-        ((0, 1), r"a range or choices; write Float\(low, high\).*a list, \[0, 1\]"),
         (7, "not 7"),
         (None, "not None"),
         (np.arange(3), "not array"),
@@ -121,7 +135,7 @@ def test_a_study_of_them_is_that_of_the_distributions_that_they_stand_for(tmp_pa
         storage = f"sqlite:///{tmp_path}/study.db"
         return Tuner(pipeline, budget=10.0, storage=storage, study_name="s", seed=0)
 
-    first = tuner_of(UniformDistribution(0.1, 1.0), range(1, 9), ["a", "b"])
+    first = tuner_of(UniformDistribution(0.1, 1.0), range(1, 9), ("a", "b"))
     first.tell(first.ask(), 1.0, stage_costs=[1.0])
     second = tuner_of(Float(0.1, 1.0), Int(1, 8), Categorical(["a", "b"]))
     second.tell(second.ask(), 2.0, stage_costs=[1.0])
