@@ -41,9 +41,9 @@ COMPLETIONS = 16
 
 # In the end the free columns of so many of the best combinations are tried anew, from so many of
 # the points of this number, at least so far apart in some column: there may be a higher hill.
-MOST_ANEW = 3
-STARTS_ANEW = 4
-POINTS_ANEW = 64
+MOST_ANEW = 2
+STARTS_ANEW = 16
+POINTS_ANEW = 128
 LEAST_SPREAD = 0.15
 
 
