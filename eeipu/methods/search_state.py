@@ -126,7 +126,8 @@ class Search:
             attrs = trial.user_attrs
             if trial.state is TrialState.COMPLETE and any(attrs.get("memoized", ())):
                 loads += _charged_for_loading(trial)
-                reused += sum(attrs["memoized"])
+                left_out = (attrs.get("stage_keys") or ()).count(None)
+                reused += sum(attrs["memoized"]) - left_out
         return loads / max(reused, 1)
 
     @cached_property

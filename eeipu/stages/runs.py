@@ -165,10 +165,15 @@ class PipelineRun:
         return [None if run is None else run.peak_gpu_bytes for run in self._by_stage]
 
     @property
+    def reused(self) -> list[bool]:
+        """Whether each stage's output was reused."""
+        return [run is not None and run.memoized for run in self._by_stage]
+
+    @property
     def memoized(self) -> list[bool]:
         """Whether each stage need not run: its output was reused, or it was left out."""
-        pairs = zip(self.stage_names, self._by_stage, strict=True)
-        return [name in self.left_out or (run is not None and run.memoized) for name, run in pairs]
+        pairs = zip(self.stage_names, self.reused, strict=True)
+        return [is_reused or name in self.left_out for name, is_reused in pairs]
 
     @property
     def charged(self) -> float:

@@ -92,7 +92,10 @@ class Outcome:
         notes.set_user_attr("stage_costs", self.stage_costs)
         notes.set_user_attr("memoized", self.memoized)
         notes.set_user_attr("charged", self.charged)
-        flat = flat_notes(stage_names, self.stage_costs, self.memoized)
+        keys = trial.user_attrs.get("stage_keys") or [""] * len(self.memoized)
+        pairs = zip(self.memoized, keys, strict=True)
+        reused = [is_free and key is not None for is_free, key in pairs]  # not those left out
+        flat = flat_notes(stage_names, self.stage_costs, reused)
         for name, value in flat.items():
             notes.set_user_attr(name, value)
         if self.observations:

@@ -291,7 +291,7 @@ class TrialRun:
         record_run(notes, self.calls, result)
         self.note_charge(notes, result)
         names, metrics = result.stage_names, result.metrics
-        flat = flat_notes(names, result.stage_costs, result.memoized, metrics)
+        flat = flat_notes(names, result.stage_costs, result.reused, metrics)
         for name, value in flat.items():
             notes.set_user_attr(name, value)
         times = [(name, round(a + epoch_s, 3), round(b + epoch_s, 3)) for name, a, b in self.ran]

@@ -18,6 +18,7 @@ from eeipu import (
     Tuner,
     stage,
 )
+from eeipu.studies.records.study_record import StudyRecord
 
 SPACE = {"x": Float(0.0, 1.0)}
 
@@ -289,3 +290,13 @@ def test_conditions_that_cannot_be(active_if):
             space={"kind": ["tree", "line"], "depth": range(1, 9)},
             active_if=active_if,
         )
+
+
+def test_a_stage_that_is_left_out_is_not_counted_as_reused():
+    tuner = Tuner(pipeline_of(), budget=1000.0, seed=0, cache=StageCache())
+    tuner.enqueue(TREE)
+    study = tuner.run(0.0, max_trials=1, progress=False)
+    attrs = study.trials[0].user_attrs
+    assert attrs["memoized"] == [False, False, True, False]
+    assert not [name for name in attrs if name.startswith("reused:")]
+    assert StudyRecord.of(study).trials[0].reused == ()

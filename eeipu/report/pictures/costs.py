@@ -27,7 +27,7 @@ def cost_rows(study: StudyLike) -> list[Row]:
         other study did.
     """
     record = StudyRecord.of(study)
-    made: dict[str, float] = {}  # what the output under a key has cost
+    made: dict[str | None, float] = {}  # what the output under a key has cost
     rows: list[Row] = []
     for each in record.trials:
         keys, costs = each.keys, each.costs

@@ -87,11 +87,13 @@ class TrialRecord:
     @property
     def reused(self) -> tuple[str, ...]:
         """The stages whose output was reused."""
-        return tuple(name for name, is_reused in self._noted("memoized").items() if is_reused)
+        left_out = {name for name, key in self.keys.items() if key is None}
+        found = self._noted("memoized").items()
+        return tuple(name for name, is_free in found if is_free and name not in left_out)
 
     @property
-    def keys(self) -> dict[str, str]:
-        """The content key of each stage call."""
+    def keys(self) -> dict[str, str | None]:
+        """The content key of each stage call; `None` for a stage that it left out."""
         return self._noted("stage_keys")
 
     @property

@@ -86,7 +86,7 @@ def _append_to_journal(storage: JournalStorage, trial_id: int, attrs: Mapping[st
 def flat_notes(
     stage_names: Sequence[str],
     costs: Sequence[float | None],
-    memoized: Sequence[bool],
+    reused: Sequence[bool],
     metrics: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What a trial's stages cost, and its metrics, with a name each, by which tables can sort.
@@ -94,7 +94,7 @@ def flat_notes(
     Args:
         stage_names: The names of the stages.
         costs: The cost of each; `None` where it was not executed.
-        memoized: Whether each was reused.
+        reused: Whether each was reused.
         metrics: The metrics.
 
     Returns:
@@ -102,9 +102,9 @@ def flat_notes(
         Optuna's dashboard sorts by numbers alone), and `metric:NAME`.
     """
     paid = zip(stage_names, costs, strict=True)
-    reused = zip(stage_names, memoized, strict=True)
+    free = zip(stage_names, reused, strict=True)
     return {
         **{f"cost:{name}": cost for name, cost in paid if cost is not None},
-        **{f"reused:{name}": 1 for name, is_reused in reused if is_reused},
+        **{f"reused:{name}": 1 for name, is_reused in free if is_reused},
         **{f"metric:{name}": metric for name, metric in metrics.items()},
     }
