@@ -151,7 +151,7 @@ def suggestion_seconds(method: str, pipeline: Pipeline, q: int, n: int) -> float
     count = max(REPEATS, math.ceil(n * (1.0 - 1.0 / REFIT_GROWTH)))
 
     def suggest(trials: int) -> None:
-        sampler._choose(replace(history, ended=history.ended[:trials]), trials)
+        sampler._choose(replace(history, ended=history.ended[:trials]), trials, {})
 
     suggest(n - count)  # the first fit, from the priors
     return seconds(lambda: [suggest(n - count + i) for i in range(1, count + 1)]) / count
@@ -255,7 +255,7 @@ def _suggest_once(n: int) -> float:
     warnings.simplefilter("ignore")
     pipeline = pipeline_of(3, 7)
     sampler = EEIPUSampler(pipeline, budget=1e9, cache=AllKept(), seed=0)
-    sampler._choose(history_of(pipeline, n, seed=0), n)
+    sampler._choose(history_of(pipeline, n, seed=0), n, {})
     # Not getrusage: a process inherits that peak from the one that started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20

@@ -40,7 +40,7 @@ def test_all_problems_are_listed():
         ("noisy", "a sum of 3 functions, one a stage, whose costs are as 3:2:1; noisy"),
         ("upstream-costs", "the first input scales later costs"),
         ("mixed-inputs", "inputs: int, choice, float"),
-        ("rosenbrock4-in-3", "one function in 3 stages, whose costs are as 1:2:3"),
+        ("rosenbrock4-in-3", "one function in 3 stages in a chain, whose costs are as 1:2:3"),
     ]:
         assert next(line for line in listed.splitlines() if line.startswith(name)).endswith(about)
 

@@ -199,7 +199,7 @@ def test_worker_processes_get_the_job_when_they_ask_for_it(tmp_path):
 def test_an_executor_that_breaks_before_the_job_is_there_is_replaced(tmp_path):
     pipeline, (task, _) = tasks(2, tmp_path)
     made = [Inline(), Inline(breaks_with_job=True)]
-    pool = FuturesPool(lambda: made.pop(), 1, Job(pipeline.stages))
+    pool = FuturesPool(lambda: made.pop(), 1, Job(pipeline.stages, (1.0,)))
     pool.submit(task)
     (event,) = pool.wait()
     assert event.is_death

@@ -84,7 +84,7 @@ def apart(pipeline, task, cache=None):
 
 def test_a_job_is_sent_once_and_kept(tmp_path):
     pipeline = pipeline_of()
-    packed, task = PackedJob(Job(pipeline.stages)), pack_task(task_of(pipeline))
+    packed, task = PackedJob(Job(pipeline.stages, (1.0,))), pack_task(task_of(pipeline))
     assert run_packed(packed.name, None, task) is None  # it asks for the job
     for data in (packed.data, None):
         assert transport.loads(run_packed(packed.name, data, task)).run.error is None
@@ -199,7 +199,7 @@ def gain(x):
 
 def test_a_worker_refuses_a_stage_of_whose_observer_it_has_other_values(elsewhere, monkeypatch):
     pipeline = Pipeline([stage(lambda x: x, name="fit", version="1", observe=gain)])
-    task = StageTask(pipeline.calls({}, "up")[0], (1.0,), True, True)
+    task = StageTask(pipeline.calls({}, "up")[0], None, is_last=True)
     packed = PackedJob(Job(pipeline.stages, (1.0,)))
     assert (
         transport.loads(run_packed(packed.name, packed.data, pack_task(task))).run.observation
@@ -243,7 +243,7 @@ class Model:
 
 
 def method_task(pipeline):
-    return StageTask(pipeline.calls({}, "up")[0], (2.0,), is_first=True, is_last=True)
+    return StageTask(pipeline.calls({}, "up")[0], None, is_last=True)
 
 
 def test_the_object_of_two_stages_travels_once_and_with_no_task(elsewhere):

@@ -52,7 +52,7 @@ def test_an_unknown_method_is_named_with_the_known_ones():
 BRANCHES = {name: {"x": Float(0.0, 1.0)} for name in ("left", "right", "join")}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [n for n, each in METHODS.items() if not each.needs_finite])
 def test_methods_that_need_a_chain_refuse_a_graph_before_anything_runs(name):
     inputs = {"right": INPUTS, "join": ("left", "right")}
     graph = Pipeline.declare(BRANCHES, inputs=inputs)

@@ -88,7 +88,7 @@ def test_a_method_of_an_object_is_a_stage_of_that_object():
     model = Model(2.0)
     assert isinstance(model.prepare, Stage)
     assert model.prepare(3.0, k=2) == 12.0
-    assert [p.name for p in model.prepare.inputs] == ["data"]
+    assert [p.name for p in model.prepare.positional] == ["data"]
     pipeline = Pipeline([model.prepare, model.fit])
     assert pipeline.run({"prepare.k": 2, "fit.x": 0.5}, 3.0).value == 12.5
 

@@ -100,7 +100,7 @@ def test_a_call_that_runs_costs_at_least_what_it_has_taken():
     limits, run = limits_of(), trial_run(measured(), {"first.a": 0.5})
     limits.learn(StageRun("first", "key", cost=3.0))
     limits.learn(StageRun("second", "key", cost=5.0))
-    run.begin_call(now_s=10.0)
+    run.begin_call(0, now_s=10.0)
     assert allowed_budget(limits, [run], now_s=12.0) == 3 + 5
     assert allowed_budget(limits, [run], now_s=17.0) == 7 + 5
 

@@ -219,7 +219,13 @@ def _catboost(deepest: int, kind: CostKind) -> Stage:
 
 
 def _meta_model(kind: CostKind) -> Stage:
-    def cost(*stacked: Stacked, C: float, tol: float, max_iter: int) -> float:  # noqa: ARG001
-        return work.meta(stacked[0], max_iter=max_iter)
+    def cost(
+        stacked: Stacked,
+        *others: Stacked,  # noqa: ARG001
+        C: float,  # noqa: ARG001
+        tol: float,  # noqa: ARG001
+        max_iter: int,
+    ) -> float:
+        return work.meta(stacked, max_iter=max_iter)
 
     return _stage("meta-model", META, meta_score, cost, kind)

@@ -91,9 +91,11 @@ class TrialPaths:
         """
         path = self(params, self.steps) if path is None else path
         ends = {s.call.stage: s.stop for s in path.stretches}
-        upstream, calls = self._upstream, []
+        calls: list[StageCall] = []
+        upstream = self._upstream
         for call in self._pipeline.calls(params, self._upstream):
             key = path.key(ends[call.stage.name])
-            calls.append(replace(call, key=key, upstream=upstream))
+            sources = (upstream,) if calls else (None,)
+            calls.append(replace(call, key=key, upstream=upstream, sources=sources))
             upstream = key
         return tuple(calls)

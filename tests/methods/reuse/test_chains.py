@@ -118,7 +118,7 @@ def suggestion(name, method, seed, running, explicit=False):
         seed=seed,
         n_initial=5,
     )
-    return sampler._choose(history, 28)[0]
+    return sampler._choose(history, 28, {})[0]
 
 
 @pytest.mark.parametrize("case", BEFORE)

@@ -26,10 +26,17 @@ class Pipelines:
         self.made, self.seen = [], []
 
     def __call__(self, *observers, hands_on=dict, **options):
+        made = self.made  # by itself, as a stage of this object would work on a copy of it
+
+        def making(given, x, name):
+            made.append(name)
+            before = given if isinstance(given, float) else given["sum"]
+            return hands_on(sum=before + x, name=name)
+
         return Pipeline(
             [
                 stage(
-                    partial(self._made, name, hands_on),
+                    partial(making, name=name),
                     space={"x": Categorical([1, 2])},
                     name=name,
                     version="1",
@@ -48,11 +55,6 @@ class Pipelines:
                 )
             ]
         )
-
-    def _made(self, name, hands_on, given, x):
-        self.made.append(name)
-        before = given if isinstance(given, float) else given["sum"]
-        return hands_on(sum=before + x, name=name)
 
 
 @pytest.fixture

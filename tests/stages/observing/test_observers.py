@@ -19,7 +19,7 @@ import torch
 
 from eeipu import Float, Pipeline, PipelineError, StageCache, stage
 from eeipu.fingerprints.code import CodeReader
-from eeipu.stages.declaration import refresh_code
+from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.iterative import Training, iterative
 from eeipu.stages.observing import observers
 from eeipu.stages.observing.observers import MAX_NUMBERS, Observer, as_observation, look_at
