@@ -18,7 +18,7 @@ from typing import Any
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
-from eeipu.stages.declaration import DEFAULT_RETRIES, Stage
+from eeipu.stages.declaration import DEFAULT_RETRIES, INPUTS, Stage
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
 from eeipu.stages.searchable_schedules import canonical_form, schedule_of, space_of, spaces_of
@@ -384,7 +384,11 @@ def stage_path(
         steps: The number of steps that iterative stages train for: one for all, or one for each
             stage's name.
         checkpoint_every: Iterative stages are also saved at every multiple of this number of steps.
+
+    Raises:
+        PipelineError: The stages are no chain, or one of several alternatives is to be chosen.
     """
+    _check_chain(stages, params)
     path = Path(upstream)
     for stage in stages:
         prefix = f"{stage.name}."
@@ -396,3 +400,20 @@ def stage_path(
             values = {k: v(0) if isinstance(v, Schedule) else v for k, v in own.items()}
             path = path.call(stage.name, stage.code_fingerprint, values)
     return path
+
+
+def _check_chain(stages: Sequence[Stage], params: Params) -> None:
+    """Check that each stage gets the output of the one before it, as a path says."""
+    for k, stage in enumerate(stages):
+        given = (stages[k - 1].name,) if k else (INPUTS,)
+        if stage.inputs not in (None, given):
+            raise PipelineError(
+                f"a path takes stages one after another, and stage {stage.name!r} names what it "
+                f"gets, {stage.inputs!r}; run a graph with Tuner.run, without early_stopping."
+            )
+    choices = [name for name in params if "." not in name]
+    if choices:
+        raise PipelineError(
+            f"a path takes all stages one after another, and {choices[0]!r} chooses among "
+            f"alternatives; run these with Tuner.run, without early_stopping."
+        )

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from counting import LR, TRAINING, pipeline, prep, train
 
-from eeipu import Float, Pipeline, StageCache, Tuner
+from eeipu import INPUTS, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, code_fingerprint, value_digest
 from eeipu.fingerprints.keys import inputs_key
@@ -248,3 +248,16 @@ def test_segments_hand_on_what_load_takes():
     run = Pipeline(stages).run({"iterative@1.lr": 2.0}, 10.0)
     assert run.value == 10.0 * (1 * 2.0 + 3 * 1.0)
     assert stages[0].fingerprint == "version 1, with inputs"
+
+
+def test_a_path_refuses_graphs_and_alternatives_which_it_would_run_as_a_chain():
+    a = stage(lambda data: data, name="a", version="1")
+    b = stage(lambda data: data, name="b", version="1", inputs=INPUTS)
+    with pytest.raises(PipelineError, match=r"one after another, and stage 'b' names what it gets"):
+        stage_path([a, b], {}, "up", 1)
+    with pytest.raises(PipelineError, match="'model' chooses among alternatives"):
+        stage_path([a], {"model": "a"}, "up", 1)
+    named = stage(lambda data: data, name="b", version="1", inputs="a")
+    plain = stage(lambda data: data, name="b", version="1")
+    keys = [stage_path([a, each], {}, "up", 1).key(2) for each in (named, plain)]
+    assert keys[0] == keys[1]

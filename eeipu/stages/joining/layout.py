@@ -30,6 +30,7 @@ class Layout:
         places: The places for alternatives, by name: choice -> what stands there then.
         chosen_by: For each stage, the parameters that choose it, each with its value: none for one
             that is always run.
+        place_chosen_by: The same for each place, by its name.
         last: What gives the objective.
     """
 
