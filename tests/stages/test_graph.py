@@ -177,3 +177,10 @@ def test_code_counts_up_to_a_stage_along_the_graph():
     )
     same = [pipeline.code_up_to(name) == other.code_up_to(name) for name in "abc"]
     assert same == [True, False, False]
+
+
+def test_branches_get_all_of_an_iterator():
+    source = stage(lambda: (number for number in (1.0, 2.0, 3.0)), name="source", version="1")
+    left, right = named("left", source, lambda n: sum(n)), named("right", source, lambda n: sum(n))
+    both = named("both", ("left", "right"), lambda a, b: 10.0 * a + b)
+    assert Pipeline([source, left, right, both]).run({}).value == 66.0

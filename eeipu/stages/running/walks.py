@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from pickle import PickleBuffer
+from itertools import tee
 from typing import Any
 
 from eeipu.cache import StageCache
@@ -91,6 +91,9 @@ class Handover:
         """The output of call `k` for the call `taker`, which is the caller's to change."""
         output, takers = self._outputs[k], self._takers[k]
         takers.discard(taker)
+        if takers and isinstance(output, Iterator):  # which one of them would use up
+            self._outputs[k], output = tee(output)
+            return output
         if takers:
             return _copied(output)
         del self._outputs[k], self._takers[k]
@@ -100,8 +103,7 @@ class Handover:
 def _copied(output: Any) -> Any:
     """A copy of an output; the output itself where it cannot be copied."""
     try:
-        parts = transport.segments(output)
-        return transport.loads_apart([bytes(PickleBuffer(part).raw()) for part in parts])
+        return transport.loads_apart(transport.segments(output))
     except Exception:  # whatever the pickling of the user's own types raises
         try:
             return deepcopy(output)
