@@ -190,7 +190,7 @@ def fit(x, *, method):
     queue = context.Queue()
     process = context.Process(target=put, args=(queue, x))
     process.start()
-    value = queue.get(timeout=60.0)
+    value = queue.get(timeout=300.0)
     process.join()
     with context.Pool(1) as pool:
         return value + sum(pool.map(double, [x, x]))
@@ -209,7 +209,7 @@ if __name__ == "__main__":
 def test_a_stage_may_start_processes_of_its_own(executor, tmp_path):
     (tmp_path / "nested.py").write_text(NESTED)
     command = [sys.executable, str(tmp_path / "nested.py"), executor]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120.0)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600.0)
     assert done.stdout == "[9.0, 9.0, 9.0]\n", done.stderr
 
 

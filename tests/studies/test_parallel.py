@@ -547,9 +547,19 @@ def test_no_trial_begins_that_running_ones_leave_no_budget_for(tmp_path):
     pipeline = diary(tmp_path, lambda x, calls: time.sleep(0.2))
     tuner = tuner_of(pipeline, budget=1.1, executor="threads", max_parallel=3, cache=None)
     study = tuner.run(1.0, progress=False)
-    # Three begin before anything is known, and three more while the first three were 0.2 s each.
-    assert len(study.trials) == 6
-    assert tuner.spent < 1.1 + 0.4
+    # Three begin before anything is known. A call takes at least 0.2 s, more on a busy machine: the
+    # first six are worth 1.2 s by the time they have begun, however few of them have ended.
+    assert 3 <= len(study.trials) <= 6
+
+
+def test_declared_costs_of_running_trials_count_as_spent():
+    @stage(space={"x": Float(0.0, 1.0)}, cost=lambda x: 0.2)
+    def score(data, *, x):
+        time.sleep(0.05)
+        return data + x
+
+    tuner = tuner_of(Pipeline([score]), budget=1.1, executor="threads", max_parallel=3, cache=None)
+    assert len(tuner.run(1.0, progress=False).trials) == 6
 
 
 def test_a_configuration_that_was_being_chosen_when_a_run_failed_is_not_left_running(tmp_path):
