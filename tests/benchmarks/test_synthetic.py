@@ -10,7 +10,8 @@ from eeipu.benchmarks.synthetic.problem import GRAPHS, PIPELINES, VARIANTS, prob
 from eeipu.errors import ConfigurationError
 from eeipu.space import Categorical, Float
 
-PROBLEMS = PIPELINES | VARIANTS | GRAPHS
+# What a trial of a problem with alternatives has depends on what it chose: they have a test below.
+PROBLEMS = PIPELINES | VARIANTS | {name: each for name, each in GRAPHS.items() if not each.coarse}
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
 
 
@@ -55,7 +56,9 @@ def test_the_objective_of_a_composite_is_one_function_of_all_stages(name):
     assert value <= each.optimum
 
 
-@pytest.mark.parametrize("name", [name for name, each in GRAPHS.items() if each.graph])
+@pytest.mark.parametrize(
+    "name", [name for name, each in GRAPHS.items() if each.graph and not each.coarse]
+)
 def test_a_graph_gives_the_values_and_costs_of_its_chain(name):
     graph, chain = GRAPHS[name].pipeline, GRAPHS[f"{name}-chain"].pipeline
     params = at_random(graph)
@@ -66,6 +69,27 @@ def test_a_graph_gives_the_values_and_costs_of_its_chain(name):
     assert chain.graph.is_chain
     assert runs[0].value == runs[1].value
     assert runs[0].stage_costs == runs[1].stage_costs
+
+
+def test_a_coarse_alternative_gives_all_inputs_of_its_stage_one_value_at_half_the_cost():
+    fine = GRAPHS["diamond"].pipeline.run(
+        {
+            f"hartmann6-{k}.x{i}": 0.5
+            for k, own in enumerate(((0, 1), (2,), (3,), (4, 5)))
+            for i in own
+        },
+        0.0,
+    )
+    rest = {"hartmann6-3.x4": 0.5, "hartmann6-3.x5": 0.5}
+    places = {f"hartmann6-{k}": f"hartmann6-{k}-coarse" for k in range(3)}
+    levels = {f"hartmann6-{k}-coarse.level": 2 for k in range(3)}  # the middle one of five
+
+    coarse = GRAPHS["diamond-alternatives"].pipeline.run(places | levels | rest, 0.0)
+
+    assert coarse.value == pytest.approx(fine.value)
+    costs = [cost for cost in coarse.stage_costs if cost]
+    assert costs[1:3] == pytest.approx([cost / 2 for cost in fine.stage_costs[1:3]])
+    assert costs[3] == pytest.approx(fine.stage_costs[3])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ The best inputs of a stage depend on those of the other stages. In a pipeline th
 values of its stages, each stage could be tuned by itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,10 +12,14 @@ import numpy as np
 from eeipu.benchmarks.synthetic.costs import stage_cost
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
 from eeipu.pipeline import Pipeline
-from eeipu.space import Float
+from eeipu.space import Float, Int
 from eeipu.stages.declaration import INPUTS, Stage
+from eeipu.stages.joining.alternatives import Item, OneOf
 
 __all__ = ["CompositePipeline"]
+
+# The number of values that an alternative can give to the inputs of its stage.
+LEVELS = 5
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class CompositePipeline:
         cost_scales: The mean cost of each stage.
         graph: For each stage, the stages whose outputs it gets, by their numbers; none for the
             run's input. Empty: a chain.
+        coarse: The stages, by their numbers, that have an alternative: one with a single
+            hyper-parameter, a level, which gives all inputs of the stage one of a few values, at
+            half the mean cost.
         label: The name of the pipeline; by default that of the function and the number of stages.
     """
 
@@ -35,12 +42,13 @@ class CompositePipeline:
     stage_sizes: tuple[int, ...]
     cost_scales: tuple[float, ...]
     graph: tuple[tuple[int, ...], ...] = ()
+    coarse: tuple[int, ...] = ()
     label: str | None = None
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """The pipeline, to be maximised, run with the input `0.0`."""
-        stages = [self._stage(k) for k in range(len(self.stage_sizes))]
+        stages = [self._place(k) for k in range(len(self.stage_sizes))]
         return Pipeline(stages, name=self.label or f"{self.function}-in-{len(stages)}")
 
     @property
@@ -48,17 +56,55 @@ class CompositePipeline:
         """A description in one line."""
         costs = ":".join(map(str, self.cost_scales))
         shape = "of a graph" if self.graph else "in a chain"
-        return f"one function in {len(self.stage_sizes)} stages {shape}, whose costs are as {costs}"
+        text = f"one function in {len(self.stage_sizes)} stages {shape}, whose costs are as {costs}"
+        return f"{text}; {len(self.coarse)} have alternatives" if self.coarse else text
 
     @property
     def optimum(self) -> float:
         """The largest value of the objective."""
         return -FUNCTIONS[self.function].minimum
 
+    def _place(self, k: int) -> Item:
+        """What stands in the list of the pipeline: a stage, or one of two."""
+        if k not in self.coarse:
+            return self._stage(k)
+        return OneOf(
+            self._name(k),
+            [replace(self._stage(k), name=f"{self._name(k)}-fine"), self._coarse_stage(k)],
+        )
+
+    def _inputs(self, k: int) -> list[str]:
+        """The names of the function's inputs that a stage sets."""
+        first = sum(self.stage_sizes[:k])
+        return [f"x{i}" for i in range(first, first + self.stage_sizes[k])]
+
+    def _coarse_stage(self, k: int) -> Stage:
+        """The alternative of a stage, which gives all of its inputs one value."""
+        fine, function, names = self._stage(k), FUNCTIONS[self.function], self._inputs(k)
+        assert fine.function is not None
+        collect = fine.function
+
+        def value(level: int) -> float:
+            return function.low + (level + 0.5) / LEVELS * (function.high - function.low)
+
+        def collect_level(*upstream: object, level: int) -> object:
+            return collect(*upstream, **dict.fromkeys(names, value(level)))
+
+        def cost(level: int) -> float:
+            unit = np.array([(level + 0.5) / LEVELS])
+            return 0.5 * self.cost_scales[k] * stage_cost(unit, stage=k)
+
+        return replace(
+            fine,
+            name=f"{self._name(k)}-coarse",
+            space={"level": Int(0, LEVELS - 1)},
+            function=collect_level,
+            cost=cost,
+        )
+
     def _stage(self, k: int) -> Stage:
         function = FUNCTIONS[self.function]
-        first = sum(self.stage_sizes[:k])
-        names = [f"x{i}" for i in range(first, first + self.stage_sizes[k])]
+        names = self._inputs(k)
         is_last = k == len(self.stage_sizes) - 1
 
         def collect(*upstream: object, **inputs: float) -> object:

@@ -79,11 +79,19 @@ _GRAPHS = (
         label="two-levels-of-joins",
     ),
 )
-# Each of them also with the same stages in a chain.
+# Each of them also with the same stages in a chain, and with alternatives.
 GRAPHS: dict[str, CompositePipeline] = {
     form.pipeline.name: form
     for each in _GRAPHS
-    for form in (each, replace(each, graph=(), label=f"{each.label}-chain"))
+    for form in (
+        each,
+        replace(each, graph=(), label=f"{each.label}-chain"),
+        replace(
+            each,
+            coarse=tuple(k for k, size in enumerate(each.stage_sizes[:-1]) if size),
+            label=f"{each.label}-alternatives",
+        ),
+    )
 }
 
 
