@@ -12,7 +12,6 @@ import torch
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
-from threadpoolctl import threadpool_limits
 
 from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.methods.budget import Budget, check_one_unit, check_positive
@@ -39,6 +38,7 @@ from eeipu.methods.warm_up import (
 from eeipu.models.devices import checked_device
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params, cell_count
+from eeipu.stages.running.limits import loaded_libraries
 
 __all__ = ["EEIPUSampler", "check_price"]
 
@@ -363,5 +363,6 @@ def _threads(trials: int, is_beside_workers: bool) -> Iterator[None]:
     Threads gain nothing there, and beside another busy process they wait for each other: on two
     cores suggestions were measured to take six times as long.
     """
-    with threadpool_limits(1 if trials < THREADED_FROM or is_beside_workers else None):
+    limit = 1 if trials < THREADED_FROM or is_beside_workers else None
+    with loaded_libraries().limit(limits=limit):
         yield

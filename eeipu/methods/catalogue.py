@@ -45,8 +45,11 @@ RANDOM_GRID_LEVELS = 5
 # theory, which grows with the trials, explores too much.
 UCB_BETA = 4.0
 
-# PBGI's lambda, as in the paper's experiments, for an objective whose observations have a standard
-# deviation of 1 and trials that cost 1 on average.
+# PBGI's lambda is what the whole budget after the warm-up may be worth, in standard deviations of
+# the values (Xie et al. 2025, arXiv 2507.12453, who take what an upper bound of the gain allows).
+PBGI_WORTH = 2.5
+# Without a budget it is that of the paper's experiments (Xie et al. 2024), for an objective whose
+# observations have a standard deviation of 1 and trials that cost 1 on average.
 PBGI_PRICE = 1e-4
 
 # The share of a mean trial's cost that stands for a cost of nothing, which has no logarithm.
@@ -209,15 +212,28 @@ def _ms_carbo(search: Search) -> Score:
 
 
 def _pbgi(search: Search) -> Score:
-    price = PBGI_PRICE * search.models.objective.scale / search.mean_cost
     return _without_memory(
         GittinsIndex(
             search.models.believer,
             search.models.total_cost,
-            price=price,
+            price=_price(search),
             feasibility=search.models.feasibility,
         )
     )
+
+
+def _pbgi_reuse(search: Search) -> Score:
+    """PBGI with a cost model for each stage, among the candidates that EEIPU has."""
+    return gittins_index(search, _price(search))
+
+
+def _price(search: Search) -> float:
+    """PBGI's lambda: what a unit of cost is worth, in the unit of the search's values."""
+    scale = search.models.objective.scale
+    rest = search.budget.remaining(search.history.spent_by(search.n_initial))
+    if 0 < rest < math.inf:
+        return PBGI_WORTH * scale / rest
+    return PBGI_PRICE * scale / search.mean_cost
 
 
 def _ucb(search: Search) -> Score:
@@ -289,6 +305,7 @@ METHODS = {
         Method("lambo", _ucb, region=lambo_region),
         Method("ms-bo", _cascade, needs_chain=True),
         Method("pbgi", _pbgi),
+        Method("pbgi-reuse", _pbgi_reuse, reuses=True),
         Method("random", None, design=independent),
         Method("grid", None, design=in_order, needs_finite=True),
         Method("random-grid", None, design=no_design, levels=RANDOM_GRID_LEVELS),

@@ -111,16 +111,16 @@ class History:
         for trial in others:
             by_end.add(trial, pipeline, changes)
         ended = by_end.ended
-        gone = forgotten_failures(told, pipeline, ended)
+        gone = forgotten_failures(told, pipeline, ended, by_end.failed)
         return cls(
             pipeline,
-            tuple(trial for trial in ended if trial.number not in gone),
+            tuple(trial for trial in ended if trial.number not in gone) if gone else tuple(ended),
             tuple(by_end.running),
             tuple(by_end.interrupted),
             math.fsum((*charges, spent(others, study_id))),
             study.direction is StudyDirection.MINIMIZE,
             tuple(by_end.waiting),
-            tuple(trial for trial in ended if trial.number in gone),
+            tuple(trial for trial in ended if trial.number in gone) if gone else (),
             tuple(by_end.left_out),
             study_id,
             tuple((number, tuple(names)) for number, names in changes.get("stages", ())),
@@ -314,10 +314,14 @@ class History:
     @cached_property
     def configurations(self) -> frozenset[tuple[float, ...]]:
         """All configurations that have run or are running, as hashable values."""
-        count = self._remembered
-        known = [] if self.ledger is None else self.ledger.identities(count)
-        others = (*self.ended[count:], *self.running)
-        return frozenset((*known, *(identity(trial.params, self.pipeline) for trial in others)))
+        known = [] if self.ledger is None else self.ledger.identities(self._remembered)
+        return self._not_remembered.union(known)
+
+    @cached_property
+    def _not_remembered(self) -> frozenset[tuple[float, ...]]:
+        """Those of them that the ledger does not have."""
+        others = (*self.ended[self._remembered :], *self.running)
+        return frozenset(identity(trial.params, self.pipeline) for trial in others)
 
     @cached_property
     def _coming(self) -> frozenset[tuple[float, ...]]:
@@ -338,7 +342,8 @@ class History:
     def is_new(self, params: Params) -> bool:
         """Whether a configuration has not run, does not run, and is not enqueued to run."""
         key = identity(params, self.pipeline)
-        return key not in self.configurations and key not in self._coming
+        has_run = self.ledger is not None and self.ledger.has_run(key, self._remembered)
+        return not has_run and key not in self._not_remembered and key not in self._coming
 
     @property
     def is_exhausted(self) -> bool:

@@ -40,6 +40,7 @@ class SortedTrials:
 
     Attributes:
         ended: Those that succeeded, failed or were pruned, by number.
+        failed: Those of them that failed.
         waiting: Those that are enqueued with a whole configuration, and that nobody has begun.
         running: Those that have a configuration but no result yet.
         interrupted: Those that were cut off.
@@ -47,6 +48,7 @@ class SortedTrials:
     """
 
     ended: list[FrozenTrial] = field(default_factory=list)
+    failed: list[FrozenTrial] = field(default_factory=list)
     waiting: list[FrozenTrial] = field(default_factory=list)
     running: list[FrozenTrial] = field(default_factory=list)
     interrupted: list[FrozenTrial] = field(default_factory=list)
@@ -73,6 +75,8 @@ class SortedTrials:
             self.interrupted.append(trial)
         else:
             self.ended.append(trial)
+            if state is TrialState.FAIL:
+                self.failed.append(trial)
 
     def copy(self) -> "SortedTrials":
         """The same trials, to which others are added."""
@@ -109,6 +113,7 @@ class Ledger:
         self._X = np.empty((0, len(self.pipeline.cube)))
         self._values: list[float] = []
         self._identities: list[tuple[float, ...]] = []
+        self._first: dict[tuple[float, ...], int] = {}  # by identity: the first place of it
 
     def read(
         self, trials: Sequence[FrozenTrial], study_id: str | None, changes: Mapping[str, Any]
@@ -136,8 +141,11 @@ class Ledger:
         return self.unended(trials)
 
     def unended(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
-        """All trials of the study but those that are remembered."""
-        return trials[len(self._trials) :]
+        """All trials of the study but those that are remembered, as they were read.
+
+        A trial that ran when it was read is among them, even if it has ended and is remembered now.
+        """
+        return trials[sum(takewhile(bool, map(is_, self._trials, trials))) :]
 
     def X(self, count: int) -> Array:  # noqa: N802
         """The first of the configurations that have run, `count x d`."""
@@ -156,9 +164,18 @@ class Ledger:
     def identities(self, count: int) -> list[tuple[float, ...]]:
         """The configurations as hashable values."""
         with self.lock:
-            new = self.sorted.ended[len(self._identities) : count]
-            self._identities += [identity(trial.params, self.pipeline) for trial in new]
+            for trial in self.sorted.ended[len(self._identities) : count]:
+                key = identity(trial.params, self.pipeline)
+                self._first.setdefault(key, len(self._identities))
+                self._identities.append(key)
             return self._identities[:count]
+
+    def has_run(self, key: tuple[float, ...], count: int) -> bool:
+        """Whether a configuration is one of the first that have run."""
+        with self.lock:
+            if len(self._identities) < count:
+                self.identities(count)
+            return self._first.get(key, count) < count
 
 
 def _fitted(

@@ -317,7 +317,7 @@ class Trials:
             return True
         return len(before) == trial.number and all(
             is_chosen(each, is_whole)
-            for each in before  # not what the ledger leaves of it, which may be ahead of it by now
+            for each in self._ledger.unended(before)
             if each.state is TrialState.RUNNING
         )
 

@@ -265,13 +265,17 @@ def test_ms_carbo_is_blind_eeipu(spent_history):
     torch.testing.assert_close(scores, expected, rtol=0, atol=2e-3)
 
 
-def test_pbgi_solves_for_the_value_worth_the_cost(spent_history):
-    search, index = scores_of("pbgi", spent_history, FIRST)
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_pbgi_solves_for_the_value_worth_the_cost(is_limited, spent_history):
+    search = Search(spent_history, Budget(BUDGET) if is_limited else Budget(), 4, number=12, seed=0)
+    index = METHODS["pbgi"].score(search)(X, FIRST)
 
     mean, std = (
         part.squeeze(-1) for part in search.models.total_cost.log_cost_posterior(X.squeeze(-2))
     )
-    price = 1e-4 * search.models.objective.scale / search.mean_cost
+    unit = search.models.objective.scale
+    first = sum(trial.user_attrs["charged"] for trial in spent_history.ended[:4])
+    price = 2.5 * unit / (BUDGET - first) if is_limited else 1e-4 * unit / search.mean_cost
     gain = torch.stack(
         [
             LogExpectedImprovement(search.models.objective, g)(x[None])

@@ -11,7 +11,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["ended_after", "threads"]
+__all__ = ["ended_after", "loaded_libraries", "threads"]
 
 # What libraries read when they are imported, which a stage may do.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -61,11 +61,15 @@ def threads(count: int) -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(count)
-    with _controller(len(sys.modules)).limit(limits=count):
+    with loaded_libraries().limit(limits=count):
         yield
+
+
+def loaded_libraries() -> ThreadpoolController:
+    """The numerical libraries of this process: finding them takes as long as a small trial."""
+    return _controller(len(sys.modules))
 
 
 @lru_cache(maxsize=1)
 def _controller(modules: int) -> ThreadpoolController:  # noqa: ARG001 - when it is out of date
-    """The loaded libraries: finding them takes as long as all else that a call needs."""
     return ThreadpoolController()
