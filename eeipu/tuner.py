@@ -116,7 +116,8 @@ class Tuner:
         on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
             what its trials still say (`eeipu.studies.changes`).
         early_stopping: How far the last stage that trains in steps is trained: a rule such as
-            `eeipu.ASHA(min_steps=3)`, or a pruner of Optuna's. `None`: always to the end.
+            `eeipu.ASHA(min_steps=3)`; `"model"`, where a model of learning curves decides
+            (`eeipu.FreezeThaw`); or a pruner of Optuna's. `None`: always to the end.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -158,7 +159,7 @@ class Tuner:
         max_failures: int | None = None,
         forget: str | Iterable[str] = (),
         on_change: str = "refuse",
-        early_stopping: EarlyStopping | BasePruner | None = None,
+        early_stopping: EarlyStopping | BasePruner | str | None = None,
     ) -> None:
         arguments.check_pipeline(pipeline)
         arguments.check_cache(cache)
