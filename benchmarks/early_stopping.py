@@ -1,8 +1,8 @@
 """Rules that stop trainings early, on problems whose stages train in steps; declared costs.
 
-Each rule spends the same budget, in virtual time, on the same problems and seeds. What is compared is
-the best value of a training that was trained to its end, which is what `study.best_value` gives, and
-the best value at any step, both by what had been spent.
+Each rule spends the same budget, in virtual time, on the same problems and seeds. What is compared
+is the best value of a training that was trained to its end, which is what `study.best_value` gives,
+and the best value at any step, both by what had been spent.
 
 Run `python benchmarks/early_stopping.py [--json] [--problems ...] [--rules ...] [--seeds 10]
 [--trainings 12] [--workers 1] [--out runs.jsonl]`. With `--out`, runs that the file has are not
@@ -20,7 +20,6 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -57,6 +56,7 @@ class NotingPool(SimulatedPool):
         self.values: list[tuple[float, int, float]] = []
 
     def wait(self) -> list[Any]:
+        """See `SimulatedPool`."""
         events = super().wait()
         for event in events:
             if isinstance(event, Ended) and isinstance(event.task, NodeTask) and event.result:
@@ -138,9 +138,11 @@ def compared(rows: list[dict[str, Any]], problem: str) -> list[Figure]:
                 name = f"{problem}: best {what}, {share:.0%} spent, {rule}"
                 mean = fmean(known) if known else math.nan
                 error = stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan
-                wins = sum(
-                    m > o for m, o in zip(values["model"], values[rule], strict=True)
-                ) if "model" in rules else 0
+                wins = (
+                    sum(m > o for m, o in zip(values["model"], values[rule], strict=True))
+                    if "model" in rules
+                    else 0
+                )
                 note = f"+- {error:.3g}, {len(known)} of {len(seeds)}, model better in {wins}"
                 figures.append(Figure(f"{name} ({note})", mean, ""))
     return figures

@@ -210,8 +210,8 @@ class FreezeThaw:
 
     After Swersky et al. 2014, arXiv 1406.3896; see `eeipu.methods.freeze_thaw`. It weighs what a
     training is expected to improve, per unit of what is left to pay for it; stages in front whose
-    outputs are kept count as paid. With a method that learns, such as `"eeipu"`, it also chooses the
-    configurations of new trials. Other methods choose these themselves.
+    outputs are kept count as paid. With a method that learns, such as `"eeipu"`, it also chooses
+    the configurations of new trials. Other methods choose these themselves.
 
     Args:
         min_steps: No trial is stopped before this step.

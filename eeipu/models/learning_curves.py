@@ -13,10 +13,10 @@ Model, after the observations have been standardised:
       + E(t, t') (w_all + w_each M_2(x, x'))                     (what decays, in all and in each)
     E(t, t') = (b / (t + t' + b))^a
 
-E is the covariance of a mixture of decaying exponentials (Swersky, Snoek and Adams 2014, "Freeze-thaw
-Bayesian optimization", arXiv 1406.3896, equation 6). Their curves are independent given where they
-end; here both the ends and the decays are functions of the configuration, so that trials tell of one
-another's shapes, as in DyHPO (Wistuba et al. 2022, arXiv 2202.09774). M is a Matern kernel
+E is the covariance of a mixture of decaying exponentials (Swersky, Snoek and Adams 2014,
+"Freeze-thaw Bayesian optimization", arXiv 1406.3896). Their curves are independent given where they
+end; here both the ends and the decays are functions of the configuration, so that trials tell of
+one another's shapes, as in DyHPO (Wistuba et al. 2022, arXiv 2202.09774). M is a Matern kernel
 (`eeipu.models.kernels`); over log t it lets curves change where a schedule does.
 """
 
@@ -149,9 +149,7 @@ class LearningCurves:
         squares = ((t.log() - s.log()) / of_steps).square()
         return decay, Matern52.apply(squares)  # type: ignore[no-untyped-call]
 
-    def _combined(
-        self, raw: Tensor, kernels: tuple[Tensor, ...], same: Tensor
-    ) -> Tensor:
+    def _combined(self, raw: Tensor, kernels: tuple[Tensor, ...], same: Tensor) -> Tensor:
         levels, decays, decay, near = kernels
         end, any_, all_, each, own = raw[-9:-4].exp()
         total: Tensor = LEVEL + own * same + levels * (end + any_ * near)

@@ -6,7 +6,7 @@ from eeipu import Categorical, Float, Int
 from eeipu.errors import SpaceError
 from eeipu.stages.schedules import Constant, Cosine, MultiStep, Piecewise, WarmUp
 from eeipu.stages.searchable_schedules import (
-    OneOf,
+    ScheduleChoice,
     Searchable,
     canonical_form,
     schedule_of,
@@ -38,7 +38,9 @@ def test_templates_nest():
 
 
 def test_a_categorical_over_schedules_takes_only_what_its_choice_needs():
-    template = OneOf(flat=RATE, drop=Searchable(MultiStep, RATE, [30]), fixed=Constant(1.0))
+    template = ScheduleChoice(
+        flat=RATE, drop=Searchable(MultiStep, RATE, [30]), fixed=Constant(1.0)
+    )
     assert space_of("lr", template) == {
         "lr": Categorical(["flat", "drop", "fixed"]),
         "lr_flat": RATE,
@@ -78,11 +80,11 @@ def test_parameters_of_one_name_are_refused(other):
     templates = {"lr": Searchable(MultiStep, RATE, [30]), "lr_initial": other}
     with pytest.raises(SpaceError, match="'lr_initial' would be a parameter of 'lr'"):
         spaces_of(templates)
-    nested = OneOf(drop=templates["lr"], drop_initial=RATE)
+    nested = ScheduleChoice(drop=templates["lr"], drop_initial=RATE)
     with pytest.raises(SpaceError, match="rename one of the two"):
         space_of("lr", nested)
 
 
 def test_one_of_nothing_is_refused():
     with pytest.raises(SpaceError, match="at least one schedule"):
-        OneOf()
+        ScheduleChoice()

@@ -179,7 +179,9 @@ class CurveSearch:
 
     # --- What candidates are worth
 
-    def _worth(self, X: Tensor, rows: Tensor, costs: Tensor, best: float, remaining: float) -> Worth:
+    def _worth(
+        self, X: Tensor, rows: Tensor, costs: Tensor, best: float, remaining: float
+    ) -> Worth:
         assert self._curves is not None
         forecast = self._curves.forecast(X, self._shares, rows)
         finite = costs[costs.isfinite()]
@@ -220,6 +222,7 @@ class CurveSearch:
 
         Where others choose the configuration, all that they may choose are worth the mean.
         """
+
         def judged(points: Array, made: Tensor, since: Tensor) -> Worth:
             assert self._costs is not None
             new = torch.from_numpy(points)

@@ -14,10 +14,9 @@ Whoever looks there goes on only where z > q. Per unit of cost this gives
 
     A_j(q) = E[1{z > q} EI(mu + s_j z, r_j)] / (c_j + P(z > q) (c_J - c_j)),
 
-and a candidate is worth the best A_j(q) over j and q: it is the rate at which the best rule with one
-look earns, an index of Gittins' kind (as in Xie et al. 2024, arXiv 2406.20062, for costs without
-looks). A freeze-thaw search without it (q = -inf) would pay each new trial as if it were trained to
-the end.
+and a candidate is worth the best A_j(q) over j and q: the rate at which the best rule with one look
+earns, an index of Gittins' kind (Xie et al. 2024, arXiv 2406.20062, have it for costs without
+looks). Without a look (q = -inf), each new trial would count as if it were trained to the end.
 """
 
 import math
