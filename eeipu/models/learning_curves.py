@@ -153,7 +153,8 @@ class LearningCurves:
         levels, decays, decay, near = kernels
         end, any_, all_, each, own = raw[-9:-4].exp()
         total: Tensor = LEVEL + own * same + levels * (end + any_ * near)
-        return total + decay * (all_ + each * decays)
+        total = total + decay * (all_ + each * decays)
+        return total
 
     def _covariance(self, raw: Tensor) -> Tensor:
         """The covariance of the observations, noise included, `N x N`."""
@@ -162,7 +163,10 @@ class LearningCurves:
         over_steps = self._over_steps(raw, self._t.unsqueeze(-1), self._t)
         same = (pairs[0] == pairs[1]).double()
         covariance = self._combined(raw, (levels, decays, *over_steps), same)
-        return covariance + (raw[-1].exp() + 1e-8) * torch.eye(len(self._t), dtype=raw.dtype)
+        noisy: Tensor = covariance + (raw[-1].exp() + 1e-8) * torch.eye(
+            len(self._t), dtype=raw.dtype
+        )
+        return noisy
 
     # --- Fitting and conditioning
 
@@ -179,6 +183,7 @@ class LearningCurves:
             value = 0.5 * white.square().sum() + factor.diagonal().log().sum()
             value = value + 0.5 * ((raw - mean) / std).square().sum()
             value.backward()
+            assert raw.grad is not None
             return value.item(), raw.grad.numpy()
 
         bounds = [LOG_BOUNDS] * len(start)

@@ -16,6 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from numbers import Real
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = [
     "Value",
     "as_schedule",
     "cuts",
+    "refuse_torch_scheduler",
     "whole_number",
 ]
 
@@ -115,10 +117,54 @@ def as_schedule(value: Any) -> Schedule:
 
     A schedule is returned as it is. A function of the step becomes a `Function`, any other value a
     `Constant`.
+
+    Raises:
+        SpaceError: It is a scheduler of torch's.
     """
     if isinstance(value, Schedule):
         return value
+    refuse_torch_scheduler("the schedule", value)
     return Function(value) if callable(value) else Constant(value)
+
+
+# What to write instead of a scheduler of torch's.
+_OURS = {
+    "ConstantLR": "Switch",
+    "CosineAnnealingLR": "Cosine or CosineToFloor",
+    "CosineAnnealingWarmRestarts": "CosineRestarts",
+    "CyclicLR": "a function of the step",
+    "ExponentialLR": "Exponential",
+    "LambdaLR": "a function of the step, which returns the value and not a factor",
+    "LinearLR": "Linear or WarmUp",
+    "MultiStepLR": "MultiStep",
+    "OneCycleLR": "OneCycle",
+    "PolynomialLR": "Polynomial",
+    "ReduceLROnPlateau": "PopulationBased early stopping, since a schedule does not see values",
+    "SequentialLR": "Switch",
+    "StepLR": "StepDecay",
+}
+
+
+def refuse_torch_scheduler(what: str, value: Any) -> None:
+    """Refuse a scheduler of torch's, its class, or a partial call of it, where ours belong.
+
+    torch is not imported for this.
+
+    Raises:
+        SpaceError: It is one; the message names ours.
+    """
+    while isinstance(value, partial):
+        value = value.func
+    kind = value if isinstance(value, type) else type(value)
+    theirs = [base for base in kind.__mro__ if base.__module__ == "torch.optim.lr_scheduler"]
+    if not theirs:
+        return
+    ours = next((_OURS[base.__name__] for base in theirs if base.__name__ in _OURS), None)
+    raise SpaceError(
+        f"{what} is {kind.__name__}, a scheduler of torch's, which changes an optimiser and cannot "
+        f"be read ahead; write {ours or 'a function of the step'} (eeipu.stages.schedules), as in "
+        f'space={{"lr": ...}}.'
+    )
 
 
 def _canonical(value: Any, step: int) -> Value:

@@ -25,7 +25,7 @@ from optuna.distributions import BaseDistribution
 from eeipu.errors import SpaceError
 from eeipu.fingerprints.code import value_digest
 from eeipu.space import Categorical, Distribution, Params
-from eeipu.stages.schedules import Function, Schedule, as_schedule
+from eeipu.stages.schedule_runs import Function, Schedule, as_schedule, refuse_torch_scheduler
 
 __all__ = ["ScheduleChoice", "Searchable", "canonical_form", "schedule_of", "space_of", "spaces_of"]
 
@@ -44,13 +44,14 @@ class Searchable:
         arguments: Its arguments by name.
 
     Raises:
-        SpaceError: `kind` does not take these arguments.
+        SpaceError: `kind` does not take these arguments, or is a scheduler of torch's.
     """
 
     kind: Callable[..., Schedule]
     arguments: Mapping[str, Any]
 
     def __init__(self, kind: Callable[..., Schedule], *args: Any, **kwargs: Any) -> None:
+        refuse_torch_scheduler("a searchable schedule", kind)
         try:
             bound = inspect.signature(kind).bind(*args, **kwargs)
         except TypeError as error:
@@ -86,7 +87,7 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
             schedule, or a value. The last two have no parameters.
 
     Raises:
-        SpaceError: Two parameters would have the same name.
+        SpaceError: Two parameters would have the same name, or there is a scheduler of torch's.
     """
     match template:
         case BaseDistribution():
@@ -102,6 +103,7 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
         case dict():
             parts = {f"{name}_{key}": part for key, part in template.items()}
         case _:
+            refuse_torch_scheduler(f"the hyper-parameter {name!r}", template)
             return {}
     return _joined(parts, {})
 

@@ -77,7 +77,8 @@ def _value(state: State) -> float:
     end = float(hartmann) - 1.5 * (detail - 0.7) ** 2
     scale = 40.0 ** (1.0 - rate)  # steps until the curve bends: one for the largest rate
     gap, power = 0.5 + 0.5 * width, 0.6 + 0.9 * decay
-    return end - gap * (1.0 + step / scale) ** -power + NOISE * _noise(state)
+    left: float = gap * (1.0 + step / scale) ** -power
+    return end - left + NOISE * _noise(state)
 
 
 def _noise(state: State) -> float:

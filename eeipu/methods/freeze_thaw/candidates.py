@@ -57,7 +57,7 @@ class Candidates:
             depths = self._rng.integers(len(self._prefixes), size=len(X))
             for depth, columns in enumerate(self._prefixes):
                 chosen = np.flatnonzero(rows & (depths == depth))
-                X[np.ix_(chosen, columns)] = kept[np.ix_(chosen, columns)]
+                X[chosen[:, None], columns] = kept[chosen[:, None], columns]
         return self._allowed(X)
 
     def moved(self, X: Array, count: int) -> Array:

@@ -260,4 +260,5 @@ def _without(points: Array, others: Array) -> Array:
     """Points that are not among others, each once."""
     points = np.unique(points, axis=0)
     is_new = ~(points[:, None] == others[None]).all(-1).any(-1)
-    return points[is_new]
+    new: Array = points[is_new]
+    return new
