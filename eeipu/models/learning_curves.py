@@ -153,7 +153,7 @@ class LearningCurves:
         levels, decays, decay, near = kernels
         end, any_, all_, each, own = raw[-9:-4].exp()
         total: Tensor = LEVEL + own * same + levels * (end + any_ * near)
-        total = total + decay * (all_ + each * decays)
+        total += decay * (all_ + each * decays)
         return total
 
     def _covariance(self, raw: Tensor) -> Tensor:
