@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eeipu.algorithms.early_stopping import (
         ASHA,
+        FreezeThaw,
         Hyperband,
         MedianStopping,
         PopulationBased,
@@ -77,6 +78,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "algorithms.early_stopping": [
         "ASHA",
+        "FreezeThaw",
         "Hyperband",
         "MedianStopping",
         "PopulationBased",
@@ -136,6 +138,7 @@ __all__ = [
     "EeipuError",
     "Fingerprinted",
     "Float",
+    "FreezeThaw",
     "Hyperband",
     "Int",
     "MedianStopping",

@@ -100,6 +100,9 @@ class EEIPUSampler(BaseSampler):
             pipeline is none.
         SpaceError: The method needs finitely many configurations, and there are more.
         PipelineError: Some stages declare their costs and others do not.
+
+    Attributes:
+        ordered: The configuration that is suggested next, where somebody else has chosen it.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class EEIPUSampler(BaseSampler):
         self._reasons: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._checked: Proposals | None = None
         self._has_said_done = False
+        self.ordered: dict[str, Any] | None = None
 
     @property
     def n_initial(self) -> int:
@@ -195,6 +199,8 @@ class EEIPUSampler(BaseSampler):
         whose = id(study._storage), study._study_id
         given = self.pipeline.cube.fitting_part(trial.system_attrs.get("fixed_params", {}))
         params = None if given else self._stock.take(whose, history)
+        if self.ordered is not None and not given:
+            params, self.ordered = self.ordered, None
         if params is None:
             with _threads(len(history), self._is_beside_workers):
                 params, *others = self._choose(history, trial.number, given)

@@ -29,6 +29,7 @@ from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.running.worker import Job
+from eeipu.stages.schedules import Schedule
 from eeipu.studies import arguments
 from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
 from eeipu.studies.changes import Remarks, retry_failed
@@ -37,6 +38,7 @@ from eeipu.studies.driver import Driver
 from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
 from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.replay import schedules_of
 from eeipu.studies.early_stopping.staged_driver import StagedDriver
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.given.enqueued import enqueue
@@ -117,7 +119,8 @@ class Tuner:
         on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
             what its trials still say (`eeipu.studies.changes`).
         early_stopping: How far the last stage that trains in steps is trained: a rule such as
-            `eeipu.ASHA(min_steps=3)`, or a pruner of Optuna's. `None`: always to the end.
+            `eeipu.ASHA(min_steps=3)`; `"model"`, where a model of learning curves decides
+            (`eeipu.FreezeThaw`); or a pruner of Optuna's. `None`: always to the end.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -159,7 +162,7 @@ class Tuner:
         max_failures: int | None = None,
         forget: str | Iterable[str] = (),
         on_change: str = "refuse",
-        early_stopping: EarlyStopping | BasePruner | None = None,
+        early_stopping: EarlyStopping | BasePruner | str | None = None,
     ) -> None:
         arguments.check_pipeline(pipeline)
         arguments.check_cache(cache)
@@ -464,6 +467,21 @@ class Tuner:
         if self._driver is not Driver:
             calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
         return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
+
+    def best_schedule(self, stage: str | None = None) -> dict[str, Schedule]:
+        """The hyper-parameters of the best trial as schedules, which a later training can replay.
+
+        `torch_training(..., space=tuner.best_schedule())` trains as the best trial was trained:
+        also where its hyper-parameters have changed on the way, as in population-based training.
+
+        Args:
+            stage: The name of the stage; `None`: the last one that trains in steps.
+
+        Raises:
+            ConfigurationError: No trial has a value yet.
+            PipelineError: There is no such stage.
+        """
+        return schedules_of(best_trial(self.study), self.pipeline, stage)
 
     def _remark(self) -> None:
         """Say which trials do not count, once."""

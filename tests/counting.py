@@ -7,9 +7,9 @@ from pathlib import Path
 from eeipu import Categorical, Float, Pipeline, stage
 from eeipu.stages.iterative import Training, iterative
 from eeipu.stages.schedules import MultiStep
-from eeipu.stages.searchable_schedules import OneOf, Searchable
+from eeipu.stages.searchable_schedules import ScheduleChoice, Searchable
 
-LR = OneOf(flat=Float(0.1, 1.0), drop=Searchable(MultiStep, Float(0.1, 1.0), [2], 0.5))
+LR = ScheduleChoice(flat=Float(0.1, 1.0), drop=Searchable(MultiStep, Float(0.1, 1.0), [2], 0.5))
 
 
 @stage(space={"dims": Categorical([8, 9])}, version="1")

@@ -33,6 +33,7 @@ PUBLIC = [
     "EeipuError",
     "Fingerprinted",
     "Float",
+    "FreezeThaw",
     "Hyperband",
     "Int",
     "MedianStopping",

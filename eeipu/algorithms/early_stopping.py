@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Protocol, runtime_checkable
 
-from eeipu.algorithms import halving, median_stopping
+from eeipu.algorithms import freeze_thaw, halving, median_stopping
 from eeipu.algorithms.configurations import Config
 from eeipu.algorithms.full_training import FullTraining, StepByStep
 from eeipu.algorithms.halving import Brackets, geometric_rungs
@@ -22,6 +22,7 @@ from eeipu.space import Distribution
 __all__ = [
     "ASHA",
     "EarlyStopping",
+    "FreezeThaw",
     "Hyperband",
     "MedianStopping",
     "NoStopping",
@@ -47,6 +48,7 @@ class Setting:
         space: The hyper-parameters that may change while a trial is trained.
         seed: Makes the rule's own choices repeatable.
         should_prune: The trial -> whether the study's pruner stops it now.
+        known: What the tuner knows of its trials, for a rule with a model of its own.
     """
 
     configs: Iterator[Config]
@@ -55,6 +57,7 @@ class Setting:
     space: Mapping[str, Distribution]
     seed: int | None
     should_prune: Callable[[int], bool]
+    known: freeze_thaw.Known | None = None
 
 
 @runtime_checkable
@@ -198,6 +201,32 @@ class Pruning:
             _every(self.every, setting.steps),
             setting.should_prune,
             setting.concurrency,
+        )
+
+
+@dataclass(frozen=True)
+class FreezeThaw:
+    """A model of learning curves decides: begin a trial, or go on with which stopped one, how far.
+
+    After Swersky et al. 2014, arXiv 1406.3896; see `eeipu.methods.freeze_thaw`. It weighs what a
+    training is expected to improve, per unit of what is left to pay for it; stages in front whose
+    outputs are kept count as paid. With a method that learns, such as `"eeipu"`, it also chooses
+    the configurations of new trials. Other methods choose these themselves.
+
+    Args:
+        min_steps: No trial is stopped before this step.
+        reduction: The model looks at each trial at the number of steps of a whole training, divided
+            by powers of this; above 1.
+    """
+
+    min_steps: int = 1
+    reduction: float = 2.0
+
+    def algorithm(self, setting: Setting) -> Algorithm:
+        """See `EarlyStopping`."""
+        looks = geometric_rungs(self.min_steps, setting.steps, self.reduction)
+        return freeze_thaw.FreezeThaw(
+            setting.configs, looks, setting.concurrency, setting.seed, setting.known
         )
 
 

@@ -8,8 +8,9 @@ the finished trials with a value at `s`, of the mean of their values up to `s`.
 from collections.abc import Iterable
 from statistics import fmean, median
 
-from eeipu.algorithms.configurations import Config, check_steps
-from eeipu.algorithms.moves import Ask, Move, Stop
+from eeipu.algorithms.configurations import Config
+from eeipu.algorithms.full_training import StepByStep
+from eeipu.algorithms.moves import Move, Stop
 
 __all__ = ["MedianStopping"]
 
@@ -39,34 +40,27 @@ class MedianStopping:
         min_steps: int = 0,
         concurrency: int = 1,
     ) -> None:
-        check_steps(every, max_steps)
-        self._source = enumerate(configs)
-        self._max_steps, self._every, self._min_steps = max_steps, every, min_steps
-        self._concurrency = concurrency
-        self._configs: dict[int, Config] = {}
+        self._trials = StepByStep(configs, max_steps, every, self._is_poor, concurrency)
+        self._min_steps = min_steps
         self._curves: dict[int, dict[int, float]] = {}
         self._ended: set[int] = set()
 
     def start(self) -> list[Move]:
         """Ask for `concurrency` trials, each up to its first evaluation."""
-        return [move for _ in range(self._concurrency) for move in self._new()]
+        return self._trials.start()
 
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
         """Train the trial further, or stop it and begin a new one."""
+        curve = self._curves.setdefault(trial, {})
         if value is not None:
-            self._curves[trial][step] = value
-        if value is None or step >= self._max_steps or self._is_poor(trial, step):
+            curve[step] = value
+        moves = self._trials.tell(trial, step, value)
+        if Stop(trial) in moves:
             self._ended.add(trial)
-            return [Stop(trial), *self._new()]
-        return [Ask(trial, self._configs[trial], min(step + self._every, self._max_steps))]
+        return moves
 
-    def _new(self) -> list[Move]:
-        for trial, config in self._source:
-            self._configs[trial], self._curves[trial] = config, {}
-            return [Ask(trial, config, self._every)]
-        return []
-
-    def _is_poor(self, trial: int, step: int) -> bool:
+    def _is_poor(self, trial: int) -> bool:
+        step = max(self._curves[trial])
         if step < self._min_steps:
             return False
         ended = (self._curves[other] for other in self._ended)

@@ -19,6 +19,7 @@ from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
 from eeipu.stages.declaration import DEFAULT_RETRIES, INPUTS, Stage
+from eeipu.stages.functions.signatures import leading_inputs
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
 from eeipu.stages.searchable_schedules import canonical_form, schedule_of, space_of, spaces_of
@@ -129,10 +130,22 @@ class IterativeStage(TrainingStage):
         training: How it trains.
         templates: Hyper-parameter -> schedule, template of one, distribution, or value.
         steps: The number of steps of a whole training.
+        takes: Whose leading parameters are the stage's inputs; `None`: those of `training.init`.
     """
 
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
+    takes: Callable[..., Any] | None = None
+
+    @property
+    def positional(self) -> tuple[inspect.Parameter, ...]:
+        """The parameters that get the stage's inputs."""
+        function = self.training.init if self.takes is None else self.takes
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):  # a builtin that does not tell what it takes
+            return super().positional
+        return leading_inputs(parameters, self.templates)
 
     @property
     def fingerprint(self) -> str:

@@ -1,182 +1,73 @@
 """Schedules: hyper-parameters as functions of the training step.
 
-A schedule is a function of the step, `0, 1, 2, ...` (epochs or iterations, as the stage counts
-them). It also knows how long each value lasts. From these two follows its canonical form: the
-*runs* of equal values. Runs do not depend on the object that they came from. A constant 0.1 and a
-schedule that is still at 0.1 therefore share that stretch of training, and so does a user's own
-function with the same values (the stages of Shin et al. 2019, arXiv 1911.10504, are stretches over
-which no hyper-parameter changes).
-
-Two values are equal if they are of one type and the same to the last bit. A rate of
-0.010000000000000002 that was computed differs from one that was written as 0.01, and 1 differs from
-1.0. To share training, write such values alike or round them.
+What a schedule is, and when two of them share training, is in `eeipu.stages.schedule_runs`; here
+are the kinds. Each is fixed as it is written, and searched over inside a `Searchable`
+(`eeipu.stages.searchable_schedules`).
 
 >>> Constant(0.1).runs(30) == MultiStep(0.1, milestones=[30], gamma=0.1).runs(30)
+True
+>>> trunk = WarmUpStableDecay(0.1, warm_up=5, decay_at=60, decay_steps=20)
+>>> trunk.runs(60) == WarmUpStableDecay(0.1, warm_up=5, decay_at=80, decay_steps=10).runs(60)
 True
 """
 
 import math
-from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 from eeipu.errors import SpaceError
+from eeipu.stages.descents import (
+    Cosine,
+    CosineRestarts,
+    Descent,
+    Linear,
+    Polynomial,
+    RootDescent,
+)
+from eeipu.stages.schedule_runs import (
+    Constant,
+    Function,
+    Run,
+    Schedule,
+    Value,
+    as_schedule,
+    cuts,
+    whole_number,
+)
 
 __all__ = [
     "Constant",
     "Cosine",
     "CosineRestarts",
+    "CosineToFloor",
     "Exponential",
     "Function",
     "Linear",
     "MultiStep",
+    "OneCycle",
     "Piecewise",
     "Polynomial",
+    "RootDescent",
     "Run",
     "Schedule",
     "StepDecay",
     "Switch",
+    "Value",
     "WarmUp",
+    "WarmUpStableDecay",
     "as_schedule",
     "cuts",
 ]
 
-Value = None | bool | int | float | str
-"""The value of a hyper-parameter at one step."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """A longest stretch of steps `[start, stop)` with the same `value`."""
-
-    start: int
-    stop: int
-    value: Value
-
-    @property
-    def _identity(self) -> tuple[int, int, str, Value]:
-        # Content keys distinguish 1, 1.0 and True, which are equal in Python.
-        return self.start, self.stop, type(self.value).__name__, self.value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Run) and self._identity == other._identity
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-
-class Schedule(ABC):
-    """A hyper-parameter as a function of the step.
-
-    Subclasses define `_value` and, where values last for more than one step, `_lasts_until`.
-    """
-
-    def __call__(self, step: int) -> Value:
-        """The value at a step.
-
-        Raises:
-            SpaceError: The value is of a type that content keys do not take, or NaN.
-        """
-        return _canonical(self._value(step), step)
-
-    @abstractmethod
-    def _value(self, step: int) -> Any:
-        """The value at a step, before it is checked and made a plain Python scalar."""
-
-    def _lasts_until(self, step: int) -> float:
-        """A later step before which the value of `step` does not change; `inf` if it never does."""
-        return step + 1
-
-    def runs(self, stop: int, start: int = 0) -> tuple[Run, ...]:
-        """The canonical form of steps `[start, stop)`: the runs of equal values.
-
-        Raises:
-            SpaceError: `start` or `stop` is not a whole number >= 0, or a step has no valid value.
-        """
-        return tuple(self._runs(_count("start", start, 0), _count("stop", stop, 0)))
-
-    def _runs(self, start: int, stop: int) -> Iterator[Run]:
-        while start < stop:
-            value, end = self(start), self._lasts_until(start)
-            while end < stop and _is_same(self(int(end)), value):
-                end = self._lasts_until(int(end))
-            end = int(min(end, stop))
-            yield Run(start, end, value)
-            start = end
-
-
-def cuts(runs: Sequence[Run]) -> frozenset[int]:
-    """The steps inside these runs at which a constant stretch begins or ends.
-
-    A value that lasts for two steps or more is a stretch of its own. Consecutive steps with
-    different values are one stretch together; otherwise a cosine would be cut at every step.
-    """
-    return frozenset(
-        after.start
-        for before, after in pairwise(runs)
-        if max(before.stop - before.start, after.stop - after.start) > 1
-    )
-
-
-def as_schedule(value: Any) -> Schedule:
-    """Make a schedule of a value.
-
-    A schedule is returned as it is. A function of the step becomes a `Function`, any other value a
-    `Constant`.
-    """
-    if isinstance(value, Schedule):
-        return value
-    return Function(value) if callable(value) else Constant(value)
-
-
-def _canonical(value: Any, step: int) -> Value:
-    """A value in the form that enters content keys: a plain Python scalar, with 0.0 for -0.0."""
-    if getattr(value, "shape", None) == ():  # a scalar of NumPy or torch
-        value = value.item()
-    if isinstance(value, float):
-        if math.isnan(value):
-            raise SpaceError(f"the schedule is NaN at step {step}; every step needs a value.")
-        return float(value) + 0.0  # -0.0 and 0.0 train alike
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    raise SpaceError(
-        f"the schedule's value at step {step} is {value!r}; it must be a number, a string, "
-        f"a bool or None."
-    )
-
-
-def _is_same(value: Value, other: Value) -> bool:
-    return type(value) is type(other) and value == other
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    if not (isinstance(value, Real) and float(value).is_integer() and float(value) >= least):
-        raise SpaceError(f"{name} must be a whole number >= {least}, but got {value!r}.")
-    return int(float(value))
-
 
 def _ascending(name: str, steps: Sequence[int]) -> tuple[int, ...]:
-    checked = tuple(_count(name, step, 1) for step in steps)
+    checked = tuple(whole_number(name, step, 1) for step in steps)
     if any(before >= after for before, after in pairwise(checked)):
         raise SpaceError(f"{name} must ascend without repetition, but got {list(checked)}.")
     return checked
-
-
-@dataclass(frozen=True)
-class Constant(Schedule):
-    """The same `value` at every step."""
-
-    value: Value
-
-    def _value(self, step: int) -> Any:  # noqa: ARG002
-        return self.value
-
-    def _lasts_until(self, step: int) -> float:  # noqa: ARG002
-        return math.inf
 
 
 @dataclass(frozen=True)
@@ -251,7 +142,7 @@ class StepDecay(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        _count("every", self.every, 1)
+        whole_number("every", self.every, 1)
 
     def _value(self, step: int) -> Any:
         return self.initial * self.gamma ** (step // self.every)
@@ -272,98 +163,6 @@ class Exponential(Schedule):
 
 
 @dataclass(frozen=True)
-class _Descent(Schedule):
-    """From `initial` to `final` within `steps`, and `final` from there on.
-
-    Attributes:
-        initial: The value at step 0.
-        final: The value from step `steps` on.
-        steps: The number of steps of the descent.
-    """
-
-    initial: float
-    final: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        _count("steps", self.steps, 1)
-
-    def _share(self, done: float) -> float:
-        """The share of the descent that remains, from 1 to 0, after a share `done` of the steps."""
-        return 1.0 - done
-
-    def _value(self, step: int) -> Any:
-        if step >= self.steps:
-            return self.final
-        if step == 0:  # exactly, without rounding
-            return self.initial
-        return self.final + (self.initial - self.final) * self._share(step / self.steps)
-
-    def _lasts_until(self, step: int) -> float:
-        return step + 1 if step < self.steps else math.inf
-
-
-@dataclass(frozen=True)
-class Linear(_Descent):
-    """A straight line from `initial` to `final` within `steps`, and `final` from there on."""
-
-
-@dataclass(frozen=True)
-class Polynomial(_Descent):
-    """`final + (initial - final) * (1 - step / steps) ** power` within `steps`, then `final`.
-
-    Attributes:
-        power: The exponent; 1 gives `Linear`.
-    """
-
-    power: float = 2.0
-
-    def _share(self, done: float) -> float:
-        share: float = (1.0 - done) ** self.power
-        return share
-
-
-@dataclass(frozen=True)
-class Cosine(_Descent):
-    """Half a cosine from `initial` to `final` within `steps`, and `final` from there on.
-
-    Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5 without restarts.
-    """
-
-    def _share(self, done: float) -> float:
-        return 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-@dataclass(frozen=True)
-class CosineRestarts(Schedule):
-    """Half cosines from `initial` down to `final`, one after another.
-
-    Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5.
-
-    Attributes:
-        initial: The value at which each descent begins.
-        final: The value that each descent approaches.
-        period: The number of steps of the first descent.
-        growth: The factor by which each descent is longer than the one before; a whole number.
-    """
-
-    initial: float
-    final: float
-    period: int
-    growth: int = 1
-
-    def __post_init__(self) -> None:
-        _count("period", self.period, 1)
-        _count("growth", self.growth, 1)
-
-    def _value(self, step: int) -> Any:
-        period = self.period
-        while step >= period:
-            step, period = step - period, period * self.growth
-        return Cosine(self.initial, self.final, period)._value(step)
-
-
-@dataclass(frozen=True)
 class Switch(Schedule):
     """One schedule before a step, and another from that step on.
 
@@ -381,7 +180,7 @@ class Switch(Schedule):
     restart: bool = True
 
     def __post_init__(self) -> None:
-        _count("at", self.at, 0)
+        whole_number("at", self.at, 0)
 
     @property
     def _origin(self) -> int:
@@ -417,7 +216,7 @@ class WarmUp(Schedule):
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        _count("steps", self.steps, 0)
+        whole_number("steps", self.steps, 0)
 
     def _value(self, step: int) -> Any:
         if step >= self.steps:
@@ -432,10 +231,153 @@ class WarmUp(Schedule):
 
 
 @dataclass(frozen=True)
-class Function(Schedule):
-    """A user's own `function` of the step, which must always return the same value for a step."""
+class WarmUpStableDecay(Schedule):
+    """A warm-up to `peak`, a long stable stretch there, and a short decay at the end.
 
-    function: Callable[[int], Any]
+    Hu et al. 2024, arXiv 2404.06395 (MiniCPM). Schedules that differ only in where and how they
+    decay have one trunk: a stage tree trains it once, and as many decays from it as there are.
+
+    Attributes:
+        peak: The value of the stable stretch.
+        warm_up: The number of steps of the warm-up, a straight line from 0 (see `WarmUp`).
+        decay_at: The step at which the decay begins; at least `warm_up`.
+        decay_steps: The number of steps of the decay.
+        floor: Where the decay ends, as a share of `peak`, and what holds from there on.
+        shape: `"linear"`, `"cosine"`, or `"sqrt"`: one minus the root of what is done, the best of
+            these in Haegele et al. 2024, arXiv 2405.18392.
+
+    Raises:
+        SpaceError: A number of steps is no whole number, the decay begins inside the warm-up, the
+            floor is not in 0..1, or there is no such shape.
+    """
+
+    peak: float
+    warm_up: int
+    decay_at: int
+    decay_steps: int
+    floor: float = 0.0
+    shape: Literal["linear", "cosine", "sqrt"] = "linear"
+
+    def __post_init__(self) -> None:
+        whole_number("warm_up", self.warm_up, 0)
+        whole_number("decay_steps", self.decay_steps, 1)
+        if whole_number("decay_at", self.decay_at, 0) < self.warm_up:
+            raise SpaceError(
+                f"the decay must begin after the warm-up, but got decay_at={self.decay_at!r} and "
+                f"warm_up={self.warm_up!r}."
+            )
+        _check_share("floor", self.floor)
+        if self.shape not in _DECAYS:
+            raise SpaceError(f"shape must be one of {list(_DECAYS)}, but got {self.shape!r}.")
 
     def _value(self, step: int) -> Any:
-        return self.function(step)
+        if step < self.decay_at:
+            return WarmUp(self.peak, self.warm_up)._value(step)
+        return self._decay._value(step - self.decay_at)
+
+    @property
+    def _decay(self) -> Descent:
+        return _DECAYS[self.shape](self.peak, self.floor * self.peak, self.decay_steps)
+
+    def _lasts_until(self, step: int) -> float:
+        if step < self.decay_at:
+            return min(WarmUp(self.peak, self.warm_up)._lasts_until(step), self.decay_at)
+        return self.decay_at + self._decay._lasts_until(step - self.decay_at)
+
+
+@dataclass(frozen=True)
+class CosineToFloor(Schedule):
+    """A warm-up to `peak`, and half a cosine from there to a share of it.
+
+    Touvron et al. 2023, arXiv 2302.13971 (LLaMA), section 2.3, with a floor of a tenth.
+
+    Attributes:
+        peak: The largest value.
+        steps: The number of steps until the floor is reached, warm-up included; the floor holds
+            from there on.
+        floor: The last value, as a share of `peak`.
+        warm_up: The number of steps of the warm-up, a straight line from 0 (see `WarmUp`).
+
+    Raises:
+        SpaceError: A number of steps is no whole number, the warm-up is not shorter than the whole,
+            or the floor is not in 0..1.
+    """
+
+    peak: float
+    steps: int
+    floor: float = 0.1
+    warm_up: int = 0
+
+    def __post_init__(self) -> None:
+        if whole_number("steps", self.steps, 1) <= whole_number("warm_up", self.warm_up, 0):
+            raise SpaceError(
+                f"the warm-up must be shorter than the whole, but got warm_up={self.warm_up!r} and "
+                f"steps={self.steps!r}."
+            )
+        _check_share("floor", self.floor)
+
+    @property
+    def _whole(self) -> WarmUp:
+        descent = Cosine(self.peak, self.floor * self.peak, self.steps - self.warm_up)
+        return WarmUp(descent, self.warm_up)
+
+    def _value(self, step: int) -> Any:
+        return self._whole._value(step)
+
+    def _lasts_until(self, step: int) -> float:
+        return self._whole._lasts_until(step)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Half a cosine up to `peak`, and half a cosine down to nearly nothing.
+
+    Smith and Topin 2017, arXiv 1708.07120, with the values of torch's `OneCycleLR`. For a momentum
+    that moves the other way write `OneCycle(0.85, steps, initial=0.95, final=0.95)`.
+
+    Attributes:
+        peak: The value at the top.
+        steps: The number of steps of the cycle; the last value holds from there on.
+        rise: The share of the steps up to the top, in 0..1.
+        initial: The first value; `None`: a twenty-fifth of `peak`.
+        final: The last value; `None`: a ten-thousandth of the first one.
+
+    Raises:
+        SpaceError: `steps` is no whole number of at least 2, or `rise` is not in 0..1.
+    """
+
+    peak: float
+    steps: int
+    rise: float = 0.3
+    initial: float | None = None
+    final: float | None = None
+
+    def __post_init__(self) -> None:
+        whole_number("steps", self.steps, 2)
+        _check_share("rise", self.rise)
+
+    def _value(self, step: int) -> Any:
+        first = self.peak / 25.0 if self.initial is None else self.initial
+        last = first / 1e4 if self.final is None else self.final
+        top, end = self.rise * self.steps - 1.0, self.steps - 1.0
+        if step >= end:
+            return last
+        if step <= top:
+            return _between(first, self.peak, step / top if top > 0 else 1.0)
+        return _between(self.peak, last, (step - max(top, 0.0)) / (end - max(top, 0.0)))
+
+    def _lasts_until(self, step: int) -> float:
+        return step + 1 if step < self.steps - 1 else math.inf
+
+
+def _between(start: float, stop: float, done: float) -> float:
+    """A value on half a cosine, after a share of the way."""
+    return stop + (start - stop) / 2.0 * (1.0 + math.cos(math.pi * done))
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise SpaceError(f"{name} must be a share in 0..1, but got {value!r}.")
+
+
+_DECAYS: dict[str, type[Descent]] = {"linear": Linear, "cosine": Cosine, "sqrt": RootDescent}

@@ -6,7 +6,8 @@ argument. A configuration of the space then turns the template into a schedule.
 
 >>> from eeipu.stages.schedules import Constant, Cosine
 >>> from eeipu.space import Float
->>> lr = OneOf(flat=Constant(0.1), cosine=Searchable(Cosine, Float(0.1, 1.0), 0.0, steps=90))
+>>> cosine = Searchable(Cosine, Float(0.1, 1.0), 0.0, steps=90)
+>>> lr = ScheduleChoice(flat=Constant(0.1), cosine=cosine)
 >>> list(space_of("lr", lr))
 ['lr', 'lr_cosine_initial']
 >>> schedule_of("lr", lr, {"lr": "flat", "lr_cosine_initial": 0.5})
@@ -24,9 +25,9 @@ from optuna.distributions import BaseDistribution
 from eeipu.errors import SpaceError
 from eeipu.fingerprints.code import value_digest
 from eeipu.space import Categorical, Distribution, Params
-from eeipu.stages.schedules import Function, Schedule, as_schedule
+from eeipu.stages.schedule_runs import Function, Schedule, as_schedule, refuse_torch_scheduler
 
-__all__ = ["OneOf", "Searchable", "canonical_form", "schedule_of", "space_of", "spaces_of"]
+__all__ = ["ScheduleChoice", "Searchable", "canonical_form", "schedule_of", "space_of", "spaces_of"]
 
 
 @dataclass(frozen=True, init=False)
@@ -43,13 +44,14 @@ class Searchable:
         arguments: Its arguments by name.
 
     Raises:
-        SpaceError: `kind` does not take these arguments.
+        SpaceError: `kind` does not take these arguments, or is a scheduler of torch's.
     """
 
     kind: Callable[..., Schedule]
     arguments: Mapping[str, Any]
 
     def __init__(self, kind: Callable[..., Schedule], *args: Any, **kwargs: Any) -> None:
+        refuse_torch_scheduler("a searchable schedule", kind)
         try:
             bound = inspect.signature(kind).bind(*args, **kwargs)
         except TypeError as error:
@@ -59,7 +61,7 @@ class Searchable:
 
 
 @dataclass(frozen=True, init=False)
-class OneOf:
+class ScheduleChoice:
     """A choice between several schedules or templates.
 
     Attributes:
@@ -70,7 +72,9 @@ class OneOf:
 
     def __init__(self, **choices: Any) -> None:
         if not choices:
-            raise SpaceError("OneOf needs at least one schedule: OneOf(flat=Constant(0.1)).")
+            raise SpaceError(
+                "ScheduleChoice needs at least one schedule: ScheduleChoice(flat=Constant(0.1))."
+            )
         object.__setattr__(self, "choices", choices)
 
 
@@ -79,18 +83,18 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
 
     Args:
         name: The hyper-parameter.
-        template: A distribution, a `Searchable`, a `OneOf`, a list or dict of templates, a
+        template: A distribution, a `Searchable`, a `ScheduleChoice`, a list or dict of templates, a
             schedule, or a value. The last two have no parameters.
 
     Raises:
-        SpaceError: Two parameters would have the same name.
+        SpaceError: Two parameters would have the same name, or there is a scheduler of torch's.
     """
     match template:
         case BaseDistribution():
             return {name: template}
         case Searchable(arguments=arguments):
             parts = {f"{name}_{argument}": part for argument, part in arguments.items()}
-        case OneOf(choices=choices):
+        case ScheduleChoice(choices=choices):
             own = {name: Categorical(list(choices))}
             parts = {f"{name}_{choice}": part for choice, part in choices.items()}
             return own | _joined(parts, {})
@@ -99,6 +103,7 @@ def space_of(name: str, template: Any) -> dict[str, Distribution]:
         case dict():
             parts = {f"{name}_{key}": part for key, part in template.items()}
         case _:
+            refuse_torch_scheduler(f"the hyper-parameter {name!r}", template)
             return {}
     return _joined(parts, {})
 
@@ -170,7 +175,7 @@ def _filled(name: str, template: Any, params: Params) -> Any:
             filled = {k: _filled(f"{name}_{k}", part, params) for k, part in arguments.items()}
             bound = inspect.BoundArguments(inspect.signature(kind), OrderedDict(filled))
             return kind(*bound.args, **bound.kwargs)
-        case OneOf(choices=choices):
+        case ScheduleChoice(choices=choices):
             choice = params[name]
             return as_schedule(_filled(f"{name}_{choice}", choices[choice], params))
         case list() | tuple():
@@ -197,7 +202,7 @@ def canonical_form(template: Any, stop: int, start: int = 0) -> Any:
         case Searchable(kind=kind, arguments=arguments):
             parts = {name: canonical_form(part, stop) for name, part in arguments.items()}
             return [value_digest(kind), parts]
-        case OneOf(choices=choices):
+        case ScheduleChoice(choices=choices):
             return {name: canonical_form(part, stop, start) for name, part in choices.items()}
         case list() | tuple():
             return [canonical_form(part, stop) for part in template]

@@ -15,7 +15,7 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative, stage_path
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Constant, MultiStep
-from eeipu.stages.searchable_schedules import OneOf, Searchable
+from eeipu.stages.searchable_schedules import ScheduleChoice, Searchable
 
 CONFIGS = [{"lr": lr, "loss": "a"} for lr in (0.1, 0.2, 0.3, 0.4)]
 
@@ -98,7 +98,7 @@ def test_parameters_of_templates_and_of_plain_stages_can_be_explored():
         return data
 
     drop = Searchable(MultiStep, Float(0.1, 1.0), [3], 0.5)
-    template = OneOf(flat=Float(0.1, 1.0), drop=drop)
+    template = ScheduleChoice(flat=Float(0.1, 1.0), drop=drop)
     train = iterative(Training(int, max, float), {"lr": template}, 9, "train", version="1")
     pipeline = Pipeline([prep, train])
     names = {"prep.alpha": 0.5, "train.lr": "drop", "train.lr_flat": 0.3}

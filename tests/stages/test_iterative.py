@@ -14,7 +14,7 @@ from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.iterative import IterativeStage, Training, iterative, stage_path
 from eeipu.stages.paths import Kind
 from eeipu.stages.schedules import Constant, MultiStep
-from eeipu.stages.searchable_schedules import OneOf, Searchable
+from eeipu.stages.searchable_schedules import ScheduleChoice, Searchable
 
 PARAMS = {"prep.dims": 8, "train.lr": "drop", "train.lr_flat": 0.3, "train.lr_drop_initial": 0.5}
 SEGMENTS = {2: {"lr": Float(0.1, 1.0)}, 4: {"lr": Float(0.1, 1.0)}}
@@ -87,7 +87,7 @@ def test_steps_and_constants_are_in_its_fingerprint():
 
 def test_what_templates_hold_beside_their_parameters_is_in_its_fingerprint():
     def fingerprint(milestones, high=1.0):
-        template = OneOf(drop=Searchable(MultiStep, Float(0.1, high), milestones))
+        template = ScheduleChoice(drop=Searchable(MultiStep, Float(0.1, high), milestones))
         return iterative(TRAINING, {"lr": template}, 9, version="1").fingerprint
 
     assert fingerprint([2]) == fingerprint([2], high=0.5) != fingerprint([3])

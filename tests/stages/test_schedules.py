@@ -1,6 +1,7 @@
 """Schedules: their values, and the runs that they share with any other object."""
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,16 +14,20 @@ from eeipu.stages.schedules import (
     Constant,
     Cosine,
     CosineRestarts,
+    CosineToFloor,
     Exponential,
     Function,
     Linear,
     MultiStep,
+    OneCycle,
     Piecewise,
     Polynomial,
+    RootDescent,
     Run,
     StepDecay,
     Switch,
     WarmUp,
+    WarmUpStableDecay,
     as_schedule,
     cuts,
 )
@@ -48,6 +53,19 @@ flat = (
     | st.builds(Polynomial, numbers, numbers, counts)
     | st.builds(Cosine, numbers, numbers, counts)
     | st.builds(CosineRestarts, numbers, numbers, counts, st.integers(1, 3))
+    | st.builds(RootDescent, numbers, numbers, counts)
+    | st.builds(
+        lambda peak, warm_up, stable, steps, shape: WarmUpStableDecay(
+            peak, warm_up, warm_up + stable, steps, 0.1, shape
+        ),
+        numbers,
+        st.integers(0, 4),
+        st.integers(0, 6),
+        counts,
+        st.sampled_from(["linear", "cosine", "sqrt"]),
+    )
+    | st.builds(CosineToFloor, numbers, st.integers(5, 9), st.just(0.1), st.integers(0, 4))
+    | st.builds(OneCycle, numbers, st.integers(2, 9), st.sampled_from([0.0, 0.3, 1.0]))
 )
 schedules = st.recursive(
     flat,
@@ -231,3 +249,98 @@ def test_numbers_and_functions_stand_for_schedules_in_others():
 def test_runs_are_of_whole_steps(steps):
     with pytest.raises(SpaceError, match="must be a whole number >= 0"):
         Constant(0.1).runs(*steps)
+
+
+# --- schedules of today ---------------------------------------------------------------------
+
+
+def test_warm_up_stable_decay_rises_stays_and_falls():
+    schedule = WarmUpStableDecay(1.0, warm_up=3, decay_at=6, decay_steps=4, floor=0.2)
+    values = [schedule(step) for step in range(12)]
+    assert values == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0.2])
+
+
+def test_decays_of_other_lengths_and_shapes_have_one_trunk():
+    decays = [
+        WarmUpStableDecay(0.1, 5, decay_at=60, decay_steps=20, shape=shape)
+        for shape in ("linear", "cosine", "sqrt")
+    ]
+    later = WarmUpStableDecay(0.1, 5, decay_at=80, decay_steps=10)
+    for schedule in decays:
+        assert schedule.runs(60) == later.runs(60)
+        assert 61 in cuts(schedule.runs(90))  # the first step with a smaller value
+        assert schedule.runs(80) != later.runs(80)
+
+
+def test_a_trunk_without_decay_is_a_warm_up():
+    assert WarmUpStableDecay(0.1, 5, 60, 20).runs(60) == WarmUp(0.1, 5).runs(60)
+
+
+def test_a_root_decay_falls_fast_at_first():
+    falls = [WarmUpStableDecay(1.0, 0, 0, 4, shape=s)(1) for s in ("cosine", "linear", "sqrt")]
+    assert falls == pytest.approx([0.5 * (1 + math.cos(math.pi / 4)), 0.75, 0.5])
+
+
+def test_cosine_to_a_floor_ends_at_a_share_of_its_peak():
+    schedule = CosineToFloor(2.0, steps=10, floor=0.1, warm_up=2)
+    assert [schedule(step) for step in (0, 1, 2, 6, 10, 50)] == pytest.approx(
+        [2 / 3, 4 / 3, 2.0, 1.1, 0.2, 0.2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WarmUpStableDecay(0.1, 5, 4, 2), "after the warm-up"),
+        (lambda: WarmUpStableDecay(0.1, 5, 9, 0), "decay_steps must be a whole number"),
+        (lambda: WarmUpStableDecay(0.1, 5, 9, 2, floor=1.5), "floor must be a share"),
+        (lambda: WarmUpStableDecay(0.1, 5, 9, 2, shape="square"), "shape must be one of"),
+        (lambda: CosineToFloor(0.1, 5, warm_up=5), "shorter than the whole"),
+        (lambda: OneCycle(0.1, 1), "steps must be a whole number"),
+        (lambda: OneCycle(0.1, 9, rise=30), "rise must be a share"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(make, message):
+    with pytest.raises(SpaceError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(("steps", "rise"), [(10, 0.3), (81, 0.25), (7, 0.5)])
+def test_one_cycle_has_the_values_of_torch(steps, rise):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.5, total_steps=steps, pct_start=rise
+    )
+    ours, momentum = OneCycle(0.5, steps, rise), OneCycle(0.85, steps, rise, 0.95, 0.95)
+    for step in range(steps):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert momentum(step) == pytest.approx(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        if step + 1 < steps:
+            theirs.step()
+
+
+def schedulers():
+    torch = pytest.importorskip("torch")
+    kinds = torch.optim.lr_scheduler
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+    class Own(kinds.StepLR):
+        """A user's own subclass."""
+
+    return [
+        (kinds.StepLR(optimizer, 30), "StepDecay"),
+        (Own(optimizer, 30), "StepDecay"),
+        (kinds.OneCycleLR, "OneCycle"),
+        (partial(kinds.CosineAnnealingLR, T_max=90), "CosineToFloor"),
+        (kinds.ReduceLROnPlateau(optimizer), "PopulationBased"),
+        (kinds.MultiplicativeLR(optimizer, float), "a function of the step"),
+    ]
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_scheduler_of_torch_is_refused_and_ours_is_named(place):
+    theirs, ours = schedulers()[place]
+    with pytest.raises(SpaceError, match=ours):
+        as_schedule(theirs)

@@ -1,12 +1,23 @@
 """Templates of schedules, and the flat spaces that they stand for."""
 
+from itertools import product
+
 import pytest
 
 from eeipu import Categorical, Float, Int
 from eeipu.errors import SpaceError
-from eeipu.stages.schedules import Constant, Cosine, MultiStep, Piecewise, WarmUp
+from eeipu.stage_tree.tree import StageTree
+from eeipu.stages.paths import Path
+from eeipu.stages.schedules import (
+    Constant,
+    Cosine,
+    MultiStep,
+    Piecewise,
+    WarmUp,
+    WarmUpStableDecay,
+)
 from eeipu.stages.searchable_schedules import (
-    OneOf,
+    ScheduleChoice,
     Searchable,
     canonical_form,
     schedule_of,
@@ -38,7 +49,9 @@ def test_templates_nest():
 
 
 def test_a_categorical_over_schedules_takes_only_what_its_choice_needs():
-    template = OneOf(flat=RATE, drop=Searchable(MultiStep, RATE, [30]), fixed=Constant(1.0))
+    template = ScheduleChoice(
+        flat=RATE, drop=Searchable(MultiStep, RATE, [30]), fixed=Constant(1.0)
+    )
     assert space_of("lr", template) == {
         "lr": Categorical(["flat", "drop", "fixed"]),
         "lr_flat": RATE,
@@ -78,11 +91,41 @@ def test_parameters_of_one_name_are_refused(other):
     templates = {"lr": Searchable(MultiStep, RATE, [30]), "lr_initial": other}
     with pytest.raises(SpaceError, match="'lr_initial' would be a parameter of 'lr'"):
         spaces_of(templates)
-    nested = OneOf(drop=templates["lr"], drop_initial=RATE)
+    nested = ScheduleChoice(drop=templates["lr"], drop_initial=RATE)
     with pytest.raises(SpaceError, match="rename one of the two"):
         space_of("lr", nested)
 
 
 def test_one_of_nothing_is_refused():
     with pytest.raises(SpaceError, match="at least one schedule"):
-        OneOf()
+        ScheduleChoice()
+
+
+def test_a_trunk_is_shared_by_all_decays_that_are_searched_over():
+    lr = Searchable(
+        WarmUpStableDecay, 0.1, warm_up=2, decay_at=Categorical([6, 8]), decay_steps=Int(1, 3)
+    )
+    assert space_of("lr", lr) == {"lr_decay_at": Categorical([6, 8]), "lr_decay_steps": Int(1, 3)}
+    tree = StageTree()
+    for at, steps in product([6, 8], [1, 2, 3]):
+        schedule = schedule_of("lr", lr, {"lr_decay_at": at, "lr_decay_steps": steps})
+        path = Path().train("fit", "v1", {"lr": schedule}, at + steps)
+        tree.add(path, trial=(at, steps))
+    # The trunk is stable up to step 8; decays of two and three steps have one and two of their own.
+    assert tree.requested_steps == 7 + 8 + 9 + 9 + 10 + 11
+    assert tree.distinct_steps == 9 + 2 * (1 + 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "ours"),
+    [
+        (lambda t: Searchable(t.optim.lr_scheduler.CosineAnnealingLR, T_max=90), "CosineToFloor"),
+        (lambda t: {"warm": t.optim.lr_scheduler.LinearLR}, "Linear or WarmUp"),
+        (lambda t: t.optim.lr_scheduler.StepLR, "StepDecay"),
+    ],
+    ids=["in a template", "nested", "as it is"],
+)
+def test_a_scheduler_of_torch_is_refused_where_a_stage_is_declared(make, ours):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(SpaceError, match=ours):
+        space_of("lr", make(torch))

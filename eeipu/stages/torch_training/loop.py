@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from eeipu.errors import ConfigurationError
 from eeipu.stages.iterative import Training
 from eeipu.stages.schedules import Schedule
+from eeipu.stages.torch_training.checks import check_optimizer
 from eeipu.stages.torch_training.random_generators import (
     own_rng,
     restorable_states,
@@ -99,6 +100,7 @@ class _Loop:
             seed_all(self.seed)
             model = self.model().to(self.device)
             optimizer = self.optimizer(model.parameters())
+            check_optimizer(optimizer)
             rng = rng_state({**roots, "model": model, "optimizer": optimizer})
         return TrainingState(functions, self.seed, inputs, model, optimizer, rng, initial_states)
 

@@ -1,6 +1,7 @@
 """A stage that trains a PyTorch model in steps, as one call declares it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.optim import Optimizer
 
 from eeipu.stages.declaration import DEFAULT_RETRIES
 from eeipu.stages.iterative import IterativeStage, iterative
+from eeipu.stages.torch_training.checks import check_functions
 from eeipu.stages.torch_training.loop import torch_loop
 
 __all__ = ["torch_training"]
@@ -37,11 +39,14 @@ def torch_training(
     `{"loss": 0.3, "accuracy": 0.9}`. For another loop, see `eeipu.iterative`.
 
     Args:
-        make_model: Makes the model.
-        make_optimizer: Takes the model's parameters and returns the optimiser.
-        loss: Takes outputs and targets and returns a scalar.
-        make_loaders: Takes the stage's inputs, and hyper-parameters that the optimiser does not
-            have as keywords, and returns the loaders of training and of validation data.
+        make_model: Gets nothing, and makes the model.
+        make_optimizer: Gets the model's parameters, as `torch.optim.SGD` does, and returns the
+            optimiser. It is also called here, with two small parameters, to see which
+            hyper-parameters are the optimiser's.
+        loss: Gets outputs and targets, and returns a scalar.
+        make_loaders: Gets the stage's inputs by position, and hyper-parameters that the optimiser's
+            parameter groups do not have as keywords (`batch_size`). It returns the loaders of
+            training and of validation data, whose batches are pairs of inputs and targets.
         space: Hyper-parameter -> value, distribution, schedule, or template of a schedule
             (`eeipu.stages.searchable_schedules`).
         steps: The number of steps of a whole training.
@@ -56,12 +61,14 @@ def torch_training(
         retries: How often a call is tried again if it raises `TransientError` or its worker dies.
 
     Raises:
-        PipelineError: The code cannot be fingerprinted and no version is given, or `steps` is
-            below 1.
-        SpaceError: Two parameters would have the same name.
+        PipelineError: The code cannot be fingerprinted and no version is given, `steps` is below 1,
+            or one of the four functions does not take what it gets.
+        SpaceError: Two parameters would have the same name, or a scheduler of torch's was given.
     """
+    check_functions(name, make_model, make_optimizer, loss, make_loaders, list(space))
     device = device if device is not None else ("cuda" if num_gpus else "cpu")
     loop = torch_loop(
         make_model, make_optimizer, loss, make_loaders, step=step, seed=seed, device=device
     )
-    return iterative(loop, space, steps, name, version, num_cpus, num_gpus, timeout, retries)
+    stage = iterative(loop, space, steps, name, version, num_cpus, num_gpus, timeout, retries)
+    return replace(stage, takes=make_loaders)

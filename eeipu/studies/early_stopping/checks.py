@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from eeipu.algorithms.early_stopping import (
     EarlyStopping,
+    FreezeThaw,
     NoStopping,
     PopulationBased,
     Pruning,
@@ -44,10 +45,11 @@ def checked_rule(
     if early_stopping is None:
         return NoStopping() if trained and has_cache and is_chain else None
     rule = Pruning(early_stopping) if isinstance(early_stopping, BasePruner) else early_stopping
+    rule = FreezeThaw() if isinstance(rule, str) and rule == "model" else rule
     if isinstance(rule, type) or not isinstance(rule, EarlyStopping):
         raise ConfigurationError(
-            f"early_stopping must be a rule such as eeipu.ASHA(min_steps=3), a pruner of Optuna's, "
-            f"or None, but got {early_stopping!r}."
+            f'early_stopping must be a rule such as eeipu.ASHA(min_steps=3), "model", a pruner of '
+            f"Optuna's, or None, but got {early_stopping!r}."
         )
     if not trained:
         raise PipelineError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from eeipu.algorithms.configurations import Config
 from eeipu.algorithms.early_stopping import EarlyStopping, Setting
+from eeipu.algorithms.freeze_thaw import Known
 from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.pipeline import PipelineRun
@@ -53,13 +54,16 @@ class PlanStudy(StudyRun):
         self._seen: dict[str, int] = {}  # configuration -> the first trial that has it
         super().__init__(name, _Nothing(), paths, minimize=minimize)
 
-    def follow(self, rule: EarlyStopping, concurrency: int, seed: int | None) -> None:
+    def follow(
+        self, rule: EarlyStopping, concurrency: int, seed: int | None, known: Known | None = None
+    ) -> None:
         """Let a rule decide how far trials are trained.
 
         Args:
             rule: The rule.
             concurrency: The number of trials that wait or run at the same time.
             seed: Makes the rule's own choices repeatable.
+            known: What is known of the trials, for a rule with a model of its own.
 
         Raises:
             ConfigurationError: The rule does not fit the number of steps.
@@ -71,6 +75,7 @@ class PlanStudy(StudyRun):
             space=self._paths.space,
             seed=seed,
             should_prune=lambda index: self._trials[index].trial.should_prune(),
+            known=known,
         )
         self.algorithm = _Bounded(rule.algorithm(setting), self)
 

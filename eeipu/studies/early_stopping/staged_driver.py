@@ -22,6 +22,7 @@ from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.early_stopping.checks import check_alone
+from eeipu.studies.early_stopping.known import KnownTrials
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.plan_study import PlanStudy
 from eeipu.studies.early_stopping.run_watch import RunWatch
@@ -110,7 +111,16 @@ class StagedDriver:
                     plan,
                     minimize=study.direction is StudyDirection.MINIMIZE,
                 )
-                mine.follow(self._rule, self._concurrency, self._seed)
+                known = KnownTrials(
+                    self._trials,
+                    staged,
+                    self._paths,
+                    self._cache,
+                    self._budget,
+                    mine.due,
+                    minimize=study.direction is StudyDirection.MINIMIZE,
+                )
+                mine.follow(self._rule, self._concurrency, self._seed, known)
                 try:
                     scheduler = Scheduler(plan)
                     run_studies(

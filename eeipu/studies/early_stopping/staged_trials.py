@@ -122,6 +122,11 @@ class StagedTrials:
 
     # --- A trial begins
 
+    @property
+    def earlier(self) -> int:
+        """How many trials of earlier runs come before the next new one."""
+        return len(self._earlier)
+
     def _of_earlier_runs(self) -> Iterator[StagedTrial]:
         names = self._trials.pipeline.space.keys()
         for trial in self._study.get_trials(deepcopy=False):

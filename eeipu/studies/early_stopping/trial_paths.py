@@ -77,8 +77,8 @@ class TrialPaths:
         if "schedules" in trial.user_attrs:
             raise ConfigurationError(
                 f"the hyper-parameters of trial {trial.number} have changed while it was trained, "
-                f"so that its parameters do not say how to make its outputs again; see "
-                f"trial.user_attrs['schedules']."
+                f"so that its parameters do not say how to make its outputs again; train with "
+                f"space=tuner.best_schedule()."
             )
         return self.calls(trial.params)
 

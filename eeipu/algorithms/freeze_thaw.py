@@ -1,0 +1,185 @@
+"""A search in which a model decides: begin a trial, or go on with which stopped one, and how far.
+
+The model and its choice are in `eeipu.methods.freeze_thaw`; this module tells it what happens.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from eeipu.algorithms.configurations import Config
+from eeipu.algorithms.moves import Ask, Move, Stop
+from eeipu.methods.freeze_thaw.trials import Choice, TrialCurve
+from eeipu.space import Space
+
+if TYPE_CHECKING:
+    from eeipu.methods.freeze_thaw.choice import CurveSearch
+
+__all__ = ["FreezeThaw", "Known"]
+
+# So many trials come first, and are trained to the first look: one more than there are
+# hyper-parameters, within these bounds.
+FEWEST, MOST = 3, 10
+
+
+class Known(Protocol):
+    """What a tuner knows of its trials, beside the values that it tells.
+
+    Attributes:
+        space: The space of all hyper-parameters.
+        columns: For each stage, the columns of its hyper-parameters.
+        trained: The index of the stage whose steps count.
+        earlier: How many of the configurations to come are those of earlier runs.
+        takes_orders: Whether `order` says which configuration the next new trial has.
+    """
+
+    @property
+    def space(self) -> Space: ...  # noqa: D102
+    @property
+    def columns(self) -> Sequence[Sequence[int]]: ...  # noqa: D102
+    @property
+    def trained(self) -> int: ...  # noqa: D102
+    @property
+    def earlier(self) -> int: ...  # noqa: D102
+    @property
+    def takes_orders(self) -> bool: ...  # noqa: D102
+
+    def order(self, params: Config) -> None:
+        """Let the next new trial have this configuration."""
+        ...
+
+    def values(self, trial: int) -> Mapping[int, float]:
+        """The values that a trial has already, by step; larger is better."""
+        ...
+
+    def has_failed(self, trial: int) -> bool:
+        """Whether a trial has failed already."""
+        ...
+
+    def costs(self, trial: int) -> Sequence[float | None]:
+        """What the stages of a trial have cost, the trained one for each step."""
+        ...
+
+    def made(self, params: Config) -> tuple[int, int]:
+        """How many stages have kept outputs, and the step from which there is a checkpoint."""
+        ...
+
+    def remaining(self) -> float:
+        """What is left of the budget when all that runs has ended."""
+        ...
+
+
+class FreezeThaw:
+    """Trains whatever promises the most per unit of what is left to pay.
+
+    Args:
+        configs: Yields a configuration whenever another trial may begin.
+        looks: The steps at which trials may be looked at, ascending; the last one is the end.
+        concurrency: The number of trials that run at the same time.
+        seed: Makes choices repeatable.
+        known: What the tuner knows. It is needed as soon as the search starts.
+    """
+
+    def __init__(
+        self,
+        configs: Iterator[Config],
+        looks: Sequence[int],
+        concurrency: int,
+        seed: int | None,
+        known: Known | None,
+    ) -> None:
+        self._configs = configs
+        self._looks = list(looks)
+        self._concurrency = concurrency
+        self._seed = seed
+        self._given = known
+        self._trials: list[TrialCurve] = []
+        self._search: CurveSearch | None = None
+
+    @property
+    def _known(self) -> Known:
+        assert self._given is not None, "a tuner gives it"
+        return self._given
+
+    def start(self) -> list[Move]:
+        """Take up the trials of earlier runs, and ask for the first moves."""
+        # Imported late: it loads torch, and whoever only names a rule does not need that.
+        from eeipu.methods.freeze_thaw.choice import CurveSearch
+
+        known = self._known
+        self._search = CurveSearch(
+            known.space, self._looks, known.columns, known.trained, self._seed, known.made
+        )
+        moves: list[Move] = []
+        while known.earlier and (trial := self._begin()) is not None:
+            mine = self._trials[trial]
+            mine.values.update(known.values(trial))
+            mine.costs = known.costs(trial)
+            if known.has_failed(trial):
+                mine.failed_at = self._looks[0]
+            elif not mine.values:  # it was cut off before its first look
+                moves.append(self._ask(trial, self._looks[0]))
+        return moves + self._fill()
+
+    def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
+        """Take note of a value, and say what is trained in its place."""
+        mine = self._trials[trial]
+        mine.running_to = None
+        if value is None:
+            mine.failed_at = step
+        else:
+            mine.values[step] = value
+            mine.costs = self._known.costs(trial)
+        return self._fill()
+
+    def _fill(self) -> list[Move]:
+        """Train something on each free worker."""
+        moves: list[Move] = []
+        while self._running < self._concurrency and (ask := self._next()) is not None:
+            moves.append(ask)
+        if not self._running:
+            moves += [Stop(trial) for trial in range(len(self._trials))]
+        return moves
+
+    @property
+    def _running(self) -> int:
+        return sum(trial.running_to is not None for trial in self._trials)
+
+    def _next(self) -> Ask | None:
+        has_values = any(trial.values for trial in self._trials)
+        first = min(max(len(self._known.space) + 1, FEWEST), MOST)
+        may_begin = True
+        if len(self._trials) < first or not has_values:
+            trial = self._begin()
+            if trial is not None:
+                return self._ask(trial, self._looks[0])
+            may_begin = False
+        while has_values and (choice := self._choose(may_begin=may_begin)) is not None:
+            if choice.trial is not None:
+                return self._ask(choice.trial, choice.step)
+            if choice.params is not None:
+                self._known.order(choice.params)
+            trial = self._begin()
+            if trial is not None:
+                return self._ask(trial, choice.step)
+            may_begin = False
+        return None
+
+    def _choose(self, *, may_begin: bool) -> Choice | None:
+        assert self._search is not None
+        return self._search.choose(
+            self._trials,
+            may_begin=may_begin,
+            says_which=self._known.takes_orders,
+            remaining=self._known.remaining(),
+        )
+
+    def _begin(self) -> int | None:
+        config = next(self._configs, None)
+        if config is None:
+            return None
+        self._trials.append(TrialCurve(config))
+        return len(self._trials) - 1
+
+    def _ask(self, trial: int, step: int) -> Ask:
+        self._trials[trial].running_to = step
+        return Ask(trial, self._trials[trial].params, step)

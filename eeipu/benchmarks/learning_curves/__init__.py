@@ -1,0 +1,4 @@
+"""Problems whose last stage trains in steps, to compare rules that stop trainings early.
+
+Public: problem (CurveProblem, CURVE_PROBLEMS). One module for each: power_laws, quadratics, digits.
+"""

@@ -1,0 +1,86 @@
+r"""Learning curves that are power laws of the step, and that cross.
+
+Notation:
+    h: the step, from 1 to T; u in [0, 1]^4: the hyper-parameters, scaled.
+
+    y(h) = end(u) - gap(u) (1 + h / tau(u))^(-alpha(u)) + noise,
+
+with an `end` that has several local maxima (the Hartmann function of three inputs, between 0 and 1,
+less a bowl in the fourth). A large learning rate is quick (tau small) and good ends lie at smaller
+ones, so that who leads early does not lead in the end. The noise has a standard deviation of .005
+and is the same whenever a configuration is looked at after the same step.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from eeipu.benchmarks.learning_curves.problem import CurveProblem
+from eeipu.benchmarks.synthetic.functions import FUNCTIONS
+from eeipu.pipeline import Pipeline
+from eeipu.space import Float
+from eeipu.stages.decorator import stage
+from eeipu.stages.iterative import Training, iterative
+
+__all__ = ["problem"]
+
+STEPS = 81
+NOISE = 0.005
+LOWEST_LR, HIGHEST_LR = 1e-4, 1e-1
+HARTMANN_MINIMUM = -3.86278
+
+State = tuple[tuple[float, ...], int]
+
+
+@stage(space={"detail": Float(0.0, 1.0)}, version="1")
+def prepare(start: float, *, detail: float) -> float:
+    """The share of details that are kept of the data."""
+    return start + detail
+
+
+def problem() -> CurveProblem:
+    """The problem: a preparation that costs as much as two to ten steps, and 81 steps."""
+    space = {
+        "lr": Float(LOWEST_LR, HIGHEST_LR, log=True),
+        "width": Float(0.0, 1.0),
+        "decay": Float(0.0, 1.0),
+    }
+    train = iterative(Training(_init, _advance, _value), space, STEPS, name="train", version="1")
+    return CurveProblem(
+        "power-laws",
+        Pipeline([prepare, train], name="power-laws"),
+        (0.0,),
+        "maximize",
+        steps=STEPS,
+        stage_costs={"prepare": lambda detail: 2.0 + 8.0 * detail},
+        step_cost=lambda lr, width, decay: 0.5 + width,  # noqa: ARG005
+    )
+
+
+def _init(detail: float) -> State:
+    return (detail,), 0
+
+
+def _advance(state: State, start: int, stop: int, schedules: Mapping[str, Any]) -> State:  # noqa: ARG001
+    (detail, *_), _ = state
+    now = [float(schedules[name](stop - 1)) for name in ("lr", "width", "decay")]
+    return (detail, *now), stop
+
+
+def _value(state: State) -> float:
+    (detail, lr, width, decay), step = state
+    rate = math.log(lr / LOWEST_LR) / math.log(HIGHEST_LR / LOWEST_LR)
+    hartmann = FUNCTIONS["hartmann3"](np.array([[rate, width, decay]]))[0] / HARTMANN_MINIMUM
+    end = float(hartmann) - 1.5 * (detail - 0.7) ** 2
+    scale = 40.0 ** (1.0 - rate)  # steps until the curve bends: one for the largest rate
+    gap, power = 0.5 + 0.5 * width, 0.6 + 0.9 * decay
+    left: float = gap * (1.0 + step / scale) ** -power
+    return end - left + NOISE * _noise(state)
+
+
+def _noise(state: State) -> float:
+    digest = hashlib.sha256(repr(state).encode()).digest()
+    return float(np.random.default_rng(int.from_bytes(digest[:8])).standard_normal())

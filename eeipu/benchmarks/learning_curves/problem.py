@@ -1,0 +1,64 @@
+"""A problem whose last stage trains in steps, and what its steps cost."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from eeipu.benchmarks.problem import Problem
+from eeipu.errors import ConfigurationError
+from eeipu.stages.paths import Kind
+from eeipu.stages.running.worker import StageTask
+
+__all__ = ["CURVE_PROBLEMS", "CurveProblem", "load"]
+
+CURVE_PROBLEMS = ("power-laws", "quadratics", "digits-network")
+"""The names of the problems."""
+
+# What an evaluation costs, in steps of an average training.
+EVALUATION = 0.2
+
+
+@dataclass(frozen=True)
+class CurveProblem(Problem):
+    """A benchmark problem whose last stage trains in steps; its costs are declared.
+
+    A stage that trains in steps has no declared cost of its own: the problem says what each call
+    costs, and a `SimulatedPool(seconds=problem.cost_of)` charges it.
+
+    Attributes:
+        steps: The number of steps of a whole training.
+        stage_costs: Plain stage -> what a call costs, by its hyper-parameters.
+        step_cost: What a step of training costs, by the hyper-parameters at that step.
+    """
+
+    steps: int = 1
+    stage_costs: Mapping[str, Callable[..., float]] | None = None
+    step_cost: Callable[..., float] = lambda **_: 1.0
+
+    def cost_of(self, task: StageTask) -> float:
+        """What a call costs, in steps of an average training."""
+        call = task.call
+        if call.kind is Kind.EVALUATION:
+            return EVALUATION
+        if call.kind is Kind.TRAINING:
+            steps = range(call.start, call.stop)
+            schedules = call.params.items()
+            return sum(self.step_cost(**{n: s(step) for n, s in schedules}) for step in steps)
+        return (self.stage_costs or {})[call.stage.name](**call.params)
+
+
+def load(name: str) -> CurveProblem:
+    """A problem by its name.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    if name not in CURVE_PROBLEMS:
+        raise ConfigurationError(
+            f"there is no problem {name!r}; choose among {list(CURVE_PROBLEMS)}."
+        )
+    module = import_module(f"eeipu.benchmarks.learning_curves.{name.replace('-', '_')}")
+    made: Any = module.problem()
+    assert isinstance(made, CurveProblem)
+    return made
