@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -196,7 +196,8 @@ class EEIPUSampler(BaseSampler):
         given = self.pipeline.cube.fitting_part(trial.system_attrs.get("fixed_params", {}))
         params = None if given else self._stock.take(whose, history)
         if params is None:
-            with _threads(len(history), self._is_beside_workers):
+            fits = self.method.score is not None  # otherwise no matrix is multiplied
+            with _threads(len(history), self._is_beside_workers) if fits else nullcontext():
                 params, *others = self._choose(history, trial.number, given)
             if not given:
                 self._stock.put(whose, others)

@@ -196,6 +196,7 @@ class StagedTrials:
         for mine in touched.values():
             if mine.is_open:
                 mine.trial.set_user_attr("charged", mine.charged)
+                self._study.look_again(mine.number)
 
     def note_failure(self, node: PlanNode, run: StageRun) -> None:
         """Take note of how a node has failed."""
