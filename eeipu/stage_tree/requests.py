@@ -78,7 +78,7 @@ class RequestBook:
 
     def restore(self, row: RequestRow, path: Path, node: PlanNode) -> Request:
         """Add a request that is stored already."""
-        steps = path.steps(0, len(path))
+        steps = path.steps_in_all()
         request = Request(row.id, row.study, row.trial, node, steps, RequestState(row.state))
         if row.value is not None:
             request.answer = Answer(request, json.loads(row.value))

@@ -215,7 +215,7 @@ class Scheduler:
         return self._resources(node.path.stretches[node.path.index(node.start)].call)
 
     def _nodes(self) -> list[PlanNode]:
-        """All nodes of the plan, each after its parent."""
+        """All nodes of the plan, each after those that it begins from."""
         return [node for node in self.plan.tree if isinstance(node, PlanNode)]
 
     def _note_order(self, node: PlanNode) -> None:
@@ -232,7 +232,7 @@ class Scheduler:
             return None
         children = [
             child
-            for child in node.children.values()
+            for child in node.below
             if child.is_ready and can_take(self.resources_of(child))
         ]
         child = min(children, key=self._priority, default=None)
