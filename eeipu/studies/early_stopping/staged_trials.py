@@ -24,6 +24,7 @@ from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_st
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
@@ -168,9 +169,11 @@ class StagedTrials:
             self._all.append(mine)
             waited_s = waited()
             mine.overhead = self._limits.charge_for_choice(trial, waited_s)
-            trial.set_user_attr("waited_s", waited_s)
-            trial.set_user_attr("overhead", mine.overhead)
-            trial.set_user_attr("charged", mine.charged)
+            notes = TrialNotes(trial)
+            notes.set_user_attr("waited_s", waited_s)
+            notes.set_user_attr("overhead", mine.overhead)
+            notes.set_user_attr("charged", mine.charged)
+            notes.write()
         return self._all[-1].params
 
     def go_on(self, index: int, step: int) -> StagedTrial:
@@ -217,27 +220,38 @@ class StagedTrials:
         mine, path = self._all[answer.request.trial], answer.request.node.path
         calls = self._paths.calls(mine.params, path)
         run = self._trials.pipeline.join(self._stage_runs(mine, answer), calls)
-        record_run(mine.trial, calls, run)
-        mine.trial.set_user_attr("charged", mine.charged)
+        notes = TrialNotes(mine.trial)  # which a database takes in one go
+        record_run(notes, calls, run)
+        notes.set_user_attr("charged", mine.charged)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
-        mine.trial.set_user_attr("load_s", math.fsum(loads))
+        notes.set_user_attr("load_s", math.fsum(loads))
         if not self._paths.are_same(config, mine.params, step):
-            mine.trial.set_user_attr("schedules", _in_words(path))
+            notes.set_user_attr("schedules", _in_words(path))
+        is_new = False
         if run.value is None:
             mine.has_failed = True
-            return run
+        else:
+            is_new = self._note_value(mine, step, run, notes)
+        notes.write()
+        if is_new:
+            mine.trial.report(run.value, step)
+        return run
+
+    def _note_value(
+        self, mine: StagedTrial, step: int, run: PipelineRun, notes: TrialNotes
+    ) -> bool:
+        """Note a value at a step, and return whether there was none."""
+        assert run.value is not None
         known, mine.curve = mine.curve, {**mine.curve, step: run.value}
         mine.costs[str(step)] = run.stage_costs
-        mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
-        if step not in known:
-            mine.trial.report(run.value, step)
+        notes.set_user_attr(COSTS_BY_STEP, dict(mine.costs))
         best = self._better(mine.curve, key=lambda at: mine.curve[at])
-        mine.trial.set_user_attr("best_step", best)
-        mine.trial.set_user_attr("best_value", mine.curve[best])
+        notes.set_user_attr("best_step", best)
+        notes.set_user_attr("best_value", mine.curve[best])
         # What a part of the training has cost says nothing about the cost of the whole.
         part = self._paths.counted_in(mine.params) if step < self._paths.steps else None
-        mine.trial.set_user_attr("pruned_stage", part)
-        return run
+        notes.set_user_attr("pruned_stage", part)
+        return step not in known
 
     def _stage_runs(self, mine: StagedTrial, answer: Answer) -> list[StageRun]:
         """What each stage of a trial's path has given, as far as it was run."""

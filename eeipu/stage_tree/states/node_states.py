@@ -12,7 +12,7 @@ from eeipu.errors import CacheMiss
 from eeipu.stage_tree.database import NodeRow, PlanDatabase
 from eeipu.stage_tree.nodes import PlanNode, PlanTree
 from eeipu.stage_tree.payments import Payments, Purpose
-from eeipu.stage_tree.state_references import StateReferences, TrialId
+from eeipu.stage_tree.states.state_references import StateReferences, TrialId
 from eeipu.stages.paths import Path
 from eeipu.stages.runs import numbers_of
 

@@ -13,7 +13,7 @@ from itertools import chain
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.nodes import PlanNode
-from eeipu.stage_tree.state_pins import StatePins
+from eeipu.stage_tree.states.state_pins import StatePins
 
 __all__ = ["StateReferences", "TrialId"]
 
