@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -202,7 +202,8 @@ class EEIPUSampler(BaseSampler):
         if self.ordered is not None and not given:
             params, self.ordered = self.ordered, None
         if params is None:
-            with _threads(len(history), self._is_beside_workers):
+            fits = self.method.score is not None  # otherwise no matrix is multiplied
+            with _threads(len(history), self._is_beside_workers) if fits else nullcontext():
                 params, *others = self._choose(history, trial.number, given)
             if not given:
                 self._stock.put(whose, others)

@@ -7,6 +7,7 @@ trial that failed is worse than any other.
 
 import math
 import warnings
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 
@@ -265,8 +266,7 @@ class ASHA:
         self._eta = eta
         self._concurrency = concurrency
         self._configs: dict[int, Config] = {}
-        self._rungs: list[dict[int, float]] = [{} for _ in self._steps]
-        self._promoted: list[set[int]] = [set() for _ in self._steps]
+        self._rungs = {step: _Rung() for step in self._steps}
         self._active = 0
 
     def start(self) -> list[Move]:
@@ -276,7 +276,7 @@ class ASHA:
     def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
         """Promote a trial, or begin a new one, in place of the one that has a value now."""
         self._active -= 1
-        self._rungs[self._steps.index(step)][trial] = -math.inf if value is None else value
+        self._rungs[step].add(trial, -math.inf if value is None else value)
         moves = self._fill()
         if self._active == 0:  # and nothing is left to promote or begin
             moves += [Stop(each) for each in self._configs]
@@ -290,14 +290,32 @@ class ASHA:
         return moves
 
     def _next(self) -> Ask | None:
-        for rung in range(len(self._steps) - 2, -1, -1):
-            values, promoted = self._rungs[rung], self._promoted[rung]
-            ranked = sorted(values, key=lambda each: (-values[each], each))
-            for trial in ranked[: int(len(values) / self._eta)]:
-                if trial not in promoted and values[trial] > -math.inf:
-                    promoted.add(trial)
-                    return Ask(trial, self._configs[trial], self._steps[rung + 1])
+        for step, following in reversed(list(pairwise(self._steps))):
+            trial = self._rungs[step].take_best(self._eta)
+            if trial is not None:
+                return Ask(trial, self._configs[trial], following)
         for trial, config in self._source:
             self._configs[trial] = config
             return Ask(trial, config, self._steps[0])
         return None
+
+
+class _Rung:
+    """The values of the trials that have reached a rung, and which of them have gone on."""
+
+    def __init__(self) -> None:
+        self._ranked: list[tuple[float, int]] = []  # best first: the value's negative, the trial
+        self._waiting: list[tuple[float, int]] = []  # those of them that have not gone on
+
+    def add(self, trial: int, value: float) -> None:
+        """Add a trial; one that failed has the value of minus infinity, and never goes on."""
+        insort(self._ranked, (-value, trial))
+        if value > -math.inf:
+            insort(self._waiting, (-value, trial))
+
+    def take_best(self, eta: float) -> int | None:
+        """Let the best trial go on that has not yet, if it is among the best `1 / eta` of all."""
+        best = next(iter(self._waiting), None)
+        if best is None or bisect_left(self._ranked, best) >= int(len(self._ranked) / eta):
+            return None
+        return self._waiting.pop(0)[1]

@@ -5,8 +5,10 @@ are maximised. A trial at step `s` is stopped if its best value so far is below 
 the finished trials with a value at `s`, of the mean of their values up to `s`.
 """
 
-from collections.abc import Iterable
-from statistics import fmean, median
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from statistics import fmean
 
 from eeipu.algorithms.configurations import Config
 from eeipu.algorithms.full_training import StepByStep
@@ -43,7 +45,7 @@ class MedianStopping:
         self._trials = StepByStep(configs, max_steps, every, self._is_poor, concurrency)
         self._min_steps = min_steps
         self._curves: dict[int, dict[int, float]] = {}
-        self._ended: set[int] = set()
+        self._means: defaultdict[int, list[float]] = defaultdict(list)  # of the ended, ascending
 
     def start(self) -> list[Move]:
         """Ask for `concurrency` trials, each up to its first evaluation."""
@@ -56,17 +58,20 @@ class MedianStopping:
             curve[step] = value
         moves = self._trials.tell(trial, step, value)
         if Stop(trial) in moves:
-            self._ended.add(trial)
+            self._take_in(curve)
         return moves
+
+    def _take_in(self, curve: Mapping[int, float]) -> None:
+        """Take the running means of a trial that has ended into the comparison."""
+        values = []
+        for step in sorted(curve):
+            values.append(curve[step])
+            insort(self._means[step], fmean(values))
 
     def _is_poor(self, trial: int) -> bool:
         step = max(self._curves[trial])
-        if step < self._min_steps:
+        means = self._means[step]
+        if step < self._min_steps or not means:
             return False
-        ended = (self._curves[other] for other in self._ended)
-        means = [
-            fmean(value for at, value in curve.items() if at <= step)
-            for curve in ended
-            if step in curve
-        ]
-        return bool(means) and max(self._curves[trial].values()) < median(means)
+        middle = (means[(len(means) - 1) // 2] + means[len(means) // 2]) / 2.0
+        return max(self._curves[trial].values()) < middle

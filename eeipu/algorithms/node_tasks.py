@@ -63,20 +63,25 @@ class NodeTasks:
             call,
             args,
             is_last=bool(node.requests),
-            above=self._calls_above(node, call) if call.resumes else (),
+            **self._beginning(node, call),
             node=node,
         )
 
-    def _calls_above(self, node: PlanNode, call: StageCall) -> tuple[StageCall, ...]:
-        """The calls that lead to the input of a training that its `load` takes."""
-        if not self._job.stages or not call.training.loads_inputs:
-            return ()
-        nodes = [n for n in node.ancestry() if n.stretches[0].call.stage != call.stage.name]
-        return tuple(self._call(each, Resources()) for each in reversed(nodes))
+    def _beginning(self, node: PlanNode, call: StageCall) -> dict[str, Any]:
+        """What the stage of a resumed training got, where its `load` takes that, and its calls."""
+        if not call.resumes or not self._job.stages or not call.training.loads_inputs:
+            return {}
+        first, others = node, []
+        for each in node.ancestry():
+            if each.stretches[0].call.stage == call.stage.name:
+                first = each
+            else:
+                others.append(each)
+        above = tuple(self._call(each, Resources()) for each in reversed(others))
+        return {"above": above, "given": _sources(first)}
 
     def _call(self, node: PlanNode, needs: Resources) -> StageCall:
-        first, parent = node.stretches[0], node.parent
-        assert parent is not None, "the root is not run"
+        first = node.stretches[0]
         stage = self._stage(first.call, node.path.upstream, needs)
         memoize = self._memoizes(node)
         if first.call.kind is not Kind.TRAINING:
@@ -85,14 +90,13 @@ class NodeTasks:
         else:
             params = node.path.schedules(node.start)
             start, stop = node.start - first.origin, node.stop - first.origin
-        source = None if parent.parent is None else parent.key
-        return StageCall(
-            stage, params, node.key, first.call.kind, start, stop, memoize, parent.key, (source,)
-        )
+        kind, upstream = first.call.kind, node.path.key(node.start)
+        sources = _sources(node)
+        return StageCall(stage, params, node.key, kind, start, stop, memoize, upstream, sources)
 
     def _memoizes(self, node: PlanNode) -> bool:
         """Whether the stages up to a node allow that its output is kept."""
-        names = {s.call.stage for s in node.path.stretches if s.start < node.stop}
+        names = {each.stretches[0].call.stage for each in node.ancestry()}
         return all(self._job.stages[n].memoize for n in names if n in self._job.stages)
 
     def _stage(self, call: Call, upstream: str, needs: Resources) -> Stage:
@@ -113,3 +117,11 @@ class NodeTasks:
                 f"takes."
             )
         return stage
+
+
+def _sources(node: PlanNode) -> tuple[str | None, ...]:
+    """The keys of what a node begins from, as `StageCall.sources` has them."""
+    if node.sources:
+        return tuple(None if each is None else each.key for each in node.sources)
+    assert node.parent is not None, "the root is not run"
+    return (None if node.parent.parent is None else node.parent.key,)

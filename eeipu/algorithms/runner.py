@@ -20,7 +20,7 @@ from eeipu.executors.pool import Ended, Joined, Pool, SplittingPool, Thought, de
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stages.running.worker import StageTask, TaskResult
+from eeipu.stages.running.worker import IN_CACHE, StageTask, TaskResult
 from eeipu.stages.runs import StageRun, numbers_of
 
 __all__ = ["run_studies"]
@@ -71,6 +71,7 @@ def run_studies(
             f"{pool.job.cache!r}; give both the same cache."
         )
     pool.renew()
+    scheduler.workers = pool.size
     if pool.job.stages:
         scheduler.declare(pool.job.stages.values())
     watch = FailureWatch(studies, max_failures) if watch is None else watch
@@ -219,11 +220,15 @@ class _PlanRun:
         return True
 
     def _task(self, node: PlanNode) -> NodeTask:
-        needs, parent = self._scheduler.resources_of(node), node.parent
-        if parent not in self._outputs:
+        needs, given = self._scheduler.resources_of(node), node.sources or (node.parent,)
+        at_hand = {each: self._outputs[each] for each in given if each in self._outputs}
+        if not at_hand:
             return self._tasks.task(node, needs)
-        task = self._tasks.task(node, needs, (self._outputs.pop(parent),))
-        self._execution.forget(parent)
+        args = tuple(at_hand.get(each, IN_CACHE) for each in given)
+        task = self._tasks.task(node, needs, args)
+        for each in at_hand:
+            del self._outputs[each]
+            self._execution.forget(each)
         return task
 
     # --- from the pool to the plan ------------------------------------------------------------
@@ -255,8 +260,10 @@ class _PlanRun:
             return False
         run = event.result.run
         if run is None:
-            assert node.parent is not None
-            self._execution.forget(node.parent)
+            cache = self._pool.job.cache
+            gone = [each for each in node.above if cache is None or each.key not in cache]
+            for each in gone or node.above:
+                self._execution.forget(each)
             self._record_missing(node)
             return False
         if run.error is not None:

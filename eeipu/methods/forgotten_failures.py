@@ -28,10 +28,7 @@ TRACEBACK = "Traceback (most recent call last)"
 
 
 def forgotten_failures(
-    told: Mapping[str, Any],
-    pipeline: Pipeline,
-    ended: Sequence[FrozenTrial],
-    failed: Sequence[FrozenTrial],
+    told: Mapping[str, Any], pipeline: Pipeline, ended: Sequence[FrozenTrial]
 ) -> set[int]:
     """The numbers of the failed trials whose failure says nothing about further trials.
 
@@ -42,8 +39,8 @@ def forgotten_failures(
         told: The study's user attributes.
         pipeline: The pipeline that it tunes.
         ended: Its trials that have ended.
-        failed: Those of them that failed.
     """
+    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
     if not failed:
         return set()
     texts = told.get(FORGET, ())

@@ -66,7 +66,7 @@ class History:
         left_out: The trials that ended and have no configuration of this pipeline, with the reason.
         study_id: The study's own name, where it has one.
         stages: Pairs of a number and the names of the stages of all trials before that number.
-        ledger: What is remembered of the first trials that have ended.
+        ledger: What is remembered of them, which goes on with the study.
     """
 
     pipeline: Pipeline
@@ -106,22 +106,21 @@ class History:
         told = study.user_attrs
         changes, study_id = told.get(CHANGES, {}), told.get(STUDY_ID)
         with ledger.lock:
-            others = ledger.read(trials, study_id, changes)
-            by_end, charges = ledger.sorted.copy(), list(ledger.charges)
-        for trial in others:
-            by_end.add(trial, pipeline, changes)
-        ended = by_end.ended
-        gone = forgotten_failures(told, pipeline, ended, by_end.failed)
+            ledger.read(trials, study_id, changes)
+            ended, running, by_end = ledger.ended, ledger.running, ledger.sorted
+            interrupted, waiting = tuple(by_end.interrupted), tuple(by_end.waiting)
+            left_out, charged, has_failures = tuple(by_end.left_out), ledger.spent, ledger.failures
+        gone = forgotten_failures(told, pipeline, ended) if has_failures else set()
         return cls(
             pipeline,
-            tuple(trial for trial in ended if trial.number not in gone) if gone else tuple(ended),
-            tuple(by_end.running),
-            tuple(by_end.interrupted),
-            math.fsum((*charges, spent(others, study_id))),
+            tuple(trial for trial in ended if trial.number not in gone) if gone else ended,
+            running,
+            interrupted,
+            charged,
             study.direction is StudyDirection.MINIMIZE,
-            tuple(by_end.waiting),
+            waiting,
             tuple(trial for trial in ended if trial.number in gone) if gone else (),
-            tuple(by_end.left_out),
+            left_out,
             study_id,
             tuple((number, tuple(names)) for number, names in changes.get("stages", ())),
             ledger,
@@ -314,14 +313,10 @@ class History:
     @cached_property
     def configurations(self) -> frozenset[tuple[float, ...]]:
         """All configurations that have run or are running, as hashable values."""
-        known = [] if self.ledger is None else self.ledger.identities(self._remembered)
-        return self._not_remembered.union(known)
-
-    @cached_property
-    def _not_remembered(self) -> frozenset[tuple[float, ...]]:
-        """Those of them that the ledger does not have."""
-        others = (*self.ended[self._remembered :], *self.running)
-        return frozenset(identity(trial.params, self.pipeline) for trial in others)
+        count = self._remembered
+        known = [] if self.ledger is None else self.ledger.identities(count)
+        others = (*self.ended[count:], *self.running)
+        return frozenset((*known, *(identity(trial.params, self.pipeline) for trial in others)))
 
     @cached_property
     def _coming(self) -> frozenset[tuple[float, ...]]:
@@ -342,14 +337,23 @@ class History:
     def is_new(self, params: Params) -> bool:
         """Whether a configuration has not run, does not run, and is not enqueued to run."""
         key = identity(params, self.pipeline)
-        has_run = self.ledger is not None and self.ledger.has_run(key, self._remembered)
-        return not has_run and key not in self._not_remembered and key not in self._coming
+        return not self._has(key) and key not in self._coming
+
+    def _has(self, key: tuple[float, ...]) -> bool:
+        """Whether a configuration is one of `configurations`."""
+        if self.ledger is not None and "configurations" not in vars(self):
+            with self.ledger.lock:
+                if self.ended is self.ledger.ended and self.running is self.ledger.running:
+                    return self.ledger.has(key)
+        return key in self.configurations
 
     @property
     def is_exhausted(self) -> bool:
         """Whether every configuration of a finite space has run or is running."""
         size = self.pipeline.cube.size
-        return size is not None and len(self.configurations) >= size
+        if size is None or len(self.ended) + len(self.running) < size:
+            return False
+        return len(self.configurations) >= size
 
     def top(self, q: int) -> tuple[FrozenTrial, ...]:
         """The best `q` trials that succeeded, best first; earlier trials win ties."""

@@ -1,11 +1,11 @@
-"""What is remembered of the trials of a study that have ended, so that they are looked at once."""
+"""What is remembered of the trials of a study, so that each is looked at once."""
 
 import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from itertools import takewhile
-from operator import is_
 from threading import RLock
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.budget import spent
+from eeipu.methods.following import ExactSum, changed_places
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 
@@ -40,7 +41,6 @@ class SortedTrials:
 
     Attributes:
         ended: Those that succeeded, failed or were pruned, by number.
-        failed: Those of them that failed.
         waiting: Those that are enqueued with a whole configuration, and that nobody has begun.
         running: Those that have a configuration but no result yet.
         interrupted: Those that were cut off.
@@ -48,46 +48,55 @@ class SortedTrials:
     """
 
     ended: list[FrozenTrial] = field(default_factory=list)
-    failed: list[FrozenTrial] = field(default_factory=list)
     waiting: list[FrozenTrial] = field(default_factory=list)
     running: list[FrozenTrial] = field(default_factory=list)
     interrupted: list[FrozenTrial] = field(default_factory=list)
     left_out: list[tuple[FrozenTrial, str]] = field(default_factory=list)
 
-    def add(self, trial: FrozenTrial, pipeline: Pipeline, changes: Mapping[str, Any]) -> None:
-        """Put a trial where it belongs; one without a whole configuration belongs nowhere.
-
-        Args:
-            trial: The trial.
-            pipeline: The pipeline that the study tunes.
-            changes: What has changed since the first trials; see `CHANGES`.
-        """
-        state = trial.state
-        trial, why = _fitted(trial, pipeline, changes)
-        if why is not None:
-            if state in (TrialState.COMPLETE, TrialState.PRUNED):
-                self.left_out.append((trial, why))
-        elif state is TrialState.WAITING:
-            self.waiting.append(trial)
-        elif state is TrialState.RUNNING:
-            self.running.append(trial)
-        elif is_interrupted(trial):
-            self.interrupted.append(trial)
-        else:
-            self.ended.append(trial)
-            if state is TrialState.FAIL:
-                self.failed.append(trial)
-
     def copy(self) -> "SortedTrials":
-        """The same trials, to which others are added."""
+        """The same trials, in lists of their own."""
         return SortedTrials(*map(list, vars(self).values()))
 
 
-class Ledger:
-    """The trials of a study that have ended, each looked at once however often the study is read.
+@dataclass
+class _Entry:
+    """What the ledger knows of one trial.
 
-    Trials that have ended never change, and a storage hands out the same objects again. The ledger
-    remembers those before the first one that has not ended, and what a history needs of them.
+    Attributes:
+        seen: The trial as the study has it; storages hand out the same object until it changes.
+        fitted: The trial with its whole configuration.
+        kind: The name of the list that has it (`SortedTrials`); empty: none.
+        why: Why it has no configuration of the pipeline, if it has none.
+        charge: What the budget has paid for it.
+    """
+
+    seen: FrozenTrial
+    fitted: FrozenTrial
+    kind: str
+    why: str | None
+    charge: float
+
+
+@dataclass(frozen=True)
+class Unended:
+    """What is known of the trials of a study that have not ended.
+
+    Attributes:
+        has_waiting: Whether one is enqueued.
+        unchosen: Those that run, and have no whole configuration yet.
+        drivers: The processes that run one, by their names; `None` for a trial that names none.
+    """
+
+    has_waiting: bool
+    unchosen: tuple[FrozenTrial, ...]
+    drivers: frozenset[str | None]
+
+
+class Ledger:
+    """The trials of a study, each looked at once after every change, however often they are read.
+
+    A storage hands out the same object for a trial until the trial changes. A reading therefore
+    takes time in proportion to what has changed since the last one, but for comparing the objects.
 
     Args:
         pipeline: The pipeline that the study tunes.
@@ -95,8 +104,8 @@ class Ledger:
     Attributes:
         lock: To hold while the ledger is read: a trial may be chosen on one thread while another
             adds up what is spent.
-        sorted: The remembered trials, by what became of them.
-        charges: What was charged for each remembered trial.
+        sorted: The trials as they were last read, by what became of them.
+        failures: How many of those that ended have failed.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -108,44 +117,173 @@ class Ledger:
 
     def _forget(self) -> None:
         self._trials: list[FrozenTrial] = []
+        self._entries: list[_Entry] = []
+        self._waiting: dict[int, None] = {}  # places of the trials that are enqueued
+        self._unchosen: dict[int, None] = {}  # of those that run without a configuration so far
+        self._drivers: Counter[str | None] = Counter()  # of those that run
         self.sorted = SortedTrials()
-        self.charges: list[float] = []
+        self.failures = 0
+        self._ended: tuple[FrozenTrial, ...] = ()
+        self._running: tuple[FrozenTrial, ...] = ()
+        self._charged = ExactSum()
+        self._configurations: Counter[tuple[float, ...]] = Counter()
         self._X = np.empty((0, len(self.pipeline.cube)))
         self._values: list[float] = []
         self._identities: list[tuple[float, ...]] = []
-        self._first: dict[tuple[float, ...], int] = {}  # by identity: the first place of it
 
     def read(
         self, trials: Sequence[FrozenTrial], study_id: str | None, changes: Mapping[str, Any]
-    ) -> Sequence[FrozenTrial]:
-        """Remember what has ended, of all trials of the study. Call it while holding the lock.
+    ) -> None:
+        """Take in what has changed. Call it while holding the lock.
 
         Args:
             trials: All trials of the study.
             study_id: The study's own name, where it has one.
             changes: What has changed since the first trials; see `CHANGES`.
-
-        Returns:
-            The other trials.
         """
-        is_other = (study_id, changes) != (self._study_id, self._changes)
-        if is_other or len(trials) < len(self._trials) or not all(map(is_, self._trials, trials)):
+        if (study_id, changes) != (self._study_id, self._changes):
             self._forget()
             self._study_id, self._changes = study_id, changes
-        seen = len(self._trials)
-        new = list(takewhile(lambda trial: trial.state.is_finished(), trials[seen:]))
-        for trial in new:
-            self.sorted.add(trial, self.pipeline, changes)
-        self.charges += [spent((trial,), study_id) for trial in new]
-        self._trials = [*trials[: seen + len(new)]]
-        return self.unended(trials)
+        places = changed_places(self._trials, trials)
+        for place in reversed(range(len(trials), len(self._trials))):
+            self._remove(place)
+            self._entries.pop()
+        for place in places:
+            self._take_in(place, trials[place])
+        if places or len(trials) != len(self._trials):
+            self._trials = [*trials]
+            self._ended = tuple(self.sorted.ended)
+            self._running = tuple(self.sorted.running)
 
-    def unended(self, trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
-        """All trials of the study but those that are remembered, as they were read.
+    def _take_in(self, place: int, trial: FrozenTrial) -> None:
+        """Take in a trial that is new or has changed."""
+        state = trial.state
+        fitted, why = self._fitted(place, trial)
+        if why is not None:
+            is_told = state in (TrialState.COMPLETE, TrialState.PRUNED)
+            kind = "left_out" if is_told else ""
+        elif state is TrialState.WAITING:
+            kind = "waiting"
+        elif state is TrialState.RUNNING:
+            kind = "running"
+        else:
+            kind = "interrupted" if is_interrupted(trial) else "ended"
+        entry = _Entry(trial, fitted, kind, why, spent((trial,), self._study_id))
+        if place == len(self._entries):
+            self._entries.append(entry)
+        elif self._replaced(place, entry):
+            return
+        else:
+            self._remove(place)
+            self._entries[place] = entry
+        self._insert(place, entry)
 
-        A trial that ran when it was read is among them, even if it has ended and is remembered now.
-        """
-        return trials[sum(takewhile(bool, map(is_, self._trials, trials))) :]
+    def _fitted(self, place: int, trial: FrozenTrial) -> tuple[FrozenTrial, str | None]:
+        """A trial with a whole configuration, or why it has none; known where it has the same."""
+        before = self._entries[place] if place < len(self._entries) else None
+        if (
+            before is not None
+            and before.fitted is before.seen
+            and before.seen.params is trial.params
+            and before.seen.distributions is trial.distributions
+        ):
+            return trial, before.why
+        return _fitted(trial, self.pipeline, self._changes)
+
+    def _replaced(self, place: int, entry: _Entry) -> bool:
+        """Put a trial in the place of the same one, where it has not moved; else return False."""
+        before = self._entries[place]
+        is_same = entry.kind == before.kind in ("running", "ended")
+        if not is_same or entry.fitted.params != before.fitted.params:
+            return False
+        self._count_open(place, before, -1)
+        self._count_open(place, entry, +1)
+        found = getattr(self.sorted, entry.kind)
+        at = _place(found, entry.fitted.number)
+        found[at] = entry.fitted
+        if entry.kind == "ended":
+            self.failures += _has_failed(entry) - _has_failed(before)
+            del self._values[at:]
+        self._charged.add(entry.charge)
+        self._charged.add(before.charge, -1)
+        self._entries[place] = entry
+        return True
+
+    def _remove(self, place: int) -> None:
+        entry = self._entries[place]
+        self._count_open(place, entry, -1)
+        self._charged.add(entry.charge, -1)
+        if not entry.kind:
+            return
+        found = getattr(self.sorted, entry.kind)
+        at = _place(found, entry.fitted.number)
+        del found[at]
+        if entry.kind == "ended":
+            self._cut(at)
+            self.failures -= _has_failed(entry)
+        if entry.kind in ("ended", "running"):
+            key = identity(entry.fitted.params, self.pipeline)
+            self._configurations[key] -= 1
+            if not self._configurations[key]:
+                del self._configurations[key]
+
+    def _insert(self, place: int, entry: _Entry) -> None:
+        self._count_open(place, entry, +1)
+        self._charged.add(entry.charge)
+        if not entry.kind:
+            return
+        found = getattr(self.sorted, entry.kind)
+        at = _place(found, entry.fitted.number)
+        found.insert(at, entry.fitted if entry.kind != "left_out" else (entry.fitted, entry.why))
+        if entry.kind == "ended":
+            self._cut(at)
+            self.failures += _has_failed(entry)
+        if entry.kind in ("ended", "running"):
+            self._configurations[identity(entry.fitted.params, self.pipeline)] += 1
+
+    def _count_open(self, place: int, entry: _Entry, by: int) -> None:
+        state = entry.seen.state
+        if state is TrialState.WAITING:
+            _put(self._waiting, place, by > 0)
+        elif state is TrialState.RUNNING:
+            _put(self._unchosen, place, by > 0 and not entry.kind)
+            driver = entry.seen.user_attrs.get("driver")
+            self._drivers[driver] += by
+            if not self._drivers[driver]:
+                del self._drivers[driver]
+
+    def _cut(self, at: int) -> None:
+        """Forget the arrays from a place of the trials that have ended on."""
+        if at < len(self._X):
+            self._X = self._X[:at]
+        del self._values[at:]
+        del self._identities[at:]
+
+    @property
+    def ended(self) -> tuple[FrozenTrial, ...]:
+        """The trials that have ended; the same object until one of any kind changes."""
+        return self._ended
+
+    @property
+    def running(self) -> tuple[FrozenTrial, ...]:
+        """The trials that run; the same object until one of any kind changes."""
+        return self._running
+
+    @property
+    def spent(self) -> float:
+        """What was charged for all trials."""
+        return self._charged.value
+
+    def has(self, configuration: tuple[float, ...]) -> bool:
+        """Whether a configuration, as `identity` gives it, has run or is running."""
+        return configuration in self._configurations
+
+    def unended(self, trials: Sequence[FrozenTrial]) -> "Unended":
+        """What is known of those that have not ended, given all trials of the study."""
+        with self.lock:
+            self.read(trials, self._study_id, self._changes)
+            unchosen = tuple(trials[place] for place in sorted(self._unchosen))
+            return Unended(bool(self._waiting), unchosen, frozenset(self._drivers))
 
     def X(self, count: int) -> Array:  # noqa: N802
         """The first of the configurations that have run, `count x d`."""
@@ -164,18 +302,32 @@ class Ledger:
     def identities(self, count: int) -> list[tuple[float, ...]]:
         """The configurations as hashable values."""
         with self.lock:
-            for trial in self.sorted.ended[len(self._identities) : count]:
-                key = identity(trial.params, self.pipeline)
-                self._first.setdefault(key, len(self._identities))
-                self._identities.append(key)
+            new = self.sorted.ended[len(self._identities) : count]
+            self._identities += [identity(trial.params, self.pipeline) for trial in new]
             return self._identities[:count]
 
-    def has_run(self, key: tuple[float, ...], count: int) -> bool:
-        """Whether a configuration is one of the first that have run."""
-        with self.lock:
-            if len(self._identities) < count:
-                self.identities(count)
-            return self._first.get(key, count) < count
+
+def _put(places: dict[int, None], place: int, belongs: bool) -> None:
+    if belongs:
+        places[place] = None
+    else:
+        places.pop(place, None)
+
+
+def _has_failed(entry: _Entry) -> bool:
+    return entry.kind == "ended" and entry.seen.state is TrialState.FAIL
+
+
+def _place(trials: Sequence[Any], number: int) -> int:
+    """The place of a number in a list of trials, or of pairs that begin with a trial."""
+    last = trials[-1] if trials else None
+    if last is None or _number(last) < number:  # as nearly always
+        return len(trials)
+    return bisect_left(trials, number, key=_number)
+
+
+def _number(entry: FrozenTrial | tuple[FrozenTrial, str]) -> int:
+    return entry[0].number if isinstance(entry, tuple) else entry.number
 
 
 def _fitted(

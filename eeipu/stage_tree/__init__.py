@@ -2,6 +2,6 @@
 
 Public: tree (StageTree), search_plan (SearchPlan), nodes (Request, RequestState, Answer, PlanNode),
 accounts (account, Account), drawing (drawing_of), scheduler (Scheduler and its policies),
-cost_estimates (CostEstimates). The other modules are the inside of Scheduler (remaining_times) and
-of SearchPlan (all others).
+cost_estimates (CostEstimates). The other modules are the inside of Scheduler (remaining_times,
+forecasts) and of SearchPlan (all others, and the room states).
 """

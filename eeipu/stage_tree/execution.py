@@ -1,13 +1,12 @@
 """The execution of a plan's nodes: what schedulers start, and what is reported of them."""
 
-from itertools import islice, takewhile
 from typing import Any
 
-from eeipu.stage_tree.node_states import NodeStates
+from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.nodes import PlanNode, PlanTree, error_of, first_waiting, waiting_below
 from eeipu.stage_tree.payments import Payment, Payments, Purpose
 from eeipu.stage_tree.requests import Answers
-from eeipu.stage_tree.state_references import StateReferences
+from eeipu.stage_tree.states.state_references import StateReferences
 
 __all__ = ["Execution"]
 
@@ -155,8 +154,8 @@ class Execution:
         waiting = list(waiting_below(node))
         node.is_running, node.error = False, error
         self._states.save(node)
-        if needed and node.parent is not None:
-            self._states.need(node.parent, -1)
+        for each in node.above if needed else ():
+            self._states.need(each, -1)
         self._answers.fail(waiting, error)
 
     def lose(
@@ -214,7 +213,12 @@ class Execution:
         """Let a node run again if it is needed, and fail those who wait if it cannot."""
         self._states.mark(node)
         # The nodes above may have to run for it: they are not there, or were split off from it.
-        self._states.mark(*takewhile(lambda each: each.must_run, islice(node.ancestry(), 1, None)))
+        stack = list(node.above)
+        while stack:
+            each = stack.pop()
+            if each.must_run:
+                self._states.mark(each)
+                stack.extend(each.above)
         error = error_of(node)
         if error is not None:
             self._answers.fail(list(waiting_below(node)), error)

@@ -6,7 +6,7 @@ its parent is there. The output of a node, a checkpoint of training or what a pl
 is called its *state*.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -119,6 +119,8 @@ class PlanNode(Node):
     )
     parent: "PlanNode | None"
     children: dict[str, "PlanNode"]  # type: ignore[assignment]
+    sources: "tuple[PlanNode | None, ...]"
+    joins: "list[PlanNode]"  # type: ignore[assignment]
 
     def __init__(self, key: str, parent: Node | None, path: Path, start: int, stop: int) -> None:
         super().__init__(key, parent, path, start, stop)
@@ -135,8 +137,18 @@ class PlanNode(Node):
         self.queued: tuple[float, ...] | None = None
 
     def ancestry(self) -> Iterator["PlanNode"]:
-        """Yield this node and those above it, without the root."""
+        """Yield this node and those above it, each once, without the root."""
         return super().ancestry()  # type: ignore[return-value]
+
+    @property
+    def above(self) -> "tuple[PlanNode, ...]":
+        """The nodes whose outputs it begins from; see `Node`."""
+        return super().above  # type: ignore[return-value]
+
+    @property
+    def below(self) -> "Iterable[PlanNode]":
+        """The nodes that begin from its output; see `Node`."""
+        return super().below  # type: ignore[return-value]
 
     @property
     def must_run(self) -> bool:
@@ -150,7 +162,7 @@ class PlanNode(Node):
             self.must_run
             and not self.is_running
             and self.parent is not None
-            and self.parent.has_state
+            and all(each.has_state for each in self.above)
             and self._is_awaited
         )
 
@@ -165,15 +177,13 @@ class PlanNode(Node):
         while node is not None:
             if node.requests:
                 return True
-            node = next(
-                (c for c in node.children.values() if c.must_run and not c.is_running), None
-            )
+            node = next((c for c in node.below if c.must_run and not c.is_running), None)
         return next(waiting_below(self), None) is not None
 
     @property
     def has_waiting_child(self) -> bool:
         """Whether a child has to run that no worker runs yet."""
-        return any(child.must_run and not child.is_running for child in self.children.values())
+        return any(child.must_run and not child.is_running for child in self.below)
 
     @property
     def is_training(self) -> bool:
@@ -210,7 +220,7 @@ class PlanTree(StageTree):
         upper.payer, upper.is_running = node.payer, node.is_running
         if node.cost_s is not None:
             upper.cost_s, node.cost_s = share * node.cost_s, (1.0 - share) * node.cost_s
-        upper.needs = int(node.must_run)
+        upper.needs = int(node.must_run)  # and its sources, if it has any, are needed as before
         node.remaining = 0.0  # it is shorter now
         self.splits.append((upper, node))
         return upper
@@ -221,18 +231,21 @@ def error_of(node: PlanNode) -> str | None:
 
     A node that runs has begun from further up, and does not depend on failures there.
     """
-    each: PlanNode | None = node
-    while each is not None and not (each.has_state or each.is_running):
+    stack = [node]
+    while stack:
+        each = stack.pop()
+        if each.has_state or each.is_running:
+            continue
         if each.error is not None:
             return each.error
-        each = each.parent
+        stack.extend(reversed(each.above))
     return None
 
 
 def first_waiting(node: PlanNode) -> Request | None:
     """Return the first request found that waits for a node."""
     while not node.requests:
-        below = next((child for child in node.children.values() if child.must_run), None)
+        below = next((child for child in node.below if child.must_run), None)
         if below is None:
             return None
         node = below
@@ -240,16 +253,20 @@ def first_waiting(node: PlanNode) -> Request | None:
 
 
 def waiting_below(node: PlanNode) -> Iterator[Request]:
-    """Yield the open requests that cannot be answered without a run of this node.
+    """Yield the open requests that cannot be answered without a run of this node, each once.
 
     The first is found without a look at all children, of which a node may have very many.
     """
+    joined: set[str] = set()  # a node that joins outputs may be reached on several ways
     stack = [iter((node,))]
     while stack:
         each = next(stack[-1], None)
         if each is None:
             stack.pop()
             continue
+        if each.sources:
+            if each.key in joined:
+                continue
+            joined.add(each.key)
         yield from each.requests
-        waiting = (c for c in each.children.values() if c.must_run and not c.is_running)
-        stack.append(waiting)
+        stack.append(c for c in each.below if c.must_run and not c.is_running)

@@ -1,7 +1,6 @@
 """How long a plan still takes from each node on, along its longest path.
 
-The times follow the plan as requests come and nodes end, along one path to the root for each
-change. They are computed for the whole tree only where cost estimates change by much.
+The times follow the plan as requests come and nodes end, along the way to the root for each change. They are computed for the whole tree only where cost estimates change by much.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ class RemainingTimes:
         self._costs = costs
 
     def compute(self, nodes: Iterable[PlanNode]) -> None:
-        """Compute the times of all nodes of a tree anew; they come children first."""
+        """Compute the times of all nodes of a tree anew; they come those below first."""
         for node in nodes:
             node.remaining = self._through(node)
 
@@ -43,33 +42,34 @@ class RemainingTimes:
     def _through(self, node: PlanNode) -> float:
         if not node.must_run:
             return 0.0
-        below = max((c.remaining for c in node.children.values() if c.must_run), default=0.0)
+        below = max((c.remaining for c in node.below if c.must_run), default=0.0)
         return self._costs(node) + below
 
     def _rise(self, node: PlanNode) -> list[PlanNode]:
         """Raise the time of a node, and of those above it whose longest path goes through it."""
         raised = []
-        remaining, each = self._through(node), node
-        while each.must_run and remaining > each.remaining:
-            each.remaining = remaining
-            raised.append(each)
-            if each.parent is None or not each.parent.must_run:
-                break
-            each = each.parent
-            remaining += self._costs(each)
+        stack = [(node, self._through(node))]
+        while stack:
+            each, remaining = stack.pop()
+            if each.must_run and remaining > each.remaining:
+                each.remaining = remaining
+                raised.append(each)
+                stack += [(up, remaining + self._costs(up)) for up in each.above if up.must_run]
         return raised[1:]
 
     def _fall(self, node: PlanNode) -> list[PlanNode]:
         """Lower the times of the nodes whose longest path went through this one."""
         lowered = []
-        before, each = node.remaining, node.parent
+        stack = [(node, node.remaining)]
         node.remaining = 0.0
-        while each is not None and each.must_run and each.remaining > 0.0:
-            led = before + self._costs(each) >= each.remaining
-            remaining = self._through(each) if led else each.remaining
-            if remaining == each.remaining:
-                break
-            before, each.remaining = each.remaining, remaining
-            lowered.append(each)
-            each = each.parent
+        while stack:
+            child, before = stack.pop()
+            for each in child.above:
+                if not each.must_run or before + self._costs(each) < each.remaining:
+                    continue
+                remaining = self._through(each)
+                if remaining != each.remaining and each.remaining > 0.0:
+                    stack.append((each, each.remaining))
+                    each.remaining = remaining
+                    lowered.append(each)
         return lowered

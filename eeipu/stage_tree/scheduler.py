@@ -4,6 +4,8 @@ The critical-path policy takes the node with the longest remaining time below it
 arXiv 1911.10504; Hippo, arXiv 2006.11972, section 5); the others are there for comparison. A worker
 that has just run a node goes on to one of its children, whose state it has in memory, unless its
 policy has something more urgent. So a path is run by one worker as long as nobody needs it more.
+Where first in, first out is forecast to end sooner (`eeipu.stage_tree.forecasts`), that is followed
+in place of the critical path, as long as no other nodes come.
 """
 
 import heapq
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from eeipu.stage_tree.cost_estimates import CostEstimates
+from eeipu.stage_tree.forecasts import forecast_s
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.remaining_times import RemainingTimes
 from eeipu.stage_tree.search_plan import SearchPlan
@@ -30,6 +33,10 @@ __all__ = [
 ]
 
 Priority = tuple[float, ...]
+
+# A plan with more nodes to run than this is not forecast: it would take longer than tens of
+# milliseconds, and the more nodes there are, the less the order of the last ones matters.
+MOST_FORECAST = 2000
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,9 @@ class Scheduler:
         policy: The order of nodes.
         costs: What nodes will cost.
         resources: Call -> what it takes. By default, what the stages of the workers declare.
+
+    Attributes:
+        workers: How many workers there are, for forecasts; `None`: there are none.
     """
 
     def __init__(
@@ -140,7 +150,11 @@ class Scheduler:
         resources: Callable[[Call], Resources] | None = None,
     ) -> None:
         self.plan = plan
-        self.policy = policy
+        self.policy = self._followed = policy
+        self.workers: int | None = None
+        self._new = 0  # nodes that were needed for the first time since the last forecast
+        self._due = 0  # so many of them are needed for the next one
+        self._is_forecast = False  # with the costs as they are estimated now
         self._costs = costs if costs is not None else CostEstimates()
         self._is_declared = resources is None
         self._resources = resources if resources is not None else stage_resources(())
@@ -174,12 +188,44 @@ class Scheduler:
             `None` where nothing is ready that fits.
         """
         self.follow()
+        self._forecast()
         node = None if after is None else self._child_of(after, can_take)
         if node is None:
             node = self._ready.first(can_take)
         if node is not None:
             self.plan.execution.start(node)
         return node
+
+    def _forecast(self) -> None:
+        """Choose between the critical path and first in, first out, whichever ends sooner.
+
+        The time for this is in proportion to the number of new nodes.
+        """
+        if self.policy is not CRITICAL_PATH or self.workers is None:
+            return
+        if self._is_forecast and self._new < self._due:
+            return
+        everything = self._nodes()
+        nodes = [node for node in everything if node.must_run]
+        self._new, self._is_forecast = 0, True
+        self._due = max(len(nodes), len(everything) // 8)
+        best = CRITICAL_PATH
+        if len(nodes) <= MOST_FORECAST:
+            best = min((CRITICAL_PATH, FIFO), key=lambda policy: self._forecast_s(nodes, policy))
+        if best is not self._followed:
+            self._followed = best
+            self.refresh()
+
+    def _forecast_s(self, nodes: list[PlanNode], policy: Policy) -> float:
+        assert self.workers is not None
+        return forecast_s(
+            nodes,
+            self._costs,
+            self.workers,
+            lambda node: policy.priority(node, node.order),
+            goes_on=policy.goes_on,
+            recalls=policy.recalls,
+        )
 
     def waiting(self) -> PlanNode | None:
         """A node that is ready, if there is one; it waits for ever where no worker is free."""
@@ -189,6 +235,7 @@ class Scheduler:
     def observe(self, node: PlanNode, cost_s: float) -> None:
         """Learn from what a node that has run has cost."""
         if self._costs.observe(node, cost_s):
+            self._is_forecast = False
             self.refresh()
 
     def refresh(self) -> None:
@@ -215,28 +262,29 @@ class Scheduler:
         return self._resources(node.path.stretches[node.path.index(node.start)].call)
 
     def _nodes(self) -> list[PlanNode]:
-        """All nodes of the plan, each after its parent."""
+        """All nodes of the plan, each after those that it begins from."""
         return [node for node in self.plan.tree if isinstance(node, PlanNode)]
 
     def _note_order(self, node: PlanNode) -> None:
         if node.order < 0:
             node.order = next(self._orders)
+            self._new += 1
 
     def _priority(self, node: PlanNode) -> Priority:
         self._note_order(node)
-        return self.policy.priority(node, node.order)
+        return self._followed.priority(node, node.order)
 
     def _child_of(self, node: PlanNode, can_take: Callable[[Resources], bool]) -> PlanNode | None:
         """The first child to go on to, where the policy goes on and nothing is more urgent."""
-        if not self.policy.goes_on:
+        if not self._followed.goes_on:
             return None
         children = [
             child
-            for child in node.children.values()
+            for child in node.below
             if child.is_ready and can_take(self.resources_of(child))
         ]
         child = min(children, key=self._priority, default=None)
-        if child is not None and self.policy.recalls:
+        if child is not None and self._followed.recalls:
             first = self._ready.first_priority(self.resources_of(child))
             if first is not None and first[0] < self._priority(child)[0]:
                 return None

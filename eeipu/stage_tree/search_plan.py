@@ -2,9 +2,9 @@
 
 A request says "run this path, for this trial of this study" (Shin et al., Hippo, arXiv 2006.11972,
 section 4). Clients request and cancel through `SearchPlan`. A scheduler and whoever runs the nodes
-report through its `execution`. Below these two, `requests` keeps the requests and their answers,
-`node_states` counts which nodes have to run, `state_references` knows which states may be dropped,
-and `database` stores everything.
+report through its `execution`. Below these two, `requests` keeps the requests and their answers, the
+room `states` knows which nodes have to run and which states may be dropped, and `database` stores
+everything.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from pathlib import Path as FilePath
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
-from eeipu.stage_tree.node_states import NodeStates
+from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
 from eeipu.stage_tree.payments import Payments, Purpose
 from eeipu.stage_tree.requests import Answers, RequestBook
-from eeipu.stage_tree.state_references import StateReferences
+from eeipu.stage_tree.states.state_references import StateReferences
 from eeipu.stages.paths import Path
 
 __all__ = ["SearchPlan"]
@@ -32,7 +32,7 @@ class SearchPlan:
     A plan is used by one thread at a time. As a context manager, it is closed at the end.
 
     A plan with a cache pins the states that somebody still needs, so that other users of the cache
-    do not drop them; see `eeipu.stage_tree.state_pins` for what is not protected.
+    do not drop them; see `eeipu.stage_tree.states.state_pins` for what is not protected.
 
     Args:
         location: A file that keeps the plan; `None`: it ends with the process.

@@ -5,6 +5,9 @@ is the content key of the state at `stop` (`eeipu.stages.paths`). The root stand
 Trials share their nodes up to the position where their paths part (stage trees: Shin et al. 2019,
 arXiv 1911.10504; Hippo: Shin et al., arXiv 2006.11972).
 
+Where a call gets several outputs, as in a graph of stages, a path ends at each of them and another
+one begins at the root, whose first node *joins* the nodes at which these paths end.
+
 A node ends at a cut of a path through it, where a requested path ends, or where two paths part,
 and nowhere else. The tree therefore depends on its paths only, and not on their order. A path that
 ends or parts inside a node splits the node in two.
@@ -12,6 +15,7 @@ ends or parts inside a node splits the node in two.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from rich.text import Text
 from rich.tree import Tree
@@ -34,9 +38,12 @@ class Node:
         start: Its first position.
         stop: The position after its last one.
         children: The nodes that begin where this one ends, by the labels of their first calls.
+        sources: Where the node joins outputs: the nodes that they are of, in the order of the
+            arguments, and `None` for the run's inputs. Its parent is the root then.
+        joins: The nodes that join the output of this one and others.
     """
 
-    __slots__ = ("_steps", "children", "key", "parent", "path", "start", "stop")
+    __slots__ = ("_steps", "children", "joins", "key", "parent", "path", "sources", "start", "stop")
 
     def __init__(self, key: str, parent: "Node | None", path: Path, start: int, stop: int) -> None:
         self.key = key
@@ -45,6 +52,8 @@ class Node:
         self.start = start
         self.stop = stop
         self.children: dict[str, Node] = {}
+        self.sources: tuple[Node | None, ...] = ()
+        self.joins: list[Node] = []
         self._steps: int | None = None
 
     def __repr__(self) -> str:
@@ -62,12 +71,33 @@ class Node:
         """The stretches of the node, one for each call."""
         return tuple(self.path.between(self.start, self.stop))
 
+    @property
+    def above(self) -> "tuple[Node, ...]":
+        """The nodes whose outputs it begins from: its parent, or those that it joins."""
+        if not self.sources:
+            return () if self.parent is None else (self.parent,)
+        return tuple(dict.fromkeys(each for each in self.sources if each is not None))
+
+    @property
+    def below(self) -> "Iterable[Node]":
+        """The nodes that begin from its output: its children, and those that join it."""
+        children = self.children.values()
+        return chain(children, self.joins) if self.joins else children
+
     def ancestry(self) -> Iterator["Node"]:
-        """Yield this node and those above it, without the root."""
+        """Yield this node and those above it, each once, without the root."""
         node = self
-        while node.parent is not None:
+        while node.parent is not None and not node.sources:
             yield node
             node = node.parent
+        seen: set[str] = set()
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if node.parent is not None and node.key not in seen:
+                seen.add(node.key)
+                yield node
+                stack.extend(reversed(node.above))
 
     def describe(self) -> str:
         """Return the node's stage, steps and hyper-parameters as a text for people."""
@@ -84,7 +114,8 @@ class Node:
             + ("" if value == last.call.params[param] else f"..{last.call.params[param]!r}")
             for param, value in call.params.items()
         ]
-        return " ".join([name, *values])
+        given = [f"<- {each.path.stretches[-1].call.stage}" for each in self.above if self.sources]
+        return " ".join([name, *values, *given])
 
 
 @dataclass(frozen=True)
@@ -105,7 +136,7 @@ class CriticalPath:
 class StageTree:
     """The paths of trials, merged by their common prefixes.
 
-    It is iterated over without its root, each node after its parent; `len`, `in` and `[]` take the
+    It is iterated over without its root, each node after those that it begins from; `len`, `in` and `[]` take the
     keys of nodes; trees with the same nodes in the same places are equal; `rich.print` draws it.
 
     >>> from eeipu.stages.schedules import Constant, MultiStep
@@ -120,6 +151,7 @@ class StageTree:
         self._nodes: dict[str, Node] = {}
         self.root = self._make(Path(), None, 0, 0)
         self._ends: dict[Hashable, tuple[Path, int]] = {}
+        self._most_steps: dict[Hashable, int] = {}
 
     @classmethod
     def build(cls, trials: Mapping[Hashable, Path] | Iterable[Path]) -> "StageTree":
@@ -171,11 +203,16 @@ class StageTree:
             raise ConfigurationError(
                 f"position {stop!r} does not lie on {path!r}; it must be in 1..{len(path)}."
             )
+        for source in path.sources:
+            if source is not None:
+                self.add(source)
         node = self.root
         while node.stop < stop:
             node = self._descend(node, path, stop)
-        if trial is not None and stop > self._ends.get(trial, (path, 0))[1]:
-            self._ends[trial] = (path, stop)
+        if trial is not None:
+            steps = path.steps_in_all(stop)
+            if steps >= self._most_steps.get(trial, 0):
+                self._ends[trial], self._most_steps[trial] = (path, stop), steps
         return node
 
     def _descend(self, node: Node, path: Path, stop: int) -> Node:
@@ -186,6 +223,11 @@ class StageTree:
         child = node.children.get(label)
         if child is None:
             child = node.children[label] = self._make(path, node, start, end)
+            if path.sources and start == 0:
+                ends = [None if p is None else self[p.key(len(p))] for p in path.sources]
+                child.sources = tuple(ends)
+                for above in child.above:
+                    above.joins.append(child)
             return child
         end = common_length(path, child.path, start, min(end, child.stop))
         return child if end == child.stop else self.split(child, end)
@@ -208,6 +250,9 @@ class StageTree:
         upper = self._make(node.path, node.parent, node.start, position)
         node.parent.children[node.path.label(node.start)] = upper
         upper.children[node.path.label(position)] = node
+        for above in node.above if node.sources else ():
+            above.joins[above.joins.index(node)] = upper
+        upper.sources, node.sources = node.sources, ()
         node.parent, node.start, node._steps = upper, position, None
         return upper
 
@@ -219,8 +264,8 @@ class StageTree:
         return node
 
     def __iter__(self) -> Iterator[Node]:
-        """Yield all nodes but the root, each after its parent."""
-        stack = list(self.root.children.values())
+        """Yield all nodes but the root, each after those that it begins from."""
+        stack = sorted(self.root.children.values(), key=lambda node: -node.path.depth)
         while stack:
             node = stack.pop()
             yield node
@@ -244,7 +289,7 @@ class StageTree:
     @property
     def requested_steps(self) -> int:
         """The number of steps of all trials, if each ran by itself."""
-        return sum(path.steps(0, stop) for path, stop in self._ends.values())
+        return sum(self._most_steps.values())
 
     @property
     def distinct_steps(self) -> int:
@@ -264,14 +309,19 @@ class StageTree:
             cost: A function that returns the cost of a node; by default its number of steps.
         """
         cost = cost if cost is not None else (lambda node: node.steps)
-        longest: dict[str, float] = {self.root.key: 0.0}
+        longest: dict[Node, float] = {self.root: 0.0}
+        before: dict[Node, Node] = {}
         last = self.root
         for node in self:
-            assert node.parent is not None
-            longest[node.key] = longest[node.parent.key] + cost(node)
-            if longest[node.key] > longest[last.key]:
+            before[node] = max(node.above, key=longest.__getitem__, default=self.root)
+            longest[node] = longest[before[node]] + cost(node)
+            if longest[node] > longest[last]:
                 last = node
-        return CriticalPath(tuple(last.ancestry())[::-1], longest[last.key])
+        nodes, each = [], last
+        while each is not self.root:
+            nodes.append(each)
+            each = before[each]
+        return CriticalPath(tuple(nodes[::-1]), longest[last])
 
     def __rich__(self) -> Tree:
         return _drawing(self)

@@ -3,7 +3,8 @@
 A plain stage is one call and takes one position of the path. An iterative stage is training, which
 takes one position for each step, and may be followed by an evaluation, which takes one position.
 Training consists of stretches over which its hyper-parameters do not change
-(`eeipu.stages.schedules`).
+(`eeipu.stages.schedules`). Where a stage gets several outputs, as in a graph, a path ends at each of
+them, and another one begins that has these paths as its *sources* (`Path.joining`).
 
 The key of a position is a digest of the calls that lead to it
 (`eeipu.fingerprints.keys.stage_key`). It depends neither on who asks nor on where the path is cut:
@@ -13,6 +14,7 @@ hyper-parameters of the stretch that it lies in or ends, on the key at which tha
 
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,7 +22,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.keys import stage_key
+from eeipu.fingerprints.keys import joined, stage_key
 from eeipu.stages.schedules import Piecewise, Schedule, as_schedule, cuts
 
 __all__ = ["Call", "Kind", "Path", "Stretch", "common_length"]
@@ -99,13 +101,17 @@ class Path:
         upstream: The key of the run's inputs (`eeipu.fingerprints.keys.inputs_key`).
         stretches: The stretches from the front; by default the path is empty.
         cuts: The cuts that belong to them.
+        sources: See below.
 
     Attributes:
         upstream: The key at position 0.
+        sources: The paths at whose ends are what the first call gets, in order; `None` stands for
+            the run's inputs. Empty: it gets these alone.
         stretches: The stretches, which cover all positions.
         cuts: The positions, ascending, at which nodes of a stage tree may end: where stages end,
             where schedules change or begin and end to move, and where checkpoints were requested.
             The last one is the path's length.
+        depth: How many joins there are one after another before the first call.
 
     >>> from eeipu.stages.schedules import MultiStep
     >>> path = Path().call("prep", "v1", {"dims": 8})
@@ -114,19 +120,46 @@ class Path:
     (1, 31, 91)
     """
 
-    __slots__ = ("_ends", "_keys", "cuts", "stretches", "upstream")
+    __slots__ = ("_ends", "_keys", "cuts", "depth", "sources", "stretches", "upstream")
 
     def __init__(
-        self, upstream: str = "", stretches: Sequence[Stretch] = (), cuts: Sequence[int] = ()
+        self,
+        upstream: str = "",
+        stretches: Sequence[Stretch] = (),
+        cuts: Sequence[int] = (),
+        sources: "Sequence[Path | None]" = (),
     ) -> None:
         self.upstream = upstream
+        self.sources = tuple(sources)
+        self.depth: int = 1 + max((p.depth for p in self.sources if p), default=-1)
         self.stretches = tuple(stretches)
         self.cuts = tuple(cuts)
         self._ends = [stretch.stop for stretch in self.stretches]
         self._keys = [upstream]
 
+    @classmethod
+    def joining(cls, sources: "Sequence[Path | None]", upstream: str) -> "Path":
+        """Return an empty path whose first call will get the outputs at the ends of other paths.
+
+        Args:
+            sources: These paths, in the order of the arguments; `None` for the run's inputs.
+            upstream: The key of the run's inputs.
+        """
+        keys = [upstream if path is None else path.key(len(path)) for path in sources]
+        return cls(joined(keys), sources=sources)
+
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def parts(self) -> "Iterator[Path]":
+        """Yield this path and those that lead to it, each after those that it joins."""
+        yield from dict.fromkeys(self._parts())
+
+    def _parts(self) -> "Iterator[Path]":
+        for source in self.sources:
+            if source is not None:
+                yield from source._parts()
+        yield self
 
     def __repr__(self) -> str:
         names = dict.fromkeys(stretch.call.stage for stretch in self.stretches)
@@ -224,7 +257,9 @@ class Path:
         try:
             for stretch in self.stretches:
                 _check_stored(stretch.call)
-            return json.dumps([self.upstream, self.cuts, parts], separators=(",", ":"))
+            sources = [None if each is None else each.to_json() for each in self.sources]
+            whole = [self.upstream, self.cuts, parts, *([sources] if sources else [])]
+            return json.dumps(whole, separators=(",", ":"))
         except TypeError as error:
             raise PipelineError(
                 f"the hyper-parameters of {self!r} cannot be stored ({error}); use numbers, "
@@ -234,14 +269,16 @@ class Path:
     @classmethod
     def from_json(cls, text: str) -> "Path":
         """Return the path that `to_json` wrote."""
-        upstream, cuts_, parts = json.loads(text)
+        upstream, cuts_, parts, *others = json.loads(text)
         start, stretches = 0, []
         for stage, fingerprint, params, kind, stop, origin in parts:
             call = Call(stage, fingerprint, params, Kind(kind))
             label = call.label("" if start else upstream)
             stretches.append(Stretch(call, start, stop, origin, label))
             start = stop
-        return cls(upstream, stretches, cuts_)
+        sources = others[0] if others else ()
+        joins = [None if each is None else cls.from_json(each) for each in sources]
+        return cls(upstream, stretches, cuts_, joins)
 
     def index(self, position: int) -> int:
         """Return the index of the stretch that holds the step from `position` to the next one."""
@@ -287,6 +324,25 @@ class Path:
             if stretch.call.kind is not Kind.EVALUATION
         )
 
+    def steps_in_all(self, stop: int | None = None) -> int:
+        """Return the number of steps up to a position, with those of all that leads to it.
+
+        Args:
+            stop: The position; by default the end.
+        """
+        stop = len(self) if stop is None else stop
+        if not self.sources:
+            return self.steps(0, stop)
+        longest: dict[str, int] = {}
+        for part in self.parts():
+            counts = Counter[str]()
+            for stretch in part.between(0, stop if part is self else len(part)):
+                if stretch.call.kind is not Kind.EVALUATION:
+                    counts[stretch.call.stage] += stretch.stop - stretch.start
+            for stage, count in counts.items():
+                longest[stage] = max(count, longest.get(stage, 0))
+        return sum(longest.values())
+
     def next_cut(self, position: int) -> int:
         """Return the first cut after a position."""
         return self.cuts[bisect_right(self.cuts, position)]
@@ -324,7 +380,7 @@ def _extended(path: Path, parts: Sequence[tuple[Call, int]], inner: Sequence[int
         added.append(Stretch(call, start, start + length, origin, label))
         start += length
     cuts_ = (*path.cuts, *(origin + cut for cut in inner), start)
-    return Path(path.upstream, (*path.stretches, *added), cuts_)
+    return Path(path.upstream, (*path.stretches, *added), cuts_, path.sources)
 
 
 def _check_stored(call: Call) -> None:

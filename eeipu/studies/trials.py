@@ -237,7 +237,7 @@ class Trials:
             # A driver keeps all outputs of the last trial; who runs the stages without one keeps
             # those of the best trials alone.
             sampler.reuse_from(kept, keeps_last=driver is not None)
-            if not any(t.state is TrialState.WAITING for t in self._ledger.unended(trials)):
+            if not self._ledger.unended(trials).has_waiting:
                 sampler.check_worth(
                     history, len(trials), self._price, stop_when_done=self._stop_when_done
                 )
@@ -272,10 +272,7 @@ class Trials:
     def _read(self, driver: str | None) -> list[FrozenTrial]:
         """All trials of the study, after those of dead drivers have been closed."""
         trials = self.study.get_trials(deepcopy=False)
-        if driver is not None and any(
-            trial.state is TrialState.RUNNING and trial.user_attrs.get("driver") != driver
-            for trial in self._ledger.unended(trials)
-        ):
+        if driver is not None and self._ledger.unended(trials).drivers - {driver}:
             reclaim_dead_trials(self.study, self.pipeline)
             trials = self.study.get_trials(deepcopy=False)
         return trials
@@ -316,9 +313,7 @@ class Trials:
         if is_chosen(self.study._storage.get_trial(trial._trial_id), is_whole):
             return True
         return len(before) == trial.number and all(
-            is_chosen(each, is_whole)
-            for each in self._ledger.unended(before)
-            if each.state is TrialState.RUNNING
+            is_chosen(each, is_whole) for each in self._ledger.unended(before).unchosen
         )
 
     def end(self, trial: optuna.Trial, value: float | None, *, is_pruned: bool = False) -> None:

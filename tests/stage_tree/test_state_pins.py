@@ -5,7 +5,7 @@ import pytest
 from eeipu import Categorical, Pipeline, StageCache, Tuner, stage
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stage_tree.state_pins import PAUSE, StatePins
+from eeipu.stage_tree.states.state_pins import PAUSE, StatePins
 from eeipu.stages.paths import Path
 
 

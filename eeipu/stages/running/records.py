@@ -41,7 +41,7 @@ def record_run(trial: TakesNotes, calls: Sequence[StageCall], run: PipelineRun) 
         trial.set_user_attr("pruned_stage", failed.name)
     elif failed is not None:
         trial.set_user_attr("failed_stage", failed.name)
-        place = run.stage_names.index(failed.name)
+        place = [call.stage.name for call in calls].index(failed.name)
         reached = [calls[k].stage for k in graph_of(calls).up_to(place)]
         trial.set_user_attr("failed_code", code_of(reached))
         trial.set_user_attr("error", failed.error)

@@ -139,14 +139,16 @@ class StageTask:
             there; what stands for the run's inputs is not looked at. For a call that resumes
             training, what was saved. `None`: the worker finds all of them.
         is_last: Whether its output is wanted with the result.
-        above: The calls that lead to the input of the call's stage, first to last. They are given
-            for a training whose `load` takes that input.
+        above: The calls that lead to what the call's stage gets, each after those that it gets
+            something of. They are given for a training whose `load` takes that.
+        given: The keys of what the stage gets then, as `StageCall.sources` has them.
     """
 
     call: StageCall
     args: tuple[Any, ...] | None
     is_last: bool
     above: tuple[StageCall, ...] = ()
+    given: tuple[str | None, ...] = (None,)
 
     @property
     def upstream(self) -> str:
@@ -345,28 +347,47 @@ def _resumed(task: StageTask, job: Job) -> tuple[Any, ...]:
     training = task.call.training
     if not training.loads_inputs:
         return (training.load(saved),)
-    return (training.load(saved, *_given(task.above, job)),)
+    return (training.load(saved, *_given(task.given, task.above, job)),)
 
 
-def _given(above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
-    """The input of a stage: the output of the last of these calls, or the run's inputs.
+def _given(
+    sources: Sequence[str | None], above: Sequence[StageCall], job: Job
+) -> tuple[Any, ...]:
+    """What a stage gets: the outputs of calls, and the run's inputs.
 
     A plan keeps the states that its nodes begin from, but not always the inputs of their stages;
     an input that is gone is made again.
     """
-    if not above:
-        return job.run_inputs.for_call()
-    *before, last = above
+    found: list[Any] = []
+    for key in sources:
+        found += job.run_inputs.for_call() if key is None else (_made(key, above, job),)
+    return tuple(found)
+
+
+def _made(key: str, above: Sequence[StageCall], job: Job) -> Any:
+    """The output of one of several calls: from the cache, or made again."""
     with suppress(CacheMiss):
         if job.cache is not None:
-            return (job.cache.get(last.key),)
-    of_stage = tuple(call for call in before if call.stage.name != last.stage.name)
-    task = StageTask(last, _given(before, job) if before else None, is_last=True, above=of_stage)
+            return job.cache.get(key)
+    place = next(k for k, call in enumerate(above) if call.key == key)
+    call, before = above[place], above[:place]
+    if call.resumes:
+        args: tuple[Any, ...] = (_made(call.upstream, before, job),)
+    else:
+        args = tuple(None if each is None else _made(each, before, job) for each in call.sources)
+    task = StageTask(call, args, is_last=True, **_stage_of(call, before))
     run = run_task(task, job).run
     if run is None or run.error is not None:
         reason = "its input is gone" if run is None else run.error
-        raise RuntimeError(f"{last.name!r} had to run again and failed: {reason}")
-    return (run.output,)
+        raise RuntimeError(f"{call.name!r} had to run again and failed: {reason}")
+    return run.output
+
+
+def _stage_of(call: StageCall, before: Sequence[StageCall]) -> dict[str, Any]:
+    """What the stage of a call gets, and the calls that lead to it; see `StageTask`."""
+    own = [each for each in before if each.stage.name == call.stage.name]
+    others = tuple(each for each in before if each.stage.name != call.stage.name)
+    return {"above": others, "given": own[0].sources} if own else {}
 
 
 def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:

@@ -18,7 +18,11 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.pipeline import Pipeline
 from eeipu.studies.drivers.dead_drivers import abandoned_trials
-from eeipu.studies.early_stopping.trial_paths import TrialPaths, iterative_stages
+from eeipu.studies.early_stopping.trial_paths import (
+    TrialPaths,
+    counted_stages,
+    iterative_stages,
+)
 
 __all__ = ["check_alone", "checked_rule", "pruner_of"]
 
@@ -41,9 +45,9 @@ def checked_rule(
         PipelineError: No stage of the pipeline trains in steps.
     """
     trained = iterative_stages(pipeline)
-    is_chain = pipeline.graph.is_chain
+    lost = _lost_output(pipeline)
     if early_stopping is None:
-        return NoStopping() if trained and has_cache and is_chain else None
+        return NoStopping() if trained and has_cache and lost is None else None
     rule = Pruning(early_stopping) if isinstance(early_stopping, BasePruner) else early_stopping
     rule = FreezeThaw() if isinstance(rule, str) and rule == "model" else rule
     if isinstance(rule, type) or not isinstance(rule, EarlyStopping):
@@ -57,10 +61,11 @@ def checked_rule(
             f"{list(pipeline.stage_names)} do not; make one with eeipu.torch_training(...) or "
             f"eeipu.iterative(...)."
         )
-    if not is_chain:
+    if lost is not None:
         raise ConfigurationError(
-            f"early_stopping needs a chain of stages, and in {pipeline.name!r} stages name what "
-            f"they get with stage(inputs=...); leave early_stopping out."
+            f"early_stopping needs the cache where several stages get one output, and that of "
+            f"stage {lost!r} is not kept (memoize=False, here or above it); let it be memoized, "
+            f"or leave early_stopping out."
         )
     if not has_cache:
         raise ConfigurationError(
@@ -69,14 +74,36 @@ def checked_rule(
         )
     paths = TrialPaths(pipeline, "")
     if isinstance(rule, PopulationBased):
-        _check_explorable(paths)
+        _check_explorable(paths, pipeline)
     rule.algorithm(Setting(iter([{}] * 2), paths.steps, 2, paths.space, 0, bool))
     return rule
 
 
-def _check_explorable(paths: TrialPaths) -> None:
+def _lost_output(pipeline: Pipeline) -> str | None:
+    """A stage whose output no cache keeps and several stages get, if there is one.
+
+    A plan would run it once for each of them, and they might get different outputs.
+    """
+    for stage, memoized, takers in zip(
+        pipeline.stages, pipeline.memoizes, pipeline.graph.needed_by, strict=True
+    ):
+        if not memoized and len(takers) > 1:
+            return stage.name
+    return None
+
+
+def _check_explorable(paths: TrialPaths, pipeline: Pipeline) -> None:
     """Check that the members of a population can change what they are trained with."""
-    stage = paths.stage
+    counted = counted_stages(pipeline)
+    places = [pipeline.stages.index(stage) for stage in counted]
+    if any(pipeline.layout.chosen_by[place] for place in places):
+        names = [stage.name for stage in counted]
+        raise ConfigurationError(
+            f"population-based training changes the hyper-parameters of one stage while it trains, "
+            f"and {names} are alternatives; choose one of them, or another rule such as "
+            f"eeipu.ASHA()."
+        )
+    stage = counted[-1]
     fixed = [name for name in stage.space if name not in stage.templates]
     if fixed or not paths.space:
         raise ConfigurationError(

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_st
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
@@ -128,9 +129,9 @@ class StagedTrials:
         return len(self._earlier)
 
     def _of_earlier_runs(self) -> Iterator[StagedTrial]:
-        names = self._trials.pipeline.space.keys()
+        is_whole = self._trials.pipeline.cube.is_whole
         for trial in self._study.get_trials(deepcopy=False):
-            has_all, is_open = trial.params.keys() >= names, trial.state is TrialState.RUNNING
+            has_all, is_open = is_whole(trial.params), trial.state is TrialState.RUNNING
             if is_open and "driver" in trial.user_attrs:
                 mine = take_over(self._trials, trial, self._driver, is_whole=has_all)
                 if mine is not None:
@@ -141,7 +142,8 @@ class StagedTrials:
                 yield known
 
     def _known(self, mine: optuna.Trial, trial: FrozenTrial) -> StagedTrial:
-        params = {name: trial.params[name] for name in self._trials.pipeline.space}
+        space = self._trials.pipeline.space
+        params = {name: trial.params[name] for name in space if name in trial.params}
         known = StagedTrial(mine, params, dict(trial.intermediate_values))
         known.costs = dict(trial.user_attrs.get(COSTS_BY_STEP, {}))
         known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
@@ -172,9 +174,11 @@ class StagedTrials:
             self._all.append(mine)
             waited_s = waited()
             mine.overhead = self._limits.charge_for_choice(trial, waited_s)
-            trial.set_user_attr("waited_s", waited_s)
-            trial.set_user_attr("overhead", mine.overhead)
-            trial.set_user_attr("charged", mine.charged)
+            notes = TrialNotes(trial)
+            notes.set_user_attr("waited_s", waited_s)
+            notes.set_user_attr("overhead", mine.overhead)
+            notes.set_user_attr("charged", mine.charged)
+            notes.write()
         return self._all[-1].params
 
     def go_on(self, index: int, step: int) -> StagedTrial:
@@ -201,6 +205,7 @@ class StagedTrials:
         for mine in touched.values():
             if mine.is_open:
                 mine.trial.set_user_attr("charged", mine.charged)
+                self._study.look_again(mine.number)
 
     def note_failure(self, node: PlanNode, run: StageRun) -> None:
         """Take note of how a node has failed."""
@@ -218,58 +223,76 @@ class StagedTrials:
             The run of the configuration's stages up to here.
         """
         mine, path = self._all[answer.request.trial], answer.request.node.path
-        run = self._trials.pipeline.join(self._stage_runs(mine, answer))
-        record_run(mine.trial, self._paths.calls(mine.params, path), run)
-        mine.trial.set_user_attr("charged", mine.charged)
+        calls = self._paths.calls(mine.params, path)
+        run = self._trials.pipeline.join(self._stage_runs(mine, answer), calls)
+        notes = TrialNotes(mine.trial)  # which a database takes in one go
+        record_run(notes, calls, run)
+        notes.set_user_attr("charged", mine.charged)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
-        mine.trial.set_user_attr("load_s", math.fsum(loads))
+        notes.set_user_attr("load_s", math.fsum(loads))
         if not self._paths.are_same(config, mine.params, step):
-            mine.trial.set_user_attr("schedules", _in_words(path))
+            notes.set_user_attr("schedules", _in_words(path))
+        is_new = False
         if run.value is None:
             mine.has_failed = True
-            return run
+        else:
+            is_new = self._note_value(mine, step, run, notes)
+        notes.write()
+        if is_new:
+            mine.trial.report(run.value, step)
+        return run
+
+    def _note_value(
+        self, mine: StagedTrial, step: int, run: PipelineRun, notes: TrialNotes
+    ) -> bool:
+        """Note a value at a step, and return whether there was none."""
+        assert run.value is not None
         known, mine.curve = mine.curve, {**mine.curve, step: run.value}
         mine.costs[str(step)] = run.stage_costs
-        mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
-        if step not in known:
-            mine.trial.report(run.value, step)
+        notes.set_user_attr(COSTS_BY_STEP, dict(mine.costs))
         best = self._better(mine.curve, key=lambda at: mine.curve[at])
-        mine.trial.set_user_attr("best_step", best)
-        mine.trial.set_user_attr("best_value", mine.curve[best])
+        notes.set_user_attr("best_step", best)
+        notes.set_user_attr("best_value", mine.curve[best])
         # What a part of the training has cost says nothing about the cost of the whole.
-        is_part = step < self._paths.steps
-        mine.trial.set_user_attr("pruned_stage", self._paths.stage.name if is_part else None)
-        return run
+        part = self._paths.counted_in(mine.params) if step < self._paths.steps else None
+        notes.set_user_attr("pruned_stage", part)
+        return step not in known
 
     def _stage_runs(self, mine: StagedTrial, answer: Answer) -> list[StageRun]:
         """What each stage of a trial's path has given, as far as it was run."""
         nodes = list(answer.request.node.ancestry())[::-1]
         runs = []
+        broken = None if answer.error is None else _broken(nodes)
         for name in self._trials.pipeline.stage_names:
             own = [node for node in nodes if node.stretches[0].call.stage == name]
-            cost_s = math.fsum(node.cost_s or 0.0 for node in own)
-            has_run = mine.has_run(name)
-            run = StageRun(
-                name,
-                own[-1].key,
-                cost=cost_s if has_run else None,
-                memoized=not has_run,
-                charged=mine.paid_for(name),
-                saved=0.0 if has_run else cost_s,
-            )
-            broken = [node for node in own if node.error is not None and not node.has_state]
-            if answer.error is not None and broken:
-                failed = self._failures.get(broken[0])
+            if broken is not None and broken in own:
+                failed = self._failures.get(broken)
                 flags = {} if failed is None else _flags(failed)
-                cost = mine.paid_for(name)
-                runs.append(replace(run, error=answer.error, cost=cost, memoized=False, **flags))
-                return runs
-            runs.append(run)
-        if answer.error is not None:  # a call above, whose output is there again by now
-            runs[-1] = replace(runs[-1], error=answer.error)
-        else:
+                paid = mine.paid_for(name)
+                runs.append(
+                    StageRun(name, own[-1].key, paid, error=answer.error, charged=paid, **flags)
+                )
+            elif own and (broken is None or all(node.cost_s is not None for node in own)):
+                runs.append(self._stage_run(mine, name, own))
+        if answer.error is None:
             runs[-1] = replace(runs[-1], output=answer.value)
+        elif broken is None:  # a call above, whose output is there again by now
+            runs[-1] = replace(runs[-1], error=answer.error)
         return runs
+
+    @staticmethod
+    def _stage_run(mine: StagedTrial, name: str, own: Sequence[PlanNode]) -> StageRun:
+        """What a stage has given whose nodes have run, for this trial or for another."""
+        cost_s = math.fsum(node.cost_s or 0.0 for node in own)
+        has_run = mine.has_run(name)
+        return StageRun(
+            name,
+            own[-1].key,
+            cost=cost_s if has_run else None,
+            memoized=not has_run,
+            charged=mine.paid_for(name),
+            saved=0.0 if has_run else cost_s,
+        )
 
     # --- A trial ends
 
@@ -306,6 +329,11 @@ class StagedTrials:
                 self._trials.interrupt(mine.trial)
 
 
+def _broken(nodes: Iterable[PlanNode]) -> PlanNode | None:
+    """The first node that has failed."""
+    return next((node for node in nodes if node.error is not None and not node.has_state), None)
+
+
 def _flags(failed: StageRun) -> dict[str, Any]:
     names = ("is_transient", "is_bug", "is_about_values", "is_pruned")
     return {name: getattr(failed, name) for name in names}
@@ -314,7 +342,7 @@ def _flags(failed: StageRun) -> dict[str, Any]:
 def _in_words(path: Path) -> dict[str, list[list[Any]]]:
     """Stage -> what its hyper-parameters were, from which of its steps on."""
     words: dict[str, list[list[Any]]] = {}
-    for stretch in path.stretches:
+    for stretch in (stretch for part in path.parts() for stretch in part.stretches):
         if stretch.call.params:
             since = [stretch.start - stretch.origin, dict(stretch.call.params)]
             words.setdefault(stretch.call.stage, []).append(since)

@@ -1,12 +1,13 @@
 """What is written down of a trial: in one go, and in a form by which tables can sort."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb.models import TrialUserAttributeModel
 from optuna.storages._rdb.storage import _create_scoped_session
@@ -49,6 +50,12 @@ class TrialNotes:
                     )
         elif isinstance(storage, JournalStorage):
             _append_to_journal(storage, trial_id, self._attrs)
+        elif isinstance(storage, InMemoryStorage):
+            with storage._lock:  # one copy of the trial, and not one for each attribute
+                trial = copy(storage._get_trial(trial_id))
+                storage.check_trial_is_updatable(trial_id, trial.state)
+                trial.user_attrs = {**trial.user_attrs, **self._attrs}
+                storage._set_trial(trial_id, trial)
         else:
             for key, value in self._attrs.items():
                 storage.set_trial_user_attr(trial_id, key, value)

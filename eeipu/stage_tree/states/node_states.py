@@ -12,7 +12,7 @@ from eeipu.errors import CacheMiss
 from eeipu.stage_tree.database import NodeRow, PlanDatabase
 from eeipu.stage_tree.nodes import PlanNode, PlanTree
 from eeipu.stage_tree.payments import Payments, Purpose
-from eeipu.stage_tree.state_references import StateReferences, TrialId
+from eeipu.stage_tree.states.state_references import StateReferences, TrialId
 from eeipu.stages.paths import Path
 from eeipu.stages.runs import numbers_of
 
@@ -65,30 +65,31 @@ class NodeStates:
     def need(self, node: PlanNode, by: int) -> None:
         """Change the number of those who need a node.
 
-        Where the node now has to run, or need not run any more, its parent changes likewise.
+        Where the node now has to run, or need not run any more, those above change likewise.
         """
-        each: PlanNode | None = node
-        while each is not None:
+        stack = [node]
+        while stack:
+            each = stack.pop()
             before = each.must_run
             each.needs += by
             self._references.note(each)
             self.mark(each)
             if each.is_in_hand and not each.has_waiting_child:
                 self.forget(each)  # nobody takes it any more; requests need a run of their own
-                break
-            if each.must_run == before:
-                break
-            each = each.parent
+            elif each.must_run != before:
+                stack.extend(each.above)
         if by > 0:
             self._mark_first(node)
 
     def _mark_first(self, node: PlanNode) -> None:
-        """Mark the first node that has to run for this one: it may be ready now."""
-        first = node
-        while first.parent is not None and first.parent.must_run:
-            first = first.parent
-        if first is not node:
-            self.mark(first)
+        """Mark the first nodes that have to run for this one: they may be ready now."""
+        stack = [node]
+        while stack:
+            each = stack.pop()
+            waits_for = [up for up in each.above if up.must_run]
+            stack += waits_for
+            if not waits_for and each is not node:
+                self.mark(each)
 
     def set(self, node: PlanNode, *, has_state: bool, in_hand: bool = False) -> None:
         """Note that a node's state is there or not.
@@ -103,7 +104,7 @@ class NodeStates:
         self.save(node)
         self._references.note(node)
         self._pass_on(node, before)
-        self.mark(node, *(child for child in node.children.values() if child.must_run))
+        self.mark(node, *(child for child in node.below if child.must_run))
 
     def forget(self, node: PlanNode) -> None:
         """Note that a state is gone. The inputs of the run are always there."""
@@ -119,8 +120,9 @@ class NodeStates:
         self.mark(node)
 
     def _pass_on(self, node: PlanNode, had_to_run: bool) -> None:
-        if node.must_run != had_to_run and node.parent is not None:
-            self.need(node.parent, 1 if node.must_run else -1)
+        if node.must_run != had_to_run:
+            for each in node.above:
+                self.need(each, 1 if node.must_run else -1)
 
     # --- what is there already ----------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from itertools import chain
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.nodes import PlanNode
-from eeipu.stage_tree.state_pins import StatePins
+from eeipu.stage_tree.states.state_pins import StatePins
 
 __all__ = ["StateReferences", "TrialId"]
 
@@ -39,7 +39,7 @@ class StateReferences:
     ) -> None:
         self._cache = cache
         self._database = database
-        self._held: dict[TrialId, PlanNode] = {}
+        self._held: dict[TrialId, list[PlanNode]] = {}
         self._released = set(database.releases())
         self._referenced: dict[str, PlanNode] = {}  # oldest first, here and below
         self._checkpoints: dict[str, PlanNode] = {}  # that nobody refers to
@@ -51,12 +51,12 @@ class StateReferences:
             self._pins = StatePins(cache, name, lasting=is_lasting)
 
     def hold(self, trial: TrialId, node: PlanNode, *, anew: bool = True) -> None:
-        """Let a trial hold the last state of its path, instead of an earlier one.
+        """Let a trial hold the last states of its path, instead of earlier ones.
 
         Args:
             trial: The trial.
             node: The node that ends the path. What is held is the last state of training on it,
-                or of the last stage but one.
+                or what its last stage gets; and in a graph, all that is joined with these.
             anew: Whether the trial is to hold a state even if it was released.
         """
         if trial in self._released:
@@ -65,14 +65,10 @@ class StateReferences:
             self._released.discard(trial)
             self._database.set_released(*trial, is_released=False)
         self._let_go(trial)
-        trained = next((each for each in node.ancestry() if each.is_training), None)
-        if trained is not None:
-            node = trained
-        elif node.parent is not None:
-            node = node.parent
-        self._held[trial] = node
-        node.holds += 1
-        self.note(node)
+        self._held[trial] = held = _to_go_on_from(node) or list(node.above)
+        for each in held:
+            each.holds += 1
+            self.note(each)
 
     def release(self, trial: TrialId) -> None:
         """Let a trial hold nothing any more, also when the plan is opened again."""
@@ -81,11 +77,12 @@ class StateReferences:
             self._database.set_released(*trial, is_released=True)
 
     def _let_go(self, trial: TrialId) -> bool:
-        node = self._held.pop(trial, None)
-        if node is None:
+        held = self._held.pop(trial, None)
+        if held is None:
             return False
-        node.holds -= 1
-        self.note(node)
+        for node in held:
+            node.holds -= 1
+            self.note(node)
         return True
 
     def note(self, node: PlanNode) -> None:
@@ -151,6 +148,16 @@ class StateReferences:
         nodes = list(nodes)
         cache.discard(node.key for node in nodes)
         return [node for node in nodes if node.key not in cache]  # others may have pinned some
+
+
+def _to_go_on_from(node: PlanNode) -> list[PlanNode]:
+    """The last states of training that lead to a node, and what is joined with what they give."""
+    if node.is_training:
+        return [node]
+    found = {each: _to_go_on_from(each) for each in node.above if each.parent is not None}
+    if not any(found.values()):
+        return []
+    return [held for each, above in found.items() for held in above or [each]]
 
 
 def _put(nodes: dict[str, PlanNode], node: PlanNode, belongs: bool) -> None:
