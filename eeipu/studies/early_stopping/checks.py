@@ -41,8 +41,14 @@ def checked_rule(
     """
     trained = iterative_stages(pipeline)
     is_chain = pipeline.graph.is_chain
+    is_single = len(pipeline.objectives) == 1
     if early_stopping is None:
-        return NoStopping() if trained and has_cache and is_chain else None
+        return NoStopping() if trained and has_cache and is_chain and is_single else None
+    if not is_single:
+        raise ConfigurationError(
+            f"early_stopping compares trials by one value, and the pipeline has the objectives "
+            f"{list(pipeline.objectives)}; name one of them, or leave early_stopping out."
+        )
     rule = Pruning(early_stopping) if isinstance(early_stopping, BasePruner) else early_stopping
     if isinstance(rule, type) or not isinstance(rule, EarlyStopping):
         raise ConfigurationError(
