@@ -1,12 +1,12 @@
 """Pipelines: stages joined into a graph, with one search space."""
 
 import inspect
-import math
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from optuna.exceptions import TrialPruned
@@ -32,17 +32,18 @@ from eeipu.stages.joining.alternatives import Item, OneOf, Optional
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.joining.layout import Layout
 from eeipu.stages.running.calls import Clock, StageCall, parts_of, stage_calls
-from eeipu.stages.running.objective import objective_of
+from eeipu.stages.running.objective import checked_objective, names_of, objective_of
+from eeipu.stages.running.outcomes import (
+    OutcomeLimits,
+    check_outcomes,
+    constraints_on_outcomes,
+    note_violations,
+)
 from eeipu.stages.running.outputs import StageOutputs
 from eeipu.stages.running.programming_errors import is_programming_error
 from eeipu.stages.running.records import code_of, record_run
 from eeipu.stages.running.walks import graph_of, run_path
-from eeipu.stages.runs import (
-    PipelineRun,
-    StageRun,
-    error_line,
-    noted_by_stage,
-)
+from eeipu.stages.runs import PipelineRun, StageRun, error_line
 
 __all__ = [
     "INPUTS",
@@ -53,7 +54,6 @@ __all__ = [
     "Stage",
     "StageRun",
     "record_run",
-    "recorded_run",
     "stage",
 ]
 
@@ -64,16 +64,21 @@ class Pipeline:
     Args:
         stages: The stages, in an order in which everything comes before its use. The last one gives
             the objective. Where one of several is to be run, there is a `OneOf` or an `Optional`.
-        objective: Which metric to optimise, where the last stage returns a dict of them.
+        objective: Which metric to optimise, where the last stage returns a dict of them; or a list
+            of several.
         name: For people; defaults to the stages' names.
         constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.
             Each gets a configuration as the study stores it, and returns whether it is allowed. No
             other configuration is suggested, run or learnt from. They are asked some thousand times
-            for a suggestion, so let them be quick.
+            for a suggestion, so let them be quick. A dict is taken for `outcome_constraints`.
+        outcome_constraints: Limits of what trials give, such as `{"memory_mb": "<= 500"}`: of
+            metrics of the last stage, and of what stages show (`stage(observe=...)`). A trial that
+            is beyond one is run and learnt from, and is never the best.
 
     Raises:
         PipelineError: Two stages share a name, a stage gets the output of one that is not there or
-            comes later, a stage leads nowhere, or a function cannot take what it would get.
+            comes later, a stage leads nowhere, or a function cannot take what it would get; or the
+            objective or a limit cannot be read.
         SpaceError: A constraint is no function, or fails for the middle of the space.
 
     Note:
@@ -91,9 +96,10 @@ class Pipeline:
     def __init__(
         self,
         stages: Iterable[Item],
-        objective: str | None = None,
+        objective: str | Sequence[str] | None = None,
         name: str | None = None,
-        constraints: Iterable[Constraint] = (),
+        constraints: Iterable[Constraint] | OutcomeLimits = (),
+        outcome_constraints: OutcomeLimits = MappingProxyType({}),
     ) -> None:
         if isinstance(stages, Stage | OneOf):
             raise PipelineError("a pipeline takes a list of stages: Pipeline([...]).")
@@ -102,7 +108,10 @@ class Pipeline:
             raise PipelineError("a pipeline needs at least one stage, but got none.")
         self.layout = Layout.of(items)
         self.stages = self.layout.stages
-        self.objective = objective
+        self.objective = checked_objective(objective)
+        if isinstance(constraints, Mapping):
+            outcome_constraints, constraints = {**constraints, **outcome_constraints}, ()
+        self.outcome_constraints = constraints_on_outcomes(outcome_constraints)
         self.name = name if name is not None else " -> ".join(self.stage_names)
         self.cube = Space(self.space, constraints, self.layout.conditions())
 
@@ -112,7 +121,9 @@ class Pipeline:
         spaces: Mapping[str, SpaceLike],
         name: str | None = None,
         inputs: Mapping[str, Sources] | None = None,
-        constraints: Iterable[Constraint] = (),
+        constraints: Iterable[Constraint] | OutcomeLimits = (),
+        objective: str | Sequence[str] | None = None,
+        outcome_constraints: OutcomeLimits = MappingProxyType({}),
     ) -> "Pipeline":
         """A pipeline without functions, for those who run the stages themselves (ask/tell).
 
@@ -122,6 +133,8 @@ class Pipeline:
             inputs: Stage name -> what it gets, as `stage(inputs=...)` takes it. A stage that is not
                 named here gets the output of the one before it.
             constraints: Conditions on configurations; see `Pipeline`.
+            objective: Which metrics to optimise, where `Tuner.tell` gets a dict of them.
+            outcome_constraints: Limits of what trials give; see `Pipeline`.
 
         Raises:
             PipelineError: The stages do not fit together, or `inputs` names one that is not there.
@@ -137,7 +150,7 @@ class Pipeline:
             Stage(key, space, inputs=sources_of(key, given.get(key)))
             for key, space in spaces.items()
         ]
-        return cls(stages, name=name, constraints=constraints)
+        return cls(stages, objective, name, constraints, outcome_constraints)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.space)} hyper-parameters)"
@@ -162,6 +175,11 @@ class Pipeline:
     def stage_names(self) -> tuple[str, ...]:
         """The stages' names, first to last."""
         return tuple(each.name for each in self.stages)
+
+    @property
+    def objectives(self) -> tuple[str | None, ...]:
+        """The names of all objectives; `None` for one that needs no name."""
+        return names_of(self.objective)
 
     @property
     def graph(self) -> Graph:
@@ -325,6 +343,8 @@ class Pipeline:
         run = replace(run, outputs=StageOutputs(calls, inputs, upstream, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)
+            if isinstance(trial, Trial):
+                note_violations(trial, self.outcome_constraints)
             if run.is_pruned and not isinstance(trial, FrozenTrial):
                 raise TrialPruned(error_line(run.error or ""))
         return run
@@ -377,18 +397,23 @@ class Pipeline:
             calls: The calls of the configuration; `None`: it leaves no stage out.
         """
         runs = list(stage_runs)
-        value: float | None = None
+        values: tuple[float, ...] = ()
         metrics: dict[str, float] = {}
         count = len(self.stages) if calls is None else len(calls)
         if len(runs) == count and runs[-1].error is None:
             try:
-                value, metrics = objective_of(runs[-1], self.objective)
+                values, metrics = objective_of(runs[-1], self.objective)
+                if count == len(self.stages):  # others may leave out the stage that shows it
+                    check_outcomes(self.outcome_constraints, runs, metrics)
             except Exception as error:
-                is_bug = is_programming_error(error)
+                values, is_bug = (), is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
         made = self.stage_names if calls is None else {call.stage.name for call in calls}
         left_out = frozenset(name for name in self.stage_names if name not in made)
-        return PipelineRun(self.stage_names, tuple(runs), value, metrics, left_out=left_out)
+        value = values[0] if values else None
+        return PipelineRun(
+            self.stage_names, tuple(runs), value, metrics, values=values, left_out=left_out
+        )
 
 
 def _check_cache(cache: StageCache | None) -> None:
@@ -397,50 +422,3 @@ def _check_cache(cache: StageCache | None) -> None:
             f"cache must be a StageCache or None, but got {cache!r}; "
             f"a directory is given as StageCache(location)."
         )
-
-
-def recorded_run(
-    trial: FrozenTrial,
-    pipeline: Pipeline,
-    inputs: tuple[Any, ...],
-    cache: StageCache | None,
-    calls: Sequence[StageCall] | None = None,
-) -> PipelineRun:
-    """The run of a finished trial as `record_run` wrote it down. No stage runs, and nothing loads.
-
-    Args:
-        trial: A trial that has a value.
-        pipeline: The pipeline that it is a configuration of.
-        inputs: What the first stage gets.
-        cache: Where `PipelineRun.outputs` looks for outputs, and keeps those that it makes again.
-        calls: Its stage calls, where their keys are others than those of `Pipeline.calls`.
-    """
-    upstream = inputs_key(inputs)
-    calls = pipeline.calls(trial.params, upstream) if calls is None else calls
-    noted, names = trial.user_attrs, pipeline.stage_names
-    costs = dict(zip(names, noted.get("stage_costs", [None] * len(names)), strict=True))
-    observed = noted_by_stage(noted, names)
-    memoized = dict(zip(names, noted.get("memoized", [False] * len(names)), strict=True))
-    is_paid = bool(noted.get("charged"))  # else it was added, and its costs were paid elsewhere
-    runs = [
-        StageRun(
-            call.name,
-            call.key,
-            costs[call.stage.name],
-            memoized[call.stage.name],
-            charged=(costs[call.stage.name] or 0.0) * is_paid,
-            observation=observed.get(call.name),
-        )
-        for call in calls
-    ]
-    # The seconds of loading, and what was saved, are written down for all stages together.
-    loading = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs)
-    charged = runs[-1].charged + loading
-    runs[-1] = replace(runs[-1], charged=charged, saved=noted.get("saved", 0.0))
-    return PipelineRun(
-        pipeline.stage_names,
-        tuple(runs),
-        trial.values[0],
-        noted.get("metrics", {}),
-        outputs=StageOutputs(calls, inputs, upstream, cache),
-    )

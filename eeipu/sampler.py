@@ -169,7 +169,7 @@ class EEIPUSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The space of the pipeline; all parameters are sampled jointly."""
-        self._raise_error_if_multi_objective(study)
+        self.method.check_objectives(len(study.directions))
         fixed = trial.system_attrs.get("fixed_params", {})
         return {} if self.pipeline.cube.is_whole(fixed) else dict(self.stored_space)
 
@@ -181,7 +181,6 @@ class EEIPUSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """A random value for a parameter that does not belong to the pipeline."""
-        self._raise_error_if_multi_objective(study)
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
@@ -311,7 +310,8 @@ class EEIPUSampler(BaseSampler):
 
     def _choose(self, history: History, number: int, given: Params) -> list[dict[str, Any]]:
         """The next configuration, and further ones if one maximisation is to serve several."""
-        is_batch = self.method.in_batches and not given
+        is_single = not (given or history.has_several_objectives)
+        is_batch = self.method.in_batches and is_single
         count = 1 + len(history.running) // RUNNING_EACH if is_batch else 1
         proposals = self._proposals(history, number)
         if given:
@@ -327,7 +327,7 @@ class EEIPUSampler(BaseSampler):
 
     def _say_if_done(self, proposals: Proposals) -> None:
         """Tell the user, once, that trials can be expected to change nothing any more."""
-        if self.method.seeks_news and not self._has_said_done and proposals.is_done:
+        if proposals.seeks_news and not self._has_said_done and proposals.is_done:
             logger.warning("%s. Tuner(stop_when_done=True) ends a search here.", DONE)
             self._has_said_done = True
 

@@ -18,22 +18,20 @@ from optuna.storages import BaseStorage
 from eeipu.algorithms.early_stopping import EarlyStopping
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.executors.interrupts import interruptible
-from eeipu.executors.opening import ExecutorLike, check_executor, open_pool, opened_cache
+from eeipu.executors.opening import ExecutorLike, check_executor, opened_cache
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
-from eeipu.methods.forgotten_failures import FORGET
 from eeipu.methods.warm_up import USUAL_TRIALS
-from eeipu.pipeline import Pipeline, PipelineRun, recorded_run
+from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import EEIPUSampler, check_price
 from eeipu.space import Params
 from eeipu.stages.code_changes import refresh_code
-from eeipu.stages.running.worker import Job
 from eeipu.stages.schedules import Schedule
 from eeipu.studies import arguments
-from eeipu.studies.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
+from eeipu.studies.asked_trials import AskedTrials
 from eeipu.studies.changes import Remarks, retry_failed
-from eeipu.studies.displays.progress import cost_unit, showing
+from eeipu.studies.displays.progress import cost_unit
 from eeipu.studies.driver import Driver
 from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
 from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
@@ -41,8 +39,12 @@ from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.replay import schedules_of
 from eeipu.studies.early_stopping.staged_driver import StagedDriver
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.given.ask_and_tell import Suggestion
 from eeipu.studies.given.enqueued import enqueue
 from eeipu.studies.given.known_results import add_result
+from eeipu.studies.given.reported_values import Reported
+from eeipu.studies.one_run import run_to_end
+from eeipu.studies.records.recorded_runs import recorded_run
 from eeipu.studies.records.tuned_study import study_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
@@ -51,11 +53,10 @@ from eeipu.studies.study import (
     how_to_resume,
     note_settings,
     open_study,
-    stoppable,
     warn_of_changed_code,
     warn_of_other_inputs,
 )
-from eeipu.studies.trials import Callback, Trials, is_enqueued
+from eeipu.studies.trials import Callback, Trials
 
 __all__ = ["Suggestion", "Tuner"]
 
@@ -82,6 +83,7 @@ class Tuner:
             declared. Where they are measured, the seconds during which at least one worker waited
             for the configuration; any `overhead` is charged instead of these.
         direction: `"maximize"` or `"minimize"`.
+        directions: The direction of each objective, where the pipeline has several.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
         top_q: The stage outputs of this many best trials are kept for reuse.
         n_initial: How many trials the warm-up has. Enqueued trials count. By default 10,
@@ -145,7 +147,8 @@ class Tuner:
         budget: float | None = None,
         timeout: float | None = None,
         overhead: float | None = None,
-        direction: Direction = "maximize",
+        direction: Direction | Sequence[Direction] = "maximize",
+        directions: Sequence[Direction] | None = None,
         method: str | BaseSampler = "eeipu",
         top_q: int = 5,
         n_initial: int | None = None,
@@ -166,17 +169,16 @@ class Tuner:
     ) -> None:
         arguments.check_pipeline(pipeline)
         arguments.check_cache(cache)
-        arguments.check_direction(direction)
+        directions = arguments.checked_directions(direction, directions, pipeline.objectives)
+        forgotten = arguments.checked_texts("forget", forget)
         check_executor(executor)
         arguments.check_method(method, price, device, stop_when_done=stop_when_done)
+        arguments.check_single_objective(pipeline, price, stop_when_done=stop_when_done)
         self.pipeline = pipeline
         self._budget = Budget.given(budget, timeout, overhead)
         self.top_q = arguments.check_count("top_q", top_q, 1)
-        n_initial = None if n_initial is None else arguments.check_count("n_initial", n_initial, 1)
-        if max_failures is not None:
-            arguments.check_count("max_failures", max_failures, 1)
-        self._max_failures = max_failures
-        forgotten = arguments.checked_texts("forget", forget)
+        n_initial = arguments.check_if_given("n_initial", n_initial, 1)
+        self._max_failures = arguments.check_if_given("max_failures", max_failures, 1)
         self._executor = executor
         self._max_parallel = arguments.check_count("max_parallel", max_parallel, 1)
         self.cache = opened_cache(cache, executor, self._max_parallel)
@@ -196,7 +198,7 @@ class Tuner:
         self.n_initial = own if n_initial is None else n_initial
         self.study = open_study(
             pipeline,
-            direction=direction,
+            directions=directions,
             sampler=sampler,
             storage=storage,
             study_name=study_name,
@@ -204,9 +206,7 @@ class Tuner:
         )
         if rule is not None:
             self.study = StudyWithPauses.of(self.study, pruner_of(rule))
-        if forgotten != self.study.user_attrs.get(FORGET, []):
-            self.study.set_user_attr(FORGET, forgotten)
-        note_settings(self.study, self._budget, method, self.top_q, self.n_initial)
+        note_settings(self.study, self._budget, method, self.top_q, self.n_initial, forgotten)
         self._trials = Trials(
             self.study,
             pipeline,
@@ -217,7 +217,7 @@ class Tuner:
         )
         self._remarks = Remarks()
         self._remark()
-        self._asked: dict[int, optuna.Trial] = {}
+        self._asked = AskedTrials(self._trials, self._budget, keeps_best=self.cache is not None)
         self.was_interrupted = False
 
     def __repr__(self) -> str:
@@ -263,7 +263,7 @@ class Tuner:
     def add_trial(
         self,
         params: Params,
-        value: float | Mapping[str, float],
+        value: Reported,
         *,
         stage_costs: Sequence[float | None] | None = None,
     ) -> None:
@@ -273,7 +273,7 @@ class Tuner:
 
         Args:
             params: The whole configuration, `"stage.param"` -> value.
-            value: The objective, or a dict of metrics where the pipeline names its objective.
+            value: The objective, a list of several, or a dict of metrics.
             stage_costs: The cost of each stage; `None` where it is not known. If the list is left
                 out, the declared costs are taken where the pipeline has them.
 
@@ -297,20 +297,12 @@ class Tuner:
             SearchOver: Every configuration has been evaluated or is running, or none is worth a
                 trial (see `price` and `stop_when_done`).
         """
-        refresh_code(self.pipeline.stages)
-        with using_storage():
-            trial, params, kept = self._trials.begin_for_caller(keeps_best=self.cache is not None)
-            suggestion = suggestion_of(trial, params, self.pipeline, kept)
-            if self._budget.overhead and not is_enqueued(trial):
-                trial.set_user_attr("overhead", self._budget.overhead)
-                trial.set_user_attr("charged", self._budget.overhead)
-        self._asked[trial.number] = trial
-        return suggestion
+        return self._asked.ask()
 
     def tell(
         self,
         suggestion: Suggestion,
-        value: float | None = None,
+        value: Reported | None = None,
         *,
         stage_costs: Sequence[float | None] | None = None,
         failed: bool = False,
@@ -321,7 +313,8 @@ class Tuner:
 
         Args:
             suggestion: What `ask` returned, in this process or in an earlier one.
-            value: The objective. If it is not finite, the trial has failed.
+            value: The objective, a list of several, or a dict of metrics. If an objective is not
+                finite, the trial has failed.
             stage_costs: The cost of each stage; `None` for a stage that was reused or not reached.
                 If the whole list is left out, the declared costs are taken where the pipeline has
                 them. Otherwise the seconds since `ask` are charged, and the search learns nothing
@@ -336,22 +329,14 @@ class Tuner:
         Raises:
             ConfigurationError: The trial has been told already, or an argument does not fit.
         """
-        with using_storage():
-            trial = trial_told(self.study, suggestion, self._asked)
-            outcome = outcome_of(
-                suggestion,
-                trial,
-                self.pipeline,
-                value=value,
-                stage_costs=stage_costs,
-                failed=failed,
-                pruned=pruned,
-                observations=observations or {},
-            )
-            outcome.write(trial, self.pipeline.stage_names)
-            self._asked.pop(suggestion.number, None)
-            value = None if outcome.is_pruned else outcome.value
-            self._trials.end(trial, value, is_pruned=outcome.is_pruned)
+        self._asked.tell(
+            suggestion,
+            value,
+            stage_costs=stage_costs,
+            failed=failed,
+            pruned=pruned,
+            observations=observations,
+        )
 
     def run(
         self, *inputs: Any, max_trials: int | None = None, progress: bool = True
@@ -394,38 +379,31 @@ class Tuner:
                 reclaim_dead_trials(self.study, self.pipeline)
             self._remark()
         self.study._stop_flag = False  # which an earlier run may have set
-        job = Job(self.pipeline.stages, inputs, self.cache, upstream)
-        with (
-            using_storage(),
-            showing(progress) as display,
-            interruptible() as interrupted,
-            stoppable(self.study),
-            open_pool(self._executor, self._max_parallel, job) as pool,
-        ):
-            if isinstance(self.study.sampler, EEIPUSampler):
-                self.study.sampler.share_processors(pool.size > 1)
-            driver = self._driver(
-                self._trials,
-                pool=pool,
-                budget=self._budget,
-                max_trials=max_trials,
-                cache=self.cache,
-                upstream=upstream,
-                display=display,
-                interrupted=interrupted,
-                max_failures=self._max_failures,
-            )
+        with interruptible() as interrupted:
             try:
-                reason = driver.run()
+                ending = run_to_end(
+                    self._driver,
+                    self._trials,
+                    inputs,
+                    interrupted,
+                    upstream=upstream,
+                    cache=self.cache,
+                    budget=self._budget,
+                    executor=self._executor,
+                    max_parallel=self._max_parallel,
+                    max_trials=max_trials,
+                    max_failures=self._max_failures,
+                    progress=progress,
+                )
             except KeyboardInterrupt:
                 logger.warning("%s", self._how_to_resume())
                 raise
             finally:
                 self.was_interrupted = interrupted.is_set()
-        if driver.was_cut:
+        if ending.was_cut:
             logger.warning("%s", self._how_to_resume())
-        elif reason is not None:
-            logger.warning("%s", reason)
+        elif ending.reason is not None:
+            logger.warning("%s", ending.reason)
         self._remark()
         if self.was_interrupted:
             raise KeyboardInterrupt
@@ -447,7 +425,7 @@ class Tuner:
         """
         return retry_failed(self.study, self.pipeline, error)
 
-    def best_run(self, *inputs: Any) -> PipelineRun:
+    def best_run(self, *inputs: Any, number: int | None = None) -> PipelineRun:
         """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
 
         Nothing runs until an output is asked for. It is loaded from the cache then. If it is gone,
@@ -456,14 +434,16 @@ class Tuner:
 
         Args:
             inputs: The arguments of the first stage, as `run` got them.
+            number: The number of another trial that has a value; of several objectives no trial is
+                the best, and one of `study.best_trials` is to be chosen.
 
         Raises:
-            ConfigurationError: No trial has a value yet.
+            ConfigurationError: No trial has a value yet, or this one has none.
             PipelineError: The pipeline cannot run on these inputs.
         """
         self.pipeline.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
-        trial, calls = best_trial(self.study), None
+        trial, calls = best_trial(self.study, number), None
         if self._driver is not Driver:
             calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
         return recorded_run(trial, self.pipeline, inputs, self.cache, calls)

@@ -16,7 +16,7 @@ from rich.table import Table
 from eeipu.report.reading import load_study, studies_in
 from eeipu.stages.runs import error_line
 from eeipu.studies.records import tables
-from eeipu.studies.records.amounts import amount
+from eeipu.studies.records.amounts import amount, value_text
 from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 from eeipu.studies.storages import read_storage, using_storage
 
@@ -74,11 +74,10 @@ def list_studies(storage: Storage, to_json: AsJson = False) -> None:
         return
     table = _table("study", "trials", "best", "spent", "saved", right=(1, 2, 3, 4))
     for record in records:
-        best = record.best
         table.add_row(
             escape(record.name),
             str(tables.counts(record).get("complete", 0)),
-            "-" if best is None else _number(best.value),
+            _best(record),
             _amount(record.spent, record),
             _amount(record.saved, record),
         )
@@ -109,8 +108,12 @@ def show(storage: Storage, study: Study = None, to_json: AsJson = False) -> None
     best = record.best
     if best is not None:
         facts["best"] = f"{_number(best.value)} (trial {best.number})"
+    elif record.ranked:
+        facts["best"] = _best(record)
     console.print(_facts(facts))
     console.print(_stage_table(record))
+    if record.has_several_objectives:
+        console.print(_front_table(record))
     if best is not None:
         console.print(_facts({name: _shown(value) for name, value in best.trial.params.items()}))
     for failed in tables.failures(record)[:1]:
@@ -125,17 +128,22 @@ def best(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Show so many trials.")] = 1,
     to_json: AsJson = False,
 ) -> None:
-    """Show the best trial: its value and its hyper-parameters. The exit code is 1 without one."""
+    """Show the best trial: its value and its hyper-parameters. The exit code is 1 without one.
+
+    With several objectives, these are the trials that no other one is better than.
+    """
     record = StudyRecord.of(load_study(storage, study))
-    found = record.ranked[:count]
+    found = record.front if record.has_several_objectives else record.ranked[:count]
     if to_json:
         _print_json(map(_described, found))
     for each in () if to_json else found:
-        head = {"trial": str(each.number), record.objective: _number(each.value)}
+        pairs = zip(record.objectives, each.values, strict=True)
+        head = {"trial": str(each.number), **{name: _number(value) for name, value in pairs}}
         params = {name: _shown(value) for name, value in each.trial.params.items()}
         Console().print(_facts(head | params))
     if not found:
-        typer.echo(f"no trial of {record.name!r} has a value yet", err=True)
+        lacks = "is within all limits" if any(t.beyond for t in record.trials) else "has a value"
+        typer.echo(f"no trial of {record.name!r} {lacks} yet", err=True)
         raise typer.Exit(1)
 
 
@@ -167,11 +175,12 @@ def trials(
         table.add_row(
             str(each.number),
             each.state,
-            "" if each.value is None else _number(each.value),
+            value_text(each.values) + (" beyond" if each.beyond else ""),
             _amount(each.charged, record),
             escape(_stages(each, record)),
         )
-    table.caption = "= reused"
+    beyond = "; beyond: a limit is not kept" if any(each.beyond for each in chosen) else ""
+    table.caption = f"= reused{beyond}"
     Console().print(table)
 
 
@@ -216,11 +225,12 @@ def _in_order(record: StudyRecord, sort: Order) -> list[TrialRecord]:
 
 
 def _summary(record: StudyRecord) -> dict[str, Any]:
-    best = record.best
+    best, several = record.best, record.has_several_objectives
     return {
         "study": record.name,
         "direction": "minimize" if record.is_minimized else "maximize",
         "objective": record.objective,
+        "aims": record.aims,
         "unit": "seconds" if record.is_measured else "declared",
         "trials": tables.counts(record),
         "budget": record.budget,
@@ -229,6 +239,7 @@ def _summary(record: StudyRecord) -> dict[str, Any]:
         "account": tables.account(record),
         "stages": [tables.stage_facts(record, name) for name in record.stage_names],
         "best": None if best is None else _described(best),
+        **({"front": [_described(each) for each in record.front]} if several else {}),
     }
 
 
@@ -237,6 +248,8 @@ def _described(each: TrialRecord) -> dict[str, Any]:
         "number": each.number,
         "state": each.state,
         "value": each.value,
+        "values": list(each.values),
+        "beyond": each.beyond,
         "params": each.trial.params,
         "metrics": each.attr("metrics") or {},
         "costs": each.costs,
@@ -262,6 +275,23 @@ def _stages(each: TrialRecord, record: StudyRecord) -> str:
 
 def _why(each: TrialRecord) -> str:
     return error_line(each.error or "unknown")
+
+
+def _best(record: StudyRecord) -> str:
+    """The best value, or how many trials are on the front."""
+    if record.has_several_objectives:
+        count = len(record.front)
+        return f"front of {count} trial{'' if count == 1 else 's'}"
+    return "-" if record.best is None else _number(record.best.value)
+
+
+def _front_table(record: StudyRecord) -> Table:
+    """The trials on the front, in the order of the first objective."""
+    names = record.objectives
+    table = _table("trial", *map(escape, names), right=range(1 + len(names)))
+    for each in sorted(record.front, key=lambda each: each.values):
+        table.add_row(str(each.number), *map(_number, each.values))
+    return table
 
 
 def _stage_table(record: StudyRecord) -> Table:

@@ -36,7 +36,7 @@ from eeipu.cost_models import StageCostModel
 from eeipu.models.closed_form import ClosedFormGPs
 from eeipu.models.objective import MIN_VARIANCE, ObjectiveModel
 
-__all__ = ["ClosedFormEEIPU", "fast_score"]
+__all__ = ["ClosedFormEEIPU", "cost_and_slopes", "fast_score", "log_ei"]
 
 Array = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ class ClosedFormEEIPU:
 
     def _value(self, x: Tensor, memoized: Tensor) -> Tensor:
         means, variances, _ = self._gps(x)
-        value, _, _ = _log_ei(means[0], variances[0], self._best_f)
+        value, _, _ = log_ei(means[0], variances[0], self._best_f)
         if self._acquisition is not None:
             moments = self._acquisition.cost_model.of_all_stages(means[1:], variances[1:])
             value = value + self._acquisition.cost_term_at(*moments, memoized)
@@ -143,7 +143,7 @@ class ClosedFormEEIPU:
         if acquisition is not None:
             asked[1:] = ~free[acquisition.cost_model.executed]
         means, variances = self._gps.select(asked).of_completions(points, fixed, X)
-        value, _, _ = _log_ei(means[0], variances[0], self._best_f)
+        value, _, _ = log_ei(means[0], variances[0], self._best_f)
         if acquisition is not None:
             every = means.new_zeros((2, len(asked) - 1, *value.shape))
             every[:, asked[1:]] = torch.stack([means[1:], variances[1:]])
@@ -164,10 +164,10 @@ class ClosedFormEEIPU:
         """
         memoized = memoized & self._sees_memory
         means, variances, pullback = self._gps(X.squeeze(-2))
-        value, slope, variance_slope = _log_ei(means[0], variances[0], self._best_f)
+        value, slope, variance_slope = log_ei(means[0], variances[0], self._best_f)
         slopes, variance_slopes = [slope[None]], [variance_slope[None]]
         if self._acquisition is not None:
-            term, slope, variance_slope = self._cost_term(
+            term, slope, variance_slope = cost_and_slopes(
                 self._acquisition, means[1:], variances[1:], memoized
             )
             value = value + term
@@ -175,35 +175,35 @@ class ClosedFormEEIPU:
             variance_slopes.append(variance_slope)
         return value, pullback(torch.cat(slopes), torch.cat(variance_slopes)).unsqueeze(-2)
 
-    @staticmethod
-    def _cost_term(
-        acquisition: LogEEIPU, means: Tensor, variances: Tensor, memoized: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The cost's term, `b`, and its slopes in the means and the variances, `E x b`.
 
-        Args:
-            acquisition: Log EEIPU.
-            means: `E x b`, of the log costs of the E executed stages.
-            variances: `E x b`.
-            memoized: `b x K`.
-        """
-        costs = acquisition.cost_model
-        mean, std = costs.of_all_stages(means, variances)
-        samples, log_unit = acquisition.relative_costs(mean, std, memoized)
-        log_totals = acquisition.log_totals(samples, log_unit)
-        # `g_s p_sk`, `K x S x b`.
-        shares = samples * (acquisition.cost_slope(log_totals) * (log_unit - log_totals).exp())
-        shares.mul_(~memoized.T.unsqueeze(1))
-        std_slope = (shares * acquisition.normal(shares)).sum(1)[costs.executed]
-        return (
-            acquisition.cost_term(log_totals),
-            shares.sum(1)[costs.executed],
-            0.5 * std_slope / std.T[costs.executed],  # d s / d s^2 = 1 / (2 s)
-        )
+def cost_and_slopes(
+    acquisition: LogEEIPU, means: Tensor, variances: Tensor, memoized: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The cost's term, `b`, and its slopes in the means and the variances, `E x b`.
+
+    Args:
+        acquisition: Log EEIPU.
+        means: `E x b`, of the log costs of the E executed stages.
+        variances: `E x b`.
+        memoized: `b x K`.
+    """
+    costs = acquisition.cost_model
+    mean, std = costs.of_all_stages(means, variances)
+    samples, log_unit = acquisition.relative_costs(mean, std, memoized)
+    log_totals = acquisition.log_totals(samples, log_unit)
+    # `g_s p_sk`, `K x S x b`.
+    shares = samples * (acquisition.cost_slope(log_totals) * (log_unit - log_totals).exp())
+    shares.mul_(~memoized.T.unsqueeze(1))
+    std_slope = (shares * acquisition.normal(shares)).sum(1)[costs.executed]
+    return (
+        acquisition.cost_term(log_totals),
+        shares.sum(1)[costs.executed],
+        0.5 * std_slope / std.T[costs.executed],  # d s / d s^2 = 1 / (2 s)
+    )
 
 
-def _log_ei(mean: Tensor, variance: Tensor, best_f: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Log EI and its slopes in the mean and in the variance, in the shape of these."""
+def log_ei(mean: Tensor, variance: Tensor, best_f: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log EI and its slopes in the mean and in the variance, in the shape of these together."""
     is_free = variance >= MIN_VARIANCE
     sigma = variance.clamp_min(MIN_VARIANCE).sqrt()
     u = (mean - best_f) / sigma

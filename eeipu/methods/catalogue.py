@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
 from torch import Tensor
 
@@ -18,9 +19,11 @@ from eeipu.methods.acquisition_gradients import fast_score
 from eeipu.methods.baselines.cascade import CascadeEI
 from eeipu.methods.baselines.lambo import lambo_region
 from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost
+from eeipu.methods.climbing.maximisation import quasi_random
 from eeipu.methods.climbing.scores import Score
 from eeipu.methods.reuse.candidates import Region
 from eeipu.methods.search_state import Search
+from eeipu.methods.several_objectives.hypervolume import hypervolume_score
 from eeipu.methods.warm_up import (
     INITIAL_SHARE,
     Design,
@@ -56,6 +59,10 @@ PBGI_PRICE = 1e-4
 LEAST_COST = 1e-9
 
 
+# With several objectives, the values at this many points tell how far the front may reach.
+ELSEWHERE = 512
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to choose the next configuration.
@@ -79,6 +86,7 @@ class Method:
         needs_finite: Whether it goes through all configurations, so that there must be finitely
             many.
         needs_chain: Whether it models how each stage's output depends on that of the one before.
+        takes_several: Whether its score has a form for several objectives.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
     """
@@ -94,15 +102,30 @@ class Method:
     in_batches: bool = False
     needs_finite: bool = False
     needs_chain: bool = False
+    takes_several: bool = False
     levels: int | None = None
+
+    def check_objectives(self, count: int) -> None:
+        """Check that this method can search with so many objectives.
+
+        Raises:
+            ConfigurationError: It cannot.
+        """
+        if count > 1 and self.score is not None and not self.takes_several:
+            able = [m.name for m in METHODS.values() if m.takes_several or m.score is None]
+            raise ConfigurationError(
+                f"the method {self.name!r} has one objective, and there are {count}; choose one of "
+                f"{able}, or a sampler of Optuna's for several objectives."
+            )
 
     def check_suits(self, pipeline: Pipeline) -> None:
         """Check that this method can tune a pipeline.
 
         Raises:
             ConfigurationError: It needs a chain, and the pipeline is none; or it takes stages one
-                after another, and there are alternatives.
+                after another, and there are alternatives; or it knows one objective alone.
         """
+        self.check_objectives(len(pipeline.objectives))
         if pipeline.layout.places and (self.needs_chain or self.region is not None):
             raise ConfigurationError(
                 f"the method {self.name!r} takes stages one after another, and of the alternatives "
@@ -138,7 +161,8 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         overhead=0.0 if is_published else search.overhead,
         cooling=search.cooling,
-        X_pending=search.X_pending,
+        # With several objectives, it is the cost that counts here.
+        X_pending=None if search.history.has_several_objectives else search.X_pending,
         remaining=search.uncommitted if is_careful and 0 < search.uncommitted < math.inf else None,
         seed=search.trial_seed,
     )
@@ -146,12 +170,37 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
 
 def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> Score:
     acquisition = eeipu(search, is_published=is_published, is_careful=is_careful)
+    if search.history.has_several_objectives:
+        return _hypervolume(search, acquisition)
     return _unless_failing(search, fast_score(acquisition))
 
 
+def _hypervolume(search: Search, cost: LogEEIPU | None) -> Score:
+    """The improvement of the hypervolume; running trials count as if they had given the means."""
+    history, models = search.history, search.models
+    X = np.concatenate([history.X[history.succeeded], history.running_X])
+    running = np.ones(len(history.running_X), dtype=np.bool_)
+    is_within = np.concatenate([history.feasible[history.succeeded], running])
+    cube = history.pipeline.cube
+    elsewhere = torch.from_numpy(cube.snap(quasi_random(len(cube), ELSEWHERE, search.seed)))
+    if models.success is not None:
+        elsewhere = elsewhere[models.success.log_probability(elsewhere) > math.log(0.5)]
+    score = hypervolume_score(
+        [each.believer for each in models.by_objective],
+        torch.from_numpy(X),
+        torch.from_numpy(is_within),
+        elsewhere,
+        cost,
+    )
+    return _unless_failing(search, score)
+
+
 def _unless_failing(search: Search, score: Score) -> Score:
-    """A score, which is a logarithm, with the probability of success as one more factor."""
-    return weighted(score, search.models.feasibility)
+    """A score, which is a logarithm, with the probability of success as one more factor.
+
+    Success is that no stage fails, and that outcomes are within their limits.
+    """
+    return weighted(score, search.models.success)
 
 
 def gittins_index(search: Search, price: float) -> Score:
@@ -168,11 +217,13 @@ def gittins_index(search: Search, price: float) -> Score:
         price=price,
         memoized_cost=max(search.load_cost, free),
         overhead=search.overhead,
-        feasibility=search.models.feasibility,
+        feasibility=search.models.success,
     ).score
 
 
 def _ei(search: Search) -> Score:
+    if search.history.has_several_objectives:
+        return _hypervolume(search, None)
     return _unless_failing(search, fast_score(_improvement(search)))
 
 
@@ -217,7 +268,7 @@ def _pbgi(search: Search) -> Score:
             search.models.believer,
             search.models.total_cost,
             price=_price(search),
-            feasibility=search.models.feasibility,
+            feasibility=search.models.success,
         )
     )
 
@@ -239,7 +290,7 @@ def _price(search: Search) -> float:
 def _ucb(search: Search) -> Score:
     """The upper confidence bound, in expectation where a failure counts as the worst value."""
     bound = _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
-    feasibility = search.models.feasibility
+    feasibility = search.models.success
     if feasibility is None:
         return bound
     worst = float(np.nanmin(search.models.values))
@@ -282,7 +333,7 @@ def _without_memory(acquisition: AcquisitionFunction) -> Score:
 METHODS = {
     method.name: method
     for method in (
-        Method("eeipu", _eeipu, reuses=True, seeks_news=True, in_batches=True),
+        Method("eeipu", _eeipu, reuses=True, seeks_news=True, in_batches=True, takes_several=True),
         Method(
             "eeipu-paper",
             partial(_eeipu, is_published=True),
@@ -297,8 +348,9 @@ METHODS = {
             reuses=True,
             is_careful=True,
             seeks_news=True,
+            takes_several=True,
         ),
-        Method("ei", _ei, in_batches=True),
+        Method("ei", _ei, in_batches=True, takes_several=True),
         Method("eips", _eips, in_batches=True),
         Method("carbo", _carbo, design=cost_effective),
         Method("ms-carbo", _ms_carbo),

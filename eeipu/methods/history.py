@@ -4,6 +4,8 @@ Notation:
     n: trials that have run, successfully or not.
     d: hyper-parameters.
     K: stages.
+    M: objectives.
+    J: constraints on outcomes.
     X: `n x d`, points of the unit cube.
     values: `n`, objective values, *maximised*; NaN where the trial failed or was pruned.
     stage_costs: `n x K`, true costs; NaN where a stage was not executed or failed.
@@ -25,9 +27,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.methods.forgotten_failures import forgotten_failures
-from eeipu.methods.ledger import CHANGES, Ledger, identity, value_of
+from eeipu.methods.ledger import CHANGES, Ledger, identity, values_of
+from eeipu.methods.several_objectives.fronts import best_first
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
+from eeipu.stages.running.outcomes import names_entry
 from eeipu.stages.runs import noted_observations
 
 __all__ = ["History", "Observed"]
@@ -62,11 +66,13 @@ class History:
         waiting: The trials that are enqueued with a configuration, and that nobody has begun.
         forgotten: The trials whose failure no longer counts; they may run again.
         spent: The cost charged to the budget so far, for all trials of the study.
-        is_minimized: Whether the study minimises; if so, values change sign here.
+        are_minimized: Whether the study minimises each of its objectives, whose values change sign
+            here if so.
         left_out: The trials that ended and have no configuration of this pipeline, with the reason.
         study_id: The study's own name, where it has one.
         stages: Pairs of a number and the names of the stages of all trials before that number.
         ledger: What is remembered of them, which goes on with the study.
+        objective: Which of several objectives `values` are those of.
     """
 
     pipeline: Pipeline
@@ -74,13 +80,14 @@ class History:
     running: tuple[FrozenTrial, ...]
     interrupted: tuple[FrozenTrial, ...]
     spent: float
-    is_minimized: bool
+    are_minimized: tuple[bool, ...]
     waiting: tuple[FrozenTrial, ...] = ()
     forgotten: tuple[FrozenTrial, ...] = ()
     left_out: tuple[tuple[FrozenTrial, str], ...] = ()
     study_id: str | None = None
     stages: tuple[tuple[int, tuple[str, ...]], ...] = ()
     ledger: Ledger | None = field(default=None, repr=False, compare=False)
+    objective: int = 0
 
     @classmethod
     def of(
@@ -117,7 +124,7 @@ class History:
             running,
             interrupted,
             charged,
-            study.direction is StudyDirection.MINIMIZE,
+            tuple(direction is StudyDirection.MINIMIZE for direction in study.directions),
             waiting,
             tuple(trial for trial in ended if trial.number in gone) if gone else (),
             left_out,
@@ -143,14 +150,32 @@ class History:
         others = encode([trial.params for trial in self.ended[count:]])
         return others if self.ledger is None else np.concatenate([self.ledger.X(count), others])
 
+    @property
+    def is_minimized(self) -> bool:
+        """Whether the study minimises the objective of `values`."""
+        return self.are_minimized[self.objective]
+
+    @property
+    def has_several_objectives(self) -> bool:
+        """Whether there are several objectives."""
+        return len(self.are_minimized) > 1
+
     @cached_property
+    def objectives(self) -> Array:
+        """Their values of all objectives, `n x M`; NaN where `values` are."""
+        count, M = self._remembered, len(self.are_minimized)
+        known = [] if self.ledger is None else self.ledger.values(count)
+        rows = [*known, *map(values_of, self.ended[count:])]
+        unknown = (math.nan,) * M
+        values = np.array([row if len(row) == M else unknown for row in rows], dtype=np.float64)
+        values = values.reshape(len(rows), M) * np.where(self.are_minimized, -1.0, 1.0)
+        finite: Array = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, math.nan)
+        return finite
+
+    @property
     def values(self) -> Array:
         """Their objective values, `n`; NaN for failed and pruned trials, and infinite values."""
-        count = self._remembered
-        known = [] if self.ledger is None else self.ledger.values(count)
-        values = np.array([*known, *map(value_of, self.ended[count:])], dtype=np.float64)
-        values *= -1.0 if self.is_minimized else 1.0
-        return np.where(np.isfinite(values), values, math.nan)
+        return self.objectives[:, self.objective]
 
     @cached_property
     def succeeded(self) -> Flags:
@@ -270,6 +295,40 @@ class History:
         values[:, -1] = self.values
         return values
 
+    @cached_property
+    def outcomes(self) -> tuple[Observed, ...]:
+        """What the constraints on outcomes are about, J entries.
+
+        An outcome comes from the first stage that shows it, or otherwise from the last one.
+        """
+        last = len(self.pipeline.stages) - 1
+        metrics = [trial.user_attrs.get("metrics") or {} for trial in self.ended]
+        found = []
+        for constraint in self.pipeline.outcome_constraints:
+            name = constraint.name
+            values = np.array([each.get(name, math.nan) for each in metrics], dtype=np.float64)
+            shown = [o for flat, o in self.observations.items() if names_entry(flat, name)]
+            for each in shown:
+                values = np.where(np.isnan(values), each.values, values)
+            stage = min((each.stage for each in shown), default=last)
+            found.append(Observed(stage, values))
+        return tuple(found)
+
+    @cached_property
+    def violations(self) -> Array:
+        """How far their outcomes are beyond their limits, `n x J`; NaN where that is not known."""
+        limits = zip(self.pipeline.outcome_constraints, self.outcomes, strict=True)
+        columns = [
+            each.values - limit.limit if limit.is_upper else limit.limit - each.values
+            for limit, each in limits
+        ]
+        return np.array(columns, dtype=np.float64).reshape(len(columns), len(self.ended)).T
+
+    @cached_property
+    def feasible(self) -> Flags:
+        """Which of them succeeded and are not known to be beyond a limit, `n`."""
+        return self.succeeded & ~(self.violations > 0).any(axis=1)
+
     def _stages_of(self, trial: FrozenTrial) -> tuple[str, ...]:
         """The names of the stages that a trial had."""
         names = self.pipeline.stage_names
@@ -355,10 +414,14 @@ class History:
             return False
         return len(self.configurations) >= size
 
+    @cached_property
+    def best_first(self) -> NDArray[np.intp]:
+        """The trials that succeeded, the best one first; see `eeipu.methods.several_objectives`."""
+        return best_first(self.objectives, self.violations)
+
     def top(self, q: int) -> tuple[FrozenTrial, ...]:
-        """The best `q` trials that succeeded, best first; earlier trials win ties."""
-        order = np.argsort(-self.values, kind="stable")  # NaN sorts last
-        return tuple(self.ended[i] for i in order[:q] if not math.isnan(self.values[i]))
+        """The best `q` trials that succeeded, best first; see `best_first`."""
+        return tuple(self.ended[i] for i in self.best_first[:q])
 
     def spent_by(self, count: int) -> float:
         """The cost charged for the first `count` trials and all that were enqueued as warm-up."""

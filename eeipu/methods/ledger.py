@@ -1,6 +1,5 @@
 """What is remembered of the trials of a study, so that each is looked at once."""
 
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from eeipu.methods.following import ExactSum, changed_places
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 
-__all__ = ["CHANGES", "Ledger", "SortedTrials", "identity", "is_interrupted", "value_of"]
+__all__ = ["CHANGES", "Ledger", "SortedTrials", "identity", "is_interrupted", "values_of"]
 
 Array = NDArray[np.float64]
 
@@ -128,7 +127,7 @@ class Ledger:
         self._charged = ExactSum()
         self._configurations: Counter[tuple[float, ...]] = Counter()
         self._X = np.empty((0, len(self.pipeline.cube)))
-        self._values: list[float] = []
+        self._values: list[tuple[float, ...]] = []
         self._identities: list[tuple[float, ...]] = []
 
     def read(
@@ -293,10 +292,10 @@ class Ledger:
                 self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
             return self._X[:count]
 
-    def values(self, count: int) -> list[float]:
-        """Their values as the study has them; NaN for failed and pruned trials."""
+    def values(self, count: int) -> list[tuple[float, ...]]:
+        """Their values as the study has them; none for failed and pruned trials."""
         with self.lock:
-            self._values += map(value_of, self.sorted.ended[len(self._values) : count])
+            self._values += map(values_of, self.sorted.ended[len(self._values) : count])
             return self._values[:count]
 
     def identities(self, count: int) -> list[tuple[float, ...]]:
@@ -363,9 +362,9 @@ def _fitted(
     return trial, why
 
 
-def value_of(trial: FrozenTrial) -> float:
-    """The value of a trial as the study has it; NaN for failed and pruned trials."""
-    return trial.values[0] if trial.state is TrialState.COMPLETE else math.nan
+def values_of(trial: FrozenTrial) -> tuple[float, ...]:
+    """The values of a trial as the study has them; none for failed and pruned trials."""
+    return tuple(trial.values) if trial.state is TrialState.COMPLETE else ()
 
 
 def identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:

@@ -96,7 +96,7 @@ class Proposals:
             return {"by": "warm-up"}
         if self.method.score is None:
             return {"by": "random"}
-        maximisers = self._new_maximisers if self.method.seeks_news else self._maximisers
+        maximisers = self._new_maximisers if self.seeks_news else self._maximisers
         for candidates in (maximisers, self.__dict__.get("exploring", ())):
             for each in candidates:
                 if each.params == params:
@@ -118,9 +118,17 @@ class Proposals:
             for candidate in candidates if count == 1 else self._in_turn(candidates, count):
                 yield candidate.params
 
+    @property
+    def seeks_news(self) -> bool:
+        """Whether candidates are passed over that would tell nothing new.
+
+        With several objectives, none is: what nobody would miss in one may matter in another.
+        """
+        return self.method.seeks_news and not self.search.history.has_several_objectives
+
     def _preferred(self) -> Iterable[Candidate]:
         """The candidates that the method would try, best first; some may have run."""
-        if not self.method.seeks_news:
+        if not self.seeks_news:
             return self._maximisers
         return self.promising or self.exploring or self._new_maximisers
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from eeipu.methods.reuse.candidates import Candidate
+from eeipu.methods.search_models import SearchModels
 from eeipu.methods.search_state import Search
 from eeipu.models.objective import middle_value
 from eeipu.models.pending_improvement import log_improvement
@@ -34,8 +35,9 @@ def reason_for(search: Search, chosen: Candidate, others: Iterable[Candidate]) -
     Returns:
         Values for JSON: `reuses`, the names of the stages that were expected to be free;
         `improvement`, the expected improvement, and `mean` and `std` of the predicted value, in the
-        unit of the objective; `cost`, the expected cost, where the method has a model of it;
-        `success`, the probability that no stage fails, where some have failed; and under
+        unit of the objective; with several objectives `means` and `stds`, a list each, instead of
+        these; `cost`, the expected cost, where the method has a model of it; `success`, the
+        probability that no stage fails and all limits are kept, where that is modelled; and under
         `instead`, the same of the others, with `score`, the difference of their score from that of
         the chosen one.
     """
@@ -54,17 +56,10 @@ def _described(search: Search, candidates: list[Candidate]) -> list[dict[str, An
     models, names = search.models, search.history.pipeline.stage_names
     X = torch.from_numpy(np.stack([each.point for each in candidates]))
     with torch.no_grad():
-        posterior = models.believer.posterior(X.unsqueeze(-2))
-        mean, std = posterior.mean.flatten(), posterior.variance.sqrt().flatten()
-        columns = {
-            "improvement": models.unit * log_improvement(mean, std, models.best_f).exp(),
-            "mean": _sign(search) * (models.unit * mean + middle_value(search.history.values)),
-            "std": models.unit * std,
-            **_costs(search, X, candidates),
-        }
-        if models.__dict__.get("feasibility") is not None:
-            assert models.feasibility is not None
-            columns["success"] = models.feasibility.log_probability(X).exp()
+        columns = {**_values(search, X), **_costs(search, X, candidates)}
+        if any(models.__dict__.get(name) is not None for name in ("feasibility", "outcomes")):
+            assert models.success is not None
+            columns["success"] = models.success.log_probability(X).exp()
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {
@@ -73,6 +68,31 @@ def _described(search: Search, candidates: list[Candidate]) -> list[dict[str, An
         }
         for each, row in zip(candidates, rows, strict=True)
     ]
+
+
+def _values(search: Search, X: Tensor) -> dict[str, Tensor]:
+    """What is expected of the objective at points, `c x d`, or of all objectives."""
+    models = search.models
+    if search.history.has_several_objectives:
+        moments = [_in_units(each, *_moments(each, X)) for each in models.by_objective]
+        means, stds = (torch.stack(each, dim=-1) for each in zip(*moments, strict=True))
+        return {"means": means, "stds": stds}
+    mean, std = _moments(models, X)
+    gain = models.unit * log_improvement(mean, std, models.best_f).exp()
+    mean, std = _in_units(models, mean, std)
+    return {"improvement": gain, "mean": mean, "std": std}
+
+
+def _moments(models: SearchModels, X: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of an objective at points, as the models have it."""
+    posterior = models.believer.posterior(X.unsqueeze(-2))
+    return posterior.mean.flatten(), posterior.variance.sqrt().flatten()
+
+
+def _in_units(models: SearchModels, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in the unit of the objective."""
+    sign = -1.0 if models.history.is_minimized else 1.0
+    return sign * (models.unit * mean + middle_value(models.history.values)), models.unit * std
 
 
 def _costs(search: Search, X: Tensor, candidates: list[Candidate]) -> dict[str, Tensor]:
@@ -85,10 +105,8 @@ def _costs(search: Search, X: Tensor, candidates: list[Candidate]) -> dict[str, 
     return {"cost": stages.sum(-1) + search.overhead}
 
 
-def _sign(search: Search) -> float:
-    return -1.0 if search.history.is_minimized else 1.0
-
-
-def _short(value: float) -> float | None:
+def _short(value: float | list[float]) -> Any:
     """A number with a few digits; `None` if it is not finite, which JSON cannot say."""
+    if isinstance(value, list):
+        return [_short(each) for each in value]
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
-from eeipu.models.feasibility import FeasibilityModel
+from eeipu.methods.several_objectives.kept_limits import AllOf, Limit, OutcomeModel
+from eeipu.models.feasibility import FeasibilityModel, SuccessModel
 from eeipu.models.objective import ObjectiveModel, middle_value
 
 __all__ = ["Refits", "SearchModels"]
@@ -63,9 +64,17 @@ class Refits:
             self._trials = len(models.history)
         if not models.warm_start:
             self._trials_afresh = len(models.history)
-        # Without those before it, which would never be let go of.
-        self._last = replace(models, grown_from=None)
-        self._last.__dict__.update({n: m for n, m in models.__dict__.items() if n in models.fitted})
+        self._last = _let_go(models)
+        others = models.__dict__.get("by_objective", ())[1:]
+        if others:
+            self._last.__dict__["by_objective"] = (self._last, *map(_let_go, others))
+
+
+def _let_go(models: "SearchModels") -> "SearchModels":
+    """The same models, without those that they have grown from."""
+    last = replace(models, grown_from=None)
+    last.__dict__.update({n: m for n, m in models.__dict__.items() if n in models.fitted})
+    return last
 
 
 def _is_same_study(history: History, earlier: History) -> bool:
@@ -99,8 +108,7 @@ class SearchModels:
 
         It matters if there are too many trials for all to count alike.
         """
-        order = np.argsort(-self.history.values, kind="stable")  # NaN sorts last
-        return tuple(order[: np.count_nonzero(self.history.succeeded)].tolist())
+        return tuple(self.history.best_first.tolist())
 
     @cached_property
     def values(self) -> Array:
@@ -144,9 +152,35 @@ class SearchModels:
         )
 
     @cached_property
+    def by_objective(self) -> "tuple[SearchModels, ...]":
+        """The models of each objective: these, and those of the others, where there are several."""
+        count = len(self.history.are_minimized)
+        return (self, *(self._of_objective(k) for k in range(1, count)))
+
+    def _of_objective(self, k: int) -> "SearchModels":
+        name, earlier = f"objective {k}", self._earlier("by_objective")
+        start = {"objective": self.warm_start[name]} if name in self.warm_start else {}
+        models = SearchModels(
+            replace(self.history, objective=k),
+            start,
+            None if earlier is None else earlier[k],
+            self.device,
+        )
+        models.__dict__["feasibility"] = self.feasibility  # which is that of trials, not of values
+        return models
+
+    @cached_property
     def best_f(self) -> float:
-        """The best of `values`, corrected for luck; see `ObjectiveModel`."""
-        return self.objective.best_f
+        """The best of `values` within all limits, corrected for luck; see `ObjectiveModel`.
+
+        While no trial is within all limits, everything above the worst value is an improvement.
+        """
+        history = self.history
+        if history.feasible.sum() == history.succeeded.sum():
+            return self.objective.best_f
+        counts = history.feasible if history.feasible.any() else history.succeeded
+        mean, _ = self.objective.gp.posterior(torch.from_numpy(history.X[counts]))
+        return float(mean.max() if history.feasible.any() else mean.min())
 
     @cached_property
     def believer(self) -> ObjectiveModel:
@@ -173,6 +207,30 @@ class SearchModels:
             categorical=history.pipeline.cube.categorical_columns,
             start=self.warm_start.get("feasibility"),
         )
+
+    @cached_property
+    def outcomes(self) -> OutcomeModel | None:
+        """The probability that outcomes keep their limits; `None` if nothing is known of any."""
+        history, pipeline = self.history, self.history.pipeline
+        limits = [
+            Limit(each.values, limit.limit, limit.is_upper, pipeline.columns_up_to(each.stage))
+            for limit, each in zip(pipeline.outcome_constraints, history.outcomes, strict=True)
+            if not np.isnan(each.values).all()
+        ]
+        if not limits:
+            return None
+        return OutcomeModel(
+            history.X,
+            limits,
+            categorical=pipeline.cube.categorical_columns,
+            start=self.warm_start.get("outcomes"),
+        )
+
+    @property
+    def success(self) -> SuccessModel | None:
+        """The probability that no stage fails and all limits are kept; `None`: it is 1."""
+        models = [model for model in (self.feasibility, self.outcomes) if model is not None]
+        return AllOf(models) if len(models) > 1 else next(iter(models), None)
 
     @cached_property
     def costs(self) -> StageCostModel:
@@ -229,7 +287,9 @@ class SearchModels:
     @property
     def fitted(self) -> dict[str, Tensor]:
         """The hyper-parameters of the models that have been used, to start the next fits from."""
-        names = ("objective", "feasibility", "costs", "total_cost")
+        names = ("objective", "feasibility", "outcomes", "costs", "total_cost")
         models = {name: self.__dict__.get(name) for name in names}
         found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
+        for k, other in enumerate(self.__dict__.get("by_objective", ())[1:], start=1):
+            found[f"objective {k}"] = other.fitted.get("objective")
         return {name: values for name, values in found.items() if values is not None}

@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ from eeipu.models.gaussian_process import ExactGPs
 from eeipu.models.kernels import AdditiveKernel
 from eeipu.models.observations import Observations
 
-__all__ = ["FeasibilityModel", "WeightedScore", "weighted"]
+__all__ = ["FeasibilityModel", "SuccessModel", "WeightedScore", "weighted"]
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -80,6 +80,16 @@ class _Latent:
     observations: Observations
     kernel: AdditiveKernel
     conditioning: Conditioning
+
+
+class SuccessModel(Protocol):
+    """A probability of success."""
+
+    def log_probability(self, X: Tensor) -> Tensor:
+        """Its logarithm, `... x d -> ...`."""
+
+    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, `b x d -> b`, and its gradient, `b x d`."""
 
 
 class FeasibilityModel:
@@ -196,7 +206,7 @@ class WeightedScore:
         model: The probability of success.
     """
 
-    def __init__(self, score: Score, model: FeasibilityModel) -> None:
+    def __init__(self, score: Score, model: SuccessModel) -> None:
         self._score = score
         self._model = model
 
@@ -211,7 +221,7 @@ class WeightedScore:
         return value + log_probability, gradient + slope.unsqueeze(-2)
 
 
-def weighted(score: Score, model: FeasibilityModel | None) -> Score:
+def weighted(score: Score, model: SuccessModel | None) -> Score:
     """The logarithm of an acquisition plus that of the probability of success.
 
     Args:

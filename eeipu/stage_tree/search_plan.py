@@ -13,10 +13,10 @@ from pathlib import Path as FilePath
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
-from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
 from eeipu.stage_tree.payments import Payments, Purpose
 from eeipu.stage_tree.requests import Answers, RequestBook
+from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
 from eeipu.stages.paths import Path
 

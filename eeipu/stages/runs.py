@@ -99,11 +99,12 @@ class PipelineRun:
     Attributes:
         stage_names: The names of all stages, also of those that were not reached.
         stage_runs: The stages that were reached, in the pipeline's order.
-        value: The objective; `None` if a stage failed.
+        value: The objective, the first of several; `None` if a stage failed.
         metrics: All metrics, where the last stage returned a dict.
         left_out: The names of the stages that the configuration leaves out, as it chose others.
         outputs: Stage name -> output. An output that is not in memory is loaded from the cache, or
             made again, when it is asked for (`eeipu.stages.running.outputs.StageOutputs`).
+        values: All objectives; empty if a stage failed.
     """
 
     stage_names: tuple[str, ...]
@@ -112,6 +113,7 @@ class PipelineRun:
     metrics: Mapping[str, float] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    values: tuple[float, ...] = ()
 
     def _repr_html_(self) -> str:
         heads = ("stage", "cost", "reused", "saved", "error")

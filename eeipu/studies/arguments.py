@@ -3,8 +3,9 @@
 All of them raise a `ConfigurationError`, or a `PipelineError`, that names the value and the remedy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from optuna.samplers import BaseSampler
@@ -14,17 +15,20 @@ from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
+from eeipu.studies.study import Direction
 from eeipu.studies.trials import Callback, StageCallback
 
 __all__ = [
     "check_cache",
     "check_count",
-    "check_direction",
     "check_ends",
+    "check_if_given",
     "check_method",
     "check_on_change",
     "check_pipeline",
+    "check_single_objective",
     "checked_callbacks",
+    "checked_directions",
     "checked_texts",
     "sampler_of",
 ]
@@ -50,12 +54,51 @@ def check_cache(cache: object) -> None:
         )
 
 
-def check_direction(direction: object) -> None:
-    """Check that this is a direction."""
-    if direction not in ("maximize", "minimize"):
+def checked_directions(
+    direction: Direction | Sequence[Direction],
+    directions: Sequence[Direction] | None,
+    objectives: Sequence[str | None],
+) -> list[Direction]:
+    """The direction of each objective.
+
+    Args:
+        direction: What the user gives for one objective; a list is taken for `directions`.
+        directions: What the user gives for several.
+        objectives: The names of the objectives.
+    """
+    if directions is None and not isinstance(direction, str):
+        directions = direction
+    if directions is None and len(objectives) > 1:
         raise ConfigurationError(
-            f'direction must be "maximize" or "minimize", but got {direction!r}.'
+            f"there are the objectives {list(objectives)}; give the direction of each with "
+            f'Tuner(directions=["maximize", "minimize", ...]).'
         )
+    given: Any = [direction] if directions is None else directions
+    found = list(given) if isinstance(given, list | tuple) else [given]
+    for each in found:
+        if each not in ("maximize", "minimize"):
+            raise ConfigurationError(
+                f'direction must be "maximize" or "minimize", but got {each!r}.'
+            )
+    if len(found) != len(objectives):
+        raise ConfigurationError(
+            f"directions must have one entry for each of the {len(objectives)} objectives "
+            f"{list(objectives)}, but got {found!r}; name objectives with Pipeline(objective=...)."
+        )
+    return found
+
+
+def check_single_objective(
+    pipeline: Pipeline, price: float | None, *, stop_when_done: bool
+) -> None:
+    """Check that what compares trials by one value is asked of a pipeline with one objective."""
+    asked = {"price": price is not None, "stop_when_done": stop_when_done}
+    for name, is_asked in asked.items():
+        if is_asked and len(pipeline.objectives) > 1:
+            raise ConfigurationError(
+                f"{name} needs one objective, and the pipeline has {list(pipeline.objectives)}; "
+                f"leave it out, or name one of them."
+            )
 
 
 def check_ends(budget: Budget, max_trials: int | None) -> None:
@@ -123,6 +166,11 @@ def check_count(name: str, count: int, least: int) -> int:
     if not (_is_whole(count) and count >= least):
         raise ConfigurationError(f"{name} must be a whole number >= {least}, but got {count!r}.")
     return int(count)
+
+
+def check_if_given(name: str, count: int | None, least: int) -> int | None:
+    """The same, where the user may give none."""
+    return None if count is None else check_count(name, count, least)
 
 
 def check_on_change(on_change: object) -> bool:

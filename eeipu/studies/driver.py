@@ -239,7 +239,7 @@ class Driver:
             try:
                 self._trials.news.tell(run.trial, result, is_last=True)
             finally:
-                self._trials.end(run.trial, result.value, is_pruned=result.is_pruned)
+                self._trials.end(run.trial, result.values or None, is_pruned=result.is_pruned)
             self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()

@@ -8,7 +8,7 @@ continued with something else unnoticed.
 import json
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -20,9 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
 from eeipu.methods.budget import STUDY_ID, Budget
+from eeipu.methods.forgotten_failures import FORGET
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text
+from eeipu.studies.records.study_record import LIMITS
 from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import open_storage, using_storage
 
@@ -57,7 +59,7 @@ _REMEDY = "Choose another study_name, or another storage."
 def open_study(
     pipeline: Pipeline,
     *,
-    direction: Direction,
+    directions: Sequence[Direction],
     sampler: BaseSampler,
     storage: str | BaseStorage | None,
     study_name: str | None,
@@ -67,7 +69,7 @@ def open_study(
 
     Args:
         pipeline: The pipeline to tune.
-        direction: Whether larger or smaller objectives are better.
+        directions: For each objective, whether larger or smaller values are better.
         sampler: The sampler that suggests configurations.
         storage: A database URL (see `eeipu.studies.storages`), an Optuna storage, or `None` for the
             memory of this process.
@@ -89,15 +91,16 @@ def open_study(
     study = optuna.create_study(
         storage=open_storage(storage) if isinstance(storage, str) else storage,
         study_name=name,
-        direction=direction,
+        directions=[*directions],
         sampler=sampler,
         load_if_exists=True,
     )
     study = TunedStudy(name, study._storage, sampler)
-    if study.direction.name.lower() != direction:
+    known_directions = [each.name.lower() for each in study.directions]
+    if known_directions != [*directions]:
         raise StudyMismatchError(
-            f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "
-            f"{direction!r} was asked for. {_REMEDY}"
+            f"the study {name!r} has the direction {', '.join(map(repr, known_directions))}, but "
+            f"{', '.join(map(repr, directions))} was asked for. {_REMEDY}"
         )
     space = _stored_space(pipeline)
     known = study.user_attrs.get(_SPACE)
@@ -116,6 +119,9 @@ def open_study(
         )
     _check_objective(study, pipeline)
     _check_unit(study, pipeline)
+    limits = [[each.name, each.text] for each in pipeline.outcome_constraints]
+    if limits != study.user_attrs.get(LIMITS, []):
+        study.set_user_attr(LIMITS, limits)
     return study
 
 
@@ -132,26 +138,30 @@ def _check_name(name: object) -> None:
 
 def _check_objective(study: optuna.Study, pipeline: Pipeline) -> None:
     """Refuse to compare the values of one metric with those of another."""
-    name, objective = study.study_name, pipeline.objective
+    name, objectives = study.study_name, list(pipeline.objectives)
     if not pipeline.is_runnable:
         return  # the caller runs the stages, and reports the objective
     if _OBJECTIVE not in study.user_attrs:
         # A study of an earlier version does not remember its objective, but its trials do.
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             metrics = trial.user_attrs.get("metrics", {})
-            if metrics and metrics.get(objective) != trial.values[0]:
+            if metrics and [metrics.get(str(each)) for each in objectives] != trial.values:
                 raise StudyMismatchError(
-                    f"the study {name!r} has another objective than {objective!r}: trial "
-                    f"{trial.number} has the value {trial.values[0]!r}, of the metrics {metrics}. "
-                    f"{_REMEDY}"
+                    f"the study {name!r} has another objective than {_named(objectives)}: trial "
+                    f"{trial.number} has the value {_named(trial.values)}, of the metrics "
+                    f"{metrics}. {_REMEDY}"
                 )
-    known = _remembered(study, _OBJECTIVE, [objective])
-    if known != [objective]:
+    known = _remembered(study, _OBJECTIVE, objectives)
+    if known != objectives:
         raise StudyMismatchError(
-            f"the study {name!r} has the objective {known[0]!r}, and this pipeline's is "
-            f"{objective!r}; their values cannot be compared. {_REMEDY} With the same cache, no "
-            f"stage runs again for a configuration that was evaluated here."
+            f"the study {name!r} has the objective {_named(known)}, and this pipeline's is "
+            f"{_named(objectives)}; their values cannot be compared. {_REMEDY} With the same "
+            f"cache, no stage runs again for a configuration that was evaluated here."
         )
+
+
+def _named(objectives: Sequence[Any]) -> str:
+    return ", ".join(map(repr, objectives))
 
 
 def _check_unit(study: optuna.Study, pipeline: Pipeline) -> None:
@@ -225,12 +235,26 @@ def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[s
     )
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial:
-    """The best trial of a study.
+def best_trial(study: optuna.Study, number: int | None = None) -> FrozenTrial:
+    """The best trial of a study with one objective, among those within all limits; or another one.
+
+    Args:
+        study: The study.
+        number: The number of a trial that has a value; `None`: the best one.
 
     Raises:
-        ConfigurationError: No trial has a value yet.
+        ConfigurationError: No trial has a value yet, or this one has none; or none is within all
+            limits, or there are several objectives.
     """
+    if number is not None:
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        found = next((trial for trial in ended if trial.number == number), None)
+        if found is None:
+            raise ConfigurationError(
+                f"the study {study.study_name!r} has no trial {number!r} with a value; see "
+                f"study.best_trials for those to choose from."
+            )
+        return found
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
             raise ConfigurationError(
@@ -241,7 +265,19 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
             f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
             f"see the errors in trial.user_attrs['error']."
         )
-    return study.best_trial
+    if len(study.directions) > 1:
+        front = [trial.number for trial in study.best_trials]
+        raise ConfigurationError(
+            f"the study {study.study_name!r} has several objectives, and no trial is the best one; "
+            f"choose one by its number, with best_run(..., number=...); the front is {front}."
+        )
+    try:
+        return study.best_trial
+    except ValueError as error:
+        raise ConfigurationError(
+            f"no trial of the study {study.study_name!r} is within all limits of the pipeline's "
+            f"constraints; call run(...) with more trials, or widen the limits."
+        ) from error
 
 
 def warn_of_other_inputs(study: optuna.Study, key: str) -> None:
@@ -295,7 +331,12 @@ def study_id(study: optuna.Study) -> str:
 
 
 def note_settings(
-    study: optuna.Study, budget: Budget, method: str | BaseSampler, top_q: int, n_initial: int
+    study: optuna.Study,
+    budget: Budget,
+    method: str | BaseSampler,
+    top_q: int,
+    n_initial: int,
+    forgotten: Sequence[str] = (),
 ) -> None:
     """Note in the study what its tuner was told, for reports, unless it says so already.
 
@@ -305,7 +346,10 @@ def note_settings(
         method: The method's name, or a sampler of the user's own.
         top_q: The stage outputs of this many best trials are kept.
         n_initial: The number of trials in the warm-up, if the budget is large enough for it.
+        forgotten: Texts of errors that do not count as failures.
     """
+    if [*forgotten] != study.user_attrs.get(FORGET, []):
+        study.set_user_attr(FORGET, [*forgotten])
     settings = {
         "budget": budget.total if budget.is_limited else None,
         "method": method if isinstance(method, str) else type(method).__name__,

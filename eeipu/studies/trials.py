@@ -20,6 +20,7 @@ from eeipu.methods.ledger import Ledger
 from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import suggest
+from eeipu.stages.running.outcomes import note_violations
 from eeipu.stages.runs import StageRun
 from eeipu.studies.changes import stored_space
 from eeipu.studies.drivers.dead_drivers import enqueue_again, reclaim_dead_trials
@@ -316,20 +317,27 @@ class Trials:
             is_chosen(each, is_whole) for each in self._ledger.unended(before).unchosen
         )
 
-    def end(self, trial: optuna.Trial, value: float | None, *, is_pruned: bool = False) -> None:
+    def end(
+        self,
+        trial: optuna.Trial,
+        values: float | Sequence[float] | None,
+        *,
+        is_pruned: bool = False,
+    ) -> None:
         """Close a trial.
 
         Args:
             trial: The trial.
-            value: Its objective value; `None` marks it as failed.
+            values: Its objective, or all of them; `None` marks it as failed.
             is_pruned: Whether it was pruned instead. Then Optuna takes the value that it reported
-                last, and `value` is `None`.
+                last, and `values` is `None`.
         """
-        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
         if is_pruned:
             state = TrialState.PRUNED
         self.heart.stop_for(trial)
-        frozen = self.study.tell(trial, value, state=state)
+        note_violations(trial, self.pipeline.outcome_constraints)
+        frozen = self.study.tell(trial, values, state=state)
         for callback in filter(callable, self._callbacks):
             callback(self.study, frozen)
 

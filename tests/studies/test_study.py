@@ -27,11 +27,11 @@ from eeipu.studies.study import (
 )
 
 
-def opened(pipeline=None, **arguments):
+def opened(pipeline=None, direction="maximize", **arguments):
     return open_study(
         declared() if pipeline is None else pipeline,
         **{
-            "direction": "maximize",
+            "directions": [direction],
             "sampler": RandomSampler(seed=0),
             "storage": None,
             "study_name": None,

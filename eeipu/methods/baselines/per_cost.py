@@ -20,7 +20,7 @@ from torch import Tensor
 from eeipu.acquisition import DEFAULT_MEMOIZED_COST
 from eeipu.cost_models import StageCostModel
 from eeipu.errors import ConfigurationError
-from eeipu.models.feasibility import FeasibilityModel
+from eeipu.models.feasibility import SuccessModel
 
 __all__ = ["GittinsIndex", "LogEIPerCost"]
 
@@ -114,7 +114,7 @@ class GittinsIndex(AcquisitionFunction):
         memoized: Tensor | None = None,
         memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
         overhead: float = 0.0,
-        feasibility: FeasibilityModel | None = None,
+        feasibility: SuccessModel | None = None,
     ) -> None:
         super().__init__(model)
         epsilon = torch.as_tensor(memoized_cost, dtype=torch.double)

@@ -1,39 +1,85 @@
-"""The objective of a configuration: a number that its last stage returned."""
+"""The objective of a configuration: a number that its last stage returned, or several of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eeipu.errors import PipelineError
 from eeipu.stages.runs import StageRun, number_of
 
-__all__ = ["objective_of"]
+__all__ = ["Objective", "checked_objective", "names_of", "objective_of"]
+
+Objective = str | tuple[str, ...] | None
+"""The metric that is the objective, or the several that are; `None`: the output is the number."""
 
 
-def objective_of(run: StageRun, objective: str | None) -> tuple[float, dict[str, float]]:
-    """The value to optimise and all metrics, from the run of the last stage.
+def checked_objective(objective: str | Sequence[str] | None) -> Objective:
+    """The objective as a user names it; a list with one name is that name.
+
+    Raises:
+        PipelineError: It is neither a name nor a list of different names.
+    """
+    if objective is None or isinstance(objective, str):
+        return objective
+    names = tuple(objective) if isinstance(objective, Sequence) else ()
+    are_texts = all(isinstance(name, str) for name in names)
+    if not names or not are_texts or len({*names}) < len(names):
+        raise PipelineError(
+            f"objective must be the name of a metric, or a list of different names, but got "
+            f"{objective!r}."
+        )
+    return names if len(names) > 1 else names[0]
+
+
+def names_of(objective: Objective) -> tuple[str | None, ...]:
+    """The names of all objectives, at least one entry."""
+    return objective if isinstance(objective, tuple) else (objective,)
+
+
+def objective_of(run: StageRun, objective: Objective) -> tuple[tuple[float, ...], dict[str, float]]:
+    """The values to optimise and all metrics, from the run of the last stage.
 
     Raises:
         TypeError: The stage returned something of which the objective cannot be made.
-        ValueError: The objective is not finite.
+        ValueError: An objective is not finite.
     """
     output, metrics = run.output, {}
+    if isinstance(objective, tuple):
+        output = _named(output, objective)
     if isinstance(output, Mapping):
         metrics = {
             str(name): _number(metric, f"a number as the metric {name!r}", run.name)
             for name, metric in output.items()
         }
-        if objective not in metrics:
+        missing = [name for name in names_of(objective) if name not in metrics]
+        if missing:
             raise TypeError(
                 f"the last stage, {run.name!r}, returned the metrics {list(metrics)}, and the "
-                f"objective is {objective!r}; name one of them with Pipeline(objective=...)."
+                f"objective is {missing[0]!r}; name one of them with Pipeline(objective=...)."
             )
-        output = metrics[objective]
-    value = _number(output, "a number or a dict of numbers", run.name)
-    if not math.isfinite(value):
-        raise ValueError(
-            f"the objective must be finite, but the last stage, {run.name!r}, returned {value!r}."
+        values = tuple(metrics[str(name)] for name in names_of(objective))
+    elif isinstance(objective, tuple):
+        raise TypeError(
+            f"the last stage, {run.name!r}, must return a dict with the metrics "
+            f"{list(objective)}, but it returned {type(output).__name__}: {output!r:.80}."
         )
-    return value, metrics
+    else:
+        values = (_number(output, "a number or a dict of numbers", run.name),)
+    for value in values:
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the objective must be finite, but the last stage, {run.name!r}, returned "
+                f"{value!r}."
+            )
+    return values, metrics
+
+
+def _named(output: Any, objective: tuple[str, ...]) -> Any:
+    """A list of as many numbers as there are objectives, by their names."""
+    is_list = isinstance(output, list | tuple) or getattr(output, "ndim", None) == 1
+    if is_list and len(output) == len(objective):
+        return dict(zip(objective, output, strict=True))
+    return output
 
 
 def _number(output: Any, wanted: str, stage_name: str) -> float:

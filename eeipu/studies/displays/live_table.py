@@ -13,6 +13,7 @@ from rich.text import Text
 
 from eeipu.stages.running.calls import Clock
 from eeipu.studies.displays.snapshot import Snapshot, account, facts, outcome, times
+from eeipu.studies.records.amounts import value_text
 
 __all__ = ["LiveTable", "render"]
 
@@ -95,6 +96,6 @@ def _stage_table(shown: list[Snapshot]) -> Table:
             for by_name, snapshot in zip(runs, shown, strict=True)
         ]
         table.add_row(Text(name), *cells)  # `Text`, since brackets in a plain string are markup
-    values = ["" if each.value is None else f"{each.value:.6g}" for each in shown]
+    values = ["" if each.value is None else value_text(each.value) for each in shown]
     table.add_row("value", *values)
     return table

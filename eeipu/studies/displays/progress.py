@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from eeipu.methods.budget import Budget, spent
@@ -157,29 +158,35 @@ class Reporter:
         self._saved += result.saved
         self._numbers.add(number)
         if self._display.shows_ends:
-            snapshot = self._snapshot(activity(), number, result.stage_runs, result.value)
+            value = result.values if len(result.values) > 1 else result.value
+            snapshot = self._snapshot(activity(), number, result.stage_runs, value)
             self._display.trial_ended(replace(snapshot, step=step))
 
     def _snapshot(
-        self, activity: str, number: int | None, runs: Sequence[StageRun], value: float | None
+        self,
+        activity: str,
+        number: int | None,
+        runs: Sequence[StageRun],
+        value: float | tuple[float, ...] | None,
     ) -> Snapshot:
         study = self._trials.study
         trials = study.get_trials(deepcopy=False)
-        values = [t.values[0] for t in trials if t.state is TrialState.COMPLETE]
-        better = max if study.direction is StudyDirection.MAXIMIZE else min
+        succeeded = [t for t in trials if t.state is TrialState.COMPLETE]
+        best_value, front = _best(study, succeeded)
         now_s = self._clock()
         elapsed_s, spent_so_far = now_s - self._began_s, spent(trials, self._trials.study_id)
         own = [t for t in trials if t.number in self._numbers]
         return Snapshot(
             study_name=study.study_name,
-            trials=len(values),
+            trials=len(succeeded),
             stopped=sum(t.state is TrialState.PRUNED for t in trials),
             failed=sum(t.state is TrialState.FAIL and not is_interrupted(t) for t in trials),
             budget=self._budget.total if self._budget.is_limited else None,
             spent=spent_so_far,
             saved=self._saved,
             unit=cost_unit(self._trials.pipeline),
-            best_value=better(values, default=None),
+            best_value=best_value,
+            front=front,
             number=len(trials) if number is None else number,
             value=value,
             charged=spent(t for t in own if t.number == number),
@@ -200,6 +207,15 @@ class Reporter:
             math.inf if bounds is None else bounds.end_s,
         )
         return end_s if end_s < math.inf else None
+
+
+def _best(study: optuna.Study, succeeded: list[FrozenTrial]) -> tuple[float | None, int | None]:
+    """The best value within all limits; or, with several objectives, the size of the front."""
+    if len(study.directions) > 1:
+        return None, len(study.best_trials)
+    better = max if study.direction is StudyDirection.MAXIMIZE else min
+    within = [t.values[0] for t in succeeded if all(v <= 0 for v in t.constraints.values())]
+    return better(within, default=None), None
 
 
 class _Pace:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 
 from eeipu.stages.runs import StageRun, error_line, first_failed
-from eeipu.studies.records.amounts import amount, duration
+from eeipu.studies.records.amounts import amount, duration, value_text
 
 __all__ = [
     "Snapshot",
     "account",
+    "best",
     "facts",
     "outcome",
     "reason",
@@ -32,9 +33,11 @@ class Snapshot:
         spent: What they have cost so far.
         saved: What reused stage outputs would have cost, in this run of the tuner.
         unit: The text after an amount of cost: `" s"`, or nothing where stages declare their costs.
-        best_value: The best objective so far; `None` before the first success.
+        best_value: The best objective so far, within all limits; `None` before there is one, and
+            where there are several objectives.
         number: The number of the current trial, or of the last one.
-        value: The objective of that trial; `None` while it runs, and where it failed.
+        value: The objective of that trial, or all of several; `None` while it runs, and where it
+            failed.
         charged: What the budget has paid for that trial so far.
         stage_names: The names of all stages of the pipeline.
         stage_runs: The results of the stages that the trial has run or reused so far.
@@ -45,6 +48,8 @@ class Snapshot:
         step: The step of its training at which the trial has this value; `None` where it has none.
         end_s: How long the run will have taken when the first of its limits is reached, if it goes
             on as fast as so far, in seconds; `None` where there is no estimate.
+        front: With several objectives, how many trials no other one is better than; `None` with
+            one.
     """
 
     study_name: str
@@ -56,7 +61,7 @@ class Snapshot:
     unit: str
     best_value: float | None
     number: int
-    value: float | None
+    value: float | tuple[float, ...] | None
     charged: float
     stage_names: tuple[str, ...]
     stage_runs: tuple[StageRun, ...]
@@ -67,6 +72,7 @@ class Snapshot:
     end_s: float | None
     step: int | None = None
     stopped: int = 0
+    front: int | None = None
 
     def at(self, time_s: float) -> "Snapshot":
         """The same state, seen again when nothing but the time has changed."""
@@ -102,10 +108,17 @@ def facts(snapshot: Snapshot) -> str:
         f"{snapshot.trials} trial{'' if snapshot.trials == 1 else 's'}",
         *([f"{snapshot.stopped} stopped early"] if snapshot.stopped else []),
         *([f"{snapshot.failed} failed"] if snapshot.failed else []),
-        "best none yet" if snapshot.best_value is None else f"best {snapshot.best_value:.6g}",
+        best(snapshot),
         f"saved by the cache {amount(snapshot.saved, snapshot.unit)}",
     ]
     return " · ".join(parts)
+
+
+def best(snapshot: Snapshot) -> str:
+    """The best value so far, or how many trials are on the front."""
+    if snapshot.front is not None:
+        return f"front of {snapshot.front} trial{'' if snapshot.front == 1 else 's'}"
+    return "best none yet" if snapshot.best_value is None else f"best {snapshot.best_value:.6g}"
 
 
 def times(snapshot: Snapshot) -> str:
@@ -120,7 +133,7 @@ def times(snapshot: Snapshot) -> str:
 def result(snapshot: Snapshot) -> str:
     """The value of a trial that has ended, or that it has none."""
     if snapshot.value is not None:
-        return f"{snapshot.value:.6g}"
+        return value_text(snapshot.value)
     return "pruned" if snapshot.is_pruned else "failed"
 
 

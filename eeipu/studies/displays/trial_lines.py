@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from eeipu.studies.displays.snapshot import Snapshot, result
+from eeipu.studies.displays.snapshot import Snapshot, best, result
 from eeipu.studies.records.amounts import amount, duration
 
 __all__ = ["TrialLines", "line_of"]
@@ -59,11 +59,12 @@ def line_of(snapshot: Snapshot) -> str:
     Args:
         snapshot: The state of the study when it ended.
     """
-    unit, best, budget = snapshot.unit, snapshot.best_value, snapshot.budget
+    unit, budget = snapshot.unit, snapshot.budget
+    has_best = snapshot.best_value is not None or snapshot.front is not None
     reused = ", ".join(run.name for run in snapshot.stage_runs if run.memoized)
     parts = [
         result(snapshot) if snapshot.value is None else f"value {result(snapshot)}",
-        "no best value yet" if best is None else f"best {best:.6g}",
+        best(snapshot) if has_best else "no best value yet",
         f"reused {reused or 'nothing'}",
         f"charged {amount(snapshot.charged, unit)}",
         f"spent {amount(snapshot.spent, unit)}"

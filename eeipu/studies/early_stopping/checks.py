@@ -46,8 +46,14 @@ def checked_rule(
     """
     trained = iterative_stages(pipeline)
     lost = _lost_output(pipeline)
+    is_single = len(pipeline.objectives) == 1
     if early_stopping is None:
-        return NoStopping() if trained and has_cache and lost is None else None
+        return NoStopping() if trained and has_cache and lost is None and is_single else None
+    if not is_single:
+        raise ConfigurationError(
+            f"early_stopping compares trials by one value, and the pipeline has the objectives "
+            f"{list(pipeline.objectives)}; name one of them, or leave early_stopping out."
+        )
     rule = Pruning(early_stopping) if isinstance(early_stopping, BasePruner) else early_stopping
     rule = FreezeThaw() if isinstance(rule, str) and rule == "model" else rule
     if isinstance(rule, type) or not isinstance(rule, EarlyStopping):

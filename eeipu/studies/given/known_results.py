@@ -5,7 +5,7 @@ is data as well, as long as it has a configuration of the pipeline.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -16,8 +16,10 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.budget import PAID_BY
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
-from eeipu.studies.ask_and_tell import checked_costs
+from eeipu.stages.running.outcomes import violations_of
 from eeipu.studies.changes import stored_space
+from eeipu.studies.given.ask_and_tell import checked_costs
+from eeipu.studies.given.reported_values import Reported, check_outcomes, reported_values
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import study_id
 
@@ -28,7 +30,7 @@ def add_result(
     study: optuna.Study,
     pipeline: Pipeline,
     params: Params,
-    value: float | Mapping[str, float],
+    value: Reported,
     stage_costs: Sequence[float | None] | None,
 ) -> None:
     """Add a known result to a study, unless it has been added already.
@@ -37,7 +39,7 @@ def add_result(
         study: The study.
         pipeline: The pipeline that it tunes.
         params: The whole configuration, `"stage.param"` -> value.
-        value: The objective, or the metrics of which the pipeline's objective is one.
+        value: The objective, or all of them, or the metrics of which they are some.
         stage_costs: See `Tuner.add_trial`.
 
     Raises:
@@ -46,7 +48,8 @@ def add_result(
             not fit the stages.
     """
     stored = pipeline.cube.canonical(params)
-    objective, metrics = _values(value, pipeline)
+    values, metrics = reported_values(value, pipeline, "the value of a known result", _number)
+    check_outcomes(pipeline, metrics, {})
     if stage_costs is None:
         calls = pipeline.calls(stored)
         costs = [
@@ -66,7 +69,7 @@ def add_result(
     with using_storage():
         if any(
             trial.user_attrs.get("added")
-            and trial.values == [objective]
+            and tuple(trial.values) == values
             and trial.params == stored
             and trial.user_attrs.get("stage_costs") == costs
             for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -75,26 +78,11 @@ def add_result(
         trial = create_trial(
             params=stored,
             distributions=stored_space(study, pipeline),
-            value=objective,
+            values=values,
             user_attrs={**attrs, PAID_BY: study_id(study)},
+            constraints=violations_of(pipeline.outcome_constraints, attrs),
         )
         study.add_trial(trial)
-
-
-def _values(
-    value: float | Mapping[str, float], pipeline: Pipeline
-) -> tuple[float, dict[str, float]]:
-    """The objective, and all metrics that were given with it."""
-    if not isinstance(value, Mapping):
-        return _number(value, "the value of a known result"), {}
-    metrics = {str(name): _number(each, f"the metric {name!r}") for name, each in value.items()}
-    if pipeline.objective not in metrics:
-        raise ConfigurationError(
-            f"a known result has the metrics {list(metrics)}, and the pipeline's objective is "
-            f"{pipeline.objective!r}; give its value, or name one of the metrics with "
-            f"Pipeline(objective=...)."
-        )
-    return metrics[pipeline.objective], metrics
 
 
 def _number(value: object, what: str) -> float:

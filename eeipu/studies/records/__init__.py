@@ -2,5 +2,6 @@
 
 Public: `study_record` (StudyRecord) and `tables` of it, which reports and commands read,
 `tuned_study` (TunedStudy), the study that shows itself in a notebook, `trial_notes` (TrialNotes),
-which writes what others read, and `amounts`, costs and times as text.
+which writes what others read, `recorded_runs` (recorded_run), a trial as the run that it was, and
+`amounts`, costs and times as text.
 """

@@ -1,6 +1,8 @@
-"""Costs and times as text."""
+"""Costs, times and values as text."""
 
-__all__ = ["amount", "duration"]
+from collections.abc import Sequence
+
+__all__ = ["amount", "duration", "value_text"]
 
 
 def amount(cost: float, unit: str) -> str:
@@ -17,3 +19,9 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def value_text(value: float | Sequence[float]) -> str:
+    """An objective, or several of them, such as `"0.9345"` or `"0.93, 12.4"`."""
+    values = [value] if isinstance(value, float | int) else value
+    return ", ".join(f"{each:.6g}" for each in values)

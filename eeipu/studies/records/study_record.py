@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Union
 
+import numpy as np
 import optuna
 from optuna.distributions import json_to_distribution
 from optuna.study import StudyDirection
@@ -19,13 +20,17 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES, is_interrupted
+from eeipu.methods.several_objectives.fronts import best_first
 from eeipu.pipeline import Pipeline
 from eeipu.space import Distribution
 
 if TYPE_CHECKING:
     from eeipu.methods.search_models import SearchModels
 
-__all__ = ["STATES", "StudyLike", "StudyRecord", "TrialRecord"]
+__all__ = ["LIMITS", "STATES", "StudyLike", "StudyRecord", "TrialRecord"]
+
+# The study's user attribute with its constraints on outcomes: pairs of a name and a text.
+LIMITS = "eeipu:limits"
 
 # What becomes of a trial. An interrupted one was cut off, and its configuration runs again.
 STATES = ("complete", "pruned", "failed", "interrupted", "running", "waiting")
@@ -70,9 +75,19 @@ class TrialRecord:
         return self.trial.state.is_finished()
 
     @property
+    def values(self) -> tuple[float, ...]:
+        """The objectives, where it succeeded."""
+        return tuple(self.trial.values) if self.trial.state is TrialState.COMPLETE else ()
+
+    @property
     def value(self) -> float | None:
-        """The objective, where it succeeded."""
-        return self.trial.values[0] if self.trial.state is TrialState.COMPLETE else None
+        """The objective, where it succeeded, and there is only one."""
+        return self.values[0] if len(self.values) == 1 else None
+
+    @property
+    def beyond(self) -> dict[str, float]:
+        """How far it is beyond limits, by the constraints that it does not keep."""
+        return {text: by for text, by in self.trial.constraints.items() if by > 0}
 
     @property
     def charged(self) -> float:
@@ -165,10 +180,30 @@ class StudyRecord:
         return self.study.directions[0] is StudyDirection.MINIMIZE
 
     @property
+    def has_several_objectives(self) -> bool:
+        """Whether there are several objectives, so that no trial is the best one."""
+        return len(self.study.directions) > 1
+
+    @property
     def objective(self) -> str:
-        """The name of the objective: a metric's, or `"value"`."""
-        named = self.told.get("eeipu:objective") or [None]
-        return str(named[0] or "value")
+        """The name of the objective: a metric's, or `"value"`; of several, their names."""
+        return ", ".join(self.objectives)
+
+    @property
+    def objectives(self) -> list[str]:
+        """The names of the objectives."""
+        named = self.told.get("eeipu:objective") or ()
+        count = len(self.study.directions)
+        if count == 1:
+            return [str(next(iter(named), None) or "value")]
+        return [str(name) for name in named] or [f"value {k + 1}" for k in range(count)]
+
+    @property
+    def aims(self) -> list[str]:
+        """What it is for, such as `["maximize auc", "memory_mb <= 500"]`."""
+        pairs = zip(self.study.directions, self.objectives, strict=True)
+        limits = [str(text) for _, text in self.told.get(LIMITS) or ()]
+        return [f"{direction.name.lower()} {name}" for direction, name in pairs] + limits
 
     @property
     def is_measured(self) -> bool:
@@ -212,18 +247,26 @@ class StudyRecord:
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The trials that succeeded, best first; earlier ones win ties."""
-        sign = 1.0 if self.is_minimized else -1.0
-        known = [(each.value, each) for each in self.trials]
-        finite = [(value, each) for value, each in known if value is not None and value == value]
-        return [
-            each for _, each in sorted(finite, key=lambda pair: (sign * pair[0], pair[1].number))
-        ]
+        """The trials that succeeded, within all limits, best first; earlier ones win ties.
+
+        With several objectives, those of the front come first.
+        """
+        within = [each for each in self.trials if each.values and not each.beyond]
+        signs = [1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in self.study.directions]
+        values = np.array([each.values for each in within]).reshape(len(within), len(signs))
+        order = best_first(signs * values, np.empty((len(within), 0)))
+        return [within[i] for i in order]
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The trials that no other one is better than: with one objective, the best ones."""
+        numbers = {trial.number for trial in self.study.best_trials} if self.ranked else ()
+        return [each for each in self.ranked if each.number in numbers]
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best trial; `None` before the first success."""
-        return next(iter(self.ranked), None)
+        """The best trial; `None` before the first success, and with several objectives."""
+        return None if self.has_several_objectives else next(iter(self.ranked), None)
 
     @cached_property
     def models(self) -> "SearchModels":

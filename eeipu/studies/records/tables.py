@@ -27,7 +27,7 @@ _PARTS = ("load_s", "keep_s", "overhead")
 
 def aim(record: StudyRecord) -> str:
     """What a study is for, such as `"maximize auc"`."""
-    return f"{'minimize' if record.is_minimized else 'maximize'} {record.objective}"
+    return ", ".join(record.aims)
 
 
 def counts(record: StudyRecord) -> dict[str, int]:
@@ -96,20 +96,28 @@ def export_rows(study: StudyLike) -> list[dict[str, Any]]:
         study: The study.
 
     Returns:
-        Rows with the same columns each: `number`, `state`, `value`, the parameters by their names,
+        Rows with the same columns each: `number`, `state`, `value` (with several objectives
+        `value:OBJECTIVE`), the parameters by their names,
         `metric:NAME`, `cost:STAGE`, `reused:STAGE`, `charged`, `saved`, the parts of what was
         charged, the times, and the first line of an error. What is not known is `None`.
     """
     record = StudyRecord.of(study)
     params = dict.fromkeys(name for each in record.trials for name in each.trial.params)
     metrics = dict.fromkeys(name for each in record.trials for name in each.attr("metrics") or {})
+    names = [f"value:{name}" for name in record.objectives]
+    several = names if record.has_several_objectives else []
     return [
-        _exported(each, record.stage_names, list(params), list(metrics)) for each in record.trials
+        _exported(each, record.stage_names, list(params), list(metrics), several)
+        for each in record.trials
     ]
 
 
 def _exported(
-    each: TrialRecord, stages: Sequence[str], params: Sequence[str], metrics: Sequence[str]
+    each: TrialRecord,
+    stages: Sequence[str],
+    params: Sequence[str],
+    metrics: Sequence[str],
+    several: Sequence[str],
 ) -> dict[str, Any]:
     trial, costs, measured = each.trial, each.costs, each.attr("metrics") or {}
     times = {"started": trial.datetime_start, "ended": trial.datetime_complete}
@@ -117,6 +125,7 @@ def _exported(
         "number": each.number,
         "state": each.state,
         "value": each.value,
+        **(dict.fromkeys(several) | dict(zip(several, each.values, strict=False))),
         **{name: trial.params.get(name) for name in params},
         **{f"metric:{name}": measured.get(name) for name in metrics},
         **{f"cost:{name}": costs.get(name) for name in stages},

@@ -39,4 +39,7 @@ def study_html(study: optuna.Study) -> str:
         parts.append(facts({f"best {record.objective}": best.value, "in trial": best.number}))
         params = best.trial.params.items()
         parts.append(table(("hyper-parameter", "best value"), params, right={1}))
+    if record.has_several_objectives:
+        front = [(each.number, *each.values) for each in record.front]
+        parts.append(table(("on the front: trial", *record.objectives), front))
     return box(f"Study {record.name} ({aim(record)})", *parts)

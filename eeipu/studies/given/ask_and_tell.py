@@ -15,6 +15,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.stages.observing.observers import as_observation
 from eeipu.stages.running.records import keys_of
 from eeipu.stages.runs import observations_of
+from eeipu.studies.given.reported_values import Reported, check_outcomes, reported_values
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["Outcome", "Suggestion", "checked_costs", "outcome_of", "suggestion_of", "trial_told"]
@@ -62,17 +63,19 @@ class Outcome:
     """What a trial gave and cost, as its caller reported.
 
     Attributes:
-        value: The objective; `None` if the trial failed.
+        values: The objectives; `None` if the trial failed.
         error: Why the trial failed; `None` if it succeeded.
         failed_stage: The stage that failed or pruned the trial, where that is known.
         stage_costs: The cost of each stage; `None` where it was not executed, or is not known.
         memoized: For each stage, whether its output was reused.
         charged: What the budget pays for the trial.
-        is_pruned: Whether the trial was pruned; `value` is then what it reported last, if anything.
+        is_pruned: Whether the trial was pruned; `values` are then what it reported last, if
+            anything.
         observations: What was observed of the stages, by flat names.
+        metrics: All metrics, where the caller reported a dict of them.
     """
 
-    value: float | None
+    values: tuple[float, ...] | None
     error: str | None
     failed_stage: str | None
     stage_costs: list[float | None]
@@ -80,6 +83,7 @@ class Outcome:
     charged: float
     is_pruned: bool = False
     observations: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, trial: optuna.Trial, stage_names: Sequence[str]) -> None:
         """Write everything but the value of a trial into the trial.
@@ -95,16 +99,18 @@ class Outcome:
         keys = trial.user_attrs.get("stage_keys") or [""] * len(self.memoized)
         pairs = zip(self.memoized, keys, strict=True)
         reused = [is_free and key is not None for is_free, key in pairs]  # not those left out
-        flat = flat_notes(stage_names, self.stage_costs, reused)
+        flat = flat_notes(stage_names, self.stage_costs, reused, self.metrics)
         for name, value in flat.items():
             notes.set_user_attr(name, value)
         if self.observations:
             notes.set_user_attr("observations", dict(self.observations))
+        if self.metrics:
+            notes.set_user_attr("metrics", dict(self.metrics))
         if self.failed_stage is not None:
             name = "pruned_stage" if self.is_pruned else "failed_stage"
             notes.set_user_attr(name, self.failed_stage)
-        if self.is_pruned and self.value is not None:
-            trial.report(self.value, step=0)
+        if self.is_pruned and self.values is not None and len(self.values) == 1:
+            trial.report(self.values[0], step=0)
         if self.error is not None:
             notes.set_user_attr("error", self.error)
         notes.write()
@@ -142,7 +148,7 @@ def outcome_of(
     trial: optuna.Trial,
     pipeline: Pipeline,
     *,
-    value: float | None,
+    value: Reported | None,
     stage_costs: Costs | None,
     failed: bool,
     pruned: bool = False,
@@ -168,10 +174,11 @@ def outcome_of(
         raise ConfigurationError(
             f"trial {suggestion.number} was told both failed=True and pruned=True."
         )
-    if pruned and value is None:
-        number, error = None, None
-    else:
-        number, error = _value_or_error(suggestion, value, failed)
+    values: tuple[float, ...] | None = None
+    metrics: dict[str, float] = {}
+    error = None
+    if not (pruned and value is None):
+        values, metrics, error = _values_or_error(suggestion, value, failed, pipeline)
     is_whole = error is None and not pruned
     failed_stage = None
     if stage_costs is None:
@@ -190,28 +197,28 @@ def outcome_of(
     if pruned:
         error = None
     observed = _checked_observations(observations or {}, pipeline.stage_names)
-    return Outcome(number, error, failed_stage, costs, memoized, charged, pruned, observed)
+    if is_whole and len(pipeline.calls(suggestion.params)) == len(pipeline.stages):
+        check_outcomes(pipeline, metrics, observed)
+    return Outcome(values, error, failed_stage, costs, memoized, charged, pruned, observed, metrics)
 
 
-def _value_or_error(
-    suggestion: Suggestion, value: float | None, failed: bool
-) -> tuple[float | None, str | None]:
-    """The value to store, or the error message of a trial that has failed; the other is `None`."""
+def _values_or_error(
+    suggestion: Suggestion, value: Reported | None, failed: bool, pipeline: Pipeline
+) -> tuple[tuple[float, ...] | None, dict[str, float], str | None]:
+    """The values to store and all metrics, or the error message of a trial that has failed."""
     if failed:
-        return None, "told as failed"
+        return None, {}, "told as failed"
     if value is None:
         raise ConfigurationError(
             f"trial {suggestion.number} was told neither a value nor failed=True."
         )
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"the value of trial {suggestion.number} must be a number, but got {value!r}."
-        ) from error
-    if not math.isfinite(number):
-        return None, f"told the value {number!r}, which is not finite"
-    return number, None
+    values, metrics = reported_values(
+        value, pipeline, f"the value of trial {suggestion.number}", _number
+    )
+    wrong = [each for each in values if not math.isfinite(each)]
+    if wrong:
+        return None, metrics, f"told the value {wrong[0]!r}, which is not finite"
+    return values, metrics, None
 
 
 def _unreported_costs(
@@ -289,3 +296,10 @@ def _checked_observations(
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{what} must be a number, but got {value!r}.") from error
