@@ -10,6 +10,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -23,6 +24,8 @@ from eeipu.methods.budget import STUDY_ID, Budget
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text
+from eeipu.studies.records.told_pipeline import LAYOUT, noted_layout
+from eeipu.studies.records.told_pipeline import SPACE as _SPACE
 from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import open_storage, using_storage
 
@@ -41,7 +44,6 @@ __all__ = [
 Direction = Literal["maximize", "minimize"]
 
 # The study's user attributes in which it remembers its pipeline.
-_SPACE = "eeipu:space"
 _INPUTS = "eeipu:inputs"
 _OBJECTIVE = "eeipu:objective"
 _UNIT = "eeipu:unit"
@@ -116,6 +118,9 @@ def open_study(
         )
     _check_objective(study, pipeline)
     _check_unit(study, pipeline)
+    layout = noted_layout(pipeline)
+    if study.user_attrs.get(LAYOUT) != layout:
+        study.set_user_attr(LAYOUT, layout)
     return study
 
 
@@ -295,7 +300,12 @@ def study_id(study: optuna.Study) -> str:
 
 
 def note_settings(
-    study: optuna.Study, budget: Budget, method: str | BaseSampler, top_q: int, n_initial: int
+    study: optuna.Study,
+    budget: Budget,
+    method: str | BaseSampler,
+    top_q: int,
+    n_initial: int,
+    cache: StageCache | None,
 ) -> None:
     """Note in the study what its tuner was told, for reports, unless it says so already.
 
@@ -305,12 +315,17 @@ def note_settings(
         method: The method's name, or a sampler of the user's own.
         top_q: The stage outputs of this many best trials are kept.
         n_initial: The number of trials in the warm-up, if the budget is large enough for it.
+        cache: The cache, whose place is noted.
     """
+    place = None if cache is None else cache.location
+    if place is not None and "://" not in place:
+        place = str(Path(place).resolve())
     settings = {
         "budget": budget.total if budget.is_limited else None,
         "method": method if isinstance(method, str) else type(method).__name__,
         "top_q": int(top_q),
         "n_initial": int(n_initial),
+        "cache": place,
     }
     if study.user_attrs.get(_SETTINGS) != settings:
         study.set_user_attr(_SETTINGS, settings)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from eeipu.errors import ConfigurationError, MissingExtraError
 from eeipu.report.page import sections
+from eeipu.report.pictures.call_tree import CacheLike
 from eeipu.report.pictures.best import best_figure
 from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure
 from eeipu.report.pictures.costs import cost_figure, savings_figure
+from eeipu.report.pictures.graph import graph_figure
 from eeipu.report.pictures.importance import importance_figure
 from eeipu.report.pictures.learning import learning_figure
 from eeipu.report.pictures.predictions import prediction_figure
 from eeipu.report.pictures.timeline import timeline_figure
+from eeipu.report.pictures.tree import tree_figure
 from eeipu.studies.records.study_record import StudyLike, StudyRecord
 from eeipu.studies.records.tables import aim, as_json, failures
 
@@ -60,7 +63,9 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_report(study: StudyLike, path: str | Path, *, models: bool = True) -> None:
+def write_report(
+    study: StudyLike, path: str | Path, *, models: bool = True, cache: CacheLike = None
+) -> None:
     """Write the report of a study as one HTML file, which needs no network.
 
     Args:
@@ -68,14 +73,17 @@ def write_report(study: StudyLike, path: str | Path, *, models: bool = True) -> 
         path: The file.
         models: Whether to fit models, for the importance of hyper-parameters and the quality of
             predictions. It takes seconds, and longer with very many trials.
+        cache: The cache of stage outputs, or its place, to say which of them are kept; by default
+            the place that the study remembers.
 
     Raises:
         MissingExtraError: Plotly is not installed.
     """
-    Path(path).write_text(report_html(study, models=models), encoding="utf-8")
+    page = report_html(study, models=models, cache=cache)
+    Path(path).write_text(page, encoding="utf-8")
 
 
-def report_html(study: StudyLike, *, models: bool = True) -> str:
+def report_html(study: StudyLike, *, models: bool = True, cache: CacheLike = None) -> str:
     """The report of a study, as `write_report` writes it."""
     try:
         from plotly.offline import get_plotlyjs
@@ -89,7 +97,7 @@ def report_html(study: StudyLike, *, models: bool = True) -> str:
         [
             sections.tiles(record),
             '<div class="grid">',
-            *_sections(record, pictures, models=models),
+            *_sections(record, pictures, cache, models=models),
             "</div>",
         ]
     )
@@ -140,21 +148,26 @@ class _Pictures:
         )
 
 
-def _sections(record: StudyRecord, pictures: _Pictures, *, models: bool) -> list[str]:
+def _sections(
+    record: StudyRecord, pictures: _Pictures, cache: CacheLike, *, models: bool
+) -> list[str]:
     draw, section = pictures.add, sections.section
     over_time = partial(best_figure, record, over="time")
     parts = _filled([draw("budget", partial(best_figure, record)), draw("time", over_time)])
     if record.ranked:
         parts.append(section("Best trials", sections.best_trials(record), is_wide=True))
     parts.append(section("Account", sections.account(record)))
-    parts.append(section("Stages", sections.stages(record)))
+    parts.append(section("Account of the stages", sections.stages(record)))
+    more = {"graph": graph_figure, "savings": savings_figure}
+    parts += _filled([draw(name, partial(figure, record)) for name, figure in more.items()])
     for name, figure, note in (
-        ("costs", cost_figure, "Hatched: reused, so not paid. A click on a name hides it."),
-        ("timeline", timeline_figure, "Pauses in which no trial ran are left out."),
+        ("costs", partial(cost_figure, record), "Hatched: reused, so not paid."),
+        ("tree", partial(tree_figure, record, cache), "Drag over a part to enlarge it."),
+        ("timeline", partial(timeline_figure, record), "Pauses without a trial are left out."),
     ):
-        picture = draw(name, partial(figure, record))
+        picture = draw(name, figure)
         parts += [section("", picture, note=note, is_wide=True)] if picture else []
-    others = {"savings": savings_figure, "learning": learning_figure, "choices": choice_figure}
+    others = {"learning": learning_figure, "choices": choice_figure}
     parts += _filled([draw(name, partial(figure, record)) for name, figure in others.items()])
     parts += _reasons(record, pictures)
     if models:

@@ -13,13 +13,19 @@
     const copy = structuredClone(layout);
     copy.font = { ...copy.font, color: ink, size: narrow() ? 11 : 13 };
     copy.paper_bgcolor = copy.plot_bgcolor = "rgba(0,0,0,0)";
+    copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink };
     copy.hoverlabel = { ...copy.hoverlabel, bgcolor: card, font: { color: ink } };
     for (const name of Object.keys(copy).filter((each) => /^[xy]axis/.test(each))) {
       copy[name] = { ...copy[name], gridcolor: line, zerolinecolor: line, linecolor: line };
     }
     return copy;
   };
-  const config = () => ({ responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover" });
+  const config = () => ({
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: narrow() ? false : "hover",
+    modeBarButtons: [["toImage", "resetScale2d"]],
+  });
   const draw = (place) => {
     const picture = pictures[place.dataset.picture];
     place.style.height = `${picture.height}px`;

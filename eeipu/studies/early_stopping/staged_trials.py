@@ -20,7 +20,8 @@ from eeipu.sampler import EEIPUSampler
 from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
-from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_step
+from eeipu.stages.running.records import keys_of
+from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
@@ -214,7 +215,8 @@ class StagedTrials:
         """
         mine, path = self._all[answer.request.trial], answer.request.node.path
         run = self._trials.pipeline.join(self._stage_runs(mine, answer))
-        record_run(mine.trial, self._paths.calls(mine.params, path), run)
+        calls = self._paths.calls(mine.params, path)
+        record_run(mine.trial, calls, run)
         mine.trial.set_user_attr("charged", mine.charged)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
         mine.trial.set_user_attr("load_s", math.fsum(loads))
@@ -226,6 +228,9 @@ class StagedTrials:
         known, mine.curve = mine.curve, {**mine.curve, step: run.value}
         mine.costs[str(step)] = run.stage_costs
         mine.trial.set_user_attr(COSTS_BY_STEP, mine.costs)
+        keys = mine.trial.user_attrs.get(KEYS_BY_STEP, {})
+        keys |= {str(step): keys_of(run.stage_names, calls)}
+        mine.trial.set_user_attr(KEYS_BY_STEP, keys)
         if step not in known:
             mine.trial.report(run.value, step)
         best = self._better(mine.curve, key=lambda at: mine.curve[at])
