@@ -213,8 +213,9 @@ def _reached_value(each: TrialRecord) -> float | None:
 
 
 def _params(each: TrialRecord, stage: str) -> dict[str, Any]:
-    mine = (name.partition(".") for name in each.trial.params)
-    return {rest: each.trial.params[f"{own}.{rest}"] for own, _, rest in mine if own == stage}
+    start = f"{stage}."  # not the name alone, by which an optional stage is chosen
+    params = each.trial.params.items()
+    return {name.removeprefix(start): value for name, value in params if name.startswith(start)}
 
 
 def _rows_of_plan(plan: "SearchPlan") -> Iterator[Row]:

@@ -25,6 +25,7 @@ from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
@@ -42,6 +43,7 @@ class StagedTrial:
         costs: The same for what the stages have cost up to there, by the step as text.
         overhead: What the budget pays for the choice of the configuration.
         paid_s: What it has paid, by stage and purpose.
+        ran: The calls that were run for it, with the times of the system's clock.
         is_open: Whether the study has it as running: it may be trained further.
         has_failed: Whether a stage has failed or pruned it; it gives no further value.
     """
@@ -52,6 +54,7 @@ class StagedTrial:
     costs: dict[str, list[float | None]] = field(default_factory=dict)
     overhead: float = 0.0
     paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
+    ran: list[tuple[str, float, float]] = field(default_factory=list)
     is_open: bool = True
     has_failed: bool = False
 
@@ -139,6 +142,7 @@ class StagedTrials:
     def _known(self, mine: optuna.Trial, trial: FrozenTrial) -> StagedTrial:
         params = {name: trial.params[name] for name in self._trials.pipeline.space}
         known = StagedTrial(mine, params, dict(trial.intermediate_values))
+        known.ran = list(trial.user_attrs.get("ran", ()))
         known.costs = dict(trial.user_attrs.get(COSTS_BY_STEP, {}))
         known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
         known.overhead = trial.user_attrs.get("charged") or 0.0  # all that was paid before
@@ -216,7 +220,13 @@ class StagedTrials:
         mine, path = self._all[answer.request.trial], answer.request.node.path
         run = self._trials.pipeline.join(self._stage_runs(mine, answer))
         calls = self._paths.calls(mine.params, path)
-        record_run(mine.trial, calls, run)
+        notes = TrialNotes(mine.trial)
+        record_run(notes, calls, run)
+        notes.set_user_attr("ran", mine.ran)
+        flat = flat_notes(run.stage_names, run.stage_costs, run.reused, run.metrics)
+        for name, noted in flat.items():
+            notes.set_user_attr(name, noted)
+        notes.write()
         mine.trial.set_user_attr("charged", mine.charged)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
         mine.trial.set_user_attr("load_s", math.fsum(loads))
