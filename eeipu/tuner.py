@@ -202,9 +202,7 @@ class Tuner:
             self.study = StudyWithPauses.of(self.study, pruner_of(rule))
         if forgotten != self.study.user_attrs.get(FORGET, []):
             self.study.set_user_attr(FORGET, forgotten)
-        note_settings(
-            self.study, self._budget, method, self.top_q, self.n_initial, self.cache
-        )
+        note_settings(self.study, self._budget, method, self.top_q, self.n_initial, self.cache)
         self._trials = Trials(
             self.study,
             pipeline,

@@ -33,16 +33,27 @@
   };
   const drawAll = () => document.querySelectorAll("[data-picture]").forEach(draw);
 
+  // A page that follows its study is loaded again and again; what its reader chose is kept.
+  const live = document.body.dataset.version;
+  const kept = (name) => (live ? sessionStorage.getItem(name) : null);
+  const keep = (name, value) => live && sessionStorage.setItem(name, value);
+  if (kept("theme")) root.dataset.theme = kept("theme");
+
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
+    keep("theme", root.dataset.theme);
     drawAll();
   });
   night.addEventListener("change", drawAll);
 
   const why = document.getElementById("why");
   if (why) {
+    const place = document.querySelector("#reason .picture");
+    if (kept("why") && pictures[kept("why")]) {
+      why.value = place.dataset.picture = kept("why");
+    }
     why.addEventListener("change", () => {
-      const place = document.querySelector("#reason .picture");
+      keep("why", why.value);
       place.dataset.picture = why.value;
       draw(place);
     });
@@ -75,5 +86,27 @@
   });
 
   drawAll();
+
+  if (live) {
+    const state = document.getElementById("state");
+    const said = state.textContent;
+    const look = async () => {
+      if (document.hidden) return;
+      try {
+        const answer = await fetch("version", { cache: "no-store" });
+        if (!answer.ok) throw new Error(answer.statusText);
+        state.textContent = said;
+        if ((await answer.text()) !== live) {
+          keep("scroll", window.scrollY);
+          window.location.reload();
+        }
+      } catch {
+        state.textContent = `${said}; the server does not answer, so this does not change any more`;
+      }
+    };
+    window.setInterval(look, 1000 * Number(document.body.dataset.everyS));
+    document.addEventListener("visibilitychange", look);
+    if (kept("scroll")) window.scrollTo(0, Number(kept("scroll")));
+  }
   root.dataset.ready = "yes";
 })();

@@ -71,11 +71,11 @@ def importance_figure(study: StudyLike) -> "Figure":
     x = "share of variance (total Sobol index)"
     figure = new_figure("Importance of hyper-parameters", x, "", height=height)
     of_stages = {row["stage"]: row["share"] for row in rows if row["param"] is None}
-    colours: dict[str | None, str] = {None: CALM, **colours_of(record.stage_names)}
-    for stage, colour in colours.items():
+    colours = colours_of(record.stage_names)
+    for stage in (None, *colours):
         bars = [row for row in of_params if row["stage"] == stage]
         if bars:
-            together = of_stages.get(stage)
+            together = of_stages.get(stage, 0.0)
             figure.add_trace(
                 trace(
                     "Bar",
@@ -83,7 +83,7 @@ def importance_figure(study: StudyLike) -> "Figure":
                     y=[_label(row) for row in bars],
                     x=[row["share"] for row in bars],
                     name="choices" if stage is None else f"{stage}, together {together:.2f}",
-                    marker={"color": colour},
+                    marker={"color": CALM if stage is None else colours[stage]},
                     hovertemplate="%{y}: %{x:.3f}",
                 )
             )

@@ -193,7 +193,8 @@ def _extents(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     for row, cost in zip(rows, costs, strict=True):
         ends.append(cost + (0.0 if row["above"] is None else ends[row["above"]]))
     sliver = SLIVER * max(ends, default=0.0) or 1.0
-    starts, widths = [], []
+    starts: list[float] = []
+    widths: list[float] = []
     for row, cost in zip(rows, costs, strict=True):
         above = row["above"]
         start = 0.0 if above is None else starts[above] + widths[above]
