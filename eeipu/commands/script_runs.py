@@ -9,7 +9,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ def loaded_pipeline(target: str) -> tuple[ModuleType, Pipeline]:
     module = _imported(place)
     found = _pipeline_named(module, name, place) if name else _only_pipeline(module, place)
     if callable(found) and not isinstance(found, Stage):
-        found = found()
+        found = _called(found, target)
     if isinstance(found, list | tuple) and all(isinstance(s, Stage | OneOf) for s in found):
         found = Pipeline(found)
     if not isinstance(found, Pipeline):
@@ -100,13 +100,13 @@ def _imported(place: str) -> ModuleType:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise _failed(place) from None
+            raise _failed(f"{place} cannot be imported") from None
         raise ConfigurationError(
             f"there is no module {name!r}; give the path of a script, such as train.py, or a "
             f"module that can be imported from here."
         ) from error
     except Exception:
-        raise _failed(place) from None
+        raise _failed(f"{place} cannot be imported") from None
     if is_file and not _is_file_of(module, path):
         raise ConfigurationError(
             f"{place!r} is hidden by {module.__file__}, which has the same name; rename the script."
@@ -114,13 +114,20 @@ def _imported(place: str) -> ModuleType:
     return module
 
 
-def _failed(place: str) -> typer.Exit:
-    """Print the traceback of the script that is being imported, from its own first line on."""
+def _called(function: Callable[[], Any], what: str) -> Any:
+    try:
+        return function()
+    except Exception:
+        raise _failed(f"{what} cannot be called without arguments, or has failed") from None
+
+
+def _failed(why: str) -> typer.Exit:
+    """Print the traceback of the script, from its own first line on, and say what failed."""
     kind, error, trace = sys.exc_info()
     while trace is not None and _is_import(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     traceback.print_exception(kind, error, trace)
-    typer.echo(f"eeipu: error: {place} cannot be imported", err=True)
+    typer.echo(f"eeipu: error: {why}", err=True)
     return typer.Exit(1)
 
 
@@ -178,7 +185,7 @@ def _loaded_input(text: str, module: ModuleType, script: Path) -> Any:
         found = getattr(module, text[1:], _MISSING)
         if found is _MISSING:
             raise ConfigurationError(f"--input {text}: {script} has nothing named {text[1:]!r}.")
-        return found() if callable(found) else found
+        return _called(found, f"--input {text}") if callable(found) else found
     path = Path(text).expanduser()
     if path.exists():
         return path
