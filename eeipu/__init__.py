@@ -17,7 +17,7 @@ The house: modules are front doors with the public names, folders (with a slash)
     caching/ fingerprints/ serialization/    behind the cache: stores, keys, values as bytes
     spaces/                        distributions, the unit cube, constraints and what they allow
     report/ benchmarks/            pictures and pages of studies; comparisons of methods
-    html_tables                    what objects show of themselves in a notebook
+    html_tables, html_drawings     what objects show of themselves in a notebook
     sklearn/                       pipelines of scikit-learn as pipelines of stages
 
 The public names load on first use, so that importing `eeipu` in a worker process or a shell

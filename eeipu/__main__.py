@@ -9,19 +9,24 @@ import typer
 import eeipu
 from eeipu.commands import cache, plan, study
 from eeipu.commands.report import report
+from eeipu.commands.run import EPILOG, run
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Tune expensive, multi-stage machine-learning pipelines.",
+    epilog="To begin: eeipu demo, or eeipu run train.py:pipeline --budget 600. "
+    "Each command has --help, and --json for scripts.",
+    pretty_exceptions_enable=False,  # a long box of local variables helps nobody
     no_args_is_help=True,
     add_completion=False,
 )
+app.command(epilog=EPILOG)(run)
+app.command()(report)
+app.add_typer(study.app, name="study")
 app.add_typer(cache.app, name="cache")
 app.add_typer(plan.app, name="plan")
-app.add_typer(study.app, name="study")
-app.command()(report)
 
 
 def _print_version(wanted: bool) -> None:

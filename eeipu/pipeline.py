@@ -29,6 +29,7 @@ from eeipu.stages.declaration import (
 )
 from eeipu.stages.decorator import stage
 from eeipu.stages.joining.alternatives import Item, OneOf, Optional
+from eeipu.stages.joining.drawing import graph_html
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.joining.layout import Layout
 from eeipu.stages.running.calls import Clock, StageCall, parts_of, stage_calls
@@ -161,7 +162,7 @@ class Pipeline:
             for each, memoized in zip(self.stages, self.memoizes, strict=True)
         ]
         heads = ("stage", "hyper-parameters", "cost", "memoized")
-        return box(f"Pipeline {self.name}", table(heads, rows))
+        return box(f"Pipeline {self.name}", graph_html(self.layout), table(heads, rows))
 
     @property
     def memoizes(self) -> tuple[bool, ...]:

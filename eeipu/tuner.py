@@ -206,7 +206,9 @@ class Tuner:
         )
         if rule is not None:
             self.study = StudyWithPauses.of(self.study, pruner_of(rule))
-        note_settings(self.study, self._budget, method, self.top_q, self.n_initial, forgotten)
+        note_settings(
+            self.study, self._budget, method, self.top_q, self.n_initial, self.cache, forgotten
+        )
         self._trials = Trials(
             self.study,
             pipeline,

@@ -4,18 +4,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Column, Table
 
-from eeipu.cache import StageCache
-from eeipu.caching.inventory import StoredOutput, inventory
-from eeipu.caching.locations import is_occupied
+from eeipu.commands.options import AsJson
 from eeipu.errors import CacheMiss, ConfigurationError
-from eeipu.explanation import explain_entry
+
+if TYPE_CHECKING:
+    from eeipu.cache import StageCache
+    from eeipu.caching.inventory import StoredOutput
 
 __all__ = ["app"]
 
@@ -30,10 +28,11 @@ Shared = Annotated[
         "--shared", help="Allow a directory that other users can write to; their code may run here."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object on each line.")]
 
 # Enough characters to identify an entry, without taking the room of the other columns.
 _SHOWN_OF_KEY = 12
+_MOST_OF_STAGE = 16
+_NUMBERS = ("bytes", "age", "hits", "saved")
 
 _DAY_S = 24 * 3600.0
 
@@ -41,21 +40,34 @@ _DAY_S = 24 * 3600.0
 @app.command("ls")
 def list_entries(location: Location, shared: Shared = False, as_json: AsJson = False) -> None:
     """List the entries, the most recently used one last."""
-    entries = inventory(_open(location, shared).place)
+    entries = _entries(location, shared)
     if as_json:
         _print_json(map(_described, entries))
         return
-    table = Table("key", "stage", "parameters", "bytes", "age", "hits", "saved", "kept")
-    table.columns[0].no_wrap, table.columns[0].min_width = True, _SHOWN_OF_KEY
-    for column in (3, 4, 5, 6):
-        table.columns[column].justify = "right"
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Column, Table
+
+    heads = ("key", "stage", "parameters", "bytes", "age", "hits", "saved", "kept")
+    columns = [
+        Column(
+            head,
+            justify="right" if head in _NUMBERS else "left",
+            no_wrap=True,
+            # The parameters are cut where there is no room; `show` has all of them.
+            ratio=1 if head == "parameters" else None,
+            max_width=_MOST_OF_STAGE if head == "stage" else None,
+        )
+        for head in heads
+    ]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold", expand=True)
     for each in entries:
         table.add_row(*_row(each))
-    table.caption = (
-        f"{len(entries)} entries, {decimal(sum(e.size_bytes for e in entries))}, "
-        f"{_seconds(sum(e.saved for e in entries))} saved"
-    )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    whole = decimal(sum(e.size_bytes for e in entries))
+    saved = _seconds(sum(e.saved for e in entries))
+    console.print(f"{len(entries)} entries, {whole}, {saved} saved", highlight=False)
 
 
 @app.command()
@@ -66,12 +78,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything that is known about one entry, without loading its value."""
-    found = _with_key(inventory(_open(location, shared).place), key)
+    found = _with_key(_entries(location, shared), key)
     described = {**_described(found), "parts": found.parts, "observed": found.observed}
     if as_json:
         _print_json([described])
         return
-    table = Table(Column(), Column(overflow="fold"), show_header=False)
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table(Column(style="dim"), Column(overflow="fold"), show_header=False, box=None)
     for name, value in described.items():
         table.add_row(name, json.dumps(value))
     Console().print(table)
@@ -93,7 +108,9 @@ def why(
 
     `Pipeline.explain` says the same of a run that has not begun.
     """
-    entries = inventory(_open(location, shared).place)
+    from eeipu.explanation import explain_entry
+
+    entries = _entries(location, shared)
     if key is not None:
         asked = [_with_key(entries, key)]
     else:
@@ -157,6 +174,8 @@ def clear(
     """Drop all entries, also those that studies keep, except those that running trials use."""
     cache = _open(location, shared)
     before = cache.stats()
+    from rich.filesize import decimal
+
     if not yes:
         typer.confirm(
             f"Drop {before.entries} entries ({decimal(before.size_bytes)}) of {location}?",
@@ -166,14 +185,32 @@ def clear(
     _report(cache, before.entries - cache.stats().entries, as_json)
 
 
-def _open(location: str, shared: bool) -> StageCache:
-    """Open an existing cache. A location without a cache is an error: no directory is made."""
-    if not is_occupied(location):
-        raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
+def _open(location: str, shared: bool) -> "StageCache":
+    """Open an existing cache, to change it."""
+    from eeipu.cache import StageCache
+
+    _check_there(location)
     return StageCache(location, shared=shared)
 
 
-def _with_key(entries: Iterable[StoredOutput], key: str) -> StoredOutput:
+def _entries(location: str, shared: bool) -> "list[StoredOutput]":
+    """What is known of the entries of an existing cache, without what would load them."""
+    from eeipu.caching.inventory import inventory
+    from eeipu.caching.locations import open_place
+
+    _check_there(location)
+    return inventory(open_place(location, shared=shared))
+
+
+def _check_there(location: str) -> None:
+    """A location without a cache is an error: no directory is made."""
+    from eeipu.caching.locations import is_occupied
+
+    if not is_occupied(location):
+        raise ConfigurationError(f"there is no cache at {location!r}; check the path.")
+
+
+def _with_key(entries: "Iterable[StoredOutput]", key: str) -> "StoredOutput":
     """The one entry whose key begins with some characters."""
     found = [each for each in entries if each.key.startswith(key)]
     if len(found) != 1:
@@ -182,12 +219,14 @@ def _with_key(entries: Iterable[StoredOutput], key: str) -> StoredOutput:
     return found[0]
 
 
-def _report(cache: StageCache, removed: int, as_json: bool) -> None:
+def _report(cache: "StageCache", removed: int, as_json: bool) -> None:
     stats = cache.stats()
     if as_json:
         said = {"removed": removed, "entries": stats.entries, "size_bytes": stats.size_bytes}
         _print_json([said])
         return
+    from rich.filesize import decimal
+
     typer.echo(f"removed {removed}; {stats.entries} entries ({decimal(stats.size_bytes)}) are left")
 
 
@@ -196,7 +235,7 @@ def _print_json(objects: Iterable[dict[str, Any]]) -> None:
         typer.echo(json.dumps(each))
 
 
-def _described(entry: StoredOutput) -> dict[str, Any]:
+def _described(entry: "StoredOutput") -> dict[str, Any]:
     stamps = {
         "created": datetime.fromtimestamp(entry.created_s).astimezone().isoformat(),
         "used": datetime.fromtimestamp(int(entry.used_s)).astimezone().isoformat(),
@@ -206,17 +245,24 @@ def _described(entry: StoredOutput) -> dict[str, Any]:
     return described
 
 
-def _row(entry: StoredOutput) -> list[str]:
+def _row(entry: "StoredOutput") -> list[str]:
+    from rich.filesize import decimal
+    from rich.markup import escape
+
     return [
         entry.key[:_SHOWN_OF_KEY],
-        entry.stage or "-",
-        ", ".join(f"{name}={value}" for name, value in entry.params.items()) or "-",
+        escape(entry.stage or "-"),
+        escape(", ".join(f"{n}={_short(v)}" for n, v in entry.params.items()) or "-"),
         decimal(entry.size_bytes),
         _seconds(max(0.0, datetime.now().timestamp() - entry.created_s)),
         str(entry.hits),
         _seconds(entry.saved),
         "yes" if entry.is_kept else "",
     ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _seconds(seconds: float) -> str:

@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from eeipu.errors import ConfigurationError
-from eeipu.stage_tree.drawing import described_nodes, described_studies, drawing_of
-from eeipu.stage_tree.search_plan import SearchPlan
 
 __all__ = ["app"]
 
@@ -37,6 +33,12 @@ def show(
 
     The file is only read, and who runs the plan is not kept waiting.
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from eeipu.stage_tree.drawing import described_nodes, described_studies, drawing_of
+    from eeipu.stage_tree.search_plan import SearchPlan
+
     if not location.is_file():
         raise ConfigurationError(f"there is no plan {str(location)!r}; name the file of a plan.")
     with SearchPlan(location, max_losses=sys.maxsize, read_only=True) as plan:  # no pardon

@@ -8,12 +8,15 @@ makes one HTML file of it. All of them read a study as a StudyRecord, which is i
 
 from eeipu.report.page.document import write_report
 from eeipu.report.pictures.best import best_figure, best_rows
+from eeipu.report.pictures.call_tree import tree_rows
 from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure
 from eeipu.report.pictures.costs import cost_figure, cost_rows, savings_figure, savings_rows
+from eeipu.report.pictures.graph import graph_figure, graph_rows
 from eeipu.report.pictures.importance import importance_figure, importance_rows
 from eeipu.report.pictures.learning import learning_figure, learning_rows
 from eeipu.report.pictures.predictions import prediction_figure, prediction_rows
 from eeipu.report.pictures.timeline import timeline_figure, timeline_rows
+from eeipu.report.pictures.tree import tree_figure
 from eeipu.report.reading import load_study
 from eeipu.studies.records.study_record import StudyRecord
 from eeipu.studies.records.tables import export_rows
@@ -27,6 +30,8 @@ __all__ = [
     "cost_figure",
     "cost_rows",
     "export_rows",
+    "graph_figure",
+    "graph_rows",
     "importance_figure",
     "importance_rows",
     "learning_figure",
@@ -38,6 +43,8 @@ __all__ = [
     "savings_rows",
     "timeline_figure",
     "timeline_rows",
+    "tree_figure",
+    "tree_rows",
     "why_figure",
     "write_report",
 ]

@@ -22,8 +22,6 @@ from io import FileIO
 from itertools import pairwise
 from typing import Any, BinaryIO, Protocol
 
-import fsspec.compression
-import numpy as np
 import xxhash
 
 from eeipu.errors import EeipuError
@@ -188,7 +186,7 @@ def write_entry(
         header = replace(header, checksum=_write_plain(stream, segments, durable))
     else:
         packed = _Packed(stream)
-        with fsspec.compression.compr[header.compression](packed, mode="wb") as unpacked:
+        with _codec(header)(packed, mode="wb") as unpacked:
             for block in _padded_pieces(segments):
                 unpacked.write(block)
         checksum = _joined([packed.digest()])
@@ -380,7 +378,10 @@ def _pieces(header: Header) -> list[tuple[int, int]]:
 
 
 def _memory(size_bytes: int) -> memoryview:
-    # Unlike a bytearray, this memory is not filled with zeros first.
+    # Unlike a bytearray, this memory is not filled with zeros first. Imported here because the
+    # command line reads headers alone, and is to start at once.
+    import numpy as np
+
     return np.empty(size_bytes, dtype=np.uint8).data
 
 
@@ -415,9 +416,16 @@ def _segments(stored: memoryview, header: Header) -> list[memoryview]:
     return segments
 
 
+def _codec(header: Header) -> Callable[..., Any]:
+    import fsspec.compression
+
+    codec: Callable[..., Any] = fsspec.compression.compr[header.compression]
+    return codec
+
+
 def _unpacked(stored: memoryview, header: Header) -> memoryview:
     value = _memory(header.value_bytes)
-    with fsspec.compression.compr[header.compression](io.BytesIO(stored), mode="rb") as packed:
+    with _codec(header)(io.BytesIO(stored), mode="rb") as packed:
         if not _fill(packed, value):
             raise DamagedEntry("it unpacks to less than was packed")
     return value

@@ -101,7 +101,11 @@ class _Run:
             return None
         following = min(ready, key=self._order)
         first = self._first()
-        if self._recalls and first is not None and self._order(first)[0] < self._order(following)[0]:
+        if (
+            self._recalls
+            and first is not None
+            and self._order(first)[0] < self._order(following)[0]
+        ):
             return None
         return following
 

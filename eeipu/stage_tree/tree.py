@@ -21,6 +21,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from eeipu.errors import ConfigurationError
+from eeipu.html_drawings import Bar, bars_svg
+from eeipu.html_tables import box
 from eeipu.stages.paths import Kind, Path, Stretch, common_length
 
 __all__ = ["CriticalPath", "Node", "StageTree"]
@@ -131,13 +133,14 @@ class CriticalPath:
     cost: float
 
 
-# More than 15 methods, because six of them are Python's protocols of a container that can be
+# More than 15 methods, because seven of them are Python's protocols of a container that can be
 # compared and printed, and leave little to learn.
 class StageTree:
     """The paths of trials, merged by their common prefixes.
 
-    It is iterated over without its root, each node after those that it begins from; `len`, `in` and `[]` take the
-    keys of nodes; trees with the same nodes in the same places are equal; `rich.print` draws it.
+    It is iterated over without its root, each node after those that it begins from; `len`, `in` and
+    `[]` take the keys of nodes; trees with the same nodes in the same places are equal;
+    `rich.print` and notebooks draw it.
 
     >>> from eeipu.stages.schedules import Constant, MultiStep
     >>> def fit(lr):
@@ -326,21 +329,45 @@ class StageTree:
     def __rich__(self) -> Tree:
         return _drawing(self)
 
+    def _repr_html_(self) -> str:
+        return box(_title(self), bars_svg(_bars(self)))
+
 
 def _shape(tree: StageTree) -> set[tuple[str, str, int]]:
     return {(n.parent.key, n.key, n.stop) for n in tree if n.parent is not None}
 
 
-def _drawing(tree: StageTree) -> Tree:
-    """Draw what each node does and how many trials share it."""
+def _title(tree: StageTree) -> str:
+    return (
+        f"{len(tree._ends)} trials, {len(tree)} nodes, {tree.requested_steps} steps requested, "
+        f"{tree.distinct_steps} distinct: merge rate {tree.merge_rate:.2f}"
+    )
+
+
+def _counts(tree: StageTree) -> dict[str, int]:
+    """How many trials share each node, by its key."""
     shared: dict[str, int] = {}
     for path, stop in tree._ends.values():
         for node in tree[path.key(stop)].ancestry():
             shared[node.key] = shared.get(node.key, 0) + 1
-    drawing = Tree(
-        f"{len(tree._ends)} trials, {len(tree)} nodes, {tree.requested_steps} steps requested, "
-        f"{tree.distinct_steps} distinct: merge rate {tree.merge_rate:.2f}"
-    )
+    return shared
+
+
+def _bars(tree: StageTree) -> list[Bar]:
+    """The nodes as bars, as long as their steps; a node that counts none is one step long."""
+    shared, places, bars = _counts(tree), {tree.root.key: -1}, []
+    for node in tree:
+        assert node.parent is not None
+        count, above = shared.get(node.key, 0), places[node.parent.key]
+        label = node.describe() + (f" x{count}" if count > 1 else "")
+        places[node.key] = len(bars)
+        bars.append(Bar(label, None if above < 0 else above, max(1, node.steps), count > 1))
+    return bars
+
+
+def _drawing(tree: StageTree) -> Tree:
+    """Draw what each node does and how many trials share it."""
+    shared, drawing = _counts(tree), Tree(_title(tree))
     branches = {tree.root.key: drawing}
     for node in tree:
         assert node.parent is not None

@@ -10,6 +10,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -25,6 +26,8 @@ from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text
 from eeipu.studies.records.study_record import LIMITS
+from eeipu.studies.records.told_pipeline import LAYOUT, noted_layout
+from eeipu.studies.records.told_pipeline import SPACE as _SPACE
 from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import open_storage, using_storage
 
@@ -43,7 +46,6 @@ __all__ = [
 Direction = Literal["maximize", "minimize"]
 
 # The study's user attributes in which it remembers its pipeline.
-_SPACE = "eeipu:space"
 _INPUTS = "eeipu:inputs"
 _OBJECTIVE = "eeipu:objective"
 _UNIT = "eeipu:unit"
@@ -122,6 +124,9 @@ def open_study(
     limits = [[each.name, each.text] for each in pipeline.outcome_constraints]
     if limits != study.user_attrs.get(LIMITS, []):
         study.set_user_attr(LIMITS, limits)
+    layout = noted_layout(pipeline)
+    if study.user_attrs.get(LAYOUT) != layout:
+        study.set_user_attr(LAYOUT, layout)
     return study
 
 
@@ -336,6 +341,7 @@ def note_settings(
     method: str | BaseSampler,
     top_q: int,
     n_initial: int,
+    cache: StageCache | None,
     forgotten: Sequence[str] = (),
 ) -> None:
     """Note in the study what its tuner was told, for reports, unless it says so already.
@@ -346,15 +352,20 @@ def note_settings(
         method: The method's name, or a sampler of the user's own.
         top_q: The stage outputs of this many best trials are kept.
         n_initial: The number of trials in the warm-up, if the budget is large enough for it.
+        cache: The cache, whose place is noted.
         forgotten: Texts of errors that do not count as failures.
     """
     if [*forgotten] != study.user_attrs.get(FORGET, []):
         study.set_user_attr(FORGET, [*forgotten])
+    place = None if cache is None else cache.location
+    if place is not None and "://" not in place:
+        place = str(Path(place).resolve())
     settings = {
         "budget": budget.total if budget.is_limited else None,
         "method": method if isinstance(method, str) else type(method).__name__,
         "top_q": int(top_q),
         "n_initial": int(n_initial),
+        "cache": place,
     }
     if study.user_attrs.get(_SETTINGS) != settings:
         study.set_user_attr(_SETTINGS, settings)

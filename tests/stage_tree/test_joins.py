@@ -38,7 +38,9 @@ def test_a_tree_does_not_depend_on_the_order_of_its_paths():
     assert tree == StageTree.build(paths[::-1])
     keys = [node.key for node in tree]
     for node in tree:
-        assert all(keys.index(each.key) < keys.index(node.key) for each in node.above if each.parent)
+        assert all(
+            keys.index(each.key) < keys.index(node.key) for each in node.above if each.parent
+        )
         assert all(node in each.joins for each in node.above if node.sources)
     assert tree.requested_steps == sum(path.steps_in_all() for path in paths)
     # prep, fit 3 shared, split at 2, two sides; fit 4 after the drop; all of the other prep.

@@ -249,7 +249,9 @@ def test_one_output_that_no_cache_keeps_is_refused_for_several_stages(notes):
         return [notes, 0.0, 0, 1]
 
     def pipeline():
-        return Pipeline([loose, _with_inputs(side, "loose"), _with_inputs(trained(), "loose"), score])
+        return Pipeline(
+            [loose, _with_inputs(side, "loose"), _with_inputs(trained(), "loose"), score]
+        )
 
     with pytest.raises(ConfigurationError, match="'loose' is not kept"):
         Tuner(pipeline(), early_stopping=ASHA())

@@ -1,30 +1,35 @@
 """The report of a study as one HTML file, with Plotly's code and all data in it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from eeipu.errors import ConfigurationError, MissingExtraError
 from eeipu.report.page import sections
 from eeipu.report.pictures.best import best_figure
+from eeipu.report.pictures.call_tree import CacheLike
 from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure
 from eeipu.report.pictures.costs import cost_figure, savings_figure
+from eeipu.report.pictures.graph import graph_figure
 from eeipu.report.pictures.importance import importance_figure
 from eeipu.report.pictures.learning import learning_figure
 from eeipu.report.pictures.predictions import prediction_figure
 from eeipu.report.pictures.timeline import timeline_figure
+from eeipu.report.pictures.tree import tree_figure
 from eeipu.studies.records.study_record import StudyLike, StudyRecord
 from eeipu.studies.records.tables import aim, as_json, failures
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["report_html", "write_report"]
+__all__ = ["DrawnModels", "draw_models", "report_html", "write_report"]
 
 # The page offers the reasons of this many trials, the last ones, and of the best five.
 MOST_REASONS = 50
@@ -37,6 +42,8 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:"
 )
+# A page that follows its study asks its own server for news.
+_LIVE = "; connect-src 'self'"
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -48,8 +55,8 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>{style}</style>
 </head>
-<body>
-<header><h1>{title}</h1><p>{subtitle}</p>
+<body{live}>
+<header><h1>{title}</h1><p id="state">{subtitle}</p>
 <button id="theme" type="button">light / dark</button></header>
 <main>{body}</main>
 <script>{plotly}</script>
@@ -60,7 +67,9 @@ _PAGE = """<!doctype html>
 """
 
 
-def write_report(study: StudyLike, path: str | Path, *, models: bool = True) -> None:
+def write_report(
+    study: StudyLike, path: str | Path, *, models: bool = True, cache: CacheLike = None
+) -> None:
     """Write the report of a study as one HTML file, which needs no network.
 
     Args:
@@ -68,15 +77,32 @@ def write_report(study: StudyLike, path: str | Path, *, models: bool = True) -> 
         path: The file.
         models: Whether to fit models, for the importance of hyper-parameters and the quality of
             predictions. It takes seconds, and longer with very many trials.
+        cache: The cache of stage outputs, or its place, to say which of them are kept; by default
+            the place that the study remembers.
 
     Raises:
         MissingExtraError: Plotly is not installed.
     """
-    Path(path).write_text(report_html(study, models=models), encoding="utf-8")
+    page = report_html(study, models=models, cache=cache)
+    Path(path).write_text(page, encoding="utf-8")
 
 
-def report_html(study: StudyLike, *, models: bool = True) -> str:
-    """The report of a study, as `write_report` writes it."""
+def report_html(
+    study: StudyLike,
+    *,
+    models: "bool | DrawnModels | None" = True,
+    cache: CacheLike = None,
+    live: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
+    """The report of a study, as `write_report` writes it.
+
+    Args:
+        study: The study.
+        models: Whether to fit models; or what has been drawn of them before.
+        cache: See `write_report`.
+        live: Of a page that a server draws again when the study changes: its `version`, and
+            `every_s`, the seconds after which it looks for another one.
+    """
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
@@ -84,28 +110,26 @@ def report_html(study: StudyLike, *, models: bool = True) -> str:
             f'a report needs plotly ({error}); pip install "eeipu[report]"'
         ) from error
     record = StudyRecord.of(study)
+    drawn = draw_models(record) if models is True else models or DrawnModels((), {})
     pictures = _Pictures()
-    body = "".join(
-        [
-            sections.tiles(record),
-            '<div class="grid">',
-            *_sections(record, pictures, models=models),
-            "</div>",
-        ]
-    )
+    parts = [*_sections(record, pictures, cache), *drawn.sections]
+    if failures(record):
+        parts.append(sections.section("Failures", sections.failures(record), is_wide=True))
+    body = "".join([sections.tiles(record), '<div class="grid">', *parts, "</div>"])
     now = datetime.now().astimezone()
-    parts = {
-        "policy": _POLICY,
+    filled = {
+        "policy": _POLICY + (_LIVE if live else ""),
+        "live": "".join(f' data-{name.replace("_", "-")}="{each}"' for name, each in live.items()),
         "title": escape(record.name),
         "subtitle": escape(_subtitle(record, now)),
         "style": _asset("style.css"),
         "body": body,
         "plotly": get_plotlyjs(),
         # In a script, nothing but "</script" and "<!--" could end or change the text.
-        "pictures": as_json(pictures.known).replace("<", "\\u003c"),
+        "pictures": as_json({**pictures.known, **drawn.pictures}).replace("<", "\\u003c"),
         "script": _asset("page.js"),
     }
-    return re.sub(r"\{(\w+)\}", lambda place: parts[place[1]], _PAGE)
+    return re.sub(r"\{(\w+)\}", lambda place: filled[place[1]], _PAGE)
 
 
 class _Pictures:
@@ -140,28 +164,53 @@ class _Pictures:
         )
 
 
-def _sections(record: StudyRecord, pictures: _Pictures, *, models: bool) -> list[str]:
+@dataclass(frozen=True)
+class DrawnModels:
+    """What a page shows of the models that a search would fit.
+
+    Attributes:
+        sections: The parts of the page.
+        pictures: The figures in them, by name.
+    """
+
+    sections: tuple[str, ...]
+    pictures: Mapping[str, Any]
+
+
+def draw_models(record: StudyRecord) -> DrawnModels:
+    """Fit models, and draw how important hyper-parameters are, and how well values are predicted.
+
+    Raises:
+        MissingExtraError: Plotly is not installed.
+    """
+    pictures = _Pictures()
+    found = [pictures.add("importance", partial(importance_figure, record))]
+    for stage in (None, *record.stage_names):
+        name = "predictions" if stage is None else f"predictions of {stage}"
+        found.append(pictures.add(name, partial(prediction_figure, record, stage)))
+    return DrawnModels(tuple(_filled(found)), pictures.known)
+
+
+def _sections(record: StudyRecord, pictures: _Pictures, cache: CacheLike) -> list[str]:
     draw, section = pictures.add, sections.section
     over_time = partial(best_figure, record, over="time")
     parts = _filled([draw("budget", partial(best_figure, record)), draw("time", over_time)])
     if record.ranked:
         parts.append(section("Best trials", sections.best_trials(record), is_wide=True))
     parts.append(section("Account", sections.account(record)))
-    parts.append(section("Stages", sections.stages(record)))
+    parts.append(section("Account of the stages", sections.stages(record)))
+    more = {"graph": graph_figure, "savings": savings_figure}
+    parts += _filled([draw(name, partial(figure, record)) for name, figure in more.items()])
     for name, figure, note in (
-        ("costs", cost_figure, "Hatched: reused, so not paid. A click on a name hides it."),
-        ("timeline", timeline_figure, "Pauses in which no trial ran are left out."),
+        ("costs", partial(cost_figure, record), "Hatched: reused, so not paid."),
+        ("tree", partial(tree_figure, record, cache), "Drag over a part to enlarge it."),
+        ("timeline", partial(timeline_figure, record), "Pauses without a trial are left out."),
     ):
-        picture = draw(name, partial(figure, record))
+        picture = draw(name, figure)
         parts += [section("", picture, note=note, is_wide=True)] if picture else []
-    others = {"savings": savings_figure, "learning": learning_figure, "choices": choice_figure}
+    others = {"learning": learning_figure, "choices": choice_figure}
     parts += _filled([draw(name, partial(figure, record)) for name, figure in others.items()])
-    parts += _reasons(record, pictures)
-    if models:
-        parts += _of_models(record, pictures)
-    if failures(record):
-        parts.append(section("Failures", sections.failures(record), is_wide=True))
-    return parts
+    return parts + _reasons(record, pictures)
 
 
 def _reasons(record: StudyRecord, pictures: _Pictures) -> list[str]:
@@ -185,14 +234,6 @@ def _reasons(record: StudyRecord, pictures: _Pictures) -> list[str]:
     )
     note = "Beside the chosen candidate, the best ones with other stages for free."
     return [sections.section("Why was it chosen?", body, note=note)]
-
-
-def _of_models(record: StudyRecord, pictures: _Pictures) -> list[str]:
-    found = [pictures.add("importance", lambda: importance_figure(record))]
-    for stage in (None, *record.stage_names):
-        name = "predictions" if stage is None else f"predictions of {stage}"
-        found.append(pictures.add(name, partial(prediction_figure, record, stage)))
-    return _filled(found)
 
 
 def _filled(pictures: list[str]) -> list[str]:

@@ -13,13 +13,19 @@
     const copy = structuredClone(layout);
     copy.font = { ...copy.font, color: ink, size: narrow() ? 11 : 13 };
     copy.paper_bgcolor = copy.plot_bgcolor = "rgba(0,0,0,0)";
+    copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink };
     copy.hoverlabel = { ...copy.hoverlabel, bgcolor: card, font: { color: ink } };
     for (const name of Object.keys(copy).filter((each) => /^[xy]axis/.test(each))) {
       copy[name] = { ...copy[name], gridcolor: line, zerolinecolor: line, linecolor: line };
     }
     return copy;
   };
-  const config = () => ({ responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover" });
+  const config = () => ({
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: narrow() ? false : "hover",
+    modeBarButtons: [["toImage", "resetScale2d"]],
+  });
   const draw = (place) => {
     const picture = pictures[place.dataset.picture];
     place.style.height = `${picture.height}px`;
@@ -27,16 +33,27 @@
   };
   const drawAll = () => document.querySelectorAll("[data-picture]").forEach(draw);
 
+  // A page that follows its study is loaded again and again; what its reader chose is kept.
+  const live = document.body.dataset.version;
+  const kept = (name) => (live ? sessionStorage.getItem(name) : null);
+  const keep = (name, value) => live && sessionStorage.setItem(name, value);
+  if (kept("theme")) root.dataset.theme = kept("theme");
+
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
+    keep("theme", root.dataset.theme);
     drawAll();
   });
   night.addEventListener("change", drawAll);
 
   const why = document.getElementById("why");
   if (why) {
+    const place = document.querySelector("#reason .picture");
+    if (kept("why") && pictures[kept("why")]) {
+      why.value = place.dataset.picture = kept("why");
+    }
     why.addEventListener("change", () => {
-      const place = document.querySelector("#reason .picture");
+      keep("why", why.value);
       place.dataset.picture = why.value;
       draw(place);
     });
@@ -69,5 +86,27 @@
   });
 
   drawAll();
+
+  if (live) {
+    const state = document.getElementById("state");
+    const said = state.textContent;
+    const look = async () => {
+      if (document.hidden) return;
+      try {
+        const answer = await fetch("version", { cache: "no-store" });
+        if (!answer.ok) throw new Error(answer.statusText);
+        state.textContent = said;
+        if ((await answer.text()) !== live) {
+          keep("scroll", window.scrollY);
+          window.location.reload();
+        }
+      } catch {
+        state.textContent = `${said}; the server does not answer, so this does not change any more`;
+      }
+    };
+    window.setInterval(look, 1000 * Number(document.body.dataset.everyS));
+    document.addEventListener("visibilitychange", look);
+    if (kept("scroll")) window.scrollTo(0, Number(kept("scroll")));
+  }
   root.dataset.ready = "yes";
 })();

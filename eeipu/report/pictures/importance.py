@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.report.pictures.canvas import Row, colours_of, new_figure, trace
+from eeipu.report.pictures.canvas import CALM, Row, colours_of, new_figure, trace
 from eeipu.studies.records.study_record import StudyLike, StudyRecord
 
 if TYPE_CHECKING:
@@ -33,15 +33,19 @@ def importance_rows(study: StudyLike) -> list[Row]:
     """A row for each stage and for each hyper-parameter.
 
     Returns:
-        `stage`; `param`, `None` for all hyper-parameters of the stage together; `share`, the total
-        Sobol index of the predicted objective, in `[0, 1]`.
+        `stage`, `None` for a hyper-parameter that chooses among alternatives; `param`, `None` for
+        all hyper-parameters of the stage together; `share`, the total Sobol index of the predicted
+        objective, in `[0, 1]`.
 
     Raises:
         ConfigurationError: Too few trials have a value.
     """
     record = StudyRecord.of(study)
     pipeline = record.models.history.pipeline
-    groups: list[tuple[str, str | None, tuple[int, ...]]] = []
+    names = list(pipeline.space)
+    groups: list[tuple[str | None, str | None, tuple[int, ...]]] = [
+        (None, place, (names.index(place),)) for place in pipeline.layout.places
+    ]
     for stage, columns in zip(pipeline.stages, pipeline.stage_columns, strict=True):
         if columns:
             groups.append((stage.name, None, columns))
@@ -67,36 +71,47 @@ def importance_figure(study: StudyLike) -> "Figure":
     x = "share of variance (total Sobol index)"
     figure = new_figure("Importance of hyper-parameters", x, "", height=height)
     of_stages = {row["stage"]: row["share"] for row in rows if row["param"] is None}
-    for stage, colour in colours_of(record.stage_names).items():
+    colours = colours_of(record.stage_names)
+    for stage in (None, *colours):
         bars = [row for row in of_params if row["stage"] == stage]
         if bars:
+            together = of_stages.get(stage, 0.0)
             figure.add_trace(
                 trace(
                     "Bar",
                     orientation="h",
-                    y=[f"{stage}.{row['param']}" for row in bars],
+                    y=[_label(row) for row in bars],
                     x=[row["share"] for row in bars],
-                    name=f"{stage}, together {of_stages[stage]:.2f}",
-                    marker={"color": colour},
+                    name="choices" if stage is None else f"{stage}, together {together:.2f}",
+                    marker={"color": CALM if stage is None else colours[stage]},
                     hovertemplate="%{y}: %{x:.3f}",
                 )
             )
     ranked = sorted(of_params, key=lambda row: float(row["share"]))
-    order = [f"{row['stage']}.{row['param']}" for row in ranked]
+    order = [_label(row) for row in ranked]
     figure.update_yaxes(categoryorder="array", categoryarray=order)
     return figure
 
 
+def _label(row: Row) -> str:
+    return str(row["param"]) if row["stage"] is None else f"{row['stage']}.{row['param']}"
+
+
 def _total_indices(record: StudyRecord, groups: list[tuple[int, ...]]) -> list[float]:
+    """The total index of each group of columns.
+
+    Points are drawn over the whole cube, and inactive hyper-parameters set aside only after a group
+    has been redrawn: what another choice makes active has been drawn, too.
+    """
     import torch
 
     cube, model = record.models.history.pipeline.cube, record.models.objective
     sobol = torch.quasirandom.SobolEngine(2 * len(cube), scramble=True, seed=SEED)
     pairs = sobol.draw(POINTS, dtype=torch.double).numpy()
-    first, second = cube.snap(pairs[:, : len(cube)]), cube.snap(pairs[:, len(cube) :])
+    first, second = pairs[:, : len(cube)], pairs[:, len(cube) :]
 
     def predicted(X: NDArray[np.float64]) -> NDArray[np.float64]:
-        mean, _ = model.gp.posterior(torch.from_numpy(X))
+        mean, _ = model.gp.posterior(torch.from_numpy(cube.snap(X)))
         values: NDArray[np.float64] = mean[0].numpy()
         return values
 

@@ -1,6 +1,7 @@
 """When the workers ran which stage of which trial, and when configurations were being chosen."""
 
 from collections.abc import Iterable
+from html import escape
 from typing import TYPE_CHECKING
 
 from eeipu.report.pictures.canvas import CALM, Row, colours_of, new_figure, nothing_to_draw, trace
@@ -82,7 +83,8 @@ def timeline_figure(study: StudyLike) -> "Figure":
     height = 150 + 34 * min(len(names), FEW) + 12 * max(0, len(names) - FEW)
     figure = new_figure("Timeline", "wall-clock time while trials ran (s)", "", height=height)
     colours = colours_of(record.stage_names)
-    for name in dict.fromkeys(map(_name, rows)):
+    order_of = {name: k for k, name in enumerate(record.stage_names)}
+    for name in sorted(dict.fromkeys(map(_name, rows)), key=lambda n: order_of.get(n, -1)):
         bars = [row for row in rows if _name(row) == name]
         figure.add_trace(
             trace(
@@ -91,11 +93,11 @@ def timeline_figure(study: StudyLike) -> "Figure":
                 y=[names[row["lane"]] for row in bars],
                 base=[row["began_s"] for row in bars],
                 x=[max(row["ended_s"] - row["began_s"], 0.0) for row in bars],
-                text=[f"trial {row['number']}" for row in bars],
+                text=[_said(row) for row in bars],
                 textposition="none",
                 hovertemplate="%{text}<br>%{base:.2f} s, for %{x:.3g} s",
                 name=name,
-                marker={"color": colours.get(_stage_of(name), CALM), "line": {"width": 0}},
+                marker={"color": colours.get(name, CALM), "line": {"width": 0}},
             )
         )
     order = [names[lane] for lane in (SEARCH, *reversed(lanes))]
@@ -105,11 +107,12 @@ def timeline_figure(study: StudyLike) -> "Figure":
 
 
 def _name(row: Row) -> str:
+    """What a bar shows: the name of a stage, whose training has one for each stretch of it."""
     if row["lane"] == SEARCH:
         return "choosing"
-    return "whole trial" if row["stage"] is None else str(row["stage"])
+    return "whole trial" if row["stage"] is None else str(row["stage"]).partition("@")[0]
 
 
-def _stage_of(call: str) -> str:
-    """The stage of a call, whose name may say how far it trained: `train@80`."""
-    return call.partition("@")[0]
+def _said(row: Row) -> str:
+    stage, _, step = str(row["stage"] or "").partition("@")
+    return f"trial {row['number']}{f', {escape(stage)} to {escape(step)}' if step else ''}"

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["COSTS_BY_STEP", "at_common_step"]
+__all__ = ["COSTS_BY_STEP", "KEYS_BY_STEP", "at_common_step"]
 
 # The user attribute with the costs of all stages up to each step.
 COSTS_BY_STEP = "costs_by_step"
+
+# The same for their content keys, by which pictures know what trials share.
+KEYS_BY_STEP = "keys_by_step"
 
 _TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 

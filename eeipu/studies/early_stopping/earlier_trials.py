@@ -4,13 +4,21 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.budget import PAID_BY
-from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP
+from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.trials import Trials
 
 __all__ = ["continue_ended", "take_over"]
 
 # What a trial that goes on where another one was stopped takes over from it.
-_TAKEN = ("warm_up", "stage_keys", "best_step", "best_value", "pruned_stage", COSTS_BY_STEP)
+_TAKEN = (
+    "warm_up",
+    "stage_keys",
+    "best_step",
+    "best_value",
+    "pruned_stage",
+    COSTS_BY_STEP,
+    KEYS_BY_STEP,
+)
 
 
 def take_over(

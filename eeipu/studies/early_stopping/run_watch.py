@@ -1,10 +1,12 @@
 """What follows a tuner's run on a stage tree: it lets trials pay, shows progress and stops it."""
 
+import time
+
 from eeipu.algorithms.plan_watch import PlanWatch
 from eeipu.executors.pool import Pool
 from eeipu.pipeline import PipelineRun, StageRun
 from eeipu.stage_tree.execution import Execution
-from eeipu.stage_tree.nodes import PlanNode
+from eeipu.stage_tree.nodes import PlanNode, waiting_below
 from eeipu.stages.paths import Kind
 from eeipu.studies.displays.progress import Reporter
 from eeipu.studies.early_stopping.staged_trials import StagedTrial, StagedTrials
@@ -37,9 +39,10 @@ class RunWatch(PlanWatch):
         self._limits = limits
         self._reporter = reporter
         self._pool = pool
-        self._running: dict[PlanNode, None] = {}
+        self._running: dict[PlanNode, tuple[int | None, float]] = {}  # for whom, and since when
         self._rates: dict[tuple[str, Kind], tuple[float, int]] = {}  # cost in all, positions
         self._heard_s = pool.now()
+        self._epoch_s = time.time() - pool.now()
         self._waited_s = 0.0
 
     @property
@@ -49,13 +52,18 @@ class RunWatch(PlanWatch):
 
     def began(self, node: PlanNode) -> None:
         """See `PlanWatch`."""
-        self._running[node] = None
+        index = next((request.trial for request in waiting_below(node)), None)
+        self._running[node] = index, self._pool.now()
         number = self._trials[node.requests[0].trial].number if node.requests else None
         self._reporter.update(self.activity, number)
 
     def ended(self, node: PlanNode, run: StageRun) -> None:
         """See `PlanWatch`."""
-        self._running.pop(node, None)
+        index, began_s = self._running.pop(node, (None, 0.0))
+        if index is not None:
+            name, ended_s = _name(node), self._pool.now()
+            times = round(began_s + self._epoch_s, 3), round(ended_s + self._epoch_s, 3)
+            self._trials[index].ran.append((name, *times))
         if run.error is not None:
             self._trials.note_failure(node, run)
         elif run.cost is not None:
@@ -101,6 +109,13 @@ class RunWatch(PlanWatch):
 def _kind(node: PlanNode) -> tuple[str, Kind]:
     call = node.stretches[0].call
     return call.stage, call.kind
+
+
+def _name(node: PlanNode) -> str:
+    """The name of a node's calls: its stage, with the step that is reached where it trains."""
+    last = node.stretches[-1]
+    is_training = last.call.kind is Kind.TRAINING
+    return f"{last.call.stage}@{node.stop - last.origin}" if is_training else last.call.stage
 
 
 def _in_words(node: PlanNode) -> str:

@@ -20,11 +20,12 @@ from eeipu.sampler import EEIPUSampler
 from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
-from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, at_common_step
+from eeipu.stages.running.records import keys_of
+from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
-from eeipu.studies.records.trial_notes import TrialNotes
+from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
@@ -40,8 +41,10 @@ class StagedTrial:
         params: Its configuration.
         curve: Step -> value, as evaluated.
         costs: The same for what the stages have cost up to there, by the step as text.
+        keys: The same for the content keys of the stages' outputs.
         overhead: What the budget pays for the choice of the configuration.
         paid_s: What it has paid, by stage and purpose.
+        ran: The calls that were run for it, with the times of the system's clock.
         is_open: Whether the study has it as running: it may be trained further.
         has_failed: Whether a stage has failed or pruned it; it gives no further value.
     """
@@ -50,8 +53,10 @@ class StagedTrial:
     params: Mapping[str, Any]
     curve: dict[int, float] = field(default_factory=dict)
     costs: dict[str, list[float | None]] = field(default_factory=dict)
+    keys: dict[str, list[str | None]] = field(default_factory=dict)
     overhead: float = 0.0
     paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
+    ran: list[tuple[str, float, float]] = field(default_factory=list)
     is_open: bool = True
     has_failed: bool = False
 
@@ -145,7 +150,9 @@ class StagedTrials:
         space = self._trials.pipeline.space
         params = {name: trial.params[name] for name in space if name in trial.params}
         known = StagedTrial(mine, params, dict(trial.intermediate_values))
+        known.ran = list(trial.user_attrs.get("ran", ()))
         known.costs = dict(trial.user_attrs.get(COSTS_BY_STEP, {}))
+        known.keys = dict(trial.user_attrs.get(KEYS_BY_STEP, {}))
         known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
         known.overhead = trial.user_attrs.get("charged") or 0.0  # all that was paid before
         return known
@@ -228,6 +235,10 @@ class StagedTrials:
         notes = TrialNotes(mine.trial)  # which a database takes in one go
         record_run(notes, calls, run)
         notes.set_user_attr("charged", mine.charged)
+        notes.set_user_attr("ran", mine.ran)
+        flat = flat_notes(run.stage_names, run.stage_costs, run.reused, run.metrics)
+        for name, noted in flat.items():
+            notes.set_user_attr(name, noted)
         loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
         notes.set_user_attr("load_s", math.fsum(loads))
         if not self._paths.are_same(config, mine.params, step):
@@ -236,6 +247,8 @@ class StagedTrials:
         if run.value is None:
             mine.has_failed = True
         else:
+            mine.keys[str(step)] = keys_of(run.stage_names, calls)
+            notes.set_user_attr(KEYS_BY_STEP, dict(mine.keys))
             is_new = self._note_value(mine, step, run, notes)
         notes.write()
         if is_new:

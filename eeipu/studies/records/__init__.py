@@ -1,7 +1,8 @@
 """A study as rows and as HTML, for those who look at it without the code of its pipeline.
 
 Public: `study_record` (StudyRecord) and `tables` of it, which reports and commands read,
-`tuned_study` (TunedStudy), the study that shows itself in a notebook, `trial_notes` (TrialNotes),
-which writes what others read, `recorded_runs` (recorded_run), a trial as the run that it was, and
+`told_pipeline`, the pipeline as a study remembers it, `tuned_study` (TunedStudy), the study that
+shows itself in a notebook, `trial_notes` (TrialNotes), which writes what others read,
+`recorded_runs` (recorded_run), a trial as the run that it was, and
 `amounts`, costs and times as text.
 """

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import optuna
-from optuna.distributions import json_to_distribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,7 +21,7 @@ from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES, is_interrupted
 from eeipu.methods.several_objectives.fronts import best_first
 from eeipu.pipeline import Pipeline
-from eeipu.space import Distribution
+from eeipu.studies.records.told_pipeline import SPACE, told_pipeline
 
 if TYPE_CHECKING:
     from eeipu.methods.search_models import SearchModels
@@ -155,7 +154,7 @@ class StudyRecord:
         if isinstance(study, StudyRecord):
             return study
         trials, told = study.get_trials(deepcopy=False), study.user_attrs
-        names = tuple(told.get("eeipu:space") or ())
+        names = tuple(told.get(SPACE) or ())
         earlier = told.get(CHANGES, {}).get("stages", ())
         records = []
         for trial in trials:
@@ -234,7 +233,7 @@ class StudyRecord:
     @cached_property
     def stage_names(self) -> tuple[str, ...]:
         """The names of all stages, those of the pipeline as it is now first."""
-        names = dict.fromkeys(self.told.get("eeipu:space") or ())
+        names = dict.fromkeys(self.told.get(SPACE) or ())
         for each in self.trials:
             names.update(dict.fromkeys(each.stage_names))
         return tuple(names)
@@ -269,6 +268,21 @@ class StudyRecord:
         return None if self.has_several_objectives else next(iter(self.ranked), None)
 
     @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline as the study remembers it: its spaces and its graph, without its code.
+
+        Raises:
+            ConfigurationError: The study does not tell it.
+        """
+        try:
+            return told_pipeline(self.told)
+        except (KeyError, ValueError, AttributeError) as error:  # no text, or choices of own types
+            raise ConfigurationError(
+                f"the study {self.name!r} does not tell its space; models are fitted for studies "
+                f"whose choices are texts and numbers, and that a tuner has run."
+            ) from error
+
+    @cached_property
     def models(self) -> "SearchModels":
         """The models that a search would fit to the trials that have ended; this loads torch.
 
@@ -277,27 +291,13 @@ class StudyRecord:
         """
         from eeipu.methods.search_models import SearchModels
 
-        history = History.of(self.study, Pipeline.declare(_spaces(self)))
+        history = History.of(self.study, self.pipeline)
         if int(history.succeeded.sum()) < LEAST_VALUES:
             raise ConfigurationError(
                 f"the study {self.name!r} has fewer than {LEAST_VALUES} trials with a value, from "
                 f"which models could be fitted."
             )
         return SearchModels(history)
-
-
-def _spaces(record: StudyRecord) -> dict[str, dict[str, Distribution]]:
-    """The space of each stage, as the study remembers it."""
-    try:
-        return {
-            stage: {name: json_to_distribution(text) for name, text in space.items()}
-            for stage, space in record.told["eeipu:space"].items()
-        }
-    except (KeyError, ValueError, AttributeError) as error:  # no text, or choices of own types
-        raise ConfigurationError(
-            f"the study {record.name!r} does not tell its space; models are fitted for studies "
-            f"whose choices are texts and numbers, and that a tuner has run."
-        ) from error
 
 
 def _ended_at(each: TrialRecord) -> float:

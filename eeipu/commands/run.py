@@ -1,0 +1,120 @@
+"""`eeipu run`: tune the pipeline of a script."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from eeipu.commands.options import AsJson
+
+__all__ = ["EPILOG", "run"]
+
+EPILOG = (
+    "For example: eeipu run train.py:pipeline --input data.csv --budget 600. "
+    "The exit code is 0 if the study has a best trial, 1 after an error or if nothing succeeded, "
+    "2 if the command was not understood, and 130 after Ctrl-C, which loses nothing."
+)
+
+
+def run(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCRIPT:NAME",
+            help="A Python file or a module, and the name in it of a Pipeline, of a list of "
+            "stages, or of a function that returns either. Without :NAME, the one pipeline in it.",
+        ),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="VALUE",
+            help="An input of the first stage, once for each in their order: the path of a file "
+            "or folder (the stage gets a Path; its content counts), a value in JSON, or :NAME for "
+            "what has this name in the script, which is called if it is a function.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="What all trials may cost together, those of earlier runs included: seconds, or "
+            "the unit of the declared costs."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="End this run after so many seconds.")
+    ] = None,
+    max_trials: Annotated[
+        int | None, typer.Option("--max-trials", "-n", min=0, help="Begin at most so many trials.")
+    ] = None,
+    storage: Annotated[
+        str,
+        typer.Option(help="Where the study is kept: a file of SQLite, or the URL of a database."),
+    ] = "tune.db",
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The study; by default it has the pipeline's name."),
+    ] = None,
+    cache: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help='Where stage outputs are kept for reuse: a directory, a URL, or "memory".',
+        ),
+    ] = "eeipu-cache",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Reuse no outputs.")] = False,
+    direction: Annotated[
+        Literal["maximize", "minimize"], typer.Option(help="What to do with the objective.")
+    ] = "maximize",
+    method: Annotated[
+        str, typer.Option(help="The search method, such as eeipu, ei or random.")
+    ] = "eeipu",
+    early_stopping: Annotated[
+        Literal["asha", "halving", "hyperband", "median", "population"] | None,
+        typer.Option(help="Stop trainings early, of a stage that trains in steps."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the search repeatable.")] = None,
+    executor: Annotated[
+        Literal["processes", "threads"] | None,
+        typer.Option(help="Where stages run; by default here, or in processes if several do."),
+    ] = None,
+    max_parallel: Annotated[
+        int, typer.Option("--max-parallel", "-j", min=1, help="How many stage calls run at once.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the pipeline, and run nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tune the pipeline of a script until the budget, the time or the trials are used up.
+
+    The study and the stage outputs are kept: the same command goes on where it ended, and after a
+    change of a stage, those before it need not run again. What comes out is on standard output,
+    progress on standard error.
+    """
+    from eeipu.commands.script_runs import Search, loaded_inputs, loaded_pipeline, print_pipeline
+
+    module, pipeline = loaded_pipeline(target)
+    if dry_run:
+        print_pipeline(pipeline, as_json=as_json)
+        return
+    if budget is None and timeout is None and max_trials is None:
+        raise typer.BadParameter("nothing ends the run; give --budget, --timeout or --max-trials.")
+    search = Search(
+        storage=storage,
+        budget=budget,
+        timeout=timeout,
+        study=study,
+        cache=None if no_cache else cache,
+        direction=direction,
+        method=method,
+        early_stopping=early_stopping,
+        seed=seed,
+        executor=executor,
+        max_parallel=max_parallel,
+    )
+    given = loaded_inputs(inputs or [], module, Path(target.rpartition(":")[0] or target))
+    search.run(pipeline, given, max_trials, progress=not quiet, as_json=as_json)
