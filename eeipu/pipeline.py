@@ -62,8 +62,8 @@ class Pipeline:
     """Stages joined into a graph: each gets the output of the one before it, or what it names.
 
     Args:
-        stages: The stages, in an order in which everything comes before its use. The last one gives
-            the objective. Where one of several is to be run, there is a `OneOf` or an `Optional`.
+        stages: Each comes before its use, and the last gives the objective. Where one of several
+            is to be run, there is a `OneOf` or an `Optional`.
         objective: Which metric to optimise, where the last stage returns a dict of them.
         name: For people; defaults to the stages' names.
         constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.
@@ -386,9 +386,12 @@ class Pipeline:
             except Exception as error:
                 is_bug = is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
-        made = self.stage_names if calls is None else {call.stage.name for call in calls}
-        left_out = frozenset(name for name in self.stage_names if name not in made)
+        left_out = frozenset[str]() if calls is None else self.left_out(calls)
         return PipelineRun(self.stage_names, tuple(runs), value, metrics, left_out=left_out)
+
+    def left_out(self, calls: Iterable[StageCall]) -> frozenset[str]:
+        """The names of the stages of which a configuration with these calls has none."""
+        return frozenset(self.stage_names) - {call.stage.name for call in calls}
 
 
 def _check_cache(cache: StageCache | None) -> None:
@@ -405,6 +408,7 @@ def recorded_run(
     inputs: tuple[Any, ...],
     cache: StageCache | None,
     calls: Sequence[StageCall] | None = None,
+    stage_names: Sequence[str] | None = None,
 ) -> PipelineRun:
     """The run of a finished trial as `record_run` wrote it down. No stage runs, and nothing loads.
 
@@ -414,33 +418,34 @@ def recorded_run(
         inputs: What the first stage gets.
         cache: Where `PipelineRun.outputs` looks for outputs, and keeps those that it makes again.
         calls: Its stage calls, where their keys are others than those of `Pipeline.calls`.
+        stage_names: The stages that it had, where the pipeline has others by now.
     """
     upstream = inputs_key(inputs)
     calls = pipeline.calls(trial.params, upstream) if calls is None else calls
-    noted, names = trial.user_attrs, pipeline.stage_names
-    costs = dict(zip(names, noted.get("stage_costs", [None] * len(names)), strict=True))
+    noted, names = trial.user_attrs, stage_names or pipeline.stage_names
+    costs = dict(zip(names, noted.get("stage_costs") or (), strict=False))
     observed = noted_by_stage(noted, names)
-    memoized = dict(zip(names, noted.get("memoized", [False] * len(names)), strict=True))
+    memoized = dict(zip(names, noted.get("memoized") or (), strict=False))
     is_paid = bool(noted.get("charged"))  # else it was added, and its costs were paid elsewhere
     runs = [
         StageRun(
             call.name,
             call.key,
-            costs[call.stage.name],
-            memoized[call.stage.name],
-            charged=(costs[call.stage.name] or 0.0) * is_paid,
+            costs.get(call.stage.name),
+            memoized.get(call.stage.name, False),
+            charged=(costs.get(call.stage.name) or 0.0) * is_paid,
             observation=observed.get(call.name),
         )
         for call in calls
     ]
     # The seconds of loading, and what was saved, are written down for all stages together.
-    loading = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs)
-    charged = runs[-1].charged + loading
+    charged = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs[:-1])
     runs[-1] = replace(runs[-1], charged=charged, saved=noted.get("saved", 0.0))
     return PipelineRun(
         pipeline.stage_names,
         tuple(runs),
         trial.values[0],
         noted.get("metrics", {}),
+        left_out=pipeline.left_out(calls),
         outputs=StageOutputs(calls, inputs, upstream, cache),
     )

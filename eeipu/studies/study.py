@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
 from eeipu.methods.budget import STUDY_ID, Budget
+from eeipu.methods.history import History
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text
@@ -225,8 +226,13 @@ def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[s
     )
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial:
+def best_trial(study: optuna.Study, history: History | None = None) -> FrozenTrial:
     """The best trial of a study.
+
+    Args:
+        study: The study.
+        history: Its trials. If it is given, only those count that fit the pipeline, with the
+            values that parameters which came later have in them.
 
     Raises:
         ConfigurationError: No trial has a value yet.
@@ -241,7 +247,15 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
             f"no trial of the study {study.study_name!r} has a value yet; call run(...) first, or "
             f"see the errors in trial.user_attrs['error']."
         )
-    return study.best_trial
+    if history is None:
+        return study.best_trial
+    best = history.top(1)
+    if not best:
+        raise ConfigurationError(
+            f"no trial of the study {study.study_name!r} that has a value fits the pipeline as it "
+            f"is now; call run(...) first."
+        )
+    return best[0]
 
 
 def warn_of_other_inputs(study: optuna.Study, key: str) -> None:

@@ -228,6 +228,11 @@ class _Making:
                 f"stage {own!r} gets the output of {name!r}, but there is no such stage; "
                 f"the stages are {names}. For the run's inputs write eeipu.INPUTS."
             )
+        if name == own:
+            raise PipelineError(
+                f"stage {own!r} gets its own output; name another stage in its inputs, or "
+                f"eeipu.INPUTS."
+            )
         if self._leads_to(name, own):
             raise PipelineError(
                 f"stages {own!r} and {name!r} are in a circle: each needs the output of the "
