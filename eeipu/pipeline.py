@@ -20,13 +20,7 @@ from eeipu.html_tables import box, table
 from eeipu.space import Categorical, Constraint, Distribution, Params, Space, in_words, suggest
 from eeipu.spaces.feasible import FeasiblePoints
 from eeipu.stages.code_changes import refresh_code
-from eeipu.stages.declaration import (
-    INPUTS,
-    Sources,
-    SpaceLike,
-    Stage,
-    sources_of,
-)
+from eeipu.stages.declaration import INPUTS, Sources, SpaceLike, Stage, sources_of
 from eeipu.stages.decorator import stage
 from eeipu.stages.joining.alternatives import Item, OneOf, Optional
 from eeipu.stages.joining.graph import Graph
@@ -62,8 +56,8 @@ class Pipeline:
     """Stages joined into a graph: each gets the output of the one before it, or what it names.
 
     Args:
-        stages: Each comes before its use, and the last gives the objective. Where one of several
-            is to be run, there is a `OneOf` or an `Optional`.
+        stages: The stages, in an order in which everything comes before its use. The last one gives
+            the objective. Where one of several is to be run, there is a `OneOf` or an `Optional`.
         objective: Which metric to optimise, where the last stage returns a dict of them.
         name: For people; defaults to the stages' names.
         constraints: Conditions on configurations, such as `lambda p: p["a.x"] + p["b.y"] <= 1`.

@@ -23,7 +23,7 @@ from eeipu.methods.budget import STUDY_ID, Budget
 from eeipu.methods.history import History
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
-from eeipu.studies.changes import adopt, as_text
+from eeipu.studies.changes import adopt, as_text, noted_places, places_of
 from eeipu.studies.records.tuned_study import TunedStudy
 from eeipu.studies.storages import open_storage, using_storage
 
@@ -43,6 +43,8 @@ Direction = Literal["maximize", "minimize"]
 
 # The study's user attributes in which it remembers its pipeline.
 _SPACE = "eeipu:space"
+_PLACES = "eeipu:places"
+_SOURCES = "eeipu:sources"
 _INPUTS = "eeipu:inputs"
 _OBJECTIVE = "eeipu:objective"
 _UNIT = "eeipu:unit"
@@ -100,21 +102,27 @@ def open_study(
             f"the study {name!r} has the direction {study.direction.name.lower()!r}, but "
             f"{direction!r} was asked for. {_REMEDY}"
         )
-    space = _stored_space(pipeline)
-    known = study.user_attrs.get(_SPACE)
+    space, places = _stored_space(pipeline), places_of(pipeline)
+    known, known_places = study.user_attrs.get(_SPACE), study.user_attrs.get(_PLACES)
+    if known_places is None:
+        known_places = noted_places(study, pipeline)
     if known is None and all(_fits(trial, pipeline) for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr(_SPACE, space)
         known = study.user_attrs[_SPACE]  # another driver may have written at the same time
     study_id(study)  # made now, so that all drivers agree on it before any of them uses it
-    if (known != space or list(known) != list(space)) and adopts:
+    is_other = known != space or list(known) != list(space) or known_places != places
+    if is_other and adopts:
         may_choose = isinstance(sampler, EEIPUSampler)
-        adopt(study, known or {}, pipeline, may_choose=may_choose)
+        adopt(study, known or {}, known_places, pipeline, may_choose=may_choose)
         study.set_user_attr(_SPACE, space)
-    elif known != space or list(known) != list(space):
+    elif is_other:
+        difference = _difference(known, space, known_places, places)
         raise StudyMismatchError(
-            f"the study {name!r} belongs to another pipeline: {_difference(known, space)}. "
+            f"the study {name!r} belongs to another pipeline: {difference}. "
             f"{_REMEDY[:-1]}, or Tuner(on_change='adopt') to go on."
         )
+    if study.user_attrs.get(_PLACES, {}) != places:
+        study.set_user_attr(_PLACES, places)
     _check_objective(study, pipeline)
     _check_unit(study, pipeline)
     return study
@@ -208,17 +216,26 @@ def _fits(trial: FrozenTrial, pipeline: Pipeline) -> bool:
     return trial.params.keys() <= pipeline.space.keys()
 
 
-def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[str, str]]) -> str:
+def _difference(
+    known: dict[str, dict[str, str]] | None,
+    space: dict[str, dict[str, str]],
+    known_places: dict[str, list[str]],
+    places: dict[str, list[str]],
+) -> str:
     """The first difference between a study's stored space and a pipeline's, for an error message.
 
     Args:
         known: The stored space; `None` where a plain Optuna study has none.
         space: The pipeline's space.
+        known_places: The stored choices of the places for alternatives.
+        places: The pipeline's.
     """
     if known is None:
         return "its trials have parameters that this pipeline does not have"
     if list(known) != list(space):
         return f"its stages are {list(known)}, and this pipeline's are {list(space)}"
+    if known == space:
+        return f"its alternatives are {known_places}, and this pipeline's are {places}"
     stage = next(name for name in known if known[name] != space[name])
     return (
         f"its space of stage {stage!r} is {json.dumps(known[stage])}, and this pipeline's is "
@@ -279,7 +296,7 @@ def warn_of_other_inputs(study: optuna.Study, key: str) -> None:
 
 
 def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
-    """Warn if the code of a stage has changed since the study last ran.
+    """Warn if the code of a stage, or what it gets, has changed since the study last ran.
 
     Args:
         study: The study.
@@ -288,15 +305,23 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
     code = {stage.name: stage.fingerprint for stage in pipeline.stages}
     known = study.user_attrs.get(_CODE, code)
     changed = [name for name in code if known.get(name, code[name]) != code[name]]
-    if changed:
-        warnings.warn(
-            f"the code of the stages {changed} has changed since the study "
-            f"{study.study_name!r} last ran; old values are compared with new ones as if they "
-            f"were the same. Choose another study_name if they are not.",
-            UserWarning,
-            stacklevel=3,
-        )
+    sources = {name: list(each) for name, each in pipeline.layout.source_names.items()}
+    got = study.user_attrs.get(_SOURCES, sources)
+    joined = [
+        name for name in sources if got.keys() == sources.keys() and got[name] != sources[name]
+    ]
+    found = {"the code of": changed, "what goes into": joined}
+    for what, names in found.items():
+        if names:
+            warnings.warn(
+                f"{what} the stages {names} has changed since the study {study.study_name!r} last "
+                f"ran; old values are compared with new ones as if they were the same. Choose "
+                f"another study_name if they are not.",
+                UserWarning,
+                stacklevel=3,
+            )
     study.set_user_attr(_CODE, code)
+    study.set_user_attr(_SOURCES, sources)
 
 
 def study_id(study: optuna.Study) -> str:
