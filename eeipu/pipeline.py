@@ -20,13 +20,7 @@ from eeipu.html_tables import box, table
 from eeipu.space import Categorical, Constraint, Distribution, Params, Space, in_words, suggest
 from eeipu.spaces.feasible import FeasiblePoints
 from eeipu.stages.code_changes import refresh_code
-from eeipu.stages.declaration import (
-    INPUTS,
-    Sources,
-    SpaceLike,
-    Stage,
-    sources_of,
-)
+from eeipu.stages.declaration import INPUTS, Sources, SpaceLike, Stage, sources_of
 from eeipu.stages.decorator import stage
 from eeipu.stages.joining.alternatives import Item, OneOf, Optional
 from eeipu.stages.joining.drawing import graph_html
@@ -409,12 +403,15 @@ class Pipeline:
             except Exception as error:
                 values, is_bug = (), is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
-        made = self.stage_names if calls is None else {call.stage.name for call in calls}
-        left_out = frozenset(name for name in self.stage_names if name not in made)
+        left_out = frozenset[str]() if calls is None else self.left_out(calls)
         value = values[0] if values else None
         return PipelineRun(
             self.stage_names, tuple(runs), value, metrics, values=values, left_out=left_out
         )
+
+    def left_out(self, calls: Iterable[StageCall]) -> frozenset[str]:
+        """The names of the stages of which a configuration with these calls has none."""
+        return frozenset(self.stage_names) - {call.stage.name for call in calls}
 
 
 def _check_cache(cache: StageCache | None) -> None:

@@ -430,6 +430,8 @@ class Tuner:
     def best_run(self, *inputs: Any, number: int | None = None) -> PipelineRun:
         """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
 
+        If the pipeline has changed since, it is the best one of those that still fit it.
+
         Nothing runs until an output is asked for. It is loaded from the cache then. If it is gone,
         or the code or the inputs have changed, its stage runs again, after those above it that are
         gone too.
@@ -445,10 +447,14 @@ class Tuner:
         """
         self.pipeline.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
-        trial, calls = best_trial(self.study, number), None
         if self._driver is not Driver:
+            trial = best_trial(self.study, number=number)
             calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
-        return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
+            return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
+        history = self._trials.history
+        trial = best_trial(self.study, history, number)
+        stages = history.stages_of(trial)
+        return recorded_run(trial, self.pipeline, inputs, self.cache, stage_names=stages)
 
     def best_schedule(self, stage: str | None = None) -> dict[str, Schedule]:
         """The hyper-parameters of the best trial as schedules, which a later training can replay.

@@ -242,7 +242,11 @@ class History:
     @cached_property
     def _is_left_out(self) -> Flags:
         """Which stages their configurations leave out, `n x K`."""
-        found = [[key is None and any(keys) for key in keys] for keys in self._stage_keys]
+        chosen_by = self.pipeline.layout.chosen_by
+        found = [
+            [any(trial.params[name] != choice for name, choice in each) for each in chosen_by]
+            for trial in self.ended
+        ]
         shape = len(self.ended), len(self.pipeline.stages)
         return np.array(found, dtype=np.bool_).reshape(shape)
 
@@ -266,7 +270,7 @@ class History:
         Where a trial has noted nothing of an output, it has what is known from another trial with
         the same output.
         """
-        noted = [noted_observations(t.user_attrs, self._stages_of(t)) for t in self.ended]
+        noted = [noted_observations(t.user_attrs, self.stages_of(t)) for t in self.ended]
         places = {name: k for k, name in enumerate(self.pipeline.stage_names)}
         columns: dict[str, Observed] = {}
         for name in dict.fromkeys(name for each in noted for name in each):
@@ -329,7 +333,7 @@ class History:
         """Which of them succeeded and are not known to be beyond a limit, `n`."""
         return self.succeeded & ~(self.violations > 0).any(axis=1)
 
-    def _stages_of(self, trial: FrozenTrial) -> tuple[str, ...]:
+    def stages_of(self, trial: FrozenTrial) -> tuple[str, ...]:
         """The names of the stages that a trial had."""
         names = self.pipeline.stage_names
         return next((stages for end, stages in self.stages if trial.number < end), names)
@@ -338,7 +342,7 @@ class History:
         """What a trial noted for each stage of this pipeline; `None` where it noted nothing."""
         names = self.pipeline.stage_names
         noted = trial.user_attrs.get(attr) or ()
-        then = self._stages_of(trial)
+        then = self.stages_of(trial)
         if len(noted) != len(then):
             return [None] * len(names)
         by_name = dict(zip(then, noted, strict=True))

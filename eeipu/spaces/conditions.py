@@ -78,10 +78,41 @@ class Conditions:
         Args:
             params: The values, perhaps also of inactive parameters.
         """
-        if not self.of:
+        inactive: set[str] = set()
+        for name, each in self._conditional:
+            if name not in params:
+                continue
+            for parent, values in each:
+                if parent in inactive or parent not in params or params[parent] not in values:
+                    inactive.add(name)
+                    break
+        if not inactive:
             return dict(params)
-        found: dict[str, Any] = {}
-        for name in self.order:
-            if name in params and self.holds(name, found):
-                found[name] = params[name]
-        return {name: found[name] for name in params if name in found}
+        return {name: value for name, value in params.items() if name not in inactive}
+
+    @cached_property
+    def _conditional(self) -> list[tuple[str, tuple[Condition, ...]]]:
+        """The parameters that not always are active, with their conditions, in order."""
+        return [(name, self.of[name]) for name in self.order if name in self.of]
+
+    def with_parents(self, part: Params) -> dict[str, Any]:
+        """Some values, and those of other parameters without which they would not be active.
+
+        Where several values of another parameter would do, it is the first.
+
+        Args:
+            part: The values that are wanted.
+
+        Raises:
+            SpaceError: Some of them are never active together.
+        """
+        whole = dict(part)
+        for name, each in reversed(self._conditional):
+            for parent, values in each if name in whole else ():
+                if whole.setdefault(parent, values[0]) not in values:
+                    raise SpaceError(
+                        f"{name}={whole[name]!r} has no effect where {parent} is "
+                        f"{whole[parent]!r}; it is active where {parent} is one of {list(values)}. "
+                        f"Leave one of the two out."
+                    )
+        return whole

@@ -52,24 +52,26 @@ class Constraints:
         Raises:
             SpaceError: A constraint raises an exception, or gives neither true nor false.
         """
+        active = self._conditions.active(params)
         for k in range(len(self._functions)):
-            if not self._holds(k, params):
+            if not self._holds(k, active):
                 return self._name(k)
         return None
 
     def allow(self, params: Params) -> bool:
         """Whether a configuration satisfies all constraints."""
-        return all(self._holds(k, params) for k in range(len(self._functions)))
+        active = self._conditions.active(params)
+        return all(self._holds(k, active) for k in range(len(self._functions)))
 
     def violations(self, configurations: Sequence[Params]) -> list[int]:
         """How many constraints each configuration violates."""
         return [self._count_violated(params) for params in configurations]
 
     def _count_violated(self, params: Params) -> int:
-        count = 0
+        count, active = 0, self._conditions.active(params)
         for k in range(len(self._functions)):
             try:
-                count += not self._holds(k, params)
+                count += not self._holds(k, active)
             except SpaceError as error:
                 # One that another before it violates need not be judged, unless it never can be.
                 if count == 0 or isinstance(error.__cause__, KeyError):
@@ -82,7 +84,7 @@ class Constraints:
 
         def is_allowed(k: int, params: Params) -> bool:
             with suppress(SpaceError):
-                return self._holds(k, params)
+                return self._holds(k, self._conditions.active(params))
             return False
 
         return {
@@ -90,10 +92,11 @@ class Constraints:
             for k in range(len(self._functions))
         }
 
-    def _holds(self, k: int, params: Params) -> bool:
+    def _holds(self, k: int, active: Params) -> bool:
+        """Whether a constraint holds for a configuration of active parameters."""
         try:
             # A copy, since functions of users may change what they get.
-            answer = self._functions[k](self._conditions.active(params))
+            answer = self._functions[k](dict(active))
             if isinstance(answer, bool):
                 return answer
             item = getattr(answer, "item", None)  # of an array or tensor with one element
@@ -101,14 +104,25 @@ class Constraints:
         except Exception as error:
             raise SpaceError(
                 f"{self._name(k)} raised {type(error).__name__}: {error} for the configuration "
-                f"{dict(params)}; a constraint must be able to judge every configuration."
+                f"{dict(active)}; a constraint must be able to judge every configuration."
+                f"{self._hint(error)}"
             ) from error
         if not isinstance(answer, bool | int | float) or answer not in (0, 1):
             raise SpaceError(
                 f"{self._name(k)} must return True or False, but returned {answer!r} for the "
-                f"configuration {dict(params)}."
+                f"configuration {dict(active)}."
             )
         return bool(answer)
+
+    def _hint(self, error: Exception) -> str:
+        """What to write where a constraint has asked for a parameter that is not always there."""
+        name = error.args[0] if isinstance(error, KeyError) and error.args else None
+        if name not in self._conditions.of:
+            return ""
+        return (
+            f" {name} is not active in this one: write p.get({name!r}, ...) with a value for this "
+            f"case."
+        )
 
     def _name(self, k: int) -> str:
         """Which constraint this is, and where it is written."""

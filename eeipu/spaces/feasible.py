@@ -11,6 +11,7 @@ doi 10.1023/A:1008202821328). Such differences lie along the allowed set, howeve
 where two parameters must nearly be equal.
 """
 
+import math
 from functools import cached_property
 from zlib import crc32
 
@@ -41,6 +42,10 @@ TRIED_EACH, LEAST_TRIED, LAST_TRIED = 4, 64, 2048
 
 # How often allowed points move to give more of them.
 ROUNDS = 24
+
+# Points that move towards fixed values go on while the nearest one comes nearer, in so many
+# generations, by a tenth of its distance. Where nothing completes the values, it soon does not.
+PATIENCE, NEARER = 5, 0.9
 
 
 class FeasiblePoints:
@@ -152,10 +157,14 @@ class FeasiblePoints:
 
     def _approaching(self, fixed: Params, rng: np.random.Generator) -> Array:
         """Allowed points that have moved as near to fixed values as they could."""
-        X = self.pool
+        X, nearest = self.pool, [math.inf] * PATIENCE
         for _ in range(GENERATIONS):
             X = np.concatenate([X, self._allowed(self.moved(X, X, rng), {}, None)])
-            X = X[self._distance(X, fixed).argsort(kind="stable")[: len(self.pool)]]
+            distance = self._distance(X, fixed)
+            X = X[distance.argsort(kind="stable")[: len(self.pool)]]
+            nearest.append(float(distance.min()))
+            if nearest[-1] > NEARER * nearest[-1 - PATIENCE]:
+                break
         return X
 
     def _placed(self, X: Array, fixed: Params) -> Array:

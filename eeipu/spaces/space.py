@@ -222,7 +222,7 @@ class Space(Cube):
         active = self.conditions.active(own)
         missing = [n for n in self.names if n not in own and self.conditions.holds(n, active)]
         if missing:
-            raise _unfit(self, f"missing: {missing}")
+            raise _unfit(self, f"missing: {missing}", active)
         violated = self.constraints.violated(own)
         if violated is not None:
             raise SpaceError(f"the configuration {active} violates {violated}.")
@@ -257,8 +257,13 @@ class Space(Cube):
         return part
 
 
-def _unfit(space: Space, problem: str) -> SpaceError:
-    return SpaceError(
-        f"the configuration does not fit the space ({problem}); "
-        f"it needs exactly {list(space.names)}."
-    )
+def _unfit(space: Space, problem: str, active: Params | None = None) -> SpaceError:
+    if not space.conditions:
+        needs = f"exactly {list(space.names)}"
+    elif active is None:
+        needs = f"those of {list(space.names)} that it makes active"
+    else:
+        # What is missing may decide on others, of which nothing can be said yet.
+        own = {name for name in space.names if space.conditions.holds(name, active)}
+        needs = f"{[name for name in space.names if name in own or name in active]}"
+    return SpaceError(f"the configuration does not fit the space ({problem}); it needs {needs}.")

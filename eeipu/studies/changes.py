@@ -2,14 +2,15 @@
 
 After its pipeline has changed, they count for what they still say: a value outside of a narrower
 range, or a choice that is gone, leaves its trial out of the search. A parameter or a stage that
-came later has the default of the stage's function in old trials. Trials that were made with a
+came later has the default of the stage's function in old trials. Where alternatives came later, old
+trials have chosen the stage that was there, or nothing. Trials that were made with a
 parameter that is gone count if they had the value that it has now, as the function's default. A
 failure counts until its cause is gone. `eeipu.methods.history` applies this whenever it reads the
 trials.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,23 +32,36 @@ from eeipu.methods.ledger import CHANGES
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Distribution, Space
 from eeipu.stages.declaration import Stage
+from eeipu.stages.joining.alternatives import NOTHING
 from eeipu.stages.runs import error_line
 
-__all__ = ["Remarks", "adopt", "as_text", "retry_failed", "stored_space"]
+__all__ = [
+    "Remarks",
+    "adopt",
+    "as_text",
+    "noted_places",
+    "places_of",
+    "retry_failed",
+    "stored_space",
+]
 
 # The study's user attribute with the choices of parameters whose choices have changed: all that
 # there ever were, in the order in which they came. The storage knows choices by their places.
 _CHOICES = "eeipu:choices"
 
 Known = Mapping[str, Mapping[str, str]]
+Places = Mapping[str, Sequence[str]]
 
 
-def adopt(study: optuna.Study, known: Known, pipeline: Pipeline, *, may_choose: bool) -> None:
+def adopt(
+    study: optuna.Study, known: Known, places: Places, pipeline: Pipeline, *, may_choose: bool
+) -> None:
     """Note what the trials of a study lack for a pipeline that has changed.
 
     Args:
         study: The study.
         known: The space of each stage that it was made for, by the stage's name.
+        places: The choices of each place for alternatives that it was made for.
         pipeline: The pipeline that it is to go on with.
         may_choose: Whether the sampler can do with more choices in the storage than in the space.
 
@@ -78,11 +92,66 @@ def adopt(study: optuna.Study, known: Known, pipeline: Pipeline, *, may_choose: 
             name = f"{stage.name}.{param}"
             defaults.pop(name, None)
             removed[name] = _defaults(stage, param)
+    chosen, unchosen = _changed_places(study, known, places, pipeline, may_choose)
+    there = pipeline.layout.places
+    defaults = {name: value for name, value in defaults.items() if name not in unchosen} | chosen
+    removed = {name: value for name, value in removed.items() if name not in there} | unchosen
     stages = list(changes["stages"])
     if known and names != list(known):
         stages.append([len(study.get_trials(deepcopy=False)), list(known)])
     changed = {"defaults": defaults, "removed": removed, "stages": stages}
     study.set_user_attr(CHANGES, changed)
+
+
+def _changed_places(
+    study: optuna.Study, known: Known, places: Places, pipeline: Pipeline, may_choose: bool
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What old trials chose at new places, and at those that are gone to count still."""
+    chosen: dict[str, str] = {}
+    now = places_of(pipeline)
+    for name, choices in now.items():
+        if name not in places:
+            chosen |= _choice_of_old(name, choices, known, pipeline)
+        elif places[name] != choices:
+            before = as_text(Categorical(list(places[name])))
+            _change(study, name, before, Categorical(choices), may_choose)
+    gone = places.keys() - now.keys()
+    # A stage that could be left out, and now cannot, counts where it was not.
+    return chosen, {name: [name] if name in pipeline.stage_names else [] for name in gone}
+
+
+def places_of(pipeline: Pipeline) -> dict[str, list[str]]:
+    """The choices of each of a pipeline's places for alternatives."""
+    return {name: list(choices) for name, choices in pipeline.layout.places.items()}
+
+
+def noted_places(study: optuna.Study, pipeline: Pipeline) -> dict[str, list[str]]:
+    """The choices of those of a pipeline's places that trials of a study have.
+
+    It is for studies of earlier versions, which do not remember their places.
+    """
+    own, found = places_of(pipeline), {}
+    trials = study.get_trials(deepcopy=False)
+    for name, distribution in (pair for t in trials for pair in t.distributions.items()):
+        if name in own and isinstance(distribution, CategoricalDistribution):
+            found[name] = list(map(str, distribution.choices))
+    return found if trials else own
+
+
+def _choice_of_old(
+    name: str, choices: Sequence[str], known: Known, pipeline: Pipeline
+) -> dict[str, str]:
+    """What trials chose at a place before there was a choice, if that can be told."""
+    layout = pipeline.layout
+    there = {
+        choice
+        for stage, chosen in zip(layout.stages, layout.chosen_by, strict=True)
+        for choice in choices
+        if stage.name in known and (name, choice) in chosen
+    }
+    if not there and NOTHING in choices:
+        return {name: NOTHING}
+    return {name: there.pop()} if len(there) == 1 else {}
 
 
 def _defaults(stage: Stage, param: str) -> list[Any]:

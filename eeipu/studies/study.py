@@ -22,9 +22,10 @@ from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
 from eeipu.methods.budget import STUDY_ID, Budget
 from eeipu.methods.forgotten_failures import FORGET
+from eeipu.methods.history import History
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
-from eeipu.studies.changes import adopt, as_text
+from eeipu.studies.changes import adopt, as_text, noted_places, places_of
 from eeipu.studies.records.study_record import LIMITS
 from eeipu.studies.records.told_pipeline import LAYOUT, noted_layout
 from eeipu.studies.records.told_pipeline import SPACE as _SPACE
@@ -46,6 +47,8 @@ __all__ = [
 Direction = Literal["maximize", "minimize"]
 
 # The study's user attributes in which it remembers its pipeline.
+_PLACES = "eeipu:places"
+_SOURCES = "eeipu:sources"
 _INPUTS = "eeipu:inputs"
 _OBJECTIVE = "eeipu:objective"
 _UNIT = "eeipu:unit"
@@ -104,21 +107,27 @@ def open_study(
             f"the study {name!r} has the direction {', '.join(map(repr, known_directions))}, but "
             f"{', '.join(map(repr, directions))} was asked for. {_REMEDY}"
         )
-    space = _stored_space(pipeline)
-    known = study.user_attrs.get(_SPACE)
+    space, places = _stored_space(pipeline), places_of(pipeline)
+    known, known_places = study.user_attrs.get(_SPACE), study.user_attrs.get(_PLACES)
+    if known_places is None:
+        known_places = noted_places(study, pipeline)
     if known is None and all(_fits(trial, pipeline) for trial in study.get_trials(deepcopy=False)):
         study.set_user_attr(_SPACE, space)
         known = study.user_attrs[_SPACE]  # another driver may have written at the same time
     study_id(study)  # made now, so that all drivers agree on it before any of them uses it
-    if (known != space or list(known) != list(space)) and adopts:
+    is_other = known != space or list(known) != list(space) or known_places != places
+    if is_other and adopts:
         may_choose = isinstance(sampler, EEIPUSampler)
-        adopt(study, known or {}, pipeline, may_choose=may_choose)
+        adopt(study, known or {}, known_places, pipeline, may_choose=may_choose)
         study.set_user_attr(_SPACE, space)
-    elif known != space or list(known) != list(space):
+    elif is_other:
+        difference = _difference(known, space, known_places, places)
         raise StudyMismatchError(
-            f"the study {name!r} belongs to another pipeline: {_difference(known, space)}. "
+            f"the study {name!r} belongs to another pipeline: {difference}. "
             f"{_REMEDY[:-1]}, or Tuner(on_change='adopt') to go on."
         )
+    if study.user_attrs.get(_PLACES, {}) != places:
+        study.set_user_attr(_PLACES, places)
     _check_objective(study, pipeline)
     _check_unit(study, pipeline)
     limits = [[each.name, each.text] for each in pipeline.outcome_constraints]
@@ -222,17 +231,26 @@ def _fits(trial: FrozenTrial, pipeline: Pipeline) -> bool:
     return trial.params.keys() <= pipeline.space.keys()
 
 
-def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[str, str]]) -> str:
+def _difference(
+    known: dict[str, dict[str, str]] | None,
+    space: dict[str, dict[str, str]],
+    known_places: dict[str, list[str]],
+    places: dict[str, list[str]],
+) -> str:
     """The first difference between a study's stored space and a pipeline's, for an error message.
 
     Args:
         known: The stored space; `None` where a plain Optuna study has none.
         space: The pipeline's space.
+        known_places: The stored choices of the places for alternatives.
+        places: The pipeline's.
     """
     if known is None:
         return "its trials have parameters that this pipeline does not have"
     if list(known) != list(space):
         return f"its stages are {list(known)}, and this pipeline's are {list(space)}"
+    if known == space:
+        return f"its alternatives are {known_places}, and this pipeline's are {places}"
     stage = next(name for name in known if known[name] != space[name])
     return (
         f"its space of stage {stage!r} is {json.dumps(known[stage])}, and this pipeline's is "
@@ -240,11 +258,15 @@ def _difference(known: dict[str, dict[str, str]] | None, space: dict[str, dict[s
     )
 
 
-def best_trial(study: optuna.Study, number: int | None = None) -> FrozenTrial:
+def best_trial(
+    study: optuna.Study, history: History | None = None, number: int | None = None
+) -> FrozenTrial:
     """The best trial of a study with one objective, among those within all limits; or another one.
 
     Args:
         study: The study.
+        history: Its trials. If it is given, only those count that fit the pipeline, with the
+            values that parameters which came later have in them.
         number: The number of a trial that has a value; `None`: the best one.
 
     Raises:
@@ -276,13 +298,31 @@ def best_trial(study: optuna.Study, number: int | None = None) -> FrozenTrial:
             f"the study {study.study_name!r} has several objectives, and no trial is the best one; "
             f"choose one by its number, with best_run(..., number=...); the front is {front}."
         )
+    if history is not None:
+        return _best_that_fits(study, history)
     try:
         return study.best_trial
     except ValueError as error:
+        raise ConfigurationError(_beyond_limits(study)) from error
+
+
+def _best_that_fits(study: optuna.Study, history: History) -> FrozenTrial:
+    best = history.best_first[:1]
+    if not len(best):
         raise ConfigurationError(
-            f"no trial of the study {study.study_name!r} is within all limits of the pipeline's "
-            f"constraints; call run(...) with more trials, or widen the limits."
-        ) from error
+            f"no trial of the study {study.study_name!r} that has a value fits the pipeline as it "
+            f"is now; call run(...) first."
+        )
+    if not history.feasible[best].all():
+        raise ConfigurationError(_beyond_limits(study))
+    return history.top(1)[0]
+
+
+def _beyond_limits(study: optuna.Study) -> str:
+    return (
+        f"no trial of the study {study.study_name!r} is within all limits of the pipeline's "
+        f"constraints; call run(...) with more trials, or widen the limits."
+    )
 
 
 def warn_of_other_inputs(study: optuna.Study, key: str) -> None:
@@ -306,7 +346,7 @@ def warn_of_other_inputs(study: optuna.Study, key: str) -> None:
 
 
 def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
-    """Warn if the code of a stage has changed since the study last ran.
+    """Warn if the code of a stage, or what it gets, has changed since the study last ran.
 
     Args:
         study: The study.
@@ -315,15 +355,23 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
     code = {stage.name: stage.fingerprint for stage in pipeline.stages}
     known = study.user_attrs.get(_CODE, code)
     changed = [name for name in code if known.get(name, code[name]) != code[name]]
-    if changed:
-        warnings.warn(
-            f"the code of the stages {changed} has changed since the study "
-            f"{study.study_name!r} last ran; old values are compared with new ones as if they "
-            f"were the same. Choose another study_name if they are not.",
-            UserWarning,
-            stacklevel=3,
-        )
+    sources = {name: list(each) for name, each in pipeline.layout.source_names.items()}
+    got = study.user_attrs.get(_SOURCES, sources)
+    joined = [
+        name for name in sources if got.keys() == sources.keys() and got[name] != sources[name]
+    ]
+    found = {"the code of": changed, "what goes into": joined}
+    for what, names in found.items():
+        if names:
+            warnings.warn(
+                f"{what} the stages {names} has changed since the study {study.study_name!r} last "
+                f"ran; old values are compared with new ones as if they were the same. Choose "
+                f"another study_name if they are not.",
+                UserWarning,
+                stacklevel=3,
+            )
     study.set_user_attr(_CODE, code)
+    study.set_user_attr(_SOURCES, sources)
 
 
 def study_id(study: optuna.Study) -> str:

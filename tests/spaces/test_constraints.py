@@ -159,3 +159,13 @@ def test_parts_of_configurations():
     with pytest.raises(SpaceError, match="outside"):
         space.canonical_part({"b.k": 9})
     assert space.fitting_part({"c": 1, "a.k": 9, "b.k": 2}) == {"b.k": 2}
+
+
+def test_a_constraint_on_a_parameter_that_is_not_active_is_told_how_to_ask():
+    distributions = {"m": Categorical(["u", "v"]), "u.x": Float(0, 1), "v.x": Float(0, 1)}
+    conditions = {"u.x": [("m", ("u",))], "v.x": [("m", ("v",))]}
+    with pytest.raises(SpaceError) as caught:
+        Space(distributions, [lambda p: p["u.x"] <= 0.5 and p["v.x"] <= 0.5], conditions)
+    message = str(caught.value)
+    assert "write p.get('u.x', ...)" in message or "write p.get('v.x', ...)" in message
+    assert message.count("'u.x'") + message.count("'v.x'") == 3  # the inactive one is not a value

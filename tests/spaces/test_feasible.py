@@ -180,3 +180,19 @@ def test_given_values_stay():
     assert (
         FeasiblePoints(space).repaired(np.full(4, 0.9), [[0], [1, 2, 3]], 0, {"a.x1": 0.6}) is None
     )
+
+
+def test_what_nothing_completes_is_soon_given_up():
+    asked = []
+
+    def at_most_half(p):
+        asked.append(p)
+        return p["a.x0"] + p["a.x1"] <= 0.5
+
+    points = FeasiblePoints(Space(CUBE4, [at_most_half]))
+    points.pool  # noqa: B018 - found once for all draws
+    asked.clear()
+
+    assert len(points.draw(rng(), 1, fixed={"a.x0": 0.53})) == 0
+    assert len(asked) < 10_000
+    assert len(points.draw(rng(), 1, fixed={"a.x0": 0.4999})) == 1

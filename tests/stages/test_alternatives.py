@@ -7,6 +7,7 @@ import pytest
 from eeipu import (
     INPUTS,
     Categorical,
+    ConfigurationError,
     EEIPUSampler,
     Float,
     Int,
@@ -14,6 +15,7 @@ from eeipu import (
     Optional,
     Pipeline,
     PipelineError,
+    SpaceError,
     StageCache,
     Tuner,
     stage,
@@ -300,3 +302,31 @@ def test_a_stage_that_is_left_out_is_not_counted_as_reused():
     assert attrs["memoized"] == [False, False, True, False]
     assert not [name for name in attrs if name.startswith("reused:")]
     assert StudyRecord.of(study).trials[0].reused == ()
+
+
+def test_a_stage_that_may_be_left_out_is_an_alternative():
+    inner = OneOf("model", [named("tree"), Optional(named("net"))])
+    pipeline = Pipeline([named("prep"), inner, named("score")])
+    assert list(pipeline.space) == ["prep.x", "model", "tree.x", "net", "net.x", "score.x"]
+    params = {"prep.x": 0.5, "model": "net", "score.x": 0.25}
+    assert pipeline.run(params | {"net": "nothing"}, 0.0).value == 0.75
+    assert pipeline.run(params | {"net": "net", "net.x": 1.0}, 0.0).value == 1.75
+    with pytest.raises(PipelineError, match="two stages are named 'net'"):
+        Pipeline([inner, named("net"), named("score")])
+
+
+def test_what_is_missing_is_named_without_what_is_inactive():
+    with pytest.raises(SpaceError, match=r"missing: \['net.x'\]\); it needs \['prep.x', 'model', "):
+        pipeline_of().run({"prep.x": 0.5, "model": "net", "score.x": 0.25, "tree.x": 0.5}, 0.0)
+
+
+def test_told_costs_are_of_what_was_chosen():
+    tuner = Tuner(pipeline_of(), budget=1000.0, seed=0)
+    suggestion = tuner.ask()
+    left_out = {"tree": 2, "net": 1}[suggestion.params["model"]]
+    with pytest.raises(ConfigurationError, match="leaves this stage out; report None"):
+        tuner.tell(suggestion, 1.0, stage_costs=[1.0] * 4)
+    tuner.tell(suggestion, 1.0, stage_costs=[0.0 if k == left_out else 1.0 for k in range(4)])
+    (trial,) = tuner.study.trials
+    assert trial.user_attrs["stage_costs"][left_out] is None
+    assert trial.user_attrs["memoized"] == [k == left_out for k in range(4)]

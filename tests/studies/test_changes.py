@@ -6,7 +6,18 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 
-from eeipu import Categorical, ConfigurationError, Float, Int, Pipeline, Tuner, stage
+from eeipu import (
+    INPUTS,
+    Categorical,
+    ConfigurationError,
+    Float,
+    Int,
+    OneOf,
+    Optional,
+    Pipeline,
+    Tuner,
+    stage,
+)
 from eeipu.errors import StudyMismatchError
 from eeipu.methods.history import History
 
@@ -200,3 +211,128 @@ def test_trials_from_elsewhere_that_do_not_fit_are_left_out(caplog):
 def test_what_to_do_about_a_change_is_checked():
     with pytest.raises(ConfigurationError, match="on_change must be"):
         Tuner(pipeline(), on_change="ignore")
+
+
+# --- Alternatives that came later
+
+
+def adding(name, default=None):
+    def add(data, *, x=0.5):
+        return data + x
+
+    def must(data, *, x):
+        return data + x
+
+    function = must if default is None else add
+    return stage(function, name=name, space={"x": Float(0.0, 1.0)}, cost=lambda x: 1.0, version="1")
+
+
+def joined(*middle):
+    return Pipeline([adding("prep"), *middle, adding("score")], name="p")
+
+
+CHAIN = [adding("fit")]
+BOTH = OneOf("model", [adding("fit"), adding("net")])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "chosen"),
+    [
+        (CHAIN, [Optional(adding("fit"))], {"fit": "fit"}),
+        (CHAIN, [adding("fit"), Optional(adding("scale"))], {"scale": "nothing"}),
+        (CHAIN, [OneOf("model", [adding("net"), adding("fit")])], {"model": "fit"}),
+        (CHAIN, [OneOf("m", [adding("net"), OneOf("n", [*CHAIN, adding("x")])])], {"n": "fit"}),
+        ([BOTH], [Optional(adding("scale", default=0.5)), BOTH], {"scale": "nothing"}),
+    ],
+)
+def test_old_trials_have_chosen_what_was_there(storage, before, after, chosen):
+    tuner = Tuner(joined(*before), storage=storage, seed=0)
+    tuner.run(0.0, max_trials=4, progress=False)
+    with pytest.raises(StudyMismatchError, match="adopt"):
+        Tuner(joined(*after), storage=storage)
+    best = tuner.study.best_trial
+
+    tuner = Tuner(joined(*after), storage=storage, seed=0, n_initial=6, on_change="adopt")
+    history = History.of(tuner.study, tuner.pipeline)
+
+    assert (len(history), history.left_out) == (4, ())
+    for trial in history.ended:
+        assert {name: trial.params[name] for name in chosen} == chosen
+    run = tuner.best_run(0.0)
+    assert (run.value, run.outputs["score"]) == (best.value, pytest.approx(best.value))
+    known = dict(zip(joined(*before).stage_names, best.user_attrs["stage_costs"], strict=True))
+    assert run.stage_costs == [known.get(name) for name in tuner.pipeline.stage_names]
+    assert len(tuner.run(0.0, max_trials=2, progress=False).trials) == 6
+    Tuner(joined(*after), storage=storage)  # now these are its places
+
+
+def test_an_alternative_more(storage):
+    more = OneOf("model", [adding("fit"), adding("net"), adding("tree")])
+    Tuner(joined(BOTH), storage=storage, seed=0).run(0.0, max_trials=4, progress=False)
+
+    tuner = Tuner(joined(more), storage=storage, seed=0, n_initial=6, on_change="adopt")
+    best = tuner.best_run(0.0)
+    tuner.enqueue({"tree.x": 0.25})
+    study = tuner.run(0.0, max_trials=3, progress=False)
+
+    assert best.value == max(trial.value for trial in study.trials[:4])
+    assert len(History.of(study, tuner.pipeline)) == 7
+    assert study.trials[4].params.items() >= {"model": "tree", "tree.x": 0.25}.items()
+    assert {len(trial.user_attrs["stage_costs"]) for trial in study.trials} == {4, 5}
+
+
+def test_trials_without_a_stage_do_not_count_when_it_must_run(storage):
+    tuner = Tuner(joined(Optional(adding("fit"))), storage=storage, seed=0, method="random")
+    study = tuner.run(0.0, max_trials=8, progress=False)
+    with_it = [trial.number for trial in study.trials if trial.params["fit"] == "fit"]
+    assert 0 < len(with_it) < 8
+
+    tuner = Tuner(joined(adding("fit")), storage=storage, seed=0, on_change="adopt")
+    history = History.of(tuner.study, tuner.pipeline)
+
+    assert [trial.number for trial in history.ended] == with_it
+    assert {why for _, why in history.left_out} == {"fit is gone"}
+    assert tuner.best_run(0.0).value == max(study.trials[k].value for k in with_it)
+
+
+def test_the_best_run_is_of_a_trial_that_fits(storage):
+    wide = run(Tuner(pipeline(), storage=storage, seed=0), 8)
+    narrow = pipeline(lr=Float(0.5, 1.0))
+
+    tuner = Tuner(narrow, storage=storage, seed=0, on_change="adopt")
+
+    fits = [trial.value for trial in wide.trials if trial.params["fit.lr"] >= 0.5]
+    assert tuner.best_run().value == max(fits) < wide.best_value
+
+
+def test_the_best_run_of_a_pipeline_that_nothing_fits(storage):
+    run(Tuner(pipeline(), storage=storage, seed=0), 2)
+    far = pipeline(lr=Float(5.0, 6.0))
+
+    tuner = Tuner(far, storage=storage, seed=0, on_change="adopt")
+
+    with pytest.raises(ConfigurationError, match="fits the pipeline as it is now"):
+        tuner.best_run()
+
+
+def test_the_best_run_of_trials_with_fewer_stages_and_parameters(storage):
+    study = run(Tuner(pipeline(), storage=storage, seed=0), 4)
+
+    tuner = Tuner(pipeline(more=[prep], extra=Float(0.0, 1.0)), storage=storage, on_change="adopt")
+    best = tuner.best_run()
+
+    assert best.value == study.best_value
+    assert best.stage_costs == [None, 1.0]
+    assert best.outputs["prep"] == 4  # runs now
+
+
+def test_a_change_of_what_stages_get_is_told(storage):
+    def tune(order):
+        both = stage(
+            lambda a, b: a - b, name="both", inputs=order, version="1", cost=lambda: 1.0, space={}
+        )
+        return Tuner(Pipeline([adding("fit"), both], name="p"), storage=storage, seed=0)
+
+    tune(("fit", INPUTS)).run(0.0, max_trials=1, progress=False)
+    with pytest.warns(UserWarning, match=r"what goes into the stages \['both'\] has changed"):
+        tune((INPUTS, "fit")).run(0.0, max_trials=1, progress=False)

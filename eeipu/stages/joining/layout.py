@@ -82,6 +82,14 @@ class Layout:
         found = (each for option in self.places[slot].values() for each in self._reachable(option))
         return list(dict.fromkeys(found))
 
+    @property
+    def source_names(self) -> dict[str, tuple[str, ...]]:
+        """For each stage, the names of what its positional arguments are made of, in order."""
+        return {
+            stage.name: tuple("INPUTS" if slot is None else self._name(slot) for slot in slots)
+            for stage, slots in zip(self.stages, self.slots, strict=True)
+        }
+
     def resolved(self, slot: Slot, params: Params) -> int | None:
         """The stage that stands in a slot in a configuration; `None` for the run's inputs."""
         while isinstance(slot, str):
@@ -265,11 +273,12 @@ def _options(item: Alternative) -> Iterator[Alternative]:
             yield from _options(each)
 
 
-def _names_in(item: Item) -> list[str]:
+def _names_in(item: Alternative) -> list[str]:
     """The names of an item and of the stages in it; `Optional` has the name of its stage."""
-    found = [each.name for each in _options(item) if isinstance(each, Stage | OneOf)]
-    is_optional = isinstance(item, OneOf) and item.name in item.choices
-    return found[1:] if is_optional else found
+    if not isinstance(item, OneOf):
+        return [item.name] if isinstance(item, Stage) else []
+    inside = [name for each in item.options for name in _names_in(each)]
+    return inside if item.name in item.choices else [item.name, *inside]
 
 
 def _sources_in(item: Alternative) -> list[Source]:

@@ -185,7 +185,9 @@ def outcome_of(
         costs, charged = _unreported_costs(suggestion, trial, pipeline)
         memoized = list(suggestion.memoized)
     else:
-        costs = checked_costs(stage_costs, pipeline.stage_names)
+        made = {call.stage.name for call in pipeline.calls(suggestion.params)}
+        left_out = [name not in made for name in pipeline.stage_names]
+        costs = checked_costs(stage_costs, pipeline.stage_names, left_out)
         charged = _total(costs)
         reached = max((k + 1 for k, cost in enumerate(costs) if cost is not None), default=0)
         if is_whole:
@@ -242,11 +244,19 @@ def _total(costs: Costs) -> float:
     return math.fsum(cost for cost in costs if cost is not None)
 
 
-def checked_costs(stage_costs: Costs, names: Sequence[str]) -> list[float | None]:
+def checked_costs(
+    stage_costs: Costs, names: Sequence[str], left_out: Sequence[bool]
+) -> list[float | None]:
     """The cost of each stage, as a caller reports them.
 
+    Args:
+        stage_costs: The costs; that of a stage which the configuration leaves out may be 0.
+        names: The names of the stages.
+        left_out: Whether the configuration leaves a stage out.
+
     Raises:
-        ConfigurationError: There is not one for each stage, or it is negative or not finite.
+        ConfigurationError: There is not one for each stage, or it is negative or not finite, or
+            that of a stage which is left out.
     """
     given: Any = stage_costs  # an array will do as well
     is_list = hasattr(given, "__len__") and not isinstance(given, Mapping | str)
@@ -261,7 +271,15 @@ def checked_costs(stage_costs: Costs, names: Sequence[str]) -> list[float | None
                 f"the cost of stage {name!r} must be finite and not negative, or None where "
                 f"it was reused, but got {cost!r}."
             )
-    return [None if cost is None else float(cost) for cost in stage_costs]
+    costs = [None if cost is None else float(cost) for cost in stage_costs]
+    for k, (name, is_left_out) in enumerate(zip(names, left_out, strict=True)):
+        if is_left_out and costs[k]:
+            raise ConfigurationError(
+                f"the cost of stage {name!r} is {costs[k]!r}, but its configuration leaves this "
+                f"stage out; report None for it. The stages are {list(names)}."
+            )
+        costs[k] = None if is_left_out else costs[k]
+    return costs
 
 
 def _checked_observations(

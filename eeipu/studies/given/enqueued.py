@@ -21,7 +21,8 @@ logger = logging.getLogger("eeipu")
 def enqueue(study: optuna.Study, pipeline: Pipeline, params: Params) -> None:
     """Enqueue a configuration, or a part of one, unless the study already has it.
 
-    The sampler chooses the values of the other parameters when the trial begins.
+    The sampler chooses the values of the other parameters when the trial begins. Those without
+    which a value would not be active are chosen at once.
 
     Args:
         study: The study.
@@ -29,17 +30,19 @@ def enqueue(study: optuna.Study, pipeline: Pipeline, params: Params) -> None:
         params: Some or all parameters, `"stage.param"` -> value.
 
     Raises:
-        SpaceError: A value does not lie in the space; or the constraints do not allow the
-            configuration, or any that was found with this part.
+        SpaceError: A value does not lie in the space, or is never active with the others; or the
+            constraints do not allow the configuration, or any that was found with this part.
     """
     cube = pipeline.cube
     part = cube.canonical_part(params)
     if not part:
         raise SpaceError(f"nothing to enqueue; give a value of at least one of {list(cube.names)}.")
-    if len(part) == len(cube):
-        part = cube.canonical(params)
-    elif not _can_be_completed(part, pipeline):
-        raise pipeline.feasible.error(part)
+    if cube.is_whole(part):
+        part = cube.conditions.active(cube.canonical(params))
+    else:
+        part = cube.canonical_part(cube.conditions.with_parents(part))
+        if not _can_be_completed(part, pipeline):
+            raise pipeline.feasible.error(part)
     with using_storage():
         study.enqueue_trial(part, user_attrs={"warm_up": True}, skip_if_exists=True)
 
@@ -55,7 +58,7 @@ def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:
     part = cube.fitting_part(_enqueued(trial)) if cube.constraints else {}
     if not part:
         return False
-    if len(part) == len(cube):
+    if cube.is_whole(part):
         violated = cube.constraints.violated(part)
         why = None if violated is None else f"it violates {violated}"
     else:
@@ -81,7 +84,7 @@ def pass_over(study: optuna.Study, trial: optuna.Trial, pipeline: Pipeline, viol
     trial.set_user_attr("interrupted", True)  # so that it counts as no failure
     study.tell(trial, state=TrialState.FAIL)
     part = pipeline.cube.fitting_part(_enqueued(trial))
-    if 0 < len(part) < len(pipeline.cube):
+    if part and not pipeline.cube.is_whole(part):
         study.enqueue_trial(part, user_attrs={"warm_up": True})
 
 

@@ -16,6 +16,7 @@ from eeipu.errors import ConfigurationError
 from eeipu.methods.budget import PAID_BY
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
+from eeipu.stages.running.calls import StageCall
 from eeipu.stages.running.outcomes import violations_of
 from eeipu.studies.changes import stored_space
 from eeipu.studies.given.ask_and_tell import checked_costs
@@ -47,21 +48,20 @@ def add_result(
         ConfigurationError: The value is no finite number, or lacks the objective; or the costs do
             not fit the stages.
     """
-    stored = pipeline.cube.canonical(params)
+    active = pipeline.cube.conditions.active
+    stored, names = active(pipeline.cube.canonical(params)), pipeline.stage_names
     values, metrics = reported_values(value, pipeline, "the value of a known result", _number)
     check_outcomes(pipeline, metrics, {})
+    calls = {call.stage.name: call for call in pipeline.calls(stored)}
+    left_out = [name not in calls for name in names]
     if stage_costs is None:
-        calls = pipeline.calls(stored)
-        costs = [
-            None if call.stage.cost_takes_inputs else call.stage.declared_cost(call.params)
-            for call in calls
-        ]
+        costs = [_declared(calls[name]) if name in calls else None for name in names]
     else:
-        costs = checked_costs(stage_costs, pipeline.stage_names)
+        costs = checked_costs(stage_costs, names, left_out)
     attrs: dict[str, Any] = {
         "added": True,
         "stage_costs": costs,
-        "memoized": [False] * len(costs),
+        "memoized": left_out,
         "charged": 0.0,
     }
     if metrics:
@@ -70,19 +70,25 @@ def add_result(
         if any(
             trial.user_attrs.get("added")
             and tuple(trial.values) == values
-            and trial.params == stored
+            and active(trial.params) == stored
             and trial.user_attrs.get("stage_costs") == costs
             for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         ):
             return  # a script that begins with its known results is run again
+        distributions = stored_space(study, pipeline)
         trial = create_trial(
             params=stored,
-            distributions=stored_space(study, pipeline),
+            distributions={name: distributions[name] for name in stored},
             values=values,
             user_attrs={**attrs, PAID_BY: study_id(study)},
             constraints=violations_of(pipeline.outcome_constraints, attrs),
         )
         study.add_trial(trial)
+
+
+def _declared(call: StageCall) -> float | None:
+    """The declared cost of a call; `None` where it is measured, or depends on the inputs."""
+    return None if call.stage.cost_takes_inputs else call.stage.declared_cost(call.params)
 
 
 def _number(value: object, what: str) -> float:

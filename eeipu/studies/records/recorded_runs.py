@@ -23,6 +23,7 @@ def recorded_run(
     inputs: tuple[Any, ...],
     cache: StageCache | None,
     calls: Sequence[StageCall] | None = None,
+    stage_names: Sequence[str] | None = None,
 ) -> PipelineRun:
     """The run of a finished trial as `record_run` wrote it down. No stage runs, and nothing loads.
 
@@ -32,28 +33,28 @@ def recorded_run(
         inputs: What the first stage gets.
         cache: Where `PipelineRun.outputs` looks for outputs, and keeps those that it makes again.
         calls: Its stage calls, where their keys are others than those of `Pipeline.calls`.
+        stage_names: The stages that it had, where the pipeline has others by now.
     """
     upstream = inputs_key(inputs)
     calls = pipeline.calls(trial.params, upstream) if calls is None else calls
-    noted, names = trial.user_attrs, pipeline.stage_names
-    costs = dict(zip(names, noted.get("stage_costs", [None] * len(names)), strict=True))
+    noted, names = trial.user_attrs, stage_names or pipeline.stage_names
+    costs = dict(zip(names, noted.get("stage_costs") or (), strict=False))
     observed = noted_by_stage(noted, names)
-    memoized = dict(zip(names, noted.get("memoized", [False] * len(names)), strict=True))
+    memoized = dict(zip(names, noted.get("memoized") or (), strict=False))
     is_paid = bool(noted.get("charged"))  # else it was added, and its costs were paid elsewhere
     runs = [
         StageRun(
             call.name,
             call.key,
-            costs[call.stage.name],
-            memoized[call.stage.name],
-            charged=(costs[call.stage.name] or 0.0) * is_paid,
+            costs.get(call.stage.name),
+            memoized.get(call.stage.name, False),
+            charged=(costs.get(call.stage.name) or 0.0) * is_paid,
             observation=observed.get(call.name),
         )
         for call in calls
     ]
     # The seconds of loading, and what was saved, are written down for all stages together.
-    loading = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs)
-    charged = runs[-1].charged + loading
+    charged = noted.get("charged", 0.0) - math.fsum(run.charged for run in runs[:-1])
     runs[-1] = replace(runs[-1], charged=charged, saved=noted.get("saved", 0.0))
     return PipelineRun(
         pipeline.stage_names,
@@ -61,5 +62,6 @@ def recorded_run(
         trial.values[0],
         noted.get("metrics", {}),
         values=tuple(trial.values),
+        left_out=pipeline.left_out(calls),
         outputs=StageOutputs(calls, inputs, upstream, cache),
     )

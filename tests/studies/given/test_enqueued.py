@@ -9,7 +9,7 @@ import torch
 from optuna.trial import TrialState
 from toys import Toy, config, declared
 
-from eeipu import Categorical, Float, Pipeline, SpaceError, Tuner
+from eeipu import Categorical, Float, OneOf, Optional, Pipeline, SpaceError, Tuner, stage
 from eeipu.methods.history import History
 from eeipu.methods.ledger import is_interrupted
 from eeipu.studies import trials as trials_module
@@ -226,3 +226,73 @@ def test_a_declared_pipeline_without_constraints_takes_parts_too():
     tuner = Tuner(declared(), budget=10.0, seed=0)
     tuner.enqueue({"fit.y": 0.375})
     assert tuner.ask().params["fit.y"] == 0.375
+
+
+# --- Where there are alternatives
+
+
+def alternatives(constraints=()):
+    def named(name, **options):
+        return stage(
+            lambda data, *, x=0, **_: x, name=name, space={"x": Float(0.0, 1.0)}, **options
+        )
+
+    space = {"kind": ["a", "b", "c"], "k": range(1, 9)}
+    tree = stage(
+        lambda data, *, kind, k=0: data,
+        name="tree",
+        space=space,
+        active_if={"k": ("kind", ["b", "c"])},
+    )
+    inner = OneOf("model", [named("net"), OneOf("trees", [tree, named("forest")])])
+    return Pipeline([inner, Optional(named("scale")), named("score")], constraints=constraints)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"net.x": 0.25}, {"model": "net", "net.x": 0.25}),
+        ({"forest.x": 0.25}, {"model": "trees", "trees": "forest", "forest.x": 0.25}),
+        ({"tree.k": 3}, {"model": "trees", "trees": "tree", "tree.kind": "b", "tree.k": 3}),
+        ({"tree.k": 3, "tree.kind": "c"}, {"model": "trees", "tree.kind": "c", "tree.k": 3}),
+        ({"scale.x": 0.5}, {"scale": "scale", "scale.x": 0.5}),
+        ({"model": "net"}, {"model": "net"}),
+    ],
+)
+@pytest.mark.parametrize("method", ["eeipu", "random", optuna.samplers.RandomSampler(seed=0)])
+def test_a_part_makes_its_values_active(method, part, expected):
+    tuner = Tuner(alternatives(), budget=1.0, method=method)
+    tuner.enqueue(part)
+    tuner.enqueue(part)
+    assert len(tuner.study.trials) == 1
+    study = tuner.run(0.0, max_trials=1, progress=False)
+    assert study.trials[0].params.items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"model": "net", "forest.x": 0.5},
+        {"tree.kind": "a", "tree.k": 3},
+        {"net.x": 0.5, "tree.k": 3},
+    ],
+)
+def test_values_that_are_never_active_together_are_refused(part):
+    tuner = Tuner(alternatives(), budget=1.0)
+    with pytest.raises(SpaceError, match="has no effect where"):
+        tuner.enqueue(part)
+    assert tuner.study.trials == []
+
+
+def test_a_whole_configuration_of_the_active_parameters_runs_once():
+    tuner = Tuner(alternatives(), budget=1.0, seed=0)
+    study = tuner.run(0.0, max_trials=1, progress=False)
+    tuner.enqueue(study.trials[0].params)
+    assert len(study.trials) == 1
+
+
+def test_a_whole_configuration_that_violates_a_constraint_is_told_so():
+    tuner = Tuner(alternatives([lambda p: p["score.x"] <= 0.5]), budget=1.0)
+    whole = {"model": "net", "net.x": 0.5, "scale": "nothing", "score.x": 0.75}
+    with pytest.raises(SpaceError, match=r"violates constraints\[0\]"):
+        tuner.enqueue(whole)

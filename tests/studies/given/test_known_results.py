@@ -7,7 +7,17 @@ import torch
 from optuna.trial import TrialState, create_trial
 from toys import Toy, config
 
-from eeipu import ConfigurationError, Float, Pipeline, SpaceError, StageCache, Tuner, stage
+from eeipu import (
+    ConfigurationError,
+    Float,
+    OneOf,
+    Optional,
+    Pipeline,
+    SpaceError,
+    StageCache,
+    Tuner,
+    stage,
+)
 from eeipu.methods.history import History
 from eeipu.report.figures import plot_best_over_budget
 
@@ -195,3 +205,49 @@ def test_the_expected_overhead_is_that_of_own_choices():
     tuner.add_trial(point(0.5), 1.0, stage_costs=[1.0, 1.0])
     tuner.tell(tuner.ask(), 1.0, stage_costs=[1.0, 1.0])
     assert tuner.spent == 4.0
+
+
+# --- Where there are alternatives
+
+
+def alternatives():
+    def named(name, cost):
+        return stage(
+            lambda data, *, x: data + x,
+            name=name,
+            space={"x": Float(0.0, 1.0)},
+            cost=lambda x: cost,
+            version="1",
+        )
+
+    model = OneOf("model", [named("tree", 10.0), named("net", 20.0)])
+    return Pipeline([named("prep", 1.0), model, Optional(named("scale", 5.0)), named("score", 2.0)])
+
+
+NET = {"prep.x": 0.25, "model": "net", "net.x": 0.5, "scale": "nothing", "score.x": 0.0}
+
+
+@pytest.mark.parametrize("given", [NET, NET | {"tree.x": 0.125}])
+def test_a_known_result_has_the_parameters_and_costs_of_what_was_chosen(given):
+    tuner = Tuner(alternatives(), budget=100.0, seed=0)
+    for _ in range(2):
+        tuner.add_trial(given, 0.75)
+
+    (trial,) = tuner.study.trials
+    assert trial.params == NET
+    assert trial.user_attrs["stage_costs"] == [1.0, None, 20.0, None, 2.0]
+    assert trial.user_attrs["memoized"] == [False, True, False, True, False]
+    history = History.of(tuner.study, tuner.pipeline)
+    assert history.total_costs.tolist() == [23.0]
+    best = tuner.best_run(0.0)
+    assert (best.value, best.outputs["score"]) == (0.75, 0.75)
+    assert best.left_out == {"tree", "scale"}
+    assert best.memoized == [False, True, False, True, False]
+
+
+def test_what_is_left_out_costs_nothing():
+    tuner = Tuner(alternatives(), budget=100.0, seed=0)
+    tuner.add_trial(NET, 0.75, stage_costs=[1.0, 0.0, 20.0, None, 2.0])
+    assert tuner.study.trials[0].user_attrs["stage_costs"] == [1.0, None, 20.0, None, 2.0]
+    with pytest.raises(ConfigurationError, match="the cost of stage 'tree' is 3"):
+        tuner.add_trial(NET, 0.5, stage_costs=[1.0, 3.0, 20.0, None, 2.0])
