@@ -54,7 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     """Drop comments, which are for tests, and point links at the site."""
     place = _repository_place(page.file.src_uri)
     parts = _FENCED.split(markdown)
@@ -109,7 +109,8 @@ def _cell(cell: dict[str, Any]) -> str:
 def _output(output: dict[str, Any]) -> str:
     data = output.get("data", {})
     if "image/png" in data:
-        inner = f'<img alt="output" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
+        picture = "".join(data["image/png"]).strip()
+        inner = f'<img alt="output" src="data:image/png;base64,{picture}">'
     elif "text/html" in data:
         inner = "".join(data["text/html"])
     else:

@@ -2,7 +2,7 @@
 
 Comments in a page say what its readers do not see:
 
-- `<!-- first:` and lines of Python up to `-->`: what a page leaves to its reader, run at this place.
+- `<!-- first:` and lines of Python up to `-->`: what a page leaves to its reader; run there.
 - `<!-- not run: REASON -->` before a block: why nothing can run it here.
 - `<!-- smaller: TEXT -> TEXT -->` before a block: what stands in it instead when a test runs it.
 - `<!-- trials: NUMBER -->` before a block: how many trials its runs may have, instead of three.
@@ -73,7 +73,9 @@ class ShortTuner(Tuner):
         super().__init__(*args, max_parallel=1, n_initial=n_initial, **options)
 
     def run(self, *inputs, max_trials=None, progress=False):
-        return super().run(*inputs, max_trials=min(self.trials, max_trials or self.trials), progress=False)
+        return super().run(
+            *inputs, max_trials=min(self.trials, max_trials or self.trials), progress=False
+        )
 
 
 def run_page(path, folder, monkeypatch):

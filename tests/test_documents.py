@@ -90,7 +90,9 @@ def check_command(words):
     elif re.fullmatch(r"(\.venv/bin/)?pip", words[0]) or (python and words[1:3] == ["-m", "pip"]):
         check_extras(" ".join(words))
     else:
-        assert words[0] in {"cd", "git", "mkdir", "sbatch", "srun"} or (python and words[1] == "-m"), words
+        assert words[0] in {"cd", "git", "mkdir", "sbatch", "srun"} or (
+            python and words[1] == "-m"
+        ), words
 
 
 def parse(command, words):
