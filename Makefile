@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The variable silences an announcement of MkDocs' authors, which is no warning about the pages.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: demo test check faults format clean
+.PHONY: demo test check docs faults format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m eeipu demo
@@ -18,7 +20,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SITE) --quiet
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
+
+# The documentation as a site, in build/site/index.html.
+docs: $(VENV)/.docs
+	$(SITE)
 
 # Kills, damage, races, a full disk: what the cache survives, counted, which takes about two minutes.
 # Then pipelines that went wrong: what is right now, counted, which takes about fifteen.
@@ -35,6 +42,10 @@ clean:
 # constraints.txt pins torch to a build for the CPU, and everything else to what was tested.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
 	touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from eeipu.stages.torch_training.stage import torch_training
     from eeipu.tuner import Suggestion, Tuner
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "algorithms.early_stopping": [

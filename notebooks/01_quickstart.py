@@ -18,7 +18,7 @@
 # together under one budget of seconds, and never runs a stage twice on the same input with the
 # same settings.
 #
-# Install what this notebook needs with `pip install "eeipu[notebook]"`.
+# Install what this notebook needs with `pip install ".[notebook]"` in a clone.
 
 # %%
 import numpy as np

@@ -18,23 +18,25 @@
 # them, then compares methods on it and draws what they reached. `+cache` behind a method's name
 # gives it a cache.
 #
-# Install what it needs with `pip install "eeipu[benchmarks,notebook]"`. It runs in about a minute,
-# at the size `smoke`; say `cpu` for figures that mean something. The published budgets are those of
-# `paper` with `cost="measured"`; segmentation and distillation want a GPU then.
+# Install what it needs with `pip install ".[benchmarks,notebook]"` in a clone. It runs in about a
+# minute, at the size `smoke`; say `cpu` for figures that mean something. The published budgets are
+# those of `paper` with `cost="measured"`; segmentation and distillation want a GPU then.
 
 # %%
+import tarfile
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 
+import eeipu
 from eeipu import StageCache, Tuner
 from eeipu.benchmarks.analysis.curves import over_budget
 from eeipu.benchmarks.analysis.stage_costs import stage_costs
 from eeipu.benchmarks.analysis.tables import by_setting, summaries
 from eeipu.benchmarks.registry import REGISTRY, load
 from eeipu.benchmarks.runs.campaign import comparison, run_all
-from eeipu.benchmarks.runs.results import read
+from eeipu.benchmarks.runs.results import read, read_all
 
 PRESET = "smoke"
 SEEDS = range(2)
@@ -124,6 +126,32 @@ for method in methods:
     figure.add_scatter(x=curve.x, y=curve.mean, name=method)
 figure.update_layout(xaxis_title="share of the budget spent", yaxis_title="improvement in AUROC")
 figure
+
+# %% [markdown]
+# ## The runs of this repository
+#
+# `results/runs` has the runs behind the [results](../results/README.md), as they were made. Here
+# those on graphs: ten seeds each, from common warm-up points, with three times their budget. This
+# cell needs a clone of the repository.
+
+# %%
+archive = Path(eeipu.__file__).parents[1] / "results" / "runs" / "graphs.tar.xz"
+with tarfile.open(archive) as runs_of_graphs:
+    runs_of_graphs.extractall("runs", filter="data")
+committed = read_all(Path("runs"))
+pd.DataFrame(
+    {
+        "problem": row.problem,
+        "method": row.method,
+        "runs": row.runs,
+        "candidates": row.candidates.value,
+        "share of the possible": row.share.value,
+        "± (95 %)": row.share.half_width,
+        "more candidates than EI": row.more_candidates,
+        "runs won": row.won,
+    }
+    for row in summaries(committed, against="ei+cache")
+).round(3)
 
 # %% [markdown]
 # ## From the command line

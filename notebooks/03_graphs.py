@@ -18,7 +18,7 @@
 # features of its own, in a branch of its own, and one of three models learns from both. A change in
 # one branch leaves the other one's output where it is, in the cache.
 #
-# Install what this notebook needs with `pip install "eeipu[notebook]"`.
+# Install what this notebook needs with `pip install ".[notebook]"` in a clone.
 
 # %%
 import numpy as np

@@ -11,7 +11,12 @@ SMOKE = {
     "01_quickstart": ("budget=10.0", "budget=1.0, n_initial=4"),
     "02_paper_benchmarks": ("SEEDS = range(2)", "SEEDS = range(1)"),
     "03_graphs": ("budget=20.0", "budget=2.0, n_initial=3"),
+    "04_how_eeipu_decides": ("budget=130.0", "budget=60.0, n_initial=4"),
+    "05_stage_trees": ("TRIALS = 24", "TRIALS = 8"),
+    "06_one_machine_to_a_cluster": ("TRIALS = 8", "TRIALS = 2"),
 }
+
+PLOTLY = "application/vnd.plotly.v1+json"
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.py"))
 
@@ -31,6 +36,21 @@ def test_both_forms_say_the_same(script):
     assert sources(notebook) == sources(jupytext.read(script))
 
 
+@pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_stored_for_readers_on_the_web(script):
+    stored = script.with_suffix(".ipynb")
+    outputs = outputs_of(jupytext.read(stored))
+
+    assert stored.stat().st_size < 400_000
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if PLOTLY in output.get("data", {})]
+
+
+def outputs_of(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda path: path.stem)
 # The kernel's client warns of event loops and ports, which are its own affair.
@@ -47,6 +67,6 @@ def test_it_runs(script, tmp_path):
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     ).execute()
 
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = outputs_of(notebook)
     assert not [output for output in outputs if output.output_type == "error"]
-    assert any("application/vnd.plotly.v1+json" in o.get("data", {}) for o in outputs)
+    assert any(PLOTLY in output.get("data", {}) for output in outputs)
