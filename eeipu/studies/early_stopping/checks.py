@@ -81,6 +81,8 @@ def checked_rule(
     paths = TrialPaths(pipeline, "")
     if isinstance(rule, PopulationBased):
         _check_explorable(paths, pipeline)
+    if isinstance(rule, FreezeThaw):
+        _check_chain(pipeline)
     rule.algorithm(Setting(iter([{}] * 2), paths.steps, 2, paths.space, 0, bool))
     return rule
 
@@ -96,6 +98,20 @@ def _lost_output(pipeline: Pipeline) -> str | None:
         if not memoized and len(takers) > 1:
             return stage.name
     return None
+
+
+def _check_chain(pipeline: Pipeline) -> None:
+    """Check that the model of learning curves knows the pipeline's form.
+
+    Raises:
+        ConfigurationError: It is a graph, or has alternatives.
+    """
+    if pipeline.layout.places or not pipeline.graph.is_chain:
+        raise ConfigurationError(
+            'early_stopping="model" knows the costs of stages that stand in a chain, and '
+            "this pipeline is a graph or has alternatives; choose another rule, such as "
+            "eeipu.ASHA()."
+        )
 
 
 def _check_explorable(paths: TrialPaths, pipeline: Pipeline) -> None:

@@ -9,7 +9,7 @@ from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import Space
 from eeipu.studies.early_stopping.staged_trials import StagedTrials
-from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.early_stopping.trial_paths import TrialPaths, counted_stages
 from eeipu.studies.trials import Trials
 
 __all__ = ["KnownTrials"]
@@ -57,7 +57,7 @@ class KnownTrials:
     @property
     def trained(self) -> int:
         """The index of the stage whose steps count."""
-        return self._trials.pipeline.stage_names.index(self._paths.stage.name)
+        return self._trials.pipeline.stages.index(counted_stages(self._trials.pipeline)[-1])
 
     @property
     def earlier(self) -> int:
@@ -98,14 +98,15 @@ class KnownTrials:
     def made(self, params: Config) -> tuple[int, int]:
         """How many stages have kept outputs, and the step from which there is a checkpoint."""
         path = self._paths(params, self._paths.steps)
-        trained = next(s for s in path.stretches if s.call.stage == self._paths.stage.name)
+        names = self._trials.pipeline.stage_names
+        trained = next(s for s in path.stretches if s.call.stage == names[self.trained])
         steps = sorted({int(step) for mine in self._staged for step in mine.costs}, reverse=True)
         for step in steps:
             if step < self._paths.steps and path.key(trained.origin + step) in self._cache:
                 return self.trained, step
         ends = {s.call.stage: s.stop for s in path.stretches if s.stop <= trained.origin}
         for k in reversed(range(self.trained)):
-            if path.key(ends[self._trials.pipeline.stage_names[k]]) in self._cache:
+            if path.key(ends[names[k]]) in self._cache:
                 return k + 1, 0
         return 0, 0
 

@@ -252,6 +252,7 @@ class StagedTrials:
             is_new = self._note_value(mine, step, run, notes)
         notes.write()
         if is_new:
+            assert run.value is not None
             mine.trial.report(run.value, step)
         return run
 
