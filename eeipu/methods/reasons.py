@@ -15,6 +15,7 @@ from torch import Tensor
 from eeipu.methods.reuse.candidates import Candidate
 from eeipu.methods.search_state import Search
 from eeipu.models.objective import middle_value
+from eeipu.models.observed_stages.chain import StageChain
 from eeipu.models.pending_improvement import log_improvement
 
 __all__ = ["reason_for"]
@@ -23,13 +24,19 @@ __all__ = ["reason_for"]
 DIGITS = 5
 
 
-def reason_for(search: Search, chosen: Candidate, others: Iterable[Candidate]) -> dict[str, Any]:
+def reason_for(
+    search: Search,
+    chosen: Candidate,
+    others: Iterable[Candidate],
+    chain: StageChain | None = None,
+) -> dict[str, Any]:
     """What was known of a candidate that was chosen, and of the best ones that it was preferred to.
 
     Args:
         search: The state of the search.
         chosen: The candidate.
         others: Candidates, best first. Of each set of stages that are free, the best one counts.
+        chain: The model that predicts the objective; `None`: the search's plain model of it.
 
     Returns:
         Values for JSON: `reuses`, the names of the stages that were expected to be free;
@@ -43,21 +50,28 @@ def reason_for(search: Search, chosen: Candidate, others: Iterable[Candidate]) -
     for each in others:
         by_free.setdefault(each.reuse.memoized, each)
     candidates = list(by_free.values())
-    first, *rest = _described(search, candidates)
+    first, *rest = _described(search, candidates, chain)
     scores = [each.score - chosen.score for each in candidates[1:]]
     instead = [{**known, "score": _short(score)} for known, score in zip(rest, scores, strict=True)]
     return {"by": "models", **first, **({"instead": instead} if instead else {})}
 
 
-def _described(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]:
+def _described(
+    search: Search, candidates: list[Candidate], chain: StageChain | None
+) -> list[dict[str, Any]]:
     """What is known of each candidate."""
     models, names = search.models, search.history.pipeline.stage_names
     X = torch.from_numpy(np.stack([each.point for each in candidates]))
     with torch.no_grad():
-        posterior = models.believer.posterior(X.unsqueeze(-2))
-        mean, std = posterior.mean.flatten(), posterior.variance.sqrt().flatten()
+        if chain is None:
+            posterior, best_f = models.believer.posterior(X.unsqueeze(-2)), models.best_f
+            mean, std = posterior.mean.flatten(), posterior.variance.sqrt().flatten()
+        else:
+            free = torch.tensor([each.reuse.memoized for each in candidates])
+            (mean, variance), best_f = chain.moments(X, free), chain.best_f
+            std = variance.sqrt()
         columns = {
-            "improvement": models.unit * log_improvement(mean, std, models.best_f).exp(),
+            "improvement": models.unit * log_improvement(mean, std, best_f).exp(),
             "mean": _sign(search) * (models.unit * mean + middle_value(search.history.values)),
             "std": models.unit * std,
             **_costs(search, X, candidates),
