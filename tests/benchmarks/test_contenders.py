@@ -30,6 +30,7 @@ from eeipu.sampler import EEIPUSampler
         "eeipu+cache+cost-inputs=own+samples=common+top-q=all+design=independent",
         "ei+design=none",
         "eeipu+cache+n-initial=usual+polishing=on",
+        "eeipu+cache+stages=off",
     ],
 )
 def test_contenders_read_as_they_are_written(text):
@@ -56,6 +57,7 @@ def test_a_contender_is_a_method_with_or_without_a_cache():
         ("eeipu+top-q=0", "'top-q' does not take '0'"),
         ("eeipu+design=grid", "'design' does not take 'grid'.*'prefix-sharing'"),
         ("eeipu+n-initial=0", "'n-initial' does not take '0'.*'usual'"),
+        ("eeipu+stages=blind", "'stages' does not take 'blind'.*'on'"),
         ("eeipu+polishing=yes", "'polishing' does not take 'yes'.*'on'"),
         ("gp+n-initial=4", r"'gp\+n-initial=4'.*only top-q"),
         ("ei+cache+cooling=off", r"'\+cooling=off' after 'ei'.*in 'eeipu' only"),

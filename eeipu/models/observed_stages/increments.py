@@ -278,7 +278,8 @@ def estimated_again(
 def _whitening(covariance: Tensor, noise: float | Tensor) -> Tensor:
     """The inverse of the Cholesky factor of the covariance of observations."""
     noises = noise * torch.eye(len(covariance), dtype=covariance.dtype)
-    return torch.linalg.inv(torch.linalg.cholesky(covariance + noises))
+    inverse: Tensor = torch.linalg.inv(torch.linalg.cholesky(covariance + noises))
+    return inverse
 
 
 def _least_squares(whitening: Tensor, parents: Tensor, z: Tensor) -> list[tuple[float, float]]:
