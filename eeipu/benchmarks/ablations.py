@@ -54,6 +54,8 @@ class Ablation:
         design: The warm-up.
         n_initial: The number of trials in a warm-up of its own; `"usual"`: as without a benchmark.
         polishes: Whether it also runs candidates whose trials tell nothing new.
+        sees_stages: Whether what stages show counts. It does not either where a part of the
+            acquisition is changed.
         texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
     """
 
@@ -65,6 +67,7 @@ class Ablation:
     design: Design | None = None
     n_initial: int | Literal["usual"] | None = None
     polishes: bool = False
+    sees_stages: bool = True
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -118,6 +121,8 @@ class Ablation:
             method = replace(method, design=self.design)
         if self.polishes:
             method = replace(method, seeks_news=False)
+        if not self.sees_stages:
+            method = method.without_stages()
         if not self.changes_acquisition:
             return method
         if method.name != "eeipu":
@@ -125,7 +130,7 @@ class Ablation:
                 f"{str(self)!r} after {method.name!r}: cooling, epsilon, cost inputs and samples "
                 f"can be changed in 'eeipu' only."
             )
-        return replace(method, score=self._score)
+        return replace(method, score=self._score, blind=None)
 
     def _score(self, search: Search) -> Score:
         kind = CommonSamples if self.common_samples else LogEEIPU
@@ -178,6 +183,10 @@ def _polishing(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, polishes=_one_of(("off", "on"), text) == "on")
 
 
+def _stages(ablation: Ablation, text: str) -> Ablation:
+    return replace(ablation, sees_stages=_one_of(("on", "off"), text) == "on")
+
+
 def _at_least(least: float, value: float) -> float:
     if not least <= value < math.inf:
         raise ValueError
@@ -199,6 +208,7 @@ CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
     "design": _design,
     "n-initial": _n_initial,
     "polishing": _polishing,
+    "stages": _stages,
 }
 MEANINGS = {
     "cooling": "'off' for an exponent of 1 to the end, or a constant exponent >= 0",
@@ -209,4 +219,5 @@ MEANINGS = {
     "design": f"one of {sorted(DESIGNS)}",
     "n-initial": "a whole number >= 1, or 'usual'",
     "polishing": "'on' or 'off'",
+    "stages": "'on' or 'off'",
 }

@@ -21,34 +21,27 @@ where `g_s` is the slope in `log C_s`: `-eta (1 / C_s) / sum_t (1 / C_t)`, and t
 that R covers the cost. `eeipu.models.closed_form` takes them back to the candidates.
 """
 
-import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
-from numpy.typing import NDArray
-from scipy.special import erfcx, ndtr
 from torch import Tensor
 
 from eeipu.acquisition import LogEEIPU
 from eeipu.cost_models import StageCostModel
 from eeipu.models.closed_form import ClosedFormGPs
-from eeipu.models.objective import MIN_VARIANCE, ObjectiveModel
+from eeipu.models.gaussian_process import ExactGPs
+from eeipu.models.improvement import Improvement, WeighedChain
+from eeipu.models.objective import ObjectiveModel
 
-__all__ = ["ClosedFormEEIPU", "cost_and_slopes", "fast_score", "log_ei"]
-
-Array = NDArray[np.float64]
-
-# Below this u, h and h' come from their asymptotic series, whose errors are then below 1e-11.
-FAR_BELOW = -1e3
-
-HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-SQRT_HALF, SQRT_HALF_PI = math.sqrt(0.5), math.sqrt(0.5 * math.pi)
+__all__ = ["ClosedFormEEIPU", "cost_and_slopes", "fast_score"]
 
 
 def fast_score(
-    acquisition: AcquisitionFunction, *, sees_memory: bool = True
+    acquisition: AcquisitionFunction,
+    *,
+    sees_memory: bool = True,
+    weighed: WeighedChain | None = None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The score of an acquisition, with gradients in closed form (`ClosedFormEEIPU`) if it has any.
 
@@ -57,6 +50,7 @@ def fast_score(
     Args:
         acquisition: Log EEIPU, or log EI.
         sees_memory: Whether memoized stages count; if not, every stage of a candidate is paid.
+        weighed: A chain of stages that predicts the objective as well, if there is one.
     """
     is_eeipu = isinstance(acquisition, LogEEIPU)
     log_ei = acquisition.log_ei if is_eeipu else acquisition
@@ -64,21 +58,25 @@ def fast_score(
     if (
         isinstance(log_ei, LogExpectedImprovement)
         and isinstance(log_ei.model, ObjectiveModel)
-        and (costs is None or _share_points(log_ei.model, costs.cost_model))
+        and (costs is None or _share_points(log_ei.model.gp, costs.cost_model))
     ):
-        return ClosedFormEEIPU(log_ei, costs, sees_memory=sees_memory)
+        if weighed is not None and not _are_alike(log_ei.model.gp, weighed.chain.gps):
+            weighed = None
+        return ClosedFormEEIPU(log_ei, costs, sees_memory=sees_memory, weighed=weighed)
     if is_eeipu:
         return lambda X, memoized: acquisition.score(X, memoized if sees_memory else None)
     return lambda X, memoized: acquisition(X)  # noqa: ARG005 - what is memoized does not matter
 
 
-def _share_points(objective: ObjectiveModel, costs: object) -> bool:
+def _share_points(objective: ExactGPs, costs: object) -> bool:
     """Whether both have learnt from the same points; a model that has learnt nothing has none."""
     if not isinstance(costs, StageCostModel):
         return False
-    if costs.gps is None:
-        return True
-    ours, theirs = objective.gp, costs.gps
+    return costs.gps is None or _are_alike(objective, costs.gps)
+
+
+def _are_alike(ours: ExactGPs, theirs: ExactGPs) -> bool:
+    """Whether GPs have learnt from the same points, and predict with as many."""
     same = torch.equal(ours.observations.X, theirs.observations.X)
     return same and len(ours.conditioning.X) == len(theirs.conditioning.X)
 
@@ -91,6 +89,7 @@ class ClosedFormEEIPU:
         acquisition: Log EEIPU, if cost counts. Its `StageCostModel` is on the same points, and
             there are no running trials.
         sees_memory: Whether memoized stages count.
+        weighed: A chain of stages, on the same points, that predicts the objective as well.
     """
 
     def __init__(
@@ -99,12 +98,14 @@ class ClosedFormEEIPU:
         acquisition: LogEEIPU | None = None,
         *,
         sees_memory: bool = True,
+        weighed: WeighedChain | None = None,
     ) -> None:
         self._acquisition = acquisition
-        self._best_f = float(log_ei.best_f)
+        self._improvement = Improvement(log_ei.model.gp, float(log_ei.best_f), weighed)
+        self._first_cost = len(self._improvement)
         self._sees_memory = sees_memory
         costs = None if acquisition is None else acquisition.cost_model.gps
-        self._gps = ClosedFormGPs([log_ei.model.gp, *([] if costs is None else [costs])])
+        self._gps = ClosedFormGPs([*self._improvement.gps, *([] if costs is None else [costs])])
 
     @torch.no_grad()
     def __call__(self, X: Tensor, memoized: Tensor) -> Tensor:
@@ -115,11 +116,24 @@ class ClosedFormEEIPU:
 
     def _value(self, x: Tensor, memoized: Tensor) -> Tensor:
         means, variances, _ = self._gps(x)
-        value, _, _ = log_ei(means[0], variances[0], self._best_f)
+        value, _, _ = self._log_ei(means, variances, x, memoized)
         if self._acquisition is not None:
-            moments = self._acquisition.cost_model.of_all_stages(means[1:], variances[1:])
-            value = value + self._acquisition.cost_term_at(*moments, memoized)
+            value = value + self._acquisition.cost_term_at(
+                *self._cost_moments(self._acquisition, means, variances), memoized
+            )
         return value
+
+    def _log_ei(
+        self, means: Tensor, variances: Tensor, x: Tensor, memoized: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        own = means[: self._first_cost], variances[: self._first_cost]
+        return self._improvement(*own, self._improvement.known(x, memoized))
+
+    def _cost_moments(
+        self, acquisition: LogEEIPU, means: Tensor, variances: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        first = self._first_cost
+        return acquisition.cost_model.of_all_stages(means[first:], variances[first:])
 
     @torch.no_grad()
     def rank_completions(
@@ -139,15 +153,19 @@ class ClosedFormEEIPU:
             `P x b`.
         """
         acquisition, free = self._acquisition, memoized & self._sees_memory
-        asked = torch.ones(len(self._gps), dtype=torch.bool)
+        first, asked = self._first_cost, torch.ones(len(self._gps), dtype=torch.bool)
+        known = self._improvement.known(points, free.expand(len(points), -1))
+        if known is not None:
+            asked[:first] = ~known[0].all(-1)
+            known = known[0].unsqueeze(-1), known[1].unsqueeze(-1)
         if acquisition is not None:
-            asked[1:] = ~free[acquisition.cost_model.executed]
-        means, variances = self._gps.select(asked).of_completions(points, fixed, X)
-        value, _, _ = log_ei(means[0], variances[0], self._best_f)
+            asked[first:] = ~free[acquisition.cost_model.executed]
+        found = self._gps.select(asked).of_completions(points, fixed, X)
+        means, variances = (m.new_zeros((len(asked), *m.shape[1:])) for m in found)
+        means[asked], variances[asked] = found
+        value, _, _ = self._improvement(means[:first], variances[:first], known)
         if acquisition is not None:
-            every = means.new_zeros((2, len(asked) - 1, *value.shape))
-            every[:, asked[1:]] = torch.stack([means[1:], variances[1:]])
-            moments = acquisition.cost_model.of_all_stages(every[0], every[1])
+            moments = self._cost_moments(acquisition, means, variances)
             value = value + acquisition.rough_cost_term_at(*moments, free)
         return value
 
@@ -164,12 +182,11 @@ class ClosedFormEEIPU:
         """
         memoized = memoized & self._sees_memory
         means, variances, pullback = self._gps(X.squeeze(-2))
-        value, slope, variance_slope = log_ei(means[0], variances[0], self._best_f)
-        slopes, variance_slopes = [slope[None]], [variance_slope[None]]
+        value, slope, variance_slope = self._log_ei(means, variances, X.squeeze(-2), memoized)
+        slopes, variance_slopes = [slope], [variance_slope]
         if self._acquisition is not None:
-            term, slope, variance_slope = cost_and_slopes(
-                self._acquisition, means[1:], variances[1:], memoized
-            )
+            own = means[self._first_cost :], variances[self._first_cost :]
+            term, slope, variance_slope = cost_and_slopes(self._acquisition, *own, memoized)
             value = value + term
             slopes.append(slope)
             variance_slopes.append(variance_slope)
@@ -200,29 +217,3 @@ def cost_and_slopes(
         shares.sum(1)[costs.executed],
         0.5 * std_slope / std.T[costs.executed],  # d s / d s^2 = 1 / (2 s)
     )
-
-
-def log_ei(mean: Tensor, variance: Tensor, best_f: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log EI and its slopes in the mean and in the variance, in the shape of these together."""
-    is_free = variance >= MIN_VARIANCE
-    sigma = variance.clamp_min(MIN_VARIANCE).sqrt()
-    u = (mean - best_f) / sigma
-    h, slope = (torch.from_numpy(part) for part in _log_h(u.numpy()))
-    # d sigma / d sigma^2 = 1 / (2 sigma)
-    return sigma.log() + h, slope / sigma, is_free * (1.0 - u * slope) / (2.0 * sigma.square())
-
-
-def _log_h(u: Array) -> tuple[Array, Array]:
-    """`h` and its slope; SciPy's functions take a tenth of the time of BoTorch's."""
-    near, below = np.maximum(u, -1.0), np.clip(u, FAR_BELOW, -1.0)
-    phi, Phi = np.exp(-0.5 * near * near - HALF_LOG_2PI), ndtr(near)
-    upper = phi + near * Phi
-    # phi(u) + u Phi(u) = phi(u) (1 - w), and 1 - w = u^-2 - 3 u^-4 + 15 u^-6 ... far below
-    w = -below * SQRT_HALF_PI * erfcx(-SQRT_HALF * below)
-    far = np.minimum(u, FAR_BELOW)
-    is_far, inverse = u < FAR_BELOW, far**-2.0
-    left = np.where(is_far, inverse * (1.0 - 3.0 * inverse), 1.0 - w)
-    lower = np.log(left) - 0.5 * u * u - HALF_LOG_2PI
-    lower_slope = np.where(is_far, -far - 2.0 / far, -w / (below * left))
-    is_lower = u < -1.0
-    return np.where(is_lower, lower, np.log(upper)), np.where(is_lower, lower_slope, Phi / upper)

@@ -5,7 +5,7 @@ Every method can be run with and without a cache; those of other papers do not l
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,8 @@ from eeipu.methods.warm_up import (
     no_design,
 )
 from eeipu.models.feasibility import weighted
+from eeipu.models.objective import ObjectiveModel
+from eeipu.models.observed_stages.chain import StageChain
 from eeipu.pipeline import Pipeline
 
 __all__ = ["METHODS", "Method", "eeipu", "gittins_index", "method_named"]
@@ -83,6 +85,7 @@ class Method:
         in_batches: Whether one maximisation may make several suggestions. It may if the score is
             the logarithm of the expected improvement plus terms that do not depend on running
             trials.
+        blind: The same score but for what stages show; `None`: the score does not look at that.
         needs_finite: Whether it goes through all configurations, so that there must be finitely
             many.
         needs_chain: Whether it models how each stage's output depends on that of the one before.
@@ -100,6 +103,7 @@ class Method:
     n_initial: int | None = None
     seeks_news: bool = False
     in_batches: bool = False
+    blind: Callable[[Search], Score] | None = None
     needs_finite: bool = False
     needs_chain: bool = False
     takes_several: bool = False
@@ -117,6 +121,15 @@ class Method:
                 f"the method {self.name!r} has one objective, and there are {count}; choose one of "
                 f"{able}, or a sampler of Optuna's for several objectives."
             )
+
+    @property
+    def sees_stages(self) -> bool:
+        """Whether it looks at what stages show; see `eeipu.models.observed_stages`."""
+        return self.blind is not None
+
+    def without_stages(self) -> "Method":
+        """The same method, which does not look at what stages show."""
+        return self if self.blind is None else replace(self, score=self.blind, blind=None)
 
     def check_suits(self, pipeline: Pipeline) -> None:
         """Check that this method can tune a pipeline.
@@ -144,7 +157,13 @@ class Method:
                 )
 
 
-def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> LogEEIPU:
+def eeipu(
+    search: Search,
+    *,
+    is_published: bool = False,
+    is_careful: bool = False,
+    model: ObjectiveModel | StageChain | None = None,
+) -> LogEEIPU:
     """The acquisition of EEIPU.
 
     Args:
@@ -153,11 +172,13 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
             constant instead of its load time, choosing a configuration costs nothing, and the model
             of a stage's cost depends on that stage's hyper-parameters alone.
         is_careful: Whether the chance that the remaining budget covers the candidate is a factor.
+        model: What predicts the objective; `None`: its own model.
     """
+    model = search.models.objective if model is None else model
     return LogEEIPU(
-        search.models.objective,
+        model,
         search.models.costs_from("own") if is_published else search.models.costs,
-        search.models.best_f,
+        model.best_f,
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         overhead=0.0 if is_published else search.overhead,
         cooling=search.cooling,
@@ -168,11 +189,31 @@ def eeipu(search: Search, *, is_published: bool = False, is_careful: bool = Fals
     )
 
 
-def _eeipu(search: Search, *, is_published: bool = False, is_careful: bool = False) -> Score:
-    acquisition = eeipu(search, is_published=is_published, is_careful=is_careful)
+def _eeipu(
+    search: Search,
+    *,
+    is_published: bool = False,
+    is_careful: bool = False,
+    sees_stages: bool = True,
+) -> Score:
+    """The score of EEIPU.
+
+    Args:
+        search: The state of the search.
+        is_published: See `eeipu`.
+        is_careful: See `eeipu`.
+        sees_stages: Whether what stages show counts, by its share of the improvement
+            (`eeipu.models.improvement`). Beside running trials the better of the two models stands
+            for both.
+    """
     if search.history.has_several_objectives:
-        return _hypervolume(search, acquisition)
-    return _unless_failing(search, fast_score(acquisition))
+        return _hypervolume(search, eeipu(search, is_published=is_published, is_careful=is_careful))
+    acquire = partial(eeipu, search, is_published=is_published, is_careful=is_careful)
+    if is_published or not sees_stages:
+        return _unless_failing(search, fast_score(acquire()))
+    if search.X_pending is not None:
+        return _unless_failing(search, fast_score(acquire(model=search.models.leading)))
+    return _unless_failing(search, fast_score(acquire(), weighed=search.models.weighed_chain))
 
 
 def _hypervolume(search: Search, cost: LogEEIPU | None) -> Score:
@@ -333,7 +374,15 @@ def _without_memory(acquisition: AcquisitionFunction) -> Score:
 METHODS = {
     method.name: method
     for method in (
-        Method("eeipu", _eeipu, reuses=True, seeks_news=True, in_batches=True, takes_several=True),
+        Method(
+            "eeipu",
+            _eeipu,
+            reuses=True,
+            seeks_news=True,
+            in_batches=True,
+            takes_several=True,
+            blind=partial(_eeipu, sees_stages=False),
+        ),
         Method(
             "eeipu-paper",
             partial(_eeipu, is_published=True),
@@ -349,6 +398,7 @@ METHODS = {
             is_careful=True,
             seeks_news=True,
             takes_several=True,
+            blind=partial(_eeipu, is_careful=True, sees_stages=False),
         ),
         Method("ei", _ei, in_batches=True, takes_several=True),
         Method("eips", _eips, in_batches=True),

@@ -24,6 +24,7 @@ from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.objective import ObjectiveModel
+from eeipu.models.observed_stages.chain import StageChain
 from eeipu.models.pending_improvement import LogPendingEI, log_improvement
 from eeipu.space import Params
 
@@ -100,7 +101,9 @@ class Proposals:
         for candidates in (maximisers, self.__dict__.get("exploring", ())):
             for each in candidates:
                 if each.params == params:
-                    return reason_for(self.search, each, candidates)
+                    leads = self._chain is not None and self._chain is self.search.models.leading
+                    chain = self._chain if leads else None
+                    return reason_for(self.search, each, candidates, chain)
         return {"by": "random"}
 
     def _in_order(self, count: int) -> Iterator[dict[str, Any]]:
@@ -145,7 +148,13 @@ class Proposals:
     @cached_property
     def promising(self) -> list[Candidate]:
         """Those of the method's candidates whose trials may tell more than is known, best first."""
-        return _telling(self._new_maximisers, self.search)
+        return _telling(self._new_maximisers, self.search, self._chain)
+
+    @property
+    def _chain(self) -> StageChain | None:
+        """The model by way of what stages show, if it counts."""
+        weighed = self.search.models.weighed_chain if self.method.sees_stages else None
+        return None if weighed is None else weighed.chain
 
     @cached_property
     def exploring(self) -> list[Candidate]:
@@ -168,9 +177,9 @@ class Proposals:
         assert pending is not None, "several suggestions are made beside running trials only"
         new = [c for c in candidates if search.history.is_new(c.params)]
         if new:
-            improvement = LogPendingEI(
-                search.models.objective, search.models.best_f, pending, seed=search.trial_seed
-            )
+            models = search.models
+            model = models.leading if self.method.sees_stages else models.objective
+            improvement = LogPendingEI(model, model.best_f, pending, seed=search.trial_seed)
             yield from in_turn(new, improvement, count)
 
     def candidates(self, score: Score, *, fresh: bool = False) -> Iterator[Candidate]:
@@ -215,32 +224,49 @@ class Proposals:
 
 
 def _telling(
-    candidates: Sequence[Candidate], search: Search, *, doubt: float = 1.0
+    candidates: Sequence[Candidate],
+    search: Search,
+    chain: StageChain | None = None,
+    *,
+    doubt: float = 1.0,
 ) -> list[Candidate]:
     """The candidates whose trial may tell more than is known already, in the same order.
 
     Left out are those that the model cannot tell from what has run or is running: its deviation is
     far below the noise that it has learnt, and its mean no more than this noise above the best
     value. Left out are also those that nobody would miss: the expected improvement is below
-    `LEAST_GAIN` of the values' deviation, or below the rounding of the best value.
+    `LEAST_GAIN` of the values' deviation, or below the rounding of the best value. Where two models
+    count, a candidate is left out if both say so.
 
     Args:
         candidates: Candidates that have not run.
         search: The state of the search.
+        chain: The second model.
         doubt: By how much to multiply the deviations of the model for the expected improvement.
     """
     if not candidates:
         return []
-    models, believer = search.models, search.models.believer
+    models = search.models
     X = torch.from_numpy(np.stack([candidate.point for candidate in candidates]))
-    with torch.no_grad():
-        mean, std = _moments(X.unsqueeze(-2), believer)
-        gain = log_improvement(mean, doubt * std, models.best_f).exp()
-    noise = models.objective.noise_std
     rounding = float(np.spacing(abs(np.nanmax(search.history.values)))) / models.unit
-    is_news = (std > LEAST_NEWS * noise) | (mean > models.best_f + noise)
-    is_gain = gain > max(LEAST_GAIN * models.objective.scale, rounding)
-    return [c for c, tells in zip(candidates, (is_news & is_gain).tolist(), strict=True) if tells]
+    least = max(LEAST_GAIN * models.objective.scale, rounding)
+    with torch.no_grad():
+        tells = _tells(*_moments(X.unsqueeze(-2), models.believer), models.objective, least, doubt)
+        if chain is not None:
+            memoized = torch.tensor([candidate.reuse.memoized for candidate in candidates])
+            mean, variance = chain.moments(X, memoized)
+            tells |= _tells(mean, variance.sqrt(), chain, least, doubt)
+    return [c for c, is_worth in zip(candidates, tells.tolist(), strict=True) if is_worth]
+
+
+def _tells(
+    mean: Tensor, std: Tensor, model: ObjectiveModel | StageChain, least: float, doubt: float
+) -> Tensor:
+    """Which trials may tell more than a model knows, from what it predicts for them, `b`."""
+    noise = model.noise_std
+    gain = log_improvement(mean, doubt * std, model.best_f).exp()
+    is_news = (std > LEAST_NEWS * noise) | (mean > model.best_f + noise)
+    return is_news & (gain > least)
 
 
 def _doubting(search: Search) -> Score:

@@ -16,6 +16,7 @@ from eeipu.methods.reuse.candidates import Candidate
 from eeipu.methods.search_models import SearchModels
 from eeipu.methods.search_state import Search
 from eeipu.models.objective import middle_value
+from eeipu.models.observed_stages.chain import StageChain
 from eeipu.models.pending_improvement import log_improvement
 
 __all__ = ["reason_for"]
@@ -24,13 +25,19 @@ __all__ = ["reason_for"]
 DIGITS = 5
 
 
-def reason_for(search: Search, chosen: Candidate, others: Iterable[Candidate]) -> dict[str, Any]:
+def reason_for(
+    search: Search,
+    chosen: Candidate,
+    others: Iterable[Candidate],
+    chain: StageChain | None = None,
+) -> dict[str, Any]:
     """What was known of a candidate that was chosen, and of the best ones that it was preferred to.
 
     Args:
         search: The state of the search.
         chosen: The candidate.
         others: Candidates, best first. Of each set of stages that are free, the best one counts.
+        chain: The model that predicts the objective; `None`: the search's plain model of it.
 
     Returns:
         Values for JSON: `reuses`, the names of the stages that were expected to be free;
@@ -45,18 +52,20 @@ def reason_for(search: Search, chosen: Candidate, others: Iterable[Candidate]) -
     for each in others:
         by_free.setdefault(each.reuse.memoized, each)
     candidates = list(by_free.values())
-    first, *rest = _described(search, candidates)
+    first, *rest = _described(search, candidates, chain)
     scores = [each.score - chosen.score for each in candidates[1:]]
     instead = [{**known, "score": _short(score)} for known, score in zip(rest, scores, strict=True)]
     return {"by": "models", **first, **({"instead": instead} if instead else {})}
 
 
-def _described(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]:
+def _described(
+    search: Search, candidates: list[Candidate], chain: StageChain | None
+) -> list[dict[str, Any]]:
     """What is known of each candidate."""
     models, names = search.models, search.history.pipeline.stage_names
     X = torch.from_numpy(np.stack([each.point for each in candidates]))
     with torch.no_grad():
-        columns = {**_values(search, X), **_costs(search, X, candidates)}
+        columns = {**_values(search, X, candidates, chain), **_costs(search, X, candidates)}
         if any(models.__dict__.get(name) is not None for name in ("feasibility", "outcomes")):
             assert models.success is not None
             columns["success"] = models.success.log_probability(X).exp()
@@ -70,15 +79,23 @@ def _described(search: Search, candidates: list[Candidate]) -> list[dict[str, An
     ]
 
 
-def _values(search: Search, X: Tensor) -> dict[str, Tensor]:
+def _values(
+    search: Search, X: Tensor, candidates: list[Candidate], chain: StageChain | None
+) -> dict[str, Tensor]:
     """What is expected of the objective at points, `c x d`, or of all objectives."""
     models = search.models
     if search.history.has_several_objectives:
         moments = [_in_units(each, *_moments(each, X)) for each in models.by_objective]
         means, stds = (torch.stack(each, dim=-1) for each in zip(*moments, strict=True))
         return {"means": means, "stds": stds}
-    mean, std = _moments(models, X)
-    gain = models.unit * log_improvement(mean, std, models.best_f).exp()
+    if chain is None:
+        mean, std = _moments(models, X)
+        best_f = models.best_f
+    else:
+        free = torch.tensor([each.reuse.memoized for each in candidates])
+        (mean, variance), best_f = chain.moments(X, free), chain.best_f
+        std = variance.sqrt()
+    gain = models.unit * log_improvement(mean, std, best_f).exp()
     mean, std = _in_units(models, mean, std)
     return {"improvement": gain, "mean": mean, "std": std}
 

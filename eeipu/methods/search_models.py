@@ -14,7 +14,11 @@ from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
 from eeipu.methods.several_objectives.kept_limits import AllOf, Limit, OutcomeModel
 from eeipu.models.feasibility import FeasibilityModel, SuccessModel
+from eeipu.models.improvement import WeighedChain
 from eeipu.models.objective import ObjectiveModel, middle_value
+from eeipu.models.observed_stages.chain import StageChain
+from eeipu.models.observed_stages.increments import most_telling
+from eeipu.models.observed_stages.shares import share_of_first
 
 __all__ = ["Refits", "SearchModels"]
 
@@ -37,6 +41,15 @@ REFIT_GROWTH = 1.05
 # A fit starts where the last one ended; but from the priors if there are this many times as many
 # trials as when one last did, so that it cannot stay at a local optimum that early data led to.
 AFRESH_GROWTH = 1.25
+
+
+# A chain of stages that counts for less is not asked, and beside one that counts for more than the
+# rest of 1 the objective's model is not: what little it would change is not worth the time.
+LEAST_SHARE = 0.05
+
+# Values above this, which `values` has below its middle as far as the best is above, are the same
+# to all models, whether they compress worse ones or not.
+COMPRESSED_BELOW = -1.0
 
 
 class Refits:
@@ -170,6 +183,57 @@ class SearchModels:
         return models
 
     @cached_property
+    def chain(self) -> StageChain | None:
+        """The model of `values` by way of what stages show; `None` where they show nothing.
+
+        Nor is there one for pipelines with alternatives, in which what a stage shows depends on
+        which one was run; nor where outcomes have limits, as its best value does not know them.
+        """
+        history, pipeline = self.history, self.history.pipeline
+        if pipeline.layout.places or pipeline.outcome_constraints or not history.observations:
+            return None
+        leading = set(pipeline.graph.ancestors[-1])
+        sign = -1.0 if history.is_minimized else 1.0
+        shown = [each for each in history.observations.values() if each.stage in leading]
+        numbers = [(each.stage, sign * each.values) for each in shown]
+        observed = most_telling(numbers, self.values, self.unit)
+        if not observed:
+            return None
+        return StageChain(
+            history.X,
+            self.values,
+            observed,
+            pipeline.own_columns,
+            pipeline.graph.upstream,
+            categorical=pipeline.cube.categorical_columns,
+            start=self.warm_start.get("chain"),
+            grown_from=self._earlier("chain"),
+            focus=self.focus,
+            device=self.device,
+        )
+
+    @cached_property
+    def weighed_chain(self) -> WeighedChain | None:
+        """`chain`, if it counts beside `objective`: by how well both predict left-out values."""
+        if self.chain is None:
+            return None
+        share = share_of_first(
+            torch.from_numpy(self.values),
+            self.chain.left_out(),
+            self.objective.left_out(),
+            COMPRESSED_BELOW,
+        )
+        if share < LEAST_SHARE:
+            return None
+        return WeighedChain(self.chain, 1.0 if share > 1.0 - LEAST_SHARE else share)
+
+    @property
+    def leading(self) -> ObjectiveModel | StageChain:
+        """Of `objective` and `chain`, the one that counts more."""
+        weighed = self.weighed_chain
+        return self.objective if weighed is None or weighed.share <= 0.5 else weighed.chain
+
+    @cached_property
     def best_f(self) -> float:
         """The best of `values` within all limits, corrected for luck; see `ObjectiveModel`.
 
@@ -287,7 +351,7 @@ class SearchModels:
     @property
     def fitted(self) -> dict[str, Tensor]:
         """The hyper-parameters of the models that have been used, to start the next fits from."""
-        names = ("objective", "feasibility", "outcomes", "costs", "total_cost")
+        names = ("objective", "chain", "feasibility", "outcomes", "costs", "total_cost")
         models = {name: self.__dict__.get(name) for name in names}
         found = {name: getattr(m, "hyperparameters", None) for name, m in models.items()}
         for k, other in enumerate(self.__dict__.get("by_objective", ())[1:], start=1):

@@ -31,7 +31,7 @@ from eeipu.models.fantasies import Conditionable, noisy
 from eeipu.models.fitting import Layout
 from eeipu.models.gaussian_process import ExactGPs
 
-__all__ = ["ObjectiveModel", "middle_value"]
+__all__ = ["ObjectiveModel", "compressed", "middle_value"]
 
 # GPyTorch regards smaller variances as rounding errors, and warns.
 MIN_VARIANCE = 1.01e-10
@@ -104,12 +104,12 @@ class ObjectiveModel(Conditionable):
         y = torch.from_numpy(values).clone()
         known = ~y.isnan()
         y[known] = _keep_digits(y[known])
-        compressed = y.clone()
-        compressed[known], log_slope = _compress(y[known])
+        warped_y = y.clone()
+        warped_y[known], log_slope = compressed(y[known])
         fit = partial(
             ExactGPs,
             torch.from_numpy(X),
-            torch.stack([y, compressed]),
+            torch.stack([y, warped_y]),
             _terms(X.shape[1], stage_columns).expand(2, -1, -1),
             categorical=categorical,
             focus=focus,
@@ -146,6 +146,16 @@ class ObjectiveModel(Conditionable):
         believer = copy(self)
         believer.gp = self.gp.believing(X)
         return believer
+
+    def left_out(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each trial's value as all others predict it, `n`.
+
+        NaN for trials without a value. A mean below -1 may be compressed.
+        """
+        data = self.gp.observations
+        residual, std = self.gp.leave_one_out()
+        mean = (data.mean + data.std * data.y - residual)[0]
+        return mean, torch.where(mean.isnan(), math.nan, std[0])
 
     def beside(self, C: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
         """A function that predicts at points, together with covariances with other points.
@@ -230,7 +240,7 @@ def middle_value(values: NDArray[np.float64]) -> float:
     return float(np.median([worst, *known[known > worst]]))
 
 
-def _compress(y: Tensor) -> tuple[Tensor, Tensor]:
+def compressed(y: Tensor) -> tuple[Tensor, Tensor]:
     """Compress the tail of bad values, and leave the good half as it is.
 
     Returns:

@@ -27,6 +27,7 @@ from botorch.utils.transforms import t_batch_mode_transform
 from torch import Tensor
 
 from eeipu.models.objective import ObjectiveModel
+from eeipu.models.observed_stages.chain import StageChain
 
 __all__ = ["JITTER", "LogPendingEI", "log_improvement", "log_mean_improvement"]
 
@@ -147,7 +148,7 @@ def _moments_beside(model: Model, C: Tensor) -> Callable[[Tensor], tuple[Tensor,
 
     It maps points, `b x d`, to means (`b`), variances (`b`) and covariances with `C` (`b x m`).
     """
-    if isinstance(model, ObjectiveModel):
+    if isinstance(model, ObjectiveModel | StageChain):
         return model.beside(C)
 
     def moments(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:

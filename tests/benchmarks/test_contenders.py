@@ -30,6 +30,7 @@ from eeipu.sampler import EEIPUSampler
         "eeipu+cache+cost-inputs=own+samples=common+top-q=all+design=independent",
         "ei+design=none",
         "eeipu+cache+n-initial=usual+polishing=on",
+        "eeipu+cache+stages=off",
     ],
 )
 def test_contenders_read_as_they_are_written(text):
@@ -56,6 +57,7 @@ def test_a_contender_is_a_method_with_or_without_a_cache():
         ("eeipu+top-q=0", "'top-q' does not take '0'"),
         ("eeipu+design=grid", "'design' does not take 'grid'.*'prefix-sharing'"),
         ("eeipu+n-initial=0", "'n-initial' does not take '0'.*'usual'"),
+        ("eeipu+stages=blind", "'stages' does not take 'blind'.*'on'"),
         ("eeipu+polishing=yes", "'polishing' does not take 'yes'.*'on'"),
         ("gp+n-initial=4", r"'gp\+n-initial=4'.*only top-q"),
         ("ei+cache+cooling=off", r"'\+cooling=off' after 'ei'.*in 'eeipu' only"),
@@ -125,8 +127,8 @@ def scored(search, **changes):
     return method.score(search)(X, torch.tensor([[True, False, False]] * 2))
 
 
-def test_nothing_changed_is_eeipu(search):
-    expected = scored(search)
+def test_nothing_changed_is_eeipu_that_does_not_look_at_stages(search):
+    expected = scored(search, stages="off")
     torch.testing.assert_close(
         scored(search, cost_inputs="chosen", samples="independent", epsilon="load"), expected
     )
@@ -144,7 +146,16 @@ def test_nothing_changed_is_eeipu(search):
 )
 def test_every_change_changes_the_acquisition(search, change):
     # The costs are constant, and so surely known that how they are sampled hardly matters.
-    assert not torch.allclose(scored(search, **change), scored(search), rtol=1e-10, atol=0.0)
+    blind = scored(search, stages="off")
+    assert not torch.allclose(scored(search, **change), blind, rtol=1e-10, atol=0.0)
+
+
+def test_what_stages_show_can_be_left_out(search):
+    assert search.models.weighed_chain is not None
+    assert not torch.allclose(scored(search, stages="off"), scored(search))
+    assert torch.equal(scored(search, stages="on"), scored(search))
+    paper = method_named("eeipu-paper")
+    assert Ablation.parse({"stages": "off"}).applied_to(paper) is paper
 
 
 def test_cooling_is_the_power_of_the_expected_inverse_cost(search):

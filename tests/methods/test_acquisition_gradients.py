@@ -2,15 +2,16 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement
 
 from eeipu.acquisition import LogEEIPU
 from eeipu.cost_models import StageCostModel
-from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, _log_h, fast_score
+from eeipu.methods.acquisition_gradients import ClosedFormEEIPU, fast_score
+from eeipu.models.improvement import WeighedChain
 from eeipu.models.objective import ObjectiveModel
+from eeipu.models.observed_stages.chain import StageChain
 
 STAGES = [[0, 1], [2], [3]]
 MASKS = torch.tensor(
@@ -112,16 +113,6 @@ def test_log_ei_alone_is_that_of_botorch(models, best_f):
     torch.testing.assert_close(score(x.detach(), MASKS), value)
 
 
-def test_log_ei_is_finite_everywhere():
-    u = np.concatenate([-np.logspace(150, -300, 500), [0.0], np.logspace(-300, 150, 500)])
-
-    h, slope = _log_h(u)
-
-    assert np.isfinite(h).all()
-    assert np.isfinite(slope).all()
-    assert (np.diff(h) >= 0).all()
-
-
 def ranked(score, mask, fixed):
     prefixes, x = points(3, seed=7), points(5, seed=8)
     columns = torch.zeros(4, dtype=torch.bool)
@@ -189,3 +180,90 @@ def test_models_on_different_points_are_left_to_automatic_differentiation(models
     fewer = StageCostModel(X[:20], torch.ones(20, 3), STAGES, categorical=[3])
 
     assert not isinstance(fast_score(LogEEIPU(models[0], fewer, 1.5)), ClosedFormEEIPU)
+
+
+def weighed(share):
+    """The chain of stages that show partial sums, on the same points."""
+    first = torch.sin(4 * X[:, 0]) + X[:, 1] ** 2
+    second = first + 0.5 * X[:, 2]
+    second[7] = math.nan
+    values = first + 0.5 * X[:, 2] + (X[:, 3] == 0.5)
+    observed = {0: first.numpy(), 1: second.numpy()}
+    upstream = [(), (0,), (1,)]
+    chain = StageChain(X.numpy(), values.numpy(), observed, STAGES, upstream, categorical=[3])
+    return WeighedChain(chain, share)
+
+
+@pytest.fixture(scope="module")
+def chains():
+    return {share: weighed(share) for share in (0.3, 1.0)}
+
+
+def reusing(n, depth):
+    """Candidates of which every second has the first columns of an observed point."""
+    x = points(n, seed=1)
+    columns = [c for stage in STAGES[:depth] for c in stage]
+    x[::2, columns] = X[: len(x[::2]), columns]
+    memoized = (torch.arange(3) < depth).expand(n, 3) & (torch.arange(n) % 2 == 0)[:, None]
+    return x.unsqueeze(1), memoized
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("best_f", [1.2, 8.0])
+def test_gradients_by_way_of_stages_agree_with_finite_differences(
+    models, chains, share, depth, best_f
+):
+    score = fast_score(LogEEIPU(*models, best_f, remaining=3.0), weighed=chains[share])
+    x, memoized = reusing(20, depth)
+    value, gradient = score.value_and_gradient(x, memoized)
+
+    torch.testing.assert_close(score(x, memoized), value, rtol=1e-12, atol=1e-12)
+    step = 1e-6
+    for column in range(3):
+        if any(column in stage for stage in STAGES[:depth]):
+            continue  # fixed in candidates that reuse it
+        shift = step * torch.eye(4, dtype=x.dtype)[column]
+        slope = (score(x + shift, memoized) - score(x - shift, memoized)) / (2 * step)
+        torch.testing.assert_close(gradient[:, 0, column], slope, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_the_improvement_by_way_of_stages_is_that_of_the_mixture(models, chains, depth):
+    weights = chains[0.3]
+    x, memoized = reusing(20, depth)
+    mean, variance = weights.chain.moments(x.squeeze(1), memoized)
+    known = torch.distributions.Normal(0.0, 1.0)
+    u = (mean - weights.chain.best_f) / variance.sqrt()
+    by_stages = variance.sqrt() * (known.log_prob(u).exp() + u * known.cdf(u))
+    plain = LogExpectedImprovement(models[0], models[0].best_f)(x).exp()
+
+    acquisition = LogExpectedImprovement(models[0], models[0].best_f)
+    score = fast_score(acquisition, weighed=weights)
+
+    torch.testing.assert_close(score(x, memoized).exp(), 0.3 * by_stages + 0.7 * plain)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_completions_by_way_of_stages_rank_as_they_score(models, chains, share):
+    acquisition = LogEEIPU(*models, 1.5, num_samples=1024)
+    score = fast_score(acquisition, weighed=chains[share])
+    for depth, fixed in ((0, []), (1, [0, 1]), (2, [0, 1, 2])):
+        mask, columns = torch.arange(3) < depth, torch.zeros(4, dtype=torch.bool)
+        columns[fixed] = True
+        x = points(5, seed=8)
+        found = score.rank_completions(X[:3], columns, mask, x)
+
+        completed = torch.where(columns, X[:3, None], x[None]).view(15, 1, 4)
+        expected = score(completed, mask.expand(15, 3)).view(3, 5)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.05)
+
+
+def test_a_chain_on_other_points_does_not_count(models):
+    blind, elsewhere = fast_score(LogEEIPU(*models, 1.5)), weighed(0.3)
+    elsewhere.chain.gps.observations = elsewhere.chain.gps.observations.at(torch.arange(9))
+    x, memoized = reusing(6, 1)
+
+    score = fast_score(LogEEIPU(*models, 1.5), weighed=elsewhere)
+
+    assert torch.equal(score(x, memoized), blind(x, memoized))

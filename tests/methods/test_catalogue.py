@@ -100,13 +100,15 @@ def test_multi_stage_bo_of_stages_that_pass_on_no_numbers_is_ei():
 
 
 def test_without_a_cache_ms_carbo_is_eeipu():
+    """Where stages show numbers, EEIPU looks at these as well."""
+
     @stage(space={"x": Float(0, 1)}, cost=lambda x: 1.0 + x)
     def prep(data, *, x):
-        return x
+        return {"x": x}
 
     @stage(space={"y": Float(0, 1)}, cost=lambda y: 2.0 - y)
-    def fit(x, *, y):
-        return -((x - 0.3) ** 2) - (y - x) ** 2
+    def fit(made, *, y):
+        return -((made["x"] - 0.3) ** 2) - (y - made["x"]) ** 2
 
     pipeline = Pipeline([prep, fit])
     assert chosen("ms-carbo", pipeline) == chosen("eeipu", pipeline)

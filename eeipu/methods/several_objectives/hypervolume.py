@@ -31,8 +31,9 @@ from botorch.utils.multi_objective.pareto import is_non_dominated
 from torch import Tensor
 
 from eeipu.acquisition import LogEEIPU
-from eeipu.methods.acquisition_gradients import cost_and_slopes, log_ei
+from eeipu.methods.acquisition_gradients import cost_and_slopes
 from eeipu.models.closed_form import ClosedFormGPs
+from eeipu.models.improvement import log_ei
 from eeipu.models.objective import ObjectiveModel
 
 __all__ = [
