@@ -44,12 +44,12 @@ from eeipu.studies.given.enqueued import enqueue
 from eeipu.studies.given.known_results import add_result
 from eeipu.studies.given.reported_values import Reported
 from eeipu.studies.one_run import run_to_end
+from eeipu.studies.records.best_trials import best_trial
 from eeipu.studies.records.recorded_runs import recorded_run
 from eeipu.studies.records.tuned_study import study_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
-    best_trial,
     how_to_resume,
     note_settings,
     open_study,
