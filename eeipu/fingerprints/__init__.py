@@ -5,7 +5,8 @@ Public are `code` (`code_fingerprint`, `read_code`, `CodeReader`, `CodeReading`,
 `parts` (`differences`), `outlines` (`Outline`, which worker processes compare), `run_inputs`
 (`RunInputs`), `values` (`Fingerprinted`) and `first_party` (`FirstParty`). `contents` takes values
 apart. `code` follows code: `reading` takes each definition apart, and `syntax` its source;
-`watching` notices whether anything has changed since.
+`watching` notices whether anything has changed since. `garbage` keeps Python from looking for some
+meanwhile.
 
 The words of this room:
 

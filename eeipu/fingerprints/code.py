@@ -23,20 +23,19 @@ Note:
     `eeipu.fingerprints.reading.extension_points`, and what an object leaves out of its pickle.
 """
 
-import gc
 import hashlib
 import json
 import operator
 import platform
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 from eeipu.fingerprints.first_party import FirstParty
+from eeipu.fingerprints.garbage import without_collections
 from eeipu.fingerprints.parts import CodeParts, code_parts
 from eeipu.fingerprints.reading.definition_reader import read_definition
 from eeipu.fingerprints.reading.definitions import (
@@ -125,6 +124,7 @@ class CodeReader:
         self._sources = {detail: Sources(detail) for detail in Detail}
         self._graphs: dict[tuple[str, Detail], _DefinitionGraph] = {}
 
+    @without_collections()
     def read(self, function: Callable[..., Any], last: CodeReading | None = None) -> CodeReading:
         """Read the code that a function reaches.
 
@@ -185,6 +185,7 @@ class CodeReader:
             )
         return self._graphs[key]
 
+    @without_collections()
     def read_together(self, functions: Sequence[Callable[..., Any]]) -> CodeReading:
         """Read the code of several functions as one; raises as `read`."""
         for last in self._readings:
@@ -204,6 +205,7 @@ class CodeReader:
         )
 
 
+@without_collections()  # until its reader, too, is gone
 def read_code(function: Callable[..., Any]) -> CodeReading:
     """Read the code that a function reaches; raises as `CodeReader.read`."""
     return CodeReader().read(function)
@@ -265,19 +267,6 @@ def _place(code: Any) -> tuple[str, str]:
     return str(getattr(code, "__module__", "")), title_of(code)
 
 
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Do not look for garbage: syntax trees are many objects, and none of them is garbage."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 class _DefinitionGraph:
     """The definitions that functions reach. Each is read once."""
 
@@ -295,7 +284,6 @@ class _DefinitionGraph:
         self._definitions: dict[int, Definition] = {}
         self._references: dict[int, tuple[Any, Reference]] = {}
 
-    @_without_collections()
     def read(self, root: Any, last: CodeReading | None) -> CodeReading:
         """Read the code that a function reaches; return `last` where nothing has changed."""
         if last is not None and self._is_still(root, last.definitions):

@@ -90,6 +90,7 @@ def _is_of_c(code: type) -> bool:
     return WrapperDescriptorType in members and FunctionType not in members
 
 
+@lru_cache(maxsize=4096)  # asked for at each look, and files of modules stay what they are
 def is_users_file(file: str) -> bool:
     """Whether a file, or a folder, is not that of Python or of an installed package."""
     # By the file and not by the name: the user's module may have the name of one of Python's.

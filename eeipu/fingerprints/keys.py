@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from eeipu.errors import PipelineError
@@ -110,7 +111,7 @@ def _values_in(value: Any) -> Iterator[Any]:
             inner = each.values() if isinstance(each, dict) else each
             for kind in set(map(type, inner)):
                 of_kind = (one for one in inner if type(one) is kind)
-                waiting += of_kind if kind in _CONTAINERS else [next(of_kind)]
+                waiting += islice(of_kind, _MAX_CONTAINERS if kind in _CONTAINERS else 1)
 
 
 def is_digest(key: str) -> bool:

@@ -4,9 +4,10 @@ To look at thousands of definitions one by one takes a second. Here the objects 
 compared with those that were there when they were read, in loops that Python runs in C.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, repeat
-from operator import attrgetter, is_
+from itertools import chain
+from operator import attrgetter, call, is_, itemgetter
 from types import FunctionType, MappingProxyType
 from typing import Any
 
@@ -18,6 +19,9 @@ __all__ = ["Watch"]
 
 Check = Callable[[], bool]
 """Tells whether something is still what it was."""
+
+# Larger lists are not taken from memory that Python has at hand.
+_AT_ONCE = 512
 
 _IN_FUNCTIONS = ("__code__", "__defaults__", "__kwdefaults__")  # as `components_of` has them
 _content_of = attrgetter("cell_contents")
@@ -37,10 +41,13 @@ class Watch:
         known = list(definitions)
         functions = [each for each in known if type(each.code) is FunctionType]
         plain = [each for each in functions if not (each.code.__kwdefaults__ or vars(each.code))]
+        bare = [each for each in plain if not (each.code.__defaults__ or each.code.__closure__)]
+        others = [each for each in plain if each.code.__defaults__ or each.code.__closure__]
         classes = [each for each in known if isinstance(each.code, type)]
         alone = {id(each) for each in known} - {id(each) for each in (*plain, *classes)}
         self._checks = [
-            _functions_check(plain),
+            _bare_check(bare),
+            _functions_check(others),
             _classes_check(classes),
             _names_check(known),
             *(_definition_check(each) for each in known if id(each) in alone),
@@ -93,6 +100,31 @@ def _functions_check(definitions: Sequence[Definition]) -> Check:
     return check
 
 
+def _bare_check(definitions: Sequence[Definition]) -> Check:
+    """The check of functions that have no defaults and no closure either.
+
+    At first, all that they refer to is compared as a whole: their code, and their names and
+    namespaces, for which being equal is enough. Defaults and the like would be further objects.
+    """
+    exact = _functions_check(definitions)
+    # In the order in which they lie in memory, which is read much faster so.
+    functions = sorted((each.code for each in definitions), key=id)
+    parts = [functions[i : i + _AT_ONCE] for i in range(0, len(functions), _AT_ONCE)]
+    attributes = list(map(_attributes_of, functions))  # which makes those that are not there yet
+    known: list[list[Any]] = []
+
+    def check() -> bool:
+        nonlocal known
+        if not any(attributes) and known == [gc.get_referents(*part) for part in parts]:
+            return True
+        # They may just have a new docstring, or hints that were looked at.
+        found = [gc.get_referents(*part) for part in parts]
+        known = found if exact() else []
+        return known is found
+
+    return check
+
+
 def _classes_check(definitions: Sequence[Definition]) -> Check:
     classes = [each.code for each in definitions]
     bases = [each.components[1] for each in definitions]
@@ -121,12 +153,25 @@ def _names_check(definitions: Iterable[Definition]) -> Check:
     for scope, name, value in (lookup for each in definitions for lookup in each.lookups):
         _, values = scopes.setdefault(id(scope), (scope, {}))
         is_consistent &= values.setdefault(name, value) is value
-    known = [(scope.get, list(names), list(names.values())) for scope, names in scopes.values()]
+    spaces, getters, values, missing = [], [], [], []
+    for scope, known in sorted(scopes.values(), key=lambda each: id(each[0])):
+        bound = [name for name, value in known.items() if value is not MISSING]
+        if bound:
+            names = bound if len(bound) > 1 else bound * 2  # of one name it gives no tuple
+            spaces.append(scope)
+            getters.append(itemgetter(*names))
+            values += [known[name] for name in names]
+        missing.append((scope.keys().isdisjoint, known.keys() - set(bound)))
+    are_free, unbound = zip(*missing, strict=True) if missing else ((), ())
 
     def check() -> bool:
-        return is_consistent and all(
-            _are_same(map(get, names, repeat(MISSING)), values) for get, names, values in known
-        )
+        try:
+            found = chain.from_iterable(map(call, getters, spaces))
+            return (
+                is_consistent and _are_same(found, values) and all(map(call, are_free, unbound))
+            )
+        except KeyError:  # a name that has no value any more
+            return False
 
     return check
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, UnreadableError
+from eeipu.fingerprints.garbage import without_collections
 from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.stages.declaration import Stage, is_read
 from eeipu.stages.functions.methods import object_digest
@@ -12,6 +13,7 @@ from eeipu.stages.functions.methods import object_digest
 __all__ = ["outline", "refresh_code"]
 
 
+@without_collections()
 def outline(stage: Stage) -> Outline | None:
     """What another process compares a stage's code with; `None` where it cannot be read.
 
@@ -31,6 +33,7 @@ def outline(stage: Stage) -> Outline | None:
     return outline_of(reading)
 
 
+@without_collections()  # until the reader, which has the syntax trees, is gone
 def refresh_code(stages: Iterable[Stage]) -> None:
     """Read the code of stages again, so that their fingerprints follow the values that it uses.
 
@@ -81,5 +84,5 @@ def _warn_of_change(name: str, changes: Sequence[str]) -> None:
         f"made before are not reused. If the stage itself changes them when it runs, as it does a "
         f"memo or a random generator, create them inside the stage or declare stage(version=...).",
         RuntimeWarning,
-        stacklevel=5,  # who called Pipeline.run or Tuner.run
+        stacklevel=6,  # who called Pipeline.run or Tuner.run
     )

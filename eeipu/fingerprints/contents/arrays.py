@@ -9,11 +9,9 @@ import numpy as np
 import xxhash
 
 from eeipu.fingerprints.contents.pickle_digests import pickle_digest
+from eeipu.fingerprints.contents.plain import ATOMS
 
 __all__ = ["array_content", "items_content", "masked_content", "scalar_content", "sparse_content"]
-
-_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
-
 
 def array_content(array: Any) -> tuple[Any, ...]:
     """What stands for a NumPy array."""
@@ -44,7 +42,7 @@ def _axes(array: Any) -> tuple[int, ...] | None:
 
 def items_content(items: list[Any]) -> Any:
     """What stands for many Python objects: their digest where all are plain, else themselves."""
-    return pickle_digest(items) if _PLAIN.issuperset(map(type, items)) else items
+    return pickle_digest(items) if ATOMS.issuperset(map(type, items)) else items
 
 
 def scalar_content(scalar: Any) -> tuple[Any, ...]:

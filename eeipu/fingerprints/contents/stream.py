@@ -1,8 +1,9 @@
 """Hashes values at the speed of pickle: plain data in C, everything else object by object.
 
 Lists, dicts, tuples and atoms are written by Python's own pickler, in its mode without a memo, so
-that a value that occurs twice is written twice. For each other object the pickler asks for what
-stands for it: the digest of its content, which is taken once for each object.
+that a value that occurs twice is written twice. Where there is nothing else in a value, that is all
+(`plain`). For each other object the pickler asks for what stands for it: the digest of its content,
+which is taken once for each object.
 
 Note:
     Objects may refer to each other in circles. An object that is being taken apart is then written
@@ -25,6 +26,7 @@ import xxhash
 
 from eeipu.fingerprints.contents.kinds import content_of
 from eeipu.fingerprints.contents.pickle_digests import TooLargeError, pickle_digest
+from eeipu.fingerprints.contents.plain import is_plain
 from eeipu.fingerprints.contents.shared import shared_parts
 from eeipu.fingerprints.first_party import package_and_name
 
@@ -80,6 +82,8 @@ class ContentStream:
         Raises:
             Exception: Whatever pickle raises for the types of the user.
         """
+        if type(value) in _CONTAINERS and is_plain(value):
+            return pickle_digest(value)
         found = self._written(value)
         times = Counter(key for key, _ in self._shared)
         if len(times) < len(self._shared):
@@ -148,7 +152,9 @@ class ContentStream:
         self._lowest = _NONE
         self._shared += shared_parts(obj)
         try:
-            if is_container:
+            if is_container and is_plain(obj):
+                found = pickle_digest(obj)
+            elif is_container:
                 found = self._written(obj, takes_containers=self._takes_containers)
             elif given is not None:
                 found = self._written(("code", *given))

@@ -35,7 +35,7 @@ from eeipu.fingerprints.reading.references import (
     is_value,
 )
 from eeipu.fingerprints.reading.unwritten import check_lookups, detail_read, names_in_texts
-from eeipu.fingerprints.syntax.free_names import Names, names_in
+from eeipu.fingerprints.syntax.free_names import Names
 from eeipu.fingerprints.syntax.sources import ChangedSourceError, Detail, Sources, UnreadableError
 
 __all__ = ["read_definition"]
@@ -115,7 +115,7 @@ class _Draft:
         if isinstance(code, MethodType) or _is_folder(code) or is_value(code, self._first_party):
             return False
         try:
-            tree, self.source = sources.read(code)
+            self.names, self.source = sources.read(code)
         except (OSError, TypeError, SyntaxError) as error:
             if isinstance(code, type):
                 self._check_made(code)
@@ -125,7 +125,6 @@ class _Draft:
                 f"the source of {title_of(code)} cannot be read ({error}), so a change of it "
                 f"would go unseen; {REMEDY}"
             ) from error
-        self.names = names_in(tree)
         return True
 
     def _check_made(self, code: type) -> None:
@@ -169,10 +168,11 @@ class _Draft:
                 self._add(f"part {number}", inner)
 
     def _add(self, name: str, value: Any) -> None:
-        quick = quick_check(value) if is_mutable(value) else None  # before the digest is taken
+        may_change = is_mutable(value)
+        quick = quick_check(value) if may_change else None  # before the digest is taken
         name = self._put(name, self._reference_to(name, value, self._code))
         self._values.append(value)
-        if is_mutable(value):
+        if may_change:
             self._mutable.append((name, value, quick))
 
     def _put(self, name: str, reference: Reference) -> str:

@@ -6,7 +6,6 @@ reference names the definitions in it by number, so one definition can be descri
 that it uses.
 """
 
-import marshal
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-import xxhash
-
 from eeipu.errors import PipelineError
+from eeipu.fingerprints.contents.pickle_digests import pickle_digest
+from eeipu.fingerprints.contents.plain import is_plain
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.reading.references import MISSING, is_mutable, text_for
 from eeipu.fingerprints.syntax.free_names import Names
@@ -116,11 +115,10 @@ def components_of(code: Any) -> tuple[Any, ...]:
 
 def quick_check(value: Any) -> Callable[[], bool] | None:
     """A quick way to tell whether a value has changed from now on; `None` where there is none."""
-    try:
-        known = _plain_digest(value)
-        return lambda: _plain_digest(value) == known
-    except ValueError:  # not made of Python's own plain types alone
-        parts = _parts(value)
+    if is_plain(value):
+        known = pickle_digest(value)
+        return lambda: is_plain(value) and pickle_digest(value) == known
+    parts = _parts(value)
     if parts is None or any(map(is_mutable, parts)):
         return None
 
@@ -131,11 +129,6 @@ def quick_check(value: Any) -> Callable[[], bool] | None:
     return check
 
 
-def _plain_digest(value: Any) -> bytes:
-    # Of version 2, the last whose bytes do not depend on how many references a value has.
-    return xxhash.xxh3_128_digest(marshal.dumps(value, 2))
-
-
 def _parts(value: Any) -> list[Any] | None:
     if type(value) is dict:
         return [*value, *value.values()]
@@ -144,7 +137,7 @@ def _parts(value: Any) -> list[Any] | None:
 
 def closure_values(code: Any) -> dict[str, Any]:
     """The variables around a function that it uses; `MISSING` for those not yet bound."""
-    if not isinstance(code, FunctionType):
+    if not isinstance(code, FunctionType) or not code.__closure__:
         return {}
     return dict(zip(code.__code__.co_freevars, _cells(code), strict=True))
 

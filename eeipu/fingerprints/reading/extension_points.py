@@ -39,11 +39,11 @@ _OPERATORS = {
 
 def accessors(names: Collection[str]) -> Iterator[tuple[Lookup, Any]]:
     """The attributes of these names that classes of libraries have, and what each leads to."""
-    for module, classes in _CLASSES.items():
+    for module, classes in _CLASSES.items() if names else ():
         loaded = vars(sys.modules[module]) if module in sys.modules else {}
         for each in classes:
             scope = vars(loaded[each]) if each in loaded else MappingProxyType({})
-            for name in scope.keys() & names:
+            for name in sorted(each for each in names if each in scope):
                 value = scope[name]
                 held = vars(value) if hasattr(value, "__dict__") else {}
                 # The first is of polars, the second of pandas and xarray.
@@ -52,9 +52,9 @@ def accessors(names: Collection[str]) -> Iterator[tuple[Lookup, Any]]:
 
 def registered(names: Collection[str]) -> Iterator[Lookup]:
     """What was registered with libraries under these names."""
-    for module, registry in _REGISTRIES.items():
+    for module, registry in _REGISTRIES.items() if names else ():
         scope = getattr(sys.modules.get(module), registry, {})
-        for name in scope.keys() & names:
+        for name in sorted(each for each in names if each in scope):
             yield scope, name, scope[name]
 
 

@@ -4,9 +4,8 @@ import importlib
 import importlib.util
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.reading.definitions import Lookup, closure_values
@@ -16,8 +15,7 @@ from eeipu.fingerprints.syntax.free_names import Names
 __all__ = ["Meaning", "NameResolver", "closure_of", "scope_of"]
 
 
-@dataclass(frozen=True)
-class Meaning:
+class Meaning(NamedTuple):
     """What a dotted name refers to.
 
     Attributes:

@@ -197,6 +197,8 @@ def text_for(
 
 def _content(value: Any) -> tuple[Any, ...] | None:
     """The parts by which an object counts where its pickle would not say the same."""
+    if type(value) is FunctionType and not value.__dict__:
+        return None  # as most are: the marks of libraries are attributes
     if _is_dispatcher(value):
         return ("dispatch", dict(value.registry))
     if isinstance(value, PurePath):

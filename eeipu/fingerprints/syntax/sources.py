@@ -1,7 +1,6 @@
 """The source of functions, classes and modules, without what cannot change a result."""
 
 import ast
-import copy
 import hashlib
 import linecache
 import re
@@ -16,7 +15,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.fingerprints.syntax.free_names import NOTES, arguments_of
+from eeipu.fingerprints.syntax.free_names import NOTES, Names, arguments_of, read_tree
 from eeipu.fingerprints.syntax.wrappers import is_stage, wrapped_function
 
 __all__ = ["ChangedSourceError", "Detail", "Sources", "UnreadableError", "is_without_file"]
@@ -73,8 +72,8 @@ class Sources:
         self.detail = detail
         self._texts: dict[str, _Text] = {}
 
-    def read(self, code: Any) -> tuple[ast.AST, str]:
-        """The syntax tree of a function, a class or a module, and a digest of its text.
+    def read(self, code: Any) -> tuple[Names, str]:
+        """The names that a function, a class or a module uses, and a digest of its text.
 
         Both are without what cannot change a result.
 
@@ -91,8 +90,8 @@ class Sources:
             text, tree = self._module(code)
         else:
             raise TypeError(f"{type(code).__name__} objects have none")
-        written = text.written(tree).encode(errors="surrogatepass")
-        return tree, hashlib.sha256(written).hexdigest()
+        written, names = text.read(tree)
+        return names, hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
     def _text(self, file: str, scope: dict[str, Any] | None = None) -> "_Text":
         if file not in self._texts:
@@ -143,7 +142,7 @@ class Sources:
             with suppress(OSError, SyntaxError):
                 text = self._text(file)
                 for tree in text.classes(class_.__qualname__):
-                    found[text.written(tree)] = (text, tree)
+                    found[text.read(tree)[0]] = (text, tree)
         if len(found) != 1:
             return None
         ((text, tree),) = found.values()
@@ -202,10 +201,12 @@ class _Text:
         """All lambdas, outer ones before inner ones."""
         return [node for node in ast.walk(self.tree) if isinstance(node, ast.Lambda)]
 
-    def written(self, tree: ast.AST) -> str:
-        """The text that stands for a definition: equal for trees that say the same."""
-        if self._detail is not Detail.TEXT:
-            return _write(tree)
+    def read(self, tree: ast.AST) -> tuple[str, Names]:
+        """The text that stands for a definition, and the names that it uses."""
+        text, names = read_tree(tree)
+        return text if self._detail is not Detail.TEXT else self._lines(tree), names
+
+    def _lines(self, tree: ast.AST) -> str:
         inner = tree.body[0] if isinstance(tree, ast.Module) and tree.body else tree
         first = _first_line(inner) if isinstance(inner, _DECORATED) else 1
         last = getattr(inner, "end_lineno", None)
@@ -245,7 +246,7 @@ class _Text:
             raise OSError("could not find it in its source")
         # The effect of the decorators shows in the object that the name refers to. Decorators
         # inside of the definition stay.
-        definition = copy.copy(node)
+        definition = _copied(node)
         definition.decorator_list = []
         return ast.Module([definition], [])
 
@@ -288,7 +289,7 @@ def _without_declarations(definition: ast.ClassDef, stages: set[str]) -> ast.Cla
     """A class without the declarations of stages above its methods, such as their spaces."""
     if not stages:
         return definition
-    definition = copy.copy(definition)
+    definition = _copied(definition)
     definition.body = [
         _undecorated(each, "stage") if getattr(each, "name", None) in stages else each
         for each in definition.body
@@ -296,9 +297,15 @@ def _without_declarations(definition: ast.ClassDef, stages: set[str]) -> ast.Cla
     return definition
 
 
+def _copied(node: Any) -> Any:
+    copied = type(node)()
+    vars(copied).update(vars(node))
+    return copied
+
+
 def _undecorated(node: Any, decorator: str) -> Any:
     """A copy of a function's tree without a decorator; it shares the notes."""
-    node = copy.copy(node)
+    node = _copied(node)
     node.decorator_list = [each for each in node.decorator_list if _last_name(each) != decorator]
     return node
 
@@ -318,45 +325,6 @@ def _inner_statements(tree: ast.AST) -> Iterator[ast.AST]:
         for each in values.get(name, ()):
             if "body" in each.__dict__ or "cases" in each.__dict__:
                 yield each
-
-
-def _write(value: Any) -> str:
-    """The text that stands for a tree, or for a list or a constant in one."""
-    kind = type(value)
-    if kind is list:
-        return f"[{','.join(map(_write, value))}]"
-    if kind not in _FIELDS:
-        return repr(value)
-    if kind is ast.Name:
-        return f"Name({value.id})"
-    if kind not in (ast.FunctionDef, ast.AsyncFunctionDef):
-        return _node_text(kind, vars(value))
-    # A method is written with its class and by itself, then without its decorators. Copies of a
-    # node share its notes.
-    notes = vars(value)[NOTES]
-    if "text" not in notes:
-        notes["text"] = _node_text(kind, {**vars(value), "decorator_list": None})
-    return f"{_write(value.decorator_list)}{notes['text']}"
-
-
-def _node_text(kind: type[ast.AST], values: dict[str, Any]) -> str:
-    """A node with its fields. What is empty is left out, as versions of Python add fields."""
-    parts = [
-        f"{name}={_write(value)}"
-        for name in _FIELDS[kind]
-        if (value := values.get(name)) is not None and value != []
-    ]
-    return f"{kind.__name__}({','.join(parts)})"
-
-
-# What follows from the rest, or only says how a string was written.
-_UNWRITTEN = {"ctx", "kind", "type_comment"}
-
-_FIELDS: dict[type, tuple[str, ...]] = {
-    kind: tuple(name for name in kind._fields if name not in _UNWRITTEN)
-    for kind in vars(ast).values()
-    if isinstance(kind, type) and issubclass(kind, ast.AST)
-}
 
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:

@@ -37,6 +37,7 @@ _FUNCTIONS = {
     "pyfixest": {"feglm", "feols", "fepois", "quantreg"},
     "statsmodels": {"from_formula"},
 }
+_NAMES = frozenset(name for names in _FUNCTIONS.values() for name in names)
 _FORMULA_MODULES = ("statsmodels.formula.", "linearmodels.formula.")
 
 # Methods that do so, of objects whose type shows only when the code runs -> their libraries.
@@ -84,6 +85,8 @@ def is_written(call: ast.Call, values_of: Callable[[str], list[ast.expr | None] 
         values_of: Name -> the expressions that the source gives it; `None` where it is a name
             from outside, whose value is known.
     """
+    if not call.keywords and type(call.args[0]) in (ast.Constant, ast.Name):  # as most are
+        return _is_written(call.args[0], values_of, frozenset())
     keywords = {each.arg: each.value for each in call.keywords}
     if any(isinstance(each, ast.Starred) for each in call.args) or None in keywords:
         return False
@@ -187,8 +190,10 @@ def reader_of(value: Any, path: str) -> Reader | None:
         path: Its dotted name where it is from an installed module; "" otherwise.
     """
     function = getattr(value, "__func__", value)
-    named = [(_package(function), getattr(function, "__name__", ""))]
-    named.append((path.partition(".")[0], path.rpartition(".")[2]))
+    names = getattr(function, "__name__", ""), path.rpartition(".")[2]
+    if not path.startswith(_FORMULA_MODULES) and _NAMES.isdisjoint(names):
+        return None
+    named = zip((_package(function), path.partition(".")[0]), names, strict=True)
     for package, name in named:
         if name in _FUNCTIONS.get(package, ()) or path.startswith(_FORMULA_MODULES):
             return Reader((package,), name in _OF_TABLES)

@@ -1,0 +1,35 @@
+"""Plain data: numbers, strings, bytes and `None`, and the lists, tuples and dicts made of them."""
+
+import gc
+from typing import Any
+
+__all__ = ["ATOMS", "is_plain"]
+
+ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
+"""The types of data that has no parts. Subclasses may have some."""
+
+_TYPES = ATOMS | {list, tuple, dict}
+
+# What occurs several times counts as often as it does so, and may be more than there is in memory.
+_MOST_PARTS = 2**25
+_DEEPEST = 100
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is plain data through and through.
+
+    All parts at one depth are looked at together, in loops that Python runs in C. Data that is
+    nested too deeply, or that has too many parts, does not count as plain.
+    """
+    level, count = [value], 0
+    for _ in range(_DEEPEST):
+        kinds = set(map(type, level))
+        if not kinds <= _TYPES:
+            return False
+        if kinds <= ATOMS:
+            return True
+        level = gc.get_referents(*level)
+        count += len(level)
+        if count > _MOST_PARTS:
+            return False
+    return False
