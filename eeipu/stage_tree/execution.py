@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.nodes import PlanNode, PlanTree, error_of, first_waiting, waiting_below
 from eeipu.stage_tree.payments import Payment, Payments, Purpose
 from eeipu.stage_tree.requests import Answers
+from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
 
 __all__ = ["Execution"]

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from eeipu.stage_tree.database import PlanDatabase, RequestRow
-from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, Request, RequestState, error_of
+from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
 from eeipu.stages.paths import Path
 

@@ -279,9 +279,7 @@ class Scheduler:
         if not self._followed.goes_on:
             return None
         children = [
-            child
-            for child in node.below
-            if child.is_ready and can_take(self.resources_of(child))
+            child for child in node.below if child.is_ready and can_take(self.resources_of(child))
         ]
         child = min(children, key=self._priority, default=None)
         if child is not None and self._followed.recalls:

@@ -2,9 +2,9 @@
 
 A request says "run this path, for this trial of this study" (Shin et al., Hippo, arXiv 2006.11972,
 section 4). Clients request and cancel through `SearchPlan`. A scheduler and whoever runs the nodes
-report through its `execution`. Below these two, `requests` keeps the requests and their answers, the
-room `states` knows which nodes have to run and which states may be dropped, and `database` stores
-everything.
+report through its `execution`. Below these two, `requests` keeps the requests and their answers,
+the room `states` knows which nodes have to run and which states may be dropped, and `database`
+stores everything.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from pathlib import Path as FilePath
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
-from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
 from eeipu.stage_tree.payments import Payments, Purpose
 from eeipu.stage_tree.requests import Answers, RequestBook
+from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
 from eeipu.stages.paths import Path
 

@@ -136,8 +136,9 @@ class CriticalPath:
 class StageTree:
     """The paths of trials, merged by their common prefixes.
 
-    It is iterated over without its root, each node after those that it begins from; `len`, `in` and `[]` take the
-    keys of nodes; trees with the same nodes in the same places are equal; `rich.print` draws it.
+    It is iterated over without its root, each node after those that it begins from; `len`, `in` and
+    `[]` take the keys of nodes; trees with the same nodes in the same places are equal;
+    `rich.print` draws it.
 
     >>> from eeipu.stages.schedules import Constant, MultiStep
     >>> def fit(lr):

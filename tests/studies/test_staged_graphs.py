@@ -1,6 +1,7 @@
 """Trainings that stop early in graphs of stages, and among alternatives."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from trainings import advance, note, noted, steps_run
@@ -65,8 +66,6 @@ def from_prep(item):
 
 
 def _with_inputs(item, *names):
-    from dataclasses import replace
-
     return replace(item, inputs=names)
 
 
@@ -249,7 +248,9 @@ def test_one_output_that_no_cache_keeps_is_refused_for_several_stages(notes):
         return [notes, 0.0, 0, 1]
 
     def pipeline():
-        return Pipeline([loose, _with_inputs(side, "loose"), _with_inputs(trained(), "loose"), score])
+        return Pipeline(
+            [loose, _with_inputs(side, "loose"), _with_inputs(trained(), "loose"), score]
+        )
 
     with pytest.raises(ConfigurationError, match="'loose' is not kept"):
         Tuner(pipeline(), early_stopping=ASHA())

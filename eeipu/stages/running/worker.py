@@ -350,9 +350,7 @@ def _resumed(task: StageTask, job: Job) -> tuple[Any, ...]:
     return (training.load(saved, *_given(task.given, task.above, job)),)
 
 
-def _given(
-    sources: Sequence[str | None], above: Sequence[StageCall], job: Job
-) -> tuple[Any, ...]:
+def _given(sources: Sequence[str | None], above: Sequence[StageCall], job: Job) -> tuple[Any, ...]:
     """What a stage gets: the outputs of calls, and the run's inputs.
 
     A plan keeps the states that its nodes begin from, but not always the inputs of their stages;
