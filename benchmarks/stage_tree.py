@@ -8,10 +8,13 @@ Trial-based runs share nothing between trials, although each trial continues fro
 checkpoints, and are served first in, first out. ASHA promotes trials in the order in which they
 finish, so it trains different trials in the two kinds of runs. Therefore its merge rate, which
 belongs to the trials of the stage-based run, is compared with the GPU-hours of the same trials when
-they run trial-based.
+they run trial-based. Beside it stands, without a target, what each kind of run took when it chose
+for itself. There the ratio may be below the merge rate although nothing is run twice: of the
+batch-size sequences, ASHA trains 35 to the end stage-based and 30 trial-based.
 
-Run `python benchmarks/stage_tree.py [--json]`; it takes about ten minutes. Times of large plans are
-CPU times, as far as other processes leave them alone; the real training takes two workers.
+Run `python benchmarks/stage_tree.py [--json]`; it takes about ten minutes. The figures of large
+plans and of large studies are in `stage_tree_load.py`, a real training on two processes in
+`stage_tree_training.py`.
 """
 
 import os
@@ -19,45 +22,40 @@ import os
 # Before torch and NumPy start their threads.
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
+import logging
 import math
-import multiprocessing
-import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
-from pathlib import Path as FilePath
-from statistics import fmean, quantiles
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-import psutil
-import torch
+import optuna
 from figures import Figure, at_least, at_most, show
-from sklearn.datasets import load_digits
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from eeipu import StageCache
+import eeipu
+from eeipu import Categorical, Pipeline, StageCache, Tuner
+from eeipu.algorithms.early_stopping import EarlyStopping
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA, SuccessiveHalving
 from eeipu.algorithms.moves import Algorithm, Ask, Stop
+from eeipu.algorithms.node_tasks import NodeTask
 from eeipu.algorithms.runner import run_studies
 from eeipu.algorithms.simulation import simulated_workers
 from eeipu.algorithms.study_run import StudyRun
-from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Policy, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stages.iterative import iterative, stage_path
+from eeipu.stage_tree.tree import StageTree
+from eeipu.stages.iterative import Training, iterative
 from eeipu.stages.paths import Path
-from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import Job
+from eeipu.stages.running.worker import StageTask
 from eeipu.stages.schedules import Piecewise
-from eeipu.stages.torch_training.loop import torch_loop
+from eeipu.stages.searchable_schedules import Searchable
+from eeipu.studies.early_stopping.trial_paths import TrialPaths
 
 WORKERS = 20
 EPOCHS = 160
@@ -226,7 +224,7 @@ def simulated() -> Iterator[Figure]:
         over = f"{name}: GPU-hours ratio over merge rate in"
         for unit, each in (("steps", plan.tree.merge_rate), ("time", rate)):
             yield at_least(f"{over} {unit}", same.busy_s / ours.busy_s / each, "ratio", 0.99)
-            yield at_least(f"{over} {unit}, each choosing for itself", hours / each, "ratio", 0.99)
+            yield Figure(f"{over} {unit}, each choosing for itself", hours / each, "ratio")
         yield Figure(f"{name}: GPU-hours, trial-based", trials.busy_s / 3600, "h")
         yield Figure(f"{name}: GPU-hours, trial- over stage-based", hours, "ratio")
         yield Figure(f"{name}: end to end, trial- over stage-based", wall, "ratio")
@@ -261,7 +259,9 @@ def random_trees() -> Iterator[Figure]:
         many = f"{workers} workers" if workers else "2 to 40 workers"
         name = f"{TREES} random trees, {many}: end to end over FIFO's"
         yield Figure(f"{name}, mean", fmean(ratios), "ratio")
-        yield at_most(f"{name}, worst", max(ratios), "ratio", 1.02)
+        yield at_most(f"{name}, worst", max(ratios), "ratio", 1.005)
+        worse = sum(ratio > 1.005 for ratio in ratios) / TREES
+        yield at_most(f"{name}, share of worse ones", worse, "ratio", 0.0)
 
 
 def over_fifo(seed: int, workers: int | None) -> float:
@@ -279,207 +279,69 @@ def over_fifo(seed: int, workers: int | None) -> float:
     return times[0] / times[1]
 
 
-# --- a large plan -----------------------------------------------------------------------------
+# --- through the tuner ------------------------------------------------------------------------
 
-
-def large_plans() -> Iterator[Figure]:
-    """Plans of up to 100,000 trials of ten segments: CPU time, memory, and the next assignment."""
-    costs, reopening = {}, {}
-    for trials in (25_000, 50_000, 100_000):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            measured = pool.apply(_plan, (trials,))
-        costs[trials], reopening[trials] = measured["request_ms"], measured["reopening_s"]
-        name = f"plan of {trials:,} trials of ten segments, {measured['nodes']:,} nodes"
-        yield Figure(f"{name}: request, in memory", measured["request_ms"], "ms")
-        yield Figure(f"{name}: request, stored in SQLite", measured["stored_ms"], "ms")
-        yield Figure(f"{name}: reopening what is stored", measured["reopening_s"], "s")
-        yield Figure(f"{name}: next assignment, median", measured["median_ms"], "ms")
-        yield Figure(f"{name}: next assignment, 99th percentile", measured["p99_ms"], "ms")
-        yield at_most(f"{name}: next assignment, slowest", measured["worst_ms"], "ms", 10.0)
-        yield at_most(f"{name}: memory of the process", measured["gib"], "GiB", 2.0)
-    growth = costs[100_000] / costs[25_000]
-    yield at_most("cost of a request, 100,000 trials over 25,000", growth, "ratio", 1.5)
-    growth = reopening[100_000] / reopening[25_000] / 4
-    yield at_most("reopening, a trial, 100,000 trials over 25,000", growth, "ratio", 1.5)
-
-
-def _plan(trials: int) -> dict[str, float]:
-    """Build a plan, then hand out assignments while more requests come; in CPU time."""
-    rng = np.random.default_rng(0)
-    rates = np.round(10 ** rng.uniform(-4, -1, size=1000), 6)
-
-    def random_path() -> Path:
-        values = rates[rng.integers(0, len(rates), size=10)].tolist()
-        return Path().train("fit", "v1", {"lr": Piecewise(values, range(10, 100, 10))}, 100)
-
-    plan = SearchPlan()
-    scheduler = Scheduler(plan)
-    began = time.process_time()
-    for trial in range(trials):
-        plan.request("study", trial, random_path())
-        scheduler.follow()
-    request_ms = 1e3 * (time.process_time() - began) / trials
-    gib = _memory_gib()
-    times, fits = [], Resources().fit
-    for trial in range(1000):
-        began = time.process_time()
-        node = scheduler.next(fits)
-        times.append(1e3 * (time.process_time() - began))
-        assert node is not None
-        plan.execution.complete(node, float(node.steps))
-        plan.request("later", trial, random_path())
-    nodes = len(plan.tree)
-    del plan, scheduler
-    with tempfile.TemporaryDirectory() as folder:
-        with SearchPlan(FilePath(folder) / "plan.db") as stored:
-            began = time.process_time()
-            for trial in range(trials):
-                stored.request("study", trial, random_path())
-            stored_ms = 1e3 * (time.process_time() - began) / trials
-        del stored
-        began = time.process_time()
-        SearchPlan(FilePath(folder) / "plan.db").close()
-        reopening_s = time.process_time() - began
-    percentiles = quantiles(times, n=100)
-    return {
-        "nodes": nodes,
-        "request_ms": request_ms,
-        "stored_ms": stored_ms,
-        "reopening_s": reopening_s,
-        "median_ms": percentiles[49],
-        "p99_ms": percentiles[98],
-        "worst_ms": max(times),
-        "gib": gib,
-    }
-
-
-def _memory_gib() -> float:
-    status = FilePath("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
-
-
-# --- a real training --------------------------------------------------------------------------
-
-
-def cnn() -> nn.Module:
-    """A small network for images of 8 x 8."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(32 * 4 * 4, 10),
-    )
-
-
-def digits(*, batch_size: int = 64) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Handwritten digits, four fifths to train on."""
-    images, labels = load_digits(return_X_y=True)
-    data = TensorDataset(
-        torch.from_numpy(images / 16.0).float().reshape(-1, 1, 8, 8), torch.from_numpy(labels)
-    )
-    split = int(0.8 * len(data))
-    train = torch.utils.data.Subset(data, range(split))
-    test = torch.utils.data.Subset(data, range(split, len(data)))
-    return DataLoader(train, batch_size, shuffle=True), DataLoader(test, 256)
-
-
-def sgd(parameters: Any) -> torch.optim.Optimizer:
-    """Plain stochastic gradient descent with momentum."""
-    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-
-
-REAL_EPOCHS = 24
-REAL_SEQUENCES = lr_sequences((0.1, 0.03, 0.01), (12, 18, 21))
-REAL_STAGE = iterative(
-    torch_loop(cnn, sgd, nn.functional.cross_entropy, digits),
-    {"lr": 0.1},
-    steps=REAL_EPOCHS,
-    name="cnn",
-    version="1",
-)
-REAL_ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
-    "grid of 81 learning-rate sequences": lambda: FullTraining(REAL_SEQUENCES, REAL_EPOCHS),
-    "ASHA over 81 learning-rate sequences": lambda: ASHA(
-        REAL_SEQUENCES, (6, 12, REAL_EPOCHS), 2, concurrency=8
-    ),
+RULES: dict[str, EarlyStopping | None] = {
+    "grid": None,
+    "successive halving": eeipu.SuccessiveHalving(min_steps=20, reduction=2.0),
+    "ASHA": eeipu.ASHA(min_steps=20, reduction=2.0),
+    "median stopping": eeipu.MedianStopping(min_steps=20, every=20),
 }
 
 
-def real() -> Iterator[Figure]:
-    """CPU seconds and wall seconds on two worker processes, trial-based over stage-based."""
-    for name, make in REAL_ALGORITHMS.items():
-        separate = train_really(make(), is_shared=False)
-        merged = train_really(make(), is_shared=True)
-        label = f"digits, two workers, {name}"
-        yield Figure(f"{label}: merge rate, in steps", merged["merge_rate"], "ratio")
-        yield Figure(f"{label}: CPU, trial-based", separate["cpu_s"], "s")
-        yield Figure(
-            f"{label}: CPU, trial- over stage-based", separate["cpu_s"] / merged["cpu_s"], ""
+def tuned() -> Iterator[Figure]:
+    """One call of `Tuner`: 256 sequences of four learning rates on 20 simulated workers."""
+    for name, rule in RULES.items():
+        cache = StageCache()
+        still: dict[str, Any] = {"thinking_s": lambda _: 0.0, "driving_s": lambda _: 0.0}
+        cluster = SimulatedPool(WORKERS, cache, task_seconds, task_score, **still)
+        rates = [Categorical([0.1, 0.05, 0.02, 0.01])] * 4
+        space = {"lr": Searchable(Piecewise, rates, [80, 120, 140])}
+        resnet = iterative(Training(never, never, never), space, EPOCHS, "resnet", "v1")
+        pipeline = Pipeline([resnet])
+        tuner = Tuner(
+            pipeline, method="grid", early_stopping=rule, cache=cache, executor=cluster, seed=0
         )
-        yield Figure(
-            f"{label}: wall, trial- over stage-based", separate["wall_s"] / merged["wall_s"], ""
+        study = tuner.run(max_trials=256, progress=False)
+        paths = TrialPaths(pipeline, "")
+        tree = StageTree.build(
+            paths(trial.params, max(trial.intermediate_values)) for trial in study.trials
         )
-        yield Figure(f"{label}: best accuracy, stage-based", merged["best"], "share")
-        yield at_most(
-            f"{label}: difference of the best accuracy to trial-based",
-            abs(merged["best"] - separate["best"]),
-            "share",
-            0.0,
-        )
+        ratio = tree.requested_steps * EPOCH_S / cluster.busy_s
+        label = f"Tuner, {name}, 256 sequences of four learning rates"
+        yield Figure(f"{label}: merge rate, in steps", tree.merge_rate, "ratio")
+        over = f"{label}: GPU-hours ratio over merge rate"
+        yield at_least(over, ratio / tree.merge_rate, "ratio", 0.99)
 
 
-def train_really(algorithm: Algorithm, *, is_shared: bool) -> dict[str, float]:
-    """Run one study on two processes that have loaded everything."""
-
-    def path_of(config: Config, step: int) -> Path:
-        upstream = "digits" if is_shared else f"digits {id(config)}"
-        return stage_path([REAL_STAGE], {"cnn.lr": config["lr"]}, upstream, step)
-
-    run = StudyRun("digits", algorithm, path_of, objective="accuracy")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor,
-    ):
-        cache = StageCache(folder)
-        list(executor.map(_warm_up, range(4)))
-        before = _cpu_s()
-        plan = SearchPlan(FilePath(folder) / "plan.db", cache)
-        pool = FuturesPool(executor, 2, Job([REAL_STAGE], (), cache))
-        began_s = pool.now()
-        run_studies([run], Scheduler(plan), pool)
-        result = {
-            "cpu_s": _cpu_s() - before,
-            "wall_s": pool.now() - began_s,
-            "merge_rate": plan.tree.merge_rate,
-            "best": max(run.values.values()),
-        }
-        plan.close()
-    return result
+def never(*_: Any) -> Any:
+    """What a simulated stage never calls."""
+    raise AssertionError("nothing is trained")
 
 
-def _warm_up(_: int) -> None:
-    torch.set_num_threads(1)
-    REAL_STAGE(lr=0.1)
+def task_seconds(task: StageTask) -> float:
+    """See `seconds`."""
+    assert isinstance(task, NodeTask)
+    assert task.node is not None
+    return seconds(task.node)
 
 
-def _cpu_s() -> float:
-    """CPU seconds of this process and its workers."""
-    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(t.user + t.system for p in processes for t in [p.cpu_times()])
+def task_score(task: StageTask) -> float | None:
+    """See `score`."""
+    assert isinstance(task, NodeTask)
+    assert task.node is not None
+    return None if task.call.is_training else score(task.node)
 
 
 def figures() -> Iterator[Figure]:
-    """All figures, the simulated ones first."""
+    """All figures."""
+    yield from tuned()
     yield from simulated()
     yield from random_trees()
-    yield from large_plans()
-    yield from real()
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("eeipu").setLevel(logging.ERROR)
     show(figures())

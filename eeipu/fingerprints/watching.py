@@ -167,9 +167,7 @@ def _names_check(definitions: Iterable[Definition]) -> Check:
     def check() -> bool:
         try:
             found = chain.from_iterable(map(call, getters, spaces))
-            return (
-                is_consistent and _are_same(found, values) and all(map(call, are_free, unbound))
-            )
+            return is_consistent and _are_same(found, values) and all(map(call, are_free, unbound))
         except KeyError:  # a name that has no value any more
             return False
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from operator import is_
 
 from optuna.trial import FrozenTrial
 
@@ -18,28 +18,24 @@ LEAST_POWER = 1074
 def changed_places(before: Sequence[FrozenTrial], now: Sequence[FrozenTrial]) -> list[int]:
     """The places of trials that are new or have changed, ascending.
 
-    Storages hand out the same object for a trial until it changes, and Python compares lists of the
-    same objects in microseconds. So whole blocks are compared first.
+    Storages hand out the same object for a trial until it changes. Whether objects are equal says
+    less: Optuna writes some changes into the old one too. To compare ten thousand takes a fraction
+    of a millisecond.
 
     Args:
         before: The trials as they were seen last, by number.
         now: All trials now.
     """
+    if before is now:
+        return []
     changed: list[int] = []
     common = min(len(before), len(now))
     for start in range(0, common, BLOCK):
         stop = min(start + BLOCK, common)
-        if not _are_equal(before[start:stop], now[start:stop]):
-            changed += [k for k in range(start, stop) if not _are_equal(before[k], now[k])]
+        if not all(map(is_, before[start:stop], now[start:stop])):
+            changed += [k for k in range(start, stop) if before[k] is not now[k]]
     changed += range(len(before), len(now))
     return changed
-
-
-def _are_equal(before: Any, now: Any) -> bool:
-    try:
-        return before is now or bool(before == now)
-    except Exception:  # attributes that cannot be compared, such as arrays
-        return False
 
 
 class ExactSum:

@@ -116,6 +116,7 @@ class Ledger:
 
     def _forget(self) -> None:
         self._trials: list[FrozenTrial] = []
+        self._read: Sequence[FrozenTrial] = self._trials
         self._entries: list[_Entry] = []
         self._waiting: dict[int, None] = {}  # places of the trials that are enqueued
         self._unchosen: dict[int, None] = {}  # of those that run without a configuration so far
@@ -143,7 +144,8 @@ class Ledger:
         if (study_id, changes) != (self._study_id, self._changes):
             self._forget()
             self._study_id, self._changes = study_id, changes
-        places = changed_places(self._trials, trials)
+        places = () if trials is self._read else changed_places(self._trials, trials)
+        self._read = trials
         for place in reversed(range(len(trials), len(self._trials))):
             self._remove(place)
             self._entries.pop()

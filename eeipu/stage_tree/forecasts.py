@@ -100,14 +100,9 @@ class _Run:
         if not (ready and self._goes_on):
             return None
         following = min(ready, key=self._order)
-        first = self._first()
-        if (
-            self._recalls
-            and first is not None
-            and self._order(first)[0] < self._order(following)[0]
-        ):
-            return None
-        return following
+        first = self._first() if self._recalls else None
+        is_recalled = first is not None and self._order(first)[0] < self._order(following)[0]
+        return None if is_recalled else following
 
     def _first(self) -> PlanNode | None:
         while self._ready and self._ready[0][2] in self._begun:

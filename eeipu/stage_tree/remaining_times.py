@@ -1,6 +1,7 @@
 """How long a plan still takes from each node on, along its longest path.
 
-The times follow the plan as requests come and nodes end, along the way to the root for each change. They are computed for the whole tree only where cost estimates change by much.
+The times follow the plan as requests come and nodes end, along the ways to the root for each
+change. They are computed for the whole tree only where cost estimates change by much.
 """
 
 from collections.abc import Callable, Iterable

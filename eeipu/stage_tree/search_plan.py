@@ -2,9 +2,9 @@
 
 A request says "run this path, for this trial of this study" (Shin et al., Hippo, arXiv 2006.11972,
 section 4). Clients request and cancel through `SearchPlan`. A scheduler and whoever runs the nodes
-report through its `execution`. Below these two, `requests` keeps the requests and their answers, the
-room `states` knows which nodes have to run and which states may be dropped, and `database` stores
-everything.
+report through its `execution`. Below these two, `requests` keeps the requests and their answers,
+the room `states` knows which nodes have to run and which states may be dropped, and `database`
+stores everything.
 """
 
 from collections.abc import Mapping

@@ -155,6 +155,7 @@ class StageTree:
         self.root = self._make(Path(), None, 0, 0)
         self._ends: dict[Hashable, tuple[Path, int]] = {}
         self._most_steps: dict[Hashable, int] = {}
+        self._requested = self._distinct = 0
 
     @classmethod
     def build(cls, trials: Mapping[Hashable, Path] | Iterable[Path]) -> "StageTree":
@@ -213,8 +214,9 @@ class StageTree:
         while node.stop < stop:
             node = self._descend(node, path, stop)
         if trial is not None:
-            steps = path.steps_in_all(stop)
-            if steps >= self._most_steps.get(trial, 0):
+            steps, before = path.steps_in_all(stop), self._most_steps.get(trial, 0)
+            if steps >= before:
+                self._requested += steps - before
                 self._ends[trial], self._most_steps[trial] = (path, stop), steps
         return node
 
@@ -226,6 +228,7 @@ class StageTree:
         child = node.children.get(label)
         if child is None:
             child = node.children[label] = self._make(path, node, start, end)
+            self._distinct += child.steps
             if path.sources and start == 0:
                 ends = [None if p is None else self[p.key(len(p))] for p in path.sources]
                 child.sources = tuple(ends)
@@ -292,12 +295,12 @@ class StageTree:
     @property
     def requested_steps(self) -> int:
         """The number of steps of all trials, if each ran by itself."""
-        return sum(self._most_steps.values())
+        return self._requested
 
     @property
     def distinct_steps(self) -> int:
         """The number of steps of all nodes, which is what is left after merging."""
-        return sum(node.steps for node in self)
+        return self._distinct
 
     @property
     def merge_rate(self) -> float:

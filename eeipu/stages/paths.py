@@ -3,8 +3,8 @@
 A plain stage is one call and takes one position of the path. An iterative stage is training, which
 takes one position for each step, and may be followed by an evaluation, which takes one position.
 Training consists of stretches over which its hyper-parameters do not change
-(`eeipu.stages.schedules`). Where a stage gets several outputs, as in a graph, a path ends at each of
-them, and another one begins that has these paths as its *sources* (`Path.joining`).
+(`eeipu.stages.schedules`). Where a stage gets several outputs, as in a graph, a path ends at each
+of them, and another one begins that has these paths as its *sources* (`Path.joining`).
 
 The key of a position is a digest of the calls that lead to it
 (`eeipu.fingerprints.keys.stage_key`). It depends neither on who asks nor on where the path is cut:
@@ -109,7 +109,8 @@ class Path:
             the run's inputs. Empty: it gets these alone.
         stretches: The stretches, which cover all positions.
         cuts: The positions, ascending, at which nodes of a stage tree may end: where stages end,
-            where schedules change or begin and end to move, and where checkpoints were requested.
+            where schedules change, or are declared to although the next value is equal, as others
+            may part there; where they begin and end to move; and where checkpoints were requested.
             The last one is the path's length.
         depth: How many joins there are one after another before the first call.
 
@@ -226,7 +227,8 @@ class Path:
             raise PipelineError(
                 f"stage {stage!r}: checkpoint_every must be at least 1, got {checkpoint_every!r}."
             )
-        runs = {name: as_schedule(value).runs(steps) for name, value in schedules.items()}
+        given = {name: as_schedule(value) for name, value in schedules.items()}
+        runs = {name: schedule.runs(steps) for name, schedule in given.items()}
         changes = sorted({0, steps, *(run.start for each in runs.values() for run in each)})
         values = {name: iter(each) for name, each in runs.items()}
         current = {name: next(each) for name, each in values.items()}
@@ -238,6 +240,7 @@ class Path:
             params = {name: run.value for name, run in current.items()}
             parts.append((Call(stage, fingerprint, params, Kind.TRAINING), stop - start))
         inner = {cut for each in runs.values() for cut in cuts(each)}
+        inner.update(at for schedule in given.values() for at in schedule.milestones(int(steps)))
         if checkpoint_every is not None:
             inner.update(range(checkpoint_every, steps, checkpoint_every))
         return _extended(self, parts, sorted(inner))

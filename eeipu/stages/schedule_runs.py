@@ -89,6 +89,17 @@ class Schedule(ABC):
         """
         return tuple(self._runs(whole_number("start", start, 0), whole_number("stop", stop, 0)))
 
+    def milestones(self, stop: int) -> Iterator[int]:
+        """Yield the steps before `stop` at which a value may change that lasts for two or more.
+
+        They are as declared: the next value may be equal, but that of another configuration not.
+        """
+        start = 0
+        while (end := self._lasts_until(start)) < stop:
+            if end - start > 1:
+                yield int(end)
+            start = int(end)
+
     def _runs(self, start: int, stop: int) -> Iterator[Run]:
         while start < stop:
             value, end = self(start), self._lasts_until(start)

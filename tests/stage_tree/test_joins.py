@@ -83,6 +83,32 @@ def run(node, plan, scheduler, rng):
         scheduler.observe(node, cost_s)
 
 
+def some_path(rng):
+    drop = int(rng.integers(1, 5)) if rng.random() < 0.5 else None
+    steps, side, prep = (int(rng.integers(1, n)) for n in (9, 3, 3))
+    return diamond(prep, 0.1, steps, side, drop)
+
+
+def lose(plan, rng):
+    there = [node for node in plan.tree if node.has_state]
+    if there:
+        plan.execution.forget(there[int(rng.integers(len(there)))])
+
+
+def take(scheduler):
+    node = scheduler.next(lambda _: True)
+    if node is None:
+        return []
+    assert all(each.has_state for each in node.above)
+    return [node]
+
+
+def stop_splits(plan, running):
+    for upper, lower in plan.execution.take_splits():
+        assert lower in running
+        plan.execution.stop(upper)
+
+
 def check(plan, scheduler):
     """The counts that are kept from change to change are those that a look at all gives."""
     scheduler.follow()
@@ -105,26 +131,17 @@ def test_counts_and_times_follow_whatever_happens(seed):
     for _ in range(120):
         match rng.integers(6):
             case 0 | 1:
-                drop = int(rng.integers(1, 5)) if rng.random() < 0.5 else None
-                steps, side, prep = (int(rng.integers(1, n)) for n in (9, 3, 3))
                 last += 1
-                plan.request("study", last, diamond(prep, 0.1, steps, side, drop))
+                plan.request("study", last, some_path(rng))
             case 2 if last:
                 plan.cancel("study", int(rng.integers(1, last + 1)))
             case 3 if running:
                 run(running.pop(int(rng.integers(len(running)))), plan, scheduler, rng)
             case 4:
-                there = [n for n in plan.tree if n.has_state]
-                if there:
-                    plan.execution.forget(there[int(rng.integers(len(there)))])
+                lose(plan, rng)
             case 5:
-                node = scheduler.next(lambda _: True)
-                if node is not None:
-                    assert all(each.has_state for each in node.above)
-                    running.append(node)
-        for upper, lower in plan.execution.take_splits():
-            assert lower in running
-            plan.execution.stop(upper)
+                running += take(scheduler)
+        stop_splits(plan, running)
         check(plan, scheduler)
     while running or (node := scheduler.next(lambda _: True)) is not None:
         plan.execution.complete(running.pop() if running else node, 1.0, value=1.0)

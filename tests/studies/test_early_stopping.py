@@ -28,7 +28,7 @@ from eeipu import (
 )
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
-from eeipu.stages.schedules import MultiStep
+from eeipu.stages.schedules import MultiStep, Piecewise
 from eeipu.stages.searchable_schedules import Searchable
 
 RATES = Categorical([i / 27 for i in range(27)])
@@ -145,6 +145,15 @@ def test_a_grid_of_schedules_runs_what_is_common_once(notes):
     # and 9 steps from the first drop on to the second.
     assert steps_run(notes) == 2 * 2 * (18 + 9 + 9 + 9)
     assert noted(notes)["prep 1"] == noted(notes)["prep 2"] == 1
+
+
+def test_a_trial_that_parts_where_an_earlier_one_might_have_begins_there(notes):
+    rates = [Categorical([0.25, 0.5])] * 2
+    space = {"lr": Searchable(Piecewise, rates, [9])}
+    _, study = tuned(notes, SuccessiveHalving(min_steps=27), method="grid", space=space, trials=16)
+    assert states(study) == {"COMPLETE": 16}
+    # One after another: one that keeps its rate is trained past the place where the next one parts.
+    assert steps_run(notes) == 2 * 2 * (9 + 18 + 18)
 
 
 # --- the account

@@ -1,6 +1,7 @@
 """Trainings that stop early in graphs of stages, and among alternatives."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from trainings import advance, note, noted, steps_run
@@ -65,8 +66,6 @@ def from_prep(item):
 
 
 def _with_inputs(item, *names):
-    from dataclasses import replace
-
     return replace(item, inputs=names)
 
 

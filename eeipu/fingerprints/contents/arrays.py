@@ -13,6 +13,7 @@ from eeipu.fingerprints.contents.plain import ATOMS
 
 __all__ = ["array_content", "items_content", "masked_content", "scalar_content", "sparse_content"]
 
+
 def array_content(array: Any) -> tuple[Any, ...]:
     """What stands for a NumPy array."""
     if type(array) in (np.ndarray, np.memmap):

@@ -12,7 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from eeipu.stages.running.calls import Clock
-from eeipu.studies.displays.snapshot import Snapshot, account, facts, outcome, times
+from eeipu.studies.displays.snapshot import (
+    Snapshot,
+    account,
+    facts,
+    outcome,
+    times,
+    training,
+)
 from eeipu.studies.records.amounts import value_text
 
 __all__ = ["LiveTable", "render"]
@@ -80,7 +87,8 @@ def render(snapshot: Snapshot, last: Snapshot | None) -> RenderableType:
     head.add_row(*cells, Text(account(snapshot)))
     shown = [snapshot] if last is None else [last, snapshot]
     activity = Text(snapshot.activity)
-    return Group(head, Text(facts(snapshot)), Text(times(snapshot)), _stage_table(shown), activity)
+    lines = [facts(snapshot), *filter(None, [training(snapshot)]), times(snapshot)]
+    return Group(head, *map(Text, lines), _stage_table(shown), activity)
 
 
 def _stage_table(shown: list[Snapshot]) -> Table:
@@ -88,7 +96,8 @@ def _stage_table(shown: list[Snapshot]) -> Table:
     table = Table(box=None, padding=(0, 2), show_header=True, header_style="")
     table.add_column("", style="dim")
     for snapshot in shown:
-        table.add_column(f"trial {snapshot.number}")
+        step = "" if snapshot.step is None else f", step {snapshot.step}"
+        table.add_column(f"trial {snapshot.number}{step}")
     runs = [{run.name: run for run in snapshot.stage_runs} for snapshot in shown]
     for name in shown[-1].stage_names:
         cells = [

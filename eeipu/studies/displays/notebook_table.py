@@ -17,6 +17,7 @@ from eeipu.studies.displays.snapshot import (
     outcome,
     result,
     times,
+    training,
 )
 from eeipu.studies.records.amounts import amount
 
@@ -116,6 +117,7 @@ def _html(snapshot: Snapshot, ended: tuple[Snapshot, ...]) -> str:
     lines = [
         f"<b>{escape(snapshot.study_name)}</b>{bar} {escape(_budget(snapshot))}",
         escape(facts(snapshot)),
+        *filter(None, [escape(training(snapshot))]),
         escape(times(snapshot)),
     ]
     if snapshot.activity:

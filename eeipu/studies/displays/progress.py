@@ -10,26 +10,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from eeipu.methods.budget import Budget, spent
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.budget import Budget
 from eeipu.pipeline import Pipeline
 from eeipu.stages.running.calls import Clock
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.displays.live_table import LiveTable
 from eeipu.studies.displays.notebook_table import NotebookTable, kernel_display
-from eeipu.studies.displays.snapshot import Snapshot
+from eeipu.studies.displays.snapshot import Snapshot, TrainingProgress
+from eeipu.studies.displays.tally import Tally
 from eeipu.studies.displays.trial_lines import TrialLines
 from eeipu.studies.trials import Trials
 
 __all__ = ["Display", "Reporter", "cost_unit", "showing"]
 
-# A snapshot reads all trials of the study. Beside many workers, which end a call every few
-# milliseconds, one is made only now and then.
+# A snapshot reads the study. Beside many workers, which end a call every few milliseconds, one is
+# made only now and then.
 MANY_WORKERS = 16
 SHOWN_EVERY_S = 0.25
 
@@ -99,7 +97,12 @@ class Reporter:
         display: Where to show it.
         workers: How many stage calls run at once.
         clock: A monotonic clock, in seconds.
+
+    Attributes:
+        training: Says how the trainings of the run go on, where they may stop early.
     """
+
+    training: Callable[[], TrainingProgress] | None = None
 
     def __init__(
         self,
@@ -118,7 +121,8 @@ class Reporter:
         self._began_s = clock()
         self._shown_s = -math.inf
         self._saved = 0.0
-        self._numbers: set[int] = set()  # of the trials of this run
+        better = max if trials.study.direction is StudyDirection.MAXIMIZE else min
+        self._tally = Tally(trials.study_id, better)
         self._pace = _Pace(trials.spent if display.shows_updates else 0.0)
 
     def update(
@@ -135,7 +139,7 @@ class Reporter:
             runs: The results of the trial's stages so far.
         """
         if number is not None:
-            self._numbers.add(number)
+            self._tally.add_own(number)
         if self._display.shows_updates and self._clock() - self._shown_s >= self._pause_s:
             self._display.update(self._snapshot(activity(), number, runs, None))
             self._shown_s = self._clock()
@@ -156,7 +160,7 @@ class Reporter:
             step: The step, where the trial is trained in steps.
         """
         self._saved += result.saved
-        self._numbers.add(number)
+        self._tally.add_own(number)
         if self._display.shows_ends:
             value = result.values if len(result.values) > 1 else result.value
             snapshot = self._snapshot(activity(), number, result.stage_runs, value)
@@ -171,32 +175,32 @@ class Reporter:
     ) -> Snapshot:
         study = self._trials.study
         trials = study.get_trials(deepcopy=False)
-        succeeded = [t for t in trials if t.state is TrialState.COMPLETE]
-        best_value, front = _best(study, succeeded)
+        tally = self._tally
+        tally.look(trials)
         now_s = self._clock()
-        elapsed_s, spent_so_far = now_s - self._began_s, spent(trials, self._trials.study_id)
-        own = [t for t in trials if t.number in self._numbers]
+        elapsed_s = now_s - self._began_s
         return Snapshot(
             study_name=study.study_name,
-            trials=len(succeeded),
-            stopped=sum(t.state is TrialState.PRUNED for t in trials),
-            failed=sum(t.state is TrialState.FAIL and not is_interrupted(t) for t in trials),
+            trials=tally.succeeded,
+            stopped=tally.stopped,
+            failed=tally.failed,
             budget=self._budget.total if self._budget.is_limited else None,
-            spent=spent_so_far,
+            spent=tally.spent,
             saved=self._saved,
             unit=cost_unit(self._trials.pipeline),
-            best_value=best_value,
-            front=front,
+            best_value=tally.best_value if len(study.directions) == 1 else None,
+            front=len(study.best_trials) if len(study.directions) > 1 else None,
             number=len(trials) if number is None else number,
             value=value,
-            charged=spent(t for t in own if t.number == number),
+            charged=0.0 if number is None else tally.charged(number),
             stage_names=self._trials.pipeline.stage_names,
             stage_runs=tuple(runs),
             activity=activity,
             time_s=now_s,
             elapsed_s=elapsed_s,
-            choosing_s=math.fsum(t.user_attrs.get("suggest_s") or 0.0 for t in own),
-            end_s=self._end_s(spent_so_far, elapsed_s),
+            choosing_s=tally.choosing_s,
+            end_s=self._end_s(tally.spent, elapsed_s),
+            training=None if self.training is None else self.training(),
         )
 
     def _end_s(self, spent: float, elapsed_s: float) -> float | None:
@@ -207,15 +211,6 @@ class Reporter:
             math.inf if bounds is None else bounds.end_s,
         )
         return end_s if end_s < math.inf else None
-
-
-def _best(study: optuna.Study, succeeded: list[FrozenTrial]) -> tuple[float | None, int | None]:
-    """The best value within all limits; or, with several objectives, the size of the front."""
-    if len(study.directions) > 1:
-        return None, len(study.best_trials)
-    better = max if study.direction is StudyDirection.MAXIMIZE else min
-    within = [t.values[0] for t in succeeded if all(v <= 0 for v in t.constraints.values())]
-    return better(within, default=None), None
 
 
 class _Pace:

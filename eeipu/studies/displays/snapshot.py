@@ -1,5 +1,6 @@
 """The state of a study at one moment, and the words for it that several displays use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from eeipu.stages.runs import StageRun, error_line, first_failed
@@ -7,17 +8,42 @@ from eeipu.studies.records.amounts import amount, duration, value_text
 
 __all__ = [
     "Snapshot",
+    "TrainingProgress",
     "account",
     "best",
     "facts",
     "outcome",
     "reason",
     "result",
+    "rungs",
     "times",
+    "training",
 ]
 
 # A longer reason for a failure is cut; the whole of it is in the trial's user attribute `"error"`.
 MAX_REASON = 200
+
+# A pruner may look at every step; so many of the steps are shown, from the first to the last.
+MAX_RUNGS = 8
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How trainings that may stop early go on at one moment.
+
+    Attributes:
+        rungs: Step -> how many trials have a value there.
+        merge_rate: The steps that all trials have asked for, over those that are run for them.
+        spared: The steps that need not be run, because others have them in common.
+        busy: How many calls workers run now.
+        workers: How many they can run.
+    """
+
+    rungs: Mapping[int, int]
+    merge_rate: float
+    spared: int
+    busy: int
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +72,7 @@ class Snapshot:
         elapsed_s: How long this run of the tuner had taken by then, in seconds.
         choosing_s: How many seconds the search took to choose this run's configurations.
         step: The step of its training at which the trial has this value; `None` where it has none.
+        training: How trainings go on; `None` where none may stop early.
         end_s: How long the run will have taken when the first of its limits is reached, if it goes
             on as fast as so far, in seconds; `None` where there is no estimate.
         front: With several objectives, how many trials no other one is better than; `None` with
@@ -73,6 +100,7 @@ class Snapshot:
     step: int | None = None
     stopped: int = 0
     front: int | None = None
+    training: TrainingProgress | None = None
 
     def at(self, time_s: float) -> "Snapshot":
         """The same state, seen again when nothing but the time has changed."""
@@ -119,6 +147,30 @@ def best(snapshot: Snapshot) -> str:
     if snapshot.front is not None:
         return f"front of {snapshot.front} trial{'' if snapshot.front == 1 else 's'}"
     return "best none yet" if snapshot.best_value is None else f"best {snapshot.best_value:.6g}"
+
+
+def training(snapshot: Snapshot) -> str:
+    """How many trials have reached which step, what they share, and how many workers are busy."""
+    now = snapshot.training
+    if now is None:
+        return ""
+    return " · ".join(
+        [
+            f"reached {rungs(now) or 'no step yet'}",
+            f"{now.spared} steps shared, merge rate {now.merge_rate:.2f}",
+            f"{now.busy} of {now.workers} worker{'' if now.workers == 1 else 's'} busy",
+        ]
+    )
+
+
+def rungs(now: TrainingProgress) -> str:
+    """How many trials have reached which step, such as `"step 3: 27, 9: 9, 27: 3"`."""
+    steps = sorted(now.rungs)
+    if len(steps) > MAX_RUNGS:
+        last = len(steps) - 1
+        steps = [steps[round(k * last / (MAX_RUNGS - 1))] for k in range(MAX_RUNGS)]
+    counts = ", ".join(f"{step}: {now.rungs[step]}" for step in steps)
+    return f"step {counts}" if counts else ""
 
 
 def times(snapshot: Snapshot) -> str:

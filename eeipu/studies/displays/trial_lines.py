@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from eeipu.studies.displays.snapshot import Snapshot, best, result
+from eeipu.studies.displays.snapshot import Snapshot, best, result, rungs
 from eeipu.studies.records.amounts import amount, duration
 
 __all__ = ["TrialLines", "line_of"]
@@ -71,6 +71,10 @@ def line_of(snapshot: Snapshot) -> str:
         + ("" if budget is None else f" of {amount(budget, unit)}"),
         f"{duration(snapshot.elapsed_s)} elapsed",
     ]
+    now = snapshot.training
+    if now is not None:
+        parts.append(f"reached {rungs(now) or 'no step yet'}")
+        parts.append(f"merge rate {now.merge_rate:.2f}")
     why = "" if snapshot.failure is None else f"; failed in {snapshot.failure}"
     step = "" if snapshot.step is None else f", step {snapshot.step}"
     return f"trial {snapshot.number}{step}: {', '.join(parts)}{why}"

@@ -1,18 +1,23 @@
 """What follows a tuner's run on a stage tree: it lets trials pay, shows progress and stops it."""
 
 import time
+from itertools import islice
 
 from eeipu.algorithms.plan_watch import PlanWatch
 from eeipu.executors.pool import Pool
 from eeipu.pipeline import PipelineRun, StageRun
-from eeipu.stage_tree.execution import Execution
-from eeipu.stage_tree.nodes import PlanNode, waiting_below
+from eeipu.stage_tree.nodes import PlanNode, first_waiting, waiting_below
+from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Kind
 from eeipu.studies.displays.progress import Reporter
+from eeipu.studies.displays.snapshot import TrainingProgress
 from eeipu.studies.early_stopping.staged_trials import StagedTrial, StagedTrials
 from eeipu.studies.run_limits import RunLimits
 
 __all__ = ["RunWatch"]
+
+# Of a node that many trials share, so many of them are named in the display.
+MOST_TRIALS = 3
 
 
 class RunWatch(PlanWatch):
@@ -20,7 +25,7 @@ class RunWatch(PlanWatch):
 
     Args:
         trials: The trials, which pay for what is run for them.
-        execution: What the plan executes.
+        plan: The plan.
         limits: Whether too much has failed.
         reporter: Shows progress.
         pool: The workers.
@@ -29,13 +34,13 @@ class RunWatch(PlanWatch):
     def __init__(
         self,
         trials: StagedTrials,
-        execution: Execution,
+        plan: SearchPlan,
         limits: RunLimits,
         reporter: Reporter,
         pool: Pool,
     ) -> None:
         self._trials = trials
-        self._execution = execution
+        self._execution, self._tree = plan.execution, plan.tree
         self._limits = limits
         self._reporter = reporter
         self._pool = pool
@@ -44,6 +49,7 @@ class RunWatch(PlanWatch):
         self._heard_s = pool.now()
         self._epoch_s = time.time() - pool.now()
         self._waited_s = 0.0
+        reporter.training = self.progress
 
     @property
     def reason(self) -> str | None:  # type: ignore[override]
@@ -52,9 +58,10 @@ class RunWatch(PlanWatch):
 
     def began(self, node: PlanNode) -> None:
         """See `PlanWatch`."""
-        index = next((request.trial for request in waiting_below(node)), None)
+        request = first_waiting(node)
+        index = None if request is None else request.trial
         self._running[node] = index, self._pool.now()
-        number = self._trials[node.requests[0].trial].number if node.requests else None
+        number = None if index is None else self._trials[index].number
         self._reporter.update(self.activity, number)
 
     def ended(self, node: PlanNode, run: StageRun) -> None:
@@ -103,7 +110,29 @@ class RunWatch(PlanWatch):
 
     def activity(self) -> str:
         """What goes on, in a line for the display."""
-        return f"running {', '.join(map(_in_words, self._running))}" if self._running else ""
+        return f"running {', '.join(map(self._in_words, self._running))}" if self._running else ""
+
+    def _in_words(self, node: PlanNode) -> str:
+        """A node's stage, with its steps where it is training, and the trials that wait for it."""
+        first = node.stretches[0]
+        name = first.call.stage
+        if first.call.kind is Kind.TRAINING:
+            name += f" {node.start - first.origin}..{node.stop - first.origin}"
+        waiting = (request.trial for request in islice(waiting_below(node), MOST_TRIALS + 1))
+        numbers = [str(self._trials[index].number) for index in dict.fromkeys(waiting)]
+        shown = ", ".join(numbers[:MOST_TRIALS]) + (", .." if len(numbers) > MOST_TRIALS else "")
+        return f"{name} of {shown}" if shown else name
+
+    def progress(self) -> TrainingProgress:
+        """How many trials have reached which step, what they share, and who works."""
+        tree = self._tree
+        return TrainingProgress(
+            self._trials.rungs,
+            tree.merge_rate,
+            tree.requested_steps - tree.distinct_steps,
+            len(self._running),
+            self._pool.size,
+        )
 
 
 def _kind(node: PlanNode) -> tuple[str, Kind]:
@@ -116,11 +145,3 @@ def _name(node: PlanNode) -> str:
     last = node.stretches[-1]
     is_training = last.call.kind is Kind.TRAINING
     return f"{last.call.stage}@{node.stop - last.origin}" if is_training else last.call.stage
-
-
-def _in_words(node: PlanNode) -> str:
-    """A node's stage, with its steps where it is training."""
-    first = node.stretches[0]
-    if first.call.kind is Kind.TRAINING:
-        return f"{first.call.stage} {node.start - first.origin}..{node.stop - first.origin}"
-    return first.call.stage

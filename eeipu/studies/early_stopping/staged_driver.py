@@ -101,7 +101,7 @@ class StagedDriver:
         try:
             with SearchPlan(cache=self._cache, pins_for=owner) as plan:
                 staged = StagedTrials(self._trials, study, self._paths, limits, self._cache)
-                watch = RunWatch(staged, plan.execution, limits, self._reporter, self._pool)
+                watch = RunWatch(staged, plan, limits, self._reporter, self._pool)
                 mine = PlanStudy(
                     study.study_name,
                     staged,

@@ -1,7 +1,7 @@
 """The trials of a study that are trained in stretches: what they reached, and what they paid."""
 
 import math
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -88,6 +88,7 @@ class StagedTrials:
 
     Attributes:
         over: Why there is no further configuration, if there is none.
+        rungs: Step -> how many trials have a value there.
 
     Args:
         trials: Begins and ends the trials of the study.
@@ -118,6 +119,7 @@ class StagedTrials:
         self._all: list[StagedTrial] = []
         self._earlier = deque(self._of_earlier_runs())
         self._failures: dict[PlanNode, StageRun] = {}
+        self.rungs: Counter[int] = Counter()
         self.over: SearchOver | None = None
 
     def __iter__(self) -> Iterator[StagedTrial]:
@@ -168,6 +170,7 @@ class StagedTrials:
         """
         if self._earlier:
             self._all.append(self._earlier.popleft())
+            self.rungs.update(self._all[-1].curve.keys())
         elif self.over is not None or not self._limits.allow_new(due()):
             return None
         else:
@@ -252,6 +255,7 @@ class StagedTrials:
             is_new = self._note_value(mine, step, run, notes)
         notes.write()
         if is_new:
+            self.rungs[step] += 1
             assert run.value is not None
             mine.trial.report(run.value, step)
         return run
