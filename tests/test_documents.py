@@ -9,6 +9,7 @@ import pytest
 from pages import blocks, run_page
 from typer.main import get_command
 
+import eeipu
 from eeipu.__main__ import app
 from eeipu.benchmarks.__main__ import app as benchmarks_app
 
@@ -113,6 +114,16 @@ def check_extras(text):
 def test_extras_that_are_named_are_there():
     for page in PAGES:
         check_extras(page.read_text())
+
+
+def test_the_reference_has_every_public_name():
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    shown = re.findall(r"^::: (\S+)", "\n".join(page.read_text() for page in pages), re.MULTILINE)
+    whole = {"eeipu.errors"}  # a module whose names are all shown
+    for module, names in eeipu._HOMES.items():
+        home = f"eeipu.{module}"
+        assert home in whole or {f"{home}.{name}" for name in names} <= {*shown}, home
+    assert whole <= {*shown}
 
 
 # --- the README
