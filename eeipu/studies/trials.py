@@ -254,10 +254,12 @@ class Trials:
             with _knowing(sampler, history, trial.number):
                 params = suggest(trial, self._stored_space, self.pipeline.cube.conditions)
             notes = TrialNotes(trial)
-            notes.set_user_attr("suggest_s", time.perf_counter() - start)
+            choosing_s = time.perf_counter() - start
+            notes.set_user_attr("suggest_s", choosing_s)
             reason = sampler.reason(params) if isinstance(sampler, EEIPUSampler) else None
             if reason:
                 notes.set_user_attr("chosen", reason)
+            notes.start_now(choosing_s)
             notes.write()
         except BaseException:
             self.interrupt(trial)

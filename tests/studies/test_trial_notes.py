@@ -53,6 +53,25 @@ def test_notes_of_a_trial_that_has_ended_are_refused(storage):
     assert study.trials[0].user_attrs == {}
 
 
+def test_a_trial_has_the_duration_of_its_stages(storage):
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    created = trial.datetime_start
+    notes = TrialNotes(trial)
+    notes.start_now(choosing_s=5.0)
+    notes.write()
+    study.tell(trial, 1.0)
+
+    (told,) = study.trials
+    if isinstance(storage, JournalStorage):
+        assert (told.datetime_start, told.user_attrs) == (created, {})
+    else:
+        assert told.datetime_start > created
+        assert trial.datetime_start == told.datetime_start
+        asked_at = told.user_attrs["asked_at"]
+        assert told.datetime_start.timestamp() - asked_at == pytest.approx(5.0, abs=0.001)
+
+
 def test_a_database_is_written_once(tmp_path):
     storage = RDBStorage(f"sqlite:///{tmp_path}/tune.db")
     trial = optuna.create_study(storage=storage).ask()

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from datetime import datetime
 
 from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 
@@ -52,8 +51,7 @@ class RunningTime:
 
 
 def _span(each: TrialRecord) -> tuple[float, float] | None:
-    began: datetime | None = each.trial.datetime_start
-    ended: datetime | None = each.trial.datetime_complete
-    if began is None or ended is None:
+    began_s, ended = each.asked_s, each.trial.datetime_complete
+    if began_s is None or ended is None:
         return None
-    return began.timestamp(), max(began, ended).timestamp()
+    return began_s, max(began_s, ended.timestamp())

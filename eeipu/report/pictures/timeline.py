@@ -37,9 +37,8 @@ def timeline_rows(study: StudyLike) -> list[Row]:
     for each in record.trials:
         for stage, began, ended in _ran(each):
             calls.append((time.at(began), time.at(ended), each.number, stage))
-        began_at, choosing_s = each.trial.datetime_start, each.attr("suggest_s")
-        if began_at is not None and choosing_s is not None:
-            began = began_at.timestamp()
+        began, choosing_s = each.asked_s, each.attr("suggest_s")
+        if began is not None and choosing_s is not None:
             choices.append(
                 _row(each.number, None, SEARCH, time.at(began), time.at(began + choosing_s))
             )

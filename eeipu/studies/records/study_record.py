@@ -89,6 +89,14 @@ class TrialRecord:
         return {text: by for text, by in self.trial.constraints.items() if by > 0}
 
     @property
+    def asked_s(self) -> float | None:
+        """When the choice of its configuration began, in seconds since 1970."""
+        asked_at, began = self.attr("asked_at"), self.trial.datetime_start
+        if asked_at is None and began is not None:
+            return began.timestamp()
+        return None if asked_at is None else float(asked_at)
+
+    @property
     def charged(self) -> float:
         """What the budget paid for it."""
         return float(self.attr("charged") or 0.0)
