@@ -151,9 +151,12 @@ def _names_check(definitions: Iterable[Definition]) -> Check:
     scopes: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
     is_consistent = True
     for scope, name, value in (lookup for each in definitions for lookup in each.lookups):
-        _, values = scopes.setdefault(id(scope), (scope, {}))
-        is_consistent &= values.setdefault(name, value) is value
-    spaces, getters, values, missing = [], [], [], []
+        _, inside = scopes.setdefault(id(scope), (scope, {}))
+        is_consistent &= inside.setdefault(name, value) is value
+    spaces: list[Mapping[str, Any]] = []
+    getters: list[Callable[[Any], tuple[Any, ...]]] = []
+    values: list[Any] = []
+    missing: list[tuple[Callable[[Any], bool], set[str]]] = []
     for scope, known in sorted(scopes.values(), key=lambda each: id(each[0])):
         bound = [name for name, value in known.items() if value is not MISSING]
         if bound:
@@ -167,9 +170,7 @@ def _names_check(definitions: Iterable[Definition]) -> Check:
     def check() -> bool:
         try:
             found = chain.from_iterable(map(call, getters, spaces))
-            return (
-                is_consistent and _are_same(found, values) and all(map(call, are_free, unbound))
-            )
+            return is_consistent and _are_same(found, values) and all(map(call, are_free, unbound))
         except KeyError:  # a name that has no value any more
             return False
 

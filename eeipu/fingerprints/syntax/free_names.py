@@ -17,6 +17,7 @@ __all__ = ["NOTES", "Names", "arguments_of", "read_tree"]
 NOTES = "notes"
 """The attribute of a function's tree with what is known of its body, which its copies share."""
 
+
 @dataclass(frozen=True)
 class Names:
     """Names that source uses and does not define.
@@ -300,9 +301,7 @@ def _binding(found: _Found, node: ast.AST, scope: _Scope) -> str:
     return _node(found, node, scope)
 
 
-def _function(
-    found: _Found, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: _Scope
-) -> str:
+def _function(found: _Found, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: _Scope) -> str:
     scope.bind(node.name)
     decorators = _text(found, node.decorator_list, scope)
     arguments = _text(found, node.args, scope)
