@@ -151,9 +151,12 @@ def _names_check(definitions: Iterable[Definition]) -> Check:
     scopes: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
     is_consistent = True
     for scope, name, value in (lookup for each in definitions for lookup in each.lookups):
-        _, values = scopes.setdefault(id(scope), (scope, {}))
-        is_consistent &= values.setdefault(name, value) is value
-    spaces, getters, values, missing = [], [], [], []
+        _, inside = scopes.setdefault(id(scope), (scope, {}))
+        is_consistent &= inside.setdefault(name, value) is value
+    spaces: list[Mapping[str, Any]] = []
+    getters: list[Callable[[Any], tuple[Any, ...]]] = []
+    values: list[Any] = []
+    missing: list[tuple[Callable[[Any], bool], set[str]]] = []
     for scope, known in sorted(scopes.values(), key=lambda each: id(each[0])):
         bound = [name for name, value in known.items() if value is not MISSING]
         if bound:

@@ -51,7 +51,9 @@ def is_within_graph(value: Any) -> bool:
 
 def tensor_bytes(tensor: Any) -> Any:
     """The elements of a plain tensor in row-major order, as an array of bytes in main memory."""
-    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    # One element may keep the stride that it had among others.
+    values = values.as_strided((values.numel(),), (1,))
     return values.view(sys.modules["torch"].uint8).numpy()
 
 

@@ -162,6 +162,19 @@ CHANGES = {
     "a global": ("main.K = 2", "the global K"),
     "a global changed in place": ("main.TABLE.append(2)", "the global TABLE"),
     "an equal value of another type": ("main.TABLE[0] = True", "the global TABLE"),
+    "an array of other numbers of the same bytes": (
+        "main.ARRAYS[0] = main.ARRAYS[0].view('i8')",
+        "the global ARRAYS",
+    ),
+    "a number of another type of the same bytes": (
+        "main.ARRAYS[1] = main.ARRAYS[1].view('i8')",
+        "the global ARRAYS",
+    ),
+    "the shape of an array": ("main.ARRAYS[0] = main.ARRAYS[0][None]", "the global ARRAYS"),
+    "the code of a helper that has nothing else": ("main.tools.g.__code__ = B.m.__code__", None),
+    "defaults that a helper is given": ("main.tools.g.__defaults__ = (2,)", "the defaults"),
+    "the first attribute of a helper": ("main.tools.g.x = 2", None),
+    "the attributes of a helper": ("main.tools.g.__dict__ = {'x': 2}", None),
     "a helper in a table": ("main.TABLES['g'] = main.h", "the global TABLES"),
     "the code of a helper in a table": ("main.TABLES['h'].__defaults__ = (2,)", "the defaults"),
     "a helper": ("main.g = main.h", "the global g"),
@@ -187,11 +200,13 @@ def test_a_second_reading_finds_what_a_first_one_would(project, change):
     main = project(
         main="""
             import json
+            import numpy as np
             import tools
             import whole
 
             K = 1
             TABLE = [1]
+            ARRAYS = [np.zeros(2), np.float64(1.0)]
 
             def closing(k):
                 return lambda x: x + k
@@ -223,7 +238,7 @@ def test_a_second_reading_finds_what_a_first_one_would(project, change):
 
             def f(data):
                 values = K, TABLE, TABLES, len(data), around(data), g(data), tools.g(data)
-                return values, A, a, vars(whole), json.g(data)
+                return values, A, a, vars(whole), json.g(data), ARRAYS
         """,
         tools="def g(x):\n    return x",
         whole="K = 1",
@@ -232,13 +247,24 @@ def test_a_second_reading_finds_what_a_first_one_would(project, change):
     try:
         assert CodeReader([before]).read(main.f, before) is before
         action, name = CHANGES[change]
-        exec(action, {"main": main})
+        exec(action, {"main": main, "B": main.A})
         after = CodeReader([before]).read(main.f, before)
         assert after.fingerprint != before.fingerprint
         assert after.fingerprint == code_fingerprint(main.f)
         assert name is None or name in after.changes_since(before)
     finally:
         vars(main.json).pop("g", None)
+
+
+def test_reading_again_is_quick_after_hints_were_looked_at(project, monkeypatch):
+    main = project(main="def g(x: int) -> int:\n    return x\n\ndef f(data):\n    return g(data)")
+    before = read_code(main.f)
+    assert CodeReader([before]).read(main.f, before) is before
+    assert main.g.__annotations__ == {"x": int, "return": int}
+    main.g.__doc__ = "It has one now."
+    monkeypatch.setattr("eeipu.fingerprints.code._DefinitionGraph", None)  # which would read it all
+    for _ in range(2):
+        assert CodeReader([before]).read(main.f, before) is before
 
 
 # --- what a function carries with it --------------------------------------------------------

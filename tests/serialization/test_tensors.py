@@ -12,6 +12,7 @@ TENSORS = [
     torch.arange(2000.0).reshape(20, 100),
     torch.arange(2000.0).reshape(20, 100).T,
     torch.arange(2000.0)[::2],
+    torch.arange(9.0).reshape(3, 3)[:1, ::3],  # one element, which keeps its stride
     torch.arange(3),
     torch.tensor(1.5),
     torch.empty(0, 3),

@@ -1,8 +1,8 @@
 """What counts of a value: its content, in a form that is the same in every process.
 
 Public is `stream` (`ContentStream`), which hashes a value by its pickle (`pickle_digests`), in
-which something else stands for each object that is not `plain` data. `kinds` says by an object's type
-what stands for it: `arrays`, `tables`, `arrow` and `torch_values` for data, `objects` for
+which something else stands for each object that is not `plain` data. `kinds` says by an object's
+type what stands for it: `arrays`, `tables`, `arrow` and `torch_values` for data, `objects` for
 everything that can only be pickled (with `library_state` for what libraries note down while they
 are used), and `files` for paths.
 

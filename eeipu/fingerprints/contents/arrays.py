@@ -62,6 +62,8 @@ _OF_MASKED = {
 
 def masked_content(array: Any) -> tuple[Any, ...]:
     """What stands for a masked array."""
+    if array is np.ma.masked:  # the one element that is masked, which refuses to be looked into
+        return (type(array),)
     own = {name: value for name, value in vars(array).items() if name not in _OF_MASKED}
     about = (type(array), own, vars(array).get("_optinfo"), array.hardmask, array.fill_value)
     return (*about, array.data, array.mask)

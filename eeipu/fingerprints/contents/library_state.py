@@ -76,8 +76,6 @@ _RULES: dict[tuple[str, str], Keep] = {
     ("transformers", "PythonBackend"): _without("cache"),
     ("transformers", "PreTrainedTokenizerFast"): _tokenizer_state,
     ("transformers", "TokenizersBackend"): _tokenizer_state,
-    ("pandas", "PandasObject"): _without("_cache"),
-    ("pandas", "ExtensionDtype"): _without("_cache"),
     # The address of the stop words that were checked last.
     ("sklearn", "_VectorizerMixin"): _without("_stop_words_id"),
     **{("sklearn", f"BinaryTree{bits}"): _tree_state for bits in (32, 64)},
@@ -86,7 +84,15 @@ _RULES: dict[tuple[str, str], Keep] = {
 }
 
 
+# Package -> the rule for all objects of its classes. Pandas keeps in `_cache` what it has computed.
+_OF_PACKAGES: dict[str, Keep] = {"pandas": _without("_cache")}
+
+
 @lru_cache(maxsize=1024)
 def _rules(kind: Any) -> tuple[Keep, ...]:
     names = [package_and_name(each) for each in kind.__mro__]
-    return tuple(_RULES[name] for name in names if name in _RULES)
+    of_packages = {package: None for package, _ in names if package in _OF_PACKAGES}
+    return (
+        *(_RULES[name] for name in names if name in _RULES),
+        *(_OF_PACKAGES[package] for package in of_packages),
+    )

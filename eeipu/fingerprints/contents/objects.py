@@ -6,9 +6,13 @@ library is trusted to keep its own up to date.
 """
 
 import copyreg
+import gc
 from collections.abc import Callable
 from functools import cached_property, lru_cache
+from types import FunctionType
 from typing import Any
+
+import numpy as np
 
 from eeipu.fingerprints.contents.library_state import kept_state
 from eeipu.fingerprints.first_party import FirstParty
@@ -29,7 +33,7 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
     reduce: Any = copyreg.dispatch_table.get(type(obj))
     reduced: Any = obj.__reduce_ex__(5) if reduce is None else reduce(obj)
     if isinstance(reduced, str):
-        return ("a name", getattr(obj, "__module__", None), reduced)
+        return ("a name", getattr(obj, "__module__", None), reduced, *_behind_name(obj))
     parts: tuple[Any, ...] = (*reduced, None, None, None, None)
     make, args, state, items, pairs, setter = parts[:6]
     return (
@@ -41,6 +45,21 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
         None if pairs is None else list(pairs),
         setter,
     )
+
+
+def _behind_name(obj: Any) -> tuple[Any, ...]:
+    """What an object does that pickle takes for the name under which it is imported.
+
+    Its code and state may be another one under the same name.
+    """
+    if isinstance(obj, type | FunctionType):
+        return ()
+    if type(obj) is np.ufunc:  # of `frompyfunc`, which hides the function that it calls
+        return tuple(each for each in gc.get_referents(obj) if isinstance(each, FunctionType))
+    wrapped = getattr(obj, "__wrapped__", None)
+    found = () if wrapped is None else (wrapped,)
+    is_own = FirstParty().owns(type(obj))
+    return (*found, type(obj), object.__getstate__(obj)) if is_own else found
 
 
 def _kept(obj: Any, state: Any, digest: Callable[[Any], bytes]) -> Any:

@@ -109,6 +109,7 @@ def _library(value: Any) -> tuple[Any, ...]:
 # Type -> the parts that say what an object of it does.
 _CONTENT: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "builtins.PyCapsule": lambda value: (repr(value).partition(" at ")[0],),
+    "cachetools._cached._WrapperBase": _named("__wrapped__", "cache_key"),
     "contextlib._GeneratorContextManagerBase": _named("func", "args", "kwds"),
     "ctypes.CDLL": _library,
     "cytoolz.functoolz.curry": _named("func", "args", "keywords"),

@@ -83,3 +83,7 @@ def test_objects_in_an_array_count_by_content(missing):
     assert len(set(map(digest, arrays))) == 3
     assert digest(arrays[1]) == digest(arrays[1].copy())
     assert digest(arrays[0]) != digest(np.array([missing, "a"], object))
+
+
+def test_the_masked_element_alone_has_a_digest():
+    assert digest([np.ma.masked]) == digest([np.ma.masked]) != digest([np.nan])

@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -129,3 +130,12 @@ def test_tokenizers(transformers):
 
     assert is_the_same(make(), use, make)
     assert digest(make(["dog"])) != digest(make())
+
+
+def test_what_a_grouping_has_computed_does_not_count():
+    def make():
+        return pd.DataFrame({"a": [1, 1], "b": [1, 2]}).groupby("a")
+
+    used = make()
+    assert used.sum().shape == (1, 1) and len(used.groups) == 1
+    assert digest(used) == digest(make()) != digest(make().obj.groupby("b"))

@@ -56,6 +56,21 @@ WRAPPED = {
         "import numpy\n\n@numpy.vectorize\ndef g(x):\n    return x + {}\n\ng(1)\n\n"
         "def f(data):\n    return g(data)"
     ),
+    "a function that NumPy calls by element": (
+        "import numpy\n\ndef g(x):\n    return x + {}\n\nu = numpy.frompyfunc(g, 1, 1)\n\n"
+        "def f(data):\n    return u(data)"
+    ),
+    "a decorator's object that pickles by name": (
+        "import functools\n\nclass Around:\n    def __init__(self, g):\n"
+        "        functools.update_wrapper(self, g)\n\n    def __call__(self, x):\n"
+        "        return self.__wrapped__(x)\n\n    def __reduce__(self):\n"
+        "        return self.__qualname__\n\n@Around\ndef g(x):\n    return x + {}\n\n"
+        "def f(data):\n    return g(data)"
+    ),
+    "an object in slots that pickles by name": (
+        "class Own:\n    __slots__ = ('k',)\n\n    def __reduce__(self):\n"
+        "        return 'own'\n\nown = Own()\nown.k = {}\n\ndef f(data):\n    return own.k"
+    ),
     "a dispatched function": (
         "from multipledispatch import dispatch\n\n@dispatch(int, namespace={{}})\n"
         "def g(x):\n    return x + {}\n\ng(1)\n\ndef f(data):\n    return g(data)"
