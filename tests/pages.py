@@ -9,6 +9,7 @@ Comments in a page say what its readers do not see:
 - `<!-- needs: NAME, NAME -->` anywhere: libraries without which the page is skipped.
 """
 
+import gc
 import re
 import sys
 from dataclasses import dataclass
@@ -79,11 +80,7 @@ class ShortTuner(Tuner):
 
 
 def run_page(path, folder, monkeypatch):
-    """Run a page's Python, block after block, as one script in a new folder.
-
-    Returns:
-        The names that the page leaves.
-    """
+    """Run a page's Python, block after block, as one script in a new folder."""
     found, needs = blocks(path.read_text())
     for name in needs:
         pytest.importorskip(name)
@@ -99,7 +96,8 @@ def run_page(path, folder, monkeypatch):
     for block in runs:
         monkeypatch.setattr(ShortTuner, "trials", block.trials)
         exec(compile(_at_their_lines([block]), str(script), "exec"), vars(module))
-    return vars(module)
+    vars(module).clear()
+    gc.collect()  # so that what a page leaves open is said of it, and not of the next test
 
 
 def _at_their_lines(blocks):

@@ -18,13 +18,19 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELLS = {"console", "bash", "sh"}
 SHOWN = {"text", "yaml", "toml", "json", "ini"}  # what programs read or say
 
+
+def _id(page):
+    return str(page.relative_to(ROOT))
+
+
 ALL = [
-    pytest.param(page, block, id=f"{page.relative_to(ROOT)}:{block.line}")
+    pytest.param(page, block, id=f"{_id(page)}:{block.line}")
     for page in PAGES
     for block in blocks(page.read_text())[0]
 ]
+SLOW = {"README", "index", "tutorial", "early_stopping", "boosting", "hugging_face", "lightning"}
 WITH_PYTHON = [
-    page
+    pytest.param(page, marks=pytest.mark.slow if page.stem in SLOW else (), id=_id(page))
     for page in PAGES
     if any(
         block.language == "python" and not block.not_run for block in blocks(page.read_text())[0]
@@ -32,7 +38,7 @@ WITH_PYTHON = [
 ]
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", WITH_PYTHON)
 # Libraries of readers warn as they like.
 @pytest.mark.filterwarnings("default")
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_the_sampler_loads_torch(loaded):
 
 
 def documents():
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "results" / "README.md"]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "results" / "README.md"]
     return "\n".join(page.read_text() for page in pages)
 
 
