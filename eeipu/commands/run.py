@@ -66,8 +66,12 @@ def run(
     ] = "eeipu-cache",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Reuse no outputs.")] = False,
     direction: Annotated[
-        Literal["maximize", "minimize"], typer.Option(help="What to do with the objective.")
-    ] = "maximize",
+        list[Literal["maximize", "minimize"]] | None,
+        typer.Option(
+            help="What to do with the objective: maximize it, by default, or minimize it; once for "
+            "each where the pipeline has several."
+        ),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="The search method, such as eeipu, ei or random.")
     ] = "eeipu",
@@ -103,13 +107,14 @@ def run(
         return
     if budget is None and timeout is None and max_trials is None:
         raise typer.BadParameter("nothing ends the run; give --budget, --timeout or --max-trials.")
+    directions = direction or ["maximize"]
     search = Search(
         storage=storage,
         budget=budget,
         timeout=timeout,
         study=study,
         cache=None if no_cache else cache,
-        direction=direction,
+        direction=directions if len(directions) > 1 else directions[0],
         method=method,
         early_stopping=early_stopping,
         seed=seed,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eeipu.report.pictures.front import front_rows, has_several_objectives, names_of_objectives
 from eeipu.report.reading import load_study, studies_in
 from eeipu.stages.runs import error_line
 from eeipu.studies.records import tables
@@ -35,7 +36,7 @@ def print_list(storage: str, *, as_json: bool) -> None:
         return
     table = _table("study", "trials", "best", "spent", "saved", right=(1, 2, 3, 4))
     for record in records:
-        best = record.best
+        best = None if has_several_objectives(record) else record.best
         table.add_row(
             escape(record.name),
             str(tables.counts(record).get("complete", 0)),
@@ -66,7 +67,9 @@ def print_study(study: StudyLike, *, as_json: bool) -> None:
             if cost > 0
         ),
     }
-    best = record.best
+    best = None if has_several_objectives(record) else record.best
+    if has_several_objectives(record):
+        facts["front"] = f"{len(_front(record))} trials: eeipu study best lists them"
     if best is not None:
         facts["best"] = f"{_number(best.value)} (trial {best.number})"
     console.print(_facts(facts))
@@ -81,11 +84,12 @@ def print_study(study: StudyLike, *, as_json: bool) -> None:
 def print_best(storage: str, study: str | None, count: int, *, as_json: bool) -> None:
     """The best trials; raises `typer.Exit` with code 1 if there is none."""
     record = StudyRecord.of(load_study(storage, study))
-    found = record.ranked[:count]
+    found = _front(record) if has_several_objectives(record) else record.ranked[:count]
     if as_json:
         _print_json(map(_described, found))
     for each in () if as_json else found:
-        head = {"trial": str(each.number), record.objective: _number(each.value)}
+        values = zip(names_of_objectives(record), each.trial.values, strict=True)
+        head = {"trial": str(each.number)} | {name: _number(value) for name, value in values}
         params = {name: _shown(value) for name, value in each.trial.params.items()}
         Console().print(_facts(head | params))
     if not found:
@@ -118,7 +122,7 @@ def print_trials(
         table.add_row(
             str(each.number),
             each.state,
-            "" if each.value is None else _number(each.value),
+            _values(each),
             _amount(each.charged, record),
             escape(_stages(each, record)),
         )
@@ -157,11 +161,24 @@ def _in_order(record: StudyRecord, sort: str) -> list[TrialRecord]:
             return list(record.trials)
 
 
+def _front(record: StudyRecord) -> list[TrialRecord]:
+    """The trials that no other one is better than, of a study with several objectives."""
+    numbers = {row["number"] for row in front_rows(record) if row["is_front"]}
+    return [each for each in record.trials if each.number in numbers]
+
+
+def _values(each: TrialRecord) -> str:
+    values = each.trial.values if each.state == "complete" else None
+    return ", ".join(map(_number, values or ()))
+
+
 def _summary(record: StudyRecord) -> dict[str, Any]:
-    best = record.best
+    is_single = not has_several_objectives(record)
+    best = record.best if is_single else None
     return {
         "study": record.name,
         "direction": "minimize" if record.is_minimized else "maximize",
+        "directions": [direction.name.lower() for direction in record.study.directions],
         "objective": record.objective,
         "unit": "seconds" if record.is_measured else "declared",
         "trials": tables.counts(record),
@@ -171,6 +188,7 @@ def _summary(record: StudyRecord) -> dict[str, Any]:
         "account": tables.account(record),
         "stages": [tables.stage_facts(record, name) for name in record.stage_names],
         "best": None if best is None else _described(best),
+        **({} if is_single else {"front": [_described(each) for each in _front(record)]}),
     }
 
 
@@ -179,6 +197,7 @@ def _described(each: TrialRecord) -> dict[str, Any]:
         "number": each.number,
         "state": each.state,
         "value": each.value,
+        "values": each.trial.values,
         "params": each.trial.params,
         "metrics": each.attr("metrics") or {},
         "costs": each.costs,

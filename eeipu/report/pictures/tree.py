@@ -115,6 +115,7 @@ def _drawn(rows: list[Row], unit: str, objective: str, *, is_minimized: bool) ->
                             "line": {"width": 0.5, "color": "rgba(128,128,128,0.8)"},
                             "pattern": {
                                 "shape": pattern,
+                                "fillmode": "overlay",
                                 "fgcolor": "rgba(255,255,255,0.75)",
                                 "size": 6,
                                 "solidity": 0.25,
