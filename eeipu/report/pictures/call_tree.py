@@ -210,7 +210,7 @@ def _stretches(each: TrialRecord, stage: str) -> Iterator[_Step]:
 def _reached_value(each: TrialRecord) -> float | None:
     """The value of a trial, of several the first one, or the last one that it reported."""
     if each.trial.state is TrialState.COMPLETE:
-        return each.trial.values[0]
+        return float(each.trial.values[0])
     if not each.trial.intermediate_values:
         return None
     return each.trial.intermediate_values[max(each.trial.intermediate_values)]
