@@ -6,6 +6,7 @@ makes one HTML file of it. All of them read a study as a StudyRecord, which is i
 `eeipu.studies.records.study_record`. Plotly and torch are loaded when a picture needs them.
 """
 
+from eeipu.report.artifacts import upload_outputs
 from eeipu.report.page.document import write_report
 from eeipu.report.pictures.best import best_figure, best_rows
 from eeipu.report.pictures.call_tree import tree_rows
@@ -48,6 +49,7 @@ __all__ = [
     "timeline_rows",
     "tree_figure",
     "tree_rows",
+    "upload_outputs",
     "why_figure",
     "why_rows",
     "write_report",
