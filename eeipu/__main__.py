@@ -8,13 +8,14 @@ import typer
 
 import eeipu
 from eeipu.commands import cache, plan, study
+from eeipu.commands.options import Commands
 from eeipu.commands.report import report
 from eeipu.commands.run import EPILOG, run
 from eeipu.errors import EeipuError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = Commands(
     help="Tune expensive, multi-stage machine-learning pipelines.",
     epilog="To begin: eeipu demo, or eeipu run train.py:pipeline --budget 600. "
     "Each command has --help, and --json for scripts.",

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import eeipu
+from eeipu import StageCache
 from eeipu import __main__ as command_line
 from eeipu.benchmarks import demo
 
@@ -32,6 +33,27 @@ def test_its_help_lists_the_commands(run):
 
     assert code == 0
     assert "demo" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        ("--help", {"eeipu.report", "eeipu.cache", "fsspec"}),
+        ("cache ls --help", {"eeipu.report", "eeipu.cache", "fsspec"}),
+        ("study show --help", {"eeipu.report", "eeipu.cache", "fsspec"}),
+        ("run --help", {"eeipu.report", "eeipu.cache", "fsspec"}),
+        ("cache ls there", {"eeipu.report", "eeipu.cache"}),
+    ],
+)
+def test_commands_import_what_they_need_and_no_more(arguments, unwanted, tmp_path):
+    StageCache(tmp_path / "there").put("ab" * 32, 1)
+    code = (
+        "import sys; from eeipu.__main__ import app\n"
+        f"app({arguments.split()!r}, standalone_mode=False)\n"
+        f"found = {unwanted | {'optuna', 'numpy', 'torch', 'sqlalchemy'}!r} & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
 
 
 def test_the_demo_gets_the_options(run, monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eeipu.commands.options import AsJson
+from eeipu.commands.options import AsJson, Commands
 from eeipu.errors import CacheMiss, ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="Inspect a cache in a directory or URL, and clean it up.", no_args_is_help=True
-)
+app = Commands(help="Inspect a cache in a directory or URL, and clean it up.", no_args_is_help=True)
 
 Location = Annotated[str, typer.Argument(help="The directory or fsspec URL of the cache.")]
 Shared = Annotated[

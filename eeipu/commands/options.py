@@ -1,10 +1,32 @@
 """Arguments and options that several commands have."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "Storage", "StudyName"]
+__all__ = ["AsJson", "Commands", "Storage", "StudyName"]
+
+
+class Commands(typer.Typer):
+    """A group of commands, whose docstrings are paragraphs in their help, wherever lines end."""
+
+    def command(  # type: ignore[override]
+        self, name: str | None = None, **options: Any
+    ) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """See `typer.Typer.command`."""
+
+        def add(function: Callable[..., None]) -> Callable[..., None]:
+            paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+            text = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+            made: Callable[..., None] = decorate(help=text)(function)
+            return made
+
+        decorate = partial(super().command, name, **options)
+        return add
+
 
 Storage = Annotated[
     str,

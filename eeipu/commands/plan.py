@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from eeipu.commands.options import Commands
 from eeipu.errors import ConfigurationError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at a search plan.", no_args_is_help=True)
+app = Commands(help="Look at a search plan.", no_args_is_help=True)
 
 _COLUMNS = ("trials", "open", "failed", "paid", "runs", "repeats", "transfers", "losses")
 

@@ -1,5 +1,6 @@
 """`eeipu run`: tune the pipeline of a script."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,13 @@ EPILOG = (
     "The exit code is 0 if the study has a best trial, 1 after an error or if nothing succeeded, "
     "2 if the command was not understood, and 130 after Ctrl-C, which loses nothing."
 )
+
+
+class Direction(StrEnum):
+    """Whether larger or smaller values of an objective are better."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
 
 
 def run(
@@ -66,8 +74,12 @@ def run(
     ] = "eeipu-cache",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Reuse no outputs.")] = False,
     direction: Annotated[
-        Literal["maximize", "minimize"], typer.Option(help="What to do with the objective.")
-    ] = "maximize",
+        list[Direction] | None,
+        typer.Option(
+            help="What to do with the objective: maximize it, by default, or minimize it; once for "
+            "each where the pipeline has several."
+        ),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="The search method, such as eeipu, ei or random.")
     ] = "eeipu",
@@ -103,13 +115,14 @@ def run(
         return
     if budget is None and timeout is None and max_trials is None:
         raise typer.BadParameter("nothing ends the run; give --budget, --timeout or --max-trials.")
+    directions = [each.value for each in direction or [Direction.MAXIMIZE]]
     search = Search(
         storage=storage,
         budget=budget,
         timeout=timeout,
         study=study,
         cache=None if no_cache else cache,
-        direction=direction,
+        direction=directions if len(directions) > 1 else directions[0],
         method=method,
         early_stopping=early_stopping,
         seed=seed,

@@ -239,7 +239,7 @@ class Search:
     timeout: float | None
     study: str | None
     cache: str | None
-    direction: Literal["maximize", "minimize"]
+    direction: Any
     method: str
     early_stopping: str | None
     seed: int | None
@@ -289,7 +289,7 @@ class Search:
         print_study(tuner.study, as_json=as_json)
         if not as_json:
             self._say_what_next(tuner)
-        if code == 0 and StudyRecord.of(tuner.study).best is None:
+        if code == 0 and not StudyRecord.of(tuner.study).ranked:
             typer.echo("eeipu: no trial has a value", err=True)
             code = 1
         if code:

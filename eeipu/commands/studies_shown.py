@@ -168,6 +168,7 @@ def _summary(record: StudyRecord) -> dict[str, Any]:
     return {
         "study": record.name,
         "direction": "minimize" if record.is_minimized else "maximize",
+        "directions": [direction.name.lower() for direction in record.study.directions],
         "objective": record.objective,
         "aims": record.aims,
         "unit": "seconds" if record.is_measured else "declared",

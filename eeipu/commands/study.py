@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from eeipu.commands.options import AsJson, Storage, StudyName
+from eeipu.commands.options import AsJson, Commands, Storage, StudyName
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app = Commands(
     help="Look at the studies of a storage, also while they run. Nothing is written.",
     epilog="For example: eeipu study show tune.db, or eeipu study best tune.db --json. "
     "A page with pictures: eeipu report tune.db",

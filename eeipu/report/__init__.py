@@ -6,11 +6,13 @@ makes one HTML file of it. All of them read a study as a StudyRecord, which is i
 `eeipu.studies.records.study_record`. Plotly and torch are loaded when a picture needs them.
 """
 
+from eeipu.report.artifacts import upload_outputs
 from eeipu.report.page.document import write_report
 from eeipu.report.pictures.best import best_figure, best_rows
 from eeipu.report.pictures.call_tree import tree_rows
-from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure
+from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure, why_rows
 from eeipu.report.pictures.costs import cost_figure, cost_rows, savings_figure, savings_rows
+from eeipu.report.pictures.front import front_figure, front_rows
 from eeipu.report.pictures.graph import graph_figure, graph_rows
 from eeipu.report.pictures.importance import importance_figure, importance_rows
 from eeipu.report.pictures.learning import learning_figure, learning_rows
@@ -30,6 +32,8 @@ __all__ = [
     "cost_figure",
     "cost_rows",
     "export_rows",
+    "front_figure",
+    "front_rows",
     "graph_figure",
     "graph_rows",
     "importance_figure",
@@ -45,6 +49,8 @@ __all__ = [
     "timeline_rows",
     "tree_figure",
     "tree_rows",
+    "upload_outputs",
     "why_figure",
+    "why_rows",
     "write_report",
 ]

@@ -358,7 +358,8 @@ def _counts(tree: StageTree) -> dict[str, int]:
 
 def _bars(tree: StageTree) -> list[Bar]:
     """The nodes as bars, as long as their steps; a node that counts none is one step long."""
-    shared, places, bars = _counts(tree), {tree.root.key: -1}, []
+    shared, places = _counts(tree), {tree.root.key: -1}
+    bars: list[Bar] = []
     for node in tree:
         assert node.parent is not None
         count, above = shared.get(node.key, 0), places[node.parent.key]

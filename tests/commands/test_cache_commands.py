@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,8 @@ def location(tmp_path):
 def run(monkeypatch, capsys):
     """Run `eeipu cache` on some arguments: its exit code, output and error output."""
 
-    def run(*arguments):
-        monkeypatch.setenv("COLUMNS", "150")
+    def run(*arguments, columns=150):
+        monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(sys, "argv", ["eeipu", "cache", *arguments])
         with pytest.raises(SystemExit) as ended:
             command_line.main()
@@ -53,11 +54,22 @@ def test_ls_lists_what_is_there_and_what_it_saved(run, location):
     code, output, _ = run("ls", location)
     assert code == 0
     (row,) = [line for line in output.splitlines() if KEYS[0][:12] in line]
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    cells = re.split(" {2,}", row.strip())
     assert cells[1:4] == ["features", "lr=0.1", "2.6 kB"]
-    assert cells[5:] == ["2", "3 min", ""]
+    assert cells[5:] == ["2", "3 min"]
     assert "3 entries" in output
     assert "3 min saved" in output
+
+
+def test_ls_fits_80_columns_however_many_parameters_there_are(run, location):
+    params = {f"a_long_name_{k}": 0.123456789 for k in range(9)}
+    StageCache(location).put("dd" * 32, 1, stage="a [b]stage[/b]", params=params)
+    lines = run("ls", location, columns=80)[1].splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if "dddddddddddd" in line]
+    assert "a [b]stage[/b]" in row
+    assert "a_long" in row
+    assert len(lines) == 6
 
 
 def test_ls_gives_json_to_scripts(run, location):

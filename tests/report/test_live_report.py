@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -126,6 +128,45 @@ def test_a_storage_that_fails_is_told_and_the_server_goes_on(stored, monkeypatch
         with pytest.raises(urllib.error.HTTPError, match="500"):
             asked(port, "/version")
         assert "by hand" in asked(port)
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_browser_follows_the_study(stored, tmp_path):
+    place, study = stored
+    asked_for = []
+
+    class Growing(LiveReport):
+        """A report of a study that grows once it has been looked at."""
+
+        def version(self):
+            if not asked_for:
+                add(study, 2.0, **paid(3.0, 4.0))
+            asked_for.append(1)
+            return super().version()
+
+    with serve(Growing(place, models=False, every_s=1.0), 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+            where = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=15000"]
+            page = f"http://127.0.0.1:{server.server_port}/"
+            command = [CHROMIUM, *options, *where, "--dump-dom", page]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        finally:
+            server.shutdown()
+            thread.join()
+
+    assert "CONSOLE" not in done.stderr
+    assert asked_for
+    # The page was loaded again, and shows both trials.
+    assert "<span>trials</span><b>2</b>" in done.stdout
 
 
 def test_a_port_that_is_taken_is_said(stored):

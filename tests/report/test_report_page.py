@@ -56,6 +56,8 @@ def test_all_pictures_are_in_it(page):
         "costs",
         "timeline",
         "savings",
+        "graph",
+        "tree",
         "learning",
         "choices",
         *(f"why {k}" for k in range(6, 11)),
@@ -91,7 +93,7 @@ def test_without_models_none_are_fitted(study):
 def test_a_study_without_trials_has_a_page():
     page = report_html(study_of())
 
-    assert pictures_of(page) == {}
+    assert pictures_of(page).keys() == {"graph"}
     assert "none yet" in page
 
 
@@ -156,7 +158,7 @@ def test_it_renders_and_its_controls_work(page, tmp_path, size):
     assert "CONSOLE" not in done.stderr
     [text] = re.findall('data-found="([^"]*)"', done.stdout)
     found = json.loads(text.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">"))
-    assert len(found["drawn"]) == 12
+    assert len(found["drawn"]) == 14
     assert all(is_drawn for _, is_drawn in found["drawn"])
     assert len(set(found["colours"])) == len(set(found["inks"])) == 2
     assert found["reason"] == ["why 7", 1]

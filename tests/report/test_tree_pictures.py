@@ -83,11 +83,14 @@ def test_a_cache_that_cannot_be_reached_is_said_where_it_was_asked_for():
 def test_bars_are_as_wide_as_costs_and_the_best_are_on_top():
     figure = report.tree_figure(study_of(*TRIALS))
 
-    done, failed = figure.data
+    done, failed, legend = figure.data
     assert list(done.base) == [0.0, 4.0, 4.0, 0.0, 1.0]
     assert list(done.x) == [4.0, 5.0, 2.0, 1.0, 1.0]
     assert list(done.y) == [1.0, 0.5, 1.5, 3.0, 2.5]
-    assert list(done.marker.color) == [3.0, 3.0, 1.0, 2.0, 2.0]
+    prep, best, worst, other, same = done.marker.color
+    assert (prep, other) == (best, same)
+    assert len({best, worst, other}) == 3
+    assert (legend.marker.cmin, legend.marker.cmax) == (1.0, 3.0)
     assert (failed.name, failed.marker.pattern.shape, list(failed.y)) == ("failed", "x", [3.5])
     assert "6 calls on 4 paths; 2 calls serve several trials" in figure.layout.title.subtitle.text
 

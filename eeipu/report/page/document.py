@@ -17,6 +17,7 @@ from eeipu.report.pictures.best import best_figure
 from eeipu.report.pictures.call_tree import CacheLike
 from eeipu.report.pictures.choices import choice_figure, choice_rows, why_figure
 from eeipu.report.pictures.costs import cost_figure, savings_figure
+from eeipu.report.pictures.front import front_figure
 from eeipu.report.pictures.graph import graph_figure
 from eeipu.report.pictures.importance import importance_figure
 from eeipu.report.pictures.learning import learning_figure
@@ -183,6 +184,8 @@ def draw_models(record: StudyRecord) -> DrawnModels:
     Raises:
         MissingExtraError: Plotly is not installed.
     """
+    if record.has_several_objectives:
+        return DrawnModels((), {})
     pictures = _Pictures()
     found = [pictures.add("importance", partial(importance_figure, record))]
     for stage in (None, *record.stage_names):
@@ -193,10 +196,17 @@ def draw_models(record: StudyRecord) -> DrawnModels:
 
 def _sections(record: StudyRecord, pictures: _Pictures, cache: CacheLike) -> list[str]:
     draw, section = pictures.add, sections.section
-    over_time = partial(best_figure, record, over="time")
-    parts = _filled([draw("budget", partial(best_figure, record)), draw("time", over_time)])
-    if record.ranked:
-        parts.append(section("Best trials", sections.best_trials(record), is_wide=True))
+    if record.has_several_objectives:
+        several = range(1, len(record.study.directions))
+        fronts = {f"front {k}": partial(front_figure, record, 0, k) for k in several}
+        parts = _filled([draw(name, figure) for name, figure in fronts.items()])
+        title = "Trials on the front"
+    else:
+        over_time = partial(best_figure, record, over="time")
+        parts = _filled([draw("budget", partial(best_figure, record)), draw("time", over_time)])
+        title = "Best trials"
+    if any(each.state == "complete" for each in record.trials):
+        parts.append(section(title, sections.best_trials(record), is_wide=True))
     parts.append(section("Account", sections.account(record)))
     parts.append(section("Account of the stages", sections.stages(record)))
     more = {"graph": graph_figure, "savings": savings_figure}

@@ -11,7 +11,7 @@ from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 
 __all__ = ["account", "best_trials", "failures", "section", "stages", "tiles"]
 
-BEST, FAILURES = 10, 20
+BEST, FRONT, FAILURES = 10, 50, 20
 
 
 def section(title: str, body: str, *, note: str = "", is_wide: bool = False) -> str:
@@ -31,10 +31,10 @@ def section(title: str, body: str, *, note: str = "", is_wide: bool = False) -> 
 
 def tiles(record: StudyRecord) -> str:
     """The most important facts, in large type."""
-    best, counts, unit = record.best, tables.counts(record), record.unit
+    counts, unit = tables.counts(record), record.unit
     of = "" if record.budget is None else f" of {amount(record.budget, unit)}"
     known = {
-        f"best {record.objective}": "none yet" if best is None else f"{best.value:.6g}",
+        **_best(record),
         "trials": f"{counts.get('complete', 0)}",
         "pruned, failed, running": " · ".join(
             str(counts.get(state, 0)) for state in ("pruned", "failed", "running")
@@ -49,22 +49,35 @@ def tiles(record: StudyRecord) -> str:
     return f'<div class="tiles">{"".join(each)}</div>'
 
 
+def _best(record: StudyRecord) -> dict[str, str]:
+    if record.has_several_objectives:
+        count = len(record.front)
+        return {"trials on the front": str(count) if count else "none yet"}
+    best = record.best
+    return {f"best {record.objective}": "none yet" if best is None else f"{best.value:.6g}"}
+
+
 def best_trials(record: StudyRecord) -> str:
-    """The best trials with their parameters."""
-    found = record.ranked[:BEST]
+    """The best trials with their parameters; of several objectives, those on the front."""
+    if record.has_several_objectives:
+        front = {each.number for each in record.front}
+        found = [each for each in record.trials if each.number in front][:FRONT]
+    else:
+        found = record.ranked[:BEST]
+    objectives = record.objectives
     params = list(dict.fromkeys(name for each in found for name in each.trial.params))
-    heads = ["trial", record.objective, *params, "charged", "reused"]
+    heads = ["trial", *objectives, *params, "charged", "reused"]
     rows = [
         [
             each.number,
-            each.value,
+            *each.trial.values,
             *(each.trial.params.get(name) for name in params),
             amount(each.charged, record.unit),
             ", ".join(each.reused),
         ]
         for each in found
     ]
-    right = {0, 1, len(heads) - 2}
+    right = {*range(1 + len(objectives)), len(heads) - 2}
     return f'<div class="scroll sortable">{table(heads, rows, right=right)}</div>'
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+from optuna.trial import TrialState
+
 from eeipu.report.pictures.canvas import Row
 from eeipu.studies.records.study_record import StudyLike, StudyRecord, TrialRecord
 
@@ -171,7 +173,7 @@ def _path(each: TrialRecord) -> Iterator[_Step]:
     """The calls of a trial, as far as it came."""
     keys, costs, reused = each.keys, each.costs, set(each.reused)
     broken = each.attr("failed_stage")
-    is_whole = each.value is not None
+    is_whole = each.trial.state is TrialState.COMPLETE
     trained = _trained_stage(each)
     for name, key in keys.items():
         if key is None or not (is_whole or name in costs or name in reused or name == broken):
@@ -206,9 +208,11 @@ def _stretches(each: TrialRecord, stage: str) -> Iterator[_Step]:
 
 
 def _reached_value(each: TrialRecord) -> float | None:
-    """The value of a trial, or the last one that it reported."""
-    if each.value is not None or not each.trial.intermediate_values:
-        return each.value
+    """The value of a trial, of several the first one, or the last one that it reported."""
+    if each.trial.state is TrialState.COMPLETE:
+        return float(each.trial.values[0])
+    if not each.trial.intermediate_values:
+        return None
     return each.trial.intermediate_values[max(each.trial.intermediate_values)]
 
 

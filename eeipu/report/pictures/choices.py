@@ -17,7 +17,7 @@ from eeipu.studies.records.study_record import StudyLike, StudyRecord, TrialReco
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["choice_figure", "choice_rows", "why_figure"]
+__all__ = ["choice_figure", "choice_rows", "why_figure", "why_rows"]
 
 _NUMBERS = ("improvement", "cost", "mean", "std", "success")
 
@@ -109,6 +109,24 @@ def _told(row: Row) -> str:
     return "<br>".join(said)
 
 
+def why_rows(study: StudyLike, number: int) -> list[Row]:
+    """Why a trial was chosen: the rows of `choice_rows` about it, best score first.
+
+    Args:
+        study: The study.
+        number: The trial's number.
+
+    Raises:
+        ConfigurationError: There is no such trial, or models did not choose it.
+    """
+    record = StudyRecord.of(study)
+    trials = [each for each in record.trials if each.number == number]
+    rows = [row for each in trials for row in _rows_of(each)]
+    if not rows:
+        raise nothing_to_draw(record.name, f"not noted why trial {number} was chosen")
+    return sorted(rows, key=lambda row: -float(row["score"] or 0.0))
+
+
 def why_figure(study: StudyLike, number: int) -> "Figure":
     """Why a trial was chosen: the best candidates with other stages for free, beside it.
 
@@ -124,11 +142,7 @@ def why_figure(study: StudyLike, number: int) -> "Figure":
         MissingExtraError: Plotly is not installed.
     """
     record = StudyRecord.of(study)
-    trials = [each for each in record.trials if each.number == number]
-    rows = [row for each in trials for row in _rows_of(each)]
-    if not rows:
-        raise nothing_to_draw(record.name, f"not noted why trial {number} was chosen")
-    rows.sort(key=lambda row: float(row["score"] or 0.0))
+    rows = list(reversed(why_rows(record, number)))
     labels = [f"reuse {', '.join(row['reuses']) or 'nothing'}" for row in rows]
     title, height = f"Why trial {number}", 110 + 76 * len(rows)
     figure = new_figure(title, "score, relative to that of the choice", "", height=height)

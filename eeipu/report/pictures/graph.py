@@ -103,7 +103,9 @@ def graph_figure(study: StudyLike) -> "Figure":
     _add_boxes(figure, rows, at, record)
     _add_texts(figure, rows, at, found, record)
     figure.update_xaxes(visible=False, range=[0, 1], fixedrange=True)
-    figure.update_yaxes(visible=False, range=[-len(found) + 0.3, BOX / 2 + 0.1], fixedrange=True)
+    figure.update_yaxes(
+        visible=False, range=[0.9 - len(found) - BOX / 2, BOX / 2 + 0.1], fixedrange=True
+    )
     figure.update_layout(showlegend=False)
     return figure
 
@@ -139,7 +141,12 @@ def _add_boxes(
         edge = {"x0": x - width / 2, "y0": y - BOX / 2, "y1": y + BOX / 2, "type": "rect"}
         reuse = row["reuse"] or 0.0
         figure.add_shape(
-            **edge, x1=x - width / 2 + width * reuse, fillcolor=colour, opacity=0.3, line_width=0
+            **edge,
+            x1=x - width / 2 + width * reuse,
+            fillcolor=colour,
+            opacity=0.3,
+            line_width=0,
+            layer="below",
         )
         dash = "dot" if row["is_optional"] else "solid"
         figure.add_shape(**edge, x1=x + width / 2, line={"color": colour, "dash": dash, "width": 2})

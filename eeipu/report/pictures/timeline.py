@@ -37,11 +37,10 @@ def timeline_rows(study: StudyLike) -> list[Row]:
     for each in record.trials:
         for stage, began, ended in _ran(each):
             calls.append((time.at(began), time.at(ended), each.number, stage))
-        began, choosing_s = each.asked_s, each.attr("suggest_s")
-        if began is not None and choosing_s is not None:
-            choices.append(
-                _row(each.number, None, SEARCH, time.at(began), time.at(began + choosing_s))
-            )
+        asked_s, choosing_s = each.asked_s, each.attr("suggest_s")
+        if asked_s is not None and choosing_s is not None:
+            span = time.at(asked_s), time.at(asked_s + choosing_s)
+            choices.append(_row(each.number, None, SEARCH, *span))
     lanes: list[float] = []  # when each is free again
     rows = []
     for began_s, ended_s, number, stage in sorted(calls, key=lambda call: call[:3]):

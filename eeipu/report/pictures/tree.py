@@ -84,6 +84,7 @@ def _drawn(rows: list[Row], unit: str, objective: str, *, is_minimized: bool) ->
     height = 150 + min(MOST, max(LEAST, ROW * (1 + round(max(sum(places[k]) for k in drawn)))))
     title = "Stage tree"
     figure = new_figure(title, f"cost on the way to a value{unit}", "", note=note, height=height)
+    scale = _Scale(rows, is_reversed=is_minimized)
     for state, (pattern, label) in _PATTERNS.items():
         for has_value in (True, False):
             bars = [
@@ -92,7 +93,7 @@ def _drawn(rows: list[Row], unit: str, objective: str, *, is_minimized: bool) ->
                 if rows[k]["state"] == state and (rows[k]["best"] is not None) == has_value
             ]
             if bars:
-                colour = [rows[k]["best"] for k in bars] if has_value else CALM
+                colour = scale.colours([rows[k]["best"] for k in bars]) if has_value else CALM
                 if state == "failed":
                     colour = STRONG
                 figure.add_trace(
@@ -111,10 +112,10 @@ def _drawn(rows: list[Row], unit: str, objective: str, *, is_minimized: bool) ->
                         name=label if has_value or state == "failed" else f"{label}, no value",
                         marker={
                             "color": colour,
-                            **({"coloraxis": "coloraxis"} if isinstance(colour, list) else {}),
                             "line": {"width": 0.5, "color": "rgba(128,128,128,0.8)"},
                             "pattern": {
                                 "shape": pattern,
+                                "fillmode": "overlay",
                                 "fgcolor": "rgba(255,255,255,0.75)",
                                 "size": 6,
                                 "solidity": 0.25,
@@ -122,28 +123,55 @@ def _drawn(rows: list[Row], unit: str, objective: str, *, is_minimized: bool) ->
                         },
                     )
                 )
-    _finish(figure, rows, objective, is_minimized=is_minimized)
-    return figure
-
-
-def _finish(figure: "Figure", rows: list[Row], objective: str, *, is_minimized: bool) -> None:
-    values = [row["best"] for row in rows if row["best"] is not None]
-    bounds = without_outliers(values) or (min(values, default=0.0), max(values, default=1.0))
+    scale.add_bar(figure, objective)
     figure.update_layout(
         barmode="overlay",
         bargap=0,
         showlegend=True,
         uniformtext={"mode": "hide", "minsize": 9},
-        coloraxis={
-            "colorscale": "Viridis",
-            "reversescale": is_minimized,
-            "cmin": bounds[0],
-            "cmax": bounds[1],
-            "showscale": bool(values),
-            "colorbar": {"title": {"text": objective}, "thickness": 12, "len": 0.9},
-        },
     )
     figure.update_yaxes(visible=False, autorange="reversed")
+    return figure
+
+
+class _Scale:
+    """The colours of values.
+
+    Plotly's own scale is used for its legend alone: it cannot write on bars that it colours.
+
+    Args:
+        rows: The calls.
+        is_reversed: Whether small values are the good ones, which are bright.
+    """
+
+    def __init__(self, rows: Sequence[Row], *, is_reversed: bool) -> None:
+        self._values = [float(row["best"]) for row in rows if row["best"] is not None]
+        least, most = min(self._values, default=0.0), max(self._values, default=1.0)
+        self._low, self._high = without_outliers(self._values) or (least, most)
+        self._name = "Viridis_r" if is_reversed else "Viridis"
+
+    def colours(self, values: Sequence[float]) -> list[str]:
+        """The colour of each value, as text."""
+        from plotly.colors import sample_colorscale
+
+        width = (self._high - self._low) or 1.0
+        shares = [min(1.0, max(0.0, (value - self._low) / width)) for value in values]
+        return [str(colour) for colour in sample_colorscale(self._name, shares)]
+
+    def add_bar(self, figure: "Figure", objective: str) -> None:
+        """Add the legend of the colours, if there are any."""
+        if not self._values:
+            return
+        marker = {
+            "color": [self._low],
+            "cmin": self._low,
+            "cmax": self._high,
+            "colorscale": self._name,
+            "showscale": True,
+            "colorbar": {"title": {"text": escape(objective)}, "thickness": 12, "len": 0.9},
+        }
+        hidden = {"x": [0.0], "y": [0.0], "opacity": 0.0, "hoverinfo": "skip", "showlegend": False}
+        figure.add_trace(trace("Scatter", mode="markers", marker=marker, **hidden))
 
 
 def _below(rows: list[Row], *, is_minimized: bool) -> dict[int | None, list[int]]:
