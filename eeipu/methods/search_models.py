@@ -127,14 +127,16 @@ class SearchModels:
     def values(self) -> Array:
         """The objective values, maximised, with 0 at their middle and 1 at the best, `n`.
 
-        Those of pruned trials are guesses; see `History.estimates`. A failure where failures are
-        the rule counts as the worst value, which keeps the search away from a region that fails.
-        Any other is NaN, as it may have been bad luck.
+        Those of pruned trials are guesses; see `History.estimates`. One that reported nothing
+        counts as the worst value, since its user has found it to be no good. So does a failure
+        where failures are the rule, which keeps the search away from a region that fails. Any
+        other failure is NaN, as it may have been bad luck.
         """
         middle = middle_value(self.history.values)
         with np.errstate(over="ignore"):
             standard: Array = (self.history.estimates - middle) / self.unit
         failed = self.history.failed
+        standard[~failed & np.isnan(standard)] = np.nanmin(standard)
         if self.feasibility is not None and failed.sum() >= LEAST_FAILURES:
             chance = self.feasibility.log_probability(torch.from_numpy(self.history.X)).exp()
             standard[failed & (chance.numpy() < LIKELY)] = np.nanmin(standard)

@@ -351,6 +351,11 @@ def _conditions(
             )
         parent, values = condition
         listed = [values] if isinstance(values, str) or not isinstance(values, Sequence) else values
+        if len(listed) == 0:
+            raise PipelineError(
+                f"stage {name!r}: active_if names no value of {parent!r} under which {param!r} is "
+                f"active; give one, or leave {param!r} out of the space."
+            )
         for value in listed:
             if not _holds(space[parent], value):
                 raise PipelineError(

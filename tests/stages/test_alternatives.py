@@ -330,3 +330,13 @@ def test_told_costs_are_of_what_was_chosen():
     (trial,) = tuner.study.trials
     assert trial.user_attrs["stage_costs"][left_out] is None
     assert trial.user_attrs["memoized"] == [k == left_out for k in range(4)]
+
+
+def test_a_condition_needs_a_value():
+    with pytest.raises(PipelineError, match="active_if names no value of 'kind'"):
+        stage(
+            lambda data, *, kind, depth=1: data,
+            name="fit",
+            space={"kind": ["tree", "line"], "depth": range(1, 9)},
+            active_if={"depth": ("kind", [])},
+        )

@@ -245,7 +245,8 @@ BOTH = OneOf("model", [adding("fit"), adding("net")])
         ([BOTH], [Optional(adding("scale", default=0.5)), BOTH], {"scale": "nothing"}),
     ],
 )
-def test_old_trials_have_chosen_what_was_there(storage, before, after, chosen):
+def test_old_trials_have_chosen_what_was_there(before, after, chosen):
+    storage = optuna.storages.InMemoryStorage()
     tuner = Tuner(joined(*before), storage=storage, seed=0)
     tuner.run(0.0, max_trials=4, progress=False)
     with pytest.raises(StudyMismatchError, match="adopt"):
@@ -295,7 +296,8 @@ def test_trials_without_a_stage_do_not_count_when_it_must_run(storage):
     assert tuner.best_run(0.0).value == max(study.trials[k].value for k in with_it)
 
 
-def test_the_best_run_is_of_a_trial_that_fits(storage):
+def test_the_best_run_is_of_a_trial_that_fits():
+    storage = optuna.storages.InMemoryStorage()
     wide = run(Tuner(pipeline(), storage=storage, seed=0), 8)
     narrow = pipeline(lr=Float(0.5, 1.0))
 
@@ -305,7 +307,8 @@ def test_the_best_run_is_of_a_trial_that_fits(storage):
     assert tuner.best_run().value == max(fits) < wide.best_value
 
 
-def test_the_best_run_of_a_pipeline_that_nothing_fits(storage):
+def test_the_best_run_of_a_pipeline_that_nothing_fits():
+    storage = optuna.storages.InMemoryStorage()
     run(Tuner(pipeline(), storage=storage, seed=0), 2)
     far = pipeline(lr=Float(5.0, 6.0))
 
@@ -315,7 +318,8 @@ def test_the_best_run_of_a_pipeline_that_nothing_fits(storage):
         tuner.best_run()
 
 
-def test_the_best_run_of_trials_with_fewer_stages_and_parameters(storage):
+def test_the_best_run_of_trials_with_fewer_stages_and_parameters():
+    storage = optuna.storages.InMemoryStorage()
     study = run(Tuner(pipeline(), storage=storage, seed=0), 4)
 
     tuner = Tuner(pipeline(more=[prep], extra=Float(0.0, 1.0)), storage=storage, on_change="adopt")
@@ -326,7 +330,19 @@ def test_the_best_run_of_trials_with_fewer_stages_and_parameters(storage):
     assert best.outputs["prep"] == 4  # runs now
 
 
-def test_a_change_of_what_stages_get_is_told(storage):
+def test_the_best_run_of_a_trial_with_a_parameter_that_is_gone():
+    storage = optuna.storages.InMemoryStorage()
+    study = run(Tuner(pipeline(extra=Float(0.0, 1.0, step=0.5)), storage=storage, seed=0), 9)
+    fits = [trial.value for trial in study.trials if trial.params["fit.extra"] == 0.5]
+
+    tuner = Tuner(pipeline(), storage=storage, seed=0, on_change="adopt")
+
+    assert tuner.best_run().value == max(fits)
+
+
+def test_a_change_of_what_stages_get_is_told():
+    storage = optuna.storages.InMemoryStorage()
+
     def tune(order):
         both = stage(
             lambda a, b: a - b, name="both", inputs=order, version="1", cost=lambda: 1.0, space={}

@@ -185,6 +185,14 @@ def test_a_pruned_trial_is_no_failure_to_the_models():
     assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "costs"}
 
 
+def test_the_search_leaves_a_region_that_is_pruned_without_a_report():
+    tuner = Tuner(pruning(0.6), seed=0, n_initial=8)
+    run(tuner, 16)
+
+    later = states(tuner)[8:]
+    assert later.count("COMPLETE") > later.count("PRUNED")
+
+
 def test_a_plain_study_prunes_with_what_was_reported_last():
     pipeline = pruning(0.0)
 

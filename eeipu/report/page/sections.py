@@ -60,8 +60,7 @@ def _best(record: StudyRecord) -> dict[str, str]:
 def best_trials(record: StudyRecord) -> str:
     """The best trials with their parameters; of several objectives, those on the front."""
     if record.has_several_objectives:
-        front = {each.number for each in record.front}
-        found = [each for each in record.trials if each.number in front][:FRONT]
+        found = record.front[:FRONT]
     else:
         found = record.ranked[:BEST]
     objectives = record.objectives

@@ -36,7 +36,8 @@ def recorded_run(
         stage_names: The stages that it had, where the pipeline has others by now.
     """
     upstream = inputs_key(inputs)
-    calls = pipeline.calls(trial.params, upstream) if calls is None else calls
+    own = {name: value for name, value in trial.params.items() if name in pipeline.space}
+    calls = pipeline.calls(own, upstream) if calls is None else calls
     noted, names = trial.user_attrs, stage_names or pipeline.stage_names
     costs = dict(zip(names, noted.get("stage_costs") or (), strict=False))
     observed = noted_by_stage(noted, names)
