@@ -81,8 +81,8 @@ class Forecast:
 
     def first(self, count: int) -> "Forecast":
         """Those of the first configurations."""
-        parts = (self.mean, self.variance, self.with_end)
-        return Forecast(*(part[:count] for part in parts), self.noise)
+        mean, variance, with_end = self.mean[:count], self.variance[:count], self.with_end[:count]
+        return Forecast(mean, variance, with_end, self.noise)
 
 
 class LearningCurves:
