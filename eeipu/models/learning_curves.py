@@ -11,13 +11,16 @@ Model, after the observations have been standardised:
     k = c + w_own [same trial]                                   (what no hyper-parameter explains)
       + M_1(x, x') (w_end + w_any M(log t, log t'))              (levels; changes of any shape)
       + E(t, t') (w_all + w_each M_2(x, x'))                     (what decays, in all and in each)
+      + (t t')^q w_late M_3(x, x')                               (what only shows late)
     E(t, t') = (b / (t + t' + b))^a
 
 E is the covariance of a mixture of decaying exponentials (Swersky, Snoek and Adams 2014,
 "Freeze-thaw Bayesian optimization", arXiv 1406.3896). Their curves are independent given where they
 end; here both the ends and the decays are functions of the configuration, so that trials tell of
 one another's shapes, as in DyHPO (Wistuba et al. 2022, arXiv 2202.09774). M is a Matern kernel
-(`eeipu.models.kernels`); over log t it lets curves change where a schedule does.
+(`eeipu.models.kernels`); over log t it lets curves change where a schedule does. What only shows
+late has lengthscales of its own: where a rate drops says nothing of the first steps, and much of
+the last ones.
 """
 
 import math
@@ -41,12 +44,13 @@ LEVEL = 1.0
 # Priors of the logarithms, as means and standard deviations; those of lengthscales and noise are as
 # in `eeipu.models.fitting`, but curves are noisier than ends. A decay is as good as over after a
 # tenth to the whole of a training. Three e-folds of steps are one lengthscale.
-WEIGHTS = {"end": 0.5, "any": 0.1, "all": 0.5, "each": 0.3, "own": 0.02}
+WEIGHTS = {"end": 0.5, "any": 0.1, "all": 0.5, "each": 0.3, "late": 0.3, "own": 0.02}
 LOG_WEIGHT_STD = 1.5
 LOG_LENGTHSCALE_MEAN, LOG_LENGTHSCALE_STD = -1.2, 0.6
 LOG_POWER = (0.0, 0.7)
 LOG_SCALE_OF_DECAY = (math.log(0.3), 1.0)
 LOG_SCALE_OF_STEPS = (math.log(3.0), 0.7)
+LOG_LATENESS = (0.0, 0.7)
 LOG_NOISE = (-5.0, 2.0)
 LOG_BOUNDS = (-13.0, 7.0)
 
@@ -75,6 +79,11 @@ class Forecast:
     with_end: Tensor
     noise: float
 
+    def first(self, count: int) -> "Forecast":
+        """Those of the first configurations."""
+        mean, variance, with_end = self.mean[:count], self.variance[:count], self.with_end[:count]
+        return Forecast(mean, variance, with_end, self.noise)
+
 
 class LearningCurves:
     """The curves of trials, and those of configurations that have not been tried.
@@ -89,7 +98,7 @@ class LearningCurves:
         is_fitted: Whether `start` is taken as it is.
 
     Attributes:
-        hyperparameters: `2 d + 9`, as fitted, in the logarithm.
+        hyperparameters: `3 d + 11`, as fitted, in the logarithm.
     """
 
     def __init__(
@@ -124,45 +133,45 @@ class LearningCurves:
         d = self._X.shape[-1]
         scale = LOG_LENGTHSCALE_MEAN + 0.5 * math.log(max(1, d))
         weights = [math.log(w) for w in WEIGHTS.values()]
-        others = [LOG_POWER, LOG_SCALE_OF_DECAY, LOG_SCALE_OF_STEPS, LOG_NOISE]
-        means = [*[scale] * (2 * d), *weights, *(mean for mean, _ in others)]
+        others = [LOG_POWER, LOG_SCALE_OF_DECAY, LOG_SCALE_OF_STEPS, LOG_LATENESS, LOG_NOISE]
+        means = [*[scale] * (3 * d), *weights, *(mean for mean, _ in others)]
         stds = [
-            *[LOG_LENGTHSCALE_STD] * (2 * d),
+            *[LOG_LENGTHSCALE_STD] * (3 * d),
             *[LOG_WEIGHT_STD] * len(weights),
             *(std for _, std in others),
         ]
         return torch.tensor(means, dtype=torch.double), torch.tensor(stds, dtype=torch.double)
 
-    def _kernels(self, raw: Tensor, A: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-        """`M_1` and `M_2` between two sets of configurations."""
-        d = A.shape[-1]
-        one = raw.new_ones(1, 1)
-        first, second = raw[:d].exp(), raw[d : 2 * d].exp()
-        levels = self._unscaled.scaled(first.reshape(1, 1, d), one)(A, C)[0]
-        decays = self._unscaled.scaled(second.reshape(1, 1, d), one)(A, C)[0]
-        return levels, decays
+    def _kernels(self, raw: Tensor, A: Tensor, C: Tensor) -> tuple[Tensor, ...]:
+        """`M_1`, `M_2` and `M_3` between two sets of configurations."""
+        d, one = A.shape[-1], raw.new_ones(1, 1)
+        scales = raw[: 3 * d].exp().reshape(3, 1, 1, d)
+        return tuple(self._unscaled.scaled(each, one)(A, C)[0] for each in scales)
 
-    def _over_steps(self, raw: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """`E` and `M` between two sets of steps, which broadcast."""
-        power, of_decay, of_steps = raw[-4:-1].exp()
+    def _over_steps(self, raw: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, ...]:
+        """`E`, `M` and `(t t')^q` between two sets of steps, which broadcast."""
+        power, of_decay, of_steps, lateness = raw[-5:-1].exp()
         decay = (of_decay / (t + s + of_decay)) ** power
         squares = ((t.log() - s.log()) / of_steps).square()
-        return decay, Matern52.apply(squares)  # type: ignore[no-untyped-call]
+        near: Tensor = Matern52.apply(squares)  # type: ignore[no-untyped-call]
+        return decay, near, (t * s) ** lateness
 
-    def _combined(self, raw: Tensor, kernels: tuple[Tensor, ...], same: Tensor) -> Tensor:
-        levels, decays, decay, near = kernels
-        end, any_, all_, each, own = raw[-9:-4].exp()
+    def _combined(
+        self, raw: Tensor, kernels: Sequence[Tensor], steps: Sequence[Tensor], same: Tensor
+    ) -> Tensor:
+        (levels, decays, lates), (decay, near, late) = kernels, steps
+        end, any_, all_, each, late_, own = raw[-11:-5].exp()
         total: Tensor = LEVEL + own * same + levels * (end + any_ * near)
-        total += decay * (all_ + each * decays)
+        total += decay * (all_ + each * decays) + late_ * late * lates
         return total
 
     def _covariance(self, raw: Tensor) -> Tensor:
         """The covariance of the observations, noise included, `N x N`."""
         pairs = self._trial.unsqueeze(-1), self._trial
-        levels, decays = (kernel[pairs] for kernel in self._kernels(raw, self._X, self._X))
+        kernels = [kernel[pairs] for kernel in self._kernels(raw, self._X, self._X)]
         over_steps = self._over_steps(raw, self._t.unsqueeze(-1), self._t)
         same = (pairs[0] == pairs[1]).double()
-        covariance = self._combined(raw, (levels, decays, *over_steps), same)
+        covariance = self._combined(raw, kernels, over_steps, same)
         noisy: Tensor = covariance + (raw[-1].exp() + 1e-8) * torch.eye(
             len(self._t), dtype=raw.dtype
         )
@@ -222,21 +231,19 @@ class LearningCurves:
         raw, J = self.hyperparameters, len(t)
         trial = torch.full((len(X),), -1) if trial is None else trial
         with torch.no_grad():
-            levels, decays = (
-                kernel[:, None, self._trial] for kernel in self._kernels(raw, X, self._X)
-            )
+            kernels = [kernel[:, None, self._trial] for kernel in self._kernels(raw, X, self._X)]
             over_steps = self._over_steps(raw, t[:, None], self._t)
             same = (trial[:, None, None] == self._trial).double()
-            cross = self._combined(raw, (levels, decays, *over_steps), same)  # m x J x N
+            cross = self._combined(raw, kernels, over_steps, same)  # m x J x N
             mean = (cross @ self._alpha).squeeze(-1)
             white = torch.linalg.solve_triangular(
                 self._factor, cross.reshape(len(X) * J, -1).mT, upper=False
             )
             white = white.mT.reshape(len(X), J, -1)
             one = raw.new_ones(())
-            own, decay_own = self._over_steps(raw, t, t), self._over_steps(raw, t, t[-1])
-            prior = self._combined(raw, (one, one, *own), one)
-            prior_with_end = self._combined(raw, (one, one, *decay_own), one)
+            own, with_last = self._over_steps(raw, t, t), self._over_steps(raw, t, t[-1])
+            prior = self._combined(raw, (one, one, one), own, one)
+            prior_with_end = self._combined(raw, (one, one, one), with_last, one)
             variance = (prior - white.square().sum(-1)).clamp_min(1e-10)
             with_end = prior_with_end - (white * white[:, -1:]).sum(-1)
         square = self._scale.square()

@@ -21,7 +21,7 @@ from eeipu.methods.freeze_thaw.candidates import Candidates
 from eeipu.methods.freeze_thaw.costs import RemainingCosts
 from eeipu.methods.freeze_thaw.trials import Choice, TrialCurve
 from eeipu.methods.freeze_thaw.worth import Worth, worth
-from eeipu.models.learning_curves import LearningCurves
+from eeipu.models.learning_curves import Forecast, LearningCurves
 from eeipu.spaces.space import Space
 
 __all__ = ["CurveSearch"]
@@ -98,9 +98,9 @@ class CurveSearch:
             and trial.failed_at is None
             and 0 < trial.reached < self._looks[-1]
         ]
-        old = self._worth_of_trials(trials, torch.from_numpy(X), resting, best, remaining)
+        old, in_hand = self._worth_of_trials(trials, torch.from_numpy(X), resting, best, remaining)
         new, points = (
-            self._worth_of_new(trials, X, best, remaining, says_which=says_which)
+            self._worth_of_new(trials, X, in_hand, remaining, says_which=says_which)
             if may_begin
             else (None, X)
         )
@@ -179,11 +179,7 @@ class CurveSearch:
 
     # --- What candidates are worth
 
-    def _worth(
-        self, X: Tensor, rows: Tensor, costs: Tensor, best: float, remaining: float
-    ) -> Worth:
-        assert self._curves is not None
-        forecast = self._curves.forecast(X, self._shares, rows)
+    def _worth(self, forecast: Forecast, costs: Tensor, best: Tensor, remaining: float) -> Worth:
         finite = costs[costs.isfinite()]
         least = 1e-9 + 1e-3 * finite.mean().item()
         found = worth(forecast, best, costs, least)
@@ -199,15 +195,33 @@ class CurveSearch:
         resting: Sequence[int],
         best: float,
         remaining: float,
-    ) -> Worth | None:
-        if not resting:
-            return None
+    ) -> tuple[Worth | None, float]:
+        """What stopped trials are worth, and the value that one has in hand.
+
+        It is the best value so far, or what a begun trial is expected to end with. Only the trial
+        that is expected to end best counts by what it adds to the best value so far: all others,
+        new ones too, have to be better than what one gets by going on with that one.
+        """
         assert self._costs is not None
-        rows = torch.tensor(resting)
+        assert self._curves is not None
+        begun = [k for k, trial in enumerate(trials) if trial.running_to is not None]
+        rows = torch.tensor([*resting, *begun], dtype=torch.long)
+        if not len(rows):
+            return None, best
+        forecast = self._curves.forecast(X[rows], self._shares, rows)
+        leading = int(forecast.mean[:, -1].argmax())
+        in_hand = max(best, forecast.mean[leading, -1].item())
+        if not resting:
+            return None, in_hand
+        to_improve = forecast.mean.new_full((len(resting),), in_hand)
+        if leading < len(resting):
+            to_improve[leading] = best
+        rows = rows[: len(resting)]
+        forecast = forecast.first(len(resting))
         since = torch.tensor([float(trials[k].reached) for k in resting])
         made = torch.full((len(resting),), self._trained)
         costs = self._costs.to(X[rows], self._looks, since, made)
-        return self._worth(X[rows], rows, costs, best, remaining)
+        return self._worth(forecast, costs, to_improve, remaining), in_hand
 
     def _worth_of_new(
         self,
@@ -227,7 +241,11 @@ class CurveSearch:
             assert self._costs is not None
             new = torch.from_numpy(points)
             costs = self._costs.to(new, self._looks, since, made)
-            return self._worth(new, torch.full((len(points),), -1), costs, best, remaining)
+            assert self._curves is not None
+            forecast = self._curves.forecast(new, self._shares)
+            return self._worth(
+                forecast, costs, forecast.mean.new_full((len(new),), best), remaining
+            )
 
         def at_first_sight(points: Array) -> Worth:
             made = torch.from_numpy(self._candidates.made(points, X))

@@ -50,12 +50,12 @@ class Worth:
     cost: Tensor
 
 
-def worth(forecast: Forecast, best: float, costs: Tensor, least: float) -> Worth:
+def worth(forecast: Forecast, best: Tensor, costs: Tensor, least: float) -> Worth:
     """The worth of candidates.
 
     Args:
         forecast: What is expected at the J steps, of which the last is the end.
-        best: The best value so far.
+        best: `m`, the value to improve.
         costs: `m x J`; infinite where a step is not ahead.
         least: A cost below which differences do not matter; above 0.
     """
@@ -69,12 +69,13 @@ def worth(forecast: Forecast, best: float, costs: Tensor, least: float) -> Worth
     seen[:, -1] = 0.0  # a look at the end decides nothing any more
     left = (variance - seen).clamp_min(0.0).sqrt().unsqueeze(-1)
     moved = mean.unsqueeze(-1) + seen.sqrt().unsqueeze(-1) * z  # m x J x Z
-    gains = _expected_improvement(moved - best, left) * chance
+    gains = _expected_improvement(moved - best[:, None, None], left) * chance
     improvement = gains.flip(-1).cumsum(-1).flip(-1)
     rest = (costs[:, -1:] - costs).clamp_min(0.0)
     cost = costs.unsqueeze(-1) + going_on * rest.unsqueeze(-1)
     cost = cost.clamp_min(least).nan_to_num(nan=math.inf)
-    rate, place = (improvement / cost).flatten(1).max(-1)
+    rates = (improvement / cost).masked_fill(cost.isinf(), -1.0)
+    rate, place = rates.flatten(1).max(-1)
     at = place.unsqueeze(-1)
     return Worth(
         rate,

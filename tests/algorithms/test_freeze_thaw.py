@@ -1,0 +1,107 @@
+"""The search by a model of learning curves: what it takes up, asks for and gives up."""
+
+from itertools import count
+
+import pytest
+
+from eeipu import Float, FreezeThaw
+from eeipu.algorithms.early_stopping import Setting
+from eeipu.algorithms.moves import Ask, Stop
+from eeipu.errors import ConfigurationError
+from eeipu.space import Space
+
+
+class Known:
+    """A tuner whose method does not learn, and which may have trials of earlier runs."""
+
+    space = Space({"train.lr": Float(0.0, 1.0)})
+    columns = ((0,),)
+    trained = 0
+    takes_orders = False
+
+    def __init__(self, earlier=()):
+        self._earlier = list(earlier)
+        self.begun = 0
+
+    @property
+    def earlier(self):
+        return max(0, len(self._earlier) - self.begun)
+
+    def configs(self, most):
+        for k in count():
+            if self.begun >= most + len(self._earlier):
+                return
+            self.begun += 1
+            yield {"train.lr": (0.5 + 0.61 * k) % 1.0}
+
+    def values(self, trial):
+        return self._earlier[trial] if trial < len(self._earlier) else {}
+
+    def has_failed(self, trial):
+        return trial < len(self._earlier) and self._earlier[trial] == {}
+
+    def costs(self, trial):
+        return [1.0]
+
+    def made(self, params):
+        return 0, 0
+
+    def remaining(self):
+        return float("inf")
+
+
+def algorithm(known, most=6, concurrency=2):
+    configs = known.configs(most)
+    setting = Setting(configs, 9, concurrency, {}, 0, bool, known)
+    return FreezeThaw(reduction=3).algorithm(setting)
+
+
+def play(search, value=lambda config, step: config["train.lr"] - 0.5 / step):
+    asked, reached, stopped = list(search.start()), {}, []
+    while asked:
+        move = asked.pop(0)
+        if isinstance(move, Stop):
+            stopped.append(move.trial)
+            continue
+        reached.setdefault(move.trial, []).append(move.step)
+        assert len(reached) < 50
+        asked += search.tell(move.trial, move.step, value(move.config, move.step))
+    return reached, stopped
+
+
+def test_it_ends_once_nothing_may_begin_and_nothing_is_worth_going_on_with():
+    reached, stopped = play(algorithm(Known()))
+    assert len(reached) == 6
+    assert any(steps[-1] == 9 for steps in reached.values())
+    assert all(steps == sorted(set(steps)) for steps in reached.values())
+    assert stopped == list(range(6))
+
+
+def test_as_many_trials_run_as_there_are_workers():
+    search = algorithm(Known(), concurrency=3)
+    first = search.start()
+    assert [type(move) for move in first] == [Ask] * 3
+    assert [move.step for move in first] == [1, 1, 1]
+
+
+def test_trials_of_earlier_runs_are_known_before_anything_is_asked():
+    earlier = [{1: 0.0, 3: 0.3, 9: 0.4}, {1: 0.6}, {}]
+    known = Known(earlier)
+    reached, _ = play(algorithm(known, most=2, concurrency=1))
+    assert 0 not in reached  # it has come to its end
+    assert 2 not in reached  # it has failed
+    assert all(step > 1 for step in reached.get(1, [9]))
+    assert len(reached.keys() - {0, 1, 2}) == 2
+
+
+def test_a_trial_that_fails_is_not_asked_for_again():
+    def fails(config, step):
+        return None if config["train.lr"] > 0.9 else config["train.lr"] - 0.5 / step
+
+    reached, _ = play(algorithm(Known(), most=8), fails)
+    assert len(reached) == 8
+
+
+def test_steps_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigurationError, match="min_steps"):
+        FreezeThaw(min_steps=10).algorithm(Setting(iter([]), 9, 1, {}, 0, bool))
