@@ -99,7 +99,7 @@ class Schedule(ABC):
         """
         return tuple(self._runs(_count("start", start, 0), _count("stop", stop, 0)))
 
-    def milestones(self, stop: int) -> Iterator[int]:
+    def declared_ends(self, stop: int) -> Iterator[int]:
         """Yield the steps before `stop` at which a value may change that lasts for two or more.
 
         They are as declared: the next value may be equal, but that of another configuration not.
