@@ -22,9 +22,10 @@ from trainings import pipeline
 from eeipu import ASHA, Categorical, StageCache, Tuner
 
 notes, folder, name, trials, others = sys.argv[1:]
-tuner = Tuner(pipeline({"lr": Categorical(["naps"]), "other": Categorical(list(range(int(others))))}, 9),
-              method="random", early_stopping=ASHA(min_steps=3), study_name=name,
-              storage=f"sqlite:///{folder}/tune.db", cache=StageCache(f"{folder}/cache"))
+space = {"lr": Categorical(["naps"]), "other": Categorical(list(range(int(others))))}
+tuner = Tuner(pipeline(space, 9), method="random", early_stopping=ASHA(min_steps=3),
+              study_name=name, storage=f"sqlite:///{folder}/tune.db",
+              cache=StageCache(f"{folder}/cache"))
 tuner.run(notes, max_trials=int(trials), progress=False)
 """
 
