@@ -221,10 +221,10 @@ class _PlanRun:
 
     def _task(self, node: PlanNode) -> NodeTask:
         needs, given = self._scheduler.resources_of(node), node.sources or (node.parent,)
-        at_hand = {each: self._outputs[each] for each in given if each in self._outputs}
+        at_hand = {each: self._outputs[each] for each in given if each and each in self._outputs}
         if not at_hand:
             return self._tasks.task(node, needs)
-        args = tuple(at_hand.get(each, IN_CACHE) for each in given)
+        args = tuple(IN_CACHE if each is None else at_hand.get(each, IN_CACHE) for each in given)
         task = self._tasks.task(node, needs, args)
         for each in at_hand:
             del self._outputs[each]

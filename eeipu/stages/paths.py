@@ -240,7 +240,7 @@ class Path:
             params = {name: run.value for name, run in current.items()}
             parts.append((Call(stage, fingerprint, params, Kind.TRAINING), stop - start))
         inner = {cut for each in runs.values() for cut in cuts(each)}
-        inner.update(at for schedule in given.values() for at in schedule.milestones(int(steps)))
+        inner.update(at for schedule in given.values() for at in schedule.declared_ends(int(steps)))
         if checkpoint_every is not None:
             inner.update(range(checkpoint_every, steps, checkpoint_every))
         return _extended(self, parts, sorted(inner))

@@ -89,7 +89,7 @@ class Schedule(ABC):
         """
         return tuple(self._runs(whole_number("start", start, 0), whole_number("stop", stop, 0)))
 
-    def milestones(self, stop: int) -> Iterator[int]:
+    def declared_ends(self, stop: int) -> Iterator[int]:
         """Yield the steps before `stop` at which a value may change that lasts for two or more.
 
         They are as declared: the next value may be equal, but that of another configuration not.

@@ -26,7 +26,6 @@ from eeipu import (
     Tuner,
     stage,
 )
-from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.stages.schedules import MultiStep, Piecewise
 from eeipu.stages.searchable_schedules import Searchable
@@ -300,18 +299,6 @@ def test_the_same_call_goes_on_in_memory_too(notes):
             assert study.trials[before].intermediate_values.items() <= (
                 trial.intermediate_values.items()
             )
-
-
-def test_another_process_on_the_same_study_is_refused(notes, tmp_path):
-    url = f"sqlite:///{tmp_path}/tune.db"
-    tuner = Tuner(pipeline(), early_stopping=ASHA(), storage=url, cache=StageCache())
-    running = optuna.trial.create_trial(
-        state=optuna.trial.TrialState.RUNNING,
-        user_attrs={"driver": str(ProcessIdentity.of(os.getppid()))},
-    )
-    tuner.study.add_trial(running)
-    with pytest.raises(ConfigurationError, match="driven by one process at a time"):
-        tuner.run(notes, max_trials=1)
 
 
 def test_the_outputs_of_the_best_trial_are_those_that_were_made(notes):

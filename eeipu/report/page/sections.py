@@ -59,10 +59,7 @@ def _best(record: StudyRecord) -> dict[str, str]:
 
 def best_trials(record: StudyRecord) -> str:
     """The best trials with their parameters; of several objectives, those on the front."""
-    if record.has_several_objectives:
-        found = record.front[:FRONT]
-    else:
-        found = record.ranked[:BEST]
+    found = record.front[:FRONT] if record.has_several_objectives else record.ranked[:BEST]
     objectives = record.objectives
     params = list(dict.fromkeys(name for each in found for name in each.trial.params))
     heads = ["trial", *objectives, *params, "charged", "reused"]

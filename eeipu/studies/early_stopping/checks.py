@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import optuna
 from optuna.pruners import BasePruner, NopPruner
-from optuna.trial import TrialState
 
 from eeipu.algorithms.early_stopping import (
     EarlyStopping,
@@ -14,17 +12,15 @@ from eeipu.algorithms.early_stopping import (
     Pruning,
     Setting,
 )
-from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.pipeline import Pipeline
-from eeipu.studies.drivers.dead_drivers import abandoned_trials
 from eeipu.studies.early_stopping.trial_paths import (
     TrialPaths,
     counted_stages,
     iterative_stages,
 )
 
-__all__ = ["check_alone", "checked_rule", "pruner_of"]
+__all__ = ["checked_rule", "pruner_of"]
 
 
 def checked_rule(
@@ -133,24 +129,6 @@ def _check_explorable(paths: TrialPaths, pipeline: Pipeline) -> None:
             f"it trains, and {fixed or 'none of them'} can be changed; give the stage's space "
             f"distributions, and no schedules: what members do is a schedule."
         )
-
-
-def check_alone(study: optuna.Study) -> None:
-    """Check that no other process runs trials of a study.
-
-    Raises:
-        ConfigurationError: One does.
-    """
-    own, abandoned = str(ProcessIdentity.here()), {t.number for t in abandoned_trials(study)}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        driver = trial.user_attrs.get("driver")
-        if driver not in (None, own) and trial.number not in abandoned:
-            raise ConfigurationError(
-                f"the process {driver} runs trial {trial.number} of the study "
-                f"{study.study_name!r}, and trainings in stretches are driven by one process at a "
-                f"time; wait for it, give this one more workers (max_parallel=...), or another "
-                f"study_name with the same cache, where both share what is common."
-            )
 
 
 def pruner_of(rule: EarlyStopping | None) -> BasePruner:

@@ -34,14 +34,21 @@ def at_common_step(trials: Sequence[FrozenTrial], least: int) -> list[FrozenTria
         All trials in their order. Those that have a value at that step are complete, with this
         value and the costs of coming there. If no step is common enough, they are as they were.
     """
-    told = [trial for trial in trials if trial.state in _TOLD]
+    told = [trial for trial in trials if _has_told(trial)]
     counts = Counter(step for trial in told for step in trial.intermediate_values)
     step = max((step for step, count in counts.items() if count >= least), default=None)
     return list(trials) if step is None else [_at(trial, step) for trial in trials]
 
 
+def _has_told(trial: FrozenTrial) -> bool:
+    """Whether a trial has told something: also one that pauses, or goes on, in another process."""
+    return trial.state in _TOLD or (
+        trial.state is TrialState.RUNNING and bool(trial.intermediate_values)
+    )
+
+
 def _at(trial: FrozenTrial, step: int) -> FrozenTrial:
-    if trial.state not in _TOLD or step not in trial.intermediate_values:
+    if not _has_told(trial) or step not in trial.intermediate_values:
         return trial
     seen = copy.copy(trial)
     seen.state = TrialState.COMPLETE

@@ -1,13 +1,18 @@
 """Trials that earlier runs have begun, and that a run goes on with."""
 
+from collections.abc import Iterable
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.budget import PAID_BY
+from eeipu.methods.ledger import is_interrupted
+from eeipu.studies.drivers.dead_drivers import abandoned_trials
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.trials import Trials
 
-__all__ = ["continue_ended", "take_over"]
+__all__ = ["continue_ended", "other_drivers", "superseded", "take_over"]
 
 # What a trial that goes on where another one was stopped takes over from it.
 _TAKEN = (
@@ -19,6 +24,23 @@ _TAKEN = (
     COSTS_BY_STEP,
     KEYS_BY_STEP,
 )
+
+
+def other_drivers(study: optuna.Study) -> set[str]:
+    """The other processes that run trials of a study and live, by their names."""
+    own, abandoned = str(ProcessIdentity.here()), {t.number for t in abandoned_trials(study)}
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    names = {t.user_attrs.get("driver") for t in running if t.number not in abandoned}
+    return {name for name in names if name not in (None, own)}
+
+
+def superseded(trials: Iterable[FrozenTrial]) -> set[int]:
+    """The numbers of the trials that go on under other numbers."""
+    return {
+        t.user_attrs["goes_on_from"]
+        for t in trials
+        if "goes_on_from" in t.user_attrs and not is_interrupted(t)
+    }
 
 
 def take_over(

@@ -3,6 +3,10 @@
 The tuner's part is the study, its budget and its display; the plan's is the tree of calls, their
 order and the workers. What is common to the paths of trials runs once, and a trial that goes on
 does so from its checkpoint, which the cache has under its content key, whoever made it.
+
+Several processes may run trials of one study, on one storage and one cache. They choose one at a
+time, pay from one budget, and each follows the rule among the trials that it has begun. Those of a
+process that has died begin again in another one, from their checkpoints.
 """
 
 import threading
@@ -15,13 +19,14 @@ from optuna.trial import TrialState
 from eeipu.algorithms.early_stopping import EarlyStopping, NoStopping
 from eeipu.algorithms.runner import run_studies
 from eeipu.cache import StageCache
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.executors.pool import Pool
 from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.studies.displays.progress import Display, Reporter
-from eeipu.studies.early_stopping.checks import check_alone
+from eeipu.studies.early_stopping.earlier_trials import other_drivers
 from eeipu.studies.early_stopping.known import KnownTrials
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.plan_study import PlanStudy
@@ -54,9 +59,6 @@ class StagedDriver:
         rule: Says how far trials are trained.
         seed: Makes the rule's own choices repeatable.
 
-    Raises:
-        ConfigurationError: Another process runs trials of the study.
-
     Attributes:
         was_cut: Whether Ctrl-C ended the run before its limits did; then `run` has raised.
     """
@@ -80,7 +82,6 @@ class StagedDriver:
     ) -> None:
         assert cache is not None, "`checked_rule` has seen to it"
         assert isinstance(trials.study, StudyWithPauses)
-        check_alone(trials.study)
         self._trials, self._study = trials, trials.study
         self._pool, self._budget, self._cache = pool, budget, cache
         self._interrupted = interrupted
@@ -97,10 +98,15 @@ class StagedDriver:
                 them.
         """
         study, limits = self._study, self._limits
+        others = other_drivers(study)
         owner = study_id(study), not isinstance(study._storage, InMemoryStorage)
+        if others:  # who pin what they need under the study's name
+            owner = f"{owner[0]} {ProcessIdentity.here()}", False
         try:
             with SearchPlan(cache=self._cache, pins_for=owner) as plan:
-                staged = StagedTrials(self._trials, study, self._paths, limits, self._cache)
+                staged = StagedTrials(
+                    self._trials, study, self._paths, limits, self._cache, joins=bool(others)
+                )
                 watch = RunWatch(staged, plan, limits, self._reporter, self._pool)
                 mine = PlanStudy(
                     study.study_name,

@@ -1,13 +1,16 @@
 """The trials of a study that are trained in stretches: what they reached, and what they paid."""
 
+import logging
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,7 +25,12 @@ from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
-from eeipu.studies.early_stopping.earlier_trials import continue_ended, take_over
+from eeipu.studies.early_stopping.earlier_trials import (
+    continue_ended,
+    other_drivers,
+    superseded,
+    take_over,
+)
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
@@ -30,6 +38,8 @@ from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
 __all__ = ["StagedTrial", "StagedTrials"]
+
+logger = logging.getLogger("eeipu")
 
 
 @dataclass(eq=False)
@@ -96,6 +106,8 @@ class StagedTrials:
         paths: The paths of configurations.
         limits: When no further trial begins.
         cache: The cache of stage outputs.
+        joins: Whether other processes run trials of the study. Then those of earlier runs are
+            left to them, or begin again where a process has died.
     """
 
     def __init__(
@@ -105,6 +117,8 @@ class StagedTrials:
         paths: TrialPaths,
         limits: RunLimits,
         cache: StageCache,
+        *,
+        joins: bool = False,
     ) -> None:
         self._trials = trials
         self._study = study
@@ -117,7 +131,9 @@ class StagedTrials:
         learns = isinstance(sampler, EEIPUSampler) and sampler.method.score is not None
         trials.lens = partial(at_common_step, least=least) if learns else None
         self._all: list[StagedTrial] = []
-        self._earlier = deque(self._of_earlier_runs())
+        # Of several processes that begin at the same time, one at a time looks for such trials.
+        with cache.holders.claim(f"trials of {trials.study_id}"):
+            self._earlier = deque(self._of_earlier_runs(joins=joins))
         self._failures: dict[PlanNode, StageRun] = {}
         self.rungs: Counter[int] = Counter()
         self.over: SearchOver | None = None
@@ -135,15 +151,25 @@ class StagedTrials:
         """How many trials of earlier runs come before the next new one."""
         return len(self._earlier)
 
-    def _of_earlier_runs(self) -> Iterator[StagedTrial]:
+    def _of_earlier_runs(self, *, joins: bool) -> Iterator[StagedTrial]:
         is_whole = self._trials.pipeline.cube.is_whole
-        for trial in self._study.get_trials(deepcopy=False):
+        all_trials = self._study.get_trials(deepcopy=False)
+        others, gone_on = other_drivers(self._study), superseded(all_trials)
+        for trial in all_trials:
             has_all, is_open = is_whole(trial.params), trial.state is TrialState.RUNNING
-            if is_open and "driver" in trial.user_attrs:
+            driver = trial.user_attrs.get("driver")
+            if joins and driver != self._driver:
+                continue
+            if is_open and driver is not None and driver not in others:
                 mine = take_over(self._trials, trial, self._driver, is_whole=has_all)
                 if mine is not None:
                     yield self._known(mine, trial)
-            elif has_all and trial.state.is_finished() and trial.intermediate_values:
+            elif (
+                has_all
+                and trial.state.is_finished()
+                and trial.intermediate_values
+                and trial.number not in gone_on
+            ):
                 known = self._known(optuna.Trial(self._study, trial._trial_id), trial)
                 known.is_open = False
                 yield known
@@ -214,7 +240,8 @@ class StagedTrials:
             touched[mine.number] = mine
         for mine in touched.values():
             if mine.is_open:
-                mine.trial.set_user_attr("charged", mine.charged)
+                with self._unless_taken_over(mine):
+                    mine.trial.set_user_attr("charged", mine.charged)
                 self._study.look_again(mine.number)
 
     def note_failure(self, node: PlanNode, run: StageRun) -> None:
@@ -253,12 +280,22 @@ class StagedTrials:
             mine.keys[str(step)] = keys_of(run.stage_names, calls)
             notes.set_user_attr(KEYS_BY_STEP, dict(mine.keys))
             is_new = self._note_value(mine, step, run, notes)
-        notes.write()
-        if is_new:
-            self.rungs[step] += 1
-            assert run.value is not None
-            mine.trial.report(run.value, step)
+        with self._unless_taken_over(mine):
+            notes.write()
+            if is_new and run.value is not None:
+                self.rungs[step] += 1
+                mine.trial.report(run.value, step)
         return run
+
+    @contextmanager
+    def _unless_taken_over(self, mine: StagedTrial) -> Iterator[None]:
+        """Leave a trial to another process that has taken it for dead, having found this silent."""
+        try:
+            yield
+        except UpdateFinishedTrialError as error:
+            logger.warning("a trial was taken over by another driver: %s", error)
+            mine.is_open, mine.has_failed = False, True
+            self._study.go_on(mine.number)
 
     def _note_value(
         self, mine: StagedTrial, step: int, run: PipelineRun, notes: TrialNotes
@@ -332,7 +369,9 @@ class StagedTrials:
         if mine.is_open:
             self._study.go_on(mine.number)
             mine.is_open = False
-            self._trials.end(mine.trial, None if is_pruned else value, is_pruned=is_pruned)
+            with self._unless_taken_over(mine):
+                mine.trial.set_user_attr("charged", mine.charged)  # raises where it has been ended
+                self._trials.end(mine.trial, None if is_pruned else value, is_pruned=is_pruned)
 
     def close(self) -> None:
         """End the trials that are still open: they will not be trained further in this run.
