@@ -196,7 +196,7 @@ class NehviSampler(BaseSampler):
             ref_point=infer_reference_point(within[is_non_dominated(within)]).tolist(),
             X_baseline=X,
             prune_baseline=True,
-            sampler=SobolQMCNormalSampler(torch.Size([64]), seed=self._seed),
+            sampler=SobolQMCNormalSampler(torch.Size([32]), seed=self._seed),
             objective=IdentityMCMultiOutputObjective(outcomes=list(range(M))),
             constraints=constraints or None,
         )
@@ -204,9 +204,9 @@ class NehviSampler(BaseSampler):
             acquisition,
             self._cube,
             q=1,
-            num_restarts=4,
-            raw_samples=128,
-            options={"maxiter": 50},
+            num_restarts=2,
+            raw_samples=64,
+            options={"maxiter": 30},
         )
         return point[0]
 
