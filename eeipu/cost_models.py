@@ -16,6 +16,7 @@ whichever predicts left-out costs better. A single measured cost far from what t
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -71,6 +72,10 @@ class StageCostModel:
             (`eeipu.stages.joining.graph.Graph.ancestors`); `None`: all stages before it, as in a
             chain.
         declared: The indices of the stages whose costs are declared: none of these is an error.
+        borrowed: How many of the first rows are from earlier studies, whose columns come after
+            those of the hyper-parameters (`eeipu.methods.transfer`). A stage's model forgets them
+            unless they help to predict its other costs, or there are none.
+        study_columns: These columns.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
@@ -107,6 +112,8 @@ class StageCostModel:
         inputs: Inputs = "chosen",
         upstream: Sequence[Sequence[int]] | None = None,
         declared: Collection[int] = (),
+        borrowed: int = 0,
+        study_columns: Sequence[int] = (),
     ) -> None:
         X, stage_costs = torch.as_tensor(X).double(), torch.as_tensor(stage_costs).double()
         _check(X, stage_costs, stage_indices)
@@ -114,38 +121,36 @@ class StageCostModel:
             upstream = [range(k) for k in range(len(stage_indices))]
         _check_upstream(upstream, len(stage_indices))
         logs = _logarithms(stage_costs)
-        known = logs[stage_costs > 0]
+        own = stage_costs[borrowed:] > 0
+        known = logs[borrowed:][own] if own.any() else logs[stage_costs > 0]
         self._prior_mean = known.mean().item() if len(known) else 0.0
         self.columns = [tuple(columns) for columns in stage_indices]
         self.hyperparameters: Tensor | None = None
         self.gps: ExactGPs | None = None
         self._forms: ExactGPs | None = None
         self.executed: list[int] = []
-        options = [
-            (k, columns)
-            for k, columns in _input_options(self.columns, inputs, upstream)
-            if not logs[:, k].isnan().all()
-        ]
-        if options:
+        every = _input_options(self.columns, inputs, upstream)
+        options = [each for each in every if not logs[borrowed:, each[0]].isnan().all()]
+        borrowing = [each for each in every if not logs[:borrowed, each[0]].isnan().all()]
+        if options or borrowing:
             fit = partial(ExactGPs, X, categorical=categorical, focus=focus, device=device)
             leave_out = partial(_to_leave_out, categorical=categorical, declared=declared)
-            self._fit(X, logs, options, fit, start, grown_from, leave_out)
+            rows = _Rows(options, borrowing, borrowed, study_columns)
+            self._fit(X, logs, rows, fit, start, grown_from, leave_out)
 
     def _fit(
         self,
         X: Tensor,
         logs: Tensor,
-        options: list[Option],
+        rows: "_Rows",
         fit: Callable[..., ExactGPs],
         start: Tensor | None,
         grown_from: "StageCostModel | None",
         leave_out: Callable[[ExactGPs, list[Option]], Tensor],
     ) -> None:
         """Fit all options in one batch; choose one per stage."""
-        Y = logs[:, [k for k, _ in options]].T
-        active = torch.zeros(len(options), 1, X.shape[-1], dtype=torch.bool)
-        for row, (_, columns) in enumerate(options):
-            active[row, 0, list(columns)] = True
+        options, Y = rows.options, rows.of(logs)
+        active = rows.active(X.shape[-1])
         if start is not None and len(start) != len(options):
             start = None  # a stage has been executed for the first time
         earlier = None if grown_from is None or start is None else grown_from._forms
@@ -154,7 +159,7 @@ class StageCostModel:
         if outliers.any():
             Y = Y.masked_fill(outliers, math.nan)
             gps = fit(Y, active, start=gps.hyperparameters, grown_from=earlier)
-        density = gps.left_out_density()
+        density = gps.left_out_density(rows.borrowed)
         best: dict[int, int] = {}
         for row, (k, columns) in enumerate(options):
             chosen = best.get(k)
@@ -194,6 +199,47 @@ class StageCostModel:
         mean, std = means.new_full(shape, self._prior_mean), means.new_full(shape, PRIOR_STD)
         mean[at], std[at] = means.movedim(0, -1), variances.sqrt().movedim(0, -1)
         return mean, std
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The GPs of a batch: each option from the present study alone, and with earlier ones.
+
+    Attributes:
+        alone: The options from the present study alone.
+        borrowing: The options with earlier studies.
+        borrowed: How many of the first observations are from these.
+        study_columns: The columns that say from which.
+    """
+
+    alone: list[Option]
+    borrowing: list[Option]
+    borrowed: int
+    study_columns: Sequence[int]
+
+    @property
+    def options(self) -> list[Option]:
+        """The option of each GP."""
+        return [*self.alone, *self.borrowing]
+
+    def of(self, logs: Tensor) -> Tensor:
+        """The log costs that each GP observes, of `n x K`: `B x n`."""
+        Y = logs[:, [k for k, _ in self.options]].T.clone()
+        Y[: len(self.alone), : self.borrowed] = math.nan
+        return Y
+
+    def active(self, d: int) -> Tensor:
+        """The columns that the terms of each GP's kernel depend on, `B x T x d`, boolean.
+
+        With earlier studies there is a second term, over the columns of studies alone: a factor
+        between studies. It is constant in GPs of the present study.
+        """
+        options = self.options
+        active = torch.zeros(len(options), 1 + bool(self.borrowed), d, dtype=torch.bool)
+        for row, (_, columns) in enumerate(options):
+            active[row, 0, list(columns)] = True
+        active[len(self.alone) :, :, list(self.study_columns)] = True
+        return active
 
 
 def _input_options(

@@ -1,7 +1,7 @@
 """The Optuna sampler: first a warm-up design, then the maximiser of a method's acquisition."""
 
 import logging
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,9 @@ from eeipu.methods.proposals import (
 from eeipu.methods.search_models import Refits
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
+from eeipu.methods.transfer.earlier_trials import EarlierTrials
 from eeipu.methods.warm_up import (
+    LEARNT_TRIALS,
     USUAL_TRIALS,
     Design,
     design_for,
@@ -94,6 +96,9 @@ class EEIPUSampler(BaseSampler):
         device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`. `None`: on a GPU if this
             process uses one anyway and there are enough trials for it to be faster, otherwise on
             the CPU.
+        learn_from: Earlier studies, from whose trials the models begin; see
+            `eeipu.methods.transfer`. Trials that are no configurations of the pipeline are left
+            out. The warm-up is then shorter.
 
     Raises:
         ConfigurationError: An argument is out of range, or the method needs a chain and the
@@ -116,6 +121,7 @@ class EEIPUSampler(BaseSampler):
         method: str | Method = "eeipu",
         seed: int | None = None,
         device: str | torch.device | None = None,
+        learn_from: Sequence[optuna.Study] = (),
     ) -> None:
         _check_counts({"top_q": top_q}, 1)
         _check_counts({} if n_initial is None else {"n_initial": n_initial}, 1)
@@ -132,6 +138,8 @@ class EEIPUSampler(BaseSampler):
                 f"is continuous; use Categorical, Int or Float(step=...), or another method."
             )
         self.method.check_suits(pipeline)
+        histories = [History.of(study, pipeline) for study in learn_from]
+        self.earlier = EarlierTrials.of(histories, len(pipeline.objectives))
         self._n_initial = self.method.n_initial if n_initial is None else n_initial
         self.device = checked_device(device)
         self.stored_space = self.pipeline.space  # as the study's storage knows it
@@ -151,10 +159,13 @@ class EEIPUSampler(BaseSampler):
     @property
     def n_initial(self) -> int:
         """The number of trials in the warm-up, if the budget is large enough for it."""
-        return USUAL_TRIALS if self._n_initial is None else self._n_initial
+        usual = USUAL_TRIALS if self.earlier is None else LEARNT_TRIALS
+        return usual if self._n_initial is None else self._n_initial
 
     def warm_up_trials(self, history: History) -> int:
         """The number of trials in the warm-up, given what those so far have cost."""
+        if self._n_initial is None and self.earlier is not None:
+            return min(LEARNT_TRIALS, within_budget(history, self.budget))
         if self._n_initial is None:
             return within_budget(history, self.budget)
         return self._n_initial
@@ -348,6 +359,7 @@ class EEIPUSampler(BaseSampler):
             warm_start,
             grown_from,
             device=self.device,
+            earlier=self.earlier,
         )
         kept = () if self._kept is None else self._kept
         return Proposals(search, self.method, self._design, self.top_q, kept)

@@ -40,7 +40,8 @@ from eeipu.studies.early_stopping.replay import schedules_of
 from eeipu.studies.early_stopping.staged_driver import StagedDriver
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.given.ask_and_tell import Suggestion
-from eeipu.studies.given.enqueued import enqueue
+from eeipu.studies.given.earlier_studies import EarlierStudy, earlier_studies
+from eeipu.studies.given.enqueued import enqueue, enqueue_best_of
 from eeipu.studies.given.known_results import add_result
 from eeipu.studies.given.reported_values import Reported
 from eeipu.studies.one_run import run_to_end
@@ -123,6 +124,9 @@ class Tuner:
         early_stopping: How far the last stage that trains in steps is trained: a rule such as
             `eeipu.ASHA(min_steps=3)`; `"model"`, where a model of learning curves decides
             (`eeipu.FreezeThaw`); or a pruner of Optuna's. `None`: always to the end.
+        learn_from: Earlier studies of the same stages, or pairs of a storage and a study's name.
+            The models of costs and of the objective begin from their trials, as far as they agree
+            (`eeipu.methods.transfer`), and their best configurations are evaluated first.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -166,6 +170,7 @@ class Tuner:
         forget: str | Iterable[str] = (),
         on_change: str = "refuse",
         early_stopping: EarlyStopping | BasePruner | str | None = None,
+        learn_from: EarlierStudy | Iterable[EarlierStudy] = (),
     ) -> None:
         arguments.check_pipeline(pipeline)
         arguments.check_cache(cache)
@@ -193,6 +198,7 @@ class Tuner:
             n_initial=n_initial,
             seed=seed,
             device=device,
+            learn_from=earlier_studies(learn_from),
         )
         own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
         self.n_initial = own if n_initial is None else n_initial
@@ -217,6 +223,8 @@ class Tuner:
             stop_when_done=stop_when_done,
             callbacks=arguments.checked_callbacks(callbacks),
         )
+        if isinstance(sampler, EEIPUSampler) and sampler.earlier is not None:
+            enqueue_best_of(sampler.earlier.best, self.study, pipeline)
         self._remarks = Remarks()
         self._remark()
         self._asked = AskedTrials(self._trials, self._budget, keeps_best=self.cache is not None)

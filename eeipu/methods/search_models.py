@@ -13,6 +13,7 @@ from torch import Tensor
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
 from eeipu.methods.several_objectives.kept_limits import AllOf, Limit, OutcomeModel
+from eeipu.methods.transfer.earlier_trials import EarlierTrials
 from eeipu.models.feasibility import FeasibilityModel, SuccessModel
 from eeipu.models.improvement import WeighedChain
 from eeipu.models.objective import ObjectiveModel, middle_value
@@ -108,12 +109,29 @@ class SearchModels:
         grown_from: The models of fewer of these trials, if their hyper-parameters are still good
             enough: those that have been used there are not fitted again.
         device: Where to fit; `None`: whichever device is faster.
+        earlier: What earlier studies know; `None`: there are none to learn from.
     """
 
     history: History
     warm_start: Mapping[str, Tensor] = field(default_factory=dict)
     grown_from: "SearchModels | None" = None
     device: torch.device | None = None
+    earlier: EarlierTrials | None = None
+
+    @cached_property
+    def points(self) -> Array:
+        """The configurations that models learn from, those of earlier studies first."""
+        X = self.history.X
+        return X if self.earlier is None else self.earlier.followed_by(X)
+
+    @property
+    def _borrowed(self) -> dict[str, Any]:
+        """What models are told of the trials of earlier studies, which come first."""
+        if self.earlier is None:
+            return {"focus": self.focus}
+        count, columns = len(self.earlier), range(self.history.X.shape[1], self.points.shape[1])
+        focus = [count + row for row in self.focus]
+        return {"focus": focus, "borrowed": count, "study_columns": list(columns)}
 
     @cached_property
     def focus(self) -> tuple[int, ...]:
@@ -154,16 +172,18 @@ class SearchModels:
     @cached_property
     def objective(self) -> ObjectiveModel:
         """The model of `values`."""
-        pipeline = self.history.pipeline
+        pipeline, values = self.history.pipeline, self.values
+        if self.earlier is not None:
+            values = np.concatenate([self.earlier.values[:, self.history.objective], values])
         return ObjectiveModel(
-            self.history.X,
-            self.values,
+            self.points,
+            values,
             pipeline.own_columns,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
-            grown_from=self._earlier("objective"),
-            focus=self.focus,
+            grown_from=self._grown("objective"),
             device=self.device,
+            **self._borrowed,
         )
 
     @cached_property
@@ -173,13 +193,14 @@ class SearchModels:
         return (self, *(self._of_objective(k) for k in range(1, count)))
 
     def _of_objective(self, k: int) -> "SearchModels":
-        name, earlier = f"objective {k}", self._earlier("by_objective")
+        name, earlier = f"objective {k}", self._grown("by_objective")
         start = {"objective": self.warm_start[name]} if name in self.warm_start else {}
         models = SearchModels(
             replace(self.history, objective=k),
             start,
             None if earlier is None else earlier[k],
             self.device,
+            self.earlier,
         )
         models.__dict__["feasibility"] = self.feasibility  # which is that of trials, not of values
         return models
@@ -189,10 +210,12 @@ class SearchModels:
         """The model of `values` by way of what stages show; `None` where they show nothing.
 
         Nor is there one for pipelines with alternatives, in which what a stage shows depends on
-        which one was run; nor where outcomes have limits, as its best value does not know them.
+        which one was run; nor where outcomes have limits, as its best value does not know them; nor
+        where the objective's model learns from earlier studies, which it would have to beat.
         """
         history, pipeline = self.history, self.history.pipeline
-        if pipeline.layout.places or pipeline.outcome_constraints or not history.observations:
+        is_plain = not (pipeline.layout.places or pipeline.outcome_constraints or self.earlier)
+        if not (is_plain and history.observations):
             return None
         leading = set(pipeline.graph.ancestors[-1])
         sign = -1.0 if history.is_minimized else 1.0
@@ -209,7 +232,7 @@ class SearchModels:
             pipeline.graph.upstream,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("chain"),
-            grown_from=self._earlier("chain"),
+            grown_from=self._grown("chain"),
             focus=self.focus,
             device=self.device,
         )
@@ -310,19 +333,21 @@ class SearchModels:
             inputs: See `StageCostModel`.
             start: Hyper-parameters to start the fit from; `None`: the prior's.
         """
-        pipeline = self.history.pipeline
+        pipeline, costs = self.history.pipeline, self.history.stage_costs
+        if self.earlier is not None:
+            costs = np.concatenate([self.earlier.stage_costs, costs])
         return StageCostModel(
-            torch.from_numpy(self.history.X),
-            torch.from_numpy(self.history.stage_costs),
+            torch.from_numpy(self.points),
+            torch.from_numpy(costs),
             pipeline.own_columns,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
             upstream=pipeline.graph.ancestors,
             declared=self._declared,
             start=start,
-            grown_from=None if start is None else self._earlier("costs"),
-            focus=self.focus,
+            grown_from=None if start is None else self._grown("costs"),
             device=self.device,
+            **self._borrowed,
         )
 
     @property
@@ -341,12 +366,12 @@ class SearchModels:
             categorical=self.history.pipeline.cube.categorical_columns,
             declared=range(bool(self._declared)),
             start=self.warm_start.get("total_cost"),
-            grown_from=self._earlier("total_cost"),
+            grown_from=self._grown("total_cost"),
             focus=self.focus,
             device=self.device,
         )
 
-    def _earlier(self, name: str) -> Any:
+    def _grown(self, name: str) -> Any:
         """A model of fewer trials, if there is one."""
         return None if self.grown_from is None else self.grown_from.__dict__.get(name)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
 from eeipu.methods.search_models import SearchModels
+from eeipu.methods.transfer.earlier_trials import EarlierTrials
 
 __all__ = ["Search"]
 
@@ -40,6 +41,7 @@ class Search:
             from.
         grown_from: The models of fewer trials, to go on from without a fit.
         device: Where to fit them; `None`: whichever device is faster.
+        earlier: What earlier studies know; `None`: there are none to learn from.
     """
 
     history: History
@@ -50,11 +52,14 @@ class Search:
     warm_start: Mapping[str, Tensor] = field(default_factory=dict)
     grown_from: SearchModels | None = None
     device: torch.device | None = None
+    earlier: EarlierTrials | None = None
 
     @cached_property
     def models(self) -> SearchModels:
         """The models of the objective and the costs. Each is fitted when it is first used."""
-        return SearchModels(self.history, self.warm_start, self.grown_from, self.device)
+        return SearchModels(
+            self.history, self.warm_start, self.grown_from, self.device, self.earlier
+        )
 
     @property
     def trial_seed(self) -> int:

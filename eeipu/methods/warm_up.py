@@ -25,6 +25,7 @@ from eeipu.methods.search_state import Search
 from eeipu.pipeline import Pipeline
 
 __all__ = [
+    "LEARNT_TRIALS",
     "USUAL_TRIALS",
     "Design",
     "cost_effective",
@@ -50,6 +51,9 @@ Design = Callable[[Search], Array | None]
 
 # The number of trials in a warm-up, unless the user or the method says otherwise: the paper's.
 USUAL_TRIALS = 10
+
+# The same with earlier studies to learn from: so many tell whether these agree.
+LEARNT_TRIALS = 4
 
 # A warm-up of the usual size ends earlier if it has cost this share of the budget, but not before
 # this number of trials. On large budgets fewer trials were measured to be neither better nor worse,

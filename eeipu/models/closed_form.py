@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from eeipu.models.gaussian_process import MIN_VARIANCE, ExactGPs
+from eeipu.models.kernels import widened
 
 __all__ = ["ClosedFormGPs", "Pullback"]
 
@@ -96,6 +97,8 @@ class ClosedFormGPs:
         Returns:
             Means and variances, `G x b`, and the pullback of gradients in them.
         """
+        width = x.shape[-1]
+        x = widened(x, self._inverse.shape[-1])
         scaled = x * self._inverse
         root = self._distances(x, scaled)
         decay = root.neg().exp_()
@@ -118,7 +121,7 @@ class ClosedFormGPs:
             q = (self._weights.mT @ d_k.flatten(1)).unflatten(1, d_k.shape[1:]).mul_(slope)
             steps = scaled * q.sum(-1, keepdim=True) - q @ self._X
             gradient: Tensor = (steps * self._inverse).sum(0).mul_(-1.0 / 3.0)
-            return gradient
+            return gradient[:, :width]
 
         return mean, square * latent.clamp_min(MIN_VARIANCE), pullback
 
@@ -151,6 +154,9 @@ class ClosedFormGPs:
         Returns:
             Means and variances, `G x P x b`.
         """
+        points, x = (widened(part, self._inverse.shape[-1]) for part in (points, x))
+        missing = self._inverse.shape[-1] - len(fixed)
+        fixed = torch.cat([fixed, fixed.new_ones(missing)])
         on_points, on_x = self._active[:, fixed].any(-1), self._active[:, ~fixed].any(-1)
         of_points = self._part(points, ~on_x, fixed)
         of_x = self._part(x, on_x & ~on_points, ~fixed)

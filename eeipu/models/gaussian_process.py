@@ -259,10 +259,13 @@ class ExactGPs:
         left_out, std = self.conditioning, self.observations.std
         return std * left_out.residual, std * left_out.deviation
 
-    def left_out_density(self) -> Tensor:
+    def left_out_density(self, first: int = 0) -> Tensor:
         """The sum over observations of the log density that all others predict for each, `B`.
 
         Up to a constant for each observation.
+
+        Args:
+            first: The observations before this one do not count.
         """
-        residual, std = self.leave_one_out()
+        residual, std = (part[:, first:] for part in self.leave_one_out())
         return (-0.5 * (residual / std).square() - std.log()).nansum(-1)

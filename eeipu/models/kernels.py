@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["AdditiveKernel", "Matern52"]
+__all__ = ["AdditiveKernel", "Matern52", "widened"]
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,14 @@ class AdditiveKernel:
         """Covariances of the function between points.
 
         Args:
-            A: `* x a x d`.
-            C: `* x c x d`.
+            A: `* x a x d`, or with fewer columns; see `widened`.
+            C: `* x c x d`, likewise.
 
         Returns:
             `B x * x a x c`.
         """
         scales, weights = self.scales, self.weights
+        A, C = widened(A, scales.shape[-1]), widened(C, scales.shape[-1])
         lead = (1,) * (A.ndim - 2)
         inverse = (self.active / scales).reshape(*scales.shape[:2], *lead, 1, scales.shape[-1])
         a, c = (P[..., self.numbers] * inverse[..., self.numbers] for P in (A, C))
@@ -113,6 +114,15 @@ class AdditiveKernel:
             term = Matern52.apply(squares)  # type: ignore[no-untyped-call]
             total = torch.addcmul(total, weights[:, t].reshape(-1, *lead, 1, 1), term)
         return total
+
+
+def widened(X: Tensor, columns: int) -> Tensor:
+    """Points with so many columns; those that are missing at the end are 0.
+
+    Where a model learns from several studies, they say from which, and 0 is the present one.
+    """
+    missing = columns - X.shape[-1]
+    return torch.nn.functional.pad(X, (0, missing)) if missing > 0 else X
 
 
 class Matern52(torch.autograd.Function):

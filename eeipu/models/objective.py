@@ -76,6 +76,10 @@ class ObjectiveModel(Conditionable):
         grown_from: The model of fewer of these trials, whose hyper-parameters are kept as they are.
         focus: The rows of `X` that matter most; see `eeipu.models.gaussian_process.ExactGPs`.
         device: Where to fit; `None`: whichever device is faster.
+        borrowed: How many of the first points are from earlier studies, whose columns are beyond
+            those of the hyper-parameters (`eeipu.methods.transfer`). The model forgets them unless
+            they help to predict the others.
+        study_columns: These columns.
 
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
@@ -99,42 +103,51 @@ class ObjectiveModel(Conditionable):
         grown_from: "ObjectiveModel | None" = None,
         focus: Sequence[int] = (),
         device: torch.device | None = None,
+        borrowed: int = 0,
+        study_columns: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        y = torch.from_numpy(values).clone()
-        known = ~y.isnan()
-        y[known] = _keep_digits(y[known])
-        warped_y = y.clone()
-        warped_y[known], log_slope = compressed(y[known])
+        points, own = torch.from_numpy(X), slice(borrowed, None)
+        y, warped_y, log_slope = _forms(torch.from_numpy(values)[own])
+        forms = torch.stack([y, warped_y])
+        terms = _terms(X.shape[1], stage_columns, study_columns)
+        if borrowed:
+            earlier = torch.stack(_forms(torch.from_numpy(values)[:borrowed])[:2])
+            nothing = torch.full_like(earlier, math.nan)
+            both_forms = [torch.cat([part, forms], dim=-1) for part in (nothing, earlier)]
+            forms = torch.cat(both_forms)
         fit = partial(
             ExactGPs,
-            torch.from_numpy(X),
-            torch.stack([y, warped_y]),
-            _terms(X.shape[1], stage_columns).expand(2, -1, -1),
+            points,
+            forms,
+            terms,
             categorical=categorical,
             focus=focus,
             device=device,
         )
         both = fit(start=start, grown_from=None if grown_from is None else grown_from._forms)
-        density = both.left_out_density()
-        is_due = len(X) % LOOK_AGAIN_EVERY == 0 or len(X) >= SELDOM_FITTED
+        density = both.left_out_density(borrowed)
+        n, known = len(y), ~y.isnan()
+        is_due = n % LOOK_AGAIN_EVERY == 0 or n >= SELDOM_FITTED
         if grown_from is None and is_due and both.hyperparameters[:, -1].max() > LOUD:
             quiet = fit(start=_short_and_quiet(both))
-            is_better = (quiet.left_out_density() > density).unsqueeze(-1)
+            is_better = (quiet.left_out_density(borrowed) > density).unsqueeze(-1)
             both = both.at(torch.where(is_better, quiet.hyperparameters, both.hyperparameters))
-            density = both.left_out_density()
+            density = both.left_out_density(borrowed)
         self._forms: ExactGPs = both
         self._quiet: ExactGPs | None = None if grown_from is None else grown_from._quiet
         self.hyperparameters = both.hyperparameters
-        plain, warped = density
-        form = int(warped + log_slope.sum() > plain + LEAST_EVIDENCE)
+        evidence = density.unflatten(0, (-1, 2))  # a row each without and with what is borrowed
+        evidence = evidence + torch.stack([0.0 * log_slope.sum(), log_slope.sum() - LEAST_EVIDENCE])
+        form = int(evidence.argmax())
         self.gp = both.select([form])
         self.scale = self.gp.scale.item()
-        self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
-        if len(X) % DOUBT_EVERY == 0 and self._doubts(y[known].max().item()):
+        observed = points[own], torch.from_numpy(values)[own]
+        self.best_f = self._best(*observed)
+        if n % DOUBT_EVERY == 0 and self._doubts(y[known].max().item()):
             self._quiet = fit(start=_short_and_quiet(both), grown_from=self._quiet, most_noise=LOUD)
             self.gp = self._quiet.select([form])
-            self.best_f = self._best(torch.from_numpy(X), torch.from_numpy(values))
+            self.best_f = self._best(*observed)
 
     @property
     def noise_std(self) -> float:
@@ -265,11 +278,34 @@ def _middle_and_unit(y: Tensor) -> tuple[float, float]:
     return middle, max(y.max().item() - middle, 1e-300)
 
 
-def _terms(d: int, stage_columns: Sequence[Sequence[int]]) -> Tensor:
-    """The columns that each term of the kernel depends on, `1 x T x d`, boolean."""
-    own = [columns for columns in stage_columns if 0 < len(columns) < d]
-    terms = torch.zeros(1, 1 + len(own), d, dtype=torch.bool)
-    terms[0, 0] = True
+def _forms(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values as they are and compressed, `n` each, and the logarithm of that map's slope."""
+    y = values.clone()
+    known = ~y.isnan()
+    if not known.any():
+        return y, y, y[known]
+    y[known] = _keep_digits(y[known])
+    warped_y = y.clone()
+    warped_y[known], log_slope = compressed(y[known])
+    return y, warped_y, log_slope
+
+
+def _terms(d: int, stage_columns: Sequence[Sequence[int]], study_columns: Sequence[int]) -> Tensor:
+    """The columns that each term of the kernel depends on, `B x T x d`, boolean.
+
+    Args:
+        d: The number of columns, those of studies included.
+        stage_columns: The columns of each stage.
+        study_columns: The columns of studies, on which all terms of the last two GPs depend.
+    """
+    own = [columns for columns in stage_columns if 0 < len(columns) < d - len(study_columns)]
+    terms = torch.zeros(2, 1 + len(own), d, dtype=torch.bool)
+    terms[:, 0] = True
     for term, columns in enumerate(own, start=1):
-        terms[0, term, list(columns)] = True
-    return terms
+        terms[:, term, list(columns)] = True
+    terms[..., list(study_columns)] = False
+    if not study_columns:
+        return terms
+    borrowing = terms.clone()
+    borrowing[..., list(study_columns)] = True
+    return torch.cat([terms, borrowing])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eeipu.models.kernels import Matern52
+from eeipu.models.kernels import Matern52, widened
 
 __all__ = ["Observations"]
 
@@ -107,7 +107,7 @@ class Observations:
         """
         more = (values - self.mean) / self.std
         return Observations(
-            torch.cat([self.X, X]),
+            torch.cat([self.X, widened(X, self.X.shape[-1])]),
             torch.cat([self.y, more], dim=-1),
             torch.cat([self.is_known, torch.ones_like(values).bool()], dim=-1),
             self.mean,

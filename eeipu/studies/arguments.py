@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
+import optuna
 import torch
 from optuna.samplers import BaseSampler
 
@@ -146,9 +147,15 @@ def sampler_of(
     n_initial: int | None,
     seed: int | None,
     device: str | torch.device | None,
+    learn_from: Sequence[optuna.Study] = (),
 ) -> BaseSampler:
     """The sampler of a method: the user's own, or one that draws on the tuner's budget."""
     if isinstance(method, BaseSampler):
+        if learn_from:
+            raise ConfigurationError(
+                f"learn_from needs one of eeipu's methods, whose models begin from earlier "
+                f"studies; {type(method).__name__} has none of them."
+            )
         return method
     return EEIPUSampler(
         pipeline,
@@ -158,6 +165,7 @@ def sampler_of(
         method=method,
         seed=seed,
         device=device,
+        learn_from=learn_from,
     )
 
 

@@ -79,7 +79,8 @@ def hypervolume_score(
 
 def _means(models: Sequence[ObjectiveModel], X: Tensor) -> Tensor:
     """What the models expect at points, `n x d -> n x M`."""
-    return torch.cat([model.gp.posterior(X)[0] for model in models]).T
+    means: Tensor = torch.cat([model.gp.posterior(X)[0] for model in models]).T
+    return means
 
 
 def reference_point(expected: Tensor, means: Tensor) -> Tensor:
@@ -99,7 +100,8 @@ def reference_point(expected: Tensor, means: Tensor) -> Tensor:
     expected = expected if len(expected) else means
     front = expected[is_non_dominated(expected)]
     if len(front) > 1:
-        return infer_reference_point(front)
+        below: Tensor = infer_reference_point(front)
+        return below
     return torch.minimum(infer_reference_point(front), means.median(dim=0).values)
 
 
@@ -175,7 +177,7 @@ class HypervolumeScore:
         improvement: LogHypervolumeImprovement,
         cost: LogEEIPU | None = None,
     ) -> None:
-        self._improvement = improvement
+        self._models, self._improvement = models, improvement
         self._objectives = ClosedFormGPs([model.gp for model in models])
         self._cost = cost if cost is not None and cost.depends_on_cost else None
         costs = None if self._cost is None else self._cost.cost_model.gps

@@ -39,7 +39,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 # The least standard deviation of a prediction, as a share of that of the outcome: the probability
 # must not become a step, which has no slope to climb.
-LEAST_STD = 1e-3
+LEAST_STD = 1e-2
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,19 @@
 """Configurations, or parts of them, that users have evaluated before all others."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.errors import SpaceError
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 from eeipu.studies.storages import using_storage
 
-__all__ = ["enqueue", "is_refused", "pass_over"]
+__all__ = ["enqueue", "enqueue_best_of", "is_refused", "pass_over"]
 
 logger = logging.getLogger("eeipu")
 
@@ -45,6 +45,15 @@ def enqueue(study: optuna.Study, pipeline: Pipeline, params: Params) -> None:
             raise pipeline.feasible.error(part)
     with using_storage():
         study.enqueue_trial(part, user_attrs={"warm_up": True}, skip_if_exists=True)
+
+
+def enqueue_best_of(trials: Iterable[FrozenTrial], study: optuna.Study, pipeline: Pipeline) -> None:
+    """Enqueue the configurations of trials of earlier studies, if this one has just begun."""
+    with using_storage():
+        if study.get_trials(deepcopy=False):
+            return
+    for trial in trials:
+        enqueue(study, pipeline, {name: trial.params[name] for name in pipeline.space})
 
 
 def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:

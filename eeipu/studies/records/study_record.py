@@ -259,10 +259,10 @@ class StudyRecord:
         With several objectives, those of the front come first.
         """
         within = [each for each in self.trials if each.values and not each.beyond]
-        signs = [1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in self.study.directions]
+        maximized = [d is StudyDirection.MAXIMIZE for d in self.study.directions]
         values = np.array([each.values for each in within], dtype=np.float64)
-        values = values.reshape(len(within), len(signs))
-        order = best_first(signs * values, np.empty((len(within), 0)))
+        values = values.reshape(len(within), len(maximized)) * np.where(maximized, 1.0, -1.0)
+        order = best_first(values, np.empty((len(within), 0)))
         return [within[i] for i in order]
 
     @property

@@ -1,0 +1,119 @@
+"""The trials of earlier studies, from which the models of a search begin.
+
+Notation:
+    S: earlier studies; m: their trials that count; d: hyper-parameters; K: stages; M: objectives.
+    X: `m x (d + S)`, configurations, with a column for each study: it is `APART` for trials of that
+        study, and 0 for all others, those of the present study included.
+
+The models are Gaussian processes over configurations and studies. A term of their kernel that also
+depends on the columns of studies makes the function of an earlier study correlate with the present
+one, by as much as the lengthscales of these columns say, and those are fitted: a study that
+disagrees is discounted. This is multi-task Bayesian optimisation (Swersky, Snoek and Adams 2013)
+with a correlation of its own for each study and each term. Of costs, a further term over the
+columns of studies alone is a factor between studies, such as that of another machine.
+
+The correlation does not guard against a study whose function has other lengthscales, which are
+shared. Therefore each model is also fitted to the trials of the present study alone, and whichever
+predicts left-out values of this study better is taken: a wrong source is dropped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+
+from eeipu.methods.history import History
+from eeipu.models.objective import middle_value
+
+__all__ = ["EarlierTrials"]
+
+Array = NDArray[np.float64]
+
+# How far trials of an earlier study are from those of the present one, in the unit of the cube. At
+# the prior's lengthscales, the functions then have a correlation of about .75; one of .95 or of .2
+# is within what the prior deems usual.
+APART = 0.5
+
+# At most so many trials of all earlier studies count: a fit takes the cube of their number. A third
+# of them are the best ones, the others are spread evenly over time.
+MOST_TRIALS = 100
+
+
+@dataclass(frozen=True)
+class EarlierTrials:
+    """What earlier studies know.
+
+    Attributes:
+        X: `m x (d + S)`.
+        values: `m x M`, the objectives, maximised, with 0 at the middle and 1 at the best of each
+            study; NaN where there is none.
+        stage_costs: `m x K`; NaN where a stage was not executed.
+        best: The best trial of each study that has one.
+    """
+
+    X: Array
+    values: Array
+    stage_costs: Array
+    best: tuple[FrozenTrial, ...]
+
+    @classmethod
+    def of(cls, histories: Sequence[History], objectives: int) -> "EarlierTrials | None":
+        """What the trials of earlier studies tell about a pipeline; `None` if there are none.
+
+        Args:
+            histories: The trials of each study that are configurations of the pipeline.
+            objectives: How many objectives the present study has. Of a study with another number,
+                costs alone are learnt.
+        """
+        used = [history for history in histories if len(history)]
+        if not used:
+            return None
+        most = MOST_TRIALS // len(used)
+        X, values, costs = [], [], []
+        for s, history in enumerate(used):
+            rows = _chosen(history, most)
+            apart = np.zeros((len(rows), len(used)))
+            apart[:, s] = APART
+            X.append(np.concatenate([history.X[rows], apart], axis=1))
+            values.append(_standard(history, objectives)[rows])
+            costs.append(history.stage_costs[rows])
+        return cls(
+            np.concatenate(X),
+            np.concatenate(values),
+            np.concatenate(costs),
+            tuple(trial for history in used for trial in history.top(1)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def followed_by(self, X: Array) -> Array:
+        """These configurations and then others, of the present study (`n x d`)."""
+        here = np.zeros((len(X), self.X.shape[1] - X.shape[1]))
+        return np.concatenate([self.X, np.concatenate([X, here], axis=1)])
+
+
+def _chosen(history: History, most: int) -> NDArray[np.intp]:
+    """The trials of a study that count, by their places."""
+    count = len(history)
+    if count <= most:
+        return np.arange(count)
+    best = history.best_first[: most // 3]
+    others = np.setdiff1d(np.arange(count), best)
+    even = others[np.linspace(0, len(others) - 1, most - len(best)).astype(np.intp)]
+    return np.sort(np.concatenate([best, even]))
+
+
+def _standard(history: History, objectives: int) -> Array:
+    """The objectives of a study, `n x M`, with 0 at their middle and 1 at the best."""
+    known = history.objectives
+    if known.shape[1] != objectives or not history.succeeded.any():
+        return np.full((len(history), objectives), np.nan)
+    columns = []
+    for column in known.T:
+        middle = middle_value(column)
+        span = np.nanmax(column) - middle or middle - np.nanmin(column) or 1.0
+        columns.append((column - middle) / span)
+    return np.stack(columns, axis=1)
