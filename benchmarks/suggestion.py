@@ -88,7 +88,9 @@ def pipeline_of(K: int, d: int, given: Mapping[int, Sequence[int]] | None = None
     )
 
 
-def history_of(pipeline: Pipeline, n: int, seed: int, firsts: int = 0) -> History:
+def history_of(
+    pipeline: Pipeline, n: int, seed: int, firsts: int = 0, *, shows: bool = False
+) -> History:
     """N random trials of a wavy objective with wavy costs.
 
     Args:
@@ -96,6 +98,7 @@ def history_of(pipeline: Pipeline, n: int, seed: int, firsts: int = 0) -> Histor
         n: The number of trials.
         seed: Fixes everything random.
         firsts: If given, the first stage has so many settings in all trials.
+        shows: Whether stages show the part of the objective that is certain after them.
     """
     rng = np.random.default_rng(seed)
     d, names = len(pipeline.space), list(pipeline.space)
@@ -107,7 +110,10 @@ def history_of(pipeline: Pipeline, n: int, seed: int, firsts: int = 0) -> Histor
         X[:, first] = X[np.arange(n) % firsts][:, first]
     for number, x in enumerate(X):
         coupled = np.sin(x.sum()) if d > 1 else 0.0
+        parts = weights * np.sin(waves * x)
         value = float(weights @ np.sin(waves * x) + coupled)
+        ends = [max(columns) + 1 for columns in pipeline.stage_columns[:-1]]
+        sums = {f"s{k}": float(parts[:end].sum()) for k, end in enumerate(ends)}
         costs = [
             float(np.exp(np.sin(3 * x[list(columns)]).sum())) for columns in pipeline.stage_columns
         ]
@@ -120,6 +126,7 @@ def history_of(pipeline: Pipeline, n: int, seed: int, firsts: int = 0) -> Histor
                     "stage_keys": [f"{number}-{k}" for k in range(len(costs))],
                     "stage_costs": costs,
                     "charged": sum(costs),
+                    **({"observations": sums} if shows else {}),
                 },
             )
         )
@@ -133,12 +140,14 @@ def seconds(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def suggestion_seconds(method: str, pipeline: Pipeline, q: int, n: int) -> float:
+def suggestion_seconds(
+    method: str, pipeline: Pipeline, q: int, n: int, *, shows: bool = False
+) -> float:
     """The mean time of suggestions up to `n` trials, one trial more for each of them.
 
     There are as many as there are between two fits, so that one of them fits the models.
     """
-    history = history_of(pipeline, n, seed=0)
+    history = history_of(pipeline, n, seed=0, shows=shows)
     sampler = EEIPUSampler(
         pipeline,
         budget=2 * history.spent,
@@ -270,6 +279,13 @@ def figures() -> Iterator[Figure]:
             Figure(name, value, "ratio") if limit is None else at_most(name, value, "ratio", limit)
         )
         yield Figure(f"suggestion, K=3 d=7 Q=5 n={n}", suggestion_s, "s")
+    for n in (20, 50, 100, 200):
+        times = [
+            suggestion_seconds("eeipu", pipeline_of(3, 7), 5, n, shows=shows)
+            for shows in (True, False)
+        ]
+        name = f"suggestion, stages show numbers / show nothing, K=3 d=7 n={n}"
+        yield at_most(name, times[0] / times[1], "ratio", 1.5)
     value, suggestion_s = ratio(K=10, d=30, q=10, n=100)
     yield at_most("suggestion / plain EI, K=10 d=30 Q=10 n=100", value, "ratio", 0.5)
     yield Figure("suggestion, K=10 d=30 Q=10 n=100", suggestion_s, "s")

@@ -17,11 +17,11 @@ Where trials show the numbers of all nodes, each u_j is observed by itself (Le G
 2014), and the objective is normal, with the mean `sum_j A_j mean_j` and the variance
 `sum_j A_j^2 variance_j`. If a candidate reuses an output whose number is known, u_j is known too.
 
-The kernel of u_j has a term over the hyper-parameters that came after the parents, and another over
-these or over x_j: whatever depends on earlier ones otherwise than by the parents' numbers is learnt
-by that. The slopes a_jp are 1, as where each stage improves the same number, or generalised least
-squares (Rasmussen and Williams 2006, section 2.7). As in `eeipu.models.objective`, the tail of bad
-values may be compressed, here of u_j. What predicts left-out values best is chosen for each node.
+The kernel of u_j has one term, over the hyper-parameters that came after the parents, or over x_j,
+where something depends on earlier ones otherwise than by the parents' numbers. The slopes a_jp are
+1, as where each stage improves the same number, or generalised least squares (Rasmussen and
+Williams 2006, section 2.7). As in `eeipu.models.objective`, the tail of bad values may be
+compressed, here of u_j. What predicts left-out values best is chosen for each node.
 """
 
 import math
@@ -112,11 +112,10 @@ class StageChain(Conditionable):
         if grown_from is not None and grown_from.nodes != self.nodes:
             grown_from = None
         forms = forms_of(self.nodes, points, Z) if grown_from is None else grown_from._forms
-        active = torch.zeros(len(forms), 2, X.shape[1], dtype=torch.bool)
+        active = torch.zeros(len(forms), 1, X.shape[1], dtype=torch.bool)
         for row, form in enumerate(forms):
             node = self.nodes[form.node]
-            active[row, 0, list(node.own)] = True
-            active[row, 1, list(node.own if form.is_local else node.columns)] = True
+            active[row, 0, list(node.own if form.is_local else node.columns)] = True
         fit = partial(
             ExactGPs, points, active=active, categorical=categorical, focus=focus, device=device
         )
