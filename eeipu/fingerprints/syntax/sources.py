@@ -93,6 +93,15 @@ class Sources:
         written, names = text.read(tree)
         return names, hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
+    def tree(self, function: FunctionType) -> ast.AST:
+        """The syntax tree of a function, as `read` reads it.
+
+        Raises:
+            OSError: There is no source, or it differs from what was imported.
+            SyntaxError: A lambda cannot be told from others on its line.
+        """
+        return self._function(function)[1]
+
     def _text(self, file: str, scope: dict[str, Any] | None = None) -> "_Text":
         if file not in self._texts:
             linecache.checkcache(file)

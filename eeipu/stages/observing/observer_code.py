@@ -57,8 +57,8 @@ def _filled(code: Any, sources: Sources) -> Iterator[str]:
     if not isinstance(code, FunctionType):
         return
     try:
-        tree, _ = sources.read(code)
-    except (OSError, TypeError, SyntaxError):
+        tree = sources.tree(code)
+    except (OSError, SyntaxError):
         return
     for node in ast.walk(tree):
         match node:
