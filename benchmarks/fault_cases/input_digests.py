@@ -40,6 +40,31 @@ DIFFERENT = [
         _PANDAS,
         ("pandas",),
     ),
+    *(
+        _different(
+            f"levels named {one} and {other}: {where}",
+            made.format(one),
+            made.format(other),
+            "import numpy as np, pandas as pd",
+            ("pandas",),
+        )
+        for where, made in {
+            "an index": "pd.MultiIndex.from_tuples([(1, 2)], names={})",
+            "the columns of a frame": "pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples("
+            "[(1, 2)], names={}))",
+        }.items()
+        for one, other in (
+            ("[None, None]", "[0, 1]"),
+            ("[0, 1]", "[False, True]"),
+            ("[0, 1]", "['0', '1']"),
+            ("[None, 'a']", "['a', None]"),
+        )
+    ),
+    _different(
+        "arrays of the same bytes in a list",
+        "[np.zeros(2)]",
+        "[np.zeros(2, dtype='i8')]",
+    ),
     _different(
         "a hard mask and a soft one",
         "np.ma.array([1, 2], mask=[0, 1], hard_mask=True)",
@@ -133,6 +158,17 @@ EQUAL = [
         "value(['a a', 'a'], padding=True, truncation=True, max_length=4)",
         ("tokenizers", "transformers"),
     ),
+    _used(
+        "a grouping after a sum",
+        "",
+        "pd.DataFrame({'a': [1, 1], 'b': [1, 2]}).groupby('a')",
+        "value.sum(); value.groups",
+        ("pandas",),
+    ),
+    _equal("one element of a strided tensor and its copy", "whole[:1, ::3]",
+           "whole[:1, ::3].clone()", "import torch\nwhole = torch.arange(9.0).reshape(3, 3)",
+           ("torch",)),
+    _equal("the masked element", "[np.ma.masked]", "[np.ma.masked]"),
     _equal("a view and its copy", "whole[::2]", "whole[::2].copy()", "whole = np.arange(9.0)"),
     _equal("a slice of columns and its copy", "whole[:, :2]", "whole[:, :2].copy()",
            "whole = np.arange(9.0).reshape(3, 3)"),

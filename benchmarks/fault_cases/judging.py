@@ -28,6 +28,7 @@ def figures(only: str = "") -> Iterator[Figure]:
     ]
     yield from _table("wrong values", values, only, ("right", "refused"))
     yield from _table("needless misses", [*misses.CASES, *pools.SEEDED], only, ("right",))
+    yield from _table("misses without their reason", misses.EXPLAINED, only, ("right",))
     yield from _table("crashes", crashes.WORKING, only, ("right",))
     yield from _table("errors without a remedy", crashes.REFUSALS, only, ("refused",))
     yield from looks.figures(only)

@@ -46,7 +46,7 @@ def seconds(call):
 
 inputs_key((np.arange(3),)), joblib.hash(np.arange(3))
 first = seconds(lambda v: inputs_key((v,)))
-again = seconds(lambda v: inputs_key((v,)))
+again = min(seconds(lambda v: inputs_key((v,))) for _ in range(3))
 say([first, again, seconds(joblib.hash)])
 """
 
@@ -101,7 +101,11 @@ def figures(only: str = "") -> Iterator[Figure]:
         first, again, joblib_s = said
         yield at_most(f"{title}: times joblib.hash", first / joblib_s, "ratio", 1.5)
         yield Figure(f"{title}: first look", first, "s")
-        yield at_most(f"{title}: second look, of the first", again / first, "ratio", 0.1)
+        # A look reads all bytes: whoever shares them may have changed them since.
+        yield at_most(f"{title}: second look, of joblib.hash", again / joblib_s, "ratio", 0.5)
+        yield Figure(f"{title}: second look", again, "s")
+        yield Figure(f"{title}: second look, of the first", again / first, "ratio", "<= 0.1",
+                     bool(again <= 0.1 * first))  # fmt: skip
     if only in "an own package of 500 modules":
         said, reason = _said("package", _PACKAGE, 180.0)
         if said is None:

@@ -3,7 +3,7 @@
 from fault_cases.cases import Case
 from fault_cases.input_digests import EQUAL
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "EXPLAINED"]
 
 _AGAIN = "from asking import *\nimport work\nagain(work.work, *getattr(work, 'inputs', tuple)())"
 
@@ -186,4 +186,42 @@ CASES = [
     ),
     Case("Float(step=0.1): 0.3 enqueued, 0.30000000000000004 suggested", (_STEP,), True,
          {"work.py": "def work(*, x):\n    return x\n"}),
+]  # fmt: skip
+
+_CLASS = """
+class Kind:
+    good = 1.0
+
+def work():
+    return Kind.good
+"""
+
+_WHY = """
+from asking import would_hit
+
+if Path("has-run").exists():
+    say("Kind" in str(would_hit(work)))
+else:
+    again(work)
+"""
+
+_IN_CELLS = f"""
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+for cell in ["from asking import *\\nfrom pathlib import Path", {_CLASS!r}, {_WHY!r}]:
+    shell.run_cell(cell).raise_error()
+"""
+
+_IN_SCRIPT = f"from asking import *\nfrom pathlib import Path\n{_CLASS}\n{_WHY}"
+
+# To Python, a notebook's class is none that a script can import, so what was made with one is not
+# right for the other.
+EXPLAINED = [
+    Case(f"a class in {first}, then in {second}: the reason names it", programs, True, {},
+         ("IPython",))
+    for first, second, programs in (
+        ("a notebook", "a script", (_IN_CELLS, _IN_SCRIPT)),
+        ("a script", "a notebook", (_IN_SCRIPT, _IN_CELLS)),
+    )
 ]  # fmt: skip

@@ -118,6 +118,43 @@ CASES = [
         ("wrapt",),
     ),
     _edited(
+        "a function that NumPy calls by element",
+        "import numpy as np\ndef scale(x):\n    return x * 1.0\n"
+        "each = np.frompyfunc(scale, 1, 1)\ndef work():\n    return float(each(1.0))\n",
+        "x * 1.0",
+        "x * 2.0",
+    ),
+    _edited(
+        "a decorator's object that pickles by name",
+        "import functools\nclass Around:\n    def __init__(self, inner):\n"
+        "        functools.update_wrapper(self, inner)\n"
+        "    def __call__(self, x):\n        return self.__wrapped__(x)\n"
+        "    def __reduce__(self):\n        return self.__qualname__\n"
+        "@Around\ndef scale(x):\n    return x * 1.0\ndef work():\n    return scale(1.0)\n",
+        "x * 1.0",
+        "x * 2.0",
+    ),
+    _edited(
+        "a function whose results cachetools keeps",
+        "from cachetools.func import lru_cache\n@lru_cache\ndef scale(x):\n    return x * 1.0\n"
+        "def work():\n    return scale(1.0)\n",
+        "x * 1.0",
+        "x * 2.0",
+        ("cachetools",),
+    ),
+    Case(
+        "8 a list gets an array of other numbers with the same bytes",
+        (
+            "from asking import *\nimport numpy as np, work\nrun(work.work)\n"
+            "work.ARRAYS[0] = work.ARRAYS[0].view('i8')\nsay(run(work.work))",
+        ),
+        float(0x3FF0000000000000),
+        {
+            "work.py": "import numpy as np\nARRAYS = [np.ones(1)]\n"
+            "def work():\n    return float(ARRAYS[0][0])\n"
+        },
+    ),
+    _edited(
         "an accessor that is registered with pandas",
         "import pandas as pd\n@pd.api.extensions.register_dataframe_accessor('own')\n"
         "class Own:\n    def __init__(self, frame):\n        self.frame = frame\n"
