@@ -6,7 +6,15 @@ import pytest
 from snapshots import ENDED, FAILED, TRACEBACK, snapshot
 
 from eeipu import StageRun
-from eeipu.studies.displays.snapshot import account, outcome, reason, times
+from eeipu.studies.displays.snapshot import (
+    TrainingProgress,
+    account,
+    outcome,
+    reason,
+    rungs,
+    times,
+    training,
+)
 from eeipu.studies.records.amounts import amount, duration
 
 
@@ -159,3 +167,23 @@ def test_a_long_reason_is_cut():
 
     assert len(line) == 200
     assert line.endswith("xxx...")
+
+
+def test_trainings_say_what_was_reached_what_is_shared_and_who_works():
+    now = TrainingProgress({3: 27, 9: 9, 27: 3}, 2.4567, 120, busy=3, workers=4)
+    assert training(snapshot(training=now)) == (
+        "reached step 3: 27, 9: 9, 27: 3 · 120 steps shared, merge rate 2.46 · 3 of 4 workers busy"
+    )
+    assert training(snapshot()) == ""
+    early = TrainingProgress({}, 1.0, 0, busy=1, workers=1)
+    assert training(snapshot(training=early)) == (
+        "reached no step yet · 0 steps shared, merge rate 1.00 · 1 of 1 worker busy"
+    )
+
+
+def test_of_very_many_steps_some_are_shown():
+    now = TrainingProgress(dict.fromkeys(range(1, 101), 1), 1.0, 0, busy=0, workers=2)
+    shown = rungs(now)
+    assert shown.startswith("step 1: 1, ")
+    assert shown.endswith(", 100: 1")
+    assert shown.count(":") == 8
