@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from eeipu.methods.freeze_thaw.candidates import Candidates
@@ -88,6 +89,15 @@ class CurveSearch:
             says_which: Whether the configuration of a new trial is chosen here.
             remaining: What is left of the budget.
         """
+        # The matrices are small, and workers are busy: more threads would wait for each other.
+        with threadpool_limits(1):
+            return self._choose(
+                trials, may_begin=may_begin, says_which=says_which, remaining=remaining
+            )
+
+    def _choose(
+        self, trials: Sequence[TrialCurve], *, may_begin: bool, says_which: bool, remaining: float
+    ) -> Choice | None:
         X = self._space.encode([trial.params for trial in trials])
         curves, best = self._fit(trials, torch.from_numpy(X))
         assert self._costs is not None
