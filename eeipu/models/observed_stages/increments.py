@@ -240,6 +240,8 @@ def _first_slopes(node: Node, X: Tensor, Z: Tensor, j: int) -> list[tuple[float,
     known = _usual(torch.cat([Z[j : j + 1], parents]))
     if not node.parents or int(known.sum()) < len(parents) + LEAST_WHOLE:
         return None
+    if (parents[:, known].amax(-1) == parents[:, known].amin(-1)).any():
+        return None
     x = X[known][:, list(node.own)]
     squares = torch.cdist(x, x).square() / (LENGTHSCALE**2 * max(len(node.own), 1))
     covariance = Matern52.apply(squares)  # type: ignore[no-untyped-call]
@@ -252,7 +254,9 @@ def _usual(Z: Tensor) -> Tensor:
     A few numbers that are far away would decide on the slopes alone.
     """
     away = (Z - Z.nanmedian(-1, keepdim=True).values).abs()
-    return (away <= FAR * away.nanmedian(-1, keepdim=True).values).all(0)
+    typical = away.nanmedian(-1, keepdim=True).values
+    # Where more than half of the numbers are equal, no other one is unusual.
+    return ((away <= FAR * typical) | ((typical == 0) & ~Z.isnan())).all(0)
 
 
 def estimated_again(

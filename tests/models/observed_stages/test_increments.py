@@ -90,3 +90,17 @@ def test_the_bad_side_is_above_where_less_is_better():
     forms = forms_of(nodes, torch.rand(20, 2, dtype=torch.double), Z)
 
     assert Form(0, (), tail=1) in forms
+
+
+def test_of_a_number_that_is_mostly_the_same_the_others_tell_the_slope():
+    """A choice that leaves a stage's output as it is in most trials."""
+    nodes = nodes_of({0: 0, 1: 0}, [[0], [1], [2]], [(), (0,), (1,)])
+    X = torch.rand(24, 3, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    first = torch.where(torch.arange(24) % 3 == 0, X[:, 0], 0.0)
+    Z = torch.stack([first, first, 3.0 * first - X[:, 2]])
+
+    forms = forms_of(nodes, X, Z)
+
+    assert {form.slopes for form in forms if form.node == 1} == {(1.0,)}
+    (slopes,) = {form.slopes for form in forms if form.node == 2 and form.is_estimated}
+    assert slopes == pytest.approx((3.0,), abs=0.3)
