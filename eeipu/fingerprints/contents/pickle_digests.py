@@ -35,12 +35,18 @@ def pickle_digest(
         Exception: Whatever pickle raises for the types of the user.
     """
     hashed = _Hash(largest_bytes)
-    pickler: Any = pickle.Pickler(hashed, protocol=5)
+    pickler = _Pickler(hashed, protocol=5)
     pickler.fast = True
     if persistent_id is not None:
         pickler.persistent_id = persistent_id
     pickler.dump(value)
     return hashed.digest()
+
+
+class _Pickler(pickle.Pickler):
+    """A pickler whose attributes can be set, which Python 3.13.0 refuses for its own class."""
+
+    persistent_id: Any
 
 
 class _Hash:
