@@ -24,81 +24,94 @@ class Direction(StrEnum):
     MINIMIZE = "minimize"
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCRIPT:NAME",
+        help="A Python file or a module, and the name in it of a Pipeline, of a list of "
+        "stages, or of a function that returns either. Without :NAME, the one pipeline in it.",
+    ),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="VALUE",
+        help="An input of the first stage, once for each in their order: the path of a file "
+        "or folder (the stage gets a Path; its content counts), a value in JSON, or :NAME for "
+        "what has this name in the script, which is called if it is a function.",
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        help="What all trials may cost together, those of earlier runs included: seconds, or "
+        "the unit of the declared costs."
+    ),
+]
+Timeout = Annotated[float | None, typer.Option(help="End this run after so many seconds.")]
+MaxTrials = Annotated[
+    int | None, typer.Option("--max-trials", "-n", min=0, help="Begin at most so many trials.")
+]
+StorageToUse = Annotated[
+    str,
+    typer.Option(help="Where the study is kept: a file of SQLite, or the URL of a database."),
+]
+Study = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The study; by default it has the pipeline's name."),
+]
+Cache = Annotated[
+    str,
+    typer.Option(
+        metavar="PLACE",
+        help='Where stage outputs are kept for reuse: a directory, a URL, or "memory".',
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Reuse no outputs.")]
+Directions = Annotated[
+    list[Direction] | None,
+    typer.Option(
+        help="What to do with the objective: maximize it, by default, or minimize it; once for "
+        "each where the pipeline has several."
+    ),
+]
+Method = Annotated[str, typer.Option(help="The search method, such as eeipu, ei or random.")]
+Rule = Annotated[
+    Literal["asha", "halving", "hyperband", "median", "population"] | None,
+    typer.Option(help="Stop trainings early, of a stage that trains in steps."),
+]
+Seed = Annotated[int | None, typer.Option(help="Makes the search repeatable.")]
+Executor = Annotated[
+    Literal["processes", "threads"] | None,
+    typer.Option(help="Where stages run; by default here, or in processes if several do."),
+]
+MaxParallel = Annotated[
+    int, typer.Option("--max-parallel", "-j", min=1, help="How many stage calls run at once.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the pipeline, and run nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
 def run(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="SCRIPT:NAME",
-            help="A Python file or a module, and the name in it of a Pipeline, of a list of "
-            "stages, or of a function that returns either. Without :NAME, the one pipeline in it.",
-        ),
-    ],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="VALUE",
-            help="An input of the first stage, once for each in their order: the path of a file "
-            "or folder (the stage gets a Path; its content counts), a value in JSON, or :NAME for "
-            "what has this name in the script, which is called if it is a function.",
-        ),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="What all trials may cost together, those of earlier runs included: seconds, or "
-            "the unit of the declared costs."
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="End this run after so many seconds.")
-    ] = None,
-    max_trials: Annotated[
-        int | None, typer.Option("--max-trials", "-n", min=0, help="Begin at most so many trials.")
-    ] = None,
-    storage: Annotated[
-        str,
-        typer.Option(help="Where the study is kept: a file of SQLite, or the URL of a database."),
-    ] = "tune.db",
-    study: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The study; by default it has the pipeline's name."),
-    ] = None,
-    cache: Annotated[
-        str,
-        typer.Option(
-            metavar="PLACE",
-            help='Where stage outputs are kept for reuse: a directory, a URL, or "memory".',
-        ),
-    ] = "eeipu-cache",
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Reuse no outputs.")] = False,
-    direction: Annotated[
-        list[Direction] | None,
-        typer.Option(
-            help="What to do with the objective: maximize it, by default, or minimize it; once for "
-            "each where the pipeline has several."
-        ),
-    ] = None,
-    method: Annotated[
-        str, typer.Option(help="The search method, such as eeipu, ei or random.")
-    ] = "eeipu",
-    early_stopping: Annotated[
-        Literal["asha", "halving", "hyperband", "median", "population"] | None,
-        typer.Option(help="Stop trainings early, of a stage that trains in steps."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the search repeatable.")] = None,
-    executor: Annotated[
-        Literal["processes", "threads"] | None,
-        typer.Option(help="Where stages run; by default here, or in processes if several do."),
-    ] = None,
-    max_parallel: Annotated[
-        int, typer.Option("--max-parallel", "-j", min=1, help="How many stage calls run at once.")
-    ] = 1,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the pipeline, and run nothing.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    target: Target,
+    inputs: Inputs = None,
+    budget: Budget = None,
+    timeout: Timeout = None,
+    max_trials: MaxTrials = None,
+    storage: StorageToUse = "tune.db",
+    study: Study = None,
+    cache: Cache = "eeipu-cache",
+    no_cache: NoCache = False,
+    direction: Directions = None,
+    method: Method = "eeipu",
+    early_stopping: Rule = None,
+    seed: Seed = None,
+    executor: Executor = None,
+    max_parallel: MaxParallel = 1,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune the pipeline of a script until the budget, the time or the trials are used up.

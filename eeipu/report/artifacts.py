@@ -1,4 +1,8 @@
-"""Outputs of a trial as artifacts of Optuna's, which its dashboard offers to look at."""
+"""Outputs of a trial as artifacts of its study, which Optuna's dashboard offers to look at.
+
+They are artifacts of the study, because Optuna adds none to a trial that has ended. Their names say
+which trial they are from.
+"""
 
 import json
 import pickle
@@ -41,7 +45,7 @@ def upload_outputs(
         number: The number of the trial; by default that of the best one.
 
     Returns:
-        The names of the artifacts.
+        The names of the artifacts, such as `"trial-7-train.npy"`.
 
     Raises:
         ConfigurationError: The run has no such stage.
@@ -54,17 +58,12 @@ def upload_outputs(
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(str(place))
-    trial = study.best_trial if number is None else study.get_trials(deepcopy=False)[number]
+    trial = study.best_trial.number if number is None else number
     made = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in wanted:
-            file = _written(run.outputs[name], Path(scratch), name)
-            upload_artifact(
-                artifact_store=store,
-                file_path=str(file),
-                study_or_trial=trial,
-                storage=study._storage,
-            )
+            file = _written(run.outputs[name], Path(scratch), f"trial-{trial}-{name}")
+            upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=study)
             made.append(file.name)
     return made
 

@@ -49,14 +49,16 @@ def test_outputs_of_the_best_trial_are_files_that_say_what_they_are(tuner, tmp_p
 
     names = upload_outputs(study, tuner.best_run("a"), folder)
 
-    assert names == ["text.txt", "array.npy", "table.json", "thing.pkl", "score.json"]
-    found = get_all_artifact_meta(study.best_trial, storage=study._storage)
+    start = f"trial-{study.best_trial.number}-"
+    ends = ["text.txt", "array.npy", "table.json", "thing.pkl", "score.json"]
+    assert names == [start + end for end in ends]
+    found = get_all_artifact_meta(study)
     assert {each.filename for each in found} == set(names)
     store = FileSystemArtifactStore(str(folder))
     by_name = {each.filename: each.artifact_id for each in found}
-    with store.open_reader(by_name["text.txt"]) as file:
+    with store.open_reader(by_name[f"{start}text.txt"]) as file:
         assert file.read().decode() == f"a {study.best_params['text.x']}"
-    with store.open_reader(by_name["array.npy"]) as file:
+    with store.open_reader(by_name[f"{start}array.npy"]) as file:
         assert np.load(file)[0] == study.best_value
 
 
@@ -65,8 +67,8 @@ def test_some_outputs_of_some_trial(tuner, tmp_path):
     other = 1 - study.best_trial.number
 
     assert upload_outputs(study, tuner.best_run("a"), tmp_path, ["table"], number=other) == [
-        "table.json"
+        f"trial-{other}-table.json"
     ]
-    assert len(get_all_artifact_meta(study.trials[other], storage=study._storage)) == 1
+    assert len(get_all_artifact_meta(study)) == 1
     with pytest.raises(ConfigurationError, match="no stage 'tabel'"):
         upload_outputs(study, tuner.best_run("a"), tmp_path, ["tabel"])

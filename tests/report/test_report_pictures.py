@@ -183,6 +183,15 @@ def test_calls_that_overlap_are_in_lanes_of_their_own():
     assert list(figure.layout.yaxis.categoryarray) == ["search", "worker 2", "worker 1"]
 
 
+def test_a_choice_lies_before_the_stages_of_its_trial():
+    study = study_of({"value": 1.0, "took_s": 4.0, "asked_at": T - 3.0, "suggest_s": 2.5})
+
+    (stages, choice) = report.timeline_rows(study)
+
+    assert (choice["lane"], choice["began_s"], choice["ended_s"]) == ("search", 0.0, 2.5)
+    assert (stages["began_s"], stages["ended_s"]) == (3.0, 7.0)
+
+
 def test_a_trial_that_did_not_record_its_calls_is_one_bar():
     rows = report.timeline_rows(study_of({"value": 1.0, "took_s": 3.0}))
 

@@ -15,7 +15,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, EeipuError
 from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.methods.history import History
 from eeipu.methods.ledger import CHANGES, is_interrupted
@@ -285,7 +285,8 @@ class StudyRecord:
         """
         try:
             return told_pipeline(self.told)
-        except (KeyError, ValueError, AttributeError) as error:  # no text, or choices of own types
+        # No text, choices of own types, or a layout that does not fit.
+        except (KeyError, ValueError, AttributeError, EeipuError) as error:
             raise ConfigurationError(
                 f"the study {self.name!r} does not tell its space; models are fitted for studies "
                 f"whose choices are texts and numbers, and that a tuner has run."
