@@ -135,6 +135,9 @@ def noted_places(study: optuna.Study, pipeline: Pipeline) -> dict[str, list[str]
     for name, distribution in (pair for t in trials for pair in t.distributions.items()):
         if name in own and isinstance(distribution, CategoricalDistribution):
             found[name] = list(map(str, distribution.choices))
+    for name, chosen in pipeline.layout.place_chosen_by.items():
+        if chosen and chosen[0][0] in found:  # no trial may have come to the place inside
+            found.setdefault(name, own[name])
     return found if trials else own
 
 

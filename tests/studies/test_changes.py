@@ -352,3 +352,19 @@ def test_a_change_of_what_stages_get_is_told():
     tune(("fit", INPUTS)).run(0.0, max_trials=1, progress=False)
     with pytest.warns(UserWarning, match=r"what goes into the stages \['both'\] has changed"):
         tune((INPUTS, "fit")).run(0.0, max_trials=1, progress=False)
+
+
+def test_a_study_that_does_not_remember_its_places_goes_on():
+    """Those of earlier versions do not; trials may not have come to a place inside of another."""
+    storage = optuna.storages.InMemoryStorage()
+    inner = OneOf("inner", [adding("net"), adding("tree")])
+    both = joined(OneOf("model", [adding("fit"), inner]))
+    tuner = Tuner(both, storage=storage, seed=0)
+    tuner.enqueue({"model": "fit"})
+    study = tuner.run(0.0, max_trials=1, progress=False)
+    del storage._studies[study._study_id].user_attrs["eeipu:places"]
+
+    again = Tuner(both, storage=storage, seed=0)
+
+    assert again.study.user_attrs["eeipu:places"]["inner"] == ["net", "tree"]
+    assert len(History.of(again.study, both)) == 1

@@ -55,7 +55,7 @@ class StageOutputs(Mapping[str, Any]):
             PipelineError: It had to run again, and the inputs have changed.
         """
         if name not in self._calls:
-            raise KeyError(f"there is no stage {name!r}; the stages are {list(self._calls)}")
+            raise KeyError(f"the run has no stage {name!r}; its stages are {list(self._calls)}")
         if name not in self._known:
             self._make(name)
         return self._known[name]
