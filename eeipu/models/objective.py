@@ -109,10 +109,7 @@ class ObjectiveModel(Conditionable):
         super().__init__()
         points, own = torch.from_numpy(X), slice(borrowed, None)
         y, compressed, log_slope = _forms(torch.from_numpy(values)[own])
-        forms, terms = (
-            torch.stack([y, compressed]),
-            _terms(X.shape[1], stage_columns, study_columns),
-        )
+        forms = torch.stack([y, compressed])
         if borrowed:
             earlier = torch.stack(_forms(torch.from_numpy(values)[:borrowed])[:2])
             nothing = torch.full_like(earlier, math.nan)

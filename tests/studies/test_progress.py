@@ -11,7 +11,7 @@ from snapshots import ENDED, snapshot
 from toys import Toy, config
 
 import eeipu.studies.displays.progress
-import eeipu.tuner
+import eeipu.studies.one_run
 from eeipu import StageRun, Tuner
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.methods.budget import Budget
@@ -97,7 +97,7 @@ class Recorder:
 def recorder(monkeypatch):
     """What a run would have shown."""
     recorder = Recorder()
-    monkeypatch.setattr(eeipu.tuner, "showing", lambda progress: nullcontext(recorder))
+    monkeypatch.setattr(eeipu.studies.one_run, "showing", lambda progress: nullcontext(recorder))
     return recorder
 
 
