@@ -6,7 +6,7 @@ from typing import Any
 from eeipu.html_tables import table
 from eeipu.stages.runs import error_line
 from eeipu.studies.records import tables
-from eeipu.studies.records.amounts import amount
+from eeipu.studies.records.amounts import amount, value_text
 from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 
 __all__ = ["account", "best_trials", "failures", "section", "stages", "tiles"]
@@ -31,10 +31,10 @@ def section(title: str, body: str, *, note: str = "", is_wide: bool = False) -> 
 
 def tiles(record: StudyRecord) -> str:
     """The most important facts, in large type."""
-    best, counts, unit = record.best, tables.counts(record), record.unit
+    counts, unit = tables.counts(record), record.unit
     of = "" if record.budget is None else f" of {amount(record.budget, unit)}"
     known = {
-        f"best {record.objective}": "none yet" if best is None else f"{best.value:.6g}",
+        f"best {record.objective}": _best(record),
         "trials": f"{counts.get('complete', 0)}",
         "pruned, failed, running": " · ".join(
             str(counts.get(state, 0)) for state in ("pruned", "failed", "running")
@@ -49,6 +49,12 @@ def tiles(record: StudyRecord) -> str:
     return f'<div class="tiles">{"".join(each)}</div>'
 
 
+def _best(record: StudyRecord) -> str:
+    if record.has_several_objectives and record.front:
+        return f"front of {len(record.front)}"
+    return "none yet" if record.best is None else value_text(record.best.values)
+
+
 def best_trials(record: StudyRecord) -> str:
     """The best trials with their parameters."""
     found = record.ranked[:BEST]
@@ -57,7 +63,7 @@ def best_trials(record: StudyRecord) -> str:
     rows = [
         [
             each.number,
-            each.value,
+            value_text(each.values),
             *(each.trial.params.get(name) for name in params),
             amount(each.charged, record.unit),
             ", ".join(each.reused),
