@@ -1,8 +1,8 @@
 """Several objectives, and constraints on outcomes: the hypervolume that a budget buys.
 
-The problems are test functions whose inputs are shared out among three stages with declared costs;
-the last stage returns all objectives. Every contender has the same budget, and a cache, so that what
-it repeats is free:
+The problems are test functions whose inputs are shared out among stages with declared costs; the
+last stage returns all objectives. Every contender has the same budget, and a cache, so that what it
+repeats is free:
 
 - `eeipu`: the expected improvement of the hypervolume per unit of the cost that remains,
 - `ei`: the same without cost,
@@ -80,13 +80,16 @@ class MultiProblem:
 
     @property
     def count(self) -> int:
+        """The number of objectives."""
         return int(self.function.num_objectives)
 
     @property
     def slacks(self) -> int:
+        """The number of constraints."""
         return int(getattr(self.function, "num_constraints", 0))
 
     def outcomes(self, x: Sequence[float]) -> dict[str, float]:
+        """All objectives and constraints at a point of the unit cube."""
         bounds = self.function.bounds
         point = bounds[0] + (bounds[1] - bounds[0]) * torch.tensor(x, dtype=torch.double)
         found = {f"f{m}": v for m, v in enumerate(self.function(point[None])[0].tolist())}
@@ -96,6 +99,7 @@ class MultiProblem:
         return found
 
     def pipeline(self) -> Pipeline:
+        """The pipeline, run with the input `()`."""
         return Pipeline(
             [self._stage(k) for k in range(len(self.parts))],
             objective=[f"f{m}" for m in range(self.count)],
@@ -131,6 +135,7 @@ class MultiProblem:
 
 
 def double(function: Any) -> Any:
+    """The function in double precision."""
     return function.to(torch.double)
 
 
@@ -157,12 +162,15 @@ class NehviSampler(BaseSampler):
         self._design = draw_sobol_samples(cube, N_INITIAL, 1, seed=seed).squeeze(1)
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> Any:  # noqa: ARG002
+        """The whole space."""
         return self._pipeline.space
 
     def sample_independent(self, *_: Any) -> Any:
+        """No other parameters are sampled."""
         raise NotImplementedError
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        """A point of the design, or the maximiser."""
         done = [t for t in study.get_trials(deepcopy=False) if t.values is not None]
         if len(done) < N_INITIAL:
             point = self._design[len(done)]
@@ -212,6 +220,7 @@ class NehviSampler(BaseSampler):
 
 
 def method_of(contender: str, problem: MultiProblem, pipeline: Pipeline, seed: int) -> Any:
+    """What the tuner is given as its method."""
     match contender:
         case "nsgaii":
             return NSGAIISampler(population_size=12, seed=seed)
@@ -224,6 +233,7 @@ def method_of(contender: str, problem: MultiProblem, pipeline: Pipeline, seed: i
 
 
 def run(name: str, contender: str, seed: int, factor: float) -> dict[str, Any]:
+    """One run, with the hypervolume after each trial."""
     problem = PROBLEMS[name]
     pipeline = problem.pipeline()
     budget = factor * sum(COSTS[: len(problem.parts)])
@@ -265,6 +275,7 @@ def over_budget(result: dict[str, Any]) -> np.ndarray:
 
 
 def figures(results: list[dict[str, Any]], problem: str, contenders: list[str]) -> list[Figure]:
+    """The hypervolumes of a problem's runs, and the differences of the first contender."""
     found: dict[str, dict[int, np.ndarray]] = {
         c: {r["seed"]: over_budget(r) for r in results if r["contender"] == c} for c in contenders
     }
@@ -289,6 +300,7 @@ def figures(results: list[dict[str, Any]], problem: str, contenders: list[str]) 
 
 
 def main() -> None:
+    """Run what has not been run, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument(

@@ -47,7 +47,7 @@ PROBLEMS = {
 WRONG = ("beale2", "michalewicz2", "levy2"), ("branin2", "rosenbrock2", "michalewicz2")
 COSTS = (3.0, 2.0, 1.0)
 CONTENDERS = ("alone", "related", "wrong")
-SOURCE_FACTOR, SHIFT, SLOWER = 15.0, 0.05, 2.5
+SOURCE_FACTOR, SHIFT, SLOWER = 10.0, 0.05, 2.5
 GRID = 201
 
 

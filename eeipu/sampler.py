@@ -192,6 +192,7 @@ class EEIPUSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """A random value for a parameter that does not belong to the pipeline."""
+        self.method.check_objectives(len(study.directions))
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(

@@ -31,7 +31,6 @@ from eeipu.stages.schedules import Schedule
 from eeipu.studies import arguments
 from eeipu.studies.asked_trials import AskedTrials
 from eeipu.studies.changes import Remarks, retry_failed
-from eeipu.studies.displays.progress import cost_unit
 from eeipu.studies.driver import Driver
 from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
 from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
@@ -41,7 +40,7 @@ from eeipu.studies.early_stopping.staged_driver import StagedDriver
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.given.ask_and_tell import Suggestion
 from eeipu.studies.given.earlier_studies import EarlierStudy, earlier_studies
-from eeipu.studies.given.enqueued import enqueue, enqueue_best_of
+from eeipu.studies.given.enqueued import enqueue, enqueue_best_of_earlier
 from eeipu.studies.given.known_results import add_result
 from eeipu.studies.given.reported_values import Reported
 from eeipu.studies.one_run import run_to_end
@@ -51,7 +50,6 @@ from eeipu.studies.records.tuned_study import study_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
-    how_to_resume,
     note_settings,
     open_study,
     warn_of_changed_code,
@@ -177,8 +175,7 @@ class Tuner:
         directions = arguments.checked_directions(direction, directions, pipeline.objectives)
         forgotten = arguments.checked_texts("forget", forget)
         check_executor(executor)
-        arguments.check_method(method, price, device, stop_when_done=stop_when_done)
-        arguments.check_single_objective(pipeline, price, stop_when_done=stop_when_done)
+        arguments.check_method(method, pipeline, price, device, stop_when_done=stop_when_done)
         self.pipeline = pipeline
         self._budget = Budget.given(budget, timeout, overhead)
         self.top_q = arguments.check_count("top_q", top_q, 1)
@@ -223,8 +220,7 @@ class Tuner:
             stop_when_done=stop_when_done,
             callbacks=arguments.checked_callbacks(callbacks),
         )
-        if isinstance(sampler, EEIPUSampler) and sampler.earlier is not None:
-            enqueue_best_of(sampler.earlier.best, self.study, pipeline)
+        enqueue_best_of_earlier(sampler, self.study)
         self._remarks = Remarks()
         self._remark()
         self._asked = AskedTrials(self._trials, self._budget, keeps_best=self.cache is not None)
@@ -391,7 +387,7 @@ class Tuner:
         self.study._stop_flag = False  # which an earlier run may have set
         with interruptible() as interrupted:
             try:
-                ending = run_to_end(
+                run_to_end(
                     self._driver,
                     self._trials,
                     inputs,
@@ -405,15 +401,8 @@ class Tuner:
                     max_failures=self._max_failures,
                     progress=progress,
                 )
-            except KeyboardInterrupt:
-                logger.warning("%s", self._how_to_resume())
-                raise
             finally:
                 self.was_interrupted = interrupted.is_set()
-        if ending.was_cut:
-            logger.warning("%s", self._how_to_resume())
-        elif ending.reason is not None:
-            logger.warning("%s", ending.reason)
         self._remark()
         if self.was_interrupted:
             raise KeyboardInterrupt
@@ -483,8 +472,3 @@ class Tuner:
         """Say which trials do not count, once."""
         for remark in self._remarks.about(self._trials.history):
             logger.warning("%s", remark)
-
-    def _how_to_resume(self) -> str:
-        unit = " seconds" if cost_unit(self.pipeline) else ""
-        remaining = f"{self.remaining:.4g}{unit}" if self._budget.is_limited else None
-        return how_to_resume(self.study, self.cache, remaining)

@@ -8,7 +8,11 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    SingleOnlySamplerTestCase,
+)
 from toys import Toy, config, declared
 
 import eeipu.methods.proposals
@@ -70,8 +74,14 @@ class TestOptunasBasicContract(SamplerCase, BasicSamplerTestCase):
     pass
 
 
-class TestOptunasSingleObjectiveContract(SamplerCase, SingleOnlySamplerTestCase):
+class TestOptunasContractForSeveralObjectives(SamplerCase, MultiObjectiveSamplerTestCase):
     pass
+
+
+class TestOptunasSingleObjectiveContract(SingleOnlySamplerTestCase):
+    @pytest.fixture
+    def sampler(self):
+        return lambda: sampler_of(method="eips")
 
 
 def study_of(sampler, direction="maximize"):
@@ -326,8 +336,9 @@ def test_trials_may_run_in_threads():
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6
 
 
-def test_several_objectives_are_refused():
-    study = optuna.create_study(sampler=sampler_of(), directions=["minimize", "maximize"])
+def test_several_objectives_are_refused_by_methods_for_one():
+    sampler = sampler_of(method="eips")
+    study = optuna.create_study(sampler=sampler, directions=["minimize", "maximize"])
 
     with pytest.raises(ValueError, match="objective"):
         suggest(study.ask(), declared().space)

@@ -27,7 +27,6 @@ __all__ = [
     "check_method",
     "check_on_change",
     "check_pipeline",
-    "check_single_objective",
     "checked_callbacks",
     "checked_directions",
     "checked_texts",
@@ -89,19 +88,6 @@ def checked_directions(
     return found
 
 
-def check_single_objective(
-    pipeline: Pipeline, price: float | None, *, stop_when_done: bool
-) -> None:
-    """Check that what compares trials by one value is asked of a pipeline with one objective."""
-    asked = {"price": price is not None, "stop_when_done": stop_when_done}
-    for name, is_asked in asked.items():
-        if is_asked and len(pipeline.objectives) > 1:
-            raise ConfigurationError(
-                f"{name} needs one objective, and the pipeline has {list(pipeline.objectives)}; "
-                f"leave it out, or name one of them."
-            )
-
-
 def check_ends(budget: Budget, max_trials: int | None) -> None:
     """Check that something ends a run."""
     if max_trials is not None:
@@ -114,11 +100,23 @@ def check_ends(budget: Budget, max_trials: int | None) -> None:
 
 
 def check_method(
-    method: object, price: float | None, device: object, *, stop_when_done: bool = False
+    method: object,
+    pipeline: Pipeline,
+    price: float | None,
+    device: object,
+    *,
+    stop_when_done: bool = False,
 ) -> None:
-    """Check that arguments for eeipu's models are given to one of eeipu's methods only."""
+    """Check that what needs eeipu's models has them, and what needs one objective has one."""
     if not isinstance(stop_when_done, bool):
         raise ConfigurationError(f"stop_when_done must be True or False, not {stop_when_done!r}.")
+    asked = {"price": price is not None, "stop_when_done": stop_when_done}
+    for name, is_asked in asked.items():
+        if is_asked and len(pipeline.objectives) > 1:
+            raise ConfigurationError(
+                f"{name} needs one objective, and the pipeline has {list(pipeline.objectives)}; "
+                f"leave it out, or name one of them."
+            )
     if not isinstance(method, BaseSampler):
         return
     if stop_when_done and not isinstance(method, EEIPUSampler):

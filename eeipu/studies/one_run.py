@@ -1,8 +1,8 @@
 """One run of a tuner: workers and a display are opened, and a driver runs trials on them."""
 
+import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eeipu.cache import StageCache
@@ -11,12 +11,14 @@ from eeipu.executors.pool import Pool
 from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.running.worker import Job
-from eeipu.studies.displays.progress import showing
+from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.storages import using_storage
-from eeipu.studies.study import stoppable
+from eeipu.studies.study import how_to_resume, stoppable
 from eeipu.studies.trials import Trials
 
 __all__ = ["RunsTrials", "run_to_end"]
+
+logger = logging.getLogger("eeipu")
 
 
 class RunsTrials(Protocol):
@@ -26,19 +28,6 @@ class RunsTrials(Protocol):
 
     def run(self) -> str | None:
         """Run trials until a limit is reached, and say why the search has stopped."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a run has ended.
-
-    Attributes:
-        reason: A sentence for the user about why the search has stopped; `None`: no need to say.
-        was_cut: Whether Ctrl-C ended it before its limits did.
-    """
-
-    reason: str | None
-    was_cut: bool
 
 
 def run_to_end(
@@ -55,8 +44,8 @@ def run_to_end(
     max_trials: int | None,
     max_failures: int | None,
     progress: bool,
-) -> Ending:
-    """Run trials until a limit of the user's is reached or the search is over.
+) -> None:
+    """Run trials until a limit of the user's is reached or the search is over, and say why.
 
     Args:
         kind: Makes the driver.
@@ -73,25 +62,39 @@ def run_to_end(
         progress: See `Tuner.run`.
     """
     study, job = trials.study, Job(trials.pipeline.stages, inputs, cache, upstream)
-    with (
-        using_storage(),
-        showing(progress) as display,
-        stoppable(study),
-        open_pool(executor, max_parallel, job) as pool,
-    ):
-        _share_processors(study.sampler, pool)
-        driver = kind(
-            trials,
-            pool=pool,
-            budget=budget,
-            max_trials=max_trials,
-            cache=cache,
-            upstream=upstream,
-            display=display,
-            interrupted=interrupted,
-            max_failures=max_failures,
-        )
-        return Ending(driver.run(), driver.was_cut)
+    try:
+        with (
+            using_storage(),
+            showing(progress) as display,
+            stoppable(study),
+            open_pool(executor, max_parallel, job) as pool,
+        ):
+            _share_processors(study.sampler, pool)
+            driver = kind(
+                trials,
+                pool=pool,
+                budget=budget,
+                max_trials=max_trials,
+                cache=cache,
+                upstream=upstream,
+                display=display,
+                interrupted=interrupted,
+                max_failures=max_failures,
+            )
+            reason = driver.run()
+    except KeyboardInterrupt:
+        logger.warning("%s", _resuming(trials, budget, cache))
+        raise
+    if driver.was_cut:
+        logger.warning("%s", _resuming(trials, budget, cache))
+    elif reason is not None:
+        logger.warning("%s", reason)
+
+
+def _resuming(trials: Trials, budget: Budget, cache: StageCache | None) -> str:
+    unit = " seconds" if cost_unit(trials.pipeline) else ""
+    left = f"{budget.remaining(trials.spent):.4g}{unit}" if budget.is_limited else None
+    return how_to_resume(trials.study, cache, left)
 
 
 def _share_processors(sampler: object, pool: Pool) -> None:

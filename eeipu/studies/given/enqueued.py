@@ -1,19 +1,21 @@
 """Configurations, or parts of them, that users have evaluated before all others."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
 from eeipu.errors import SpaceError
 from eeipu.pipeline import Pipeline
+from eeipu.sampler import EEIPUSampler
 from eeipu.space import Params
 from eeipu.studies.storages import using_storage
 
-__all__ = ["enqueue", "enqueue_best_of", "is_refused", "pass_over"]
+__all__ = ["enqueue", "enqueue_best_of_earlier", "is_refused", "pass_over"]
 
 logger = logging.getLogger("eeipu")
 
@@ -47,13 +49,21 @@ def enqueue(study: optuna.Study, pipeline: Pipeline, params: Params) -> None:
         study.enqueue_trial(part, user_attrs={"warm_up": True}, skip_if_exists=True)
 
 
-def enqueue_best_of(trials: Iterable[FrozenTrial], study: optuna.Study, pipeline: Pipeline) -> None:
-    """Enqueue the configurations of trials of earlier studies, if this one has just begun."""
+def enqueue_best_of_earlier(sampler: BaseSampler, study: optuna.Study) -> None:
+    """Enqueue the best configurations of the studies that a sampler learns from, in a new study.
+
+    Args:
+        sampler: The sampler, which need not learn from any.
+        study: The study; it stays as it is if it has begun.
+    """
+    if not isinstance(sampler, EEIPUSampler) or sampler.earlier is None:
+        return
     with using_storage():
         if study.get_trials(deepcopy=False):
             return
-    for trial in trials:
-        enqueue(study, pipeline, {name: trial.params[name] for name in pipeline.space})
+    for trial in sampler.earlier.best:
+        params = {name: trial.params[name] for name in sampler.pipeline.space}
+        enqueue(study, sampler.pipeline, params)
 
 
 def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:
