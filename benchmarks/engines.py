@@ -27,7 +27,8 @@ from eeipu.executors import ProcessExecutor, RayExecutor
 from eeipu.executors.dask import for_stages
 from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.opening import temporary_cache
-from eeipu.stages.running.worker import Job, StageTask
+from eeipu.stages.running.tasks import StageTask
+from eeipu.stages.running.worker import Job
 
 STAGE_S = 0.1
 STAGES = 3

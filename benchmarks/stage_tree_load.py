@@ -36,7 +36,7 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.iterative import Training, iterative
 from eeipu.stages.paths import Path
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 from eeipu.stages.schedules import Piecewise
 from eeipu.stages.searchable_schedules import Searchable
 

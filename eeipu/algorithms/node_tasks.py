@@ -11,7 +11,8 @@ from eeipu.stages.declaration import Stage
 from eeipu.stages.paths import Call, Kind
 from eeipu.stages.resources import Resources
 from eeipu.stages.running.calls import StageCall
-from eeipu.stages.running.worker import Job, StageTask
+from eeipu.stages.running.tasks import StageTask
+from eeipu.stages.running.worker import Job
 
 __all__ = ["NodeTask", "NodeTasks"]
 

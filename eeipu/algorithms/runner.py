@@ -20,7 +20,7 @@ from eeipu.executors.pool import Ended, Joined, Pool, SplittingPool, Thought, de
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
-from eeipu.stages.running.worker import IN_CACHE, StageTask, TaskResult
+from eeipu.stages.running.tasks import IN_CACHE, StageTask, TaskResult
 from eeipu.stages.runs import StageRun, numbers_of
 
 __all__ = ["run_studies"]

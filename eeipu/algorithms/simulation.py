@@ -7,7 +7,7 @@ from eeipu.algorithms.node_tasks import NodeTask
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["simulated_workers"]
 

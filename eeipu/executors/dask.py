@@ -10,7 +10,7 @@ from uuid import uuid4
 from eeipu.executors.jobs import PackedJob, pack_task, run_packed
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["DaskExecutor", "for_stages"]
 

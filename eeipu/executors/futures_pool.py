@@ -22,7 +22,8 @@ from eeipu.serialization import transport
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.resources import Resources
 from eeipu.stages.running.calls import Clock
-from eeipu.stages.running.worker import Job, StageTask, TaskResult, run_task
+from eeipu.stages.running.tasks import StageTask, TaskResult
+from eeipu.stages.running.worker import Job, run_task
 
 __all__ = ["FuturesPool"]
 

@@ -35,7 +35,8 @@ from eeipu.serialization.main_module import MainModule, name_in_main
 from eeipu.stages.code_changes import outline, refresh_code
 from eeipu.stages.declaration import Stage
 from eeipu.stages.running.limits import threads
-from eeipu.stages.running.worker import Job, StageTask, TaskResult, run_task
+from eeipu.stages.running.tasks import StageTask, TaskResult
+from eeipu.stages.running.worker import Job, run_task
 from eeipu.stages.runs import StageRun
 
 __all__ = [

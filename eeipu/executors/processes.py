@@ -17,7 +17,7 @@ from eeipu.executors.local_resources import cores_for
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.executors.worker_processes import begin
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
 

@@ -26,7 +26,7 @@ from eeipu.executors.jobs import (
 from eeipu.executors.stage_executor import StageExecutor
 from eeipu.serialization import transport
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask, TaskResult
+from eeipu.stages.running.tasks import StageTask, TaskResult
 
 __all__ = ["RayExecutor"]
 

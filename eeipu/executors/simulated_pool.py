@@ -17,7 +17,8 @@ from eeipu.executors.virtual_time import VirtualTime
 from eeipu.executors.virtual_workers import Chance, VirtualWorker, VirtualWorkers, WorkerRun
 from eeipu.stages.resources import Resources
 from eeipu.stages.running.calls import Clock
-from eeipu.stages.running.worker import Job, StageTask, TaskResult, run_task
+from eeipu.stages.running.tasks import StageTask, TaskResult
+from eeipu.stages.running.worker import Job, run_task
 from eeipu.stages.runs import StageRun
 
 __all__ = ["SimulatedPool", "WorkerDied", "declared_seconds"]

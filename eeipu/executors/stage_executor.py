@@ -7,7 +7,7 @@ from typing import Any
 
 from eeipu.executors.jobs import PackedJob, pack_task, run_packed
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["PlainExecutor", "StageExecutor"]
 

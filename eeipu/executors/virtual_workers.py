@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["Chance", "VirtualWorker", "VirtualWorkers", "WorkerRun"]
 

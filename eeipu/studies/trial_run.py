@@ -16,8 +16,9 @@ from eeipu.pipeline import Pipeline, record_run
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.running.calls import Clock, StageCall
 from eeipu.stages.running.programming_errors import is_programming_error
+from eeipu.stages.running.tasks import IN_CACHE, Load, StageTask
 from eeipu.stages.running.walks import Handover, graph_of, kept_in, reused
-from eeipu.stages.running.worker import IN_CACHE, Load, StageTask, loaded_run, with_load_time
+from eeipu.stages.running.worker import loaded_run, with_load_time
 from eeipu.stages.runs import PipelineRun, StageRun
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 from eeipu.studies.trial_run import TrialRun
 
 __all__ = ["TrialsUnderway"]

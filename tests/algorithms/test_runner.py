@@ -18,7 +18,7 @@ from eeipu.stage_tree.nodes import RequestState
 from eeipu.stage_tree.scheduler import FIFO, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
-from eeipu.stages.running.worker import TaskResult
+from eeipu.stages.running.tasks import TaskResult
 from eeipu.stages.runs import StageRun
 from eeipu.stages.schedules import MultiStep
 

@@ -26,7 +26,8 @@ from eeipu.executors.pool import InlinePool, SplittingPool
 from eeipu.executors.processes import ProcessExecutor
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import Job, StageTask
+from eeipu.stages.running.tasks import StageTask
+from eeipu.stages.running.worker import Job
 
 
 def processes(count=2):

@@ -25,7 +25,8 @@ from eeipu.executors.jobs import (
 )
 from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule
-from eeipu.stages.running.worker import Job, StageTask
+from eeipu.stages.running.tasks import StageTask
+from eeipu.stages.running.worker import Job
 
 GAIN = {"k": 1.0}
 

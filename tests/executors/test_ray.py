@@ -31,7 +31,8 @@ from eeipu.executors.futures_pool import FuturesPool
 from eeipu.executors.ray import _Followed, _heed, _Held, _opened
 from eeipu.serialization import transport
 from eeipu.stages.resources import Resources
-from eeipu.stages.running.worker import Job, StageTask, TaskResult
+from eeipu.stages.running.tasks import StageTask, TaskResult
+from eeipu.stages.running.worker import Job
 from eeipu.stages.runs import StageRun
 
 # One process of the tests is to have it: it takes 600 MB.

@@ -12,7 +12,7 @@ from eeipu import Categorical, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.errors import ConfigurationError
 from eeipu.executors.pool import Pool
 from eeipu.executors.simulated_pool import SimulatedPool, declared_seconds
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 
 def nothing(measured_s):

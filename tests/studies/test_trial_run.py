@@ -5,7 +5,7 @@ import pytest
 
 from eeipu import Float, Pipeline, StageCache, StageRun, stage
 from eeipu.executors.pool import Ended
-from eeipu.stages.running.worker import Load, TaskResult
+from eeipu.stages.running.tasks import Load, TaskResult
 from eeipu.studies.trial_run import MAX_LOST_OUTPUTS, TrialRun
 
 

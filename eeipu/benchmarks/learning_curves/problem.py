@@ -8,7 +8,7 @@ from typing import Any
 from eeipu.benchmarks.problem import Problem
 from eeipu.errors import ConfigurationError
 from eeipu.stages.paths import Kind
-from eeipu.stages.running.worker import StageTask
+from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["CURVE_PROBLEMS", "CurveProblem", "load"]
 

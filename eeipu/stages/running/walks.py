@@ -12,7 +12,8 @@ from eeipu.serialization import transport
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.observing.notes import header_of, recalled
 from eeipu.stages.running.calls import Clock, StageCall
-from eeipu.stages.running.worker import Job, StageTask, loaded_run, run_task, seen
+from eeipu.stages.running.tasks import StageTask
+from eeipu.stages.running.worker import Job, loaded_run, run_task, seen
 from eeipu.stages.runs import StageRun
 
 __all__ = ["Handover", "graph_of", "kept_in", "reused", "run_path"]

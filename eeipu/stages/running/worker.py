@@ -13,8 +13,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,28 +27,16 @@ from eeipu.stages.observing.observers import look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.running.calls import Clock, StageCall, call_with_retries, parts_of
 from eeipu.stages.running.limits import ended_after
+from eeipu.stages.running.tasks import IN_CACHE, Load, StageTask, TaskResult
 from eeipu.stages.runs import StageRun, numbers_of
 
 __all__ = [
-    "IN_CACHE",
     "Job",
-    "Load",
-    "StageTask",
-    "TaskResult",
     "loaded_run",
     "run_task",
     "seen",
     "with_load_time",
 ]
-
-
-class Whereabouts(Enum):
-    """Where an argument of a call is that does not travel with its task."""
-
-    IN_CACHE = "in the cache"
-
-
-IN_CACHE = Whereabouts.IN_CACHE
 
 
 class Job:
@@ -127,73 +114,6 @@ class LastStates:
     def take(self, key: str) -> Any:
         """The state under a key, which is then the caller's alone; `None` if it is not there."""
         return self._states.pop(key, None)
-
-
-@dataclass(frozen=True, eq=False)
-class StageTask:
-    """A stage call that can run now.
-
-    Attributes:
-        call: The call.
-        args: For each of the call's sources, the argument, or `IN_CACHE` where the worker finds it
-            there; what stands for the run's inputs is not looked at. For a call that resumes
-            training, what was saved. `None`: the worker finds all of them.
-        is_last: Whether its output is wanted with the result.
-        above: The calls that lead to what the call's stage gets, each after those that it gets
-            something of. They are given for a training whose `load` takes that.
-        given: The keys of what the stage gets then, as `StageCall.sources` has them.
-    """
-
-    call: StageCall
-    args: tuple[Any, ...] | None
-    is_last: bool
-    above: tuple[StageCall, ...] = ()
-    given: tuple[str | None, ...] = (None,)
-
-    @property
-    def upstream(self) -> str:
-        """The key of its input: the output before it, or the run's inputs."""
-        return self.call.upstream
-
-
-@dataclass(frozen=True)
-class Load:
-    """An argument of a call that was loaded from the cache.
-
-    Attributes:
-        key: The key of the output.
-        seconds: How long it took.
-    """
-
-    key: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """What running a task gave.
-
-    Attributes:
-        run: The run of the call. A worker process may leave out an output that the cache keeps.
-            `None` if the input could not be found.
-        is_kept: Whether the cache has the output.
-        loads: What was loaded for it.
-        keep_s: Seconds that it took to look whether the run's inputs are as they were, and to put
-            the output into the cache.
-        value: The output of a plain call or an evaluation, where it is a number; or its numbers,
-            where it is a dict.
-    """
-
-    run: StageRun | None
-    is_kept: bool = False
-    loads: tuple[Load, ...] = ()
-    keep_s: float = 0.0
-    value: float | dict[str, float] | None = None
-
-    @property
-    def load_s(self) -> float:
-        """Seconds that loading the arguments took."""
-        return math.fsum(load.seconds for load in self.loads)
 
 
 def run_task(
