@@ -57,7 +57,7 @@ def _filled(code: Any, sources: Sources) -> Iterator[str]:
     if not isinstance(code, FunctionType):
         return
     try:
-        tree, _ = sources.read(code)
+        tree = sources.tree(code)
     except (OSError, TypeError, SyntaxError):
         return
     for node in ast.walk(tree):
