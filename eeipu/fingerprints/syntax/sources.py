@@ -82,25 +82,22 @@ class Sources:
             TypeError: The object is of a kind that has no source.
             SyntaxError: A lambda cannot be told from others on its line.
         """
-        if isinstance(code, FunctionType):
-            text, tree = self._function(code)
-        elif isinstance(code, type):
-            text, tree = self._class(code)
-        elif isinstance(code, ModuleType):
-            text, tree = self._module(code)
-        else:
-            raise TypeError(f"{type(code).__name__} objects have none")
+        text, tree = self._found(code)
         written, names = text.read(tree)
         return names, hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()
 
-    def tree(self, function: FunctionType) -> ast.AST:
-        """The syntax tree of a function, as `read` reads it.
+    def tree(self, code: Any) -> ast.AST:
+        """The syntax tree of a function, a class or a module; raises as `read`."""
+        return self._found(code)[1]
 
-        Raises:
-            OSError: There is no source, or it differs from what was imported.
-            SyntaxError: A lambda cannot be told from others on its line.
-        """
-        return self._function(function)[1]
+    def _found(self, code: Any) -> tuple["_Text", ast.AST]:
+        if isinstance(code, FunctionType):
+            return self._function(code)
+        if isinstance(code, type):
+            return self._class(code)
+        if isinstance(code, ModuleType):
+            return self._module(code)
+        raise TypeError(f"{type(code).__name__} objects have none")
 
     def _text(self, file: str, scope: dict[str, Any] | None = None) -> "_Text":
         if file not in self._texts:

@@ -58,7 +58,7 @@ def _filled(code: Any, sources: Sources) -> Iterator[str]:
         return
     try:
         tree = sources.tree(code)
-    except (OSError, SyntaxError):
+    except (OSError, TypeError, SyntaxError):
         return
     for node in ast.walk(tree):
         match node:
