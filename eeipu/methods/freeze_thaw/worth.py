@@ -61,6 +61,7 @@ def worth(forecast: Forecast, best: Tensor, costs: Tensor, least: float) -> Wort
     """
     edges = torch.arange(-4.0, 5.5 + WIDTH, WIDTH, dtype=costs.dtype)
     z, below = (edges[:-1] + edges[1:]) / 2, torch.special.ndtr(edges)
+    below[0], below[-1] = 0.0, 1.0  # the outer intervals have no end
     chance = below[1:] - below[:-1]
     going_on = chance.flip(0).cumsum(0).flip(0)  # P(z > q), by the lower edge
     mean, variance = forecast.mean[:, -1:], forecast.variance[:, -1:]
@@ -73,13 +74,16 @@ def worth(forecast: Forecast, best: Tensor, costs: Tensor, least: float) -> Wort
     improvement = gains.flip(-1).cumsum(-1).flip(-1)
     rest = (costs[:, -1:] - costs).clamp_min(0.0)
     cost = costs.unsqueeze(-1) + going_on * rest.unsqueeze(-1)
-    cost = cost.clamp_min(least).nan_to_num(nan=math.inf)
-    rates = (improvement / cost).masked_fill(cost.isinf(), -1.0)
-    rate, place = rates.flatten(1).max(-1)
-    at = place.unsqueeze(-1)
+    cost = cost.clamp_min(least).nan_to_num(nan=math.inf, posinf=math.inf)
+    rates = (improvement / cost).masked_fill(cost.isinf(), -1.0).flatten(1)
+    # Of equal rates that of the latest look counts: one that decides nothing is not worth taking.
+    most = rates.max(-1, keepdim=True).values
+    is_best = rates >= most - 1e-9 * most.abs()
+    backwards = is_best.flip(-1).double().argmax(-1)
+    at = (rates.shape[-1] - 1 - backwards).unsqueeze(-1)
     return Worth(
-        rate,
-        place // len(z),
+        rates.gather(1, at).squeeze(-1),
+        at.squeeze(-1) // len(z),
         improvement.flatten(1).gather(1, at).squeeze(-1),
         cost.flatten(1).gather(1, at).squeeze(-1),
     )
