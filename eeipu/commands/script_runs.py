@@ -1,6 +1,6 @@
 """What `eeipu run` does: it loads the pipeline of a script, and tunes it.
 
-It imports torch, so that the command imports it when it runs.
+It imports Optuna, so that the command imports it when it runs.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 import typer
@@ -33,7 +33,9 @@ from eeipu.space import in_words
 from eeipu.studies.records import tables
 from eeipu.studies.records.amounts import amount
 from eeipu.studies.records.study_record import StudyRecord
-from eeipu.tuner import Tuner
+
+if TYPE_CHECKING:
+    from eeipu.tuner import Tuner
 
 __all__ = ["Search", "loaded_inputs", "loaded_pipeline", "print_pipeline"]
 
@@ -260,6 +262,9 @@ class Search:
         Raises:
             typer.Exit: No trial has a value, or Ctrl-C has ended it.
         """
+        # Imported here because it loads torch, which a dry run and a wrong name need not wait for.
+        from eeipu.tuner import Tuner
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             pipeline.check_inputs(inputs)
@@ -300,7 +305,7 @@ class Search:
             return IN_MEMORY
         return None if self.cache is None else StageCache(self.cache)
 
-    def _say_what_next(self, tuner: Tuner) -> None:
+    def _say_what_next(self, tuner: "Tuner") -> None:
         where = f"{self.storage} --study {json.dumps(tuner.study.study_name)}"
         typer.echo(f"\nmore: eeipu study trials {where}; pictures: eeipu report {where}", err=True)
 
@@ -313,7 +318,7 @@ def _opened_storage(storage: str) -> str | BaseStorage:
     return f"sqlite:///{Path(storage).expanduser()}"
 
 
-def _say_what_there_is(tuner: Tuner, storage: str) -> None:
+def _say_what_there_is(tuner: "Tuner", storage: str) -> None:
     record = StudyRecord.of(tuner.study)
     if record.trials:
         spent = amount(record.spent, record.unit)
