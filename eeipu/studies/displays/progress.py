@@ -121,7 +121,7 @@ class Reporter:
         self._began_s = clock()
         self._shown_s = -math.inf
         self._saved = 0.0
-        better = max if trials.study.direction is StudyDirection.MAXIMIZE else min
+        better = max if trials.study.directions[0] is StudyDirection.MAXIMIZE else min
         self._tally = Tally(trials.study_id, better)
         self._pace = _Pace(trials.spent if display.shows_updates else 0.0)
 
