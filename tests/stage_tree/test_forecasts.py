@@ -62,7 +62,7 @@ def test_a_forecast_is_how_long_it_takes(seed):
 
 
 def test_first_in_first_out_is_followed_where_it_ends_sooner():
-    """On two workers, the longest first takes 3 + 2 + 2 and 3 + 2; as they come, 3 + 3 and 2 * 3."""
+    """On two workers, the longest first take 3 + 2 + 2 and 3 + 2; as they come, 3 + 3 and 2 * 3."""
     lengths = [3, 2, 2, 3, 2]
     trainings = [{"lr": 0.1 * k, "steps": steps} for k, steps in enumerate(lengths)]
 
