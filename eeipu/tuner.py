@@ -24,7 +24,7 @@ from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
 from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun
-from eeipu.sampler import EEIPUSampler, check_price
+from eeipu.sampler import check_price
 from eeipu.space import Params
 from eeipu.stages.code_changes import refresh_code
 from eeipu.studies import arguments
@@ -193,8 +193,7 @@ class Tuner:
             device=device,
             learn_from=earlier_studies(learn_from),
         )
-        own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
-        self.n_initial = own if n_initial is None else n_initial
+        self.n_initial: int = n_initial or getattr(sampler, "n_initial", USUAL_TRIALS)
         self.study = open_study(
             pipeline,
             directions=directions,
