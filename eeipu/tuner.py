@@ -193,7 +193,7 @@ class Tuner:
             device=device,
             learn_from=earlier_studies(learn_from),
         )
-        self.n_initial: int = n_initial or getattr(sampler, "n_initial", USUAL_TRIALS)
+        self.n_initial = int(n_initial or getattr(sampler, "n_initial", USUAL_TRIALS))
         self.study = open_study(
             pipeline,
             directions=directions,
