@@ -22,7 +22,6 @@ from eeipu.executors.opening import ExecutorLike, check_executor, opened_cache
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
-from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import check_price
 from eeipu.space import Params
@@ -193,7 +192,7 @@ class Tuner:
             device=device,
             learn_from=earlier_studies(learn_from),
         )
-        self.n_initial = int(n_initial or getattr(sampler, "n_initial", USUAL_TRIALS))
+        self.n_initial = n_initial or arguments.usual_warm_up(sampler)
         self.study = open_study(
             pipeline,
             directions=directions,
