@@ -22,9 +22,8 @@ from eeipu.executors.opening import ExecutorLike, check_executor, opened_cache
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
-from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline, PipelineRun
-from eeipu.sampler import EEIPUSampler, check_price
+from eeipu.sampler import check_price
 from eeipu.space import Params
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.schedules import Schedule
@@ -197,8 +196,7 @@ class Tuner:
             device=device,
             learn_from=earlier_studies(learn_from),
         )
-        own = sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
-        self.n_initial = own if n_initial is None else n_initial
+        self.n_initial = n_initial or arguments.usual_warm_up(sampler)
         self.study = open_study(
             pipeline,
             directions=directions,

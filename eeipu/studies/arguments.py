@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler
 from eeipu.cache import InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
+from eeipu.methods.warm_up import USUAL_TRIALS
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.study import Direction
@@ -31,6 +32,7 @@ __all__ = [
     "checked_directions",
     "checked_texts",
     "sampler_of",
+    "usual_warm_up",
 ]
 
 
@@ -165,6 +167,11 @@ def sampler_of(
         device=device,
         learn_from=learn_from,
     )
+
+
+def usual_warm_up(sampler: BaseSampler) -> int:
+    """The number of trials in a sampler's warm-up, if the user does not say it."""
+    return sampler.n_initial if isinstance(sampler, EEIPUSampler) else USUAL_TRIALS
 
 
 def check_count(name: str, count: int, least: int) -> int:
