@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -579,20 +580,21 @@ def test_what_has_begun_meanwhile_is_not_suggested_again():
 
 @pytest.mark.parametrize("beside_workers", [False, True])
 def test_beside_workers_a_suggestion_takes_one_thread(beside_workers, monkeypatch):
-    limits = []
+    asked = []
 
-    def note(limit):
-        limits.append(limit)
+    def limit(limits):
+        asked.append(limits)
         return nullcontext()
 
-    monkeypatch.setattr(eeipu.sampler, "threadpool_limits", note)
+    libraries = SimpleNamespace(limit=limit)
+    monkeypatch.setattr(eeipu.sampler, "loaded_libraries", lambda: libraries)
     monkeypatch.setattr(eeipu.sampler, "THREADED_FROM", 3)
     study = crowded(0)
     study.sampler.share_processors(beside_workers)
-    limits.clear()
+    asked.clear()
     study.ask(declared().space)
 
-    assert limits == [1 if beside_workers else None]
+    assert asked == [1 if beside_workers else None]
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -178,7 +178,7 @@ def eeipu(
     return LogEEIPU(
         model,
         search.models.costs_from("own") if is_published else search.models.costs,
-        model.best_f,
+        search.models.best_of(model),
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         overhead=0.0 if is_published else search.overhead,
         cooling=search.cooling,

@@ -179,7 +179,8 @@ class Proposals:
         if new:
             models = search.models
             model = models.leading if self.method.sees_stages else models.objective
-            improvement = LogPendingEI(model, model.best_f, pending, seed=search.trial_seed)
+            best_f = models.best_of(model)
+            improvement = LogPendingEI(model, best_f, pending, seed=search.trial_seed)
             yield from in_turn(new, improvement, count)
 
     def candidates(self, score: Score, *, fresh: bool = False) -> Iterator[Candidate]:
@@ -251,21 +252,23 @@ def _telling(
     rounding = float(np.spacing(abs(np.nanmax(search.history.values)))) / models.unit
     least = max(LEAST_GAIN * models.objective.scale, rounding)
     with torch.no_grad():
-        tells = _tells(*_moments(X.unsqueeze(-2), models.believer), models.objective, least, doubt)
+        moments = _moments(X.unsqueeze(-2), models.believer)
+        tells = _tells(moments, models.best_f, models.objective.noise_std, least, doubt)
         if chain is not None:
             memoized = torch.tensor([candidate.reuse.memoized for candidate in candidates])
             mean, variance = chain.moments(X, memoized)
-            tells |= _tells(mean, variance.sqrt(), chain, least, doubt)
+            moments = mean, variance.sqrt()
+            tells |= _tells(moments, chain.best_f, chain.noise_std, least, doubt)
     return [c for c, is_worth in zip(candidates, tells.tolist(), strict=True) if is_worth]
 
 
 def _tells(
-    mean: Tensor, std: Tensor, model: ObjectiveModel | StageChain, least: float, doubt: float
+    moments: tuple[Tensor, Tensor], best_f: float, noise: float, least: float, doubt: float
 ) -> Tensor:
     """Which trials may tell more than a model knows, from what it predicts for them, `b`."""
-    noise = model.noise_std
-    gain = log_improvement(mean, doubt * std, model.best_f).exp()
-    is_news = (std > LEAST_NEWS * noise) | (mean > model.best_f + noise)
+    mean, std = moments
+    gain = log_improvement(mean, doubt * std, best_f).exp()
+    is_news = (std > LEAST_NEWS * noise) | (mean > best_f + noise)
     return is_news & (gain > least)
 
 

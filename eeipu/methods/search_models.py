@@ -258,6 +258,10 @@ class SearchModels:
         weighed = self.weighed_chain
         return self.objective if weighed is None or weighed.share <= 0.5 else weighed.chain
 
+    def best_of(self, model: ObjectiveModel | StageChain) -> float:
+        """The best value as one of the models of it knows it; that of `objective` is `best_f`."""
+        return self.best_f if model is self.objective else model.best_f
+
     @cached_property
     def best_f(self) -> float:
         """The best of `values` within all limits, corrected for luck; see `ObjectiveModel`.

@@ -182,7 +182,7 @@ def test_a_pruned_trial_is_no_failure_to_the_models():
     run(tuner, 9)
 
     assert "PRUNED" in states(tuner)
-    assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "costs"}
+    assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "chain", "costs"}
 
 
 def test_the_search_leaves_a_region_that_is_pruned_without_a_report():

@@ -56,7 +56,7 @@ PIPELINES = {
 @pytest.mark.parametrize("stages", PIPELINES.values(), ids=PIPELINES)
 def test_a_pipeline_is_the_same_again(stages):
     made = Pipeline(stages)
-    study = open_study(made, direction="maximize", sampler=None, storage=None, study_name=None)
+    study = open_study(made, directions=("maximize",), sampler=None, storage=None, study_name=None)
 
     told = told_pipeline(json.loads(json.dumps(study.user_attrs)))
 
@@ -71,7 +71,7 @@ def test_a_pipeline_is_the_same_again(stages):
 
 def test_a_study_of_an_earlier_version_is_a_chain():
     made = Pipeline(PIPELINES["diamond"])
-    study = open_study(made, direction="maximize", sampler=None, storage=None, study_name=None)
+    study = open_study(made, directions=("maximize",), sampler=None, storage=None, study_name=None)
     told = {name: value for name, value in study.user_attrs.items() if name != LAYOUT}
 
     assert told_pipeline(told).graph.is_chain

@@ -14,13 +14,13 @@ from botorch.utils.testing import MockModel, MockPosterior
 
 from eeipu.acquisition import LogEEIPU
 from eeipu.cost_models import StageCostModel
-from eeipu.methods.acquisition_gradients import log_ei
 from eeipu.methods.several_objectives.hypervolume import (
     HypervolumeScore,
     LogHypervolumeImprovement,
     hypervolume_score,
     reference_point,
 )
+from eeipu.models.improvement import log_ei
 from eeipu.models.objective import ObjectiveModel
 
 FRONT = torch.tensor([[0.0, 2.0], [1.0, 1.0], [1.5, 0.2]], dtype=torch.double)
