@@ -19,6 +19,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.stages.declaration import Stage
 from eeipu.stages.running.calls import stage_calls
 from eeipu.stages.running.walks import run_path
+from eeipu.stages.runs import number_of
 
 __all__ = ["sharing"]
 
@@ -48,7 +49,7 @@ def sharing(problem: Problem, outputs: StageCache) -> Problem:
 
     Note:
         The outputs of stages are wrapped, so that multi-stage BO cannot see numbers among them.
-        No problem whose stages take time has such numbers.
+        No problem whose stages take time has such numbers. What stages show is seen.
     """
     pipeline, key = problem.pipeline, inputs_key(problem.inputs)
 
@@ -81,7 +82,12 @@ def _shared(stage: Stage, output_of: Callable[[Settings], Any]) -> Stage:
     def declared(*inputs: Any, **params: Any) -> float:
         return cost(*map(_output, inputs), **params)
 
-    return replace(stage, function=run, cost=declared, version=stage.fingerprint)
+    def shown(given: Any) -> Any:
+        output = _output(given)
+        found = number_of(output) if stage.observe is None else stage.observe(output)
+        return {} if found is None else found
+
+    return replace(stage, function=run, cost=declared, observe=shown, version=stage.fingerprint)
 
 
 def _settings(inputs: tuple[Any, ...]) -> Settings:

@@ -13,13 +13,17 @@ _TYPES = ATOMS | {list, tuple, dict}
 # What occurs several times counts as often as it does so, and may be more than there is in memory.
 _MOST_PARTS = 2**25
 _DEEPEST = 100
+# Of a depth with this many parts at least, one in so many has to be an object of its own. Containers
+# that are shared on each depth double from one to the next, and would be looked at to the end.
+_MANY, _ONE_IN = 2**12, 16
 
 
 def is_plain(value: Any) -> bool:
     """Whether a value is plain data through and through.
 
     All parts at one depth are looked at together, in loops that Python runs in C. Data that is
-    nested too deeply, or that has too many parts, does not count as plain.
+    nested too deeply, that has too many parts, or the same ones again and again, does not count as
+    plain.
     """
     level, count = [value], 0
     for _ in range(_DEEPEST):
@@ -28,6 +32,8 @@ def is_plain(value: Any) -> bool:
             return False
         if kinds <= ATOMS:
             return True
+        if len(level) > _MANY and len(set(map(id, level))) * _ONE_IN < len(level):
+            return False
         level = gc.get_referents(*level)
         count += len(level)
         if count > _MOST_PARTS:

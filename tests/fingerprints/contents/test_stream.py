@@ -119,9 +119,9 @@ def test_containers_within_each_other_end(monkeypatch):
     one, other = [1], [2]
     for _ in range(60):
         one, other = [one, one], [other, other]
-    began = time.monotonic()
+    began = time.process_time()
     assert digest(one) != digest(other)
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
 
 
 def test_a_large_container_is_looked_at_once_however_often_it_occurs():
