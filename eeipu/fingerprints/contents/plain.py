@@ -13,8 +13,8 @@ _TYPES = ATOMS | {list, tuple, dict}
 # What occurs several times counts as often as it does so, and may be more than there is in memory.
 _MOST_PARTS = 2**25
 _DEEPEST = 100
-# Of a depth with this many parts at least, one in so many has to be an object of its own. Containers
-# that are shared on each depth double from one to the next, and would be looked at to the end.
+# Of a depth with this many parts at least, one in so many has to be an object of its own: what is
+# shared on each depth doubles from one to the next, and would be looked at to the end.
 _MANY, _ONE_IN = 2**12, 16
 
 
