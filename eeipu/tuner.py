@@ -68,11 +68,10 @@ class Tuner:
         pipeline: The pipeline to tune.
         budget: What all trials together may cost, warm-up included: seconds, or the unit of
             the declared costs. Trials that run when the budget is used up are finished, and no
-            further trial begins, nor one of which choosing alone is expected to take what is left.
-            Where costs are measured, it also pays the seconds of looking at the inputs, of loading
-            and keeping outputs, and those during which a worker was idle because a configuration
-            was being chosen or the last results were being written down. `None`: no such limit;
-            then `timeout`, or `max_trials` of `run`, ends a run.
+            further trial begins. Where costs are measured, it also pays the seconds of looking at
+            the inputs, of loading and keeping outputs, and those during which a worker was idle
+            because a configuration was being chosen or the last results were being written down.
+            `None`: no such limit; then `timeout`, or `max_trials` of `run`, ends a run.
         timeout: After this many seconds a call of `run` begins no further trial, and finishes those
             that run. They are counted from the moment when the workers have been opened. `None`: no
             such limit.

@@ -96,18 +96,15 @@ class RunLimits:
         self._expected = ExpectedCosts()
         self._failures = FailureStreak(max_failures)
         self._repeats = 0
-        self._last_choice = 0.0
 
     def allow_trial(self, underway: Iterable[TrialRun], now_s: float) -> bool:
         """Whether the user's limits allow another trial: budget, time, number, `study.stop()`.
-
-        Choosing it is expected to cost what choosing the last one did: what is left must be more.
 
         Args:
             underway: The trials whose costs to come are subtracted from the budget.
             now_s: The time of the pool's clock.
         """
-        return self.allow_new([*self._expected.due(underway, now_s), self._last_choice])
+        return self.allow_new(self._expected.due(underway, now_s))
 
     def allow_new(self, due: Iterable[float]) -> bool:
         """The same, given what the calls that run or are still to run will cost."""
@@ -137,12 +134,8 @@ class RunLimits:
             waited_s: The seconds during which a worker waited for it.
         """
         if self._budget.overhead is not None and is_enqueued(trial):
-            self._last_choice = 0.0
-        else:
-            self._last_choice = self._budget.charge_for_choice(
-                waited_s, is_measured=self._trials.are_measured
-            )
-        return self._last_choice
+            return 0.0
+        return self._budget.charge_for_choice(waited_s, is_measured=self._trials.are_measured)
 
     @property
     def is_out_of_time(self) -> bool:

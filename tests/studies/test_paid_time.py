@@ -122,15 +122,6 @@ def test_an_overhead_replaces_measured_seconds():
     assert attributes_of(tuner, "charged") == [STAGE_S] * 3
 
 
-def test_no_trial_begins_whose_choice_would_use_up_what_is_left():
-    # Five seconds a trial, of which choosing takes two: one and a half are left after the second.
-    tuner, pool = run(measured(), budget=11.5)
-    assert pool.now() == tuner.spent == 10.0
-    # And a third one begins where choosing leaves something.
-    tuner, pool = run(measured(), budget=12.5)
-    assert pool.now() == tuner.spent == 15.0
-
-
 def test_a_failed_trial_pays_for_its_choice_too():
     @stage(space={"a": Float(0.0, 1.0)}, version="1")
     def failing(data, *, a):
