@@ -305,6 +305,8 @@ class History:
 
         An outcome comes from the first stage that shows it, or otherwise from the last one.
         """
+        if not self.pipeline.outcome_constraints:
+            return ()
         last = len(self.pipeline.stages) - 1
         metrics = [trial.user_attrs.get("metrics") or {} for trial in self.ended]
         found = []
