@@ -22,7 +22,6 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 import argparse
-import json
 import logging
 import time
 import warnings
@@ -33,6 +32,7 @@ import numpy as np
 import optuna
 import torch
 from figures import Figure, show
+from kept_runs import kept_runs
 
 from eeipu import Float, Pipeline, Stage, StageCache, Tuner
 from eeipu.benchmarks.analysis.tables import half_width
@@ -154,24 +154,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("eeipu").setLevel(logging.ERROR)
-    args.out.mkdir(parents=True, exist_ok=True)
-    file = args.out / "runs.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    done = {
-        (r["problem"], r["contender"], r["seed"], r["factor"]): r for r in map(json.loads, lines)
-    }
-    for seed in range(args.seeds):
-        for problem in args.problems:
-            for contender in args.contenders:
-                key = (problem, contender, seed, args.budget_factor)
-                if key not in done:
-                    done[key] = run(*key)
-                    with file.open("a") as lasting:
-                        lasting.write(json.dumps(done[key]) + "\n")
+    keys = [
+        (problem, contender, seed, args.budget_factor)
+        for seed in range(args.seeds)
+        for problem in args.problems
+        for contender in args.contenders
+    ]
+    runs = kept_runs(args.out, keys, run)
     shown = []
     for problem in args.problems:
-        own = [r for key, r in done.items() if key[0] == problem and key[2] < args.seeds]
-        own = [r for r in own if r["factor"] == args.budget_factor]
+        own = [each for each in runs if each["problem"] == problem]
         shown += figures(own, problem, args.contenders)
     show(shown)
 

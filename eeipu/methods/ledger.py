@@ -52,10 +52,6 @@ class SortedTrials:
     interrupted: list[FrozenTrial] = field(default_factory=list)
     left_out: list[tuple[FrozenTrial, str]] = field(default_factory=list)
 
-    def copy(self) -> "SortedTrials":
-        """The same trials, in lists of their own."""
-        return SortedTrials(*map(list, vars(self).values()))
-
 
 @dataclass
 class _Entry:
