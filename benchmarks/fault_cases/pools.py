@@ -150,7 +150,7 @@ count = made()
 def inputs():
     return {"a", "b", "c"}, frozenset(["x", "y"]), {frozenset("ab"): 1}
 
-def work(a, b, c, d=frozenset("xyz")):
+def work(a, b, c, d=frozenset("xyz"), *, x=1.0):
     return float(len(a) + count() + len(d) + len(TABLE) + ("a" in {"a", "r", "s"}))
 """
 
@@ -175,8 +175,8 @@ import work
 if __name__ == "__main__":
     os.environ["PYTHONHASHSEED"] = "77"
     pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    tune([fixed(work.work)], *work.inputs(), executor=pool)
-    say(would_hit(work.work, *work.inputs()))
+    tune([fixed(work.work, {"x": 1.0})], *work.inputs(), executor=pool)
+    say(would_hit(work.work, *work.inputs(), x=1.0))
 """
 
 SEEDED = [
