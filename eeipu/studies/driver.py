@@ -160,13 +160,13 @@ class Driver:
             self._trials.interrupt(trial)
             raise
         run = TrialRun(trial, calls, self._cache)
-        run.overhead = self._limits.charge_for_choice(trial, waited_s)
+        run.account.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
             notes = TrialNotes(trial)
             notes.set_user_attr("stage_keys", keys_of(self._trials.pipeline.stage_names, calls))
             notes.set_user_attr("waited_s", waited_s)
-            notes.set_user_attr("overhead", run.overhead)
+            notes.set_user_attr("overhead", run.account.overhead)
             notes.write()
             run.write_costs(self._trials.pipeline)
             if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
@@ -175,7 +175,7 @@ class Driver:
             run.hold_outputs()
             if not self._interrupted.is_set():
                 self._reuse_outputs(run)
-            if run.runs:  # the search counts on what the trial need not pay for
+            if run.states.runs:  # the search counts on what the trial need not pay for
                 run.write_costs(self._trials.pipeline)
             self._advance(run)
 
@@ -190,7 +190,9 @@ class Driver:
                 self._underway.wait(run, k)
             elif self._pool.can_take(run.calls[k].resources):
                 task = self._underway.start(run, k, self._pool.now())
-                self._report.update(self._underway.activity, run.trial.number, run.stage_runs)
+                self._report.update(
+                    self._underway.activity, run.trial.number, run.states.stage_runs
+                )
                 self._pool.submit(task)
 
     def _end_call(self, event: Ended) -> None:
@@ -213,13 +215,15 @@ class Driver:
 
     def _advance(self, run: TrialRun) -> None:
         """Make those of a trial's calls ready that can run now, or end the trial."""
-        if run.has_ended:
+        if run.states.have_ended:
             self._end_trial(run)
             return
-        self._trials.news.tell(run.trial, self._trials.pipeline.join(run.stage_runs, run.calls))
+        self._trials.news.tell(
+            run.trial, self._trials.pipeline.join(run.states.stage_runs, run.calls)
+        )
         if self._interrupted.is_set():
             self._cut_unless_running(run)
-        elif run.is_failing:
+        elif run.states.is_failing:
             self._underway.hold_back(run)
         else:
             self._underway.make_ready(run)
@@ -228,14 +232,14 @@ class Driver:
 
     def _end_trial(self, run: TrialRun) -> None:
         self._underway.remove(run)
-        result = self._trials.pipeline.join(run.stage_runs, run.calls)
+        result = self._trials.pipeline.join(run.states.stage_runs, run.calls)
         self._limits.judge(result)
         last = result.stage_runs[-1]
         # A stage or an observer that is broken is corrected for a run that goes on from all this.
         if not (self._limits.is_broken or (last.is_unobserved and last.is_bug)):
             self._kept.offer(call.key for call in run.calls)
         try:
-            run.write_result(result, self._epoch_s)
+            run.account.write_result(run.calls, result, self._epoch_s)
             try:
                 self._trials.news.tell(run.trial, result, is_last=True)
             finally:
@@ -251,7 +255,7 @@ class Driver:
 
     def _cut_unless_running(self, run: TrialRun) -> None:
         """Close a trial that the user has interrupted, once none of its calls runs any more."""
-        if run.began_s:
+        if run.states.began_s:
             self._underway.hold_back(run)
         else:
             self._cut(run)

@@ -65,7 +65,7 @@ class TrialsUnderway:
     def make_ready(self, run: TrialRun) -> None:
         """Let those of a trial's calls that can run now do so when workers are free."""
         known = {k for each, k in (*self._ready, *self._all_waiting) if each is run}
-        self._ready += [(run, k) for k in run.ready if k not in known]
+        self._ready += [(run, k) for k in run.states.ready if k not in known]
 
     @property
     def _all_waiting(self) -> list[Step]:
@@ -77,7 +77,7 @@ class TrialsUnderway:
         These trials end soonest, and their results help to choose the next configurations.
         """
         return sorted(
-            self._ready, key=lambda step: (-len(step[0].runs), step[0].trial.number, step[1])
+            self._ready, key=lambda step: (-len(step[0].states.runs), step[0].trial.number, step[1])
         )
 
     def must_wait(self, run: TrialRun, k: int) -> bool:

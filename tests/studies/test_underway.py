@@ -30,7 +30,7 @@ def added(underway, number, cache=None, **params):
 
 def test_trials_nearest_to_their_end_come_first_then_the_oldest(underway):
     runs = [added(underway, number) for number in (3, 1, 2)]
-    runs[2].runs[0] = StageRun("prep", "key", cost=1.0)
+    runs[2].states.runs[0] = StageRun("prep", "key", cost=1.0)
     assert [run.trial.number for run, _ in underway.ready()] == [2, 1, 3]
 
 
