@@ -7,14 +7,13 @@ the room `states` knows which nodes have to run and which states may be dropped,
 stores everything.
 """
 
-from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
-from eeipu.stage_tree.payments import Payments, Purpose
+from eeipu.stage_tree.payments import Payments
 from eeipu.stage_tree.requests import Answers, RequestBook
 from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
@@ -51,6 +50,7 @@ class SearchPlan:
         cache: The cache.
         tree: The stage tree of all requests, including those that were answered or cancelled.
         execution: Takes what a scheduler starts and what workers report.
+        payments: What workers have spent for each study, in seconds.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class SearchPlan:
         self.tree = tree = PlanTree()
         self._database = database = PlanDatabase(location, read_only=read_only)
         self._book = RequestBook(database)
-        self._payments = Payments(database)
+        self.payments = Payments(database)
         owner = (database.name, location is not None) if pins_for is None else pins_for
         self._references = StateReferences(cache, database, owner)
-        self._states = NodeStates(tree, cache, database, self._payments, self._references)
+        self._states = NodeStates(tree, cache, database, self.payments, self._references)
         self._answers = Answers(self._book, self._states, self._references)
         self.execution = Execution(
-            tree, self._states, self._references, self._answers, self._payments, max_losses
+            tree, self._states, self._references, self._answers, self.payments, max_losses
         )
         paths = {key: Path.from_json(text) for key, text in database.paths()}
         requests = list(database.requests())
@@ -192,18 +192,9 @@ class SearchPlan:
         return list(dict.fromkeys(request.study for request in self.requests()))
 
     @property
-    def paid_s(self) -> dict[str, float]:
-        """Study -> seconds that workers have spent for it, including what was lost."""
-        return self._payments.paid_s
-
-    def paid_for(self, study: str) -> Mapping[Purpose, float]:
-        """What workers have spent for a study, in seconds, by what they were spent on."""
-        return self._payments.of(study)
-
-    @property
     def spent_s(self) -> float:
         """Seconds that workers have spent for all studies together."""
-        return self._payments.total_s
+        return self.payments.total_s
 
 
 def _restore_nodes(
