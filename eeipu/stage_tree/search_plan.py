@@ -18,6 +18,7 @@ from eeipu.stage_tree.requests import Answers, RequestBook
 from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
 from eeipu.stages.paths import Path
+from eeipu.stages.stored_paths import path_from_json, path_to_json
 
 __all__ = ["SearchPlan"]
 
@@ -74,7 +75,7 @@ class SearchPlan:
         self.execution = Execution(
             tree, self._states, self._references, self._answers, self.payments, max_losses
         )
-        paths = {key: Path.from_json(text) for key, text in database.paths()}
+        paths = {key: path_from_json(text) for key, text in database.paths()}
         requests = list(database.requests())
         ends = [tree.add(paths[row.path], trial=(row.study, row.trial)) for row in requests]
         # What is stored comes before what is found in the cache, which knows less of it.
@@ -116,7 +117,7 @@ class SearchPlan:
             self._answers.open(woken)
         asked = self._book.find(study, trial, path.key(len(path)))
         if asked is None or asked.state is RequestState.CANCELLED:
-            text = path.to_json() if self._database.location is not None else ""
+            text = path_to_json(path) if self._database.location is not None else ""
             node = self._states.add(path, (study, trial))
             asked = self._book.add(study, trial, path, node, text)
             self._answers.open(asked)

@@ -30,12 +30,48 @@ from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.study import stoppable
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
-from eeipu.studies.underway import TrialsUnderway
+from eeipu.studies.underway import CallQueue, TrialsUnderway
 from eeipu.studies.waiting import WaitingTime
 
 __all__ = ["Driver"]
 
 logger = logging.getLogger("eeipu")
+
+
+class TrialChoice:
+    """Begins a trial with the configuration that the search chooses, until the driver takes it.
+
+    Args:
+        trials: The trials of the study.
+        cache: The cache of stage outputs, if there is one.
+        driver: The name of this process.
+    """
+
+    def __init__(self, trials: Trials, cache: StageCache | None, driver: str) -> None:
+        self._trials = trials
+        self._cache = cache
+        self._driver = driver
+        self._begun: tuple[optuna.Trial, dict[str, Any]] | None = None
+        self._is_over = False
+
+    def make(self) -> None:
+        """Begin a trial in the study; called by the pool, perhaps in another thread."""
+        with stoppable(self._trials.study):  # for samplers that call `study.stop()`
+            self._begun = self._trials.begin(self._cache, self._driver)
+        if self._is_over:  # an exception has ended the run meanwhile
+            self._trials.interrupt(self._begun[0])
+
+    def take(self) -> tuple[optuna.Trial, dict[str, Any]]:
+        """The trial that was begun and its configuration; what follows is the caller's."""
+        assert self._begun is not None
+        begun, self._begun = self._begun, None
+        return begun
+
+    def close(self) -> None:
+        """Cut the trial that nobody has taken, also one that is being begun."""
+        self._is_over = True
+        if self._begun is not None:
+            self._trials.interrupt(self._begun[0])
 
 
 class Driver:
@@ -75,13 +111,11 @@ class Driver:
         self._cache = cache
         self._upstream = upstream
         self._interrupted = interrupted
-        self._name = str(ProcessIdentity.here())
         self._underway = TrialsUnderway(pool.size)
         self._limits = RunLimits(trials, budget, max_trials, pool.now, max_failures=max_failures)
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
-        self._is_over = False
-        self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
+        self._choice = TrialChoice(trials, cache, str(ProcessIdentity.here()))
         self._waiting = WaitingTime(pool)
         self._epoch_s = time.time() - pool.now()
 
@@ -107,7 +141,7 @@ class Driver:
                             self._end_call(event)
                         case Joined():  # there may be room for more
                             pass
-            _check_all_have_run(self._underway)
+            _check_all_have_run(self._underway.calls)
             if self._limits.reason is None and self._interrupted.is_set():
                 self.was_cut |= self._limits.allow_trial(self._underway, self._pool.now())
         finally:
@@ -128,32 +162,22 @@ class Driver:
             self._limits.count_trial()
             self._underway.is_choosing = True
             self._report.update(self._underway.activity)
-            self._pool.think(self._choose)
+            self._pool.think(self._choice.make)
 
-    def _choose(self) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Begin a trial in the study; called by the pool, perhaps in another thread."""
-        with stoppable(self._trials.study):  # for samplers that call `study.stop()`
-            trial, params = self._trials.begin(self._cache, self._name)
-        self._chosen = trial
-        if self._is_over:  # an exception has ended the run meanwhile
-            self._trials.interrupt(trial)
-        return trial, params
-
-    def _begin_trial(self, choice: Thought) -> None:
+    def _begin_trial(self, thought: Thought) -> None:
         """Take the trial that the search has begun."""
         self._underway.is_choosing = False
         waited_s = self._waiting.take()
-        if isinstance(choice.error, SearchOver):
-            self._limits.stop(choice.error)
-        elif choice.error is not None:
-            raise choice.error
+        if isinstance(thought.error, SearchOver):
+            self._limits.stop(thought.error)
+        elif thought.error is not None:
+            raise thought.error
         else:
-            trial, params = choice.value
+            trial, params = self._choice.take()
             self._add_trial(trial, params, waited_s)
         self._tidy_cache()
 
     def _add_trial(self, trial: optuna.Trial, params: dict[str, Any], waited_s: float) -> None:
-        self._chosen = None
         try:
             calls = self._trials.pipeline.calls(params, self._upstream)
         except BaseException:
@@ -183,13 +207,13 @@ class Driver:
 
     def _start_calls(self) -> None:
         """Give the calls that are ready to workers that are free."""
-        for run, k in self._underway.ready():
+        for run, k in self._underway.calls.ready():
             if self._interrupted.is_set():
                 self._cut_unless_running(run)
-            elif self._underway.must_wait(run, k):
-                self._underway.wait(run, k)
+            elif self._underway.calls.must_wait(run, k):
+                self._underway.calls.wait(run, k)
             elif self._pool.can_take(run.calls[k].resources):
-                task = self._underway.start(run, k, self._pool.now())
+                task = self._underway.calls.start(run, k, self._pool.now())
                 self._report.update(
                     self._underway.activity, run.trial.number, run.states.stage_runs
                 )
@@ -197,14 +221,14 @@ class Driver:
 
     def _end_call(self, event: Ended) -> None:
         """Take the result of a call, and continue the trials that needed it."""
-        run = self._underway.finish(event.task)
+        run = self._underway.calls.finish(event.task)
         run.end_call(event, self._pool.now)
         if event.result is not None and event.result.run is not None:
             self._limits.learn(event.result.run)
         with self._unless_taken_over(run):
             run.write_costs(self._trials.pipeline)
             self._advance(run)
-        for waiting in self._underway.take_waiting(event.task.call.key):
+        for waiting in self._underway.calls.take_waiting(event.task.call.key):
             with self._unless_taken_over(waiting):
                 self._reuse_outputs(waiting)
                 self._advance(waiting)
@@ -224,9 +248,9 @@ class Driver:
         if self._interrupted.is_set():
             self._cut_unless_running(run)
         elif run.states.is_failing:
-            self._underway.hold_back(run)
+            self._underway.calls.hold_back(run)
         else:
-            self._underway.make_ready(run)
+            self._underway.calls.add_ready(run)
 
     # --- A trial ends
 
@@ -256,7 +280,7 @@ class Driver:
     def _cut_unless_running(self, run: TrialRun) -> None:
         """Close a trial that the user has interrupted, once none of its calls runs any more."""
         if run.states.began_s:
-            self._underway.hold_back(run)
+            self._underway.calls.hold_back(run)
         else:
             self._cut(run)
 
@@ -279,17 +303,15 @@ class Driver:
 
     def _close_open_trials(self) -> None:
         """Cut the trials that an exception has left open."""
-        self._is_over = True
         with ExitStack() as ends:  # all are cut, even if the study's storage fails for one
             for run in reversed(tuple(self._underway)):  # the last callback is called first
                 ends.callback(self._cut, run)
-            if self._chosen is not None:
-                ends.callback(self._trials.interrupt, self._chosen)
+            ends.callback(self._choice.close)
 
 
-def _check_all_have_run(underway: TrialsUnderway) -> None:
+def _check_all_have_run(queue: CallQueue) -> None:
     """Raise an error if a call is ready that no worker can ever take."""
-    for run, k in underway.ready():
+    for run, k in queue.ready():
         call = run.calls[k]
         raise ConfigurationError(
             f"no worker of the executor can run stage {call.stage.name!r}, which needs "
