@@ -39,7 +39,7 @@ from eeipu.caching.memory_tier import MemoryTier
 from eeipu.caching.stores import Store, check_key, is_key
 from eeipu.errors import CacheFormatError, CacheMiss, ConfigurationError
 from eeipu.serialization.entry_format import DamagedEntry, Entry, Header, with_sizes
-from eeipu.serialization.pickles import deserialize, serialize
+from eeipu.serialization.pickles import WITH_FILES, deserialize, serialize
 
 __all__ = ["IN_MEMORY", "CacheStats", "InMemory", "StageCache"]
 
@@ -225,7 +225,7 @@ class StageCache:
         versions: Mapping[str, str] | None = None,
         parts: Mapping[str, Any] | None = None,
         observed: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> bool:
         """Keep a copy of `value` under `key`, and with it what is known about its origin.
 
         A value for which there is no room is not kept, and a warning says so.
@@ -239,6 +239,9 @@ class StageCache:
             versions: The versions of the packages that the stage used.
             parts: Short digests of the parts of the key, by name (`eeipu.fingerprints.parts`).
             observed: What observers found in the value (`eeipu.stages.observing.notes`).
+
+        Returns:
+            Whether paths in the value had their files kept with them, of which `get` gives copies.
 
         Raises:
             CacheAccessError: The location cannot be written to, or is full. Nothing is kept.
@@ -265,15 +268,16 @@ class StageCache:
             size_bytes = with_sizes(header, segments).file_bytes
             if size_bytes > self.max_bytes:
                 _warn_too_large(size_bytes, self.max_bytes)
-                return
+                return False
         with accessing(self, "written to"):
             pending = self.place.store.prepare(header, segments)
             if self.max_bytes is None:
                 pending.commit()
             elif not self._eviction.admit(pending, self.max_bytes):
                 _warn_no_room(pending.header.file_bytes, self.max_bytes)
-                return
+                return False
         self._tier.remember(Entry(pending.header, segments))
+        return kind == WITH_FILES
 
     def spare(self, keys: Iterable[str]) -> None:
         """Count a hit on entries that nobody had to load, because a later output was loaded."""

@@ -51,8 +51,10 @@ class FirstParty:
         name = code.__name__ if isinstance(code, ModuleType) else getattr(code, "__module__", None)
         if not isinstance(name, str):
             return True  # made by exec, without a module
-        if name not in sys.modules and isinstance(code, type) and _is_of_c(code):
-            return False  # one of C code that does not say which module it is from
+        if isinstance(code, type) and _is_of_c(code) and not _has_file(name):
+            # It does not say which module it is from, or names one that was made for it, as the
+            # types that all modules of one version of Cython share.
+            return False
         if name not in self._known:
             self._known[name] = self._owns_module(name)
         return self._known[name]
@@ -83,6 +85,10 @@ def package_and_name(kind: type) -> tuple[str, str]:
     """The package that a class is from, and its name, by which a library's class is recognised."""
     # A class that is made by a call may say that it is from no module.
     return (str(kind.__module__).partition(".")[0], kind.__name__)
+
+
+def _has_file(name: str) -> bool:
+    return getattr(sys.modules.get(name), "__file__", None) is not None
 
 
 def _is_of_c(code: type) -> bool:

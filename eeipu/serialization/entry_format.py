@@ -88,7 +88,8 @@ class Header:
 
     Attributes:
         key: The content key under which it was put.
-        kind: How the value is serialised: `pickle`, or `safe` for formats that cannot run code.
+        kind: How the value is serialised: `pickle`, `files` for a pickle in which paths have their
+            files with them, or `safe` for formats that cannot run code.
         segments: The size in bytes of each segment of the payload, before compression.
         compression: The name of the compression, or `None`.
         created_s: When the entry was written, in seconds since 1970 by the writer's clock.

@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from pickle import PickleBuffer
@@ -21,14 +22,12 @@ from typing import Any
 
 from eeipu.errors import CacheFormatError
 
-__all__ = ["holds_files", "is_private", "reduce_path"]
+__all__ = ["is_private", "reduce_path"]
 
 # More than a model has, and little enough to be read into memory. A folder with a whole data set is
 # hardly what a stage means to give back.
 LARGEST_BYTES = 4 * 2**30
 MOST_FILES = 10_000
-
-_MANY_ITEMS = 1000
 
 _PREFIX = f"eeipu-files-{os.getuid()}-"
 _LOCK = ".lock"
@@ -38,7 +37,8 @@ def reduce_path(path: Path) -> Any:
     """How to pickle a path with its file or folder; `NotImplemented` where there is neither.
 
     Raises:
-        CacheFormatError: The files are too large.
+        CacheFormatError: The files are too large, or the path is of a class whose objects cannot be
+            made of a copy's name.
         OSError: A file cannot be read.
     """
     try:
@@ -47,14 +47,35 @@ def reduce_path(path: Path) -> Any:
         return NotImplemented
     if stat.S_ISREG(status.st_mode):
         _check_size(path, status.st_size)
-        return _restored_file, (path.name, *_content(path))
+        return _restored_file, (path.name, *_content(path), _kind_of(path))
     # A program does not make the folder that it runs in, which objects may well name.
     if not stat.S_ISDIR(status.st_mode) or Path.cwd().is_relative_to(path.resolve()):
         return NotImplemented
-    folders, files = _below(path)
+    folders, files, links = _below(path)
     _check_size(path, sum(each.stat().st_size for each in files), len(files))
+    inner = [each.relative_to(path).as_posix() for each in folders]
     named = [(each.relative_to(path).as_posix(), *_content(each)) for each in files]
-    return _restored_folder, (path.name, [f.relative_to(path).as_posix() for f in folders], named)
+    return _restored_folder, (path.name, inner, named, links, _kind_of(path))
+
+
+def _kind_of(path: Path) -> type[Path] | None:
+    """The class of a path that is not Python's own."""
+    kind = type(path)
+    if kind is type(Path()):
+        return None
+    try:
+        if type(kind(os.fspath(path))) is kind:
+            return kind
+    except Exception as error:  # whatever the user's own class raises
+        raise _of_odd_class(path) from error
+    raise _of_odd_class(path)
+
+
+def _of_odd_class(path: Path) -> CacheFormatError:
+    return CacheFormatError(
+        f"an output has a path of the class {type(path).__qualname__}, which cannot be made of the "
+        f"name of a copy of its file; return pathlib.Path({str(path)!r})"
+    )
 
 
 def _check_size(path: Path, size_bytes: int, count: int = 1) -> None:
@@ -71,25 +92,27 @@ def _content(path: Path) -> tuple[int, PickleBuffer]:
     return stat.S_IMODE(path.stat().st_mode), PickleBuffer(path.read_bytes())
 
 
-def _below(path: Path) -> tuple[list[Path], list[Path]]:
-    """All folders and files below a folder, without following links to folders."""
-    folders, files = [], []
-    for here, inner, names in os.walk(path):
-        folders += [Path(here, name) for name in sorted(inner)]
-        files += [Path(here, name) for name in sorted(names)]
-    return folders, [each for each in files if each.is_file()]
+def _below(path: Path) -> tuple[list[Path], list[Path], list[tuple[str, str]]]:
+    """All folders and files below a folder; and its links to folders in it, by name and target.
 
-
-def holds_files(value: Any) -> bool:
-    """Whether a value is a path to a file or folder, or has one in its lists, tuples and dicts.
-
-    Containers with very many items are not looked through: that would take too long.
+    Links that lead out of the folder are followed, but not to where they are.
     """
-    if isinstance(value, Path):
-        return value.exists()
-    if type(value) not in (list, tuple, dict) or len(value) > _MANY_ITEMS:
-        return False
-    return any(map(holds_files, value.values() if type(value) is dict else value))
+    folders, files, links = [], [], []
+    root = path.resolve()
+    for place, inner, names in os.walk(path, followlinks=True):
+        here = Path(place)
+        for each in [here / name for name in sorted(inner)]:
+            target = each.resolve()
+            if each.is_symlink() and target.is_relative_to(root):
+                to = os.path.relpath(path / target.relative_to(root), here)
+                links.append((each.relative_to(path).as_posix(), to))
+                inner.remove(each.name)
+            elif each.is_symlink() and here.resolve().is_relative_to(target):
+                inner.remove(each.name)
+            else:
+                folders.append(each)
+        files += [here / name for name in sorted(names)]
+    return folders, [each for each in files if each.is_file()], links
 
 
 def is_private(path: Path) -> bool:
@@ -97,20 +120,28 @@ def is_private(path: Path) -> bool:
     return _PRIVATE.has(path)
 
 
-def _restored_file(name: str, mode: int, data: Any) -> Path:
+def _restored_file(name: str, mode: int, data: Any, kind: type[Path] | None = None) -> Path:
     path = _PRIVATE.new_place() / name
     _write(path, mode, data)
-    return path
+    return path if kind is None else kind(path)
 
 
-def _restored_folder(name: str, folders: list[str], files: list[tuple[str, int, Any]]) -> Path:
+def _restored_folder(
+    name: str,
+    folders: list[str],
+    files: list[tuple[str, int, Any]],
+    links: Sequence[tuple[str, str]] = (),
+    kind: type[Path] | None = None,
+) -> Path:
     path = _PRIVATE.new_place() / (name or "files")
     path.mkdir()
     for folder in folders:
         (path / folder).mkdir(exist_ok=True)
     for inner, mode, data in files:
         _write(path / inner, mode, data)
-    return path
+    for inner, target in links:
+        (path / inner).symlink_to(target, target_is_directory=True)
+    return path if kind is None else kind(path)
 
 
 def _write(path: Path, mode: int, data: Any) -> None:

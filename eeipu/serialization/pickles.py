@@ -1,6 +1,6 @@
 """Values as segments of bytes, and back.
 
-There are two kinds. `pickle` is for everything that Python can pickle. The arrays and tensors in
+There are two kinds. `pickle`, or `files` where files lie in it, is for everything that Python can pickle. The arrays and tensors in
 a value become segments of their own (pickle protocol 5, out of band): they are written without a
 copy, and read straight into the memory that they will have. Loading a pickle runs whatever code
 it names. `safe` (`eeipu.serialization.safe_formats`) is for values whose formats need no code.
@@ -23,9 +23,10 @@ from eeipu.serialization.masked_arrays import reduce_masked
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, is_within_graph, reduce_torch
 
-__all__ = ["deserialize", "serialize"]
+__all__ = ["WITH_FILES", "deserialize", "serialize"]
 
-_PATH = type(Path())
+WITH_FILES = "files"
+"""The kind of a pickle in which paths have their files with them."""
 
 
 class _Pickler(pickle.Pickler):
@@ -34,6 +35,7 @@ class _Pickler(pickle.Pickler):
     def __init__(self, stream: BytesIO, shared: SharedMemory) -> None:
         super().__init__(stream, protocol=5, buffer_callback=self._collect)
         self.buffers: list[memoryview] = []
+        self.has_files = False
         self._shared = shared
 
     def _collect(self, buffer: pickle.PickleBuffer) -> bool:
@@ -46,8 +48,10 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray):
             return self._reduce_array(obj)
-        if type(obj) is _PATH:
-            return reduce_path(obj)
+        if isinstance(obj, Path):
+            reduced = reduce_path(obj)
+            self.has_files |= reduced is not NotImplemented
+            return reduced
         named = name_in_main(obj)
         if named is not None:
             return found_at_home, named
@@ -105,13 +109,14 @@ def serialize(value: Any, *, trusted: bool = True) -> tuple[str, list[Segment]]:
     if not trusted:
         return "safe", safe_formats.encode(value)
 
-    def pickled(shared: SharedMemory) -> list[Segment]:
+    def pickled(shared: SharedMemory) -> tuple[str, list[Segment]]:
         stream = BytesIO()
         pickler = _Pickler(stream, shared)
         pickler.dump(value)
-        return [stream.getbuffer(), *pickler.buffers]
+        kind = WITH_FILES if pickler.has_files else "pickle"
+        return kind, [stream.getbuffer(), *pickler.buffers]
 
-    return "pickle", pickled_together(pickled)
+    return pickled_together(pickled)
 
 
 def deserialize(kind: str, segments: Sequence[Segment], *, trusted: bool = True) -> Any:

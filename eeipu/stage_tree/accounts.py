@@ -68,5 +68,5 @@ def account(plan: SearchPlan, study: str) -> Account:
         len(used),
         math.fsum(node.cost_s or 0.0 for nodes in used.values() for node in nodes.values()),
         math.fsum(node.cost_s or 0.0 for node in distinct.values() if node.payer != study),
-        **{purpose.value: seconds for purpose, seconds in plan.paid_for(study).items()},
+        **{purpose.value: seconds for purpose, seconds in plan.payments.of(study).items()},
     )

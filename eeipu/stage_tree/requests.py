@@ -13,7 +13,7 @@ from eeipu.stage_tree.database import PlanDatabase, RequestRow
 from eeipu.stage_tree.nodes import Answer, PlanNode, Request, RequestState, error_of
 from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
-from eeipu.stages.paths import Path
+from eeipu.stages.paths import Path, steps_in_all
 
 __all__ = ["Answers", "RequestBook"]
 
@@ -78,7 +78,7 @@ class RequestBook:
 
     def restore(self, row: RequestRow, path: Path, node: PlanNode) -> Request:
         """Add a request that is stored already."""
-        steps = path.steps_in_all()
+        steps = steps_in_all(path, len(path))
         request = Request(row.id, row.study, row.trial, node, steps, RequestState(row.state))
         if row.value is not None:
             request.answer = Answer(request, json.loads(row.value))

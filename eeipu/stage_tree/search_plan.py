@@ -7,18 +7,18 @@ the room `states` knows which nodes have to run and which states may be dropped,
 stores everything.
 """
 
-from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from eeipu.cache import StageCache
 from eeipu.stage_tree.database import PlanDatabase
 from eeipu.stage_tree.execution import Execution
 from eeipu.stage_tree.nodes import Answer, PlanNode, PlanTree, Request, RequestState
-from eeipu.stage_tree.payments import Payments, Purpose
+from eeipu.stage_tree.payments import Payments
 from eeipu.stage_tree.requests import Answers, RequestBook
 from eeipu.stage_tree.states.node_states import NodeStates
 from eeipu.stage_tree.states.state_references import StateReferences
 from eeipu.stages.paths import Path
+from eeipu.stages.stored_paths import path_from_json, path_to_json
 
 __all__ = ["SearchPlan"]
 
@@ -51,6 +51,7 @@ class SearchPlan:
         cache: The cache.
         tree: The stage tree of all requests, including those that were answered or cancelled.
         execution: Takes what a scheduler starts and what workers report.
+        payments: What workers have spent for each study, in seconds.
     """
 
     def __init__(
@@ -66,15 +67,15 @@ class SearchPlan:
         self.tree = tree = PlanTree()
         self._database = database = PlanDatabase(location, read_only=read_only)
         self._book = RequestBook(database)
-        self._payments = Payments(database)
+        self.payments = Payments(database)
         owner = (database.name, location is not None) if pins_for is None else pins_for
         self._references = StateReferences(cache, database, owner)
-        self._states = NodeStates(tree, cache, database, self._payments, self._references)
+        self._states = NodeStates(tree, cache, database, self.payments, self._references)
         self._answers = Answers(self._book, self._states, self._references)
         self.execution = Execution(
-            tree, self._states, self._references, self._answers, self._payments, max_losses
+            tree, self._states, self._references, self._answers, self.payments, max_losses
         )
-        paths = {key: Path.from_json(text) for key, text in database.paths()}
+        paths = {key: path_from_json(text) for key, text in database.paths()}
         requests = list(database.requests())
         ends = [tree.add(paths[row.path], trial=(row.study, row.trial)) for row in requests]
         # What is stored comes before what is found in the cache, which knows less of it.
@@ -116,7 +117,7 @@ class SearchPlan:
             self._answers.open(woken)
         asked = self._book.find(study, trial, path.key(len(path)))
         if asked is None or asked.state is RequestState.CANCELLED:
-            text = path.to_json() if self._database.location is not None else ""
+            text = path_to_json(path) if self._database.location is not None else ""
             node = self._states.add(path, (study, trial))
             asked = self._book.add(study, trial, path, node, text)
             self._answers.open(asked)
@@ -192,18 +193,9 @@ class SearchPlan:
         return list(dict.fromkeys(request.study for request in self.requests()))
 
     @property
-    def paid_s(self) -> dict[str, float]:
-        """Study -> seconds that workers have spent for it, including what was lost."""
-        return self._payments.paid_s
-
-    def paid_for(self, study: str) -> Mapping[Purpose, float]:
-        """What workers have spent for a study, in seconds, by what they were spent on."""
-        return self._payments.of(study)
-
-    @property
     def spent_s(self) -> float:
         """Seconds that workers have spent for all studies together."""
-        return self._payments.total_s
+        return self.payments.total_s
 
 
 def _restore_nodes(

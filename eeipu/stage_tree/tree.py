@@ -23,7 +23,7 @@ from rich.tree import Tree
 from eeipu.errors import ConfigurationError
 from eeipu.html_drawings import Bar, bars_svg
 from eeipu.html_tables import box
-from eeipu.stages.paths import Kind, Path, Stretch, common_length
+from eeipu.stages.paths import Kind, Path, Stretch, common_length, steps_in_all
 
 __all__ = ["CriticalPath", "Node", "StageTree"]
 
@@ -214,7 +214,7 @@ class StageTree:
         while node.stop < stop:
             node = self._descend(node, path, stop)
         if trial is not None:
-            steps, before = path.steps_in_all(stop), self._most_steps.get(trial, 0)
+            steps, before = steps_in_all(path, stop), self._most_steps.get(trial, 0)
             if steps >= before:
                 self._requested += steps - before
                 self._ends[trial], self._most_steps[trial] = (path, stop), steps

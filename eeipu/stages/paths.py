@@ -12,7 +12,6 @@ the state after `t` training steps of stage `s` has the key of a call of `"s@t"`
 hyper-parameters of the stretch that it lies in or ends, on the key at which that stretch begins.
 """
 
-import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +24,7 @@ from eeipu.errors import PipelineError
 from eeipu.fingerprints.keys import joined, stage_key
 from eeipu.stages.schedules import Piecewise, Schedule, as_schedule, cuts
 
-__all__ = ["Call", "Kind", "Path", "Stretch", "common_length"]
-
-
-# The types of values that JSON returns as they were written.
-_AS_THEY_ARE = {str, int, float, bool, type(None)}
+__all__ = ["Call", "Kind", "Path", "Stretch", "common_length", "steps_in_all"]
 
 
 class Kind(StrEnum):
@@ -154,13 +149,7 @@ class Path:
 
     def parts(self) -> "Iterator[Path]":
         """Yield this path and those that lead to it, each after those that it joins."""
-        yield from dict.fromkeys(self._parts())
-
-    def _parts(self) -> "Iterator[Path]":
-        for source in self.sources:
-            if source is not None:
-                yield from source._parts()
-        yield self
+        yield from dict.fromkeys(_parts_of(self))
 
     def __repr__(self) -> str:
         names = dict.fromkeys(stretch.call.stage for stretch in self.stretches)
@@ -245,44 +234,6 @@ class Path:
             inner.update(range(checkpoint_every, steps, checkpoint_every))
         return _extended(self, parts, sorted(inner))
 
-    def to_json(self) -> str:
-        """Return the path as text, from which `from_json` makes a path with the same keys.
-
-        Raises:
-            PipelineError: A hyper-parameter is of a type that JSON does not have or changes, such
-                as a tuple.
-        """
-        parts = [
-            [c.stage, c.fingerprint, c.params, c.kind, s.stop, s.origin]
-            for s in self.stretches
-            for c in [s.call]
-        ]
-        try:
-            for stretch in self.stretches:
-                _check_stored(stretch.call)
-            sources = [None if each is None else each.to_json() for each in self.sources]
-            whole = [self.upstream, self.cuts, parts, *([sources] if sources else [])]
-            return json.dumps(whole, separators=(",", ":"))
-        except TypeError as error:
-            raise PipelineError(
-                f"the hyper-parameters of {self!r} cannot be stored ({error}); use numbers, "
-                f"strings, bools or None as choices."
-            ) from error
-
-    @classmethod
-    def from_json(cls, text: str) -> "Path":
-        """Return the path that `to_json` wrote."""
-        upstream, cuts_, parts, *others = json.loads(text)
-        start, stretches = 0, []
-        for stage, fingerprint, params, kind, stop, origin in parts:
-            call = Call(stage, fingerprint, params, Kind(kind))
-            label = call.label("" if start else upstream)
-            stretches.append(Stretch(call, start, stop, origin, label))
-            start = stop
-        sources = others[0] if others else ()
-        joins = [None if each is None else cls.from_json(each) for each in sources]
-        return cls(upstream, stretches, cuts_, joins)
-
     def index(self, position: int) -> int:
         """Return the index of the stretch that holds the step from `position` to the next one."""
         return bisect_right(self._ends, position)
@@ -327,25 +278,6 @@ class Path:
             if stretch.call.kind is not Kind.EVALUATION
         )
 
-    def steps_in_all(self, stop: int | None = None) -> int:
-        """Return the number of steps up to a position, with those of all that leads to it.
-
-        Args:
-            stop: The position; by default the end.
-        """
-        stop = len(self) if stop is None else stop
-        if not self.sources:
-            return self.steps(0, stop)
-        longest: dict[str, int] = {}
-        for part in self.parts():
-            counts = Counter[str]()
-            for stretch in part.between(0, stop if part is self else len(part)):
-                if stretch.call.kind is not Kind.EVALUATION:
-                    counts[stretch.call.stage] += stretch.stop - stretch.start
-            for stage, count in counts.items():
-                longest[stage] = max(count, longest.get(stage, 0))
-        return sum(longest.values())
-
     def next_cut(self, position: int) -> int:
         """Return the first cut after a position."""
         return self.cuts[bisect_right(self.cuts, position)]
@@ -386,18 +318,32 @@ def _extended(path: Path, parts: Sequence[tuple[Call, int]], inner: Sequence[int
     return Path(path.upstream, (*path.stretches, *added), cuts_, path.sources)
 
 
-def _check_stored(call: Call) -> None:
-    """Check that a call has the same key after it was written as JSON and read again.
+def _parts_of(path: Path) -> Iterator[Path]:
+    """Yield a path after those that lead to it; one that is joined twice comes twice."""
+    for source in path.sources:
+        if source is not None:
+            yield from _parts_of(source)
+    yield path
 
-    Raises:
-        TypeError: Its key would be another one, or it cannot be written.
+
+def steps_in_all(path: Path, stop: int) -> int:
+    """Return the number of steps up to a position of a path, with those of all that leads to it.
+
+    Args:
+        path: The path.
+        stop: The position.
     """
-    others = {name: v for name, v in call.params.items() if type(v) not in _AS_THEY_ARE}
-    if not others:  # as nearly always; keys take time to compute
-        return
-    read = Call(call.stage, call.fingerprint, json.loads(json.dumps(others)), call.kind)
-    if read.label("") != Call(call.stage, call.fingerprint, others, call.kind).label(""):
-        raise TypeError(f"{others!r} would come back as {dict(read.params)!r}")
+    if not path.sources:
+        return path.steps(0, stop)
+    longest: dict[str, int] = {}
+    for part in path.parts():
+        counts = Counter[str]()
+        for stretch in part.between(0, stop if part is path else len(part)):
+            if stretch.call.kind is not Kind.EVALUATION:
+                counts[stretch.call.stage] += stretch.stop - stretch.start
+        for stage, count in counts.items():
+            longest[stage] = max(count, longest.get(stage, 0))
+    return sum(longest.values())
 
 
 def common_length(path: Path, other: Path, start: int, stop: int) -> int:

@@ -30,12 +30,48 @@ from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.study import stoppable
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
-from eeipu.studies.underway import TrialsUnderway
+from eeipu.studies.underway import CallQueue, TrialsUnderway
 from eeipu.studies.waiting import WaitingTime
 
 __all__ = ["Driver"]
 
 logger = logging.getLogger("eeipu")
+
+
+class TrialChoice:
+    """Begins a trial with the configuration that the search chooses, until the driver takes it.
+
+    Args:
+        trials: The trials of the study.
+        cache: The cache of stage outputs, if there is one.
+        driver: The name of this process.
+    """
+
+    def __init__(self, trials: Trials, cache: StageCache | None, driver: str) -> None:
+        self._trials = trials
+        self._cache = cache
+        self._driver = driver
+        self._begun: tuple[optuna.Trial, dict[str, Any]] | None = None
+        self._is_over = False
+
+    def make(self) -> None:
+        """Begin a trial in the study; called by the pool, perhaps in another thread."""
+        with stoppable(self._trials.study):  # for samplers that call `study.stop()`
+            self._begun = self._trials.begin(self._cache, self._driver)
+        if self._is_over:  # an exception has ended the run meanwhile
+            self._trials.interrupt(self._begun[0])
+
+    def take(self) -> tuple[optuna.Trial, dict[str, Any]]:
+        """The trial that was begun and its configuration; what follows is the caller's."""
+        assert self._begun is not None
+        begun, self._begun = self._begun, None
+        return begun
+
+    def close(self) -> None:
+        """Cut the trial that nobody has taken, also one that is being begun."""
+        self._is_over = True
+        if self._begun is not None:
+            self._trials.interrupt(self._begun[0])
 
 
 class Driver:
@@ -75,13 +111,11 @@ class Driver:
         self._cache = cache
         self._upstream = upstream
         self._interrupted = interrupted
-        self._name = str(ProcessIdentity.here())
         self._underway = TrialsUnderway(pool.size)
         self._limits = RunLimits(trials, budget, max_trials, pool.now, max_failures=max_failures)
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
-        self._is_over = False
-        self._chosen: optuna.Trial | None = None  # begun by the search, and not taken from it yet
+        self._choice = TrialChoice(trials, cache, str(ProcessIdentity.here()))
         self._waiting = WaitingTime(pool)
         self._epoch_s = time.time() - pool.now()
 
@@ -107,7 +141,7 @@ class Driver:
                             self._end_call(event)
                         case Joined():  # there may be room for more
                             pass
-            _check_all_have_run(self._underway)
+            _check_all_have_run(self._underway.calls)
             if self._limits.reason is None and self._interrupted.is_set():
                 self.was_cut |= self._limits.allow_trial(self._underway, self._pool.now())
         finally:
@@ -128,45 +162,35 @@ class Driver:
             self._limits.count_trial()
             self._underway.is_choosing = True
             self._report.update(self._underway.activity)
-            self._pool.think(self._choose)
+            self._pool.think(self._choice.make)
 
-    def _choose(self) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Begin a trial in the study; called by the pool, perhaps in another thread."""
-        with stoppable(self._trials.study):  # for samplers that call `study.stop()`
-            trial, params = self._trials.begin(self._cache, self._name)
-        self._chosen = trial
-        if self._is_over:  # an exception has ended the run meanwhile
-            self._trials.interrupt(trial)
-        return trial, params
-
-    def _begin_trial(self, choice: Thought) -> None:
+    def _begin_trial(self, thought: Thought) -> None:
         """Take the trial that the search has begun."""
         self._underway.is_choosing = False
         waited_s = self._waiting.take()
-        if isinstance(choice.error, SearchOver):
-            self._limits.stop(choice.error)
-        elif choice.error is not None:
-            raise choice.error
+        if isinstance(thought.error, SearchOver):
+            self._limits.stop(thought.error)
+        elif thought.error is not None:
+            raise thought.error
         else:
-            trial, params = choice.value
+            trial, params = self._choice.take()
             self._add_trial(trial, params, waited_s)
         self._tidy_cache()
 
     def _add_trial(self, trial: optuna.Trial, params: dict[str, Any], waited_s: float) -> None:
-        self._chosen = None
         try:
             calls = self._trials.pipeline.calls(params, self._upstream)
         except BaseException:
             self._trials.interrupt(trial)
             raise
         run = TrialRun(trial, calls, self._cache)
-        run.overhead = self._limits.charge_for_choice(trial, waited_s)
+        run.account.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
             notes = TrialNotes(trial)
             notes.set_user_attr("stage_keys", keys_of(self._trials.pipeline.stage_names, calls))
             notes.set_user_attr("waited_s", waited_s)
-            notes.set_user_attr("overhead", run.overhead)
+            notes.set_user_attr("overhead", run.account.overhead)
             notes.write()
             run.write_costs(self._trials.pipeline)
             if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
@@ -175,7 +199,7 @@ class Driver:
             run.hold_outputs()
             if not self._interrupted.is_set():
                 self._reuse_outputs(run)
-            if run.runs:  # the search counts on what the trial need not pay for
+            if run.states.runs:  # the search counts on what the trial need not pay for
                 run.write_costs(self._trials.pipeline)
             self._advance(run)
 
@@ -183,26 +207,28 @@ class Driver:
 
     def _start_calls(self) -> None:
         """Give the calls that are ready to workers that are free."""
-        for run, k in self._underway.ready():
+        for run, k in self._underway.calls.ready():
             if self._interrupted.is_set():
                 self._cut_unless_running(run)
-            elif self._underway.must_wait(run, k):
-                self._underway.wait(run, k)
+            elif self._underway.calls.must_wait(run, k):
+                self._underway.calls.wait(run, k)
             elif self._pool.can_take(run.calls[k].resources):
-                task = self._underway.start(run, k, self._pool.now())
-                self._report.update(self._underway.activity, run.trial.number, run.stage_runs)
+                task = self._underway.calls.start(run, k, self._pool.now())
+                self._report.update(
+                    self._underway.activity, run.trial.number, run.states.stage_runs
+                )
                 self._pool.submit(task)
 
     def _end_call(self, event: Ended) -> None:
         """Take the result of a call, and continue the trials that needed it."""
-        run = self._underway.finish(event.task)
+        run = self._underway.calls.finish(event.task)
         run.end_call(event, self._pool.now)
         if event.result is not None and event.result.run is not None:
             self._limits.learn(event.result.run)
         with self._unless_taken_over(run):
             run.write_costs(self._trials.pipeline)
             self._advance(run)
-        for waiting in self._underway.take_waiting(event.task.call.key):
+        for waiting in self._underway.calls.take_waiting(event.task.call.key):
             with self._unless_taken_over(waiting):
                 self._reuse_outputs(waiting)
                 self._advance(waiting)
@@ -213,29 +239,31 @@ class Driver:
 
     def _advance(self, run: TrialRun) -> None:
         """Make those of a trial's calls ready that can run now, or end the trial."""
-        if run.has_ended:
+        if run.states.have_ended:
             self._end_trial(run)
             return
-        self._trials.news.tell(run.trial, self._trials.pipeline.join(run.stage_runs, run.calls))
+        self._trials.news.tell(
+            run.trial, self._trials.pipeline.join(run.states.stage_runs, run.calls)
+        )
         if self._interrupted.is_set():
             self._cut_unless_running(run)
-        elif run.is_failing:
-            self._underway.hold_back(run)
+        elif run.states.is_failing:
+            self._underway.calls.hold_back(run)
         else:
-            self._underway.make_ready(run)
+            self._underway.calls.add_ready(run)
 
     # --- A trial ends
 
     def _end_trial(self, run: TrialRun) -> None:
         self._underway.remove(run)
-        result = self._trials.pipeline.join(run.stage_runs, run.calls)
+        result = self._trials.pipeline.join(run.states.stage_runs, run.calls)
         self._limits.judge(result)
         last = result.stage_runs[-1]
         # A stage or an observer that is broken is corrected for a run that goes on from all this.
         if not (self._limits.is_broken or (last.is_unobserved and last.is_bug)):
             self._kept.offer(call.key for call in run.calls)
         try:
-            run.write_result(result, self._epoch_s)
+            run.account.write_result(run.calls, result, self._epoch_s)
             try:
                 self._trials.news.tell(run.trial, result, is_last=True)
             finally:
@@ -251,8 +279,8 @@ class Driver:
 
     def _cut_unless_running(self, run: TrialRun) -> None:
         """Close a trial that the user has interrupted, once none of its calls runs any more."""
-        if run.began_s:
-            self._underway.hold_back(run)
+        if run.states.began_s:
+            self._underway.calls.hold_back(run)
         else:
             self._cut(run)
 
@@ -275,17 +303,15 @@ class Driver:
 
     def _close_open_trials(self) -> None:
         """Cut the trials that an exception has left open."""
-        self._is_over = True
         with ExitStack() as ends:  # all are cut, even if the study's storage fails for one
             for run in reversed(tuple(self._underway)):  # the last callback is called first
                 ends.callback(self._cut, run)
-            if self._chosen is not None:
-                ends.callback(self._trials.interrupt, self._chosen)
+            ends.callback(self._choice.close)
 
 
-def _check_all_have_run(underway: TrialsUnderway) -> None:
+def _check_all_have_run(queue: CallQueue) -> None:
     """Raise an error if a call is ready that no worker can ever take."""
-    for run, k in underway.ready():
+    for run, k in queue.ready():
         call = run.calls[k]
         raise ConfigurationError(
             f"no worker of the executor can run stage {call.stage.name!r}, which needs "

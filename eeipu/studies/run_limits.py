@@ -48,10 +48,10 @@ class ExpectedCosts:
         """
         due: dict[object, float] = {}
         for run in underway:
-            for k in run.to_come:
-                call, began_s = run.calls[k], run.began_s.get(k)
+            for k in run.states.to_come:
+                call, began_s = run.calls[k], run.states.began_s.get(k)
                 taken_s = 0.0 if began_s is None else now_s - began_s
-                expected = self._of(call, run.declared_costs[k], taken_s)
+                expected = self._of(call, run.states.declared_costs[k], taken_s)
                 payer = call.key if run.is_shared(call) else (run, k)
                 due[payer] = max(due.get(payer, 0.0), expected)
         return list(due.values())

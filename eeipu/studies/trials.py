@@ -200,7 +200,7 @@ class Trials:
         """
         trials = self._read(None)
         history = History.of(self.study, self.pipeline, trials, self._ledger)
-        kept = self._keys_of(history.top(self._top_q)) if keeps_best else None
+        kept = _memoized_keys(self.pipeline, history.top(self._top_q)) if keeps_best else None
         return (*self._begin(trials, history, kept, None), kept)
 
     def _begin(
@@ -360,17 +360,19 @@ class Trials:
         """
         history, sampler = self.history, self.study.sampler
         more = sampler.builds_on(history) if isinstance(sampler, EEIPUSampler) else ()
-        return self._keys_of((*history.top(self._top_q), *more))
+        return _memoized_keys(self.pipeline, (*history.top(self._top_q), *more))
 
-    def _keys_of(self, trials: Sequence[FrozenTrial]) -> set[str]:
-        return {
-            key
-            for trial in trials
-            for key, memoize in zip(
-                trial.user_attrs.get("stage_keys", []), self.pipeline.memoizes, strict=False
-            )
-            if memoize and key is not None  # it is where the configuration leaves a stage out
-        }
+
+def _memoized_keys(pipeline: Pipeline, trials: Iterable[FrozenTrial]) -> set[str]:
+    """The content keys of those stage outputs of trials that may be reused."""
+    return {
+        key
+        for trial in trials
+        for key, memoize in zip(
+            trial.user_attrs.get("stage_keys", []), pipeline.memoizes, strict=False
+        )
+        if memoize and key is not None  # it is where the configuration leaves a stage out
+    }
 
 
 def _check_exhausted(history: History) -> None:

@@ -4,13 +4,16 @@ import linecache
 import sys
 import textwrap
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from eeipu.fingerprints.code import (
     code_fingerprint,
     read_code,
 )
-from eeipu.fingerprints.first_party import is_users_file
+from eeipu.fingerprints.first_party import FirstParty, is_users_file
+from eeipu.fingerprints.keys import inputs_key
 
 
 def test_a_module_of_ones_own_may_be_named_as_one_of_pythons(project):
@@ -114,3 +117,11 @@ def test_whether_an_installed_package_is_loaded_does_not_matter(installed):
     before = code_fingerprint(f)
     assert f(0) == 1
     assert code_fingerprint(f) == before
+
+
+def test_types_that_compiled_modules_share_are_not_ones_own():
+    """Cython keeps them in modules without files, through which times and generators unpickle."""
+    made = np.random.default_rng(0).__reduce__()[0]
+    for value in (pd.Timestamp("2024-01-01"), np.random.default_rng(0), made):
+        assert inputs_key((value,)) == inputs_key((value,))
+    assert not FirstParty().owns(type(made))

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from keeping import kept
@@ -38,6 +40,48 @@ def test_a_folder_comes_back_with_all_that_is_below_it(tmp_path):
     below = sorted(each.relative_to(loaded).as_posix() for each in loaded.rglob("*"))
     assert below == ["deep", "deep/er", "deep/x", "empty"]
     assert (loaded / "deep" / "x").read_text() == "1"
+
+
+def test_links_in_a_folder_lead_to_what_they_led_to(tmp_path):
+    """As a training that links its latest checkpoint."""
+    for folder in ("out/step_1", "elsewhere/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "out" / "step_1" / "x").write_text("1")
+    (tmp_path / "elsewhere" / "deep" / "y").write_text("2")
+    (tmp_path / "out" / "latest").symlink_to("step_1")
+    (tmp_path / "out" / "step_1" / "absolute").symlink_to(tmp_path / "out" / "step_1")
+    (tmp_path / "out" / "step_1" / "up").symlink_to(tmp_path)
+    (tmp_path / "out" / "away").symlink_to(tmp_path / "elsewhere")
+    loaded = kept(tmp_path / "out")
+    (tmp_path / "out" / "step_1" / "x").write_text("another")
+    assert (loaded / "latest" / "absolute" / "x").read_text() == "1"
+    assert (loaded / "away" / "deep" / "y").read_text() == "2"
+    (loaded / "latest" / "x").write_text("3")
+    assert (loaded / "step_1" / "x").read_text() == "3"
+
+
+class OwnPath(type(Path())):
+    """A path of the user's own class, as libraries for remote files have them."""
+
+
+class OddPath(type(Path())):
+    def __new__(cls, *, name):
+        return super().__new__(cls, name)
+
+    def __init__(self, *, name): ...
+
+
+def test_paths_of_a_class_of_ones_own_have_their_files_too(tmp_path):
+    for name in ("x", "folder/x"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("1")
+    file, folder = kept([OwnPath(tmp_path / "x"), OwnPath(tmp_path / "folder")])
+    (tmp_path / "x").write_text("another")
+    assert (type(file), type(folder)) == (OwnPath, OwnPath)
+    assert (file.read_text(), (folder / "x").read_text()) == ("1", "1")
+    with pytest.raises(CacheFormatError, match=r"class OddPath.*return pathlib\.Path"):
+        serialize(OddPath(name=os.fspath(tmp_path / "x")))
 
 
 def test_each_copy_is_private(tmp_path):
@@ -104,11 +148,21 @@ def test_a_stage_gets_the_file_of_its_own_configuration(tmp_path, location):
     assert all(run.stage_runs[0].memoized for run in again)
 
 
-def test_a_fresh_output_is_not_overwritten_by_the_next(tmp_path):
-    cache, pipeline = StageCache(), Pipeline([writes, reads])
-    first = pipeline.run({"writes.x": 1.0}, str(tmp_path), cache=cache)
-    pipeline.run({"writes.x": 2.0}, str(tmp_path), cache=cache)
-    assert first.stage_runs[0].output["model"].read_text() == "1.0"
+@dataclass
+class Trained:
+    model: Path
+
+
+@pytest.mark.parametrize("box", [dict, Trained, SimpleNamespace])
+def test_a_fresh_output_is_not_overwritten_by_the_next(tmp_path, box):
+    @stage(space={"x": Float(0.0, 10.0)}, version="1")
+    def trains(folder, *, x):
+        return box(**writes.function(folder, x=x))
+
+    cache, pipeline = StageCache(), Pipeline([trains])
+    run = [pipeline.run({"trains.x": x}, str(tmp_path), cache=cache) for x in (1.0, 2.0)][0]
+    found = run.stage_runs[0].output
+    assert (found["model"] if box is dict else found.model).read_text() == "1.0"
 
 
 def test_copies_go_with_their_process_and_those_of_killed_ones_with_the_next(tmp_path):

@@ -44,9 +44,9 @@ def test_what_a_killed_process_left_is_paid_by_whom_it_was_run_for(tmp_path):
     with SearchPlan(tmp_path / "plan.db", cache) as plan:
         plan.request("other", 0, train(0.1))
         assert plan.tree[node.key].payer == "study"
-        assert plan.paid_s == {"study": 7.0}
+        assert plan.payments.paid_s == {"study": 7.0}
     with SearchPlan(tmp_path / "plan.db", cache) as plan:
-        assert plan.paid_s == {"study": 7.0}  # once
+        assert plan.payments.paid_s == {"study": 7.0}  # once
 
 
 def test_whoever_waits_when_a_node_begins_anew_pays():
@@ -59,7 +59,7 @@ def test_whoever_waits_when_a_node_begins_anew_pays():
     plan.request("two", 0, train(0.1))
     plan.execution.start(node)
     plan.execution.complete(node, 5.0)
-    assert (node.payer, plan.paid_s) == ("two", {"two": 5.0})
+    assert (node.payer, plan.payments.paid_s) == ("two", {"two": 5.0})
 
 
 def test_what_a_study_took_over_while_it_ran_is_paid_and_not_from_others():

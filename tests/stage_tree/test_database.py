@@ -36,7 +36,7 @@ def test_a_plan_comes_back_as_it_was(tmp_path):
     states = [[(r.id, r.study, r.trial, r.state) for r in p.requests()] for p in (plan, again)]
     assert states[0] == states[1]
     assert again.tree.requested_steps == plan.tree.requested_steps == 4 * 90
-    assert again.paid_s == plan.paid_s == {"study": 130}
+    assert again.payments.paid_s == plan.payments.paid_s == {"study": 130}
     facts = [
         {n.key: (n.cost_s, n.value, n.payer, n.holds, n.has_state) for n in p.tree}
         for p in (plan, again)

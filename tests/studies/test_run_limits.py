@@ -67,7 +67,7 @@ def test_declared_costs_of_calls_to_come_are_due():
     whole = PREP_COST + FIT_COST + SCORE_COST
     assert limits_of(budget=whole + 1.1, spent=1.0).allow_trial([run], 0.0)
     assert not limits_of(budget=whole + 1.0, spent=1.0).allow_trial([run], 0.0)
-    run.runs[0] = StageRun("prep", run.calls[0].key, cost=PREP_COST)
+    run.states.runs[0] = StageRun("prep", run.calls[0].key, cost=PREP_COST)
     assert limits_of(budget=FIT_COST + SCORE_COST + 0.1).allow_trial([run], 0.0)
 
 

@@ -94,6 +94,7 @@ def making_library_class(made: type, first_party: FirstParty) -> type | None:
 
 def values_made_with(made: type) -> Iterator[tuple[str, Any]]:
     """The values that a class without source was made with, in order and without its methods."""
+    yield "name", made.__qualname__  # by which `isinstance` and the like may tell it from its equal
     yield from _fields(made)
     yield "options", repr(vars(made).get("__dataclass_params__"))
     for name in ("__annotations__", "__required_keys__", "__optional_keys__"):

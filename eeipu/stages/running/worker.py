@@ -20,7 +20,6 @@ from typing import Any
 from eeipu.cache import StageCache
 from eeipu.errors import CacheMiss, PipelineError
 from eeipu.fingerprints.run_inputs import RunInputs
-from eeipu.serialization.files import holds_files
 from eeipu.stages.declaration import Stage
 from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
 from eeipu.stages.observing.observers import look_at
@@ -149,8 +148,7 @@ def run_task(
         if result.run is None or (result.run.error is not None and not result.run.is_unobserved):
             return result
         began = clock()
-        _keep(cache, call, result.run)
-        kept = _with_own_files(cache, call, result.run)
+        kept = _kept_run(cache, call, result.run)
         result = replace(result, run=kept, keep_s=result.keep_s + clock() - began)
     result = _valued(result, task)
     if call.key not in cache:
@@ -308,10 +306,14 @@ def _stage_of(call: StageCall, before: Sequence[StageCall]) -> dict[str, Any]:
     return {"above": others, "given": own[0].sources} if own else {}
 
 
-def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
-    """Put the output of a call into the cache; where that fails, only warn."""
+def _kept_run(cache: StageCache, call: StageCall, run: StageRun) -> StageRun:
+    """Put the output of a call into the cache; where that fails, only warn.
+
+    Returns:
+        The run, with copies of the files in its output, which the next call may overwrite.
+    """
     try:
-        cache.put(
+        has_files = cache.put(
             call.key,
             run.output,
             cost=run.cost,
@@ -328,14 +330,10 @@ def _keep(cache: StageCache, call: StageCall, run: StageRun) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
-
-
-def _with_own_files(cache: StageCache, call: StageCall, run: StageRun) -> StageRun:
-    """The run with copies of the files in its output, which the next call may overwrite."""
-    if not holds_files(run.output):
         return run
-    with suppress(CacheMiss):
-        return replace(run, output=cache.get(call.key))
+    if has_files:
+        with suppress(CacheMiss):
+            return replace(run, output=cache.get(call.key))
     return run
 
 

@@ -1,6 +1,6 @@
 """Trials that earlier runs have begun, and that a run goes on with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -10,9 +10,10 @@ from eeipu.methods.budget import PAID_BY
 from eeipu.methods.ledger import is_interrupted
 from eeipu.studies.drivers.dead_drivers import abandoned_trials
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
+from eeipu.studies.early_stopping.staged_trial import StagedTrial
 from eeipu.studies.trials import Trials
 
-__all__ = ["continue_ended", "other_drivers", "superseded", "take_over"]
+__all__ = ["continue_ended", "earlier_trials", "other_drivers", "superseded"]
 
 # What a trial that goes on where another one was stopped takes over from it.
 _TAKEN = (
@@ -34,6 +35,39 @@ def other_drivers(study: optuna.Study) -> set[str]:
     return {name for name in names if name not in (None, own)}
 
 
+def earlier_trials(trials: Trials, driver: str, *, joins: bool) -> Iterator[StagedTrial]:
+    """Yield the trials that earlier runs have begun, by number, with what they have reached.
+
+    Those that have ended without a value are left out, and so are those that go on under other
+    numbers.
+
+    Args:
+        trials: The trials of the study.
+        driver: The name of this process, which takes over trials that nobody runs.
+        joins: Whether other processes run trials of the study. Then only those count that this
+            process has begun.
+    """
+    is_whole, space = trials.pipeline.cube.is_whole, trials.pipeline.space
+    all_trials = trials.study.get_trials(deepcopy=False)
+    others, gone_on = other_drivers(trials.study), superseded(all_trials)
+    for trial in all_trials:
+        has_all, is_open = is_whole(trial.params), trial.state is TrialState.RUNNING
+        begun_by = trial.user_attrs.get("driver")
+        if joins and begun_by != driver:
+            continue
+        if is_open and begun_by is not None and begun_by not in others:
+            mine = _take_over(trials, trial, driver, is_whole=has_all)
+            if mine is not None:
+                yield StagedTrial.of(mine, trial, space)
+        elif (
+            has_all
+            and trial.state.is_finished()
+            and trial.intermediate_values
+            and trial.number not in gone_on
+        ):
+            yield StagedTrial.of(optuna.Trial(trials.study, trial._trial_id), trial, space)
+
+
 def superseded(trials: Iterable[FrozenTrial]) -> set[int]:
     """The numbers of the trials that go on under other numbers."""
     return {
@@ -43,7 +77,7 @@ def superseded(trials: Iterable[FrozenTrial]) -> set[int]:
     }
 
 
-def take_over(
+def _take_over(
     trials: Trials, trial: FrozenTrial, driver: str, *, is_whole: bool
 ) -> optuna.Trial | None:
     """Go on with a running trial that no process runs any more.

@@ -11,7 +11,8 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Kind
 from eeipu.studies.displays.progress import Reporter
 from eeipu.studies.displays.snapshot import TrainingProgress
-from eeipu.studies.early_stopping.staged_trials import StagedTrial, StagedTrials
+from eeipu.studies.early_stopping.staged_trial import StagedTrial
+from eeipu.studies.early_stopping.staged_trials import StagedTrials
 from eeipu.studies.run_limits import RunLimits
 
 __all__ = ["RunWatch"]
@@ -72,7 +73,7 @@ class RunWatch(PlanWatch):
             times = round(began_s + self._epoch_s, 3), round(ended_s + self._epoch_s, 3)
             self._trials[index].ran.append((name, *times))
         if run.error is not None:
-            self._trials.note_failure(node, run)
+            self._trials.answers.note_failure(node, run)
         elif run.cost is not None:
             kind = _kind(node)
             cost, positions = self._rates.get(kind, (0.0, 0))

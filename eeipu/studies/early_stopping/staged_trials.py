@@ -2,91 +2,38 @@
 
 import logging
 import math
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.algorithms.configurations import Config
 from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import SearchOver
-from eeipu.pipeline import PipelineRun, StageRun, record_run
+from eeipu.pipeline import PipelineRun, record_run
 from eeipu.sampler import EEIPUSampler
-from eeipu.stage_tree.nodes import Answer, PlanNode
+from eeipu.stage_tree.nodes import Answer
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
+from eeipu.studies.early_stopping.answered_runs import AnsweredRuns
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
-from eeipu.studies.early_stopping.earlier_trials import (
-    continue_ended,
-    other_drivers,
-    superseded,
-    take_over,
-)
+from eeipu.studies.early_stopping.earlier_trials import continue_ended, earlier_trials
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.staged_trial import StagedTrial
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
-__all__ = ["StagedTrial", "StagedTrials"]
+__all__ = ["StagedTrials"]
 
 logger = logging.getLogger("eeipu")
-
-
-@dataclass(eq=False)
-class StagedTrial:
-    """A trial, and how far it is.
-
-    Attributes:
-        trial: The trial in the study.
-        params: Its configuration.
-        curve: Step -> value, as evaluated.
-        costs: The same for what the stages have cost up to there, by the step as text.
-        keys: The same for the content keys of the stages' outputs.
-        overhead: What the budget pays for the choice of the configuration.
-        paid_s: What it has paid, by stage and purpose.
-        ran: The calls that were run for it, with the times of the system's clock.
-        is_open: Whether the study has it as running: it may be trained further.
-        has_failed: Whether a stage has failed or pruned it; it gives no further value.
-    """
-
-    trial: optuna.Trial
-    params: Mapping[str, Any]
-    curve: dict[int, float] = field(default_factory=dict)
-    costs: dict[str, list[float | None]] = field(default_factory=dict)
-    keys: dict[str, list[str | None]] = field(default_factory=dict)
-    overhead: float = 0.0
-    paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
-    ran: list[tuple[str, float, float]] = field(default_factory=list)
-    is_open: bool = True
-    has_failed: bool = False
-
-    @property
-    def number(self) -> int:
-        """The trial's number in the study."""
-        return self.trial.number
-
-    def paid_for(self, stage: str) -> float:
-        """What it has paid for a stage."""
-        return math.fsum(s for (name, _), s in self.paid_s.items() if name == stage)
-
-    def has_run(self, stage: str) -> bool:
-        """Whether a call of a stage was run for it."""
-        return any((stage, purpose) in self.paid_s for purpose in (Purpose.RUNS, Purpose.REPEATS))
-
-    @property
-    def charged(self) -> float:
-        """All that the budget has paid for it."""
-        return math.fsum([self.overhead, *self.paid_s.values()])
 
 
 class StagedTrials:
@@ -99,6 +46,7 @@ class StagedTrials:
     Attributes:
         over: Why there is no further configuration, if there is none.
         rungs: Step -> how many trials have a value there.
+        answers: What the stages of the trials have given.
 
     Args:
         trials: Begins and ends the trials of the study.
@@ -133,8 +81,8 @@ class StagedTrials:
         self._all: list[StagedTrial] = []
         # Of several processes that begin at the same time, one at a time looks for such trials.
         with cache.holders.claim(f"trials of {trials.study_id}"):
-            self._earlier = deque(self._of_earlier_runs(joins=joins))
-        self._failures: dict[PlanNode, StageRun] = {}
+            self._earlier = deque(earlier_trials(trials, self._driver, joins=joins))
+        self.answers = AnsweredRuns(trials.pipeline.stage_names)
         self.rungs: Counter[int] = Counter()
         self.over: SearchOver | None = None
 
@@ -150,40 +98,6 @@ class StagedTrials:
     def earlier(self) -> int:
         """How many trials of earlier runs come before the next new one."""
         return len(self._earlier)
-
-    def _of_earlier_runs(self, *, joins: bool) -> Iterator[StagedTrial]:
-        is_whole = self._trials.pipeline.cube.is_whole
-        all_trials = self._study.get_trials(deepcopy=False)
-        others, gone_on = other_drivers(self._study), superseded(all_trials)
-        for trial in all_trials:
-            has_all, is_open = is_whole(trial.params), trial.state is TrialState.RUNNING
-            driver = trial.user_attrs.get("driver")
-            if joins and driver != self._driver:
-                continue
-            if is_open and driver is not None and driver not in others:
-                mine = take_over(self._trials, trial, self._driver, is_whole=has_all)
-                if mine is not None:
-                    yield self._known(mine, trial)
-            elif (
-                has_all
-                and trial.state.is_finished()
-                and trial.intermediate_values
-                and trial.number not in gone_on
-            ):
-                known = self._known(optuna.Trial(self._study, trial._trial_id), trial)
-                known.is_open = False
-                yield known
-
-    def _known(self, mine: optuna.Trial, trial: FrozenTrial) -> StagedTrial:
-        space = self._trials.pipeline.space
-        params = {name: trial.params[name] for name in space if name in trial.params}
-        known = StagedTrial(mine, params, dict(trial.intermediate_values))
-        known.ran = list(trial.user_attrs.get("ran", ()))
-        known.costs = dict(trial.user_attrs.get(COSTS_BY_STEP, {}))
-        known.keys = dict(trial.user_attrs.get(KEYS_BY_STEP, {}))
-        known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
-        known.overhead = trial.user_attrs.get("charged") or 0.0  # all that was paid before
-        return known
 
     def begin(
         self, due: Callable[[], Iterable[float]], waited: Callable[[], float]
@@ -244,10 +158,6 @@ class StagedTrials:
                     mine.trial.set_user_attr("charged", mine.charged)
                 self._study.look_again(mine.number)
 
-    def note_failure(self, node: PlanNode, run: StageRun) -> None:
-        """Take note of how a node has failed."""
-        self._failures[node] = run
-
     def reached(self, answer: Answer, step: int, config: Config) -> PipelineRun:
         """Write down what a trial has reached: its value at a step, or its failure.
 
@@ -261,7 +171,7 @@ class StagedTrials:
         """
         mine, path = self._all[answer.request.trial], answer.request.node.path
         calls = self._paths.calls(mine.params, path)
-        run = self._trials.pipeline.join(self._stage_runs(mine, answer), calls)
+        run = self._trials.pipeline.join(self.answers.of(mine, answer), calls)
         notes = TrialNotes(mine.trial)  # which a database takes in one go
         record_run(notes, calls, run)
         notes.set_user_attr("charged", mine.charged)
@@ -313,42 +223,6 @@ class StagedTrials:
         notes.set_user_attr("pruned_stage", part)
         return step not in known
 
-    def _stage_runs(self, mine: StagedTrial, answer: Answer) -> list[StageRun]:
-        """What each stage of a trial's path has given, as far as it was run."""
-        nodes = list(answer.request.node.ancestry())[::-1]
-        runs = []
-        broken = None if answer.error is None else _broken(nodes)
-        for name in self._trials.pipeline.stage_names:
-            own = [node for node in nodes if node.stretches[0].call.stage == name]
-            if broken is not None and broken in own:
-                failed = self._failures.get(broken)
-                flags = {} if failed is None else _flags(failed)
-                paid = mine.paid_for(name)
-                runs.append(
-                    StageRun(name, own[-1].key, paid, error=answer.error, charged=paid, **flags)
-                )
-            elif own and (broken is None or all(node.cost_s is not None for node in own)):
-                runs.append(self._stage_run(mine, name, own))
-        if answer.error is None:
-            runs[-1] = replace(runs[-1], output=answer.value)
-        elif broken is None:  # a call above, whose output is there again by now
-            runs[-1] = replace(runs[-1], error=answer.error)
-        return runs
-
-    @staticmethod
-    def _stage_run(mine: StagedTrial, name: str, own: Sequence[PlanNode]) -> StageRun:
-        """What a stage has given whose nodes have run, for this trial or for another."""
-        cost_s = math.fsum(node.cost_s or 0.0 for node in own)
-        has_run = mine.has_run(name)
-        return StageRun(
-            name,
-            own[-1].key,
-            cost=cost_s if has_run else None,
-            memoized=not has_run,
-            charged=mine.paid_for(name),
-            saved=0.0 if has_run else cost_s,
-        )
-
     # --- A trial ends
 
     def refuse(self, index: int, why: str) -> None:
@@ -384,16 +258,6 @@ class StagedTrials:
             else:
                 mine.is_open = False
                 self._trials.interrupt(mine.trial)
-
-
-def _broken(nodes: Iterable[PlanNode]) -> PlanNode | None:
-    """The first node that has failed."""
-    return next((node for node in nodes if node.error is not None and not node.has_state), None)
-
-
-def _flags(failed: StageRun) -> dict[str, Any]:
-    names = ("is_transient", "is_bug", "is_about_values", "is_pruned")
-    return {name: getattr(failed, name) for name in names}
 
 
 def _in_words(path: Path) -> dict[str, list[list[Any]]]:

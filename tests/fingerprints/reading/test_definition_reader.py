@@ -139,6 +139,11 @@ REACHED = {
         "def f(data):\n    return Point(1, 2)",
         ("x y", "y x"),
     ),
+    "the name of a named tuple": (
+        "from collections import namedtuple\n\nPoint = namedtuple('{}', 'x y')\n\n"
+        "def f(data):\n    return Point(1, 2)",
+        ("Point", "Place"),
+    ),
     "a default of a named tuple": (
         "from collections import namedtuple\n\nPoint = namedtuple('Point', 'x', defaults=[{}])\n"
         "\ndef f(data):\n    return Point()",
