@@ -22,6 +22,7 @@ app = Commands(
     pretty_exceptions_enable=False,  # a long box of local variables helps nobody
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # boxes take half of the width, and twice the time
 )
 app.command(epilog=EPILOG)(run)
 app.command()(report)

@@ -41,8 +41,8 @@ def test_its_help_lists_the_commands(run):
         ("--help", {"eeipu.report", "eeipu.cache", "fsspec"}),
         ("cache ls --help", {"eeipu.report", "eeipu.cache", "fsspec"}),
         ("study show --help", {"eeipu.report", "eeipu.cache", "fsspec"}),
-        ("run --help", {"eeipu.report", "eeipu.cache", "fsspec"}),
-        ("cache ls there", {"eeipu.report", "eeipu.cache"}),
+        ("run --help", {"eeipu.report", "eeipu.cache", "fsspec", "rich"}),
+        ("cache ls there", {"eeipu.report", "eeipu.cache", "fsspec", "psutil"}),
     ],
 )
 def test_commands_import_what_they_need_and_no_more(arguments, unwanted, tmp_path):

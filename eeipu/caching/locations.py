@@ -1,5 +1,7 @@
 """Opening the location of a cache: memory, a directory, or a remote file system."""
 
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from eeipu.caching.directory_store import DirectoryStore
 from eeipu.caching.leases.claims import Holders
 from eeipu.caching.leases.file_locks import FileLeases, has_locks
 from eeipu.caching.leases.heartbeats import HeartbeatLeases
+from eeipu.caching.leases.local_files import LocalFiles
 from eeipu.caching.leases.memory import MemoryLeases
 from eeipu.caching.leases.pins import FilePins, MemoryPins
 from eeipu.caching.memory_store import MemoryStore
@@ -23,6 +24,9 @@ from eeipu.errors import CacheAccessError, ConfigurationError, EeipuError, Missi
 __all__ = ["Place", "accessing", "is_occupied", "open_place"]
 
 Now = Callable[[], float]
+
+# What fsspec may take for something else than a path: "s3://...", "local:...", chained URLs.
+_MAYBE_URL = re.compile(r"[A-Za-z][\w+.-]*:|.*::")
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,12 @@ def open_place(
     if location is None:
         return Place(MemoryStore(now), Holders(MemoryLeases(), MemoryPins(), now), is_slow=False)
     with _reaching(location):
-        fs, root = fsspec.url_to_fs(location)
-        if "file" in fs.protocol:
+        fs, root = _file_system(location)
+        if fs is None:
             store = DirectoryStore(
                 Path(root), shared=shared, mapped=mapped, durable=durable, now=now
             )
-            return Place(store, _directory_holders(fs, store, now))
+            return Place(store, _directory_holders(store, now))
         pins = FilePins(fs, f"{root}/pins")
         return Place(RemoteStore(fs, root, now), Holders(HeartbeatLeases(fs, root), pins, now))
 
@@ -83,8 +87,20 @@ def is_occupied(location: str) -> bool:
         MissingExtraError: Its file system needs a library that is not installed.
     """
     with _reaching(location):
-        fs, root = fsspec.url_to_fs(location)
+        fs, root = _file_system(location)
+        if fs is None:
+            return os.path.isfile(root) or (os.path.isdir(root) and bool(os.listdir(root)))
         return bool(fs.exists(root) and fs.ls(root))
+
+
+def _file_system(location: str) -> tuple[Any, str]:
+    """The fsspec file system of a location, `None` for this machine's, and the path in it."""
+    if _MAYBE_URL.match(location) is None:
+        return None, str(Path(os.path.expanduser(location)).absolute())
+    import fsspec  # which takes longer than to open a directory
+
+    fs, root = fsspec.url_to_fs(location)
+    return (None if "file" in fs.protocol else fs), root
 
 
 @contextmanager
@@ -151,11 +167,12 @@ def _remedy(location: str) -> str:
     return "choose a directory that this user can create and write to."
 
 
-def _directory_holders(fs: Any, store: DirectoryStore, now: Now) -> Holders:
+def _directory_holders(store: DirectoryStore, now: Now) -> Holders:
     root, set_mode = store.root, store.modes.set_mode
-    leases = (
-        FileLeases(root, store.modes)
-        if has_locks(root)
-        else HeartbeatLeases(fs, str(root), set_mode=set_mode)
-    )
-    return Holders(leases, FilePins(fs, f"{root}/pins", set_mode), now)
+    pins = FilePins(LocalFiles(), f"{root}/pins", set_mode)
+    if has_locks(root):
+        return Holders(FileLeases(root, store.modes), pins, now)
+    import fsspec
+
+    fs = fsspec.filesystem("file")
+    return Holders(HeartbeatLeases(fs, str(root), set_mode=set_mode), pins, now)

@@ -21,7 +21,10 @@ class Commands(typer.Typer):
         def add(function: Callable[..., None]) -> Callable[..., None]:
             paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
             text = "\n\n".join(" ".join(each.split()) for each in paragraphs)
-            made: Callable[..., None] = decorate(help=text)(function)
+            # The list of commands has the first paragraph whole, where Typer would cut it.
+            made: Callable[..., None] = decorate(help=text, short_help=text.partition("\n")[0])(
+                function
+            )
             return made
 
         decorate = partial(super().command, name, **options)

@@ -73,14 +73,19 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Reuse no outputs.")]
 Directions = Annotated[
     list[Direction] | None,
     typer.Option(
-        help="What to do with the objective: maximize it, by default, or minimize it; once for "
+        metavar="maximize|minimize",
+        help="What to do with the objective; the default is to maximize it. Give it once for "
         "each where the pipeline has several."
     ),
 ]
 Method = Annotated[str, typer.Option(help="The search method, such as eeipu, ei or random.")]
 Rule = Annotated[
     Literal["asha", "halving", "hyperband", "median", "population"] | None,
-    typer.Option(help="Stop trainings early, of a stage that trains in steps."),
+    typer.Option(
+        metavar="RULE",
+        help="Stop trainings early, of a stage that trains in steps: asha, halving, hyperband, "
+        "median or population.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Makes the search repeatable.")]
 Executor = Annotated[

@@ -66,7 +66,7 @@ class FilePins:
     """One small JSON file for each owner, on any file system that fsspec reaches.
 
     Args:
-        fs: The fsspec file system.
+        fs: The fsspec file system, or `LocalFiles`.
         folder: The folder of the files.
         set_mode: Gives a new file or folder its mode. By default nothing is done, because remote
             file systems have no modes.

@@ -8,8 +8,6 @@ import os
 import socket
 from dataclasses import dataclass
 
-import psutil
-
 __all__ = ["ProcessIdentity"]
 
 # Systems compute the time of creation from the moment at which they started. Linux gives that in
@@ -49,6 +47,8 @@ class ProcessIdentity:
         Raises:
             psutil.NoSuchProcess: No process has this number.
         """
+        import psutil  # here, as whoever only reads leases needs none of it
+
         return cls(socket.gethostname(), pid, psutil.Process(pid).create_time())
 
     @classmethod
@@ -71,6 +71,8 @@ class ProcessIdentity:
         """
         if self.host != socket.gethostname():
             return None
+        import psutil
+
         try:
             process = psutil.Process(self.pid)
             is_same = abs(process.create_time() - self.created_s) < TOLERANCE_S
