@@ -84,7 +84,7 @@ def gap(constraints: list[Constraint], seed: int) -> float:
     score = METHODS["eeipu"].score
     assert score is not None
     scored, top = score(search), history.top(5)
-    pool = KeptParts(pipeline, top, AllKept(), history.is_new).listed
+    pool = KeptParts(pipeline, top, AllKept(), history.configurations.is_new).listed
 
     def best(seed: int, effort: int) -> float:
         incumbents = pipeline.cube.encode([trial.params for trial in top])

@@ -211,7 +211,7 @@ def maximisation_of(
     score = METHODS["eeipu"].score
     assert score is not None
     top = history.top(q)
-    parts = KeptParts(history.pipeline, top, AllKept(), history.is_new)
+    parts = KeptParts(history.pipeline, top, AllKept(), history.configurations.is_new)
     incumbents = history.pipeline.cube.encode([trial.params for trial in top])
     return score(search), parts, incumbents
 

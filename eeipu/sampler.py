@@ -322,7 +322,7 @@ class EEIPUSampler(BaseSampler):
 
     def _choose(self, history: History, number: int, given: Params) -> list[dict[str, Any]]:
         """The next configuration, and further ones if one maximisation is to serve several."""
-        is_single = not (given or history.has_several_objectives)
+        is_single = not (given or history.objectives.are_several)
         is_batch = self.method.in_batches and is_single
         count = 1 + len(history.running) // RUNNING_EACH if is_batch else 1
         proposals = self._proposals(history, number)

@@ -447,7 +447,7 @@ class Tuner:
             return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
         history = self._trials.history
         trial = best_trial(self.study, history, number)
-        stages = history.stages_of(trial)
+        stages = history.stages.names_of(trial)
         return recorded_run(trial, self.pipeline, inputs, self.cache, stage_names=stages)
 
     def best_schedule(self, stage: str | None = None) -> dict[str, Schedule]:

@@ -183,7 +183,7 @@ def eeipu(
         overhead=0.0 if is_published else search.overhead,
         cooling=search.cooling,
         # With several objectives, it is the cost that counts here.
-        X_pending=None if search.history.has_several_objectives else search.X_pending,
+        X_pending=None if search.history.objectives.are_several else search.X_pending,
         remaining=search.uncommitted if is_careful and 0 < search.uncommitted < math.inf else None,
         seed=search.trial_seed,
     )
@@ -206,7 +206,7 @@ def _eeipu(
             (`eeipu.models.improvement`). Beside running trials the better of the two models stands
             for both.
     """
-    if search.history.has_several_objectives:
+    if search.history.objectives.are_several:
         return _hypervolume(search, eeipu(search, is_published=is_published, is_careful=is_careful))
     acquire = partial(eeipu, search, is_published=is_published, is_careful=is_careful)
     if is_published or not sees_stages:
@@ -219,9 +219,10 @@ def _eeipu(
 def _hypervolume(search: Search, cost: LogEEIPU | None) -> Score:
     """The improvement of the hypervolume; running trials count as if they had given the means."""
     history, models = search.history, search.models
-    X = np.concatenate([history.X[history.succeeded], history.running_X])
+    succeeded = history.objectives.succeeded
+    X = np.concatenate([history.X[succeeded], history.running_X])
     running = np.ones(len(history.running_X), dtype=np.bool_)
-    is_within = np.concatenate([history.feasible[history.succeeded], running])
+    is_within = np.concatenate([history.feasible[succeeded], running])
     cube = history.pipeline.cube
     elsewhere = torch.from_numpy(cube.snap(quasi_random(len(cube), ELSEWHERE, search.seed)))
     if models.success is not None:
@@ -263,7 +264,7 @@ def gittins_index(search: Search, price: float) -> Score:
 
 
 def _ei(search: Search) -> Score:
-    if search.history.has_several_objectives:
+    if search.history.objectives.are_several:
         return _hypervolume(search, None)
     return _unless_failing(search, fast_score(_improvement(search)))
 
@@ -345,13 +346,13 @@ def _ucb(search: Search) -> Score:
 
 def _cascade(search: Search) -> Score:
     history, pipeline = search.history, search.history.pipeline
-    passed_on = ~np.isnan(history.stage_values[:, :-1])
-    if passed_on.sum(axis=0).max(initial=0) < 2:
+    outputs = history.stages.outputs
+    if (~np.isnan(outputs)).sum(axis=0).max(initial=0) < 2:
         # The chain would be a single model, which is worse than the one that all methods share.
         return _ei(search)
     acquisition = CascadeEI(
         history.X,
-        history.stage_values,
+        np.column_stack([outputs, history.values]),
         pipeline.own_columns,
         categorical=pipeline.cube.categorical_columns,
         pending=history.running_X,

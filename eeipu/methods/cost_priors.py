@@ -38,7 +38,7 @@ def cost_prior(history: History) -> Callable[[Call], float]:
     pipeline = history.pipeline
     model = StageCostModel(
         torch.from_numpy(history.X),
-        torch.from_numpy(history.stage_costs),
+        torch.from_numpy(history.stages.costs),
         pipeline.own_columns,
         categorical=pipeline.cube.categorical_columns,
         upstream=pipeline.graph.ancestors,

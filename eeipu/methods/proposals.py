@@ -85,7 +85,9 @@ class Proposals:
         Args:
             count: At most this many; of several, each is chosen as if those before it were running.
         """
-        return list(islice(filter(self.search.history.is_new, self._in_order(count)), count))
+        return list(
+            islice(filter(self.search.history.configurations.is_new, self._in_order(count)), count)
+        )
 
     def reason(self, params: dict[str, Any]) -> dict[str, Any]:
         """Why a configuration was chosen, for people; see `eeipu.methods.reasons`.
@@ -127,7 +129,7 @@ class Proposals:
 
         With several objectives, none is: what nobody would miss in one may matter in another.
         """
-        return self.method.seeks_news and not self.search.history.has_several_objectives
+        return self.method.seeks_news and not self.search.history.objectives.are_several
 
     def _preferred(self) -> Iterable[Candidate]:
         """The candidates that the method would try, best first; some may have run."""
@@ -143,7 +145,7 @@ class Proposals:
 
     @cached_property
     def _new_maximisers(self) -> list[Candidate]:
-        return [c for c in self._maximisers if self.search.history.is_new(c.params)]
+        return [c for c in self._maximisers if self.search.history.configurations.is_new(c.params)]
 
     @cached_property
     def promising(self) -> list[Candidate]:
@@ -163,7 +165,7 @@ class Proposals:
         They would be promising if all deviations were `DOUBT` times as large as the model says.
         """
         candidates = self.candidates(_doubting(self.search), fresh=True)
-        new = [c for c in candidates if self.search.history.is_new(c.params)]
+        new = [c for c in candidates if self.search.history.configurations.is_new(c.params)]
         return _telling(new, self.search, doubt=DOUBT)
 
     @property
@@ -175,7 +177,7 @@ class Proposals:
         """Several of the candidates that have not run, each chosen beside those before it."""
         search, pending = self.search, self.search.X_pending
         assert pending is not None, "several suggestions are made beside running trials only"
-        new = [c for c in candidates if search.history.is_new(c.params)]
+        new = [c for c in candidates if search.history.configurations.is_new(c.params)]
         if new:
             models = search.models
             model = models.leading if self.method.sees_stages else models.objective
@@ -200,7 +202,9 @@ class Proposals:
             region = self.method.region(search)
             pool, bounds = [region.reuse], region.bounds
         elif self.method.reuses and not fresh:
-            parts = KeptParts(pipeline, (*top, *history.running), self.kept, history.is_new)
+            parts = KeptParts(
+                pipeline, (*top, *history.running), self.kept, history.configurations.is_new
+            )
             pool = parts.listed
         return maximize(
             skipping(score, pipeline),
@@ -219,7 +223,7 @@ class Proposals:
         Args:
             candidates: Candidates, best first; `None`: those that the method would try.
         """
-        is_new = self.search.history.is_new
+        is_new = self.search.history.configurations.is_new
         those = self._preferred() if candidates is None else candidates
         return next((c for c in those if is_new(c.params)), None)
 
@@ -317,17 +321,17 @@ def unseen(
         if levels is not None and 2 * attempt < RANDOM_TRIES:
             point = (np.floor(point * levels) + 0.5) / levels
         params = cube.decode_all(point[None], given)[0]
-        if history.is_new(params) and cube.constraints.allow(params):
+        if history.configurations.is_new(params) and cube.constraints.allow(params):
             return params
     if not cube.constraints:
-        return next(filter(history.is_new, cube.configurations(given)), params)
+        return next(filter(history.configurations.is_new, cube.configurations(given)), params)
     drawn = pipeline.feasible.draw(rng, ALLOWED_TRIES, fixed=given, around=history.X)
     if len(drawn) == 0:
         raise pipeline.feasible.error(given)
     allowed = cube.decode_all(drawn, given)
     is_listed = cube.product is not None and cube.product <= MOST_LISTED
     listed = cube.configurations(given) if is_listed else ()
-    new = next(filter(history.is_new, chain(allowed, listed)), None)
+    new = next(filter(history.configurations.is_new, chain(allowed, listed)), None)
     if new is None and cube.size is None and not given:
         raise SpaceExhausted(
             f"no configuration of {pipeline.name!r} was found that satisfies the constraints and "

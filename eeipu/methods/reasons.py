@@ -84,7 +84,7 @@ def _values(
 ) -> dict[str, Tensor]:
     """What is expected of the objective at points, `c x d`, or of all objectives."""
     models = search.models
-    if search.history.has_several_objectives:
+    if search.history.objectives.are_several:
         moments = [_in_units(each, *_moments(each, X)) for each in models.by_objective]
         means, stds = (torch.stack(each, dim=-1) for each in zip(*moments, strict=True))
         return {"means": means, "stds": stds}
@@ -108,8 +108,8 @@ def _moments(models: SearchModels, X: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_units(models: SearchModels, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
     """The same in the unit of the objective."""
-    sign = -1.0 if models.history.is_minimized else 1.0
-    return sign * (models.unit * mean + middle_value(models.history.values)), models.unit * std
+    mean = models.unit * mean + middle_value(models.history.values)
+    return models.history.sign * mean, models.unit * std
 
 
 def _costs(search: Search, X: Tensor, candidates: list[Candidate]) -> dict[str, Tensor]:

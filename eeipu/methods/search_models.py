@@ -145,15 +145,16 @@ class SearchModels:
     def values(self) -> Array:
         """The objective values, maximised, with 0 at their middle and 1 at the best, `n`.
 
-        Those of pruned trials are guesses; see `History.estimates`. One that reported nothing
+        Those of pruned trials are guesses; see `Objectives.estimates`. One that reported nothing
         counts as the worst value, since its user has found it to be no good. So does a failure
         where failures are the rule, which keeps the search away from a region that fails. Any
         other failure is NaN, as it may have been bad luck.
         """
-        middle = middle_value(self.history.values)
+        objectives, middle = self.history.objectives, middle_value(self.history.values)
         with np.errstate(over="ignore"):
-            standard: Array = (self.history.estimates - middle) / self.unit
-        failed = self.history.failed
+            estimates = objectives.estimates(self.history.objective)
+            standard: Array = (estimates - middle) / self.unit
+        failed = objectives.failed
         standard[~failed & np.isnan(standard)] = np.nanmin(standard)
         if self.feasibility is not None and failed.sum() >= LEAST_FAILURES:
             chance = self.feasibility.log_probability(torch.from_numpy(self.history.X)).exp()
@@ -215,12 +216,11 @@ class SearchModels:
         """
         history, pipeline = self.history, self.history.pipeline
         is_plain = not (pipeline.layout.places or pipeline.outcome_constraints or self.earlier)
-        if not (is_plain and history.observations):
+        if not (is_plain and history.stages.observations):
             return None
         leading = set(pipeline.graph.ancestors[-1])
-        sign = -1.0 if history.is_minimized else 1.0
-        shown = [each for each in history.observations.values() if each.stage in leading]
-        numbers = [(each.stage, sign * each.values) for each in shown]
+        shown = [each for each in history.stages.observations.values() if each.stage in leading]
+        numbers = [(each.stage, history.sign * each.values) for each in shown]
         observed = most_telling(numbers, self.values, self.unit)
         if not observed:
             return None
@@ -269,9 +269,9 @@ class SearchModels:
         While no trial is within all limits, everything above the worst value is an improvement.
         """
         history = self.history
-        if history.feasible.sum() == history.succeeded.sum():
+        if history.feasible.sum() == history.objectives.succeeded.sum():
             return self.objective.best_f
-        counts = history.feasible if history.feasible.any() else history.succeeded
+        counts = history.feasible if history.feasible.any() else history.objectives.succeeded
         mean, _ = self.objective.gp.posterior(torch.from_numpy(history.X[counts]))
         return float(mean.max() if history.feasible.any() else mean.min())
 
@@ -290,7 +290,7 @@ class SearchModels:
     def feasibility(self) -> FeasibilityModel | None:
         """The probability that a configuration succeeds; `None` if nothing has failed."""
         history = self.history
-        failed, succeeded = history.failed, history.succeeded
+        failed, succeeded = history.objectives.failed, history.objectives.succeeded
         if not failed.any():
             return None
         rows = failed | succeeded
@@ -307,7 +307,9 @@ class SearchModels:
         history, pipeline = self.history, self.history.pipeline
         limits = [
             Limit(each.values, limit.limit, limit.is_upper, pipeline.columns_up_to(each.stage))
-            for limit, each in zip(pipeline.outcome_constraints, history.outcomes, strict=True)
+            for limit, each in zip(
+                pipeline.outcome_constraints, history.outcomes.observed, strict=True
+            )
             if not np.isnan(each.values).all()
         ]
         if not limits:
@@ -337,7 +339,7 @@ class SearchModels:
             inputs: See `StageCostModel`.
             start: Hyper-parameters to start the fit from; `None`: the prior's.
         """
-        pipeline, costs = self.history.pipeline, self.history.stage_costs
+        pipeline, costs = self.history.pipeline, self.history.stages.costs
         if self.earlier is not None:
             costs = np.concatenate([self.earlier.stage_costs, costs])
         return StageCostModel(
@@ -365,7 +367,7 @@ class SearchModels:
         """The model of a whole trial's log cost, as if the trial were one stage."""
         return StageCostModel(
             torch.from_numpy(self.history.X),
-            torch.from_numpy(self.history.total_costs[:, None]),
+            torch.from_numpy(self.history.stages.total_costs[:, None]),
             [range(self.history.X.shape[1])],
             categorical=self.history.pipeline.cube.categorical_columns,
             declared=range(bool(self._declared)),

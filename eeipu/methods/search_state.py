@@ -116,7 +116,7 @@ class Search:
     @property
     def mean_cost(self) -> float:
         """The mean cost of a trial that reuses nothing; 1 if it is not known or not positive."""
-        known = self.history.total_costs
+        known = self.history.stages.total_costs
         mean = float(np.nanmean(known)) if np.isfinite(known).any() else 0.0
         return mean if mean > 0 else 1.0
 
@@ -138,7 +138,7 @@ class Search:
     @cached_property
     def memoized_cost(self) -> float:
         """The cost that scores assume for a reused stage: the load cost, but never nothing."""
-        known = self.history.stage_costs[~np.isnan(self.history.stage_costs)]
+        known = self.history.stages.costs[~np.isnan(self.history.stages.costs)]
         typical = float(known.mean()) if len(known) and known.any() else 1.0
         return max(self.load_cost, LEAST_LOAD_SHARE * typical)
 

@@ -88,7 +88,7 @@ class SuggestionsInStock:
         """
         while study == self._study and self._params:
             params = self._params.pop(0)
-            if history.is_new(params):
+            if history.configurations.is_new(params):
                 return params
         return None
 

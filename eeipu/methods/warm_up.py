@@ -110,7 +110,10 @@ def next_point(search: Search, design: Design, *, fits_models: bool) -> Array | 
     point = design(search)
     if point is not None or not fits_models:
         return point
-    successes, d = np.count_nonzero(search.history.succeeded), len(search.history.pipeline.cube)
+    successes, d = (
+        np.count_nonzero(search.history.objectives.succeeded),
+        len(search.history.pipeline.cube),
+    )
     if successes == 0 or search.models.feasibility is None:
         return quasi_random(d, 1, search.seed, skip=search.number)[0] if successes < 2 else None
     if successes >= max(2, min(LEAST_SUCCESSES, search.n_initial)):
@@ -176,7 +179,7 @@ def in_order(search: Search) -> Array | None:
     for number in range(search.number, search.number + size):  # trials may have run out of turn
         point: Array = cube.grid_point(number % size)
         params = cube.decode(point)
-        if cube.constraints.allow(params) and history.is_new(params):
+        if cube.constraints.allow(params) and history.configurations.is_new(params):
             return point
     return None
 
@@ -216,7 +219,7 @@ def cost_effective(search: Search) -> Array | None:
     points = cube.snap(quasi_random(len(cube), COST_EFFECTIVE_POINTS, search.seed))
     points = _allowed(search, points)
     seen = np.concatenate([history.X, history.running_X])
-    if not np.isfinite(history.total_costs).any():
+    if not np.isfinite(history.stages.total_costs).any():
         first: Array = points[search.number % len(points)]
         return first
     distance = _distances(points, seen, cube.categorical_columns).min(axis=1)

@@ -26,9 +26,9 @@ from optuna.trial import TrialState
 from sqlalchemy import select, update
 
 from eeipu.errors import StudyMismatchError
-from eeipu.methods.forgotten_failures import FORGOTTEN
 from eeipu.methods.history import History
-from eeipu.methods.ledger import CHANGES
+from eeipu.methods.trials.forgotten_failures import FORGOTTEN
+from eeipu.methods.trials.ledger import CHANGES
 from eeipu.pipeline import Pipeline
 from eeipu.space import Categorical, Distribution, Space
 from eeipu.stages.declaration import Stage
@@ -286,7 +286,7 @@ def retry_failed(study: optuna.Study, pipeline: Pipeline, error: str) -> int:
     # Enqueued before they are forgotten, so that no driver chooses one of them in between.
     for trial in again:
         # A configuration that has been retried before is not enqueued twice.
-        if trial.number not in told & known and others.is_new(trial.params):
+        if trial.number not in told & known and others.configurations.is_new(trial.params):
             attrs = {"retries": trial.number}
             study.enqueue_trial(trial.params, user_attrs=attrs, skip_if_exists=False)
             count += 1

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, SpaceError, StudyMismatchError
 from eeipu.methods.budget import STUDY_ID, Budget
-from eeipu.methods.forgotten_failures import FORGET
+from eeipu.methods.trials.forgotten_failures import FORGET
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.changes import adopt, as_text, noted_places, places_of

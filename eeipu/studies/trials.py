@@ -16,7 +16,7 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, SpaceExhausted
 from eeipu.methods.budget import PAID_BY
 from eeipu.methods.history import History
-from eeipu.methods.ledger import Ledger
+from eeipu.methods.trials.ledger import Ledger
 from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import suggest
@@ -379,7 +379,7 @@ def _check_exhausted(history: History) -> None:
     pipeline = history.pipeline
     if pipeline.cube.size == 0:
         raise pipeline.feasible.error()
-    if history.is_exhausted:
+    if history.configurations.are_exhausted:
         raise SpaceExhausted(
             f"all {pipeline.cube.size} configurations of {pipeline.name!r} have "
             f"been evaluated or are running; widen the space to go on."

@@ -9,9 +9,9 @@ from histories import PIPELINE, history_of, trial
 from optuna.trial import TrialState, create_trial
 
 from eeipu import Categorical, Float, Int, Pipeline, stage
-from eeipu.methods.forgotten_failures import FORGOTTEN
 from eeipu.methods.history import History
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.forgotten_failures import FORGOTTEN
+from eeipu.methods.trials.ledger import is_interrupted
 
 
 def test_an_empty_study_gives_empty_arrays():
@@ -20,7 +20,7 @@ def test_an_empty_study_gives_empty_arrays():
     assert len(history) == 0
     assert history.X.shape == history.running_X.shape == (0, 2)
     assert history.values.shape == (0,)
-    assert history.stage_costs.shape == (0, 3)
+    assert history.stages.costs.shape == (0, 3)
     assert history.top(5) == ()
     assert history.spent == history.spent_by(3) == 0.0
 
@@ -53,7 +53,7 @@ def test_costs_are_nan_where_a_stage_was_not_executed_or_broke_off():
 
     nan = math.nan
     np.testing.assert_array_equal(
-        history.stage_costs,
+        history.stages.costs,
         [[4.0, 2.0, 1.0], [nan, 2.0, 1.0], [4.0, nan, nan], [nan, nan, nan]],
     )
 
@@ -111,7 +111,7 @@ def test_running_trials_count_once_they_have_a_configuration():
     assert [each.number for each in history.running] == [whole.number]
     assert history.running_X.tolist() == [list(whole.params.values())]
     assert len(history) == 0
-    assert len(history.configurations) == 1
+    assert len(history.configurations.begun) == 1
 
 
 def test_an_enqueued_trial_has_its_configuration_from_the_moment_that_it_runs():
@@ -133,19 +133,23 @@ def test_what_is_enqueued_or_was_cut_off_is_not_new_and_has_not_run():
     study.add_trial(trial(x=0.75, y=0.5, value=None, error="boom"))
     history = History.of(study, PIPELINE)
 
-    new = [x for x in (0.125, 0.25, 0.5, 0.75) if history.is_new({"prep.x": x, "fit.y": 0.5})]
+    new = [
+        x
+        for x in (0.125, 0.25, 0.5, 0.75)
+        if history.configurations.is_new({"prep.x": x, "fit.y": 0.5})
+    ]
     assert new == [0.5]
-    assert len(history.configurations) == 1
+    assert len(history.configurations.begun) == 1
 
 
 def test_what_was_cut_off_before_its_failure_was_forgotten_is_new():
     study = optuna.create_study()
     study.add_trial(trial(x=0.25, y=0.5, value=None, interrupted=True))
     study.add_trial(trial(x=0.25, y=0.5, value=None, error="boom"))
-    assert not History.of(study, PIPELINE).is_new({"prep.x": 0.25, "fit.y": 0.5})
+    assert not History.of(study, PIPELINE).configurations.is_new({"prep.x": 0.25, "fit.y": 0.5})
 
     study.set_user_attr(FORGOTTEN, [1])
-    assert History.of(study, PIPELINE).is_new({"prep.x": 0.25, "fit.y": 0.5})
+    assert History.of(study, PIPELINE).configurations.is_new({"prep.x": 0.25, "fit.y": 0.5})
 
 
 def test_parameters_besides_the_pipelines_do_no_harm():
@@ -178,7 +182,7 @@ def test_a_finite_space_is_exhausted_when_all_of_it_ran_or_runs():
     pipeline = Pipeline.declare({"only": {"a": Int(1, 3)}})
     study = optuna.create_study()
     for a in (1, 2, 2, 3):
-        assert not History.of(study, pipeline).is_exhausted
+        assert not History.of(study, pipeline).configurations.are_exhausted
         study.enqueue_trial({"only.a": a})
         running = study.ask(pipeline.space)
         if a < 3:
@@ -188,11 +192,11 @@ def test_a_finite_space_is_exhausted_when_all_of_it_ran_or_runs():
                 values=None if a == 1 else 1.0,
             )
 
-    assert History.of(study, pipeline).is_exhausted
+    assert History.of(study, pipeline).configurations.are_exhausted
 
 
 def test_an_infinite_space_is_never_exhausted():
-    assert not history_of(trial(), trial()).is_exhausted
+    assert not history_of(trial(), trial()).configurations.are_exhausted
 
 
 @pytest.mark.parametrize(
@@ -207,9 +211,9 @@ def test_configurations_are_told_apart_whatever_their_choices_are(choices):
     study.tell(study.ask(pipeline.space), 1.0)
     history = History.of(study, pipeline)
 
-    assert not history.is_new({"only.a": choices[1], "only.b": 0.5})
-    assert history.is_new({"only.a": choices[0], "only.b": 0.5})
-    assert history.is_new({"only.a": choices[1], "only.b": 0.25})
+    assert not history.configurations.is_new({"only.a": choices[1], "only.b": 0.5})
+    assert history.configurations.is_new({"only.a": choices[0], "only.b": 0.5})
+    assert history.configurations.is_new({"only.a": choices[1], "only.b": 0.25})
 
 
 def pruned(*reported):
@@ -229,10 +233,10 @@ def test_a_pruned_trial_counts_with_what_it_reported_last_within_limits(reported
     """It is not better than half of the others, nor worse than all."""
     history = history_of(trial(value=1.0), trial(value=3.0), trial(value=4.0), pruned(*reported))
 
-    np.testing.assert_array_equal(history.estimates, [1.0, 3.0, 4.0, estimate])
+    np.testing.assert_array_equal(history.objectives.estimates(0), [1.0, 3.0, 4.0, estimate])
     assert math.isnan(history.values[3])
-    assert not history.failed[3]
-    assert not history.succeeded[3]
+    assert not history.objectives.failed[3]
+    assert not history.objectives.succeeded[3]
 
 
 # --- Observations
@@ -246,7 +250,8 @@ def test_observations_are_columns_by_name_with_gaps_filled_by_key():
         trial(),
     )
     found = {
-        name: (each.stage, each.values.tolist()) for name, each in history.observations.items()
+        name: (each.stage, each.values.tolist())
+        for name, each in history.stages.observations.items()
     }
     nan = math.nan
     assert list(found) == ["prep.loss", "fit", "prep.auc"]
@@ -258,8 +263,8 @@ def test_observations_are_columns_by_name_with_gaps_filled_by_key():
 
 
 def test_observations_of_stages_that_are_gone_are_left_out():
-    assert history_of(trial(observations={"former.loss": 0.5})).observations == {}
-    assert history_of().observations == {}
+    assert history_of(trial(observations={"former.loss": 0.5})).stages.observations == {}
+    assert history_of().stages.observations == {}
 
 
 def chain(observe=None):
@@ -284,13 +289,11 @@ def test_outputs_are_known_from_trials_of_earlier_versions_too():
     ]
     history = history_of(*trials, pipeline=chain())
     nan = math.nan
-    np.testing.assert_array_equal(
-        history.stage_values, [[1.5, nan, 0.5], [2.5, nan, 1.0], [nan, nan, 2.0]]
-    )
-    assert history.observations["prep"].values[:2].tolist() == [1.5, 2.5]
+    np.testing.assert_array_equal(history.stages.outputs, [[1.5, nan], [2.5, nan], [nan, nan]])
+    assert history.stages.observations["prep"].values[:2].tolist() == [1.5, 2.5]
 
 
 def test_what_an_observer_says_is_no_output():
     history = history_of(trial(observations={"prep": 2.5}), pipeline=chain(lambda data: 2.5))
-    assert history.observations["prep"].values.tolist() == [2.5]
-    np.testing.assert_array_equal(history.stage_values, [[math.nan, math.nan, 1.0]])
+    assert history.stages.observations["prep"].values.tolist() == [2.5]
+    np.testing.assert_array_equal(history.stages.outputs, [[math.nan, math.nan]])

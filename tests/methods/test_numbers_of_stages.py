@@ -166,7 +166,7 @@ def test_running_trials_and_kept_outputs_lead_to_a_new_configuration():
 
         (params,) = proposals.new(1)
 
-        assert search.history.is_new(params)
+        assert search.history.configurations.is_new(params)
         reason = proposals.reason(params)
         assert reason["by"] == "models"
         assert math.isfinite(reason["improvement"])

@@ -108,7 +108,7 @@ def test_several_configurations_at_once_are_new_and_differ():
     new = proposals_of(history, "ei", no_design).new(3)
 
     assert 1 < len({tuple(params.values()) for params in new}) == len(new) <= 3
-    assert all(map(history.is_new, new))
+    assert all(map(history.configurations.is_new, new))
 
 
 # --- candidates that tell nothing new

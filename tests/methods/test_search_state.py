@@ -82,7 +82,7 @@ def test_pruned_trials_have_run():
 
     history = History.of(study, PIPELINE)
 
-    assert len(history) == len(history.configurations) == 2
+    assert len(history) == len(history.configurations.begun) == 2
     assert math.isnan(history.values[1])
 
 
@@ -91,8 +91,8 @@ def test_what_an_interrupted_trial_finished_is_learnt_from_its_second_run():
     again = account(None, 2.0, memoized=(True, False), keys=("p", "pq"))
     search = search_of([(0.4, 0.4, None, attrs), (0.4, 0.4, 1.0, again), (0.4, 0.4, 1.0, again)])
 
-    np.testing.assert_equal(search.history.stage_costs, [[5.0, 2.0], [math.nan, 2.0]])
-    assert search.history.total_costs.tolist() == [7.0, 7.0]
+    np.testing.assert_equal(search.history.stages.costs, [[5.0, 2.0], [math.nan, 2.0]])
+    assert search.history.stages.total_costs.tolist() == [7.0, 7.0]
 
 
 # --- costs
@@ -107,8 +107,8 @@ def test_a_trials_total_cost_counts_reused_stages_as_when_they_were_executed():
 
     search = search_of(trials)
 
-    assert search.history.total_costs[:2].tolist() == [6.0, 7.0]
-    assert math.isnan(search.history.total_costs[2])
+    assert search.history.stages.total_costs[:2].tolist() == [6.0, 7.0]
+    assert math.isnan(search.history.stages.total_costs[2])
     assert search.mean_cost == 6.5
 
 

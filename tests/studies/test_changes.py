@@ -149,8 +149,8 @@ def test_a_stage_more_has_its_defaults_and_no_costs_in_old_trials(storage):
     tuner, history = went_on(storage, pipeline(), after)
 
     assert [trial.params["prep.size"] for trial in history.ended] == [4] * 4
-    assert history.stage_costs[:, 1].tolist() == [1.0] * 4
-    assert all(cost != cost for cost in history.stage_costs[:, 0])
+    assert history.stages.costs[:, 1].tolist() == [1.0] * 4
+    assert all(cost != cost for cost in history.stages.costs[:, 0])
     run(tuner, 3)
     assert tuner.spent == 4 * 1.0 + 3 * 3.0 - 2.0 * sum(
         t.user_attrs["memoized"][0] for t in tuner.study.trials[4:]

@@ -43,8 +43,8 @@ def test_models_learn_before_any_trial_was_trained_to_the_end(tmp_path, monkeypa
 
     def looking(self, history, number, given):
         ended = tuner.study.get_trials(states=[TrialState.COMPLETE])
-        costs = history.stage_costs[:, 1]  # of the training
-        seen.append((len(ended), int(history.succeeded.sum()), int((costs > 0).sum())))
+        costs = history.stages.costs[:, 1]  # of the training
+        seen.append((len(ended), int(history.objectives.succeeded.sum()), int((costs > 0).sum())))
         return choose(self, history, number, given)
 
     monkeypatch.setattr(EEIPUSampler, "_choose", looking)

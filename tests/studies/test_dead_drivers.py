@@ -10,7 +10,7 @@ import pytest
 from toys import declared
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.space import suggest
 from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
 

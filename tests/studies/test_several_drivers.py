@@ -13,7 +13,7 @@ import pytest
 from drivers import BUDGET, FIRST, FIT_COST, PREP_COST, drive, wait_for
 from sqlalchemy import create_engine, text
 
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.studies.storages import open_storage
 
 N = 4

@@ -436,5 +436,5 @@ def test_trials_from_elsewhere_with_an_infinite_value_have_no_value():
     for values in ([0.5, 1.0], [0.5, float("inf")]):
         study.add_trial(create_trial(params=params, distributions=space, values=values))
     history = History.of(study, pipeline_of())
-    assert history.succeeded.tolist() == [True, False]
-    assert np.isnan(history.objectives[1]).all()
+    assert history.objectives.succeeded.tolist() == [True, False]
+    assert np.isnan(history.objectives.values[1]).all()

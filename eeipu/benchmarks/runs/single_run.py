@@ -27,7 +27,7 @@ from eeipu.benchmarks.runs.shared_outputs import sharing
 from eeipu.benchmarks.runs.trial_log import TrialLog
 from eeipu.cache import StageCache
 from eeipu.errors import PipelineError
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.tuner import Tuner
 
 __all__ = ["chooses_warm_up", "prepare", "run", "run_to_file"]

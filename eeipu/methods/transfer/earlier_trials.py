@@ -78,7 +78,7 @@ class EarlierTrials:
             apart[:, s] = APART
             X.append(np.concatenate([history.X[rows], apart], axis=1))
             values.append(_standard(history, objectives)[rows])
-            costs.append(history.stage_costs[rows])
+            costs.append(history.stages.costs[rows])
         return cls(
             np.concatenate(X),
             np.concatenate(values),
@@ -108,8 +108,8 @@ def _chosen(history: History, most: int) -> NDArray[np.intp]:
 
 def _standard(history: History, objectives: int) -> Array:
     """The objectives of a study, `n x M`, with 0 at their middle and 1 at the best."""
-    known = history.objectives
-    if known.shape[1] != objectives or not history.succeeded.any():
+    known = history.objectives.values
+    if known.shape[1] != objectives or not history.objectives.succeeded.any():
         return np.full((len(history), objectives), np.nan)
     columns = []
     for column in known.T:

@@ -41,7 +41,7 @@ def prediction_rows(study: StudyLike) -> list[Row]:
     record = StudyRecord.of(study)
     models = record.models
     history = models.history
-    sign, unit = (-1.0 if history.is_minimized else 1.0), models.unit
+    sign, unit = history.sign, models.unit
     from eeipu.models.objective import middle_value
 
     middle = middle_value(history.values)

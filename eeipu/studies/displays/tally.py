@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.budget import spent
-from eeipu.methods.following import ExactSum, changed_places
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.following import ExactSum, changed_places
+from eeipu.methods.trials.ledger import is_interrupted
 
 __all__ = ["Tally"]
 

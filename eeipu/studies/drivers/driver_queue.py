@@ -14,7 +14,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.space import Params
 
 __all__ = ["AGAIN", "CHOOSER", "await_turn", "begun", "is_chosen", "is_to_run_once", "repeated"]

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.budget import PAID_BY
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.studies.drivers.dead_drivers import abandoned_trials
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.early_stopping.staged_trial import StagedTrial

@@ -14,7 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import FrozenTrial, TrialState
 
-from eeipu.methods.following import changed_places
+from eeipu.methods.trials.following import changed_places
 from eeipu.studies.records.tuned_study import TunedStudy
 
 __all__ = ["StudyWithPauses"]

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.errors import ConfigurationError, EeipuError
 from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.methods.history import History
-from eeipu.methods.ledger import CHANGES, is_interrupted
 from eeipu.methods.several_objectives.fronts import best_first
+from eeipu.methods.trials.ledger import CHANGES, is_interrupted
 from eeipu.pipeline import Pipeline
 from eeipu.studies.records.told_pipeline import SPACE, told_pipeline
 
@@ -302,7 +302,7 @@ class StudyRecord:
         from eeipu.methods.search_models import SearchModels
 
         history = History.of(self.study, self.pipeline)
-        if int(history.succeeded.sum()) < LEAST_VALUES:
+        if int(history.objectives.succeeded.sum()) < LEAST_VALUES:
             raise ConfigurationError(
                 f"the study {self.name!r} has fewer than {LEAST_VALUES} trials with a value, from "
                 f"which models could be fitted."

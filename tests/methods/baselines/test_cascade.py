@@ -153,6 +153,6 @@ def test_numbers_between_stages_are_recorded_and_used(cache):
     study = tuner.run(0.0)
 
     history = History.of(study, pipeline)
-    expected = [[t.params["first.x"], t.value] for t in study.trials]
-    np.testing.assert_allclose(history.stage_values, expected)
+    expected = [[t.params["first.x"]] for t in study.trials]
+    np.testing.assert_allclose(history.stages.outputs, expected)
     assert study.best_value > -0.01

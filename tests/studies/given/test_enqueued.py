@@ -11,7 +11,7 @@ from toys import Toy, config, declared
 
 from eeipu import Categorical, Float, OneOf, Optional, Pipeline, SpaceError, Tuner, stage
 from eeipu.methods.history import History
-from eeipu.methods.ledger import is_interrupted
+from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.studies import trials as trials_module
 from eeipu.studies.drivers.dead_drivers import enqueue_again
 from eeipu.studies.drivers.driver_queue import is_chosen

@@ -40,8 +40,8 @@ def test_a_known_result_is_data_and_costs_nothing():
     assert tuner.spent == 0.0
     assert tuner.remaining == 100.0
     assert history.values.tolist() == [1.5]
-    np.testing.assert_array_equal(history.stage_costs, [[3.0, np.nan]])
-    assert not history.is_new(point(0.25))
+    np.testing.assert_array_equal(history.stages.costs, [[3.0, np.nan]])
+    assert not history.configurations.is_new(point(0.25))
     (trial,) = tuner.study.trials
     assert trial.params == point(0.25)
     assert trial.user_attrs["charged"] == 0.0
@@ -57,7 +57,7 @@ def test_optunas_own_added_trials_are_data_and_cost_nothing():
 
     assert tuner.spent == 0.0
     assert history.values.tolist() == [0.1, 0.4, 0.7]
-    assert np.isnan(history.stage_costs).all()
+    assert np.isnan(history.stages.costs).all()
     assert len(tuner.ask().params) == 2
 
 
@@ -238,7 +238,7 @@ def test_a_known_result_has_the_parameters_and_costs_of_what_was_chosen(given):
     assert trial.user_attrs["stage_costs"] == [1.0, None, 20.0, None, 2.0]
     assert trial.user_attrs["memoized"] == [False, True, False, True, False]
     history = History.of(tuner.study, tuner.pipeline)
-    assert history.total_costs.tolist() == [23.0]
+    assert history.stages.total_costs.tolist() == [23.0]
     best = tuner.best_run(0.0)
     assert (best.value, best.outputs["score"]) == (0.75, 0.75)
     assert best.left_out == {"tree", "scale"}

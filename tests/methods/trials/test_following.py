@@ -6,7 +6,7 @@ import optuna
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu.methods.following import BLOCK, ExactSum, changed_places
+from eeipu.methods.trials.following import BLOCK, ExactSum, changed_places
 
 NUMBERS = st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), max_size=20)
 

@@ -6,8 +6,8 @@ from histories import PIPELINE, history_of, trial
 from optuna.trial import TrialState
 
 from eeipu import Float, Pipeline
-from eeipu.methods.forgotten_failures import FORGET, FORGOTTEN
 from eeipu.methods.history import History
+from eeipu.methods.trials.forgotten_failures import FORGET, FORGOTTEN
 from eeipu.stages.declaration import Stage
 
 
@@ -23,7 +23,7 @@ def test_failures_with_one_error_at_scattered_places_are_forgotten_once_they_hav
     history = history_of(*scattered(), trial(0.2, 0.3))
 
     assert (len(history), len(history.forgotten)) == (1, 4)
-    assert history.is_new(history.forgotten[0].params)
+    assert history.configurations.is_new(history.forgotten[0].params)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_other_failures_count(trials):
     history = history_of(*trials)
 
     assert history.forgotten == ()
-    assert history.failed.sum() == sum(each.state is TrialState.FAIL for each in trials)
+    assert history.objectives.failed.sum() == sum(each.state is TrialState.FAIL for each in trials)
 
 
 def test_failures_of_unknown_cause_count():

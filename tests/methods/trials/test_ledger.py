@@ -3,6 +3,7 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 import optuna
@@ -11,15 +12,16 @@ from histories import PIPELINE, trial
 from optuna.trial import TrialState
 
 from eeipu.methods.history import History
-from eeipu.methods.ledger import Ledger
+from eeipu.methods.trials.ledger import Ledger
 
 
 def same(one, other):
     """Whether two histories say the same."""
     assert one == other
-    for name in ("X", "values", "stage_costs", "running_X"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    assert one.configurations == other.configurations
+    for name in ("X", "values", "stages.costs", "running_X"):
+        arrays = (attrgetter(name)(each) for each in (one, other))
+        np.testing.assert_array_equal(*arrays)
+    assert one.configurations.begun == other.configurations.begun
     return True
 
 
@@ -89,11 +91,26 @@ def test_a_part_of_a_history_is_a_history():
     study = optuna.create_study()
     study.add_trials([trial(x=i / 10, value=float(i)) for i in range(9)])
     whole = History.of(study, PIPELINE, ledger=Ledger(PIPELINE))
-    assert len(whole.X) == len(whole.configurations) == 9
+    assert len(whole.X) == len(whole.configurations.begun) == 9
 
     first = replace(whole, ended=whole.ended[:4])
     others = replace(whole, ended=whole.ended[4:])
 
     assert first.X[:, 0].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert others.values.tolist() == [-4.0, -5.0, -6.0, -7.0, -8.0]
-    assert first.configurations | others.configurations == whole.configurations
+    assert first.configurations.begun | others.configurations.begun == whole.configurations.begun
+
+
+def test_a_history_stays_as_it_was_read_while_its_ledger_goes_on():
+    study, ledger = optuna.create_study(), Ledger(PIPELINE)
+    first, second, third = (study.ask(PIPELINE.space) for _ in range(3))
+    study.tell(first, 1.0)
+    study.tell(third, 3.0)
+    before = History.of(study, PIPELINE, ledger=ledger)
+    assert len(before.X) == 2
+    study.tell(second, 2.0)
+    assert len(History.of(study, PIPELINE, ledger=ledger)) == 3
+
+    assert before.values.tolist() == [-1.0, -3.0]
+    assert before.X.tolist() == [list(each.params.values()) for each in (first, third)]
+    assert not any(before.configurations.is_new(each.params) for each in (first, second, third))

@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.budget import spent
-from eeipu.methods.following import ExactSum, changed_places
+from eeipu.methods.trials.ended_arrays import EndedArrays, identity
+from eeipu.methods.trials.following import ExactSum, changed_places
+from eeipu.methods.trials.unended import Unended, UnendedCount
 from eeipu.pipeline import Pipeline
-from eeipu.space import Params
 
-__all__ = ["CHANGES", "Ledger", "SortedTrials", "identity", "is_interrupted", "values_of"]
-
-Array = NDArray[np.float64]
+__all__ = ["CHANGES", "Ledger", "SortedTrials", "is_interrupted"]
 
 # The study's user attribute with what its trials lack since its pipeline has changed: "defaults",
 # values of parameters that came later; "removed", parameters that are gone, with the values that
@@ -72,21 +69,6 @@ class _Entry:
     charge: float
 
 
-@dataclass(frozen=True)
-class Unended:
-    """What is known of the trials of a study that have not ended.
-
-    Attributes:
-        has_waiting: Whether one is enqueued.
-        unchosen: Those that run, and have no whole configuration yet.
-        drivers: The processes that run one, by their names; `None` for a trial that names none.
-    """
-
-    has_waiting: bool
-    unchosen: tuple[FrozenTrial, ...]
-    drivers: frozenset[str | None]
-
-
 class Ledger:
     """The trials of a study, each looked at once after every change, however often they are read.
 
@@ -99,6 +81,7 @@ class Ledger:
     Attributes:
         lock: To hold while the ledger is read: a trial may be chosen on one thread while another
             adds up what is spent.
+        arrays: The trials that have ended as numbers.
         sorted: The trials as they were last read, by what became of them.
         failures: How many of those that ended have failed.
     """
@@ -114,18 +97,14 @@ class Ledger:
         self._trials: list[FrozenTrial] = []
         self._read: Sequence[FrozenTrial] = self._trials
         self._entries: list[_Entry] = []
-        self._waiting: dict[int, None] = {}  # places of the trials that are enqueued
-        self._unchosen: dict[int, None] = {}  # of those that run without a configuration so far
-        self._drivers: Counter[str | None] = Counter()  # of those that run
+        self._unended = UnendedCount()
         self.sorted = SortedTrials()
         self.failures = 0
         self._ended: tuple[FrozenTrial, ...] = ()
         self._running: tuple[FrozenTrial, ...] = ()
         self._charged = ExactSum()
         self._configurations: Counter[tuple[float, ...]] = Counter()
-        self._X = np.empty((0, len(self.pipeline.cube)))
-        self._values: list[tuple[float, ...]] = []
-        self._identities: list[tuple[float, ...]] = []
+        self.arrays = EndedArrays(self.pipeline, self.sorted.ended, self.lock)
 
     def read(
         self, trials: Sequence[FrozenTrial], study_id: str | None, changes: Mapping[str, Any]
@@ -193,14 +172,14 @@ class Ledger:
         is_same = entry.kind == before.kind in ("running", "ended")
         if not is_same or entry.fitted.params != before.fitted.params:
             return False
-        self._count_open(place, before, -1)
-        self._count_open(place, entry, +1)
+        self._unended.remove(place, before.seen)
+        self._unended.add(place, entry.seen, is_chosen=bool(entry.kind))
         found = getattr(self.sorted, entry.kind)
         at = _place(found, entry.fitted.number)
         found[at] = entry.fitted
         if entry.kind == "ended":
             self.failures += _has_failed(entry) - _has_failed(before)
-            del self._values[at:]
+            self.arrays.forget_values(at)
         self._charged.add(entry.charge)
         self._charged.add(before.charge, -1)
         self._entries[place] = entry
@@ -208,7 +187,7 @@ class Ledger:
 
     def _remove(self, place: int) -> None:
         entry = self._entries[place]
-        self._count_open(place, entry, -1)
+        self._unended.remove(place, entry.seen)
         self._charged.add(entry.charge, -1)
         if not entry.kind:
             return
@@ -216,7 +195,7 @@ class Ledger:
         at = _place(found, entry.fitted.number)
         del found[at]
         if entry.kind == "ended":
-            self._cut(at)
+            self.arrays.forget(at)
             self.failures -= _has_failed(entry)
         if entry.kind in ("ended", "running"):
             key = identity(entry.fitted.params, self.pipeline)
@@ -225,7 +204,7 @@ class Ledger:
                 del self._configurations[key]
 
     def _insert(self, place: int, entry: _Entry) -> None:
-        self._count_open(place, entry, +1)
+        self._unended.add(place, entry.seen, is_chosen=bool(entry.kind))
         self._charged.add(entry.charge)
         if not entry.kind:
             return
@@ -233,28 +212,10 @@ class Ledger:
         at = _place(found, entry.fitted.number)
         found.insert(at, entry.fitted if entry.kind != "left_out" else (entry.fitted, entry.why))
         if entry.kind == "ended":
-            self._cut(at)
+            self.arrays.forget(at)
             self.failures += _has_failed(entry)
         if entry.kind in ("ended", "running"):
             self._configurations[identity(entry.fitted.params, self.pipeline)] += 1
-
-    def _count_open(self, place: int, entry: _Entry, by: int) -> None:
-        state = entry.seen.state
-        if state is TrialState.WAITING:
-            _put(self._waiting, place, by > 0)
-        elif state is TrialState.RUNNING:
-            _put(self._unchosen, place, by > 0 and not entry.kind)
-            driver = entry.seen.user_attrs.get("driver")
-            self._drivers[driver] += by
-            if not self._drivers[driver]:
-                del self._drivers[driver]
-
-    def _cut(self, at: int) -> None:
-        """Forget the arrays from a place of the trials that have ended on."""
-        if at < len(self._X):
-            self._X = self._X[:at]
-        del self._values[at:]
-        del self._identities[at:]
 
     @property
     def ended(self) -> tuple[FrozenTrial, ...]:
@@ -275,40 +236,11 @@ class Ledger:
         """Whether a configuration, as `identity` gives it, has run or is running."""
         return configuration in self._configurations
 
-    def unended(self, trials: Sequence[FrozenTrial]) -> "Unended":
+    def unended(self, trials: Sequence[FrozenTrial]) -> Unended:
         """What is known of those that have not ended, given all trials of the study."""
         with self.lock:
             self.read(trials, self._study_id, self._changes)
-            unchosen = tuple(trials[place] for place in sorted(self._unchosen))
-            return Unended(bool(self._waiting), unchosen, frozenset(self._drivers))
-
-    def X(self, count: int) -> Array:  # noqa: N802
-        """The first of the configurations that have run, `count x d`."""
-        with self.lock:
-            new = [trial.params for trial in self.sorted.ended[len(self._X) : count]]
-            if new:
-                self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
-            return self._X[:count]
-
-    def values(self, count: int) -> list[tuple[float, ...]]:
-        """Their values as the study has them; none for failed and pruned trials."""
-        with self.lock:
-            self._values += map(values_of, self.sorted.ended[len(self._values) : count])
-            return self._values[:count]
-
-    def identities(self, count: int) -> list[tuple[float, ...]]:
-        """The configurations as hashable values."""
-        with self.lock:
-            new = self.sorted.ended[len(self._identities) : count]
-            self._identities += [identity(trial.params, self.pipeline) for trial in new]
-            return self._identities[:count]
-
-
-def _put(places: dict[int, None], place: int, belongs: bool) -> None:
-    if belongs:
-        places[place] = None
-    else:
-        places.pop(place, None)
+            return self._unended.among(trials)
 
 
 def _has_failed(entry: _Entry) -> bool:
@@ -358,16 +290,3 @@ def _fitted(
         trial = copy(trial)
         trial.params = pipeline.cube.settled(trial.params)
     return trial, why
-
-
-def values_of(trial: FrozenTrial) -> tuple[float, ...]:
-    """The values of a trial as the study has them; none for failed and pruned trials."""
-    return tuple(trial.values) if trial.state is TrialState.COMPLETE else ()
-
-
-def identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:
-    """A configuration as a hashable value: choices, which may be any objects, by their index."""
-    whole = pipeline.cube.settled(params)
-    return tuple(
-        distribution.to_internal_repr(whole[name]) for name, distribution in pipeline.space.items()
-    )
