@@ -4,8 +4,7 @@
 caller runs the stages and reports values and costs.
 """
 
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from optuna.storages import BaseStorage
 from eeipu.algorithms.early_stopping import EarlyStopping
 from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.executors.interrupts import interruptible
-from eeipu.executors.opening import ExecutorLike, check_executor, opened_cache
+from eeipu.executors.opening import ExecutorLike, opened_cache
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
@@ -29,7 +28,7 @@ from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.schedules import Schedule
 from eeipu.studies import arguments
 from eeipu.studies.asked_trials import AskedTrials
-from eeipu.studies.changes import Remarks, retry_failed
+from eeipu.studies.changes import retry_failed
 from eeipu.studies.driver import Driver
 from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
 from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
@@ -42,7 +41,7 @@ from eeipu.studies.given.earlier_studies import EarlierStudy, earlier_studies
 from eeipu.studies.given.enqueued import enqueue, enqueue_best_of_earlier
 from eeipu.studies.given.known_results import add_result
 from eeipu.studies.given.reported_values import Reported
-from eeipu.studies.one_run import run_to_end
+from eeipu.studies.one_run import RunSetting, run_to_end
 from eeipu.studies.records.best_trials import best_trial
 from eeipu.studies.records.recorded_runs import recorded_run
 from eeipu.studies.records.tuned_study import study_html
@@ -57,8 +56,6 @@ from eeipu.studies.study import (
 from eeipu.studies.trials import Callback, Trials
 
 __all__ = ["Suggestion", "Tuner"]
-
-logger = logging.getLogger("eeipu")
 
 
 class Tuner:
@@ -169,22 +166,17 @@ class Tuner:
         learn_from: EarlierStudy | Iterable[EarlierStudy] = (),
     ) -> None:
         arguments.check_pipeline(pipeline)
-        arguments.check_cache(cache)
         directions = arguments.checked_directions(direction, directions, pipeline.objectives)
         forgotten = arguments.checked_texts("forget", forget)
-        check_executor(executor)
         arguments.check_method(method, pipeline, price, device, stop_when_done=stop_when_done)
         self.pipeline = pipeline
         self._budget = Budget.given(budget, timeout, overhead)
         self.top_q = arguments.check_count("top_q", top_q, 1)
         n_initial = arguments.check_if_given("n_initial", n_initial, 1)
-        self._max_failures = arguments.check_if_given("max_failures", max_failures, 1)
-        self._executor = executor
-        self._max_parallel = arguments.check_count("max_parallel", max_parallel, 1)
-        self.cache = opened_cache(cache, executor, self._max_parallel)
+        max_failures = arguments.check_if_given("max_failures", max_failures, 1)
+        max_parallel = arguments.check_count("max_parallel", max_parallel, 1)
+        self.cache = opened_cache(cache, executor, max_parallel)
         rule = checked_rule(early_stopping, pipeline, has_cache=self.cache is not None)
-        self._driver: Callable[..., Driver | StagedDriver]
-        self._driver = Driver if rule is None else partial(StagedDriver, rule=rule, seed=seed)
         sampler = arguments.sampler_of(
             method,
             pipeline,
@@ -218,8 +210,11 @@ class Tuner:
             callbacks=arguments.checked_callbacks(callbacks),
         )
         enqueue_best_of_earlier(sampler, self.study)
-        self._remarks = Remarks()
-        self._remark()
+        kind = Driver if rule is None else partial(StagedDriver, rule=rule, seed=seed)
+        self._setting = RunSetting(
+            kind, self._trials, self._budget, self.cache, executor, max_parallel, max_failures
+        )
+        self._setting.remark()
         self._asked = AskedTrials(self._trials, self._budget, keeps_best=self.cache is not None)
         self.was_interrupted = False
 
@@ -378,29 +373,18 @@ class Tuner:
         with using_storage():
             warn_of_other_inputs(self.study, upstream)
             warn_of_changed_code(self.study, self.pipeline)
-            if self._driver is Driver:  # otherwise they go on where they are
+            if not isinstance(self.study, StudyWithPauses):  # otherwise they go on where they are
                 reclaim_dead_trials(self.study, self.pipeline)
-            self._remark()
+            self._setting.remark()
         self.study._stop_flag = False  # which an earlier run may have set
         with interruptible() as interrupted:
             try:
                 run_to_end(
-                    self._driver,
-                    self._trials,
-                    inputs,
-                    interrupted,
-                    upstream=upstream,
-                    cache=self.cache,
-                    budget=self._budget,
-                    executor=self._executor,
-                    max_parallel=self._max_parallel,
-                    max_trials=max_trials,
-                    max_failures=self._max_failures,
-                    progress=progress,
+                    self._setting, inputs, upstream, interrupted, max_trials, progress=progress
                 )
             finally:
                 self.was_interrupted = interrupted.is_set()
-        self._remark()
+        self._setting.remark()
         if self.was_interrupted:
             raise KeyboardInterrupt
         return self.study
@@ -425,7 +409,6 @@ class Tuner:
         """The run of the best trial: `best_run(data).outputs["train"]` is what a stage made in it.
 
         If the pipeline has changed since, it is the best one of those that still fit it.
-
         Nothing runs until an output is asked for. It is loaded from the cache then. If it is gone,
         or the code or the inputs have changed, its stage runs again, after those above it that are
         gone too.
@@ -441,7 +424,7 @@ class Tuner:
         """
         self.pipeline.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
-        if self._driver is not Driver:
+        if isinstance(self.study, StudyWithPauses):
             trial = best_trial(self.study, number=number)
             calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
             return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
@@ -464,8 +447,3 @@ class Tuner:
             PipelineError: There is no such stage.
         """
         return schedules_of(best_trial(self.study), self.pipeline, stage)
-
-    def _remark(self) -> None:
-        """Say which trials do not count, once."""
-        for remark in self._remarks.about(self._trials.history):
-            logger.warning("%s", remark)

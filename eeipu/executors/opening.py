@@ -23,7 +23,7 @@ from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stages.declaration import Stage
 from eeipu.stages.running.worker import Job
 
-__all__ = ["ExecutorLike", "check_executor", "needs_directory", "open_pool", "temporary_cache"]
+__all__ = ["ExecutorLike", "needs_directory", "open_pool", "opened_cache", "temporary_cache"]
 
 ExecutorLike = Literal["processes", "threads"] | Executor | Callable[[], Executor] | Pool
 
@@ -31,20 +31,6 @@ _PREFIX = "eeipu-cache-of-"
 
 # The share of the free disk space that a temporary cache may use.
 DISK_SHARE = 0.25
-
-
-def check_executor(executor: ExecutorLike | None) -> None:
-    """Check that a tuner's argument `executor` is something that can run stages.
-
-    Raises:
-        ConfigurationError: The argument is none of the kinds that `Tuner` lists.
-    """
-    known = executor is None or executor in ("processes", "threads")
-    if not (known or isinstance(executor, Executor | Pool) or callable(executor)):
-        raise ConfigurationError(
-            f'executor must be "processes", "threads", a concurrent.futures.Executor, a function '
-            f"that makes one, a pool of eeipu's, or None, but got {executor!r}."
-        )
 
 
 def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
@@ -64,10 +50,30 @@ def needs_directory(executor: ExecutorLike | None, max_parallel: int) -> bool:
 def opened_cache(
     cache: StageCache | InMemory | None, executor: ExecutorLike | None, max_parallel: int
 ) -> StageCache | None:
-    """The cache of a tuner: in memory means in a temporary directory where workers need one."""
+    """The cache of a tuner: in memory means in a temporary directory where workers need one.
+
+    Raises:
+        ConfigurationError: One of the arguments `cache` and `executor` is none of the kinds that
+            `Tuner` lists.
+    """
+    _check_executor(executor)
+    if not isinstance(cache, StageCache | InMemory | None):
+        raise ConfigurationError(
+            f"cache must be a StageCache or None, but got {cache!r}; "
+            f'for a directory, write StageCache("path").'
+        )
     if not isinstance(cache, InMemory):
         return cache
     return temporary_cache() if needs_directory(executor, max_parallel) else cache.open()
+
+
+def _check_executor(executor: ExecutorLike | None) -> None:
+    known = executor is None or executor in ("processes", "threads")
+    if not (known or isinstance(executor, Executor | Pool) or callable(executor)):
+        raise ConfigurationError(
+            f'executor must be "processes", "threads", a concurrent.futures.Executor, a function '
+            f"that makes one, a pool of eeipu's, or None, but got {executor!r}."
+        )
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import optuna
 import torch
 from optuna.samplers import BaseSampler
 
-from eeipu.cache import InMemory, StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.methods.warm_up import USUAL_TRIALS
@@ -21,7 +20,6 @@ from eeipu.studies.study import Direction
 from eeipu.studies.trials import Callback, StageCallback
 
 __all__ = [
-    "check_cache",
     "check_count",
     "check_ends",
     "check_if_given",
@@ -45,15 +43,6 @@ def check_pipeline(pipeline: Pipeline) -> None:
             f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
         )
     check_one_unit(pipeline)
-
-
-def check_cache(cache: object) -> None:
-    """Check that this is a cache."""
-    if not isinstance(cache, StageCache | InMemory | None):
-        raise ConfigurationError(
-            f"cache must be a StageCache or None, but got {cache!r}; "
-            f'for a directory, write StageCache("path").'
-        )
 
 
 def checked_directions(

@@ -9,6 +9,7 @@ failure counts until its cause is gone. `eeipu.methods.history` applies this whe
 trials.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ __all__ = [
     "retry_failed",
     "stored_space",
 ]
+
+logger = logging.getLogger("eeipu")
 
 # The study's user attribute with the choices of parameters whose choices have changed: all that
 # there ever were, in the order in which they came. The storage knows choices by their places.
@@ -240,6 +243,11 @@ class Remarks:
 
     def __init__(self) -> None:
         self._left_out = self._forgotten = 0
+
+    def say(self, history: History) -> None:
+        """Say what the user does not know yet, in a warning each."""
+        for remark in self.about(history):
+            logger.warning("%s", remark)
 
     def about(self, history: History) -> list[str]:
         """What the user does not know yet, in a sentence each."""

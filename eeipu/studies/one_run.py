@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from eeipu.cache import StageCache
@@ -11,12 +12,13 @@ from eeipu.executors.pool import Pool
 from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.running.worker import Job
+from eeipu.studies.changes import Remarks
 from eeipu.studies.displays.progress import cost_unit, showing
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import how_to_resume, stoppable
 from eeipu.studies.trials import Trials
 
-__all__ = ["RunsTrials", "run_to_end"]
+__all__ = ["RunSetting", "RunsTrials", "run_to_end"]
 
 logger = logging.getLogger("eeipu")
 
@@ -30,71 +32,90 @@ class RunsTrials(Protocol):
         """Run trials until a limit is reached, and say why the search has stopped."""
 
 
+@dataclass(frozen=True)
+class RunSetting:
+    """What all runs of a tuner have in common; see `Tuner`.
+
+    Attributes:
+        kind: Makes the driver.
+        trials: The trials of the study.
+        budget: What all of them may cost together.
+        cache: The cache of stage outputs, if there is one.
+        executor: What runs the stages.
+        max_parallel: How many stage calls run at once.
+        max_failures: How many failed trials in a row end a run.
+        remarks: Which trials do not count, as the user knows it.
+    """
+
+    kind: Callable[..., RunsTrials]
+    trials: Trials
+    budget: Budget
+    cache: StageCache | None
+    executor: ExecutorLike | None
+    max_parallel: int
+    max_failures: int | None
+    remarks: Remarks = field(default_factory=Remarks)
+
+    def remark(self) -> None:
+        """Say which trials do not count, once."""
+        self.remarks.say(self.trials.history)
+
+    def how_to_resume(self) -> str:
+        """A sentence for the user about how to go on after an interruption."""
+        unit = " seconds" if cost_unit(self.trials.pipeline) else ""
+        remaining = self.budget.remaining(self.trials.spent)
+        left = f"{remaining:.4g}{unit}" if self.budget.is_limited else None
+        return how_to_resume(self.trials.study, self.cache, left)
+
+
 def run_to_end(
-    kind: Callable[..., RunsTrials],
-    trials: Trials,
+    setting: RunSetting,
     inputs: tuple[Any, ...],
-    interrupted: threading.Event,
-    *,
     upstream: str,
-    cache: StageCache | None,
-    budget: Budget,
-    executor: ExecutorLike | None,
-    max_parallel: int,
+    interrupted: threading.Event,
     max_trials: int | None,
-    max_failures: int | None,
+    *,
     progress: bool,
 ) -> None:
     """Run trials until a limit of the user's is reached or the search is over, and say why.
 
     Args:
-        kind: Makes the driver.
-        trials: The trials of the study.
+        setting: What all runs of the tuner have in common.
         inputs: The arguments of the first stage.
-        interrupted: Set when the user asks to stop.
         upstream: The key of the inputs.
-        cache: The cache of stage outputs, if there is one.
-        budget: What all trials of the study may cost together.
-        executor: See `Tuner`.
-        max_parallel: See `Tuner`.
+        interrupted: Set when the user asks to stop.
         max_trials: See `Tuner.run`.
-        max_failures: See `Tuner`.
         progress: See `Tuner.run`.
     """
-    study, job = trials.study, Job(trials.pipeline.stages, inputs, cache, upstream)
+    study, cache = setting.trials.study, setting.cache
+    job = Job(setting.trials.pipeline.stages, inputs, cache, upstream)
     try:
         with (
             using_storage(),
             showing(progress) as display,
             stoppable(study),
-            open_pool(executor, max_parallel, job) as pool,
+            open_pool(setting.executor, setting.max_parallel, job) as pool,
         ):
             _share_processors(study.sampler, pool)
-            driver = kind(
-                trials,
+            driver = setting.kind(
+                setting.trials,
                 pool=pool,
-                budget=budget,
+                budget=setting.budget,
                 max_trials=max_trials,
                 cache=cache,
                 upstream=upstream,
                 display=display,
                 interrupted=interrupted,
-                max_failures=max_failures,
+                max_failures=setting.max_failures,
             )
             reason = driver.run()
     except KeyboardInterrupt:
-        logger.warning("%s", _resuming(trials, budget, cache))
+        logger.warning("%s", setting.how_to_resume())
         raise
     if driver.was_cut:
-        logger.warning("%s", _resuming(trials, budget, cache))
+        logger.warning("%s", setting.how_to_resume())
     elif reason is not None:
         logger.warning("%s", reason)
-
-
-def _resuming(trials: Trials, budget: Budget, cache: StageCache | None) -> str:
-    unit = " seconds" if cost_unit(trials.pipeline) else ""
-    left = f"{budget.remaining(trials.spent):.4g}{unit}" if budget.is_limited else None
-    return how_to_resume(trials.study, cache, left)
 
 
 def _share_processors(sampler: object, pool: Pool) -> None:
