@@ -4,17 +4,21 @@ The path that a stage returns names a file that the next configuration may overw
 a file or a folder is pickled with what is in it. Loading it writes a copy below a folder of this
 process, which is removed when the process ends, and gives the path of the copy. Paths to the folder
 in which the program runs, and to those that contain it, stay paths.
+
+Objects of libraries that read files by their names when they are used are refused.
 """
 
 import atexit
 import fcntl
 import multiprocessing.util
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from pickle import PickleBuffer
@@ -22,7 +26,7 @@ from typing import Any
 
 from eeipu.errors import CacheFormatError
 
-__all__ = ["is_private", "reduce_path"]
+__all__ = ["is_private", "reduce_path", "reduce_reader", "scans_files"]
 
 # More than a model has, and little enough to be read into memory. A folder with a whole data set is
 # hardly what a stage means to give back.
@@ -76,6 +80,58 @@ def _of_odd_class(path: Path) -> CacheFormatError:
         f"an output has a path of the class {type(path).__qualname__}, which cannot be made of the "
         f"name of a copy of its file; return pathlib.Path({str(path)!r})"
     )
+
+
+def reduce_reader(obj: Any) -> Any:
+    """How to pickle an object that reads files when it is used; `NotImplemented` for all others.
+
+    Raises:
+        CacheFormatError: Its pickle would have the names of the files alone.
+    """
+    reader = _readers.get(type(obj))
+    if reader is None:
+        names = [(str(k.__module__).partition(".")[0], k.__name__) for k in type(obj).__mro__]
+        found = [_READERS[name] for name in names if name in _READERS]
+        reader = _readers[type(obj)] = found[0] if found else _is_no_reader
+    return reader(obj)
+
+
+def _is_no_reader(_: Any) -> Any:
+    return NotImplemented
+
+
+def _refuse_reader(obj: Any) -> Any:
+    raise CacheFormatError(
+        f"a {type(obj).__qualname__} reads files when it is used, which may be others by then; "
+        f"return what is in them, or a pathlib.Path of theirs"
+    )
+
+
+def _reduce_lazy_frame(frame: Any) -> Any:
+    return _refuse_reader(frame) if scans_files(frame) else NotImplemented
+
+
+def scans_files(frame: Any) -> bool:
+    """Whether a lazy frame of polars reads files, or whatever Python code reads."""
+    return _SCAN.search(frame.explain(optimized=False)) is not None
+
+
+# How polars writes in a plan that a file is read.
+_SCAN = re.compile(r"^\s*\w+ SCAN\b", re.MULTILINE)
+
+
+def _reduce_mapped(table: Any) -> Any:
+    """A table of Hugging Face's `datasets` that is mapped from a file, as one in memory."""
+    return sys.modules[type(table).__module__].InMemoryTable, (table.table,)
+
+
+_READERS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("polars", "LazyFrame"): _reduce_lazy_frame,
+    ("pyarrow", "FileFragment"): _refuse_reader,
+    ("fsspec", "OpenFile"): _refuse_reader,
+    ("datasets", "MemoryMappedTable"): _reduce_mapped,
+}
+_readers: dict[type, Callable[[Any], Any]] = {}  # by type, as it is asked for each object
 
 
 def _check_size(path: Path, size_bytes: int, count: int = 1) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from eeipu.errors import CacheFormatError
 from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
-from eeipu.serialization.files import reduce_path
+from eeipu.serialization.files import reduce_path, reduce_reader
 from eeipu.serialization.main_module import found_at_home, home_of, name_in_main
 from eeipu.serialization.masked_arrays import reduce_masked
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
@@ -61,7 +61,8 @@ class _Pickler(pickle.Pickler):
                 "a tensor that was computed with gradients cannot be kept together with what they "
                 "flow back to; return tensor.detach(), or compute it under torch.no_grad()"
             )
-        return reduce_torch(obj, self._shared.reduce_tensor)
+        reduced = reduce_torch(obj, self._shared.reduce_tensor)
+        return reduce_reader(obj) if reduced is NotImplemented else reduced
 
     def _reduce_array(self, array: Any) -> Any:
         if array.dtype.hasobject or type(array) not in (np.ndarray, np.memmap):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.fingerprints.contents import arrays, arrow, tables, torch_values
+from eeipu.fingerprints.contents import arrays, arrow, readers, tables, torch_values
 from eeipu.fingerprints.contents.files import path_content
 from eeipu.fingerprints.contents.objects import reduced_content
 from eeipu.fingerprints.contents.shared import is_shared_generator
@@ -91,6 +91,10 @@ _CONTENTS: dict[Any, Content] = {
     ("pydantic", "ValidateCallWrapper"): _validator_content,
     ("scipy", "spmatrix"): arrays.sparse_content,
     ("scipy", "sparray"): arrays.sparse_content,
+    ("polars", "LazyFrame"): readers.lazy_frame_content,
+    ("pyarrow", "FileFragment"): readers.fragment_content,
+    ("fsspec", "OpenFile"): readers.open_file_content,
+    ("datasets", "Table"): readers.hub_table_content,
     ("torch", "Tensor"): torch_values.tensor_content,
 }
 

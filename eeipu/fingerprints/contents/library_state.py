@@ -6,6 +6,7 @@ Libraries are recognised by the names of their classes, so that none is imported
 import json
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from eeipu.fingerprints.contents.torch_values import module_state
@@ -64,9 +65,18 @@ def _tokenizer_state(tokenizer: Any, state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "_tokenizer": {**inner, "padding": None, "truncation": None}}
 
 
+def _lightgbm_state(dataset: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """A data set that may be read from a file when it is first used."""
+    del dataset
+    data = state.get("data")
+    return {**state, "data": Path(data)} if isinstance(data, str) else state
+
+
 _RULES: dict[tuple[str, str], Keep] = {
     ("torch", "Module"): module_state,
     ("catboost", "_CatBoostBase"): _catboost_state,
+    ("datasets", "Dataset"): _without("_fingerprint"),  # of what it was made from, not of its data
+    ("lightgbm", "Dataset"): _lightgbm_state,
     ("xarray", "Variable"): _filled("_attrs", "_encoding"),
     ("xarray", "Dataset"): _filled("_attrs", "_encoding"),
     ("transformers", "GenerationConfig"): _without("_original_object_hash"),
