@@ -17,6 +17,7 @@ from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
+from eeipu.methods.learning.fits import Refits
 from eeipu.methods.proposals import (
     DONE,
     Proposals,
@@ -25,7 +26,6 @@ from eeipu.methods.proposals import (
     check_worth_at,
     unseen,
 )
-from eeipu.methods.search_models import Refits
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
 from eeipu.methods.transfer.earlier_trials import EarlierTrials
@@ -330,7 +330,7 @@ class EEIPUSampler(BaseSampler):
             proposals = replace(proposals, given=given)
         new = proposals.new(count)
         if proposals.warm_up_point is None and self.method.score is not None:
-            self._refits.note(proposals.search.models)
+            self._refits.note(history, proposals.search.fits)
             if not given:
                 self._say_if_done(proposals)
         chosen = new or [unseen(history, self.method.levels, self._seed(number), given)]
@@ -350,15 +350,13 @@ class EEIPUSampler(BaseSampler):
             search = checked.search
             if search.history is history and search.number == number:
                 return checked
-        warm_start, grown_from = self._refits.start(history)
         search = Search(
             history,
             self.budget,
             self.warm_up_trials(history),
             number,
             self._seed(),
-            warm_start,
-            grown_from,
+            fits=self._refits.start(history),
             device=self.device,
             earlier=self.earlier,
         )

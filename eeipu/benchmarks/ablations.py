@@ -147,8 +147,8 @@ class Ablation:
 
     def _costs(self, search: Search) -> StageCostModel:
         if self.cost_inputs == "chosen":
-            return search.models.costs
-        return search.models.costs_from(self.cost_inputs)
+            return search.models.costs.by_stage
+        return search.models.costs.depending_on(self.cost_inputs)
 
 
 def _cooling(ablation: Ablation, text: str) -> Ablation:

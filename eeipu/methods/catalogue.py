@@ -177,7 +177,7 @@ def eeipu(
     model = search.models.objective if model is None else model
     return LogEEIPU(
         model,
-        search.models.costs_from("own") if is_published else search.models.costs,
+        search.models.costs.depending_on("own") if is_published else search.models.costs.by_stage,
         search.models.best_of(model),
         memoized_cost=DEFAULT_MEMOIZED_COST if is_published else search.memoized_cost,
         overhead=0.0 if is_published else search.overhead,
@@ -225,8 +225,8 @@ def _hypervolume(search: Search, cost: LogEEIPU | None) -> Score:
     is_within = np.concatenate([history.feasible[succeeded], running])
     cube = history.pipeline.cube
     elsewhere = torch.from_numpy(cube.snap(quasi_random(len(cube), ELSEWHERE, search.seed)))
-    if models.success is not None:
-        elsewhere = elsewhere[models.success.log_probability(elsewhere) > math.log(0.5)]
+    if models.chances.success is not None:
+        elsewhere = elsewhere[models.chances.success.log_probability(elsewhere) > math.log(0.5)]
     score = hypervolume_score(
         [each.believer for each in models.by_objective],
         torch.from_numpy(X),
@@ -242,7 +242,7 @@ def _unless_failing(search: Search, score: Score) -> Score:
 
     Success is that no stage fails, and that outcomes are within their limits.
     """
-    return weighted(score, search.models.success)
+    return weighted(score, search.models.chances.success)
 
 
 def gittins_index(search: Search, price: float) -> Score:
@@ -255,11 +255,11 @@ def gittins_index(search: Search, price: float) -> Score:
     free = LEAST_COST * search.mean_cost
     return GittinsIndex(
         search.models.believer,
-        search.models.costs,
+        search.models.costs.by_stage,
         price=price,
         memoized_cost=max(search.load_cost, free),
         overhead=search.overhead,
-        feasibility=search.models.success,
+        feasibility=search.models.chances.success,
     ).score
 
 
@@ -276,7 +276,7 @@ def _improvement(search: Search) -> AcquisitionFunction:
 
 
 def _eips(search: Search) -> Score:
-    score = _without_memory(LogEIPerCost(_improvement(search), search.models.total_cost))
+    score = _without_memory(LogEIPerCost(_improvement(search), search.models.costs.total))
     return _unless_failing(search, score)
 
 
@@ -286,7 +286,7 @@ def _carbo(search: Search) -> Score:
     first = max(INITIAL_SHARE * search.budget.total, search.history.spent_by(0))
     exponent = search.share_left(first)
     acquisition = LogEIPerCost(
-        _improvement(search), search.models.total_cost, exponent=exponent, expected=False
+        _improvement(search), search.models.costs.total, exponent=exponent, expected=False
     )
     return _unless_failing(search, _without_memory(acquisition))
 
@@ -295,7 +295,7 @@ def _ms_carbo(search: Search) -> Score:
     """CArBO with a cost model for each stage: `E[1/C]` as in EEIPU, but ignoring the cache."""
     acquisition = LogEEIPU(
         search.models.objective,
-        search.models.costs,
+        search.models.costs.by_stage,
         search.models.best_f,
         cooling=search.cooling,
         X_pending=search.X_pending,
@@ -308,9 +308,9 @@ def _pbgi(search: Search) -> Score:
     return _without_memory(
         GittinsIndex(
             search.models.believer,
-            search.models.total_cost,
+            search.models.costs.total,
             price=_price(search),
-            feasibility=search.models.success,
+            feasibility=search.models.chances.success,
         )
     )
 
@@ -332,10 +332,10 @@ def _price(search: Search) -> float:
 def _ucb(search: Search) -> Score:
     """The upper confidence bound, in expectation where a failure counts as the worst value."""
     bound = _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
-    feasibility = search.models.success
+    feasibility = search.models.chances.success
     if feasibility is None:
         return bound
-    worst = float(np.nanmin(search.models.values))
+    worst = float(np.nanmin(search.models.standard.values))
 
     def score(X: Tensor, memoized: Tensor) -> Tensor:
         chance = feasibility.log_probability(X.squeeze(-2)).exp()

@@ -253,7 +253,7 @@ def _telling(
         return []
     models = search.models
     X = torch.from_numpy(np.stack([candidate.point for candidate in candidates]))
-    rounding = float(np.spacing(abs(np.nanmax(search.history.values)))) / models.unit
+    rounding = float(np.spacing(abs(np.nanmax(search.history.values)))) / models.standard.unit
     least = max(LEAST_GAIN * models.objective.scale, rounding)
     with torch.no_grad():
         moments = _moments(X.unsqueeze(-2), models.believer)
@@ -353,7 +353,7 @@ def check_worth_at(price: float, proposals: Proposals) -> None:
         NothingWorthwhile: No candidate is worth it.
     """
     models = proposals.search.models
-    index = gittins_index(proposals.search, price / models.unit)
+    index = gittins_index(proposals.search, price / models.standard.unit)
     best = proposals.first_new(proposals.candidates(index))
     if best is not None and best.score <= models.best_f:
         raise NothingWorthwhile(

@@ -15,7 +15,6 @@ from torch import Tensor
 from eeipu.methods.reuse.candidates import Candidate
 from eeipu.methods.search_models import SearchModels
 from eeipu.methods.search_state import Search
-from eeipu.models.objective import middle_value
 from eeipu.models.observed_stages.chain import StageChain
 from eeipu.models.pending_improvement import log_improvement
 
@@ -66,9 +65,9 @@ def _described(
     X = torch.from_numpy(np.stack([each.point for each in candidates]))
     with torch.no_grad():
         columns = {**_values(search, X, candidates, chain), **_costs(search, X, candidates)}
-        if any(models.__dict__.get(name) is not None for name in ("feasibility", "outcomes")):
-            assert models.success is not None
-            columns["success"] = models.success.log_probability(X).exp()
+        if not models.fits.made.keys().isdisjoint({"feasibility", "outcomes"}):
+            assert models.chances.success is not None
+            columns["success"] = models.chances.success.log_probability(X).exp()
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {
@@ -85,7 +84,7 @@ def _values(
     """What is expected of the objective at points, `c x d`, or of all objectives."""
     models = search.models
     if search.history.objectives.are_several:
-        moments = [_in_units(each, *_moments(each, X)) for each in models.by_objective]
+        moments = [each.standard.in_units(*_moments(each, X)) for each in models.by_objective]
         means, stds = (torch.stack(each, dim=-1) for each in zip(*moments, strict=True))
         return {"means": means, "stds": stds}
     if chain is None:
@@ -95,8 +94,8 @@ def _values(
         free = torch.tensor([each.reuse.memoized for each in candidates])
         (mean, variance), best_f = chain.moments(X, free), chain.best_f
         std = variance.sqrt()
-    gain = models.unit * log_improvement(mean, std, best_f).exp()
-    mean, std = _in_units(models, mean, std)
+    gain = models.standard.unit * log_improvement(mean, std, best_f).exp()
+    mean, std = models.standard.in_units(mean, std)
     return {"improvement": gain, "mean": mean, "std": std}
 
 
@@ -106,17 +105,11 @@ def _moments(models: SearchModels, X: Tensor) -> tuple[Tensor, Tensor]:
     return posterior.mean.flatten(), posterior.variance.sqrt().flatten()
 
 
-def _in_units(models: SearchModels, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """The same in the unit of the objective."""
-    mean = models.unit * mean + middle_value(models.history.values)
-    return models.history.sign * mean, models.unit * std
-
-
 def _costs(search: Search, X: Tensor, candidates: list[Candidate]) -> dict[str, Tensor]:
     """The expected costs, if the search has a model of them already."""
-    if "costs" not in search.models.__dict__:
+    if "costs" not in search.fits.made:
         return {}
-    mean, std = search.models.costs.log_cost_posterior(X)
+    mean, std = search.models.costs.by_stage.log_cost_posterior(X)
     free = torch.tensor([each.reuse.memoized for each in candidates])
     stages = torch.where(free, search.load_cost, (mean + 0.5 * std.square()).exp())
     return {"cost": stages.sum(-1) + search.overhead}

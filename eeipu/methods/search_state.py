@@ -1,7 +1,6 @@
 """The state of a search, which a method sees when it chooses: trials, budget, costs and models."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from eeipu.methods.budget import Budget
 from eeipu.methods.history import History
+from eeipu.methods.learning.fits import Fits
 from eeipu.methods.search_models import SearchModels
 from eeipu.methods.transfer.earlier_trials import EarlierTrials
 
@@ -37,9 +37,7 @@ class Search:
         n_initial: The number of trials in the warm-up.
         number: The number of the trial that is to begin.
         seed: Fixes everything random.
-        warm_start: `SearchModels.fitted` of an earlier search, to start the fits of the models
-            from.
-        grown_from: The models of fewer trials, to go on from without a fit.
+        fits: Where the fits of the models start.
         device: Where to fit them; `None`: whichever device is faster.
         earlier: What earlier studies know; `None`: there are none to learn from.
     """
@@ -49,17 +47,14 @@ class Search:
     n_initial: int
     number: int
     seed: int
-    warm_start: Mapping[str, Tensor] = field(default_factory=dict)
-    grown_from: SearchModels | None = None
+    fits: Fits = field(default_factory=Fits)
     device: torch.device | None = None
     earlier: EarlierTrials | None = None
 
     @cached_property
     def models(self) -> SearchModels:
         """The models of the objective and the costs. Each is fitted when it is first used."""
-        return SearchModels(
-            self.history, self.warm_start, self.grown_from, self.device, self.earlier
-        )
+        return SearchModels(self.history, self.fits, self.device, self.earlier)
 
     @property
     def trial_seed(self) -> int:
@@ -86,7 +81,7 @@ class Search:
         """
         if self.X_pending is None:
             return self.remaining
-        mean, _ = self.models.costs.log_cost_posterior(self.X_pending)
+        mean, _ = self.models.costs.by_stage.log_cost_posterior(self.X_pending)
         due = [
             _due(trial, costs)
             for trial, costs in zip(self.history.running, mean.exp().tolist(), strict=True)

@@ -114,13 +114,13 @@ def next_point(search: Search, design: Design, *, fits_models: bool) -> Array | 
         np.count_nonzero(search.history.objectives.succeeded),
         len(search.history.pipeline.cube),
     )
-    if successes == 0 or search.models.feasibility is None:
+    if successes == 0 or search.models.chances.feasibility is None:
         return quasi_random(d, 1, search.seed, skip=search.number)[0] if successes < 2 else None
     if successes >= max(2, min(LEAST_SUCCESSES, search.n_initial)):
         return None
     points = quasi_random(d, LIKELY_POINTS, search.seed, skip=search.number * LIKELY_POINTS)
     points = _allowed(search, search.history.pipeline.cube.snap(points))
-    chance = search.models.feasibility.log_probability(torch.from_numpy(points))
+    chance = search.models.chances.feasibility.log_probability(torch.from_numpy(points))
     likely: Array = points[int(chance.argmax())]
     return likely
 
@@ -226,7 +226,7 @@ def cost_effective(search: Search) -> Array | None:
     new = distance > 0
     if not new.any():
         return None
-    mean, _ = search.models.total_cost.log_cost_posterior(torch.from_numpy(points[new]))
+    mean, _ = search.models.costs.total.log_cost_posterior(torch.from_numpy(points[new]))
     chosen: Array = points[new][_cheap_and_far(mean.squeeze(-1).numpy(), distance[new])]
     return chosen
 

@@ -168,7 +168,11 @@ def test_cooling_is_the_power_of_the_expected_inverse_cost(search):
 def test_common_samples_move_all_stages_together(search):
     kinds = [
         kind(
-            search.models.objective, search.models.costs, search.models.best_f, cooling=1.0, seed=0
+            search.models.objective,
+            search.models.costs.by_stage,
+            search.models.best_f,
+            cooling=1.0,
+            seed=0,
         )
         for kind in (CommonSamples, LogEEIPU)
     ]

@@ -15,6 +15,7 @@ from eeipu.methods.baselines.per_cost import GittinsIndex
 from eeipu.methods.budget import Budget
 from eeipu.methods.catalogue import METHODS, eeipu, gittins_index, method_named
 from eeipu.methods.history import History
+from eeipu.methods.learning.fits import Fits
 from eeipu.methods.search_state import Search
 
 PIPELINE = Pipeline.declare({"prep": {"x": Float(0, 1)}, "fit": {"y": Float(0, 1)}})
@@ -157,7 +158,7 @@ def log_ei_of(search):
 
 def log_mean_inverse(search, *, free=None, overhead=0.0):
     """`log E[1/C]` by plain sampling; the first stage costs `free` where that is given."""
-    mean, std = search.models.costs.log_cost_posterior(X.squeeze(-2))
+    mean, std = search.models.costs.by_stage.log_cost_posterior(X.squeeze(-2))
     normal = torch.randn(
         100_000, 1, 2, dtype=torch.double, generator=torch.Generator().manual_seed(0)
     )
@@ -219,7 +220,7 @@ def test_careful_eeipu_counts_the_chance_to_pay(spent_history):
     torch.testing.assert_close(careful, careless)  # plenty is left
 
     poor = Search(spent_history, Budget(spent_history.spent + 4.5), 4, number=12, seed=0)
-    mean = search.models.costs.log_cost_posterior(X.squeeze(-2))[0].exp().sum(-1)
+    mean = search.models.costs.by_stage.log_cost_posterior(X.squeeze(-2))[0].exp().sum(-1)
     added = METHODS["eeipu-careful"].score(poor)(X, NONE) - METHODS["eeipu"].score(poor)(X, NONE)
     assert ((added.exp() > 0.5) == (mean < 4.5)).all()
 
@@ -234,7 +235,7 @@ def test_eips_divides_by_the_cost_of_a_whole_trial(spent_history):
     search, scores = scores_of("eips", spent_history, FIRST)
 
     mean, std = (
-        part.squeeze(-1) for part in search.models.total_cost.log_cost_posterior(X.squeeze(-2))
+        part.squeeze(-1) for part in search.models.costs.total.log_cost_posterior(X.squeeze(-2))
     )
     torch.testing.assert_close(scores, log_ei_of(search) - mean + 0.5 * std**2)
 
@@ -243,7 +244,7 @@ def test_carbos_exponent_is_the_share_left_after_an_eighth_of_the_budget(spent_h
     search, scores = scores_of("carbo", spent_history, FIRST)
 
     alpha = (BUDGET - spent_history.spent) / (BUDGET - BUDGET / 8)
-    mean = search.models.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
+    mean = search.models.costs.total.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
     torch.testing.assert_close(scores, log_ei_of(search) - alpha * mean)
 
 
@@ -256,7 +257,7 @@ def test_carbos_exponent_begins_after_the_warm_up_that_it_was_given(spent_histor
     search, scores = scores_of("carbo", given, FIRST)
 
     alpha = (BUDGET - given.spent) / (BUDGET - first)
-    mean = search.models.total_cost.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
+    mean = search.models.costs.total.log_cost_posterior(X.squeeze(-2))[0].squeeze(-1)
     torch.testing.assert_close(scores, log_ei_of(search) - alpha * mean)
 
 
@@ -273,7 +274,7 @@ def test_pbgi_solves_for_the_value_worth_the_cost(is_limited, spent_history):
     index = METHODS["pbgi"].score(search)(X, FIRST)
 
     mean, std = (
-        part.squeeze(-1) for part in search.models.total_cost.log_cost_posterior(X.squeeze(-2))
+        part.squeeze(-1) for part in search.models.costs.total.log_cost_posterior(X.squeeze(-2))
     )
     unit = search.models.objective.scale
     first = sum(trial.user_attrs["charged"] for trial in spent_history.ended[:4])
@@ -334,13 +335,13 @@ def test_eeipu_prefers_what_is_memoized_and_ei_does_not_care(history):
 
 def test_models_are_fitted_when_they_are_used_and_go_on_from_there(history):
     search = search_of(history)
-    assert search.models.fitted == {}
+    assert search.models.fits.hyperparameters == {}
 
     METHODS["ei"].score(search)
-    assert set(search.models.fitted) == {"objective"}
+    assert set(search.models.fits.hyperparameters) == {"objective"}
 
     METHODS["eeipu"].score(search)
-    again = search_of(history, warm_start=search.models.fitted)
+    again = search_of(history, fits=Fits(search.models.fits.hyperparameters))
     torch.testing.assert_close(
         again.models.objective.posterior(points()).mean,
         search.models.objective.posterior(points()).mean,
@@ -381,7 +382,7 @@ def test_a_price_is_paid_for_failures_too():
     """An index that is earned half of the time is that of twice the price."""
     history = failing_history()
     models, X = search_of(history).models, points()
-    chance = models.feasibility.log_probability(X.squeeze(-2)).exp()
+    chance = models.chances.feasibility.log_probability(X.squeeze(-2)).exp()
     free = torch.zeros(4, 2, dtype=torch.bool)
 
     index = gittins_index(search_of(history), 0.1)(X, free)
@@ -389,7 +390,7 @@ def test_a_price_is_paid_for_failures_too():
     for i in range(4):
         sure = GittinsIndex(
             models.believer,
-            models.costs,
+            models.costs.by_stage,
             price=0.1 / chance[i].item(),
             memoized_cost=search_of(history).load_cost + 1e-9,
         )

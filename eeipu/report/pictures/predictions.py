@@ -41,10 +41,7 @@ def prediction_rows(study: StudyLike) -> list[Row]:
     record = StudyRecord.of(study)
     models = record.models
     history = models.history
-    sign, unit = history.sign, models.unit
-    from eeipu.models.objective import middle_value
-
-    middle = middle_value(history.values)
+    sign, unit, middle = history.sign, models.standard.unit, models.standard.middle
     rows: list[Row] = [
         {
             "stage": OBJECTIVE,
@@ -55,7 +52,7 @@ def prediction_rows(study: StudyLike) -> list[Row]:
     ]
     if sign < 0:
         rows = [{**row, "low": row["high"], "high": row["low"]} for row in rows]
-    costs = models.costs
+    costs = models.costs.by_stage
     for k, stage in enumerate(costs.executed):
         assert costs.gps is not None
         name = history.pipeline.stage_names[stage]

@@ -40,8 +40,8 @@ def errors(models, seed=9):
     X = torch.from_numpy(points)
     truth = np.array([good(x, y) for x, y in points])
     mean = models.objective.gp.posterior(X)[0][0].numpy()
-    rest = truth - models.unit * mean
-    costs, _ = models.costs.log_cost_posterior(X)
+    rest = truth - models.standard.unit * mean
+    costs, _ = models.costs.by_stage.log_cost_posterior(X)
     wrong = costs.numpy()[:, :2] - np.log(np.stack([1 + 4 * points[:, 0], 0.2 + points[:, 1]], 1))
     return float(np.std(rest)), float(np.sqrt((wrong**2).mean()))
 
