@@ -352,7 +352,7 @@ def _cascade(search: Search) -> Score:
     acquisition = CascadeEI(
         history.X,
         history.stage_values,
-        pipeline.own_columns,
+        pipeline.columns.own,
         categorical=pipeline.cube.categorical_columns,
         pending=history.running_X,
         seed=search.trial_seed,

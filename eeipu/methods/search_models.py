@@ -178,7 +178,7 @@ class SearchModels:
         return ObjectiveModel(
             self.points,
             values,
-            pipeline.own_columns,
+            pipeline.columns.own,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("objective"),
             grown_from=self._grown("objective"),
@@ -228,7 +228,7 @@ class SearchModels:
             history.X,
             self.values,
             observed,
-            pipeline.own_columns,
+            pipeline.columns.own,
             pipeline.graph.upstream,
             categorical=pipeline.cube.categorical_columns,
             start=self.warm_start.get("chain"),
@@ -306,7 +306,7 @@ class SearchModels:
         """The probability that outcomes keep their limits; `None` if nothing is known of any."""
         history, pipeline = self.history, self.history.pipeline
         limits = [
-            Limit(each.values, limit.limit, limit.is_upper, pipeline.columns_up_to(each.stage))
+            Limit(each.values, limit.limit, limit.is_upper, pipeline.columns.up_to(each.stage))
             for limit, each in zip(pipeline.outcome_constraints, history.outcomes, strict=True)
             if not np.isnan(each.values).all()
         ]
@@ -343,7 +343,7 @@ class SearchModels:
         return StageCostModel(
             torch.from_numpy(self.points),
             torch.from_numpy(costs),
-            pipeline.own_columns,
+            pipeline.columns.own,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
             upstream=pipeline.graph.ancestors,
