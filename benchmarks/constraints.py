@@ -59,7 +59,7 @@ def history_of(pipeline: Pipeline, n: int, seed: int) -> History:
     weights, waves = rng.normal(size=d), rng.uniform(1.0, 6.0, size=d)
     study = optuna.create_study(direction="maximize")
     for number, x in enumerate(pipeline.feasible.draw(rng, n)):
-        costs = [float(np.exp(np.sin(3 * x[list(c)]).sum())) for c in pipeline.stage_columns]
+        costs = [float(np.exp(np.sin(3 * x[list(c)]).sum())) for c in pipeline.columns.of_stages]
         study.add_trial(
             optuna.trial.create_trial(
                 value=float(weights @ np.sin(waves * x) + np.sin(x.sum())),

@@ -106,16 +106,17 @@ def history_of(
     study = optuna.create_study(direction="maximize")
     X = rng.random((n, d))
     if firsts:
-        first = list(pipeline.stage_columns[0])
+        first = list(pipeline.columns.of_stages[0])
         X[:, first] = X[np.arange(n) % firsts][:, first]
     for number, x in enumerate(X):
         coupled = np.sin(x.sum()) if d > 1 else 0.0
         parts = weights * np.sin(waves * x)
         value = float(weights @ np.sin(waves * x) + coupled)
-        ends = [max(columns) + 1 for columns in pipeline.stage_columns[:-1]]
+        ends = [max(columns) + 1 for columns in pipeline.columns.of_stages[:-1]]
         sums = {f"s{k}": float(parts[:end].sum()) for k, end in enumerate(ends)}
         costs = [
-            float(np.exp(np.sin(3 * x[list(columns)]).sum())) for columns in pipeline.stage_columns
+            float(np.exp(np.sin(3 * x[list(columns)]).sum()))
+            for columns in pipeline.columns.of_stages
         ]
         study.add_trial(
             optuna.trial.create_trial(

@@ -1,6 +1,5 @@
 """Pipelines: stages joined into a graph, with one search space."""
 
-import inspect
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.declaration import INPUTS, Sources, SpaceLike, Stage, sources_of
 from eeipu.stages.decorator import stage
 from eeipu.stages.joining.alternatives import Item, OneOf, Optional
+from eeipu.stages.joining.columns import StageColumns
 from eeipu.stages.joining.drawing import graph_html
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.joining.layout import Layout
@@ -36,7 +36,7 @@ from eeipu.stages.running.outcomes import (
 )
 from eeipu.stages.running.outputs import StageOutputs
 from eeipu.stages.running.programming_errors import is_programming_error
-from eeipu.stages.running.records import code_of, record_run
+from eeipu.stages.running.records import record_run
 from eeipu.stages.running.walks import graph_of, run_path
 from eeipu.stages.runs import PipelineRun, StageRun, error_line
 
@@ -200,45 +200,9 @@ class Pipeline:
         return FeasiblePoints(self.cube)
 
     @cached_property
-    def stage_columns(self) -> tuple[tuple[int, ...], ...]:
-        """For each stage, the columns of the unit cube that hold its own hyper-parameters."""
-        place = {name: column for column, name in enumerate(self.space)}
-        return tuple(
-            tuple(place[f"{each.name}.{param}"] for param in each.space) for each in self.stages
-        )
-
-    @cached_property
-    def choosing_columns(self) -> tuple[tuple[int, ...], ...]:
-        """For each stage, the columns that say whether it is run."""
-        place = {name: column for column, name in enumerate(self.space)}
-        return tuple(tuple(place[name] for name, _ in each) for each in self.layout.chosen_by)
-
-    @property
-    def own_columns(self) -> tuple[tuple[int, ...], ...]:
-        """For each stage, the columns of its own hyper-parameters and those that choose it."""
-        pairs = zip(self.choosing_columns, self.stage_columns, strict=True)
-        return tuple((*choosing, *own) for choosing, own in pairs)
-
-    def columns_up_to(self, k: int) -> list[int]:
-        """The columns on which the output of stage `k` depends."""
-        leading = self.graph.up_to(k)
-        found = (c for j in leading for c in (*self.choosing_columns[j], *self.stage_columns[j]))
-        return list(dict.fromkeys(found))
-
-    def code_up_to(self, stage_name: str | None) -> str:
-        """A digest of the code of a stage and of those that lead to it.
-
-        Args:
-            stage_name: The stage's name; for any other name, all stages count.
-        """
-        if stage_name not in self.stage_names:
-            return code_of(self.stages)
-        return code_of(self.stages[j] for j in self.graph.up_to(self.stage_names.index(stage_name)))
-
-    @property
-    def is_runnable(self) -> bool:
-        """Whether every stage has a function."""
-        return all(each.function is not None for each in self.stages)
+    def columns(self) -> StageColumns:
+        """Which columns of the unit cube belong to which stage."""
+        return StageColumns(self.layout, self.space)
 
     def calls(self, params: Params, upstream: str = "") -> tuple[StageCall, ...]:
         """The stage calls of a configuration, with their content keys.
@@ -260,40 +224,6 @@ class Pipeline:
             for each in self.stages
         ]
         return stage_calls(self.stages, by_stage, upstream, self.layout, stored)
-
-    def check_inputs(self, inputs: tuple[Any, ...]) -> None:
-        """Check that the stages can be called with these inputs, and all of them run.
-
-        Raises:
-            PipelineError: It cannot.
-        """
-        missing = [each.name for each in self.stages if each.function is None]
-        if missing:
-            raise PipelineError(
-                f"stage {missing[0]!r} was declared without a function; run the stages yourself "
-                f"and report through Tuner.ask and Tuner.tell."
-            )
-        for k, each in enumerate(self.stages):
-            if None in self.layout.slots[k]:
-                self._check_takes_inputs(each, k, inputs)
-        if inputs and not any(map(self.graph.takes_inputs, range(len(self.stages)))):
-            raise PipelineError(
-                f"no stage takes the run's inputs, but got {len(inputs)}; name eeipu.INPUTS in "
-                f"stage(inputs=...) of those that need them."
-            )
-
-    def _check_takes_inputs(self, each: Stage, k: int, inputs: tuple[Any, ...]) -> None:
-        if each.inputs is not None:
-            self.layout.check_call(k, len(inputs))
-            return
-        try:
-            inspect.Signature(each.positional).bind(*inputs)
-        except TypeError as error:
-            expected = [p.name for p in each.positional]
-            raise PipelineError(
-                f"the first stage, {each.name!r}, takes the inputs {expected}, but got "
-                f"{len(inputs)} ({error}); pass them to run(...) in this order."
-            ) from error
 
     def run(
         self,
@@ -324,7 +254,7 @@ class Pipeline:
                 suggested a configuration that violates one; and the trial can be pruned.
         """
         _check_cache(cache)
-        self.check_inputs(inputs)
+        self.layout.check_inputs(inputs)
         refresh_code(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
@@ -368,7 +298,7 @@ class Pipeline:
             ConfigurationError: `cache` is not a `StageCache`.
         """
         _check_cache(cache)
-        self.check_inputs(inputs)
+        self.layout.check_inputs(inputs)
         refresh_code(self.stages)
         params = params.params if isinstance(params, BaseTrial) else params
         calls = self.calls(params, inputs_key(inputs))
@@ -403,15 +333,12 @@ class Pipeline:
             except Exception as error:
                 values, is_bug = (), is_programming_error(error)
                 runs[-1] = replace(runs[-1], error=traceback.format_exc(), is_bug=is_bug)
-        left_out = frozenset[str]() if calls is None else self.left_out(calls)
+        reached = self.stages if calls is None else [call.stage for call in calls]
+        left_out = self.layout.left_out(reached)
         value = values[0] if values else None
         return PipelineRun(
             self.stage_names, tuple(runs), value, metrics, values=values, left_out=left_out
         )
-
-    def left_out(self, calls: Iterable[StageCall]) -> frozenset[str]:
-        """The names of the stages of which a configuration with these calls has none."""
-        return frozenset(self.stage_names) - {call.stage.name for call in calls}
 
 
 def _check_cache(cache: StageCache | None) -> None:

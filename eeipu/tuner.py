@@ -367,7 +367,7 @@ class Tuner:
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
         arguments.check_ends(self._budget, max_trials)
-        self.pipeline.check_inputs(inputs)
+        self.pipeline.layout.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
         upstream = inputs_key(inputs)
         with using_storage():
@@ -422,7 +422,7 @@ class Tuner:
             ConfigurationError: No trial has a value yet, or this one has none.
             PipelineError: The pipeline cannot run on these inputs.
         """
-        self.pipeline.check_inputs(inputs)
+        self.pipeline.layout.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
         if isinstance(self.study, StudyWithPauses):
             trial = best_trial(self.study, number=number)

@@ -88,8 +88,8 @@ def test_the_space_names_each_parameter_after_its_stage(pipeline):
 
 
 def test_each_stage_owns_its_columns(pipeline):
-    assert pipeline.stage_columns == ((0,), (1, 2), (3,))
-    assert Pipeline([passing("a"), passing("b")]).stage_columns == ((), ())
+    assert pipeline.columns.of_stages == ((0,), (1, 2), (3,))
+    assert Pipeline([passing("a"), passing("b")]).columns.of_stages == ((), ())
 
 
 def test_a_pipeline_is_named_after_its_stages_unless_told_otherwise(pipeline):
@@ -151,12 +151,12 @@ def test_a_declared_pipeline_has_a_space_and_keys_but_no_functions():
     declared = Pipeline.declare({"prep": {"dims": Int(1, 8)}, "train": {}}, name="remote")
     assert (declared.name, declared.stage_names) == ("remote", ("prep", "train"))
     assert declared.space == {"prep.dims": Int(1, 8)}
-    assert not declared.is_runnable
+    assert not declared.layout.is_runnable
     assert len({call.key for call in declared.calls({"prep.dims": 3})}) == 2
 
 
 def test_a_pipeline_with_all_functions_is_runnable(pipeline):
-    assert pipeline.is_runnable
+    assert pipeline.layout.is_runnable
 
 
 def test_running_a_declared_pipeline_says_what_to_do():
@@ -468,9 +468,9 @@ def test_finished_and_fixed_trials_can_be_run_again(pipeline):
 
 def test_a_declared_stage_can_stand_among_others():
     mixed = Pipeline([passing("a"), Stage(name="b"), passing("c")])
-    assert not mixed.is_runnable
+    assert not mixed.layout.is_runnable
     with pytest.raises(PipelineError, match="'b'"):
-        mixed.check_inputs((1,))
+        mixed.layout.check_inputs((1,))
 
 
 def test_a_declared_cost_sees_what_its_stage_gets():

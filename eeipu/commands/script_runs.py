@@ -267,7 +267,7 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            pipeline.check_inputs(inputs)
+            pipeline.layout.check_inputs(inputs)
         except PipelineError as error:
             raise ConfigurationError(f"{error} Here, give each with --input.") from error
         rule = None if self.early_stopping is None else _RULES[self.early_stopping]()

@@ -353,7 +353,7 @@ def _cascade(search: Search) -> Score:
     acquisition = CascadeEI(
         history.X,
         np.column_stack([outputs, history.values]),
-        pipeline.own_columns,
+        pipeline.columns.own,
         categorical=pipeline.cube.categorical_columns,
         pending=history.running_X,
         seed=search.trial_seed,

@@ -39,7 +39,7 @@ def cost_prior(history: History) -> Callable[[Call], float]:
     model = StageCostModel(
         torch.from_numpy(history.X),
         torch.from_numpy(history.stages.costs),
-        pipeline.own_columns,
+        pipeline.columns.own,
         categorical=pipeline.cube.categorical_columns,
         upstream=pipeline.graph.ancestors,
         declared=[k for k, stage in enumerate(pipeline.stages) if stage.cost is not None],

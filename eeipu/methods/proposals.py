@@ -112,7 +112,7 @@ class Proposals:
         """Configurations in order of preference, some of which may have run."""
         pipeline = self.search.history.pipeline
         if self.warm_up_point is not None:
-            parts = [[*columns] for columns in pipeline.own_columns]
+            parts = [[*columns] for columns in pipeline.columns.own]
             found = pipeline.feasible.repaired(
                 self.warm_up_point, parts, self.search.seed, self.given
             )

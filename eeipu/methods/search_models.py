@@ -85,7 +85,7 @@ class SearchModels:
             lambda start, grown_from: ObjectiveModel(
                 self.points.X,
                 values,
-                pipeline.own_columns,
+                pipeline.columns.own,
                 categorical=pipeline.cube.categorical_columns,
                 start=start,
                 grown_from=grown_from,
@@ -118,7 +118,7 @@ class SearchModels:
                 history.X,
                 self.standard.values,
                 observed,
-                pipeline.own_columns,
+                pipeline.columns.own,
                 pipeline.graph.upstream,
                 categorical=pipeline.cube.categorical_columns,
                 start=start,

@@ -153,7 +153,7 @@ def prefix_sharing(search: Search) -> Array | None:
     pipeline = search.history.pipeline
     point = np.empty(len(pipeline.cube))
     numbers = settings(pipeline, search.number)
-    for columns, setting in zip(pipeline.stage_columns, numbers, strict=True):
+    for columns, setting in zip(pipeline.columns.of_stages, numbers, strict=True):
         if columns:
             whole = quasi_random(len(pipeline.cube), 1, search.seed, skip=setting)[0]
             point[list(columns)] = whole[list(columns)]

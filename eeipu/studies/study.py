@@ -151,7 +151,7 @@ def _check_name(name: object) -> None:
 def _check_objective(study: optuna.Study, pipeline: Pipeline) -> None:
     """Refuse to compare the values of one metric with those of another."""
     name, objectives = study.study_name, list(pipeline.objectives)
-    if not pipeline.is_runnable:
+    if not pipeline.layout.is_runnable:
         return  # the caller runs the stages, and reports the objective
     if _OBJECTIVE not in study.user_attrs:
         # A study of an earlier version does not remember its objective, but its trials do.
@@ -179,7 +179,7 @@ def _named(objectives: Sequence[Any]) -> str:
 def _check_unit(study: optuna.Study, pipeline: Pipeline) -> None:
     """Refuse to add declared costs to measured seconds."""
     unit = "seconds" if pipeline.stages[0].cost is None else "the unit of the declared costs"
-    if unit == "seconds" and not pipeline.is_runnable:
+    if unit == "seconds" and not pipeline.layout.is_runnable:
         return  # the caller runs the stages, and reports their costs in a unit of their own
     known = _remembered(study, _UNIT, unit)
     if known != unit:

@@ -96,7 +96,7 @@ def test_early_stages_get_fewer_settings_than_late_ones():
     points = design_of(prefix_sharing, 12)
     settings = [
         len(np.unique(points[:, list(columns)], axis=0))
-        for columns in PIPELINE.stage_columns
+        for columns in PIPELINE.columns.of_stages
         if columns
     ]
 

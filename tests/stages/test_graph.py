@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from eeipu import INPUTS, Float, Pipeline, PipelineError, StageCache, stage
 from eeipu.stages.joining.graph import Graph
+from eeipu.stages.running.records import code_up_to
 
 JOIN = Graph(((None,), (None,), (0, 1), (2,)))
 
@@ -175,7 +176,7 @@ def test_code_counts_up_to_a_stage_along_the_graph():
             named("c", ("a", "b")),
         ]
     )
-    same = [pipeline.code_up_to(name) == other.code_up_to(name) for name in "abc"]
+    same = [code_up_to(pipeline.layout, name) == code_up_to(other.layout, name) for name in "abc"]
     assert same == [True, False, False]
 
 

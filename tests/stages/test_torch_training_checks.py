@@ -95,7 +95,7 @@ def test_what_would_fail_in_a_worker_is_refused_at_once(changes, message):
     if message is None:  # without a space for it, `batch_size` is an input, and there are two
         pipeline = Pipeline([declared(**changes)], objective="loss")
         with pytest.raises(PipelineError, match="takes the inputs"):
-            pipeline.check_inputs((torch.zeros(3, 2),))
+            pipeline.layout.check_inputs((torch.zeros(3, 2),))
         return
     with pytest.raises(PipelineError, match=message):
         declared(**changes)
@@ -116,9 +116,9 @@ def test_a_scheduler_of_torch_is_refused_wherever_it_is_passed(changes, ours):
 
 def test_the_inputs_of_a_training_are_those_of_its_loaders():
     pipeline = Pipeline([declared()], objective="loss")
-    pipeline.check_inputs((torch.zeros(3, 2),))
+    pipeline.layout.check_inputs((torch.zeros(3, 2),))
     with pytest.raises(PipelineError, match=r"takes the inputs \['values'\], but got 2"):
-        pipeline.check_inputs((1, 2))
+        pipeline.layout.check_inputs((1, 2))
 
 
 @pytest.mark.parametrize("make_optimizer", [scheduled, with_scheduler])

@@ -100,7 +100,7 @@ def lambo_region(search: Search) -> Region:
     moved = [split.stage for split in splits[len(splits) - height :]]
     first = min(moved, default=len(pipeline.stages) - 1)
     last = history.ended[-1].params
-    kept = list(pipeline.space)[: sum(len(c) for c in pipeline.stage_columns[:first])]
+    kept = list(pipeline.space)[: sum(len(c) for c in pipeline.columns.of_stages[:first])]
     bounds = _bounds(splits, chosen, len(pipeline.cube))
     # The fixed values may lie on the boundary of the cell.
     bounds[:, : len(kept)] = [[0.0], [1.0]]
@@ -110,14 +110,14 @@ def lambo_region(search: Search) -> Region:
 
 def _splits(pipeline: Pipeline) -> list[Split]:
     """The splits of the early stages' spaces, the first stage's first."""
-    early = [k for k, columns in enumerate(pipeline.stage_columns[:-1]) if columns]
+    early = [k for k, columns in enumerate(pipeline.columns.of_stages[:-1]) if columns]
     each = min(SPLITS_EACH, max(1, MAX_SPLITS // max(1, len(early))))
     splits = []
     for k in early:
         halvings = [
             Split(k, column, level)
             for level in range(each)
-            for column in pipeline.stage_columns[k]
+            for column in pipeline.columns.of_stages[k]
             if _fills(pipeline.cube, column, 2 ** (level + 1))
         ]
         splits += halvings[:each]

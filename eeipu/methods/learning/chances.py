@@ -49,7 +49,7 @@ class SuccessChances:
         history, pipeline = self.history, self.history.pipeline
         limited = zip(pipeline.outcome_constraints, history.outcomes.observed, strict=True)
         limits = [
-            Limit(each.values, limit.limit, limit.is_upper, pipeline.columns_up_to(each.stage))
+            Limit(each.values, limit.limit, limit.is_upper, pipeline.columns.up_to(each.stage))
             for limit, each in limited
             if not np.isnan(each.values).all()
         ]

@@ -51,7 +51,7 @@ class CostModels:
         return StageCostModel(
             torch.from_numpy(self.points.X),
             torch.from_numpy(costs),
-            pipeline.own_columns,
+            pipeline.columns.own,
             categorical=pipeline.cube.categorical_columns,
             inputs=inputs,
             upstream=pipeline.graph.ancestors,

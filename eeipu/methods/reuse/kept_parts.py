@@ -70,7 +70,7 @@ class KeptParts:
         self._names = list(pipeline.space)
         self._numbers: list[dict[tuple[type, str], int]] = [{} for _ in self._names]
         self._values: list[list[Any]] = [[] for _ in self._names]
-        self._columns = [pipeline.columns_up_to(k) for k in range(len(pipeline.stages))]
+        self._columns = [pipeline.columns.up_to(k) for k in range(len(pipeline.stages))]
         memoizes = pipeline.memoizes
         found: dict[tuple[int, bytes], Codes] = {}
         self._frontiers: list[list[tuple[int, bytes]]] = []

@@ -78,13 +78,13 @@ def _levels(pipeline: Pipeline) -> tuple[list[int], list[int]]:
     """The level of each stage, and the stages that have settings: hyper-parameters of their own."""
     levels: list[int] = []
     moves: list[bool] = []  # whether a stage, or one before it whose output is not kept, has any
-    for given, columns in zip(pipeline.graph.upstream, pipeline.stage_columns, strict=True):
+    for given, columns in zip(pipeline.graph.upstream, pipeline.columns.of_stages, strict=True):
         keeps = [pipeline.stages[j].memoize for j in given]
         unkept = (moves[j] for j, kept in zip(given, keeps, strict=True) if not kept)
         moves.append(bool(columns) or any(unkept))
         after = (levels[j] + (kept and moves[j]) for j, kept in zip(given, keeps, strict=True))
         levels.append(max(after, default=0))
-    return levels, [k for k, columns in enumerate(pipeline.stage_columns) if columns]
+    return levels, [k for k, columns in enumerate(pipeline.columns.of_stages) if columns]
 
 
 def _union(*several: Moments) -> Moments:

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.pipeline import Pipeline
 from eeipu.stages.observing.observers import Observer
+from eeipu.stages.running.records import code_up_to
 from eeipu.stages.runs import error_line
 
 __all__ = ["FORGET", "FORGOTTEN", "forgotten_failures"]
@@ -53,7 +54,7 @@ def forgotten_failures(
         code, observer = attrs.get("failed_code"), attrs.get("failed_observer")
         if (
             any(text in error for text in texts)
-            or (code is not None and code != pipeline.code_up_to(stage))
+            or (code is not None and code != code_up_to(pipeline.layout, stage))
             or (observer is not None and observer != _fingerprint(observers.get(str(stage))))
         ):
             gone.add(trial.number)

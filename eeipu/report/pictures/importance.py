@@ -46,7 +46,7 @@ def importance_rows(study: StudyLike) -> list[Row]:
     groups: list[tuple[str | None, str | None, tuple[int, ...]]] = [
         (None, place, (names.index(place),)) for place in pipeline.layout.places
     ]
-    for stage, columns in zip(pipeline.stages, pipeline.stage_columns, strict=True):
+    for stage, columns in zip(pipeline.stages, pipeline.columns.of_stages, strict=True):
         if columns:
             groups.append((stage.name, None, columns))
         groups += [(stage.name, name, (c,)) for name, c in zip(stage.space, columns, strict=True)]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from eeipu.errors import PipelineError
 from eeipu.spaces.conditions import Condition
@@ -114,7 +115,39 @@ class Layout:
                     found[f"{stage.name}.{param}"] = all_of
         return found
 
+    @property
+    def is_runnable(self) -> bool:
+        """Whether every stage has a function."""
+        return all(each.function is not None for each in self.stages)
+
+    def left_out(self, stages: Iterable[Stage]) -> frozenset[str]:
+        """The names of the stages that a configuration with these stages leaves out."""
+        return frozenset(each.name for each in self.stages) - {each.name for each in stages}
+
     # --- Checks
+
+    def check_inputs(self, inputs: tuple[Any, ...]) -> None:
+        """Check that the stages can be called with the inputs of a run, and all of them run.
+
+        Raises:
+            PipelineError: It cannot.
+        """
+        missing = [each.name for each in self.stages if each.function is None]
+        if missing:
+            raise PipelineError(
+                f"stage {missing[0]!r} was declared without a function; run the stages yourself "
+                f"and report through Tuner.ask and Tuner.tell."
+            )
+        for k, each in enumerate(self.stages):
+            if None in self.slots[k] and each.inputs is None:
+                _check_takes_inputs(each, inputs)
+            elif None in self.slots[k]:
+                self.check_call(k, len(inputs))
+        if inputs and not any(map(self.graph.takes_inputs, range(len(self.stages)))):
+            raise PipelineError(
+                f"no stage takes the run's inputs, but got {len(inputs)}; name eeipu.INPUTS in "
+                f"stage(inputs=...) of those that need them."
+            )
 
     def _check_leads_on(self) -> None:
         graph, last = self.graph, self.graph.ends or (len(self.stages) - 1,)
@@ -294,6 +327,17 @@ def _takes_the_one_before(item: Alternative) -> bool:
 def _written(stage: Stage) -> Iterator[str]:
     for source in stage.inputs or ():
         yield "INPUTS" if source is INPUTS else repr(source)
+
+
+def _check_takes_inputs(stage: Stage, inputs: tuple[Any, ...]) -> None:
+    try:
+        inspect.Signature(stage.positional).bind(*inputs)
+    except TypeError as error:
+        expected = [p.name for p in stage.positional]
+        raise PipelineError(
+            f"the first stage, {stage.name!r}, takes the inputs {expected}, but got "
+            f"{len(inputs)} ({error}); pass them to run(...) in this order."
+        ) from error
 
 
 def _check_takes_one_output(stage: Stage, upstream: str) -> None:

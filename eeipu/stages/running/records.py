@@ -4,17 +4,31 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from eeipu.stages.declaration import Stage
+from eeipu.stages.joining.layout import Layout
 from eeipu.stages.running.calls import StageCall
 from eeipu.stages.running.walks import graph_of
 from eeipu.stages.runs import PipelineRun, TakesNotes
 
-__all__ = ["code_of", "keys_of", "record_run"]
+__all__ = ["code_of", "code_up_to", "keys_of", "record_run"]
 
 
 def code_of(stages: Iterable[Stage]) -> str:
     """A digest of the code of stages."""
     code = "\n".join(each.fingerprint for each in stages)
     return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def code_up_to(layout: Layout, stage_name: str | None) -> str:
+    """A digest of the code of a stage and of those that lead to it.
+
+    Args:
+        layout: The stages of a pipeline.
+        stage_name: The stage's name; for any other name, all stages count.
+    """
+    names = [each.name for each in layout.stages]
+    if stage_name not in names:
+        return code_of(layout.stages)
+    return code_of(layout.stages[j] for j in layout.graph.up_to(names.index(stage_name)))
 
 
 def keys_of(stage_names: Sequence[str], calls: Iterable[StageCall]) -> list[str | None]:

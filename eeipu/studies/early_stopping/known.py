@@ -52,7 +52,7 @@ class KnownTrials:
     @property
     def columns(self) -> Sequence[Sequence[int]]:
         """For each stage, the columns of its hyper-parameters."""
-        return self._trials.pipeline.stage_columns
+        return self._trials.pipeline.columns.of_stages
 
     @property
     def trained(self) -> int:

@@ -63,6 +63,6 @@ def recorded_run(
         trial.values[0],
         noted.get("metrics", {}),
         values=tuple(trial.values),
-        left_out=pipeline.left_out(calls),
+        left_out=pipeline.layout.left_out(call.stage for call in calls),
         outputs=StageOutputs(calls, inputs, upstream, cache),
     )

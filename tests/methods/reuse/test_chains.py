@@ -88,7 +88,7 @@ def history_of(pipeline, n, seed, running):
     for i, x in enumerate(pipeline.cube.snap(rng.random((n + running, d)))):
         params = pipeline.cube.decode(x)
         own = [[params[f"{s.name}.{p}"] for p in s.space] for s in pipeline.stages]
-        columns = map(list, pipeline.stage_columns)
+        columns = map(list, pipeline.columns.of_stages)
         costs = [float(np.exp(np.sin(3 * x[those]).sum())) for those in columns]
         attrs = {"stage_keys": [repr(own[: k + 1]) for k in range(len(own))]}
         paid = {"stage_costs": costs, "charged": sum(costs)}

@@ -9,6 +9,7 @@ from eeipu import Float, Pipeline
 from eeipu.methods.history import History
 from eeipu.methods.trials.forgotten_failures import FORGET, FORGOTTEN
 from eeipu.stages.declaration import Stage
+from eeipu.stages.running.records import code_up_to
 
 
 def failure(x, y=0.5, error="FileNotFoundError: data.csv", **attrs):
@@ -80,7 +81,7 @@ def test_failures_of_code_that_is_gone_are_forgotten():
         )
 
     old = pipeline("1", "1")
-    trials = [failure(0.9, failed_stage="prep", failed_code=old.code_up_to("prep"))]
+    trials = [failure(0.9, failed_stage="prep", failed_code=code_up_to(old.layout, "prep"))]
 
     assert len(history_of(*trials, pipeline=old)) == 1
     assert len(history_of(*trials, pipeline=pipeline("1", "2"))) == 1  # the stage below has changed
