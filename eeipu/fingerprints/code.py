@@ -45,6 +45,7 @@ from eeipu.fingerprints.reading.definitions import (
     reference_to,
     title_of,
 )
+from eeipu.fingerprints.reading.library_objects import content_of, has_content
 from eeipu.fingerprints.reading.references import MISSING, is_followed, text_for, unwrapped
 from eeipu.fingerprints.syntax.sources import Detail, Sources, UnreadableError
 from eeipu.fingerprints.values import digest
@@ -245,7 +246,10 @@ def value_digest(value: Any, *, reads_paths: bool = False) -> str:
     first_party, reader = FirstParty(), CodeReader()
 
     def stand_in(inner: Any) -> tuple[str] | None:
-        return (reader.read(inner).fingerprint,) if is_followed(inner, first_party) else None
+        if is_followed(inner, first_party):
+            return (reader.read(inner).fingerprint,)
+        content = content_of(inner) if has_content(type(inner)) else None
+        return None if content is None else (f"object {digest(content, stand_in)}",)
 
     return digest(value, stand_in, reads_paths=reads_paths)
 

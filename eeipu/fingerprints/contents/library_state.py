@@ -74,6 +74,8 @@ def _lightgbm_state(dataset: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 _RULES: dict[tuple[str, str], Keep] = {
     ("torch", "Module"): module_state,
+    # The workers that stay, which begin anew with each pass over the data.
+    ("torch", "DataLoader"): _without("_iterator", "_IterableDataset_len_called"),
     ("catboost", "_CatBoostBase"): _catboost_state,
     ("datasets", "Dataset"): _without("_fingerprint"),  # of what it was made from, not of its data
     ("lightgbm", "Dataset"): _lightgbm_state,

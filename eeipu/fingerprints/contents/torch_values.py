@@ -12,15 +12,16 @@ __all__ = ["module_state", "tensor_content"]
 # What is added for a tensor that was made in inference mode, which refuses much of what others do.
 _INFERENCE = ("is_inference",)
 
-# Whether the weights of a pretrained model have been set, which a copy of them forgets.
-_NOTES = {"_is_hf_initialized"}
+# Whether the weights of a pretrained model have been set, which a copy of them forgets, and what
+# `torch.compile` notes on a module that it is given.
+_NOTES = ("_is_hf_initialized", "_is_torch_compile", "_dynamo_")
 
 
 def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
     """What stands for a tensor; `None` for one that only torch itself can take apart."""
     about = (
         type(tensor),
-        {name: each for name, each in vars(tensor).items() if name not in _NOTES},
+        _noted(vars(tensor)),
         str(tensor.dtype),
         str(tensor.layout),
         None if tensor.is_nested else tuple(tensor.shape),
@@ -44,6 +45,11 @@ def tensor_content(tensor: Any) -> tuple[Any, ...] | None:
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return (*about, tensor.ccol_indices(), tensor.row_indices(), tensor.detach().values())
     return None
+
+
+def _noted(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes without what libraries note down for themselves."""
+    return {name: each for name, each in attributes.items() if not name.startswith(_NOTES)}
 
 
 def _memory_format(tensor: Any) -> str | None:
@@ -73,7 +79,7 @@ def module_state(module: Any, state: dict[str, Any]) -> dict[str, Any]:
     Their keys in the module count the hooks of the whole process.
     """
     del module
-    state = {name: each for name, each in state.items() if name not in _NOTES}
+    state = _noted(state)
     hooks = {name: each for name, each in state.items() if _holds_hooks(name, each)}
     numbers = sorted({key for each in hooks.values() for key in each})
     ranks = {key: rank for rank, key in enumerate(numbers)}

@@ -6,6 +6,7 @@ hold what differs from process to process.
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -13,7 +14,7 @@ from typing import Any
 
 from eeipu.fingerprints.reading.places import file_digest, place_of
 
-__all__ = ["compiled_module", "content_of", "is_proxy"]
+__all__ = ["compiled_module", "content_of", "has_content", "is_proxy"]
 
 
 def is_proxy(value: Any) -> bool:
@@ -39,6 +40,14 @@ def content_of(value: Any) -> tuple[Any, ...] | None:
     if is_proxy(value) and hasattr(value, "__wrapped__"):
         return (kind, value.__wrapped__, *_own_attributes(value))
     return None
+
+
+@lru_cache(maxsize=1024)  # asked for with each object of an input
+def has_content(kind: Any) -> bool:
+    """Whether `content_of` may know what stands for objects of a type, but for proxies."""
+    return kind is FunctionType or any(
+        f"{each.__module__}.{each.__qualname__}" in _CONTENT for each in kind.__mro__
+    )
 
 
 def _own_attributes(proxy: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.neighbors import KDTree, KNeighborsClassifier
 
+from eeipu.fingerprints.keys import inputs_key
 from eeipu.fingerprints.values import digest
 
 DOCS = ["the cat sat", "a dog ran", "the dog sat down"]
@@ -68,6 +69,45 @@ def test_results_of_statsmodels():
 
     assert is_the_same(make(), lambda result: (result.summary(), result.bse), make)
     assert digest(api.OLS(Y, 2 * X).fit()) != digest(make())
+
+
+def test_the_workers_that_a_data_loader_keeps():
+    """They have come to stay with the first pass over the data, and cannot be pickled."""
+
+    def make(batch_size=2):
+        data = torch.utils.data.TensorDataset(torch.arange(4.0))
+        return torch.utils.data.DataLoader(
+            data, batch_size, num_workers=1, persistent_workers=True, generator=torch.Generator()
+        )
+
+    loader = make()
+    before = digest(loader)
+    loader._iterator = iter([])  # stands for the workers, whose start draws from the generator
+    assert digest(loader) == before == digest(make()) != digest(make(1))
+
+
+def test_what_torch_compile_notes_on_a_model():
+    def make(size=2):
+        torch.manual_seed(0)
+        return torch.nn.Linear(2, size)
+
+    def use(model):
+        torch.compile(model, backend="eager")(torch.zeros(1, 2))
+
+    assert is_the_same(make(), use, make)
+    compiled = [torch.compile(make(size), backend="eager") for size in (2, 2, 3)]
+    before = [inputs_key((each,)) for each in compiled]
+    compiled[0](torch.zeros(1, 2))
+    assert inputs_key((compiled[0],)) == before[0] == before[1] != before[2]
+
+
+def test_objects_that_count_by_what_they_do_in_code_do_so_in_inputs():
+    """As they were made, and not as they have been used."""
+    doubled = np.vectorize(lambda x: 2 * x)
+    before = inputs_key(({"f": doubled},))
+    doubled([1])
+    assert inputs_key(({"f": doubled},)) == before
+    assert inputs_key(({"f": np.vectorize(lambda x: 3 * x)},)) != before
 
 
 def test_arrays_of_xarray():
