@@ -4,11 +4,12 @@ Notebooks show pipelines and stage trees with them; the report places the stages
 same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
-__all__ = ["Bar", "bars_svg", "graph_svg", "layers"]
+__all__ = ["Bar", "Layout", "bars_svg", "graph_svg", "layout"]
 
 # Pixels: of a character, about, of a box and of the room between two boxes.
 CHARACTER, HEIGHT, GAP, STEP = 7.4, 28, 14, 42
@@ -21,16 +22,30 @@ WIDTH, ROW = 720, 18
 _STYLE = "font: 12px system-ui, sans-serif; max-width: 100%; height: auto"
 
 
-def layers(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The nodes of a graph in layers, each behind all nodes that lead to it.
+@dataclass(frozen=True)
+class Layout:
+    """Where the nodes of a graph are, and the ways of its edges between them.
+
+    Attributes:
+        layers: The nodes in layers, each behind all nodes that lead to it. Numbers from that of
+            the nodes on are waypoints, at which an edge passes a layer.
+        edges: Each edge as the nodes on its way: where it begins, waypoints, and where it ends.
+    """
+
+    layers: list[list[int]]
+    edges: list[list[int]]
+
+
+def layout(upstream: Sequence[Sequence[int]]) -> Layout:
+    """Place the nodes of a graph so that no edge runs through a node.
 
     In a layer, a node stands near those that lead to it.
 
     Args:
         upstream: For each node, the nodes that lead to it, all of which come before it.
 
-    >>> layers([(), (0,), (0,), (1, 2)])
-    [[0], [1, 2], [3]]
+    >>> layout([(), (0,), (0, 1)])
+    Layout(layers=[[0], [1, 3], [2]], edges=[[0, 1], [0, 3, 2], [1, 2]])
     """
     depth: list[int] = []
     for given in upstream:
@@ -38,18 +53,35 @@ def layers(upstream: Sequence[Sequence[int]]) -> list[list[int]]:
     found: list[list[int]] = [[] for _ in range(max(depth, default=-1) + 1)]
     for node, at in enumerate(depth):
         found[at].append(node)
-    place = [0.0] * len(depth)
+    before = {node: list(given) for node, given in enumerate(upstream)}
+    waypoints: dict[tuple[int, int], int] = {}  # by where an edge begins, and the layer
+    edges = []
+    for node, given in enumerate(upstream):
+        for j in given:
+            way = [j]
+            for at in range(depth[j] + 1, depth[node]):
+                if (j, at) not in waypoints:
+                    waypoints[j, at] = len(before)
+                    before[len(before)] = [way[-1]]
+                    found[at].append(waypoints[j, at])
+                way.append(waypoints[j, at])
+            before[node][before[node].index(j)] = way[-1]
+            edges.append([*way, node])
+    _order(found, before)
+    return Layout(found, edges)
+
+
+def _order(found: list[list[int]], before: Mapping[int, Sequence[int]]) -> None:
+    """Sort each layer by the mean place of the nodes that lead to each."""
+    place: dict[int, float] = {}
     for layer in found:
         means = {
-            node: sum(place[j] for j in upstream[node]) / len(upstream[node])
-            if upstream[node]
-            else 0.5
+            node: sum(place[j] for j in before[node]) / len(before[node]) if before[node] else 0.5
             for node in layer
         }
         layer.sort(key=lambda node: (means[node], node))
         for k, node in enumerate(layer):
             place[node] = (k + 0.5) / len(layer)
-    return found
 
 
 def graph_svg(
@@ -65,33 +97,38 @@ def graph_svg(
         upstream: For each node, the nodes that lead to it, all of which come before it.
         dashed: The nodes that are not always there.
     """
-    columns = layers(upstream)
+    placed = layout(upstream)
+    columns = placed.layers
     tallest = max(map(len, columns), default=0)
     height = tallest * (HEIGHT + GAP)
     boxes: dict[int, tuple[float, float, float]] = {}  # left, middle, width
     left = 1.0
     for column in columns:
-        width = max(len(names[node]) for node in column) * CHARACTER + 20
+        longest = max(len(names[node]) for node in column if node < len(names))
+        width = longest * CHARACTER + 20
         for k, node in enumerate(column):
             boxes[node] = left, height * (k + 0.5) / len(column), width
         left += width + STEP
     parts = []
-    for node, given in enumerate(upstream):
-        x, y, _ = boxes[node]
-        for j in given:
-            from_x, from_y = boxes[j][0] + boxes[j][2], boxes[j][1]
+    for edge in placed.edges:
+        x, y, width = boxes[edge[0]]
+        way = [f"M{x + width:.1f} {y:.1f}"]
+        for before, node in pairwise(edge):
+            from_x, from_y = boxes[before][0] + boxes[before][2], boxes[before][1]
+            x, y, width = boxes[node]
             middle = (from_x + x) / 2
-            parts.append(
-                f'<path d="M{from_x:.1f} {from_y:.1f} C{middle:.1f} {from_y:.1f} {middle:.1f} '
-                f'{y:.1f} {x:.1f} {y:.1f}" fill="none" stroke="currentColor" opacity="0.5"/>'
-            )
-    for node, (x, y, width) in boxes.items():
+            way.append(f"C{middle:.1f} {from_y:.1f} {middle:.1f} {y:.1f} {x:.1f} {y:.1f}")
+            if node != edge[-1]:
+                way.append(f"H{x + width:.1f}")
+        parts.append(f'<path d="{" ".join(way)}" fill="none" stroke="currentColor" opacity="0.5"/>')
+    for node, name in enumerate(names):
+        x, y, width = boxes[node]
         dash = ' stroke-dasharray="5 3"' if node in dashed else ""
         parts.append(
             f'<rect x="{x:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" height="{HEIGHT}" '
             f'rx="6" fill="none" stroke="currentColor"{dash}/>'
             f'<text x="{x + width / 2:.1f}" y="{y + 4:.1f}" text-anchor="middle" '
-            f'fill="currentColor">{escape(names[node])}</text>'
+            f'fill="currentColor">{escape(name)}</text>'
         )
     return _svg(left - STEP + 1.0, height, parts)
 

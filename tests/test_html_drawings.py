@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu.html_drawings import MOST_BARS, Bar, bars_svg, graph_svg, layers
+from eeipu.html_drawings import MOST_BARS, Bar, bars_svg, graph_svg, layout
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -19,15 +19,21 @@ def graphs(draw):
 
 @given(graphs())
 def test_a_node_lies_behind_all_that_lead_to_it(upstream):
-    depth = {node: k for k, layer in enumerate(layers(upstream)) for node in layer}
+    placed = layout(upstream)
+    depth = {node: k for k, layer in enumerate(placed.layers) for node in layer}
 
-    assert sorted(depth) == list(range(len(upstream)))
+    assert sorted(depth) == list(range(len(depth)))
     assert all(depth[j] < depth[node] for node, given in enumerate(upstream) for j in given)
+    ways = {(way[0], way[-1]): way for way in placed.edges}
+    assert ways.keys() == {(j, node) for node, given in enumerate(upstream) for j in given}
+    for way in placed.edges:  # in each layer on its way, an edge has a place of its own
+        assert [depth[node] for node in way] == list(range(depth[way[0]], depth[way[-1]] + 1))
+        assert all(node >= len(upstream) for node in way[1:-1])
 
 
 def test_nodes_of_a_layer_stand_near_those_that_lead_to_them():
     # Two branches, the stages of which are given in turns.
-    assert layers([(), (), (1,), (0,)]) == [[0, 1], [3, 2]]
+    assert layout([(), (), (1,), (0,)]).layers == [[0, 1], [3, 2]]
 
 
 def elements(svg, tag):
@@ -40,6 +46,16 @@ def test_a_graph_has_a_box_for_each_node_and_a_line_for_each_edge():
     assert [each.text for each in elements(svg, "text")] == ["a", "<b>", "c"]
     assert len(elements(svg, "path")) == 3
     assert [r.get("stroke-dasharray") for r in elements(svg, "rect")] == [None, "5 3", None]
+
+
+def test_an_edge_that_passes_a_layer_runs_beside_its_nodes():
+    svg = graph_svg(["a", "b", "c"], [(), (0,), (0, 1)])
+
+    [_, box, _] = elements(svg, "rect")
+    top, bottom = float(box.get("y")), float(box.get("y")) + float(box.get("height"))
+    [passing] = [each.get("d") for each in elements(svg, "path") if "H" in each.get("d")]
+    height = float(passing.split(" H")[0].split()[-1])
+    assert not top <= height <= bottom
 
 
 def test_an_empty_graph_and_an_empty_tree_are_drawings():

@@ -75,7 +75,7 @@ Directions = Annotated[
     typer.Option(
         metavar="maximize|minimize",
         help="What to do with the objective; the default is to maximize it. Give it once for "
-        "each where the pipeline has several."
+        "each where the pipeline has several.",
     ),
 ]
 Method = Annotated[str, typer.Option(help="The search method, such as eeipu, ei or random.")]

@@ -306,7 +306,9 @@ class Search:
         return None if self.cache is None else StageCache(self.cache)
 
     def _say_what_next(self, tuner: "Tuner") -> None:
-        where = f"{self.storage} --study {json.dumps(tuner.study.study_name)}"
+        where = self.storage
+        if len(optuna.get_all_study_names(tuner.study._storage)) > 1:
+            where += f" --study {json.dumps(tuner.study.study_name)}"
         typer.echo(f"\nmore: eeipu study trials {where}; pictures: eeipu report {where}", err=True)
 
 

@@ -118,14 +118,16 @@ def print_trials(
     if as_json:
         _print_json(map(_described, chosen))
         return
-    table = _table("trial", "state", "value", "charged", "stages", right=(0, 2, 3))
+    # Without the unit at each number, of which the line's end would cut it off.
+    stages = f"stages ({record.unit.strip()})" if record.unit else "stages"
+    table = _table("trial", "state", "value", "charged", stages, right=(0, 2, 3))
     for each in chosen:
         table.add_row(
             str(each.number),
             each.state,
             value_text(each.values) + (" beyond" if each.beyond else ""),
             _amount(each.charged, record),
-            escape(_stages(each, record)),
+            escape(_stages(each)),
         )
     beyond = "; beyond: a limit is not kept" if any(each.beyond for each in chosen) else ""
     table.caption = f"= reused{beyond}"
@@ -200,8 +202,8 @@ def _described(each: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _stages(each: TrialRecord, record: StudyRecord) -> str:
-    """What happened to the stages of a trial, in short: `embed =, train 3.1 s, score failed`."""
+def _stages(each: TrialRecord) -> str:
+    """What happened to the stages of a trial, in short: `embed =, train 3.1, score failed`."""
     said = []
     for name in each.stage_names:
         if name in each.reused:
@@ -209,7 +211,7 @@ def _stages(each: TrialRecord, record: StudyRecord) -> str:
         elif each.attr("failed_stage") == name:
             said.append(f"{name} failed: {_why(each)}")
         elif name in each.costs:
-            said.append(f"{name} {_amount(each.costs[name], record)}")
+            said.append(f"{name} {amount(each.costs[name], '')}")
     return ", ".join(said)
 
 

@@ -116,19 +116,18 @@ class PipelineRun:
     values: tuple[float, ...] = ()
 
     def _repr_html_(self) -> str:
-        heads = ("stage", "cost", "reused", "saved", "error")
-        rows = [
-            (
-                run.name,
-                run.cost,
-                "yes" if run.memoized else None,
-                run.saved or None,
-                None if run.error is None else error_line(run.error),
-            )
-            for run in self.stage_runs
-        ]
+        columns = {
+            "stage": [run.name for run in self.stage_runs],
+            "cost": [None if run.cost is None else f"{run.cost:.4g}" for run in self.stage_runs],
+            "reused": ["yes" if run.memoized else None for run in self.stage_runs],
+            "saved": [f"{run.saved:.4g}" if run.saved else None for run in self.stage_runs],
+            "error": [run.error and error_line(run.error) for run in self.stage_runs],
+        }
+        told = {head: cells for head, cells in columns.items() if any(cells)}
+        right = {k for k, head in enumerate(told) if head in ("cost", "saved")}
         known = {"value": "none" if self.value is None else self.value, **self.metrics}
-        return box("PipelineRun", facts(known), table(heads, rows, right={1, 3}))
+        rows = zip(*told.values(), strict=True)
+        return box("PipelineRun", facts(known), table(told, rows, right=right))
 
     @property
     def failed(self) -> StageRun | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -102,7 +103,17 @@ def test_far_values_are_left_out_and_counted():
 
     assert figure.layout.yaxis.range[0] > 0.0
     assert figure.layout.yaxis.range[1] > 1.4
-    assert figure.layout.title.subtitle.text == "1 far values are left out"
+    assert figure.layout.title.subtitle.text == "1 far value is left out"
+
+
+def test_the_way_to_the_best_value_is_not_far():
+    values = (0.0235, 0.0219, 0.1, 0.0168, 0.0177, 0.0726, 0.0182, 0.0168, 0.0185, 0.0167)
+    study = study_of(*({"value": v} for v in values), direction="minimize")
+
+    figure = report.best_figure(study)
+
+    assert 0.0235 < figure.layout.yaxis.range[1] < 0.0726
+    assert figure.layout.title.subtitle.text == "2 far values are left out"
 
 
 def test_a_best_value_far_from_the_others_stays_inside():
@@ -266,9 +277,24 @@ def test_predictions_are_drawn_of_values_and_of_costs(searched):
 
     assert of_value.layout.xaxis.type is None
     assert of_cost.layout.xaxis.type == "log"
-    assert "of 30 lie in their 90 % intervals" in of_cost.layout.title.subtitle.text
+    note = of_cost.layout.title.subtitle.text
+    assert re.fullmatch(r"\d+ of 30 lie in their 90 % intervals", note)
     with pytest.raises(ConfigurationError, match="no cost of a stage 'other'"):
         report.prediction_figure(searched, "other")
+
+
+def test_bad_values_that_the_model_compresses_are_said_to_be():
+    values = [0.0235, 0.0219, 100.0, 0.0168, 0.0177, 70.0, 0.0182, 0.0168, 0.0185, 0.0167]
+    places = [((k * 0.618) % 1.0, (k * 0.755) % 1.0) for k in range(10)]
+    study = study_of(
+        *({"value": v, "x": x, "y": y} for v, (x, y) in zip(values, places, strict=True)),
+        direction="minimize",
+    )
+
+    note = report.prediction_figure(study).layout.title.subtitle.text
+
+    assert max(row["observed"] for row in report.prediction_rows(study)) < 1.0
+    assert note.endswith("intervals; bad values are drawn nearer, as the model takes them")
 
 
 # --- choices
@@ -300,6 +326,17 @@ def test_choices_are_told_with_what_came_of_them():
     ]
     predicted, came = report.choice_figure(study).data
     assert (list(predicted.y), list(came.y)) == ([1.0], [1.5])
+
+
+def test_a_far_value_of_a_choice_is_counted():
+    values = {1.0: 1.1, 1.1: 1.0, 1.2: 1.3, 1.3: 1.2, 1.4: -1000.0}
+    study = study_of(
+        *({"value": v, "chosen": CHOSEN | {"mean": mean}} for mean, v in values.items())
+    )
+
+    figure = report.choice_figure(study)
+
+    assert figure.layout.title.subtitle.text == "1 far value is left out"
 
 
 def test_why_a_trial_was_chosen_is_a_bar_for_each_alternative():

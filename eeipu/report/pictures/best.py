@@ -1,11 +1,14 @@
 """The best value over the budget that was spent, and over wall-clock time."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from eeipu.report.pictures.canvas import (
     CALM,
     STRONG,
     Row,
+    left_out_note,
     new_figure,
     nothing_to_draw,
     trace,
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["best_figure", "best_rows"]
+
+# The share of the height that values near the best have, however far others reach.
+ROOM = 0.1
 
 
 def best_rows(study: StudyLike) -> list[Row]:
@@ -69,11 +75,10 @@ def best_figure(study: StudyLike, over: Literal["budget", "time"] = "budget") ->
     unit = " (s)" if over == "time" or record.is_measured else ""
     name = "budget spent" if over == "budget" else "wall-clock time while trials ran"
     known = [row for row in rows if row["value"] is not None]
-    # The best value stays inside, however bad the others are: it counts as often as they do.
     best = next(row["best"] for row in reversed(rows))
-    bounds = without_outliers([*(row["value"] for row in known), *([best] * len(known))])
+    bounds = _bounds([row["value"] for row in known], best)
     outside = [row for row in known if bounds and not bounds[0] <= row["value"] <= bounds[1]]
-    note = f"{len(outside)} far values are left out" if outside else ""
+    note = left_out_note(len(outside))
     title = f"Best value over {over}"
     figure = new_figure(title, f"{name}{unit}", record.objective, note=note)
     if bounds is not None:
@@ -104,3 +109,20 @@ def best_figure(study: StudyLike, over: Literal["budget", "time"] = "budget") ->
             record.budget, line={"dash": "dot", "color": CALM}, annotation_text="budget"
         )
     return figure
+
+
+def _bounds(values: Sequence[float], best: float) -> tuple[float, float] | None:
+    """The range of the vertical axis; `None` if everything is to be seen.
+
+    Args:
+        values: All values.
+        best: The best of them, which stays inside, however bad the others are.
+    """
+    near = without_outliers([*values, *([best] * len(values))])
+    if near is None:
+        return None
+    finite = [value for value in values if math.isfinite(value)]
+    wide = without_outliers(values) or (min(finite), max(finite))
+    wide = min(wide[0], near[0]), max(wide[1], near[1])
+    has_room = near[1] - near[0] >= ROOM * (wide[1] - wide[0])
+    return wide if has_room else near

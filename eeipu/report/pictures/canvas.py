@@ -15,6 +15,7 @@ __all__ = [
     "STRONG",
     "Row",
     "colours_of",
+    "left_out_note",
     "new_figure",
     "nothing_to_draw",
     "trace",
@@ -108,6 +109,13 @@ def without_outliers(values: Sequence[float]) -> tuple[float, float] | None:
     low, high = min(inside), max(inside)
     pad = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return low - pad, high + pad
+
+
+def left_out_note(count: int) -> str:
+    """What a picture says of values beyond its axes; nothing if there are none."""
+    if count == 0:
+        return ""
+    return "1 far value is left out" if count == 1 else f"{count} far values are left out"
 
 
 def colours_of(stages: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from eeipu.report.pictures.canvas import (
     CALM,
     STRONG,
     Row,
+    left_out_note,
     new_figure,
     nothing_to_draw,
     trace,
@@ -64,8 +65,12 @@ def choice_figure(study: StudyLike) -> "Figure":
     rows = [row for row in choice_rows(record) if row["is_chosen"] and row["mean"] is not None]
     if not rows:
         raise nothing_to_draw(record.name, "no trial that models have chosen")
+    known = [row for row in rows if row["value"] is not None]
+    shown = [row[name] for row in known for name in ("mean", "value")] or [0.0]
+    bounds = without_outliers(shown)
+    outside = [row for row in known if bounds and not bounds[0] <= row["value"] <= bounds[1]]
     title = "Predicted when chosen, and what came of it"
-    figure = new_figure(title, "trial", record.objective)
+    figure = new_figure(title, "trial", record.objective, note=left_out_note(len(outside)))
     spread = {"type": "data", "array": [2.0 * (row["std"] or 0.0) for row in rows]}
     figure.add_trace(
         trace(
@@ -80,7 +85,6 @@ def choice_figure(study: StudyLike) -> "Figure":
             hovertemplate="trial %{x}<br>predicted %{y:.4g}<br>%{text}<extra></extra>",
         )
     )
-    known = [row for row in rows if row["value"] is not None]
     figure.add_trace(
         trace(
             "Scatter",
@@ -92,7 +96,6 @@ def choice_figure(study: StudyLike) -> "Figure":
             hovertemplate="trial %{x}<br>value %{y:.4g}<extra></extra>",
         )
     )
-    bounds = without_outliers([row[name] for row in known for name in ("mean", "value")] or [0.0])
     if bounds is not None:
         figure.update_yaxes(range=bounds)
     return figure

@@ -1,10 +1,11 @@
 """The graph of a pipeline, with what each stage cost and how often its output was reused."""
 
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from eeipu.errors import ConfigurationError
-from eeipu.html_drawings import layers
+from eeipu.html_drawings import Layout, layout
 from eeipu.report.pictures.canvas import CALM, Row, colours_of, new_figure, nothing_to_draw, trace
 from eeipu.studies.records.amounts import amount
 from eeipu.studies.records.study_record import StudyLike, StudyRecord
@@ -86,7 +87,8 @@ def graph_figure(study: StudyLike) -> "Figure":
     rows = graph_rows(record)
     place = {row["stage"]: k for k, row in enumerate(rows)}
     upstream = [[place[name] for name in row["gets"] if name in place] for row in rows]
-    found = layers(upstream)
+    placed = layout(upstream)
+    found = placed.layers
     figure = new_figure(
         "Stages",
         "",
@@ -99,7 +101,7 @@ def graph_figure(study: StudyLike) -> "Figure":
         for k, node in enumerate(layer):
             width = min(WIDEST, 0.9 / len(layer))
             at[node] = (k + 0.5) / len(layer), -float(depth), width
-    _add_links(figure, upstream, at)
+    _add_links(figure, placed, at)
     _add_boxes(figure, rows, at, record)
     _add_texts(figure, rows, at, found, record)
     figure.update_xaxes(visible=False, range=[0, 1], fixedrange=True)
@@ -110,19 +112,19 @@ def graph_figure(study: StudyLike) -> "Figure":
     return figure
 
 
-def _add_links(
-    figure: "Figure", upstream: list[list[int]], at: dict[int, tuple[float, float, float]]
-) -> None:
+def _add_links(figure: "Figure", placed: Layout, at: dict[int, tuple[float, float, float]]) -> None:
     x: list[float | None] = []
     y: list[float | None] = []
-    for node, given in enumerate(upstream):
-        for j in given:
-            # An S from the bottom of one box to the top of the other.
-            (x0, y0, _), (x1, y1, _) = at[j], at[node]
+    steps = [k / 12 for k in range(13)]
+    for edge in placed.edges:
+        for before, node in pairwise(edge):
+            # An S from the bottom of one box to the top of the other; a waypoint is as high.
+            (x0, y0, _), (x1, y1, _) = at[before], at[node]
             top, bottom = y0 - BOX / 2, y1 + BOX / 2
-            steps = [k / 12 for k in range(13)]
-            x += [*(x0 + (x1 - x0) * t * t * (3 - 2 * t) for t in steps), None]
-            y += [*(top + (bottom - top) * t for t in steps), None]
+            x += [x0 + (x1 - x0) * t * t * (3 - 2 * t) for t in steps]
+            y += [top + (bottom - top) * t for t in steps]
+        x.append(None)
+        y.append(None)
     if x:
         line = {"color": CALM, "width": 1.5}
         figure.add_trace(trace("Scatter", x=x, y=y, mode="lines", line=line, hoverinfo="skip"))

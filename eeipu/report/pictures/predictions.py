@@ -5,6 +5,7 @@ to all of them. The models are those that a search would fit now.
 """
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eeipu.report.pictures.canvas import Row, colours_of, new_figure, nothing_to_draw, trace
@@ -115,9 +116,13 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
         raise nothing_to_draw(record.name, f"no cost of a stage {stage!r}")
     what = record.objective if stage is None else f"cost of {stage}"
     unit = " (s)" if stage is not None and record.is_measured else ""
-    share = f"{coverage(rows):.0%} of {len(rows)} lie in their 90 % intervals"
+    inside = round(coverage(rows) * len(rows))
+    note = f"{inside} of {len(rows)} lie in their 90 % intervals"
+    values = {each.number: each.value for each in record.trials}
+    if stage is OBJECTIVE and any(_is_compressed(row, values) for row in rows):
+        note += "; bad values are drawn nearer, as the model takes them"
     title = f"Prediction of {what}"
-    figure = new_figure(title, f"observed{unit}", f"predicted{unit}", note=share)
+    figure = new_figure(title, f"observed{unit}", f"predicted{unit}", note=note)
     x, y = [row["observed"] for row in rows], [row["predicted"] for row in rows]
     ends = [min(x), max(x)]
     dots = {"dash": "dot", "color": "#8A8F98"}
@@ -149,6 +154,11 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
         figure.update_xaxes(type="log", **_ticks(x))
         figure.update_yaxes(type="log", **_ticks([row[end] for row in rows for end in _ENDS]))
     return figure
+
+
+def _is_compressed(row: Row, values: Mapping[int, float | None]) -> bool:
+    value = values.get(row["number"])
+    return value is not None and not math.isclose(value, row["observed"], rel_tol=1e-6)
 
 
 def _ticks(values: list[float]) -> dict[str, list[float] | list[str]]:
