@@ -39,6 +39,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eeipu import ASHA, Categorical, Pipeline, StageCache, Tuner
 from eeipu.algorithms.early_stopping import EarlyStopping
+from eeipu.algorithms.halving import geometric_rungs
 from eeipu.stages.iterative import iterative
 from eeipu.stages.schedules import Piecewise
 from eeipu.stages.searchable_schedules import Searchable
@@ -176,7 +177,7 @@ def trained(rates: list[float]) -> Iterator[tuple[int, float]]:
     """Train a trial by itself, and yield its accuracy at each rung."""
     schedule = {"lr": Piecewise(rates, DROPS)}
     state, start = TRAINING.init(), 0
-    for stop in (3, 6, EPOCHS):
+    for stop in geometric_rungs(FIRST_RUNG, EPOCHS, REDUCTION):
         state = TRAINING.advance(state, start, stop, schedule)
         yield stop, TRAINING.evaluate(state)["accuracy"]
         start = stop
@@ -191,13 +192,14 @@ def with_ray() -> Search | None:
     except ImportError:
         return None
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    before_s, began = cpu_s(), time.time()
 
     def train(config: dict[str, float]) -> None:
         torch.set_num_threads(1)
         for step, value in trained([config[name] for name in NAMES]):
             tune.report({"accuracy": value, "epoch": step, "at": time.time()})
 
+    folder = tempfile.TemporaryDirectory()
+    before_s, began = cpu_s(), time.time()
     found = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
         param_space={name: tune.grid_search(list(RATES)) for name in NAMES},
@@ -211,7 +213,7 @@ def with_ray() -> Search | None:
                 reduction_factor=REDUCTION,
             ),
         ),
-        run_config=tune.RunConfig(verbose=0),
+        run_config=tune.RunConfig(verbose=0, storage_path=folder.name),
     ).fit()
     ended = [
         (result.metrics["at"] - began, result.metrics["accuracy"])
@@ -220,6 +222,7 @@ def with_ray() -> Search | None:
     ]
     search = Search(ended, cpu_s() - before_s)
     ray.shutdown()
+    folder.cleanup()
     return search
 
 
@@ -230,9 +233,10 @@ def warm_up(_: int) -> None:
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process and its workers."""
+    """CPU seconds of this process and its workers, those that have ended included."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(t.user + t.system for p in processes for t in [p.cpu_times()])
+    times = [process.cpu_times() for process in processes]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 
 SEARCHES: dict[str, dict[str, Callable[[], Search | None]]] = {

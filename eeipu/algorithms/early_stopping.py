@@ -14,7 +14,7 @@ from eeipu.algorithms import freeze_thaw, halving, median_stopping
 from eeipu.algorithms.configurations import Config
 from eeipu.algorithms.full_training import FullTraining, StepByStep
 from eeipu.algorithms.halving import Brackets, geometric_rungs
-from eeipu.algorithms.moves import Algorithm
+from eeipu.algorithms.moves import Algorithm, News, no_news
 from eeipu.algorithms.population import PopulationBasedTraining
 from eeipu.errors import ConfigurationError
 from eeipu.space import Distribution
@@ -49,6 +49,8 @@ class Setting:
         seed: Makes the rule's own choices repeatable.
         should_prune: The trial -> whether the study's pruner stops it now.
         known: What the tuner knows of its trials, for a rule with a model of its own.
+        news: What has changed of the trials that other processes train, for rules that compare
+            each trial with all others.
     """
 
     configs: Iterator[Config]
@@ -58,6 +60,7 @@ class Setting:
     seed: int | None
     should_prune: Callable[[int], bool]
     known: freeze_thaw.Known | None = None
+    news: News = no_news
 
 
 @runtime_checkable
@@ -100,7 +103,9 @@ class ASHA:
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
         rungs = geometric_rungs(self.min_steps, setting.steps, self.reduction)
-        return halving.ASHA(setting.configs, rungs, self.reduction, setting.concurrency)
+        return halving.ASHA(
+            setting.configs, rungs, self.reduction, setting.concurrency, setting.news
+        )
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,7 @@ class MedianStopping:
             _every(self.every, setting.steps),
             self.min_steps,
             setting.concurrency,
+            setting.news,
         )
 
 
@@ -226,7 +232,12 @@ class FreezeThaw:
         """See `EarlyStopping`."""
         looks = geometric_rungs(self.min_steps, setting.steps, self.reduction)
         return freeze_thaw.FreezeThaw(
-            setting.configs, looks, setting.concurrency, setting.seed, setting.known
+            setting.configs,
+            looks,
+            setting.concurrency,
+            setting.seed,
+            setting.known,
+            setting.news,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from eeipu.algorithms.configurations import Config
-from eeipu.algorithms.moves import Ask, Move, Stop
+from eeipu.algorithms.moves import Ask, Move, News, Stop, no_news
 from eeipu.methods.freeze_thaw.trials import Choice, TrialCurve
 from eeipu.space import Space
 
@@ -77,6 +77,7 @@ class FreezeThaw:
         concurrency: The number of trials that run at the same time.
         seed: Makes choices repeatable.
         known: What the tuner knows. It is needed as soon as the search starts.
+        news: What has changed of the trials of other processes, from which the model learns too.
     """
 
     def __init__(
@@ -86,13 +87,16 @@ class FreezeThaw:
         concurrency: int,
         seed: int | None,
         known: Known | None,
+        news: News = no_news,
     ) -> None:
         self._configs = configs
         self._looks = list(looks)
         self._concurrency = concurrency
         self._seed = seed
         self._given = known
+        self._news = news
         self._trials: list[TrialCurve] = []
+        self._others: dict[int, TrialCurve] = {}  # by number
         self._search: CurveSearch | None = None
 
     @property
@@ -131,8 +135,18 @@ class FreezeThaw:
             mine.costs = self._known.costs(trial)
         return self._fill()
 
+    def _hear(self) -> None:
+        """Bring the trials of other processes up to date."""
+        for before, now in self._news():
+            if before is not None:
+                self._others.pop(before.number, None)
+            if now is not None and now.curve:
+                curve = TrialCurve(now.params, dict(now.curve), is_elsewhere=True)
+                self._others[now.number] = curve
+
     def _fill(self) -> list[Move]:
         """Train something on each free worker."""
+        self._hear()
         moves: list[Move] = []
         while self._running < self._concurrency and (ask := self._next()) is not None:
             moves.append(ask)
@@ -145,10 +159,10 @@ class FreezeThaw:
         return sum(trial.running_to is not None for trial in self._trials)
 
     def _next(self) -> Ask | None:
-        has_values = any(trial.values for trial in self._trials)
+        has_values = bool(self._others) or any(trial.values for trial in self._trials)
         first = min(max(len(self._known.space) + 1, FEWEST), MOST)
         may_begin = True
-        if len(self._trials) < first or not has_values:
+        if len(self._trials) + len(self._others) < first or not has_values:
             trial = self._begin()
             if trial is not None:
                 return self._ask(trial, self._looks[0])
@@ -167,7 +181,7 @@ class FreezeThaw:
     def _choose(self, *, may_begin: bool) -> Choice | None:
         assert self._search is not None
         return self._search.choose(
-            self._trials,
+            [*self._trials, *self._others.values()],
             may_begin=may_begin,
             says_which=self._known.takes_orders,
             remaining=self._known.remaining(),

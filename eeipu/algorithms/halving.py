@@ -7,12 +7,12 @@ trial that failed is worse than any other.
 
 import math
 import warnings
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 
 from eeipu.algorithms.configurations import Config, check_steps
-from eeipu.algorithms.moves import Ask, Move, Stop
+from eeipu.algorithms.moves import Ask, Move, News, OtherTrial, Stop, no_news
 from eeipu.errors import ConfigurationError
 
 __all__ = ["ASHA", "Brackets", "Hyperband", "SuccessiveHalving", "geometric_rungs"]
@@ -248,6 +248,8 @@ class ASHA:
         eta: One in `eta` trials is promoted; above 1.
         concurrency: The number of trials that wait or run at the same time; at least the number
             of workers, so that none is idle.
+        news: What has changed of the trials of other processes, which stand on the same rungs. Each
+            process promotes its own trials, if they are among the best of all.
 
     Raises:
         ConfigurationError: `rungs` do not ascend from at least 1, or `eta` is not above 1.
@@ -259,6 +261,7 @@ class ASHA:
         rungs: Sequence[int],
         eta: float = 3.0,
         concurrency: int = 1,
+        news: News = no_news,
     ) -> None:
         _check_rungs(rungs, eta)
         self._steps = list(rungs)
@@ -267,6 +270,7 @@ class ASHA:
         self._concurrency = concurrency
         self._configs: dict[int, Config] = {}
         self._rungs = {step: _Rung() for step in self._steps}
+        self._news = news
         self._active = 0
 
     def start(self) -> list[Move]:
@@ -283,11 +287,29 @@ class ASHA:
         return moves
 
     def _fill(self) -> list[Move]:
+        self._hear()
         moves: list[Move] = []
         while self._active < self._concurrency and (ask := self._next()) is not None:
             self._active += 1
             moves.append(ask)
         return moves
+
+    def _hear(self) -> None:
+        """Bring the values of other processes' trials up to date."""
+        for before, now in self._news():
+            for step, value in self._places(before):
+                self._rungs[step].remove_other(value)
+            for step, value in self._places(now):
+                self._rungs[step].add_other(value)
+
+    def _places(self, other: OtherTrial | None) -> Iterator[tuple[int, float]]:
+        """Where a trial stands, and with which value: a failed one also at its next rung."""
+        if other is None:
+            return
+        yield from ((step, other.curve[step]) for step in self._steps if step in other.curve)
+        if other.has_failed:
+            following = bisect_right(self._steps, max(other.curve, default=0))
+            yield from ((step, -math.inf) for step in self._steps[following : following + 1])
 
     def _next(self) -> Ask | None:
         for step, following in reversed(list(pairwise(self._steps))):
@@ -306,6 +328,7 @@ class _Rung:
     def __init__(self) -> None:
         self._ranked: list[tuple[float, int]] = []  # best first: the value's negative, the trial
         self._waiting: list[tuple[float, int]] = []  # those of them that have not gone on
+        self._others: list[float] = []  # the negatives of the values of other processes, ascending
 
     def add(self, trial: int, value: float) -> None:
         """Add a trial; one that failed has the value of minus infinity, and never goes on."""
@@ -316,6 +339,17 @@ class _Rung:
     def take_best(self, eta: float) -> int | None:
         """Let the best trial go on that has not yet, if it is among the best `1 / eta` of all."""
         best = next(iter(self._waiting), None)
-        if best is None or bisect_left(self._ranked, best) >= int(len(self._ranked) / eta):
+        if best is None:
+            return None
+        better = bisect_left(self._ranked, best) + bisect_left(self._others, best[0])
+        if better >= int((len(self._ranked) + len(self._others)) / eta):
             return None
         return self._waiting.pop(0)[1]
+
+    def add_other(self, value: float) -> None:
+        """Add a trial of another process."""
+        insort(self._others, -value)
+
+    def remove_other(self, value: float) -> None:
+        """Forget a trial of another process."""
+        del self._others[bisect_left(self._others, -value)]

@@ -1,14 +1,14 @@
-"""What a search algorithm and the runner tell each other.
+"""What a search algorithm, the runner and other processes tell each other.
 
 An algorithm answers every result with moves: train a trial further, or stop it. It knows nothing
 of pipelines, workers or clocks, so the same algorithm runs on real workers and in simulations.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Algorithm", "Ask", "Move", "Stop"]
+__all__ = ["Algorithm", "Ask", "Move", "News", "OtherTrial", "Stop", "no_news"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,35 @@ class Stop:
 
 
 Move = Ask | Stop
+
+
+@dataclass(frozen=True)
+class OtherTrial:
+    """A trial of the same study that another process trains, as far as it is known.
+
+    Attributes:
+        number: Its number in the study's storage.
+        params: Its configuration.
+        curve: Step -> value there; larger is better.
+        has_ended: Whether it is not trained further, as far as is known.
+        has_failed: Whether a stage has failed or pruned it.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    curve: Mapping[int, float]
+    has_ended: bool = False
+    has_failed: bool = False
+
+
+# What has changed since it was last asked: each trial of another process as it was known, and as
+# it is now; `None` where it is new, or where another one goes on in its place.
+News = Callable[[], Iterable[tuple[OtherTrial | None, OtherTrial | None]]]
+
+
+def no_news() -> Iterable[tuple[OtherTrial | None, OtherTrial | None]]:
+    """The news where no other process trains trials of the study."""
+    return ()
 
 
 class Algorithm(Protocol):

@@ -6,7 +6,7 @@ import pytest
 
 from eeipu import Float, FreezeThaw
 from eeipu.algorithms.early_stopping import Setting
-from eeipu.algorithms.moves import Ask, Stop
+from eeipu.algorithms.moves import Ask, OtherTrial, Stop
 from eeipu.errors import ConfigurationError
 from eeipu.space import Space
 
@@ -105,3 +105,16 @@ def test_a_trial_that_fails_is_not_asked_for_again():
 def test_steps_that_do_not_fit_are_refused():
     with pytest.raises(ConfigurationError, match="min_steps"):
         FreezeThaw(min_steps=10).algorithm(Setting(iter([]), 9, 1, {}, 0, bool))
+
+
+def test_the_trials_of_other_processes_teach_the_model_and_are_not_gone_on_with():
+    known = Known()
+    elsewhere = [
+        OtherTrial(k, {"train.lr": k / 10}, {1: k / 10 - 0.5, 3: k / 10 - 0.17, 9: k / 10})
+        for k in range(8)
+    ]
+    batches = iter([[(None, each) for each in elsewhere], [(elsewhere[0], None)]])
+    setting = Setting(known.configs(4), 9, 1, {}, 0, bool, known, lambda: next(batches, ()))
+    reached, stopped = play(FreezeThaw(reduction=3).algorithm(setting))
+    assert set(reached) <= set(range(4))
+    assert sorted(stopped) == sorted(reached)

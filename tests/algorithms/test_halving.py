@@ -6,6 +6,7 @@ from playing import CONFIGS, asks, play, stops
 from eeipu import Float
 from eeipu.algorithms.configurations import random
 from eeipu.algorithms.halving import ASHA, Hyperband, SuccessiveHalving, geometric_rungs
+from eeipu.algorithms.moves import Ask, OtherTrial
 from eeipu.errors import ConfigurationError
 
 # --- successive halving ---------------------------------------------------------------------
@@ -111,3 +112,81 @@ def test_asha_keeps_its_concurrency_and_trains_everyone_a_little():
 def test_asha_never_promotes_a_failure():
     history = play(ASHA(CONFIGS, [1, 3], concurrency=2), value=lambda config, step: None)
     assert all(steps == [1] for steps in history.values())
+
+
+# --- trials of other processes
+
+
+def others(*changes):
+    """News that come one batch at a call, and then no more."""
+    batches = iter(changes)
+    return lambda: next(batches, ())
+
+
+def other(number, values, **options):
+    return OtherTrial(number, {}, values, **options)
+
+
+def test_asha_promotes_its_own_trials_only_if_they_are_among_the_best_of_all():
+    better = [(None, other(k, {1: 9.0})) for k in range(3)]
+    asha = ASHA(CONFIGS, [1, 3, 9], concurrency=1, news=others((), (), better, ()))
+    assert asks(asha.start()) == [(0, 1)]
+    assert asks(asha.tell(0, 1, 5.0)) == [(1, 1)]
+    assert asks(asha.tell(1, 1, 4.0)) == [(2, 1)]  # alone it would promote trial 0 next
+    assert asks(asha.tell(2, 1, 3.0)) == [(3, 1)]
+    for trial in (3, 4, 5):  # of nine, three go on, and these are the others'
+        assert asks(asha.tell(trial, 1, 1.0)) == [(trial + 1, 1)]
+
+
+def test_asha_counts_the_worse_trials_of_others():
+    worse = [(None, other(0, {1: 1.0})), (None, other(1, {}, has_failed=True))]
+    asha = ASHA(CONFIGS, [1, 3], concurrency=1, news=others(worse))
+    assert asks(asha.start()) == [(0, 1)]
+    assert asks(asha.tell(0, 1, 5.0)) == [(0, 3)]
+
+
+def test_asha_forgets_a_trial_of_another_process_that_counts_no_more():
+    known = other(0, {1: 9.0})
+    news = others([(None, known), (None, other(1, {1: 8.0}))], [(known, None)])
+    asha = ASHA(CONFIGS, [1, 3], 2, concurrency=1, news=news)
+    assert asks(asha.start()) == [(0, 1)]
+    assert asks(asha.tell(0, 1, 8.5)) == [(0, 3)]
+
+
+@pytest.mark.parametrize("eta", [2, 3])
+def test_processes_that_tell_each_other_promote_about_as_many_as_one(eta):
+    """Two that take turns: what each has becomes known to the other at once."""
+    values = [(37 * k) % 101 for k in range(100)]
+
+    def run(parts):
+        told = {k: [] for k in range(len(parts))}
+        ashas = [
+            ASHA([{"x": x} for x in part], [1, 3], eta, 1, news_of(told, k))
+            for k, part in enumerate(parts)
+        ]
+        asked = [list(asha.start()) for asha in ashas]
+        promoted = 0
+        while any(asked):
+            for k, asha in enumerate(ashas):
+                if asked[k] and isinstance(move := asked[k].pop(0), Ask):
+                    promoted += move.step == 3
+                    curve = {s: move.config["x"] for s in (1, 3) if s <= move.step}
+                    told[k].append(other(1000 * k + move.trial, curve))
+                    asked[k] += asha.tell(move.trial, move.step, curve[move.step])
+        return promoted
+
+    alone, together = run([values]), run([values[::2], values[1::2]])
+    assert abs(together - alone) <= 3
+
+
+def news_of(told, k):
+    known, place = {}, {j: 0 for j in told if j != k}
+
+    def news():
+        for j in place:
+            for now in told[j][place[j] :]:
+                yield known.get(now.number), now
+                known[now.number] = now
+            place[j] = len(told[j])
+
+    return news

@@ -6,6 +6,7 @@ import pytest
 from playing import CONFIGS, asks, play, stops
 
 from eeipu.algorithms.median_stopping import MedianStopping
+from eeipu.algorithms.moves import OtherTrial
 
 
 def test_a_trial_below_the_median_stops():
@@ -51,3 +52,15 @@ def test_a_failed_trial_makes_room_for_a_new_one():
 @pytest.mark.parametrize("value", [math.inf, 0.0])
 def test_without_others_nobody_is_poor(value):
     assert len(play(MedianStopping(CONFIGS[:1], max_steps=4, every=2), lambda c, s: value)) == 1
+
+
+def test_the_ended_trials_of_other_processes_take_part_until_they_count_no_more():
+    ended = OtherTrial(7, {}, {1: 3.0, 2: 5.0}, has_ended=True)
+    runs = OtherTrial(8, {}, {1: 9.0})
+    batches = iter([[(None, ended), (None, runs)], [(ended, None)]])
+    median = MedianStopping(
+        [{"x": x} for x in range(4)], max_steps=2, every=1, news=lambda: next(batches, ())
+    )
+    assert asks(median.start()) == [(0, 1)]
+    assert stops(median.tell(0, 1, 2.0)) == [0]  # below 3
+    assert asks(median.tell(1, 1, 2.0)) == [(1, 2)]  # trial 0 is all that is left

@@ -106,6 +106,7 @@ class CurveSearch:
             for k, trial in enumerate(trials)
             if trial.running_to is None
             and trial.failed_at is None
+            and not trial.is_elsewhere
             and 0 < trial.reached < self._looks[-1]
         ]
         old, in_hand = self._worth_of_trials(trials, torch.from_numpy(X), resting, best, remaining)

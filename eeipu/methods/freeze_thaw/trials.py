@@ -18,6 +18,7 @@ class TrialCurve:
         costs: What each stage has cost, the trained one for a step; `None` where it is not known.
         running_to: The step to which it is being trained; `None` while it rests.
         failed_at: The step at which it has failed.
+        is_elsewhere: Whether another process trains it, so that it cannot be chosen here.
     """
 
     params: Params
@@ -25,6 +26,7 @@ class TrialCurve:
     costs: Sequence[float | None] = ()
     running_to: int | None = None
     failed_at: int | None = None
+    is_elsewhere: bool = False
 
     @property
     def reached(self) -> int:

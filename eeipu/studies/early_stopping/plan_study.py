@@ -8,7 +8,7 @@ from typing import Any
 from eeipu.algorithms.configurations import Config
 from eeipu.algorithms.early_stopping import EarlyStopping, Setting
 from eeipu.algorithms.freeze_thaw import Known
-from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
+from eeipu.algorithms.moves import Algorithm, Ask, Move, News, Stop, no_news
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.pipeline import PipelineRun
 from eeipu.stage_tree.nodes import Answer, PlanNode
@@ -55,7 +55,12 @@ class PlanStudy(StudyRun):
         super().__init__(name, _Nothing(), paths, minimize=minimize)
 
     def follow(
-        self, rule: EarlyStopping, concurrency: int, seed: int | None, known: Known | None = None
+        self,
+        rule: EarlyStopping,
+        concurrency: int,
+        seed: int | None,
+        known: Known | None = None,
+        news: News = no_news,
     ) -> None:
         """Let a rule decide how far trials are trained.
 
@@ -64,6 +69,7 @@ class PlanStudy(StudyRun):
             concurrency: The number of trials that wait or run at the same time.
             seed: Makes the rule's own choices repeatable.
             known: What is known of the trials, for a rule with a model of its own.
+            news: What has changed of the trials of other processes.
 
         Raises:
             ConfigurationError: The rule does not fit the number of steps.
@@ -76,6 +82,7 @@ class PlanStudy(StudyRun):
             seed=seed,
             should_prune=lambda index: self._trials[index].trial.should_prune(),
             known=known,
+            news=news,
         )
         self.algorithm = _Bounded(rule.algorithm(setting), self)
 

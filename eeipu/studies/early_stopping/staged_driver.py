@@ -5,8 +5,8 @@ order and the workers. What is common to the paths of trials runs once, and a tr
 does so from its checkpoint, which the cache has under its content key, whoever made it.
 
 Several processes may run trials of one study, on one storage and one cache. They choose one at a
-time, pay from one budget, and each follows the rule among the trials that it has begun. Those of a
-process that has died begin again in another one, from their checkpoints.
+time and pay from one budget. Each trains the trials that it has begun, and compares them with those
+of all. The trials of a process that has died begin again in another one, from their checkpoints.
 """
 
 import threading
@@ -28,6 +28,7 @@ from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.early_stopping.earlier_trials import other_drivers
 from eeipu.studies.early_stopping.known import KnownTrials
+from eeipu.studies.early_stopping.other_trials import OtherTrials
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.plan_study import PlanStudy
 from eeipu.studies.early_stopping.run_watch import RunWatch
@@ -126,7 +127,8 @@ class StagedDriver:
                     mine.due,
                     minimize=study.direction is StudyDirection.MINIMIZE,
                 )
-                mine.follow(self._rule, self._concurrency, self._seed, known)
+                news = OtherTrials(study, staged.taken_up, self._trials.pipeline.cube.is_whole)
+                mine.follow(self._rule, self._concurrency, self._seed, known, news)
                 try:
                     scheduler = Scheduler(plan)
                     run_studies(

@@ -44,6 +44,7 @@ class StagedTrials:
     goes on under a new number, because Optuna ends a trial for good.
 
     Attributes:
+        taken_up: The numbers of the trials of earlier runs that this one goes on with.
         over: Why there is no further configuration, if there is none.
         rungs: Step -> how many trials have a value there.
         answers: What the stages of the trials have given.
@@ -82,6 +83,7 @@ class StagedTrials:
         # Of several processes that begin at the same time, one at a time looks for such trials.
         with cache.holders.claim(f"trials of {trials.study_id}"):
             self._earlier = deque(earlier_trials(trials, self._driver, joins=joins))
+        self.taken_up = frozenset(mine.number for mine in self._earlier)
         self.answers = AnsweredRuns(trials.pipeline.stage_names)
         self.rungs: Counter[int] = Counter()
         self.over: SearchOver | None = None
