@@ -9,6 +9,7 @@ defines, so that names that lead there are found in the worker too, and in the p
 stage starts.
 """
 
+import copyreg
 import inspect
 import sys
 from collections.abc import Callable, Iterable
@@ -20,7 +21,14 @@ from typing import Any
 
 from eeipu.errors import CacheFormatError
 
-__all__ = ["MainModule", "found_at_home", "home_of", "name_in_main", "value_within"]
+__all__ = [
+    "MainModule",
+    "found_at_home",
+    "home_of",
+    "name_in_main",
+    "reduce_of_main",
+    "value_within",
+]
 
 # Processes that multiprocessing spawns run the script under the second name.
 _MAIN = ("__main__", "__mp_main__")
@@ -110,6 +118,22 @@ def name_in_main(definition: Any) -> tuple[str, str] | None:
     if value_within(sys.modules["__main__"], definition.__qualname__) is not definition:
         return None  # made inside a function, which no name leads to
     return home_of(definition.__module__), definition.__qualname__
+
+
+def reduce_of_main(obj: Any) -> Any:
+    """How to pickle an object of a script's classes, or a type variable, that goes by a name.
+
+    Returns:
+        What finds it at its home; `NotImplemented` where its class is from elsewhere.
+    """
+    kind = type(obj)
+    if kind.__module__ not in (*_MAIN, "typing") or kind in copyreg.dispatch_table:
+        return NotImplemented
+    reduced = obj.__reduce_ex__(5)
+    is_named = isinstance(reduced, str) and obj.__module__ in _MAIN
+    if not is_named or value_within(sys.modules["__main__"], reduced) is not obj:
+        return reduced
+    return found_at_home, (home_of(obj.__module__), reduced)
 
 
 def found_at_home(home: str, name: str) -> Any:

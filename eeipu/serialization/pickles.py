@@ -1,9 +1,10 @@
 """Values as segments of bytes, and back.
 
-There are two kinds. `pickle`, or `files` where files lie in it, is for everything that Python can pickle. The arrays and tensors in
-a value become segments of their own (pickle protocol 5, out of band): they are written without a
-copy, and read straight into the memory that they will have. Loading a pickle runs whatever code
-it names. `safe` (`eeipu.serialization.safe_formats`) is for values whose formats need no code.
+There are two kinds. `pickle`, or `files` where files lie in it, is for everything that Python can
+pickle. The arrays and tensors in a value become segments of their own (pickle protocol 5, out of
+band): they are written without a copy, and read straight into the memory that they will have.
+Loading a pickle runs whatever code it names. `safe` (`eeipu.serialization.safe_formats`) is for
+values whose formats need no code.
 """
 
 import pickle
@@ -18,7 +19,12 @@ from eeipu.errors import CacheFormatError
 from eeipu.serialization import safe_formats
 from eeipu.serialization.entry_format import Segment
 from eeipu.serialization.files import reduce_path, reduce_reader
-from eeipu.serialization.main_module import found_at_home, home_of, name_in_main
+from eeipu.serialization.main_module import (
+    found_at_home,
+    home_of,
+    name_in_main,
+    reduce_of_main,
+)
 from eeipu.serialization.masked_arrays import reduce_masked
 from eeipu.serialization.shared_memory import SharedMemory, pickled_together
 from eeipu.serialization.tensors import OUT_OF_BAND_BYTES, is_within_graph, reduce_torch
@@ -61,8 +67,14 @@ class _Pickler(pickle.Pickler):
                 "a tensor that was computed with gradients cannot be kept together with what they "
                 "flow back to; return tensor.detach(), or compute it under torch.no_grad()"
             )
-        reduced = reduce_torch(obj, self._shared.reduce_tensor)
-        return reduce_reader(obj) if reduced is NotImplemented else reduced
+        for reduce in (self._reduce_torch, reduce_reader, reduce_of_main):
+            reduced = reduce(obj)
+            if reduced is not NotImplemented:
+                return reduced
+        return NotImplemented
+
+    def _reduce_torch(self, obj: Any) -> Any:
+        return reduce_torch(obj, self._shared.reduce_tensor)
 
     def _reduce_array(self, array: Any) -> Any:
         if array.dtype.hasobject or type(array) not in (np.ndarray, np.memmap):

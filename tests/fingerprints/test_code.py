@@ -377,11 +377,22 @@ def test_a_class_elsewhere_is_another_class_and_a_function_is_not(project):
     assert prints["x", "one"] == prints["x", "two"]
 
 
-def test_a_script_has_the_fingerprint_of_the_module_that_it_is(project, monkeypatch):
-    module = project(main="class A:\n    pass\n\ndef f(x):\n    return A()\n")
-    imported = code_fingerprint(module.f)
+SCRIPTS = {
+    "a class": "class A: ...\n\nK = None\n",
+    "an object that pickles by a name": "from typing import TypeVar\n\nK = A = TypeVar('A')\n",
+    "classes in a set, whose names give them an order": "\n".join(
+        [*(f"class {name}: ..." for name in "ABCDEFGH"), "K = {A, B, C, D, E, F, G, H}\n"]
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_has_the_fingerprint_of_the_module_that_it_is(project, monkeypatch, script):
+    module = project(main=f"{SCRIPTS[script]}\ndef f(x):\n    return A, K\n")
+    imported = code_fingerprint(module.f), value_digest([module.K, module.A])
     monkeypatch.setitem(sys.modules, "__main__", module)
     monkeypatch.delitem(sys.modules, "main")
-    monkeypatch.setattr(module.A, "__module__", "__main__")
-    monkeypatch.setattr(module.f, "__module__", "__main__")
-    assert code_fingerprint(module.f) == imported
+    for name, value in list(vars(module).items()):
+        if len(name) == 1 and name != "K":
+            monkeypatch.setattr(value, "__module__", "__main__")
+    assert (code_fingerprint(module.f), value_digest([module.K, module.A])) == imported

@@ -160,8 +160,8 @@ def test_a_fresh_output_is_not_overwritten_by_the_next(tmp_path, box):
         return box(**writes.function(folder, x=x))
 
     cache, pipeline = StageCache(), Pipeline([trains])
-    run = [pipeline.run({"trains.x": x}, str(tmp_path), cache=cache) for x in (1.0, 2.0)][0]
-    found = run.stage_runs[0].output
+    runs = [pipeline.run({"trains.x": x}, str(tmp_path), cache=cache) for x in (1.0, 2.0)]
+    found = runs[0].stage_runs[0].output
     assert (found["model"] if box is dict else found.model).read_text() == "1.0"
 
 

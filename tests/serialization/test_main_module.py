@@ -1,5 +1,6 @@
 """One script under its names: run, run as a module, imported, and run by a worker's driver."""
 
+import pickle
 import sys
 from types import ModuleType
 
@@ -12,6 +13,15 @@ from eeipu.serialization.pickles import deserialize, serialize
 SOURCE = """
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
+
+T = TypeVar("T")
+
+class Only:
+    def __reduce__(self):
+        return "ONLY"
+
+ONLY = Only()
 
 class Kind(Enum):
     GOOD = 1
@@ -60,6 +70,22 @@ RUN_BY_NAME = {"name": "__main__", "spec": "train"}
 def test_what_one_process_keeps_is_the_others_own(writer, reader, process):
     kept = serialize(process(**writer).value())
     process(**reader).check(deserialize(*kept))
+
+
+@pytest.mark.parametrize("reader", [RUN, IMPORTED, RUN_BY_NAME])
+@pytest.mark.parametrize("writer", [RUN, IMPORTED, RUN_BY_NAME])
+def test_objects_that_pickle_by_a_name_are_found_too(writer, reader, process):
+    written = process(**writer)
+    kept = serialize([written.T, written.ONLY])
+    read = process(**reader)
+    variable, only = deserialize(*kept)
+    assert (variable, only) == (read.T, read.ONLY)
+
+
+def test_a_name_that_does_not_lead_to_its_object_is_refused(process):
+    other = process(**RUN).Only()
+    with pytest.raises(pickle.PicklingError, match="not the same object"):
+        serialize(other)
 
 
 @pytest.mark.parametrize("reader", [{**RUN, "file": "/project/train2.py"}, {**RUN, "file": None}])

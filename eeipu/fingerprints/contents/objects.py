@@ -16,6 +16,7 @@ import numpy as np
 
 from eeipu.fingerprints.contents.library_state import kept_state
 from eeipu.fingerprints.first_party import FirstParty
+from eeipu.serialization.main_module import home_of
 
 __all__ = ["reduced_content"]
 
@@ -33,7 +34,9 @@ def reduced_content(obj: Any, digest: Callable[[Any], bytes]) -> tuple[Any, ...]
     reduce: Any = copyreg.dispatch_table.get(type(obj))
     reduced: Any = obj.__reduce_ex__(5) if reduce is None else reduce(obj)
     if isinstance(reduced, str):
-        return ("a name", getattr(obj, "__module__", None), reduced, *_behind_name(obj))
+        module = getattr(obj, "__module__", None)
+        home = home_of(module) if isinstance(module, str) else module
+        return ("a name", home, reduced, *_behind_name(obj))
     parts: tuple[Any, ...] = (*reduced, None, None, None, None)
     make, args, state, items, pairs, setter = parts[:6]
     return (

@@ -37,7 +37,9 @@ def open_file_content(file: Any) -> tuple[Any, ...]:
 
 def _file(path: str, *, is_local: bool) -> tuple[object, ...]:
     if not is_local:
-        raise ValueError(f"it reads {path!r}, which is not on this machine, so a change goes unseen")
+        raise ValueError(
+            f"it reads {path!r}, which is not on this machine, so a change would go unseen"
+        )
     return path_content(Path(path), reads_folders=False)
 
 

@@ -29,6 +29,7 @@ from eeipu.fingerprints.contents.pickle_digests import TooLargeError, pickle_dig
 from eeipu.fingerprints.contents.plain import is_plain
 from eeipu.fingerprints.contents.shared import shared_parts
 from eeipu.fingerprints.first_party import package_and_name
+from eeipu.serialization.main_module import home_of
 
 __all__ = ["ContentStream", "StandIn"]
 
@@ -197,6 +198,6 @@ def _digest_by_name(value: Any) -> bytes:
 
     def name(inner: Any) -> tuple[Any] | None:
         is_code = isinstance(inner, type) or hasattr(inner, "__code__")
-        return (f"{inner.__module__}.{inner.__qualname__}",) if is_code else None
+        return (f"{home_of(inner.__module__)}.{inner.__qualname__}",) if is_code else None
 
     return ContentStream(name).digest(value)

@@ -167,19 +167,26 @@ class Reader:
 
     def mentioned(self, texts: Iterable[str], scope: Mapping[str, Any]) -> set[tuple[str, ...]]:
         """The dotted names in texts that are looked up in a namespace and found there."""
+        texts = set(texts)
+        takes_any = not self.has_columns or any(map(_COMPLETED.search, texts))
         return {
             tuple(each.group().split("."))
             for text in texts
             for each in _NAME.finditer(text)
-            if self._is_looked_up(each, scope)
+            if _is_looked_up(each, scope, takes_any=takes_any)
         }
 
-    def _is_looked_up(self, found: re.Match[str], scope: Mapping[str, Any]) -> bool:
-        first = found.group().partition(".")[0]
-        if first not in scope:
-            return False
-        is_marked = found.string[: found.start()].endswith("@")
-        return not self.has_columns or is_marked or _package(type(scope[first])) in _TABLES
+
+# The mark of a name that is put together with another text: `"a > @" + name`, `f"a > @{name}"`.
+_COMPLETED = re.compile(r"@(?:$|[%{])")
+
+
+def _is_looked_up(found: re.Match[str], scope: Mapping[str, Any], *, takes_any: bool) -> bool:
+    first = found.group().partition(".")[0]
+    if first not in scope:
+        return False
+    is_marked = found.string[: found.start()].endswith("@")
+    return takes_any or is_marked or _package(type(scope[first])) in _TABLES
 
 
 def reader_of(value: Any, path: str) -> Reader | None:

@@ -57,7 +57,7 @@ def test_a_table_of_the_hub_counts_alike_in_memory_and_in_a_file(tmp_path):
 def test_a_file_elsewhere_is_refused():
     fsspec = pytest.importorskip("fsspec")
     file = fsspec.open("memory://somewhere")
-    with pytest.raises(PipelineError, match="not on this machine.*Fingerprinted"):
+    with pytest.raises(PipelineError, match=r"not on this machine.*Fingerprinted"):
         inputs_key((file,))
 
 
@@ -84,7 +84,7 @@ _Frame.__module__, _Frame.__name__ = "polars.lazyframe.frame", "LazyFrame"
 
 
 def test_lazy_frames_are_told_by_their_plans():
-    with pytest.raises(PipelineError, match="frame.collect"):
+    with pytest.raises(PipelineError, match=r"frame\.collect"):
         inputs_key((_Frame("FILTER a\nFROM\n  Parquet SCAN [a.parquet]"),))
     with pytest.raises(PipelineError, match="polars"):  # it is pickled, which this one cannot be
         inputs_key((_Frame('FILTER a == " SCAN "\nFROM\n  DF ["a"]'),))

@@ -37,6 +37,16 @@ TEXTS = {
     "a method found by its name": (
         "LIMIT = {}\n\ndef f(df):\n    return getattr(df, 'query')('a > @LIMIT')"
     ),
+    "a name that is put together": (
+        "LIMIT, NAME = {}, 'LIMIT'\n\ndef f(df):\n    return df.query('a > @' + NAME)"
+    ),
+    "a name that is formatted": (
+        "LOW, HIGH = {}, 9\n\ndef f(df):\n"
+        "    return [df.query(f'a > @{{name}}') for name in ('LOW', 'HIGH')]"
+    ),
+    "a name behind a percent sign": (
+        "LIMIT, NAME = {}, 'LIMIT'\n\ndef f(df):\n    return df.query('a > @%s' % NAME)"
+    ),
     "an evaluation": "LIMIT = {}\n\ndef f(df):\n    return df.eval('b = a * @LIMIT')",
     "an evaluation by pandas": (
         "from pandas import eval as evaluate\n\nLIMIT = {}\n\n"
