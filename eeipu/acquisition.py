@@ -35,7 +35,7 @@ from eeipu.cost_models import StageCostModel
 from eeipu.errors import ConfigurationError
 from eeipu.models.pending_improvement import LogPendingEI
 
-__all__ = ["DEFAULT_MEMOIZED_COST", "LogEEIPU", "log_expected_inverse_cost"]
+__all__ = ["DEFAULT_MEMOIZED_COST", "LogCostFactor", "LogEEIPU", "log_expected_inverse_cost"]
 
 # The published epsilon, in units of cost.
 DEFAULT_MEMOIZED_COST = 0.1
@@ -89,50 +89,36 @@ def _chance_slope(log_totals: Tensor, log_remaining: float) -> Tensor:
     return slope
 
 
-# It has a method for each part of its formula, which the closed form of its gradient takes apart.
-class LogEEIPU(AcquisitionFunction):
-    """The logarithm of EEIPU.
+class LogCostFactor:
+    """The logarithm of the factors of EEIPU that depend on the cost.
 
     Args:
-        model: The GP of the objective, maximised, with one output.
         cost_model: The stages' log costs.
-        best_f: The best value so far.
-        memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; any set
-            of stages. Or a function that returns them for candidates,
-            `batch_shape x 1 x d -> batch_shape x K`, as optimisers such as `optimize_acqf` need it
-            where candidates differ in it, since they choose their batches. `None`: no stage.
         memoized_cost: The cost of a memoized stage, in the unit of the costs: a number, or `K`.
         overhead: o, not negative, in the unit of the costs: what another trial costs beside its
             stages, such as the time of choosing it. It is added to C, which never falls below it.
-        cooling: eta, not negative: 1 at the start of a search; 0 turns the score into log EI.
-        X_pending: `m x d`, points that are being evaluated. The expected improvement is then what a
-            candidate adds to theirs.
+        cooling: eta, not negative: 1 at the start of a search; 0 turns the factor `E[1 / C]` off.
         remaining: R. If given, the chance that R covers the candidate is one more factor.
         num_samples: S. The samples are scrambled Sobol points with one dimension for each stage, so
             that stage costs are independent draws.
-        seed: Fixes the samples; `None` means 0.
+        seed: Fixes the samples.
 
     Raises:
-        ConfigurationError: `cooling` or `overhead` is negative, `memoized_cost`, `remaining` or
-            `num_samples` is not positive, or `memoized` is not a boolean tensor of K columns.
+        ConfigurationError: `cooling` or `overhead` is negative, or `memoized_cost`, `remaining` or
+            `num_samples` is not positive.
     """
 
     def __init__(
         self,
-        model: Model,
         cost_model: StageCostModel,
-        best_f: float | Tensor,
         *,
-        memoized: Tensor | Callable[[Tensor], Tensor] | None = None,
         memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
         overhead: float = 0.0,
         cooling: float = 1.0,
-        X_pending: Tensor | None = None,
         remaining: float | None = None,
         num_samples: int = DEFAULT_NUM_SAMPLES,
-        seed: int | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__(model)
         epsilon = torch.as_tensor(memoized_cost, dtype=torch.double)
         if not (epsilon > 0).all():
             raise ConfigurationError(f"memoized_cost must be positive, but got {memoized_cost!r}.")
@@ -146,79 +132,35 @@ class LogEEIPU(AcquisitionFunction):
             raise ConfigurationError(f"num_samples must be positive, but got {num_samples!r}.")
         if not (remaining is None or remaining > 0):
             raise ConfigurationError(f"remaining must be positive, but got {remaining!r}.")
-        is_mask = isinstance(memoized, Tensor) and memoized.dtype == torch.bool
-        if not (memoized is None or callable(memoized) or is_mask):
-            raise ConfigurationError(
-                f"memoized must be a boolean tensor with one entry for each stage, or a function "
-                f"that returns one, but got {memoized!r}."
-            )
         self.cost_model = cost_model
-        self.memoized = memoized
         self.cooling = cooling
         self.num_samples = num_samples
-        self.seed = 0 if seed is None else seed
+        self.seed = seed
         self._log_epsilon = epsilon.log()
         self._log_overhead = math.log(overhead) if overhead > 0 else None
         self._log_remaining = None if remaining is None else math.log(remaining)
-        self._best_f = best_f
         self._normal: Tensor | None = None
-        self.set_X_pending(X_pending)
-
-    def set_X_pending(self, X_pending: Tensor | None = None) -> None:  # noqa: N802 - BoTorch's
-        """Say which points are being evaluated, `m x d`; `None`: none."""
-        super().set_X_pending(X_pending)
-        self.log_ei = log_expected_improvement(
-            self.model, self._best_f, self.X_pending, seed=self.seed
-        )
-
-    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
-    def forward(self, X: Tensor) -> Tensor:
-        """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
-        mask = self.memoized if isinstance(self.memoized, Tensor | None) else self.memoized(X)
-        try:
-            return self.score(X, mask)
-        except RuntimeError as error:
-            if mask is None or mask.shape[:-1] in ((), X.shape[:-2]):
-                raise
-            raise ConfigurationError(
-                f"memoized has the batch {tuple(mask.shape[:-1])}, and the candidates have "
-                f"{tuple(X.shape[:-2])}; give a function of the candidates instead."
-            ) from error
 
     @property
-    def depends_on_cost(self) -> bool:
-        """Whether the cost counts at all."""
+    def counts(self) -> bool:
+        """Whether the cost counts at all; if not, the factor is 1."""
         return self.cooling > 0 or self._log_remaining is not None
 
-    def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
-        """The same as `forward`, with another set of memoized stages.
+    # --- The factor, from the moments of the log costs and from samples of `log C`
 
-        Args:
-            X: `batch_shape x 1 x d`.
-            memoized: `K` or `batch_shape x K`; `None`: no stage.
+    def value_at(self, mean: Tensor, std: Tensor, memoized: Tensor | None) -> Tensor:
+        """The log factor, `batch_shape`; for the arguments see `relative_costs`."""
+        return self.value(self.log_totals(*self.relative_costs(mean, std, memoized)))
 
-        Returns:
-            `batch_shape`.
-        """
-        value: Tensor = self.log_ei(X)
-        if not self.depends_on_cost:
-            return value
-        moments = self.cost_model.log_cost_posterior(X.squeeze(-2))
-        return value + self.cost_term_at(*moments, memoized)
-
-    def cost_term_at(self, mean: Tensor, std: Tensor, memoized: Tensor | None) -> Tensor:
-        """What the cost adds to log EI; for the arguments see `relative_costs`."""
-        return self.cost_term(self.log_totals(*self.relative_costs(mean, std, memoized)))
-
-    def cost_term(self, log_totals: Tensor) -> Tensor:
-        """What the cost adds to log EI, from samples of `log C`, `S x ... -> ...`."""
+    def value(self, log_totals: Tensor) -> Tensor:
+        """The log factor from samples of `log C`, `S x ... -> ...`."""
         value = self.cooling * _log_mean_inverse(log_totals)
         if self._log_remaining is not None:
             value = value + _log_chance_to_pay(log_totals, self._log_remaining)
         return value
 
-    def rough_cost_term_at(self, mean: Tensor, std: Tensor, memoized: Tensor | None) -> Tensor:
-        """`cost_term_at` without samples: C is taken for lognormal, with the moments of the sum.
+    def rough_value_at(self, mean: Tensor, std: Tensor, memoized: Tensor | None) -> Tensor:
+        """`value_at` without samples: C is taken for lognormal, with the moments of the sum.
 
         This is the approximation of Fenton (1960, "The sum of log-normal probability distributions
         in scatter transmission systems"). It is for choosing among very many candidates.
@@ -240,14 +182,16 @@ class LogEEIPU(AcquisitionFunction):
             value = value + log_ndtr((self._log_remaining - middle) / spread)
         return value
 
-    def cost_slope(self, log_totals: Tensor) -> Tensor:
-        """The slope of `cost_term` in each sample of `log C`, `S x ...`."""
+    def slope(self, log_totals: Tensor) -> Tensor:
+        """The slope of `value` in each sample of `log C`, `S x ...`."""
         slope = -self.cooling * torch.softmax(-log_totals, dim=0)
         if self._log_remaining is not None:
             slope = slope + _chance_slope(log_totals, self._log_remaining)
         return slope
 
-    def log_inverse_cost(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+    # --- Its parts at candidates
+
+    def log_inverse(self, X: Tensor, memoized: Tensor | None) -> Tensor:
         """`log E[1 / C]`, `batch_shape x d -> batch_shape`."""
         return _log_mean_inverse(self._log_totals(X, memoized))
 
@@ -260,6 +204,8 @@ class LogEEIPU(AcquisitionFunction):
         """Samples of `log C`, `batch_shape x d -> S x batch_shape`."""
         mean, std = self.cost_model.log_cost_posterior(X)
         return self.log_totals(*self.relative_costs(mean, std, memoized))
+
+    # --- Samples of the cost
 
     def relative_costs(
         self, mean: Tensor, std: Tensor, memoized: Tensor | None
@@ -310,6 +256,110 @@ class LogEEIPU(AcquisitionFunction):
                 d=like.shape[-1], n=self.num_samples, seed=self.seed, dtype=torch.double
             )
         return self._normal.to(like)
+
+
+class LogEEIPU(AcquisitionFunction):
+    """The logarithm of EEIPU.
+
+    Args:
+        model: The GP of the objective, maximised, with one output.
+        cost_model: The stages' log costs.
+        best_f: The best value so far.
+        memoized: The stages whose outputs can be reused: boolean, `K` or `batch_shape x K`; any set
+            of stages. Or a function that returns them for candidates,
+            `batch_shape x 1 x d -> batch_shape x K`, as optimisers such as `optimize_acqf` need it
+            where candidates differ in it, since they choose their batches. `None`: no stage.
+        memoized_cost: The cost of a memoized stage, in the unit of the costs: a number, or `K`.
+        overhead: o, not negative, in the unit of the costs: what another trial costs beside its
+            stages, such as the time of choosing it. It is added to C, which never falls below it.
+        cooling: eta, not negative: 1 at the start of a search; 0 turns the score into log EI.
+        X_pending: `m x d`, points that are being evaluated. The expected improvement is then what a
+            candidate adds to theirs.
+        remaining: R. If given, the chance that R covers the candidate is one more factor.
+        num_samples: S. The samples are scrambled Sobol points with one dimension for each stage, so
+            that stage costs are independent draws.
+        seed: Fixes the samples; `None` means 0.
+
+    Attributes:
+        cost: The factors that depend on the cost.
+
+    Raises:
+        ConfigurationError: `cooling` or `overhead` is negative, `memoized_cost`, `remaining` or
+            `num_samples` is not positive, or `memoized` is not a boolean tensor of K columns.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        cost_model: StageCostModel,
+        best_f: float | Tensor,
+        *,
+        memoized: Tensor | Callable[[Tensor], Tensor] | None = None,
+        memoized_cost: float | Tensor = DEFAULT_MEMOIZED_COST,
+        overhead: float = 0.0,
+        cooling: float = 1.0,
+        X_pending: Tensor | None = None,
+        remaining: float | None = None,
+        num_samples: int = DEFAULT_NUM_SAMPLES,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(model)
+        is_mask = isinstance(memoized, Tensor) and memoized.dtype == torch.bool
+        if not (memoized is None or callable(memoized) or is_mask):
+            raise ConfigurationError(
+                f"memoized must be a boolean tensor with one entry for each stage, or a function "
+                f"that returns one, but got {memoized!r}."
+            )
+        self.memoized = memoized
+        self.seed = 0 if seed is None else seed
+        self.cost = LogCostFactor(
+            cost_model,
+            memoized_cost=memoized_cost,
+            overhead=overhead,
+            cooling=cooling,
+            remaining=remaining,
+            num_samples=num_samples,
+            seed=self.seed,
+        )
+        self._best_f = best_f
+        self.set_X_pending(X_pending)
+
+    def set_X_pending(self, X_pending: Tensor | None = None) -> None:  # noqa: N802 - BoTorch's
+        """Say which points are being evaluated, `m x d`; `None`: none."""
+        super().set_X_pending(X_pending)
+        self.log_ei = log_expected_improvement(
+            self.model, self._best_f, self.X_pending, seed=self.seed
+        )
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: Tensor) -> Tensor:
+        """Score candidates, `batch_shape x 1 x d -> batch_shape`."""
+        mask = self.memoized if isinstance(self.memoized, Tensor | None) else self.memoized(X)
+        try:
+            return self.score(X, mask)
+        except RuntimeError as error:
+            if mask is None or mask.shape[:-1] in ((), X.shape[:-2]):
+                raise
+            raise ConfigurationError(
+                f"memoized has the batch {tuple(mask.shape[:-1])}, and the candidates have "
+                f"{tuple(X.shape[:-2])}; give a function of the candidates instead."
+            ) from error
+
+    def score(self, X: Tensor, memoized: Tensor | None) -> Tensor:
+        """The same as `forward`, with another set of memoized stages.
+
+        Args:
+            X: `batch_shape x 1 x d`.
+            memoized: `K` or `batch_shape x K`; `None`: no stage.
+
+        Returns:
+            `batch_shape`.
+        """
+        value: Tensor = self.log_ei(X)
+        if not self.cost.counts:
+            return value
+        moments = self.cost.cost_model.log_cost_posterior(X.squeeze(-2))
+        return value + self.cost.value_at(*moments, memoized)
 
 
 def log_expected_improvement(

@@ -12,7 +12,7 @@ from botorch.models import SingleTaskGP
 from botorch.optim import optimize_acqf
 from botorch.utils.testing import MockModel, MockPosterior
 
-from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition import LogCostFactor, LogEEIPU
 from eeipu.errors import ConfigurationError
 from eeipu.models.objective import ObjectiveModel
 
@@ -66,7 +66,7 @@ def gauss_hermite(mean, std, nodes=60):
 def test_one_lognormal_stage_has_a_closed_form():
     acquisition = LogEEIPU(objective(), FixedCosts([0.7], [0.5]), 0.0, num_samples=2**14)
 
-    value = acquisition.log_inverse_cost(torch.zeros(1, 3), None)
+    value = acquisition.cost.log_inverse(torch.zeros(1, 3), None)
 
     assert value.item() == pytest.approx(-0.7 + 0.5**2 / 2, abs=1e-3)
 
@@ -75,7 +75,7 @@ def test_two_stages_agree_with_quadrature():
     mean, std = [0.2, 1.0], [0.8, 0.4]
     acquisition = LogEEIPU(objective(), FixedCosts(mean, std), 0.0, num_samples=2**14)
 
-    value = acquisition.log_inverse_cost(torch.zeros(1, 3), None)
+    value = acquisition.cost.log_inverse(torch.zeros(1, 3), None)
 
     assert value.item() == pytest.approx(math.log(gauss_hermite(mean, std)), abs=1e-3)
 
@@ -84,7 +84,7 @@ def test_stage_costs_are_independent_draws():
     """One draw shared by all stages would give the mean inverse of one lognormal."""
     acquisition = LogEEIPU(objective(), FixedCosts([0.0] * 4, [1.0] * 4), 0.0, num_samples=2**14)
 
-    value = acquisition.log_inverse_cost(torch.zeros(1, 3), None)
+    value = acquisition.cost.log_inverse(torch.zeros(1, 3), None)
 
     shared = -math.log(4) + 0.5
     independent = math.log(gauss_hermite([0.0] * 4, [1.0] * 4, nodes=16))
@@ -117,7 +117,7 @@ def test_every_stage_memoized_costs_the_memoized_cost():
         memoized_cost=torch.tensor([0.2, 0.3]),
     )
 
-    value = acquisition.log_inverse_cost(torch.zeros(1, 3), acquisition.memoized)
+    value = acquisition.cost.log_inverse(torch.zeros(1, 3), acquisition.memoized)
 
     assert value.item() == pytest.approx(-math.log(0.5))
 
@@ -127,7 +127,7 @@ def test_the_overhead_is_added_to_the_cost_of_every_candidate():
     memoized = torch.tensor([[False, False], [True, False], [True, True]])
     acquisition = LogEEIPU(objective(), costs, 0.0, memoized_cost=1e-6, overhead=3.0)
 
-    found = acquisition.log_inverse_cost(torch.zeros(3, 3).double(), memoized)
+    found = acquisition.cost.log_inverse(torch.zeros(3, 3).double(), memoized)
 
     paid = [math.exp(2.0) + math.exp(-1.0), 1e-6 + math.exp(-1.0), 2e-6]
     assert found.tolist() == pytest.approx([-math.log(3.0 + each) for each in paid])
@@ -137,7 +137,7 @@ def test_the_overhead_counts_in_the_chance_to_pay():
     point = torch.zeros(1, 3).double()
     costs = FixedCosts([0.0], [0.1])
     without, with_it = (
-        LogEEIPU(objective(), costs, 0.0, overhead=overhead).log_chance_to_pay(point, None, 2.0)
+        LogCostFactor(costs, overhead=overhead).log_chance_to_pay(point, None, 2.0)
         for overhead in (0.0, 1.5)
     )
     assert with_it.item() < math.log(0.5) < without.item()
@@ -154,7 +154,7 @@ def test_memoized_stages_may_be_any_set():
     mean, std = [1.0, 2.0, 0.5], [0.0, 0.0, 0.0]
     acquisition = LogEEIPU(objective(), FixedCosts(mean, std), 0.0, memoized_cost=0.1)
 
-    value = acquisition.log_inverse_cost(torch.zeros(1, 3), torch.tensor([False, True, False]))
+    value = acquisition.cost.log_inverse(torch.zeros(1, 3), torch.tensor([False, True, False]))
 
     assert value.item() == pytest.approx(-math.log(math.e + 0.1 + math.exp(0.5)))
 

@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from torch import Tensor
 
-from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition import LogCostFactor, LogEEIPU
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.errors import ConfigurationError
 from eeipu.methods.catalogue import Method
@@ -31,8 +31,8 @@ DESIGNS: dict[str, Design] = {
 ALL = 10**9
 
 
-class CommonSamples(LogEEIPU):
-    """EEIPU with one base sample that all stages share, as in the published code.
+class CommonSamples(LogCostFactor):
+    """The factor of cost with one base sample that all stages share, as in the published code.
 
     The samples of stage costs are then fully correlated, which inflates `E[1/C]`.
     """
@@ -133,17 +133,28 @@ class Ablation:
         return replace(method, score=self._score, blind=None)
 
     def _score(self, search: Search) -> Score:
-        kind = CommonSamples if self.common_samples else LogEEIPU
-        return kind(
+        costs = self._costs(search)
+        epsilon = search.memoized_cost if self.epsilon is None else self.epsilon
+        cooling = search.cooling if self.cooling is None else self.cooling
+        acquisition = LogEEIPU(
             search.models.objective,
-            self._costs(search),
+            costs,
             search.models.best_f,
-            memoized_cost=search.memoized_cost if self.epsilon is None else self.epsilon,
+            memoized_cost=epsilon,
             overhead=search.overhead,
-            cooling=search.cooling if self.cooling is None else self.cooling,
+            cooling=cooling,
             X_pending=search.X_pending,
             seed=search.trial_seed,
-        ).score
+        )
+        if self.common_samples:
+            acquisition.cost = CommonSamples(
+                costs,
+                memoized_cost=epsilon,
+                overhead=search.overhead,
+                cooling=cooling,
+                seed=search.trial_seed,
+            )
+        return acquisition.score
 
     def _costs(self, search: Search) -> StageCostModel:
         if self.cost_inputs == "chosen":

@@ -27,7 +27,7 @@ import torch
 from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
 from torch import Tensor
 
-from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition import LogCostFactor, LogEEIPU
 from eeipu.cost_models import StageCostModel
 from eeipu.models.closed_form import ClosedFormGPs
 from eeipu.models.gaussian_process import ExactGPs
@@ -54,15 +54,15 @@ def fast_score(
     """
     is_eeipu = isinstance(acquisition, LogEEIPU)
     log_ei = acquisition.log_ei if is_eeipu else acquisition
-    costs = acquisition if is_eeipu and acquisition.depends_on_cost else None
+    cost = acquisition.cost if is_eeipu and acquisition.cost.counts else None
     if (
         isinstance(log_ei, LogExpectedImprovement)
         and isinstance(log_ei.model, ObjectiveModel)
-        and (costs is None or _share_points(log_ei.model.gp, costs.cost_model))
+        and (cost is None or _share_points(log_ei.model.gp, cost.cost_model))
     ):
         if weighed is not None and not _are_alike(log_ei.model.gp, weighed.chain.gps):
             weighed = None
-        return ClosedFormEEIPU(log_ei, costs, sees_memory=sees_memory, weighed=weighed)
+        return ClosedFormEEIPU(log_ei, cost, sees_memory=sees_memory, weighed=weighed)
     if is_eeipu:
         return lambda X, memoized: acquisition.score(X, memoized if sees_memory else None)
     return lambda X, memoized: acquisition(X)  # noqa: ARG005 - what is memoized does not matter
@@ -86,8 +86,8 @@ class ClosedFormEEIPU:
 
     Args:
         log_ei: Log EI of an `ObjectiveModel`.
-        acquisition: Log EEIPU, if cost counts. Its `StageCostModel` is on the same points, and
-            there are no running trials.
+        cost: The factor that depends on the cost; `None`: cost does not count. Its
+            `StageCostModel` is on the same points.
         sees_memory: Whether memoized stages count.
         weighed: A chain of stages, on the same points, that predicts the objective as well.
     """
@@ -95,16 +95,16 @@ class ClosedFormEEIPU:
     def __init__(
         self,
         log_ei: LogExpectedImprovement,
-        acquisition: LogEEIPU | None = None,
+        cost: LogCostFactor | None = None,
         *,
         sees_memory: bool = True,
         weighed: WeighedChain | None = None,
     ) -> None:
-        self._acquisition = acquisition
+        self._cost = cost
         self._improvement = Improvement(log_ei.model.gp, float(log_ei.best_f), weighed)
         self._first_cost = len(self._improvement)
         self._sees_memory = sees_memory
-        costs = None if acquisition is None else acquisition.cost_model.gps
+        costs = None if cost is None else cost.cost_model.gps
         self._gps = ClosedFormGPs([*self._improvement.gps, *([] if costs is None else [costs])])
 
     @torch.no_grad()
@@ -117,10 +117,9 @@ class ClosedFormEEIPU:
     def _value(self, x: Tensor, memoized: Tensor) -> Tensor:
         means, variances, _ = self._gps(x)
         value, _, _ = self._log_ei(means, variances, x, memoized)
-        if self._acquisition is not None:
-            value = value + self._acquisition.cost_term_at(
-                *self._cost_moments(self._acquisition, means, variances), memoized
-            )
+        if self._cost is not None:
+            moments = self._cost_moments(self._cost, means, variances)
+            value = value + self._cost.value_at(*moments, memoized)
         return value
 
     def _log_ei(
@@ -130,10 +129,10 @@ class ClosedFormEEIPU:
         return self._improvement(*own, self._improvement.known(x, memoized))
 
     def _cost_moments(
-        self, acquisition: LogEEIPU, means: Tensor, variances: Tensor
+        self, cost: LogCostFactor, means: Tensor, variances: Tensor
     ) -> tuple[Tensor, Tensor]:
         first = self._first_cost
-        return acquisition.cost_model.of_all_stages(means[first:], variances[first:])
+        return cost.cost_model.of_all_stages(means[first:], variances[first:])
 
     @torch.no_grad()
     def rank_completions(
@@ -141,7 +140,7 @@ class ClosedFormEEIPU:
     ) -> Tensor:
         """Rough scores of all completions of points, to choose the best from.
 
-        They differ from the scores by what `LogEEIPU.rough_cost_term_at` leaves out.
+        They differ from the scores by what `LogCostFactor.rough_value_at` leaves out.
 
         Args:
             points: `P x d`, of which the fixed columns count.
@@ -152,21 +151,21 @@ class ClosedFormEEIPU:
         Returns:
             `P x b`.
         """
-        acquisition, free = self._acquisition, memoized & self._sees_memory
+        cost, free = self._cost, memoized & self._sees_memory
         first, asked = self._first_cost, torch.ones(len(self._gps), dtype=torch.bool)
         known = self._improvement.known(points, free.expand(len(points), -1))
         if known is not None:
             asked[:first] = ~known[0].all(-1)
             known = known[0].unsqueeze(-1), known[1].unsqueeze(-1)
-        if acquisition is not None:
-            asked[first:] = ~free[acquisition.cost_model.executed]
+        if cost is not None:
+            asked[first:] = ~free[cost.cost_model.executed]
         found = self._gps.select(asked).of_completions(points, fixed, X)
         means, variances = (m.new_zeros((len(asked), *m.shape[1:])) for m in found)
         means[asked], variances[asked] = found
         value, _, _ = self._improvement(means[:first], variances[:first], known)
-        if acquisition is not None:
-            moments = self._cost_moments(acquisition, means, variances)
-            value = value + acquisition.rough_cost_term_at(*moments, free)
+        if cost is not None:
+            moments = self._cost_moments(cost, means, variances)
+            value = value + cost.rough_value_at(*moments, free)
         return value
 
     @torch.no_grad()
@@ -184,9 +183,9 @@ class ClosedFormEEIPU:
         means, variances, pullback = self._gps(X.squeeze(-2))
         value, slope, variance_slope = self._log_ei(means, variances, X.squeeze(-2), memoized)
         slopes, variance_slopes = [slope], [variance_slope]
-        if self._acquisition is not None:
+        if self._cost is not None:
             own = means[self._first_cost :], variances[self._first_cost :]
-            term, slope, variance_slope = cost_and_slopes(self._acquisition, *own, memoized)
+            term, slope, variance_slope = cost_and_slopes(self._cost, *own, memoized)
             value = value + term
             slopes.append(slope)
             variance_slopes.append(variance_slope)
@@ -194,26 +193,26 @@ class ClosedFormEEIPU:
 
 
 def cost_and_slopes(
-    acquisition: LogEEIPU, means: Tensor, variances: Tensor, memoized: Tensor
+    cost: LogCostFactor, means: Tensor, variances: Tensor, memoized: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The cost's term, `b`, and its slopes in the means and the variances, `E x b`.
+    """The log factor of the cost, `b`, and its slopes in the means and the variances, `E x b`.
 
     Args:
-        acquisition: Log EEIPU.
+        cost: The factor.
         means: `E x b`, of the log costs of the E executed stages.
         variances: `E x b`.
         memoized: `b x K`.
     """
-    costs = acquisition.cost_model
+    costs = cost.cost_model
     mean, std = costs.of_all_stages(means, variances)
-    samples, log_unit = acquisition.relative_costs(mean, std, memoized)
-    log_totals = acquisition.log_totals(samples, log_unit)
+    samples, log_unit = cost.relative_costs(mean, std, memoized)
+    log_totals = cost.log_totals(samples, log_unit)
     # `g_s p_sk`, `K x S x b`.
-    shares = samples * (acquisition.cost_slope(log_totals) * (log_unit - log_totals).exp())
+    shares = samples * (cost.slope(log_totals) * (log_unit - log_totals).exp())
     shares.mul_(~memoized.T.unsqueeze(1))
-    std_slope = (shares * acquisition.normal(shares)).sum(1)[costs.executed]
+    std_slope = (shares * cost.normal(shares)).sum(1)[costs.executed]
     return (
-        acquisition.cost_term(log_totals),
+        cost.value(log_totals),
         shares.sum(1)[costs.executed],
         0.5 * std_slope / std.T[costs.executed],  # d s / d s^2 = 1 / (2 s)
     )

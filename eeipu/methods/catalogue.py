@@ -13,7 +13,12 @@ import torch
 from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
 from torch import Tensor
 
-from eeipu.acquisition import DEFAULT_MEMOIZED_COST, LogEEIPU, log_expected_improvement
+from eeipu.acquisition import (
+    DEFAULT_MEMOIZED_COST,
+    LogCostFactor,
+    LogEEIPU,
+    log_expected_improvement,
+)
 from eeipu.errors import ConfigurationError
 from eeipu.methods.acquisition_gradients import fast_score
 from eeipu.methods.baselines.cascade import CascadeEI
@@ -207,7 +212,8 @@ def _eeipu(
             for both.
     """
     if search.history.objectives.are_several:
-        return _hypervolume(search, eeipu(search, is_published=is_published, is_careful=is_careful))
+        cost = eeipu(search, is_published=is_published, is_careful=is_careful).cost
+        return _hypervolume(search, cost)
     acquire = partial(eeipu, search, is_published=is_published, is_careful=is_careful)
     if is_published or not sees_stages:
         return _unless_failing(search, fast_score(acquire()))
@@ -216,7 +222,7 @@ def _eeipu(
     return _unless_failing(search, fast_score(acquire(), weighed=search.models.weighed_chain))
 
 
-def _hypervolume(search: Search, cost: LogEEIPU | None) -> Score:
+def _hypervolume(search: Search, cost: LogCostFactor | None) -> Score:
     """The improvement of the hypervolume; running trials count as if they had given the means."""
     history, models = search.history, search.models
     succeeded = history.objectives.succeeded

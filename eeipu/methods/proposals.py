@@ -278,13 +278,13 @@ def _tells(
 
 def _doubting(search: Search) -> Score:
     """Log EEIPU, from deviations that are `DOUBT` times as large as the model says."""
-    models, acquisition = search.models, eeipu(search)
+    models, cost = search.models, eeipu(search).cost
 
     def score(X: Tensor, memoized: Tensor) -> Tensor:
         mean, std = _moments(X, models.believer)
         value = log_improvement(mean, DOUBT * std, models.best_f)
         if search.cooling > 0:
-            value = value + search.cooling * acquisition.log_inverse_cost(X.squeeze(-2), memoized)
+            value = value + search.cooling * cost.log_inverse(X.squeeze(-2), memoized)
         return value
 
     return score
@@ -389,7 +389,7 @@ def check_affordable(proposals: Proposals) -> None:
         return
     X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.reuse.memoized)
     memoized = free_at(X.unsqueeze(-2), memoized, search.history.pipeline)
-    chance = eeipu(search).log_chance_to_pay(X, memoized, search.uncommitted).exp().item()
+    chance = eeipu(search).cost.log_chance_to_pay(X, memoized, search.uncommitted).exp().item()
     if chance < 0.5:
         raise BudgetTooSmall(
             f"what is left of the budget, {search.uncommitted:.4g}, pays for the next "

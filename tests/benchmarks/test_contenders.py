@@ -6,7 +6,7 @@ from optuna.samplers import GPSampler, TPESampler
 from toys import Toy, config
 
 from eeipu import Tuner
-from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition import LogCostFactor
 from eeipu.benchmarks.ablations import Ablation, CommonSamples
 from eeipu.benchmarks.contenders import OPTUNA, Contender
 from eeipu.cost_models import StageCostModel
@@ -166,16 +166,7 @@ def test_cooling_is_the_power_of_the_expected_inverse_cost(search):
 
 
 def test_common_samples_move_all_stages_together(search):
-    kinds = [
-        kind(
-            search.models.objective,
-            search.models.costs.by_stage,
-            search.models.best_f,
-            cooling=1.0,
-            seed=0,
-        )
-        for kind in (CommonSamples, LogEEIPU)
-    ]
+    kinds = [kind(search.models.costs.by_stage) for kind in (CommonSamples, LogCostFactor)]
     like = torch.zeros(2, 3, dtype=torch.double)
     common, own = (kind._samples(like) for kind in kinds)
     assert common.shape == own.shape

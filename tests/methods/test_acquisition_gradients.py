@@ -166,7 +166,7 @@ def test_costs_that_are_wildly_uncertain_still_rank(models):
     acquisition = LogEEIPU(*models, 1.5)
     wild = torch.tensor([[0.0, 1.0, 700.0]]).double(), torch.tensor([[0.0, 30.0, 1e3]]).double()
 
-    assert acquisition.rough_cost_term_at(*wild, None).isfinite().all()
+    assert acquisition.cost.rough_value_at(*wild, None).isfinite().all()
 
 
 def test_running_trials_are_left_to_automatic_differentiation(models):

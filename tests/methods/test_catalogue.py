@@ -211,7 +211,7 @@ def test_a_price_is_compared_with_the_cost_of_choosing_too(spent_history):
 
 def test_eeipu_as_published_models_a_stages_cost_by_its_own_inputs(spent_history):
     search, _ = scores_of("eeipu-paper", spent_history)
-    assert eeipu(search, is_published=True).cost_model.columns == [(0,), (1,)]
+    assert eeipu(search, is_published=True).cost.cost_model.columns == [(0,), (1,)]
 
 
 def test_careful_eeipu_counts_the_chance_to_pay(spent_history):

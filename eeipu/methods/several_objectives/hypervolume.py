@@ -30,7 +30,7 @@ from botorch.utils.multi_objective.hypervolume import infer_reference_point
 from botorch.utils.multi_objective.pareto import is_non_dominated
 from torch import Tensor
 
-from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition import LogCostFactor
 from eeipu.methods.acquisition_gradients import cost_and_slopes
 from eeipu.models.closed_form import ClosedFormGPs
 from eeipu.models.improvement import log_ei
@@ -59,7 +59,7 @@ def hypervolume_score(
     X: Tensor,
     is_within: Tensor,
     elsewhere: Tensor,
-    cost: LogEEIPU | None,
+    cost: LogCostFactor | None,
 ) -> "HypervolumeScore":
     """The score of candidates in a search with several objectives.
 
@@ -68,7 +68,7 @@ def hypervolume_score(
         X: `n x d`, the trials that have succeeded or run, at least one.
         is_within: `n`, boolean, which of them are within all limits.
         elsewhere: `e x d`, other points that are probably within all limits.
-        cost: Log EEIPU, of which the part that the cost adds is taken; `None`: cost does not count.
+        cost: The factor that depends on the cost; `None`: cost does not count.
     """
     means = _means(models, X)
     within = means[is_within]
@@ -168,18 +168,18 @@ class HypervolumeScore:
     Args:
         models: The models of the objectives, M of them.
         improvement: The expected improvement of the hypervolume.
-        cost: Log EEIPU, of which the part that the cost adds is taken; `None`: cost does not count.
+        cost: The factor that depends on the cost; `None`: cost does not count.
     """
 
     def __init__(
         self,
         models: Sequence[ObjectiveModel],
         improvement: LogHypervolumeImprovement,
-        cost: LogEEIPU | None = None,
+        cost: LogCostFactor | None = None,
     ) -> None:
         self._models, self._improvement = models, improvement
         self._objectives = ClosedFormGPs([model.gp for model in models])
-        self._cost = cost if cost is not None and cost.depends_on_cost else None
+        self._cost = cost if cost is not None and cost.counts else None
         costs = None if self._cost is None else self._cost.cost_model.gps
         self._costs = None if costs is None else ClosedFormGPs([costs])
 
@@ -197,7 +197,7 @@ class HypervolumeScore:
         if self._cost is not None:
             means, variances = self._cost_moments(x)
             moments = self._cost.cost_model.of_all_stages(means, variances)
-            value = value + self._cost.cost_term_at(*moments, memoized)
+            value = value + self._cost.value_at(*moments, memoized)
         return value
 
     def _cost_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +223,7 @@ class HypervolumeScore:
                 found = self._costs.select(asked).of_completions(points, fixed, X)
                 every[:, asked] = torch.stack(found)
             moments = model.of_all_stages(every[0], every[1])
-            value = value + self._cost.rough_cost_term_at(*moments, memoized)
+            value = value + self._cost.rough_value_at(*moments, memoized)
         return value
 
     @torch.no_grad()

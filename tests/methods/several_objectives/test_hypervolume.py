@@ -12,7 +12,7 @@ from botorch.utils.multi_objective.box_decompositions.non_dominated import (
 from botorch.utils.multi_objective.hypervolume import Hypervolume
 from botorch.utils.testing import MockModel, MockPosterior
 
-from eeipu.acquisition import LogEEIPU
+from eeipu.acquisition import LogCostFactor, LogEEIPU
 from eeipu.cost_models import StageCostModel
 from eeipu.methods.several_objectives.hypervolume import (
     HypervolumeScore,
@@ -137,7 +137,7 @@ def models_and_costs(n=12, seed=0):
 def score_of(**changes):
     models, X, cost = models_and_costs(**changes)
     points = torch.from_numpy(X)
-    return hypervolume_score(models, points, torch.ones(len(X)).bool(), points, cost), cost
+    return hypervolume_score(models, points, torch.ones(len(X)).bool(), points, cost.cost), cost
 
 
 def candidates(b=6, seed=3):
@@ -183,7 +183,7 @@ def test_before_any_stage_was_executed_cost_has_its_prior():
     nothing = StageCostModel(
         torch.from_numpy(X), torch.full((len(X), 2), math.nan).double(), [(0,), (1, 2)]
     )
-    cost = LogEEIPU(models[0], nothing, 0.0)
+    cost = LogCostFactor(nothing)
     score = hypervolume_score(
         models, torch.from_numpy(X), torch.ones(len(X)).bool(), torch.from_numpy(X), cost
     )
