@@ -200,7 +200,9 @@ def tokenizer_of(texts: list[str]) -> Tokenizer:
 
 def main() -> None:
     """Write docstrings.jsonl.xz and tokenizer.json into a folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     sources = packages()

@@ -3,7 +3,6 @@
 `python benchmarks/chaos.py [--kills 50] [--seed 0] [--json]`
 """
 
-import argparse
 import math
 import random
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import optuna
 import psutil
-from figures import Figure, at_least, at_most, show
+from figures import Figure, arguments_of, at_least, at_most, show
 
 from eeipu import Float, Pipeline, StageCache, Tuner, stage
 
@@ -116,10 +115,9 @@ def chaos(kills: int = 50, seed: int = 0) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments_of(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     show(chaos(arguments.kills, arguments.seed))

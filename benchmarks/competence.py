@@ -47,7 +47,7 @@ from botorch.acquisition import LogExpectedImprovement
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
 from botorch.optim import optimize_acqf
-from figures import Figure, at_most, show
+from figures import Figure, arguments_of, at_most, show
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from optuna.distributions import BaseDistribution
 
@@ -384,8 +384,7 @@ def figures(options: argparse.Namespace) -> Iterator[Figure]:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--json", action="store_true")
+    parser = arguments_of(__doc__)
     parser.add_argument("--functions", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--seeds", type=int, default=10)

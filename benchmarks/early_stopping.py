@@ -14,7 +14,6 @@ import os
 # Before torch and NumPy start their threads.
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
-import argparse
 import json
 import logging
 import math
@@ -26,7 +25,7 @@ from typing import Any
 
 import optuna
 import torch
-from figures import Figure, show
+from figures import Figure, arguments_of, show
 
 from eeipu import ASHA, FreezeThaw, Hyperband, StageCache, Tuner
 from eeipu.algorithms.node_tasks import NodeTask
@@ -150,8 +149,7 @@ def compared(rows: list[dict[str, Any]], problem: str) -> list[Figure]:
 
 def main() -> None:
     """Run what is missing, and print the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
+    parser = arguments_of(__doc__)
     parser.add_argument("--problems", nargs="*", default=list(CURVE_PROBLEMS))
     parser.add_argument("--rules", nargs="*", default=list(RULES))
     parser.add_argument("--seeds", type=int, default=10)

@@ -10,14 +10,13 @@ On two cores, the places take about two minutes and the pipelines about fifteen.
   `joblib.hash`.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator
 
 from fault_cases.judging import figures as figures_of_pipelines
 from fault_cases.places import clock_backwards, corruptions, disk_full, permission_lost
 from fault_cases.processes import holders_killed, kills, race, study_kills
-from figures import Figure, at_most, show
+from figures import Figure, arguments_of, at_most, show
 
 
 def nothing(name: str, wrong: Counter[str], *kinds: str) -> Iterator[Figure]:
@@ -76,9 +75,8 @@ def figures(section: str | None, only: str) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments_of(__doc__)
     parser.add_argument("--section", choices=["places", "pipelines"])
     parser.add_argument("--only", default="", help="a part of the names of the cases to run")
-    parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     show(figures(asked.section, asked.only))

@@ -1,5 +1,6 @@
 """The output of benchmark scripts: measured figures, as text or as JSON."""
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable
@@ -34,6 +35,19 @@ def at_most(figure: str, value: float, unit: str, limit: float) -> Figure:
 def at_least(figure: str, value: float, unit: str, limit: float) -> Figure:
     """A figure that should not be smaller than `limit`."""
     return Figure(figure, value, unit, f">= {limit:g}", bool(value >= limit))
+
+
+def arguments_of(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser of a script's arguments, `--json` among them.
+
+    Args:
+        docstring: The script's, which its help shows as it is written.
+    """
+    parser = argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    return parser
 
 
 def show(figures: Iterable[Figure]) -> None:

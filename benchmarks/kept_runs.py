@@ -1,11 +1,18 @@
 """Runs of a benchmark that are kept as lines of JSON, so that it goes on where it was stopped."""
 
+import argparse
 import json
+import logging
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["kept_runs"]
+import optuna
+import torch
+from figures import Figure, show
+
+__all__ = ["kept_runs", "show_kept_runs"]
 
 # Problem, contender, seed and budget factor.
 Key = tuple[str, str, int, float]
@@ -35,3 +42,38 @@ def kept_runs(
                 lasting.write(json.dumps(done[key]) + "\n")
         found.append(done[key])
     return found
+
+
+def show_kept_runs(
+    parser: argparse.ArgumentParser,
+    run: Callable[..., dict[str, Any]],
+    figures: Callable[[list[dict[str, Any]], str, list[str]], Iterable[Figure]],
+) -> None:
+    """Run what has not been run, and show the figures of each problem.
+
+    Args:
+        parser: The script's arguments `problems` and `contenders`, and what `seeds`,
+            `budget_factor` and `out` are by default.
+        run: As in `kept_runs`.
+        figures: The figures of the runs of a problem, by these contenders.
+    """
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--budget-factor", type=float)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("eeipu").setLevel(logging.ERROR)
+    keys = [
+        (problem, contender, seed, args.budget_factor)
+        for seed in range(args.seeds)
+        for problem in args.problems
+        for contender in args.contenders
+    ]
+    runs = kept_runs(args.out, keys, run)
+    shown: list[Figure] = []
+    for problem in args.problems:
+        own = [each for each in runs if each["problem"] == problem]
+        shown += figures(own, problem, args.contenders)
+    show(shown)

@@ -10,7 +10,6 @@ and its regret, the distance of its best value to the optimum. Values lie betwee
 Run `python benchmarks/overhead.py [--json] [--budget 15] [--shape NAME] [--seed 0]`.
 """
 
-import argparse
 import math
 import os
 
@@ -25,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import optuna
-from figures import Figure, at_most, show
+from figures import Figure, arguments_of, at_most, show
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from eeipu import Categorical, Float, Pipeline, Stage, Tuner, stage
@@ -161,8 +160,7 @@ def figures(shapes: list[str], budget: float, seed: int) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser = arguments_of(__doc__)
     parser.add_argument("--budget", type=float, default=15.0, help="seconds of each search")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", action="append", choices=list(SHAPES), help="all by default")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import engines
 import optuna
-from figures import Figure, show
+from figures import Figure, arguments_of, show
 
 # Each part by its name; more of them stand in modules of their own.
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figure]]] = {
@@ -24,8 +24,7 @@ def figures(chosen: argparse.Namespace) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser = arguments_of(__doc__)
     parser.add_argument("--part", action="append", choices=list(PARTS), help="all by default")
     parser.add_argument(
         "--engine", action="append", choices=list(engines.ENGINES), help="all by default"

@@ -29,7 +29,7 @@ import joblib
 import numpy as np
 import optuna
 import torch
-from figures import Figure, at_least, show
+from figures import Figure, arguments_of, at_least, show
 from suggestion import history_of, pipeline_of
 
 import eeipu.sampler
@@ -247,8 +247,7 @@ def figures(options: argparse.Namespace) -> Iterator[Figure]:
 
 def parsed() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
+    parser = arguments_of(__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="0: no figures of quality")
     parser.add_argument("--problems", type=int, default=2, choices=range(1, len(PROBLEMS) + 1))
     parser.add_argument("--budget-factor", type=float, default=3.0, help="times the warm-up's cost")

@@ -24,17 +24,13 @@ import os
 # Before torch and NumPy start their threads.
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
-import argparse
-import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import torch
 from botorch import fit_gpytorch_mll
 from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
@@ -54,9 +50,9 @@ from botorch.test_functions.multi_objective import (
 from botorch.utils.multi_objective.hypervolume import Hypervolume, infer_reference_point
 from botorch.utils.multi_objective.pareto import is_non_dominated
 from botorch.utils.sampling import draw_sobol_samples
-from figures import Figure, show
+from figures import Figure, arguments_of
 from gpytorch.mlls import ExactMarginalLogLikelihood
-from kept_runs import kept_runs
+from kept_runs import show_kept_runs
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
 from eeipu import Float, Pipeline, Stage, StageCache, Tuner
@@ -301,32 +297,13 @@ def figures(results: list[dict[str, Any]], problem: str, contenders: list[str]) 
 
 def main() -> None:
     """Run what has not been run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments_of(__doc__)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument(
         "--contenders", nargs="+", default=["eeipu", "ei", "qlognehvi", "nsgaii", "tpe"]
     )
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--budget-factor", type=float, default=20.0)
-    parser.add_argument("--out", type=Path, default=Path("runs/several_objectives"))
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("eeipu").setLevel(logging.ERROR)
-    keys = [
-        (problem, contender, seed, args.budget_factor)
-        for seed in range(args.seeds)
-        for problem in args.problems
-        for contender in args.contenders
-    ]
-    runs = kept_runs(args.out, keys, run)
-    shown = []
-    for problem in args.problems:
-        own = [each for each in runs if each["problem"] == problem]
-        shown += figures(own, problem, args.contenders)
-    show(shown)
+    parser.set_defaults(seeds=5, budget_factor=20.0, out=Path("runs/several_objectives"))
+    show_kept_runs(parser, run, figures)
 
 
 if __name__ == "__main__":

@@ -21,18 +21,14 @@ import os
 # Before torch and NumPy start their threads.
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
-import argparse
-import logging
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import torch
-from figures import Figure, show
-from kept_runs import kept_runs
+from figures import Figure, arguments_of
+from kept_runs import show_kept_runs
 
 from eeipu import Float, Pipeline, Stage, StageCache, Tuner
 from eeipu.benchmarks.analysis.tables import half_width
@@ -142,30 +138,11 @@ def figures(results: list[dict[str, Any]], problem: str, contenders: list[str]) 
 
 def main() -> None:
     """Run what has not been run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments_of(__doc__)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--budget-factor", type=float, default=8.0)
-    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("eeipu").setLevel(logging.ERROR)
-    keys = [
-        (problem, contender, seed, args.budget_factor)
-        for seed in range(args.seeds)
-        for problem in args.problems
-        for contender in args.contenders
-    ]
-    runs = kept_runs(args.out, keys, run)
-    shown = []
-    for problem in args.problems:
-        own = [each for each in runs if each["problem"] == problem]
-        shown += figures(own, problem, args.contenders)
-    show(shown)
+    parser.set_defaults(seeds=8, budget_factor=8.0, out=Path("runs/transfer"))
+    show_kept_runs(parser, run, figures)
 
 
 if __name__ == "__main__":

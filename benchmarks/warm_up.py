@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from figures import Figure, show
+from figures import Figure, arguments_of, show
 from numpy.typing import NDArray
 
 from eeipu.benchmarks.analysis.tables import half_width
@@ -129,7 +129,7 @@ def figures(arguments: argparse.Namespace) -> Iterator[Figure]:
 
 def parsed() -> argparse.Namespace:
     """The arguments of the command line."""
-    parser = argparse.ArgumentParser()
+    parser = arguments_of(__doc__)
     parser.add_argument("--problems", nargs="+", default=["synthetic"])
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS))
     parser.add_argument("--seeds", type=int, default=5)
@@ -137,7 +137,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--budget-factor", type=float, default=None)
     parser.add_argument("--preset", default="cpu", choices=("smoke", "cpu"))
     parser.add_argument("--out", type=Path, default=Path("warm-up-runs"))
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 

@@ -11,17 +11,13 @@ from collections.abc import Callable
 from pickle import PickleBuffer
 from typing import Any
 
-import psutil
-
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.fingerprints.values import Fingerprinted, plain
 from eeipu.serialization import transport
+from eeipu.serialization.copies import segments_with_room
 
 __all__ = ["RunInputs"]
-
-# The share of the free memory that a copy of the inputs may take.
-COPY_SHARE = 0.1
 
 
 class RunInputs:
@@ -130,15 +126,12 @@ class RunInputs:
 def _copied(given: tuple[Any, ...]) -> list[bytes] | None:
     """The inputs as segments of memory of their own; `None` where that is too much."""
     try:
-        parts = transport.segments(
+        parts = segments_with_room(
             [None if isinstance(each, Fingerprinted) else each for each in given]
         )
     except Exception:  # whatever the pickling of the user's own types raises
         return None
-    raw = [PickleBuffer(part).raw() for part in parts]
-    if sum(each.nbytes for each in raw) > COPY_SHARE * psutil.virtual_memory().available:
-        return None
-    return list(map(bytes, raw))
+    return None if parts is None else [bytes(PickleBuffer(part).raw()) for part in parts]
 
 
 def _changed(why: str) -> PipelineError:

@@ -174,7 +174,7 @@ NESTED = """
 import multiprocessing
 import sys
 from loky import get_reusable_executor
-from eeipu import Categorical, Pipeline, Tuner, stage
+from eeipu import Categorical, stage
 
 def double(x):
     return 2.0 * x
@@ -196,6 +196,8 @@ def fit(x, *, method):
         return value + sum(pool.map(double, [x, x]))
 
 if __name__ == "__main__":
+    from eeipu import Pipeline, Tuner  # with torch, which each of the processes would import too
+
     multiprocessing.set_start_method("spawn")
     executor = "processes" if sys.argv[1] == "own" else lambda: get_reusable_executor(1)
     tuner = Tuner(Pipeline([fit]), budget=None, method="random", executor=executor, cache=None)

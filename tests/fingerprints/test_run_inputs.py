@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from eeipu import Categorical, Fingerprinted, Pipeline, PipelineError, StageCache, Tuner, stage
-from eeipu.fingerprints import run_inputs
 from eeipu.fingerprints.keys import inputs_key
 from eeipu.fingerprints.run_inputs import RunInputs
+from eeipu.serialization import copies
 
 BEFORE = [1.0, 2.0]
 
@@ -44,7 +44,7 @@ def change_of(value):
 
 
 def test_inputs_too_large_to_copy_are_refused_once_they_have_changed(monkeypatch):
-    monkeypatch.setattr(run_inputs, "COPY_SHARE", 0.0)
+    monkeypatch.setattr(copies, "COPY_SHARE", 0.0)
     data = [1.0]
     inputs = watched(data)
     inputs.for_call()[0].append(2.0)
@@ -59,7 +59,7 @@ def test_calls_that_run_at_the_same_time_have_copies_of_their_own(monkeypatch):
     inputs.for_call()[0].append(2.0)
     assert inputs.for_call() == ([1.0],)
     inputs.check_after_call()
-    monkeypatch.setattr(run_inputs, "COPY_SHARE", 0.0)
+    monkeypatch.setattr(copies, "COPY_SHARE", 0.0)
     large = watched(data)
     large.share()
     large.for_call()[0].append(2.0)

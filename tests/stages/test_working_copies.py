@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eeipu import Categorical, Float, Pipeline, PipelineError, StageCache, Tuner, stage
-from eeipu.stages.functions import working_copies
+from eeipu.serialization import copies
 
 SPACE = {"x": Float(0.0, 1.0)}
 
@@ -115,7 +115,7 @@ def test_an_object_that_cannot_be_copied_has_to_stay_as_it_is():
 
 
 def test_an_object_that_is_too_large_is_not_copied(monkeypatch):
-    monkeypatch.setattr(working_copies, "COPY_SHARE", 0.0)
+    monkeypatch.setattr(copies, "COPY_SHARE", 0.0)
     table = Table()
     assert (
         Pipeline([table.rows_of, stage(lambda rows: float(rows is table.rows), name="is")])

@@ -10,17 +10,13 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pickle import PickleBuffer
 from types import MethodType
 from typing import Any
 from weakref import WeakValueDictionary
 
-import psutil
-
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import content_digest
-from eeipu.fingerprints.run_inputs import COPY_SHARE
-from eeipu.serialization import transport
+from eeipu.serialization.copies import segments_with_room
 from eeipu.stages.functions.methods import BoundStages, object_of
 
 __all__ = ["ObjectChangedError", "working_function"]
@@ -109,11 +105,9 @@ def _changes(stage_name: str, changed: Any) -> str:
 
 def _is_large(value: Any) -> bool:
     try:
-        parts = transport.segments(value)
+        return segments_with_room(value) is None
     except Exception:  # such as a class with a lock, which may be copied without its class
         return False
-    size_bytes = sum(PickleBuffer(part).raw().nbytes for part in parts)
-    return size_bytes > COPY_SHARE * float(psutil.virtual_memory().available)
 
 
 # By the id of the object, so that all of its stages work on the same copies.

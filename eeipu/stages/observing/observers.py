@@ -9,24 +9,20 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pickle import PickleBuffer
 from typing import Any
 
-import psutil
 from optuna.exceptions import TrialPruned
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, CodeReading, UnreadableError
 from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.serialization import transport
+from eeipu.serialization.copies import segments_with_room
 from eeipu.stages.accelerators import failure_of, is_out_of_memory
 from eeipu.stages.observing.observer_code import observer_fingerprint
 from eeipu.stages.runs import Observation, StageRun, number_of
 
 __all__ = ["Look", "Observer", "as_observation", "look_at"]
-
-# The share of the free memory that a copy of an output may take.
-COPY_SHARE = 0.1
 
 # The numbers of one stage go into the head of a cache entry and into a column of the study's
 # database, which MySQL limits to 64 KiB for all stages together.
@@ -215,11 +211,8 @@ def _copy_of(output: Any) -> Any:
     if type(output) in _UNCHANGING:
         return output
     try:
-        parts = transport.segments(output)
-        size_bytes = sum(PickleBuffer(part).raw().nbytes for part in parts)
-        if size_bytes > COPY_SHARE * psutil.virtual_memory().available:
-            return output
-        return transport.loads_apart(parts)
+        parts = segments_with_room(output)
+        return output if parts is None else transport.loads_apart(parts)
     except Exception as error:  # whatever pickling the user's own types raises
         if isinstance(output, Iterator):
             raise TypeError(

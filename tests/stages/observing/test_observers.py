@@ -19,9 +19,9 @@ import torch
 
 from eeipu import Float, Pipeline, PipelineError, StageCache, stage
 from eeipu.fingerprints.code import CodeReader
+from eeipu.serialization import copies
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.iterative import Training, iterative
-from eeipu.stages.observing import observers
 from eeipu.stages.observing.observers import MAX_NUMBERS, Observer, as_observation, look_at
 from eeipu.stages.runs import error_line
 
@@ -284,7 +284,7 @@ def test_an_output_that_is_too_large_to_be_copied_is_shown_itself(monkeypatch):
     seen = []
     observer = Observer(lambda output: seen.append(output) or 1.0, "prep")
     look_at(array, observer, "prep")
-    monkeypatch.setattr(observers, "COPY_SHARE", 0.0)
+    monkeypatch.setattr(copies, "COPY_SHARE", 0.0)
     look_at(array, observer, "prep")
     assert [each is array for each in seen] == [False, True]
 
