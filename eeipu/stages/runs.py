@@ -116,7 +116,7 @@ class PipelineRun:
     values: tuple[float, ...] = ()
 
     def _repr_html_(self) -> str:
-        columns = {
+        columns: dict[str, list[str | None]] = {
             "stage": [run.name for run in self.stage_runs],
             "cost": [None if run.cost is None else f"{run.cost:.4g}" for run in self.stage_runs],
             "reused": ["yes" if run.memoized else None for run in self.stage_runs],
