@@ -1,7 +1,8 @@
 """`eeipu cache`: list the entries of a cache and what they have saved, check them, drop them."""
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,7 @@ Shared = Annotated[
 _SHOWN_OF_KEY = 12
 _MOST_OF_STAGE = 16
 _NUMBERS = ("bytes", "age", "hits", "saved")
+_PARAMETERS, _LEAST_OF_PARAMETERS, _GAP = 2, 10, "  "
 
 _DAY_S = 24 * 3600.0
 
@@ -42,30 +44,14 @@ def list_entries(location: Location, shared: Shared = False, as_json: AsJson = F
     if as_json:
         _print_json(map(_described, entries))
         return
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.table import Column, Table
 
     heads = ("key", "stage", "parameters", "bytes", "age", "hits", "saved", "kept")
-    columns = [
-        Column(
-            head,
-            justify="right" if head in _NUMBERS else "left",
-            no_wrap=True,
-            # The parameters are cut where there is no room; `show` has all of them.
-            ratio=1 if head == "parameters" else None,
-            max_width=_MOST_OF_STAGE if head == "stage" else None,
-        )
-        for head in heads
-    ]
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold", expand=True)
-    for each in entries:
-        table.add_row(*_row(each))
-    console = Console()
-    console.print(table)
+    for line in _aligned([heads, *map(_row, entries)], set(map(heads.index, _NUMBERS))):
+        typer.echo(line)
     whole = decimal(sum(e.size_bytes for e in entries))
     saved = _seconds(sum(e.saved for e in entries))
-    console.print(f"{len(entries)} entries, {whole}, {saved} saved", highlight=False)
+    typer.echo(f"{len(entries)} entries, {whole}, {saved} saved")
 
 
 @app.command()
@@ -245,18 +231,45 @@ def _described(entry: "StoredOutput") -> dict[str, Any]:
 
 def _row(entry: "StoredOutput") -> list[str]:
     from rich.filesize import decimal
-    from rich.markup import escape
 
     return [
         entry.key[:_SHOWN_OF_KEY],
-        escape(entry.stage or "-"),
-        escape(", ".join(f"{n}={_short(v)}" for n, v in entry.params.items()) or "-"),
+        _cut(entry.stage or "-", _MOST_OF_STAGE),
+        ", ".join(f"{n}={_short(v)}" for n, v in entry.params.items()) or "-",
         decimal(entry.size_bytes),
         _seconds(max(0.0, datetime.now().timestamp() - entry.created_s)),
         str(entry.hits),
         _seconds(entry.saved),
         "yes" if entry.is_kept else "",
     ]
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> list[str]:
+    """Rows as lines no wider than the terminal: the parameters are cut, `show` has all of them.
+
+    Rich's tables do it too, and take longer to load than the entries to read.
+
+    Args:
+        rows: The heads, and the rows.
+        right: The columns that are aligned to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    others = sum(widths) - widths[_PARAMETERS] + len(_GAP) * (len(widths) - 1)
+    room = max(_LEAST_OF_PARAMETERS, shutil.get_terminal_size().columns - others)
+    widths[_PARAMETERS] = min(widths[_PARAMETERS], room)
+    lines = []
+    for row in rows:
+        cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+        sides = [
+            cell.rjust(width) if k in right else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        lines.append(_GAP.join(sides).rstrip())
+    return lines
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _short(value: Any) -> str:

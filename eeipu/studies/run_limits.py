@@ -168,10 +168,10 @@ class RunLimits:
         first = sampler.warm_up_trials(history)
         if len(history) > first:
             return None
+        run = "1 trial has run" if len(history) == 1 else f"{len(history)} trials have run"
         return (
-            f"the budget of {total:.4g} ended inside the warm-up: {len(history)} trials have run, "
-            f"of which the first {first} are chosen without models. Raise Tuner(budget=...), or "
-            f"lower n_initial."
+            f"the budget of {total:.4g} ended inside the warm-up: {run}, and the first {first} "
+            f"are chosen without models. Raise Tuner(budget=...), or lower n_initial."
         )
 
     def judge(self, result: PipelineRun) -> None:

@@ -116,6 +116,21 @@ def test_the_way_to_the_best_value_is_not_far():
     assert figure.layout.title.subtitle.text == "2 far values are left out"
 
 
+def test_where_most_values_are_bad_those_near_the_best_have_room():
+    study = study_of(*({"value": v} for v in (1.0, 1.1, 1.2, 1.15, -500.0, -700.0, -900.0)))
+
+    figure = report.best_figure(study)
+
+    assert figure.layout.yaxis.range[0] > 0.0
+    assert figure.layout.title.subtitle.text == "3 far values are left out"
+
+
+def test_values_of_which_none_is_far_are_all_seen_whole():
+    study = study_of(*({"value": v} for v in (-0.67, -0.38, -0.89, -0.12, -0.21, -0.47)))
+
+    assert report.best_figure(study).layout.yaxis.range is None
+
+
 def test_a_best_value_far_from_the_others_stays_inside():
     study = study_of(*({"value": v} for v in (1.0, 1.1, 1.2, 1.3, 1000.0)))
 

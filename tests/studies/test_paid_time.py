@@ -302,7 +302,7 @@ def test_a_warm_up_that_ended_early_is_no_reason_to_raise_the_budget(caplog):
 
     run(Toy().pipeline, method="eeipu", budget=10.0)
     (said,) = warnings_of(caplog)
-    assert "2 trials have run, of which the first 3 are chosen without models" in said
+    assert "2 trials have run, and the first 3 are chosen without models" in said
 
 
 def test_a_budget_that_outlives_the_warm_up_and_a_search_without_one_say_nothing(caplog):

@@ -1,6 +1,5 @@
 """The best value over the budget that was spent, and over wall-clock time."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -121,8 +120,9 @@ def _bounds(values: Sequence[float], best: float) -> tuple[float, float] | None:
     near = without_outliers([*values, *([best] * len(values))])
     if near is None:
         return None
-    finite = [value for value in values if math.isfinite(value)]
-    wide = without_outliers(values) or (min(finite), max(finite))
-    wide = min(wide[0], near[0]), max(wide[1], near[1])
-    has_room = near[1] - near[0] >= ROOM * (wide[1] - wide[0])
-    return wide if has_room else near
+    wide = without_outliers(values)
+    low, high = wide or (min(values), max(values))
+    low, high = min(low, near[0]), max(high, near[1])
+    if near[1] - near[0] < ROOM * (high - low):
+        return near
+    return None if wide is None else (low, high)
