@@ -22,7 +22,13 @@ from eeipu.stages.declaration import DEFAULT_RETRIES, INPUTS, Stage
 from eeipu.stages.functions.signatures import leading_inputs
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
-from eeipu.stages.searchable_schedules import canonical_form, schedule_of, space_of, spaces_of
+from eeipu.stages.searchable_schedules import (
+    as_templates,
+    canonical_form,
+    schedule_of,
+    space_of,
+    spaces_of,
+)
 
 __all__ = ["IterativeStage", "Training", "iterative", "stage_path"]
 
@@ -136,6 +142,10 @@ class IterativeStage(TrainingStage):
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
     takes: Callable[..., Any] | None = None
+
+    def __repr__(self) -> str:
+        searched = ", ".join(self.space) or "nothing"
+        return f"IterativeStage({self.name!r}, {self.steps} steps, searches over {searched})"
 
     @property
     def positional(self) -> tuple[inspect.Parameter, ...]:
@@ -279,8 +289,8 @@ def iterative(
 
     Args:
         training: How to train.
-        space: Hyper-parameter -> value, distribution, schedule, or template of a schedule
-            (`eeipu.stages.searchable_schedules`).
+        space: Hyper-parameter -> value, distribution, list of choices, schedule, or template of a
+            schedule (`eeipu.stages.searchable_schedules`).
         steps: The number of steps of a whole training.
         name: The stage's name.
         version: Replaces the code fingerprint in content keys.
@@ -295,8 +305,9 @@ def iterative(
     Raises:
         PipelineError: The code cannot be fingerprinted and no version is given, or `steps` is
             below 1.
-        SpaceError: Two parameters would have the same name.
+        SpaceError: Two parameters would have the same name, or choices are schedules.
     """
+    space = as_templates(space)
     if steps < 1:
         raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
     if version is None:
@@ -306,7 +317,7 @@ def iterative(
     return IterativeStage(
         name,
         spaces_of(space),
-        _Whole(training, dict(space), steps),
+        _Whole(training, space, steps),
         version=version,
         num_cpus=num_cpus,
         num_gpus=num_gpus,
@@ -314,7 +325,7 @@ def iterative(
         retries=retries,
         observe=observe,
         training=training,
-        templates=dict(space),
+        templates=space,
         steps=steps,
     )
 

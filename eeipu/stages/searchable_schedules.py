@@ -24,10 +24,18 @@ from optuna.distributions import BaseDistribution
 
 from eeipu.errors import SpaceError
 from eeipu.fingerprints.code import value_digest
-from eeipu.space import Categorical, Distribution, Params
+from eeipu.space import Categorical, Distribution, Params, as_distribution
 from eeipu.stages.schedule_runs import Function, Schedule, as_schedule, refuse_torch_scheduler
 
-__all__ = ["ScheduleChoice", "Searchable", "canonical_form", "schedule_of", "space_of", "spaces_of"]
+__all__ = [
+    "ScheduleChoice",
+    "Searchable",
+    "as_templates",
+    "canonical_form",
+    "schedule_of",
+    "space_of",
+    "spaces_of",
+]
 
 
 @dataclass(frozen=True, init=False)
@@ -76,6 +84,30 @@ class ScheduleChoice:
                 "ScheduleChoice needs at least one schedule: ScheduleChoice(flat=Constant(0.1))."
             )
         object.__setattr__(self, "choices", choices)
+
+
+def as_templates(space: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user has given for each hyper-parameter, as templates.
+
+    A list, a tuple or a range are choices, as in the space of every stage: no hyper-parameter has
+    several values at one step.
+
+    Raises:
+        SpaceError: Choices are schedules, which `ScheduleChoice` takes.
+    """
+    return {name: _as_template(name, given) for name, given in space.items()}
+
+
+def _as_template(name: str, given: Any) -> Any:
+    choices = getattr(given, "choices", given)
+    for choice in choices if isinstance(choices, list | tuple) else ():
+        refuse_torch_scheduler(f"the hyper-parameter {name!r}", choice)
+        if isinstance(choice, Schedule | Searchable | ScheduleChoice | BaseDistribution):
+            raise SpaceError(
+                f"the hyper-parameter {name!r} has {choice!r} among its choices, which are values; "
+                f"choose between schedules with ScheduleChoice(first=..., second=...)."
+            )
+    return as_distribution(given) if isinstance(given, list | tuple | range) else given
 
 
 def space_of(name: str, template: Any) -> dict[str, Distribution]:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from counting import LR, TRAINING, pipeline, prep, train
 
-from eeipu import INPUTS, Float, Pipeline, StageCache, Tuner, stage
+from eeipu import INPUTS, Categorical, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, code_fingerprint, value_digest
 from eeipu.fingerprints.keys import inputs_key
@@ -32,6 +32,14 @@ def test_an_iterative_stage_is_a_stage_of_a_pipeline():
     assert list(whole.space) == list(PARAMS)
     run = whole.run(PARAMS, "data")
     assert run.metrics == {"sum": 0.5 + 0.5 + 0.25 + 0.25, "length": 5}
+
+
+def test_a_list_in_its_space_is_searched_over():
+    stage = iterative(TRAINING, {"lr": [0.1, 0.05]}, steps=4, version="1")
+    assert stage.space == {"lr": Categorical([0.1, 0.05])}
+    assert stage.schedules({"lr": 0.05}) == {"lr": Constant(0.05)}
+    assert "lr" in repr(stage)
+    assert len(repr(stage)) < 100
 
 
 def test_its_code_is_in_its_fingerprint():

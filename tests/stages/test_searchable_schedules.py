@@ -1,5 +1,6 @@
 """Templates of schedules, and the flat spaces that they stand for."""
 
+import warnings
 from itertools import product
 
 import pytest
@@ -19,6 +20,7 @@ from eeipu.stages.schedules import (
 from eeipu.stages.searchable_schedules import (
     ScheduleChoice,
     Searchable,
+    as_templates,
     canonical_form,
     schedule_of,
     space_of,
@@ -129,3 +131,42 @@ def test_a_scheduler_of_torch_is_refused_where_a_stage_is_declared(make, ours):
     torch = pytest.importorskip("torch")
     with pytest.raises(SpaceError, match=ours):
         space_of("lr", make(torch))
+
+
+# --- what a user gives
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ([0.1, 0.05], Categorical([0.1, 0.05])),
+        (("adam", "sgd"), Categorical(["adam", "sgd"])),
+        (range(8, 64, 8), Int(8, 56, step=8)),
+        (RATE, RATE),
+        (0.1, 0.1),
+    ],
+    ids=str,
+)
+def test_lists_are_choices_as_in_the_space_of_every_stage(given, meant):
+    assert as_templates({"lr": given}) == {"lr": meant}
+
+
+def test_a_pair_of_numbers_is_asked_about():
+    with pytest.raises(SpaceError, match="may mean a range or two choices"):
+        as_templates({"lr": (0.001, 0.1)})
+
+
+@pytest.mark.parametrize("choice", [Constant(0.1), Searchable(Constant, RATE), RATE], ids=str)
+def test_schedules_are_chosen_between_by_name(choice):
+    with pytest.raises(SpaceError, match=r"ScheduleChoice\(first="):
+        as_templates({"lr": [choice, 0.1]})
+
+
+@pytest.mark.parametrize("kind", [list, tuple, Categorical])
+def test_torch_schedulers_are_refused_among_choices(kind):
+    scheduler = pytest.importorskip("torch.optim.lr_scheduler").StepLR
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna's, of choices that a database cannot store
+        given = kind([scheduler, 0.1])
+    with pytest.raises(SpaceError, match="write StepDecay"):
+        as_templates({"lr": given})

@@ -47,8 +47,8 @@ def torch_training(
         make_loaders: Gets the stage's inputs by position, and hyper-parameters that the optimiser's
             parameter groups do not have as keywords (`batch_size`). It returns the loaders of
             training and of validation data, whose batches are pairs of inputs and targets.
-        space: Hyper-parameter -> value, distribution, schedule, or template of a schedule
-            (`eeipu.stages.searchable_schedules`).
+        space: Hyper-parameter -> value, distribution, list of choices, schedule, or template of a
+            schedule (`eeipu.stages.searchable_schedules`).
         steps: The number of steps of a whole training.
         step: Whether a step is an epoch or a batch.
         seed: The seed of the model's first weights and of everything random in training.
