@@ -340,3 +340,20 @@ def test_a_condition_needs_a_value():
             space={"kind": ["tree", "line"], "depth": range(1, 9)},
             active_if={"depth": ("kind", [])},
         )
+
+
+def test_which_stages_a_choice_can_leave_out():
+    def named(name):
+        return stage(lambda x: x, name=name)
+
+    inner = OneOf("inner", [named("b"), named("c")])
+    pipeline = Pipeline(
+        [Optional(named("scale")), OneOf("outer", [named("a"), inner]), named("last")]
+    )
+    avoids = pipeline.layout.avoids
+
+    assert avoids(())
+    assert not avoids(["last"])
+    assert avoids(["scale", "a", "b"])
+    assert avoids(["b", "c"])
+    assert not avoids(["a", "b", "c"])

@@ -2,9 +2,10 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 from eeipu.errors import PipelineError
 from eeipu.spaces.conditions import Condition
@@ -95,6 +96,22 @@ class Layout:
         while isinstance(slot, str):
             slot = self.places[slot][params[slot]]
         return slot
+
+    def avoids(self, names: Container[str]) -> bool:
+        """Whether a choice among alternatives leaves out all of some stages.
+
+        Args:
+            names: The stages' names.
+        """
+        chosen = [
+            by for stage, by in zip(self.stages, self.chosen_by, strict=True) if stage.name in names
+        ]
+        places = list(dict.fromkeys(place for by in chosen for place, _ in by))
+        return any(
+            all(any(choices[place] != choice for place, choice in by) for by in chosen)
+            for each in product(*(self.places[place] for place in places))
+            for choices in [dict(zip(places, each, strict=True))]
+        )
 
     def conditions(self) -> dict[str, list[Condition]]:
         """When each hyper-parameter is active, for those that not always are."""
