@@ -274,7 +274,7 @@ class Pipeline:
                 f"and report through Tuner.ask and Tuner.tell."
             )
         for k, each in enumerate(self.stages):
-            if None in self.layout.slots[k]:
+            if self.graph.takes_inputs(k):
                 self._check_takes_inputs(each, k, inputs)
         if inputs and not any(map(self.graph.takes_inputs, range(len(self.stages)))):
             raise PipelineError(
@@ -283,7 +283,7 @@ class Pipeline:
             )
 
     def _check_takes_inputs(self, each: Stage, k: int, inputs: tuple[Any, ...]) -> None:
-        if each.inputs is not None:
+        if self.layout.slots[k] != (None,) or each.inputs is not None:
             self.layout.check_call(k, len(inputs))
             return
         try:

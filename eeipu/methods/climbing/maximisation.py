@@ -63,10 +63,6 @@ LEAST_SPREAD = 0.15
 
 MAX_ITERATIONS = 100
 
-# Where constraints leave fewer than this share of the points of an entry of the pool, allowed ones
-# are sought until there are so many: the allowed set is smaller than the cube, too.
-ENOUGH_ALLOWED = 0.5
-
 # Points scored in one call: more do not fit into the processor's cache, where each was measured to
 # take five times as long.
 SCORED_AT_ONCE = 512
@@ -264,8 +260,7 @@ class _Maximisation:
         if self._within is not None:
             allowed = self._within.allows(index, X)
             index, X, values = index[allowed], X[allowed], values[allowed]
-            enough = np.ceil(ENOUGH_ALLOWED * counts).astype(np.intp)
-            lacking = enough - np.bincount(index, minlength=len(counts))
+            lacking = counts - np.bincount(index, minlength=len(counts))
             more, more_X = self._within.completions(lacking, incumbents)
             if len(more):
                 values = np.concatenate([values, self.values(more, more_X)])

@@ -177,15 +177,29 @@ class Layout:
         Raises:
             PipelineError: It cannot.
         """
+        counts = [
+            {inputs if source is None else 1 for source in self._reachable(slot)}
+            for slot in self.slots[k]
+        ]
+        for count in sorted({sum(each) for each in product(*counts)}):
+            self._check_count(k, count)
+
+    def _check_count(self, k: int, count: int) -> None:
         stage = self.stages[k]
-        count = sum(inputs if slot is None else 1 for slot in self.slots[k])
         try:
             inspect.Signature(stage.positional).bind(*range(count))
         except TypeError as error:
-            names, gets = [p.name for p in stage.positional], ", ".join(_written(stage))
+            names = [p.name for p in stage.positional]
+            arguments = f"{count} {'argument' if count == 1 else 'arguments'}"
+            if stage.inputs is None:
+                raise PipelineError(
+                    f"stage {stage.name!r} takes {names}, but it gets {arguments}, the inputs of "
+                    f"the run, where {self._name(self.slots[k][0])!r} passes these on: {error}; "
+                    f"let it take as many, or let a stage that always runs come before."
+                ) from error
             raise PipelineError(
-                f"stage {stage.name!r} takes {names}, but gets {count} "
-                f"{'argument' if count == 1 else 'arguments'} from inputs=({gets}): {error}; "
+                f"stage {stage.name!r} takes {names}, but gets {arguments} from "
+                f"inputs=({', '.join(_written(stage))}): {error}; "
                 f"name one source for each positional parameter, in order."
             ) from error
 
