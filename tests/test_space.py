@@ -501,3 +501,16 @@ def test_configurations_come_one_by_one():
     some = list(islice(space.configurations(), 3))
 
     assert some == [{"a": 0, "b": "x"}, {"a": 0, "b": "y"}, {"a": 1, "b": "x"}]
+
+
+def test_points_have_fixed_values_of_their_own():
+    space = Space({"a": Float(0.0, 1.0), "b": Int(0, 3)}, [lambda p: p["a"] < p["b"]])
+    X = np.full((3, 2), 0.5)
+    fixed = [{"b": 0}, {}, {"a": 0.25, "b": 1}]
+
+    assert space.decode_all(X, fixed) == [
+        {"a": 0.5, "b": 0},
+        {"a": 0.5, "b": 2},
+        {"a": 0.25, "b": 1},
+    ]
+    assert space.allows(X, fixed).tolist() == [False, True, True]

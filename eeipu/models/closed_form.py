@@ -238,7 +238,7 @@ class ClosedFormGPs:
                 values = self._category_values[..., i].unsqueeze(1)
                 values = values if len(values) == 1 else values[terms]
                 differ = (x[:, column, None] - values).abs() > 1e-9
-                squares.add_(differ * self._category_squares[terms, i, None, None])
+                squares.addcmul_(differ.to(squares), self._category_squares[terms, i, None, None])
 
 
 def _matern(root: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ values are used from then on (see `eeipu.fingerprints.keys`).
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -102,16 +103,23 @@ class Cube:
         """The configuration at `point`, a vector of length `d`; discrete values by their cell."""
         return self.decode_all(np.asarray(point)[None])[0]
 
-    def decode_all(self, X: Array, fixed: Params | None = None) -> list[dict[str, Any]]:
+    def decode_all(
+        self, X: Array, fixed: Params | Sequence[Params] | None = None
+    ) -> list[dict[str, Any]]:
         """The configurations at points of the cube.
 
         Args:
             X: `n x d`.
-            fixed: Values that all of them have exactly, whatever the points say.
+            fixed: Values that all of them have exactly, whatever the points say; or a sequence of
+                `n` such values, one for each point.
         """
         columns = [axis.values(units) for axis, units in zip(self._axes, X.T, strict=True)]
         rows = zip(*columns, strict=True) if columns else [()] * len(X)
-        return [{**dict(zip(self.names, row, strict=True)), **(fixed or {})} for row in rows]
+        each = fixed if isinstance(fixed, Sequence) else repeat(fixed or {}, len(X))
+        return [
+            {**dict(zip(self.names, row, strict=True)), **own}
+            for row, own in zip(rows, each, strict=True)
+        ]
 
     def snap(self, X: Array) -> Array:
         """Move the points of `X` (`n x d`) to the centres of the cells that contain them."""

@@ -36,8 +36,8 @@ MOST_TRIED = 100_000
 # generations of so many points.
 GENERATIONS, CROWD = 60, 1024
 
-# So many uniform points are tried for each point that is asked for, and at least LEAST_TRIED in
-# all; if they have none, LAST_TRIED more.
+# At most so many uniform points are tried for each point that is asked for, and at least
+# LEAST_TRIED in all; if they have none, LAST_TRIED more.
 TRIED_EACH, LEAST_TRIED, LAST_TRIED = 4, 64, 2048
 
 # How often allowed points move to give more of them.
@@ -127,7 +127,12 @@ class FeasiblePoints:
         def uniform(tries: int) -> Array:
             return self._allowed(low + (high - low) * rng.random((tries, len(space))), fixed, box)
 
-        found = uniform(max(LEAST_TRIED, TRIED_EACH * count) if space.constraints else count)
+        tried = max(LEAST_TRIED, count) if space.constraints else count
+        found = uniform(tried)
+        while len(found) < count and (left := TRIED_EACH * count - tried) > 0:
+            # As many as will do, if the share of those that are allowed stays what it was.
+            more = min(left, math.ceil((count - len(found)) * tried / max(1, len(found))))
+            found, tried = np.concatenate([found, uniform(more)]), tried + more
         if len(found) >= count or not space.constraints:
             return found[:count]
         seeds = np.concatenate([found, *self._seeds(fixed, around, box)])

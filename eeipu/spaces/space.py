@@ -90,6 +90,11 @@ class Space(Cube):
                 gates.append((self.names.index(name), column, self.index(column, at)))
         return gates
 
+    @cached_property
+    def switches(self) -> list[int]:
+        """The columns on which it depends whether others are active."""
+        return sorted({parent for _, parent, _ in self._gates})
+
     def active(self, X: Array) -> Flags:
         """Which parameters are active at points, `n x d`."""
         active = np.ones(np.shape(X), dtype=np.bool_)
@@ -125,7 +130,9 @@ class Space(Cube):
             configurations = [self.settled(each) for each in configurations]
         return super().encode(configurations)
 
-    def decode_all(self, X: Array, fixed: Params | None = None) -> list[dict[str, Any]]:
+    def decode_all(
+        self, X: Array, fixed: Params | Sequence[Params] | None = None
+    ) -> list[dict[str, Any]]:
         """The configurations at points of the cube, with all parameters; see `Cube.decode_all`."""
         found = super().decode_all(X, fixed)
         return [self.settled(each) for each in found] if self.conditions else found
@@ -151,11 +158,17 @@ class Space(Cube):
         """Whether the space is finite and small enough to look at every combination of values."""
         return self.product is not None and self.product <= MOST_COUNTED
 
-    def allows(self, X: Array, fixed: Params | None = None) -> Flags:
-        """Whether the configurations at points (`n x d`) satisfy all constraints, `n`."""
+    def allows(self, X: Array, fixed: Params | Sequence[Params] | None = None) -> Flags:
+        """Whether the configurations at points (`n x d`) satisfy all constraints, `n`.
+
+        Args:
+            X: `n x d`.
+            fixed: As for `decode_all`.
+        """
         if not self.constraints:
             return np.ones(len(X), dtype=np.bool_)
-        found = map(self.constraints.allow, self.decode_all(X, fixed))
+        # What is inactive need not be settled: constraints do not see it.
+        found = map(self.constraints.allow, super().decode_all(X, fixed))
         return np.fromiter(found, dtype=np.bool_, count=len(X))
 
     def configurations(self, given: Params | None = None) -> Iterator[dict[str, Any]]:

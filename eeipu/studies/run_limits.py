@@ -95,6 +95,7 @@ class RunLimits:
         self._bounds = budget.begin_run(max_trials, clock)
         self._expected = ExpectedCosts()
         self._failures = FailureStreak(max_failures)
+        self._bugs: set[str] = set()  # the stages that have met an error of programming
         self._repeats = 0
 
     def allow_trial(self, underway: Iterable[TrialRun], now_s: float) -> bool:
@@ -178,7 +179,8 @@ class RunLimits:
         """Stop the search if too many trials in a row have failed, or repeated earlier ones.
 
         An error of programming (`eeipu.stages.running.programming_errors`) stops it at once while
-        no trial of the study has a value: every other configuration would meet the same error.
+        no trial of the study has a value: every other configuration would meet the same error,
+        unless it can choose other alternatives than the stages that had one.
 
         Args:
             result: The result of a trial that has ended.
@@ -189,7 +191,10 @@ class RunLimits:
         else:
             self._failures.add(failed)
         self._repeats = self._repeats + 1 if all(result.memoized) else 0
-        if failed is not None and failed.is_bug and not self._has_values():
+        if failed is not None and failed.is_bug:
+            self._bugs.add(failed.name)
+        is_everywhere = not self._trials.pipeline.layout.avoids(self._bugs)
+        if failed is not None and failed.is_bug and is_everywhere and not self._has_values():
             self.is_broken = True
             self.stop(
                 f"stage {failed.name!r} has failed with an error that other "

@@ -196,3 +196,19 @@ def test_what_nothing_completes_is_soon_given_up():
     assert len(points.draw(rng(), 1, fixed={"a.x0": 0.53})) == 0
     assert len(asked) < 10_000
     assert len(points.draw(rng(), 1, fixed={"a.x0": 0.4999})) == 1
+
+
+def test_no_more_points_are_tried_than_it_takes():
+    asked = []
+
+    def half(params):
+        asked.append(params)
+        return params["x"] < 0.5
+
+    feasible = FeasiblePoints(Space({"x": Float(0.0, 1.0)}, [half]))
+    asked.clear()
+    drawn = feasible.draw(np.random.default_rng(0), 200)
+
+    assert len(drawn) == 200
+    assert (drawn < 0.5).all()
+    assert len(asked) < 500

@@ -340,3 +340,31 @@ def test_a_condition_needs_a_value():
             space={"kind": ["tree", "line"], "depth": range(1, 9)},
             active_if={"depth": ("kind", [])},
         )
+
+
+def test_which_stages_a_choice_can_leave_out():
+    def named(name):
+        return stage(lambda x: x, name=name)
+
+    inner = OneOf("inner", [named("b"), named("c")])
+    pipeline = Pipeline(
+        [Optional(named("scale")), OneOf("outer", [named("a"), inner]), named("last")]
+    )
+    avoids = pipeline.layout.avoids
+
+    assert avoids(())
+    assert not avoids(["last"])
+    assert avoids(["scale", "a", "b"])
+    assert avoids(["b", "c"])
+    assert not avoids(["a", "b", "c"])
+
+
+def test_what_gets_the_inputs_where_a_stage_is_left_out_must_take_them():
+    first = named("first", lambda a, b, *, x: a + b + x)
+    for last in (named("last"), named("last", inputs="first")):
+        pipeline = Pipeline([Optional(first), last])
+        with pytest.raises(PipelineError, match=r"'last' takes .'data'., but .*gets 2 arguments"):
+            pipeline.check_inputs((1.0, 2.0))
+
+    takes_both = named("last", lambda a, b=0.0, *, x: a + b + x)
+    Pipeline([Optional(first), takes_both]).check_inputs((1.0, 2.0))

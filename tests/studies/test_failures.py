@@ -4,7 +4,7 @@ import optuna
 import pytest
 from snapshots import snapshot
 
-from eeipu import ConfigurationError, Float, Pipeline, StageRun, Tuner, stage
+from eeipu import ConfigurationError, Float, OneOf, Pipeline, StageRun, Tuner, stage
 from eeipu.studies.displays.snapshot import outcome, result
 
 
@@ -228,3 +228,28 @@ def test_a_pruned_trial_is_shown_as_such():
     assert result(seen) == "pruned"
     assert seen.failure is None
     assert outcome(run_, " s") == "1 s, pruned"
+
+
+@pytest.mark.parametrize("are_all_broken", [False, True])
+def test_an_alternative_that_cannot_run_leaves_the_others(are_all_broken, caplog):
+    def unavailable(data, *, b):
+        raise ImportError("No module named 'xgboost'")
+
+    def plain(data, *, a):
+        if are_all_broken:
+            raise NameError("name 'unknown' is not defined")
+        return a
+
+    alternatives = [
+        stage(unavailable, name="boosting", space={"b": Float(0, 1)}),
+        stage(plain, name="forest", space={"a": Float(0, 1)}),
+    ]
+    pipeline = Pipeline([OneOf("model", alternatives)])
+    tuner = Tuner(pipeline, budget=None, method="random", cache=None, seed=0, max_failures=100)
+    for model, value in (("boosting", 0.2), ("boosting", 0.4), ("forest", 0.3)):
+        tuner.enqueue({"model": model, ("forest.a" if model == "forest" else "boosting.b"): value})
+
+    study = tuner.run(0.0, max_trials=6, progress=False)
+
+    assert len(study.trials) == (3 if are_all_broken else 6)
+    assert ("would meet too" in caplog.text) == are_all_broken

@@ -61,11 +61,7 @@ class WithinConstraints:
 
     def allows(self, index: Indices, X: Array) -> Flags:
         """Whether the points satisfy the constraints, with the values that their prefixes fix."""
-        allowed = np.ones(len(X), dtype=np.bool_)
-        for prefix in np.unique(index):
-            rows = index == prefix
-            allowed[rows] = self._feasible.space.allows(X[rows], self._fixed[prefix])
-        return allowed
+        return self._feasible.space.allows(X, [self._fixed[prefix] for prefix in index])
 
     def masked(self, index: Indices, X: Array, values: Array, options: int) -> Array:
         """Scores of points, without hope where a better one than the first is not allowed.

@@ -295,17 +295,23 @@ class _Maximisation:
             return self.values(index, self._completed(index, raw[row]))
         values = np.empty(len(index))
         memoized = self._memoized.numpy()
-        kinds, kind = np.unique(
-            np.concatenate([np.isnan(self._fixed), memoized], axis=1), axis=0, return_inverse=True
-        )
+        # Entries are of one kind if all that may differ between them are the values that they fix.
+        # What decides which parameters are active does not differ, or not in a way that matters.
+        switches = self._fixed[:, self._space.switches]
+        alike = [np.isnan(self._fixed), memoized, np.nan_to_num(switches)]
+        kinds, kind = np.unique(np.concatenate(alike, axis=1), axis=0, return_inverse=True)
         for i in range(len(kinds)):
             members = np.flatnonzero(kind.ravel() == i)
             one = members[0]
+            # With conditions, what is inactive depends on what is fixed.
+            completions = raw[: counts[one]]
+            if self._space.conditions:
+                completions = self._completed(np.full(counts[one], one), completions)
             found = self._score.rank_completions(
                 torch.from_numpy(np.nan_to_num(self._fixed[members])),
                 torch.from_numpy(~np.isnan(self._fixed[one])),
                 self._memoized[one],
-                torch.from_numpy(raw[: counts[one]]),
+                torch.from_numpy(completions),
             )
             values[np.isin(index, members)] = found.numpy().ravel()
         return np.nan_to_num(values, nan=-np.inf)
@@ -349,7 +355,8 @@ class _Maximisation:
         columns = np.flatnonzero(~self._continuous)
         is_wide = [(self._space.cells[c] or 0) > 2 ** (MAX_EXCHANGED // 2) for c in columns]
         for column in np.repeat(columns, np.where(is_wide, WIDE_EXCHANGES, 1)):
-            free = np.flatnonzero(np.isnan(self._fixed[index, column]))
+            is_free = np.isnan(self._fixed[index, column]) & self._space.active(X)[:, column]
+            free = np.flatnonzero(is_free)
             if len(free) == 0:
                 continue
             options = self._options(int(column), X[free, column])

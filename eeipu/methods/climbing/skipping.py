@@ -1,7 +1,7 @@
 """Scores of candidates that leave some stages out, since their parameters choose others.
 
 Notation:
-    b: candidates; K: stages; d: hyper-parameters.
+    b: candidates; K: stages; d: hyper-parameters; P: points whose fixed columns are completed.
     X: `b x 1 x d`, candidates in the unit cube.
     memoized: `b x K`, which stages each candidate gets for free.
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.methods.climbing.scores import LogScoreWithGradient, Score
+from eeipu.methods.climbing.scores import LogScoreWithGradient, RanksCompletions, Score
 from eeipu.pipeline import Pipeline
 
 __all__ = ["free_at", "skipping"]
@@ -29,6 +29,8 @@ def skipping(score: Score, pipeline: Pipeline) -> Score:
     """
     if not pipeline.layout.places:
         return score
+    if isinstance(score, RanksCompletions):
+        return _SkippingWithRanks(score, pipeline)
     if isinstance(score, LogScoreWithGradient):
         return _SkippingWithGradient(score, pipeline)
     return lambda X, memoized: score(X, free_at(X, memoized, pipeline))
@@ -44,6 +46,35 @@ class _SkippingWithGradient:
 
     def value_and_gradient(self, X: Tensor, memoized: Tensor) -> tuple[Tensor, Tensor]:
         return self._score.value_and_gradient(X, free_at(X, memoized, self._pipeline))
+
+
+class _SkippingWithRanks(_SkippingWithGradient):
+    def __init__(self, score: RanksCompletions, pipeline: Pipeline) -> None:
+        super().__init__(score, pipeline)
+        self._ranking = score
+
+    def rank_completions(
+        self, points: Tensor, fixed: Tensor, memoized: Tensor, X: Tensor
+    ) -> Tensor:
+        """Rough scores of all completions of points; see `RanksCompletions`.
+
+        Points that choose the same stages are ranked together, with the completions that do.
+        """
+        columns = [self._pipeline.cube.names.index(name) for name in self._pipeline.layout.places]
+        chosen = torch.where(fixed, points, 0.0)[:, columns]
+        kinds, kind = torch.unique(chosen, dim=0, return_inverse=True)
+        ranks = X.new_empty(len(points), len(X))
+        for i in range(len(kinds)):
+            rows = torch.nonzero(kind == i).flatten()
+            completed = torch.where(fixed, points[rows[0]], X).unsqueeze(-2)
+            free = free_at(completed, memoized, self._pipeline)
+            masks, mask = torch.unique(free, dim=0, return_inverse=True)
+            for j in range(len(masks)):
+                those = torch.nonzero(mask == j).flatten()
+                ranks[rows[:, None], those] = self._ranking.rank_completions(
+                    points[rows], fixed, masks[j], X[those]
+                )
+        return ranks
 
 
 def free_at(X: Tensor, memoized: Tensor, pipeline: Pipeline) -> Tensor:

@@ -20,7 +20,8 @@ FORGET = "eeipu:forget"
 
 # At least this many failures with the same error, which came one after another and ended, are taken
 # for a fault of the surroundings if they are scattered: if the mean variance of their coordinates
-# is at least this share of that of a uniform distribution.
+# is at least this share of that of a uniform distribution. If they have a choice in common, such as
+# one of several alternatives, a trial with the same choice must have succeeded since.
 LEAST_ALIKE = 3
 SCATTERED = 0.5
 
@@ -60,12 +61,12 @@ def forgotten_failures(
             gone.add(trial.number)
         elif TRACEBACK in error:  # what a caller has told as failed says nothing of its cause
             alike.setdefault((stage, error_line(error)), []).append(trial)
-    successes = [trial.number for trial in ended if trial.state is TrialState.COMPLETE]
+    successes = [trial for trial in ended if trial.state is TrialState.COMPLETE]
     for group in alike.values():
         first, last = group[0].number, group[-1].number
-        has_ended = any(number > last for number in successes)
-        is_unbroken = not any(first < number < last for number in successes)
-        if has_ended and is_unbroken and _are_scattered(group, pipeline):
+        since = [trial for trial in successes if trial.number > last]
+        is_unbroken = not any(first < trial.number < last for trial in successes)
+        if since and is_unbroken and _are_scattered(group, since, pipeline):
             gone.update(trial.number for trial in group)
     return gone
 
@@ -74,13 +75,23 @@ def _fingerprint(observer: Observer | None) -> str | None:
     return None if observer is None else observer.fingerprint
 
 
-def _are_scattered(group: Sequence[FrozenTrial], pipeline: Pipeline) -> bool:
-    """Whether trials are spread over the whole space, so that no region of it is their cause."""
+def _are_scattered(
+    group: Sequence[FrozenTrial], since: Sequence[FrozenTrial], pipeline: Pipeline
+) -> bool:
+    """Whether failures are spread over the whole space, so that no region of it is their cause.
+
+    Args:
+        group: The trials that have failed.
+        since: Those that have succeeded since.
+        pipeline: The pipeline.
+    """
     if len(group) < LEAST_ALIKE:
         return False
-    X = pipeline.cube.encode([trial.params for trial in group])
+    X, succeeded = (pipeline.cube.encode([t.params for t in each]) for each in (group, since))
     spread = 12.0 * X.var(axis=0, ddof=1)
     for column in pipeline.cube.categorical_columns:
         spread[column] = len(np.unique(X[:, column])) > 1
+        if not spread[column] and X[0, column] not in succeeded[:, column]:
+            return False
     several = [cells != 1 for cells in pipeline.cube.cells]
     return bool(several and np.mean(spread[several].clip(max=1.0)) >= SCATTERED)

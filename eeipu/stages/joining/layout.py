@@ -2,9 +2,10 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 from eeipu.errors import PipelineError
@@ -97,6 +98,22 @@ class Layout:
             slot = self.places[slot][params[slot]]
         return slot
 
+    def avoids(self, names: Container[str]) -> bool:
+        """Whether a choice among alternatives leaves out all of some stages.
+
+        Args:
+            names: The stages' names.
+        """
+        chosen = [
+            by for stage, by in zip(self.stages, self.chosen_by, strict=True) if stage.name in names
+        ]
+        places = list(dict.fromkeys(place for by in chosen for place, _ in by))
+        return any(
+            all(any(choices[place] != choice for place, choice in by) for by in chosen)
+            for each in product(*(self.places[place] for place in places))
+            for choices in [dict(zip(places, each, strict=True))]
+        )
+
     def conditions(self) -> dict[str, list[Condition]]:
         """When each hyper-parameter is active, for those that not always are."""
         found: dict[str, list[Condition]] = {
@@ -139,9 +156,9 @@ class Layout:
                 f"and report through Tuner.ask and Tuner.tell."
             )
         for k, each in enumerate(self.stages):
-            if None in self.slots[k] and each.inputs is None:
+            if self.slots[k] == (None,) and each.inputs is None:
                 _check_takes_inputs(each, inputs)
-            elif None in self.slots[k]:
+            elif self.graph.takes_inputs(k):
                 self.check_call(k, len(inputs))
         if inputs and not any(map(self.graph.takes_inputs, range(len(self.stages)))):
             raise PipelineError(
@@ -193,15 +210,29 @@ class Layout:
         Raises:
             PipelineError: It cannot.
         """
+        counts = [
+            {inputs if source is None else 1 for source in self._reachable(slot)}
+            for slot in self.slots[k]
+        ]
+        for count in sorted({sum(each) for each in product(*counts)}):
+            self._check_count(k, count)
+
+    def _check_count(self, k: int, count: int) -> None:
         stage = self.stages[k]
-        count = sum(inputs if slot is None else 1 for slot in self.slots[k])
         try:
             inspect.Signature(stage.positional).bind(*range(count))
         except TypeError as error:
-            names, gets = [p.name for p in stage.positional], ", ".join(_written(stage))
+            names = [p.name for p in stage.positional]
+            arguments = f"{count} {'argument' if count == 1 else 'arguments'}"
+            if stage.inputs is None:
+                raise PipelineError(
+                    f"stage {stage.name!r} takes {names}, but it gets {arguments}, the inputs of "
+                    f"the run, where {self._name(self.slots[k][0])!r} passes these on: {error}; "
+                    f"let it take as many, or let a stage that always runs come before."
+                ) from error
             raise PipelineError(
-                f"stage {stage.name!r} takes {names}, but gets {count} "
-                f"{'argument' if count == 1 else 'arguments'} from inputs=({gets}): {error}; "
+                f"stage {stage.name!r} takes {names}, but gets {arguments} from "
+                f"inputs=({', '.join(_written(stage))}): {error}; "
                 f"name one source for each positional parameter, in order."
             ) from error
 

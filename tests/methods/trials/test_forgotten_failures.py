@@ -5,7 +5,7 @@ import pytest
 from histories import PIPELINE, history_of, trial
 from optuna.trial import TrialState
 
-from eeipu import Float, Pipeline
+from eeipu import Categorical, Float, Pipeline
 from eeipu.methods.history import History
 from eeipu.methods.trials.forgotten_failures import FORGET, FORGOTTEN
 from eeipu.stages.declaration import Stage
@@ -86,3 +86,25 @@ def test_failures_of_code_that_is_gone_are_forgotten():
     assert len(history_of(*trials, pipeline=old)) == 1
     assert len(history_of(*trials, pipeline=pipeline("1", "2"))) == 1  # the stage below has changed
     assert len(history_of(*trials, pipeline=pipeline("2", "1")).forgotten) == 1
+
+
+def test_failures_of_one_choice_count_until_it_succeeds():
+    pipeline = Pipeline.declare({"fit": {"x": Float(0, 1), "kind": Categorical(["u", "v"])}})
+
+    def ended(number, x, kind, value):
+        error = "Traceback (most recent call last):\n  ...\nOSError: no libomp"
+        return optuna.trial.create_trial(
+            state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+            value=value,
+            params={"fit.x": x, "fit.kind": kind},
+            distributions=pipeline.space,
+            user_attrs={"error": error} if value is None else {},
+        )
+
+    study = optuna.create_study()
+    for number, x in enumerate((0.1, 0.9, 0.5)):
+        study.add_trial(ended(number, x, "u", None))
+    study.add_trial(ended(3, 0.3, "v", 1.0))
+    assert History.of(study, pipeline).forgotten == ()
+    study.add_trial(ended(4, 0.3, "u", 1.0))
+    assert len(History.of(study, pipeline).forgotten) == 3
