@@ -51,10 +51,10 @@ class _Scope:
         assigned: The names that it binds -> the expressions that they are given. `None` stands
             for one that is not known, such as an argument.
         declared: The names that it declares to be of a scope around it.
+        imported: The names that it imports. It may bind them too, as where an import fails.
+        found: The dotted names of what it, or a scope inside of it, imports.
         is_class: Whether it is a class body.
     """
-
-    __slots__ = ("assigned", "chains", "declared", "inner", "is_class", "parent")
 
     def __init__(self, parent: "_Scope | None", *, is_class: bool = False) -> None:
         self.parent = parent
@@ -62,6 +62,8 @@ class _Scope:
         self.inner: set[tuple[str, ...]] = set()
         self.assigned: dict[str, list[ast.expr | None]] = {}
         self.declared: set[str] = set()
+        self.imported: set[str] = set()
+        self.found: set[tuple[str, ...]] = set()
         self.is_class = is_class
 
     def bind(self, name: str, value: ast.expr | None = None) -> None:
@@ -72,6 +74,11 @@ class _Scope:
         """Hand what the scope uses and does not bind to the scope around it."""
         if self.parent is None:
             return
+        if self.imported:
+            used = self.chains | self.inner
+            self.found.update([each for each in used if each[0] in self.imported])
+            self.found.update([(name,) for name in self.imported if self.is_class])
+        self.parent.found |= self.found
         bound = self.assigned.keys() - self.declared if self.declared else self.assigned
         around = self.parent.inner
         around.update([each for each in self.chains if each[0] not in bound])
@@ -110,7 +117,7 @@ class _Found:
 
     def names(self, around: _Scope) -> Names:
         """All that was found, when everything in a scope has been read."""
-        chains = around.chains | around.inner | self.hints
+        chains = around.chains | around.inner | around.found | self.hints
         own = [(name, is_written(call, scope.values_of)) for name, call, scope in self.calls]
         has_more = own or self.imports or self.attributes or self.texts
         if len(self.inner) == 1 and not has_more and chains == self.inner[0].chains:
@@ -282,6 +289,7 @@ def _global(found: _Found, node: ast.Global | ast.Nonlocal, scope: _Scope) -> st
 def _import(found: _Found, node: ast.Import, scope: _Scope) -> str:
     for alias in node.names:
         name = alias.asname or alias.name.partition(".")[0]
+        scope.imported.add(name)
         found.imports.append((name, alias.name, None))
     return _node(found, node, scope)
 
@@ -289,6 +297,7 @@ def _import(found: _Found, node: ast.Import, scope: _Scope) -> str:
 def _import_from(found: _Found, node: ast.ImportFrom, scope: _Scope) -> str:
     module = "." * node.level + (node.module or "")
     for alias in node.names:
+        scope.imported.add(alias.asname or alias.name)
         found.imports.append((alias.asname or alias.name, module, alias.name))
     return _node(found, node, scope)
 
@@ -313,10 +322,11 @@ def _function(found: _Found, node: ast.FunctionDef | ast.AsyncFunctionDef, scope
         # A method is read with its class and by itself; it sees no names of the class body.
         if "body" not in notes:
             inner, around = _nothing(), _Scope(None)
-            notes["body"] = (_body(inner, node, around), inner.names(around))
-        (body, kinds), names = notes["body"]
+            notes["body"] = (_body(inner, node, around), inner.names(around), around.found)
+        (body, kinds), names, imported = notes["body"]
         found.inner.append(names)
         scope.inner |= names.chains
+        scope.found |= imported
     text = _written(
         type(node).__name__,
         name=repr(node.name),
@@ -430,16 +440,10 @@ _READERS: dict[type, Callable[[_Found, Any, _Scope], str]] = {
     ast.Nonlocal: _global,
     ast.Import: _import,
     ast.ImportFrom: _import_from,
-    ast.ExceptHandler: _binding,
-    ast.MatchAs: _binding,
-    ast.MatchStar: _binding,
-    ast.MatchMapping: _binding,
+    **dict.fromkeys((ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping), _binding),
     ast.FunctionDef: _function,
     ast.AsyncFunctionDef: _function,
     ast.Lambda: _lambda,
     ast.ClassDef: _class,
-    ast.ListComp: _comprehension,
-    ast.SetComp: _comprehension,
-    ast.DictComp: _comprehension,
-    ast.GeneratorExp: _comprehension,
+    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), _comprehension),
 }
