@@ -106,7 +106,7 @@ def test_failures_that_the_user_names_do_not_count():
 
     assert tuner.study.sampler.n_initial == 3
     run(tuner, 1)  # the models have no failure to learn from
-    assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "costs"}
+    assert tuner.study.sampler._refits._starts.keys() == {"objective", "costs"}
 
 
 def test_the_number_of_failures_in_a_row_can_be_set():
@@ -182,7 +182,7 @@ def test_a_pruned_trial_is_no_failure_to_the_models():
     run(tuner, 9)
 
     assert "PRUNED" in states(tuner)
-    assert tuner.study.sampler._refits._last.fitted.keys() == {"objective", "chain", "costs"}
+    assert tuner.study.sampler._refits._starts.keys() == {"objective", "chain", "costs"}
 
 
 def test_the_search_leaves_a_region_that_is_pruned_without_a_report():

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from eeipu.methods.reuse.kept_parts import FREE, KeptParts
+from eeipu.methods.reuse.kept_parts import KeptParts
+from eeipu.methods.reuse.value_codes import FREE, Codes
 
 __all__ = ["PartExchange"]
 
 Array = NDArray[np.float64]
-Codes = NDArray[np.int64]
 Score = Callable[[Codes, Array], Array]
 """Combinations, `R x d`, and points, `R x d` -> acquisition values, `R`."""
 
@@ -106,7 +106,7 @@ class PartExchange:
         found_rows, found_X = [rows[:0]], [X[:0]]
         for i in self._best(rows, values, MOST_ANEW).values():
             row = np.repeat(rows[i][None], len(self._raw[:POINTS_ANEW]), axis=0)
-            points = self._parts.completed(row, self._raw[:POINTS_ANEW])
+            points = self._parts.values.completed(row, self._raw[:POINTS_ANEW])
             taken = X[i][None]
             for point in points[np.argsort(-self._score(row, points), kind="stable")]:
                 if np.abs(taken - point).max(axis=1).min() > LEAST_SPREAD:
@@ -141,7 +141,7 @@ class PartExchange:
             with_each = self._with_each(rows)
             shape = with_each.shape[:2]
             flat = with_each.reshape(-1, rows.shape[1])
-            points = self._parts.completed(flat, np.repeat(X, shape[1], axis=0))
+            points = self._parts.values.completed(flat, np.repeat(X, shape[1], axis=0))
             is_change = (with_each != rows[:, None]).any(axis=-1)
             scores = np.full(shape, -np.inf)
             scores[is_change] = self._score(flat[is_change.ravel()], points[is_change.ravel()])

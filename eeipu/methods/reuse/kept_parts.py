@@ -5,8 +5,8 @@ Notation:
     P: parts. A part is a kept output of a trial's stage. It fixes the hyper-parameters of that
         stage and of all stages that lead to it at the values of the trial.
     R: combinations of parts.
-    codes: `... x d`, the values that a part or a combination fixes, numbered in each column from 0;
-        -1 where it fixes none.
+    codes: `... x d`, the values that a part or a combination fixes; see
+        `eeipu.methods.reuse.value_codes`.
 
 Parts go together if they agree wherever both fix a value, in type and to the last bit. In a chain
 one of two such parts then contains the other, and a combination is no more than its longest part.
@@ -14,25 +14,21 @@ In a graph the branches of a combination may come from different trials: with fi
 each of four branches there are 6^4 combinations.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from eeipu.methods.reuse.candidates import Reuse
+from eeipu.methods.reuse.value_codes import FREE, Codes, ValueCodes, only
 from eeipu.pipeline import Pipeline
-from eeipu.space import Params, Space
+from eeipu.space import Params
 
-__all__ = ["FREE", "FULL_EFFORT", "KeptParts", "nothing_reused"]
+__all__ = ["FULL_EFFORT", "KeptParts", "nothing_reused"]
 
-Array = NDArray[np.float64]
-Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-
-FREE = -1
 
 # So many combinations are searched with full effort each, and all of them are listed. If there are
 # more, they are listed only if there are no more of them than parts, as in a chain.
@@ -56,6 +52,7 @@ class KeptParts:
 
     Attributes:
         codes: `P x d`, the values that the parts fix.
+        values: The values by their codes.
     """
 
     def __init__(
@@ -67,9 +64,7 @@ class KeptParts:
     ) -> None:
         self._pipeline = pipeline
         self._is_new = is_new
-        self._names = list(pipeline.space)
-        self._numbers: list[dict[tuple[type, str], int]] = [{} for _ in self._names]
-        self._values: list[list[Any]] = [[] for _ in self._names]
+        self.values = ValueCodes(pipeline)
         self._columns = [pipeline.columns.up_to(k) for k in range(len(pipeline.stages))]
         memoizes = pipeline.memoizes
         found: dict[tuple[int, bytes], Codes] = {}
@@ -78,34 +73,14 @@ class KeptParts:
             # The last stage's output is that of a whole trial.
             keys = (trial.user_attrs.get("stage_keys") or ())[: len(self._columns) - 1]
             stages = [k for k, key in enumerate(keys) if memoizes[k] and key in kept]
-            whole = self._codes_of(trial)
-            own = [(k, self._only(self._columns[k], whole)) for k in stages]
+            whole = self.values.of(trial.params)
+            own = [(k, only(self._columns[k], whole)) for k in stages]
             self._frontiers.append([(k, codes.tobytes()) for k, codes in own])
             found.update(zip(self._frontiers[-1], (codes for _, codes in own), strict=True))
         self._place = {identity: place for place, identity in enumerate(found)}
         codes = np.array([*found.values()], dtype=np.int64)
-        self.codes = codes.reshape(len(found), len(self._names))
+        self.codes = codes.reshape(len(found), len(self.values))
         self._free_stages: dict[bytes, tuple[bool, ...]] = {}
-
-    def _codes_of(self, trial: FrozenTrial) -> Codes:
-        """The numbers of all values of a trial, `d`."""
-        codes = np.empty(len(self._names), dtype=np.int64)
-        for column, name in enumerate(self._names):
-            value = trial.params[name]
-            # Choices may be any objects: Optuna's number stands for them.
-            internal = self._pipeline.space[name].to_internal_repr(value)
-            numbers = self._numbers[column]
-            codes[column] = numbers.setdefault((type(value), repr(float(internal))), len(numbers))
-            if codes[column] == len(self._values[column]):
-                self._values[column].append(value)
-        return codes
-
-    @staticmethod
-    def _only(columns: Sequence[int], codes: Codes) -> Codes:
-        """Codes of which these columns alone are fixed, `... x d`."""
-        own = np.full_like(codes, FREE)
-        own[..., columns] = codes[..., columns]
-        return own
 
     # --- Which combinations there are
 
@@ -131,7 +106,7 @@ class KeptParts:
 
     @cached_property
     def _all(self) -> Codes | None:
-        nothing = np.full((1, len(self._names)), FREE, dtype=np.int64)
+        nothing = np.full((1, len(self.values)), FREE, dtype=np.int64)
         if self._is_linear:
             distinct = {row.tobytes(): row for row in (*nothing, *self.codes)}
             return np.array([*distinct.values()])
@@ -154,7 +129,7 @@ class KeptParts:
 
     @property
     def _first(self) -> Codes:
-        nothing = np.full((1, len(self._names)), FREE, dtype=np.int64)
+        nothing = np.full((1, len(self.values)), FREE, dtype=np.int64)
         frontiers = [self.codes[[self._place[part] for part in own]] for own in self._frontiers]
         whole = (parts.max(axis=0, initial=FREE) for parts in frontiers)
         rows = {row.tobytes(): row for row in (*nothing, *self.codes, *whole)}
@@ -169,7 +144,8 @@ class KeptParts:
     def are_offered(self, rows: Codes) -> Flags:
         """Which combinations leave something to choose, or fix a configuration that is new."""
         return np.array(
-            [(row == FREE).any() or self._is_new(self._params(row)) for row in rows], dtype=np.bool_
+            [(row == FREE).any() or self._is_new(self.values.params(row)) for row in rows],
+            dtype=np.bool_,
         )
 
     @staticmethod
@@ -197,7 +173,7 @@ class KeptParts:
         """Which stages combinations give for free, `R x K`."""
         kept = np.zeros((len(rows), len(self._pipeline.stages)), dtype=np.bool_)
         for k, columns in enumerate(self._columns[:-1]):
-            own = self._only(columns, rows)
+            own = only(columns, rows)
             kept[:, k] = [(k, row.tobytes()) in self._place for row in own]
         return np.array([self._free(flags) for flags in kept], dtype=np.bool_).reshape(kept.shape)
 
@@ -210,27 +186,6 @@ class KeptParts:
     def reuses(self, rows: Codes) -> list[Reuse]:
         """What candidates with these combinations reuse."""
         return [
-            Reuse(self._params(row), tuple(free))
+            Reuse(self.values.params(row), tuple(free))
             for row, free in zip(rows, self.memoized(rows).tolist(), strict=True)
         ]
-
-    def _params(self, row: Codes) -> dict[str, Any]:
-        return {
-            name: values[code]
-            for name, values, code in zip(self._names, self._values, row.tolist(), strict=True)
-            if code != FREE
-        }
-
-    @cached_property
-    def _coordinates(self) -> Array:
-        """The cube's coordinates of all values by their numbers, `d x most + 1`; NaN for `FREE`."""
-        table = np.full((len(self._names), 1 + max(map(len, self._values), default=0)), np.nan)
-        for column, (name, values) in enumerate(zip(self._names, self._values, strict=True)):
-            axis = Space({name: self._pipeline.space[name]})
-            table[column, : len(values)] = axis.encode([{name: value} for value in values])[:, 0]
-        return table
-
-    def completed(self, rows: Codes, X: Array) -> Array:
-        """Points with the values that combinations fix, `R x d`."""
-        fixed = self._coordinates[np.arange(len(self._names)), rows]
-        return np.where(rows == FREE, X, fixed)

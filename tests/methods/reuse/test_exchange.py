@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.reuse.exchange import PartExchange
-from eeipu.methods.reuse.kept_parts import FREE, KeptParts
+from eeipu.methods.reuse.kept_parts import KeptParts
+from eeipu.methods.reuse.value_codes import FREE
 
 PIPELINE = branching.pipeline_of(branching.BRANCHES)
 
