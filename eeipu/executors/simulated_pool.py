@@ -47,6 +47,7 @@ def declared_seconds(task: StageTask) -> float:
     return cost
 
 
+# More than 15 methods, because eight of them are those of the protocols `Pool` and `SplittingPool`.
 class SimulatedPool:
     """Workers whose stage calls take the time that is foreseen, in virtual seconds.
 
@@ -82,7 +83,6 @@ class SimulatedPool:
         thoughts: The number of suggestions.
     """
 
-    # Eight of its methods are the protocol's.
     shares_memory = True
 
     def __init__(

@@ -105,6 +105,20 @@ def open_study(
             f"the study {name!r} has the direction {', '.join(map(repr, known_directions))}, but "
             f"{', '.join(map(repr, directions))} was asked for. {_REMEDY}"
         )
+    _check_space(study, pipeline, adopts=adopts)
+    _check_objective(study, pipeline)
+    _check_unit(study, pipeline)
+    limits = [[each.name, each.text] for each in pipeline.outcome_constraints]
+    if limits != study.user_attrs.get(LIMITS, []):
+        study.set_user_attr(LIMITS, limits)
+    layout = noted_layout(pipeline)
+    if study.user_attrs.get(LAYOUT) != layout:
+        study.set_user_attr(LAYOUT, layout)
+    return study
+
+
+def _check_space(study: optuna.Study, pipeline: Pipeline, *, adopts: bool) -> None:
+    """Check that a study is one of this pipeline's space, or adopt it; and note the space."""
     space, places = _stored_space(pipeline), places_of(pipeline)
     known, known_places = study.user_attrs.get(_SPACE), study.user_attrs.get(_PLACES)
     if known_places is None:
@@ -115,26 +129,17 @@ def open_study(
     study_id(study)  # made now, so that all drivers agree on it before any of them uses it
     is_other = known != space or list(known) != list(space) or known_places != places
     if is_other and adopts:
-        may_choose = isinstance(sampler, EEIPUSampler)
+        may_choose = isinstance(study.sampler, EEIPUSampler)
         adopt(study, known or {}, known_places, pipeline, may_choose=may_choose)
         study.set_user_attr(_SPACE, space)
     elif is_other:
         difference = _difference(known, space, known_places, places)
         raise StudyMismatchError(
-            f"the study {name!r} belongs to another pipeline: {difference}. "
+            f"the study {study.study_name!r} belongs to another pipeline: {difference}. "
             f"{_REMEDY[:-1]}, or Tuner(on_change='adopt') to go on."
         )
     if study.user_attrs.get(_PLACES, {}) != places:
         study.set_user_attr(_PLACES, places)
-    _check_objective(study, pipeline)
-    _check_unit(study, pipeline)
-    limits = [[each.name, each.text] for each in pipeline.outcome_constraints]
-    if limits != study.user_attrs.get(LIMITS, []):
-        study.set_user_attr(LIMITS, limits)
-    layout = noted_layout(pipeline)
-    if study.user_attrs.get(LAYOUT) != layout:
-        study.set_user_attr(LAYOUT, layout)
-    return study
 
 
 def _check_name(name: object) -> None:

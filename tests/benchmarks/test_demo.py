@@ -129,7 +129,7 @@ def test_the_demo_makes_six_searches_a_picture_and_a_script(tmp_path):
     console = Console(file=io.StringIO(), width=100)
     out = tmp_path / "new" / "place"
 
-    demo.run_demo(budget=4.0, seed=1, out=out, console=console)
+    demo.run_demo(budget=2.0, seed=1, out=out, console=console)
 
     rows = rows_of(console)
     assert all(f"best accuracy, seed {seed}" in rows for seed in (1, 2, 3))

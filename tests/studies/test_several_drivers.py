@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.studies.storages import open_storage
 
-N = 4
+N = 3
 
 
 @pytest.fixture

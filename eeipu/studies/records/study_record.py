@@ -144,6 +144,8 @@ class TrialRecord:
 StudyLike = Union[optuna.Study, "StudyRecord"]
 
 
+# More than 15 methods, because each is one fact of a study that reads alone: reports and commands
+# know no names of user attributes but through these.
 @dataclass(frozen=True)
 class StudyRecord:
     """A study, read once.
