@@ -39,7 +39,7 @@ format: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) build dist demo-result .coverage .mypy_cache .pytest_cache .ruff_cache
 
-# constraints.txt pins torch to a build for the CPU, and everything else to what was tested.
+# constraints.txt pins everything to what was tested, torch to whichever build pip finds.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@

@@ -39,3 +39,22 @@ def test_a_path_that_cannot_be_a_folder_is_named_with_the_remedy(location, tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match=r"cannot be used.*choose a directory"):
         StageCache(f"{tmp_path}/{location}")
+
+
+def test_a_path_and_its_address_are_one_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    StageCache("cache").put("a", 1)
+    (tmp_path / "empty").mkdir()
+    for location in (
+        "cache",
+        "./cache",
+        "~/cache",
+        f"{tmp_path}/cache",
+        f"file://{tmp_path}/cache",
+    ):
+        assert is_occupied(location)
+        assert "a" in StageCache(location)
+    assert not is_occupied("empty")
+    assert not is_occupied("none")
+    assert not (tmp_path / "none").exists()
