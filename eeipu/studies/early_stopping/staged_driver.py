@@ -93,8 +93,11 @@ class StagedDriver:
         self._reporter = Reporter(trials, budget, display, workers=pool.size)
         self._rule, self._seed = rule, seed
         sampler = trials.study.sampler
-        is_compared = isinstance(sampler, EEIPUSampler) and not isinstance(rule, NoStopping)
-        if is_compared and sampler.method.design is in_order:
+        if (
+            isinstance(sampler, EEIPUSampler)
+            and not isinstance(rule, NoStopping)
+            and sampler.method.design is in_order
+        ):
             sampler.method = replace(sampler.method, design=spread_out)
 
     def run(self) -> str | None:
