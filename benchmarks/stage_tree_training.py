@@ -206,6 +206,7 @@ def with_ray() -> Search | None:
         tune_config=tune.TuneConfig(
             metric="accuracy",
             mode="max",
+            reuse_actors=True,  # otherwise each trial has a process of its own, which loads torch
             scheduler=ASHAScheduler(
                 time_attr="epoch",
                 max_t=EPOCHS,

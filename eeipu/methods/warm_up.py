@@ -11,6 +11,7 @@ study that is resumed continues it. Its points know no constraints: those that v
 repaired, and what trials share stays shared (`eeipu.spaces.feasible`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -34,8 +35,12 @@ __all__ = [
     "next_point",
     "no_design",
     "prefix_sharing",
+    "spread_out",
     "within_budget",
 ]
+
+# Multiples of the golden ratio, less their whole parts, fill an interval evenly at every length.
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 # Where configurations fail, a model of the objective needs this many successes: from two or three
 # it expects so much of the region that fails that a small chance of success there does not matter.
@@ -173,11 +178,29 @@ def _in_turn(point: Array, search: Search) -> Array:
 
 def in_order(search: Search) -> Array | None:
     """The configurations of a finite space one after the other, each once."""
+    return _of_grid(search, 1)
+
+
+def spread_out(search: Search) -> Array | None:
+    """The configurations of a finite space, each once, those after each other far apart.
+
+    Where trials are compared while the search goes on, the order must not say which are good: of
+    learning rates in ascending order each may be the best so far, and none would be stopped.
+    """
+    size = search.history.pipeline.cube.size or 1
+    stride = max(1, round(size * GOLDEN))
+    while math.gcd(stride, size) > 1:  # otherwise some would come twice and others never
+        stride += 1
+    return _of_grid(search, stride)
+
+
+def _of_grid(search: Search, stride: int) -> Array | None:
+    """The next configuration of a finite space that is new, `stride` of them after the last."""
     history = search.history
     cube = history.pipeline.cube
     size = cube.size or 0
     for number in range(search.number, search.number + size):  # trials may have run out of turn
-        point: Array = cube.grid_point(number % size)
+        point: Array = cube.grid_point(number * stride % size)
         params = cube.decode(point)
         if cube.constraints.allow(params) and history.configurations.is_new(params):
             return point

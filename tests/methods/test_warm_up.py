@@ -1,5 +1,8 @@
 """The warm-up designs."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import optuna
 import pytest
@@ -20,10 +23,12 @@ from eeipu.methods.warm_up import (
     _distances,
     cost_effective,
     design_for,
+    in_order,
     independent,
     next_point,
     no_design,
     prefix_sharing,
+    spread_out,
     within_budget,
 )
 from eeipu.stages.declaration import Stage
@@ -305,3 +310,24 @@ def test_trials_from_elsewhere_do_not_pay_for_the_warm_up():
         )
 
     assert within_budget(History.of(study, PIPELINE), Budget(40.0)) == USUAL_TRIALS
+
+
+# --- a whole grid
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 13, 27])
+def test_a_spread_out_grid_has_every_configuration_once_and_neighbours_far_apart(size):
+    pipeline = Pipeline.declare({"train": {"lr": Categorical(list(range(size)))}})
+
+    def drawn(design):
+        search = search_of(pipeline=pipeline, n_initial=0)
+        points = [design(replace(search, number=number)) for number in range(size)]
+        return [pipeline.cube.decode(point)["train.lr"] for point in points]
+
+    assert drawn(in_order) == list(range(size))
+    spread = drawn(spread_out)
+    assert sorted(spread) == list(range(size))
+    if size >= 9:
+        best_so_far = sum(lr == max(spread[: k + 1]) for k, lr in enumerate(spread))
+        assert best_so_far <= size / 2
+        assert min(abs(a - b) for a, b in pairwise(spread)) >= size // 4

@@ -81,6 +81,16 @@ def test_a_trial_is_its_configuration_and_its_values_are_those_of_its_steps(note
     assert all(trial.value is not None for trial in study.trials)
 
 
+@pytest.mark.parametrize("rule", [ASHA(min_steps=9), MedianStopping(every=9)], ids=repr)
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_order_of_a_grid_does_not_say_which_trials_are_good(notes, rule, direction):
+    space = {"lr": RATES}  # in ascending order, so that each would be the best so far, or the worst
+    _, study = tuned(notes, rule, space=space, method="grid", trials=1000, direction=direction)
+    assert len(study.trials) == 108
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 108
+    assert 15 <= states(study)["COMPLETE"] <= 60
+
+
 def test_a_trial_that_goes_on_goes_on_from_its_checkpoint(notes):
     space = {"lr": RATES}
     _, study = tuned(notes, ASHA(min_steps=3), space=space, trials=54)
@@ -237,6 +247,8 @@ def test_a_dead_worker_is_paid_and_told_apart(notes, tmp_path):
     assert [t.state.name for t in killed] == ["FAIL"] * 4
     assert "ended its worker" in killed[0].user_attrs["error"]
     assert sum(t.user_attrs["charged"] for t in killed) > 0
+    assert sum(t.user_attrs["lost_s"] for t in killed) > 0
+    assert {t.user_attrs["lost_s"] for t in study.trials if t not in killed} == {0.0}
     assert tuner.spent == pytest.approx(fsum(t.user_attrs["charged"] for t in study.trials))
 
 

@@ -10,6 +10,7 @@ of all. The trials of a process that has died begin again in another one, from t
 """
 
 import threading
+from dataclasses import replace
 
 from optuna.samplers import GridSampler, RandomSampler
 from optuna.storages import InMemoryStorage
@@ -22,6 +23,7 @@ from eeipu.cache import StageCache
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.executors.pool import Pool
 from eeipu.methods.budget import Budget
+from eeipu.methods.warm_up import in_order, spread_out
 from eeipu.sampler import EEIPUSampler
 from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
@@ -90,6 +92,13 @@ class StagedDriver:
         self._paths = TrialPaths(trials.pipeline, upstream)
         self._reporter = Reporter(trials, budget, display, workers=pool.size)
         self._rule, self._seed = rule, seed
+        sampler = trials.study.sampler
+        if (
+            isinstance(sampler, EEIPUSampler)
+            and not isinstance(rule, NoStopping)
+            and sampler.method.design is in_order
+        ):
+            sampler.method = replace(sampler.method, design=spread_out)
 
     def run(self) -> str | None:
         """Run trials until a limit is reached or the search is over; see `Driver.run`.

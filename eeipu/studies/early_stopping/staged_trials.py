@@ -35,6 +35,13 @@ __all__ = ["StagedTrials"]
 
 logger = logging.getLogger("eeipu")
 
+# User attributes of a trial with the parts of what it has paid that are not a first run.
+_TOLD_APART = {
+    "load_s": Purpose.TRANSFERS,
+    "lost_s": Purpose.LOSSES,
+    "repeated_s": Purpose.REPEATS,
+}
+
 
 class StagedTrials:
     """The trials of one run, in the order in which the algorithm gets their configurations.
@@ -181,8 +188,9 @@ class StagedTrials:
         flat = flat_notes(run.stage_names, run.stage_costs, run.reused, run.metrics)
         for name, noted in flat.items():
             notes.set_user_attr(name, noted)
-        loads = (s for (_, purpose), s in mine.paid_s.items() if purpose is Purpose.TRANSFERS)
-        notes.set_user_attr("load_s", math.fsum(loads))
+        for name, purpose in _TOLD_APART.items():
+            seconds = (s for (_, each), s in mine.paid_s.items() if each is purpose)
+            notes.set_user_attr(name, math.fsum(seconds))
         if not self._paths.are_same(config, mine.params, step):
             notes.set_user_attr("schedules", _in_words(path))
         is_new = False
