@@ -164,11 +164,10 @@ class History:
     def objectives(self) -> Array:
         """Their values of all objectives, `n x M`; NaN where `values` are."""
         count, M = self._remembered, len(self.are_minimized)
-        known = [] if self.ledger is None else self.ledger.values(count)
-        rows = [*known, *map(values_of, self.ended[count:])]
-        unknown = (math.nan,) * M
-        values = np.array([row if len(row) == M else unknown for row in rows], dtype=np.float64)
-        values = values.reshape(len(rows), M) * np.where(self.are_minimized, -1.0, 1.0)
+        values = values_of(self.ended[count:], M)
+        if self.ledger is not None:
+            values = np.concatenate([self.ledger.values(count, M), values])
+        values = values * np.where(self.are_minimized, -1.0, 1.0)
         finite: Array = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, math.nan)
         return finite
 

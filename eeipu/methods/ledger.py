@@ -1,8 +1,9 @@
 """What is remembered of the trials of a study, so that each is looked at once."""
 
+import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from threading import RLock
@@ -124,7 +125,7 @@ class Ledger:
         self._charged = ExactSum()
         self._configurations: Counter[tuple[float, ...]] = Counter()
         self._X = np.empty((0, len(self.pipeline.cube)))
-        self._values: list[tuple[float, ...]] = []
+        self._values = np.empty((0, 0))
         self._identities: list[tuple[float, ...]] = []
 
     def read(
@@ -200,7 +201,7 @@ class Ledger:
         found[at] = entry.fitted
         if entry.kind == "ended":
             self.failures += _has_failed(entry) - _has_failed(before)
-            del self._values[at:]
+            self._values = self._values[:at]
         self._charged.add(entry.charge)
         self._charged.add(before.charge, -1)
         self._entries[place] = entry
@@ -253,7 +254,7 @@ class Ledger:
         """Forget the arrays from a place of the trials that have ended on."""
         if at < len(self._X):
             self._X = self._X[:at]
-        del self._values[at:]
+        self._values = self._values[:at]
         del self._identities[at:]
 
     @property
@@ -290,10 +291,13 @@ class Ledger:
                 self._X = np.concatenate([self._X, self.pipeline.cube.encode(new)])
             return self._X[:count]
 
-    def values(self, count: int) -> list[tuple[float, ...]]:
-        """Their values as the study has them; none for failed and pruned trials."""
+    def values(self, count: int, objectives: int) -> Array:
+        """Their values as the study has them, `count x objectives`; see `values_of`."""
         with self.lock:
-            self._values += map(values_of, self.sorted.ended[len(self._values) : count])
+            new = self.sorted.ended[len(self._values) : count]
+            if new or self._values.shape[1] != objectives:
+                known = self._values.reshape(-1, objectives)
+                self._values = np.concatenate([known, values_of(new, objectives)])
             return self._values[:count]
 
     def identities(self, count: int) -> list[tuple[float, ...]]:
@@ -360,9 +364,19 @@ def _fitted(
     return trial, why
 
 
-def values_of(trial: FrozenTrial) -> tuple[float, ...]:
-    """The values of a trial as the study has them; none for failed and pruned trials."""
-    return tuple(trial.values) if trial.state is TrialState.COMPLETE else ()
+def values_of(trials: Iterable[FrozenTrial], objectives: int) -> Array:
+    """The values of trials as the study has them, `n x objectives`.
+
+    They are NaN for failed and pruned trials, and where there are more or fewer of them.
+    """
+    unknown = [math.nan] * objectives
+    rows = [
+        trial.values
+        if trial.state is TrialState.COMPLETE and len(trial.values) == objectives
+        else unknown
+        for trial in trials
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), objectives)
 
 
 def identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:
