@@ -553,6 +553,7 @@ def test_a_script_that_ends_and_runs_again_goes_on(tmp_path):
     [
         ({"a": Float(0.0, 2.0)}, r"space of stage 'only'.*2\.0"),
         ({"b": Float(0.0, 1.0)}, r"space of stage 'only'.*\"b\""),
+        ({"a": Float(0.0, 2.0)}, r"is .\"a\": FloatDistribution.high=1\.0"),
     ],
 )
 def test_a_study_of_another_space_is_refused(other, difference):

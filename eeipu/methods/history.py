@@ -137,7 +137,8 @@ class History:
     @cached_property
     def objectives(self) -> Objectives:
         """The values of all objectives, and which trials have them."""
-        return Objectives(self.ended, self.ledger.arrays.values(self.ended), self.are_minimized)
+        told = self.ledger.arrays.values(self.ended, len(self.are_minimized))
+        return Objectives(self.ended, told, self.are_minimized)
 
     @cached_property
     def stages(self) -> StageRecords:

@@ -3,7 +3,8 @@
 After its pipeline has changed, they count for what they still say: a value outside of a narrower
 range, or a choice that is gone, leaves its trial out of the search. A parameter or a stage that
 came later has the default of the stage's function in old trials. Where alternatives came later, old
-trials have chosen the stage that was there, or nothing. Trials that were made with a
+trials have chosen the stage that was there, or nothing. An alternative that is gone is a choice
+less: trials that chose it are left out. Trials that were made with a
 parameter that is gone count if they had the value that it has now, as the function's default. A
 failure counts until its cause is gone. `eeipu.methods.history` applies this whenever it reads the
 trials.
@@ -73,7 +74,10 @@ def adopt(
             hold both.
     """
     names = list(pipeline.stage_names)
-    if [name for name in names if name in known] != list(known):
+    # One that was an alternative may be gone: it is a choice less.
+    choices = {choice for each in places.values() for choice in each}
+    needed = [name for name in known if name in names or name not in choices]
+    if [name for name in names if name in known] != needed:
         raise StudyMismatchError(
             f"the study {study.study_name!r} has the stages {list(known)}, and this pipeline "
             f"{names}; its results cannot be compared. Choose another study_name."
@@ -119,8 +123,15 @@ def _changed_places(
             before = as_text(Categorical(list(places[name])))
             _change(study, name, before, Categorical(choices), may_choose)
     gone = places.keys() - now.keys()
-    # A stage that could be left out, and now cannot, counts where it was not.
-    return chosen, {name: [name] if name in pipeline.stage_names else [] for name in gone}
+    return chosen, {name: _choice_that_is_left(places[name], pipeline) for name in gone}
+
+
+def _choice_that_is_left(choices: Sequence[str], pipeline: Pipeline) -> list[str]:
+    """What trials must have chosen at a place that is gone, to count still: at most one choice."""
+    left = [choice for choice in choices if choice in pipeline.stage_names]
+    if not left and NOTHING in choices:
+        return [NOTHING]
+    return left if len(left) == 1 else []
 
 
 def places_of(pipeline: Pipeline) -> dict[str, list[str]]:

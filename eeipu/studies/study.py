@@ -5,15 +5,15 @@ unit of its costs, the inputs of its first run, the code of its last run), so th
 continued with something else unnoticed.
 """
 
-import json
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.distributions import json_to_distribution
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -256,9 +256,19 @@ def _difference(
         return f"its alternatives are {known_places}, and this pipeline's are {places}"
     stage = next(name for name in known if known[name] != space[name])
     return (
-        f"its space of stage {stage!r} is {json.dumps(known[stage])}, and this pipeline's is "
-        f"{json.dumps(space[stage])}"
+        f"its space of stage {stage!r} is {_readable(known[stage])}, and this pipeline's is "
+        f"{_readable(space[stage])}"
     )
+
+
+def _readable(space: dict[str, str]) -> str:
+    """The stored space of a stage, for people."""
+    each = []
+    for name, text in space.items():
+        with suppress(ValueError):  # choices of the user's own types have no JSON
+            text = str(json_to_distribution(text))
+        each.append(f'"{name}": {text}')
+    return f"{{{', '.join(each)}}}"
 
 
 def warn_of_other_inputs(study: optuna.Study, key: str) -> None:

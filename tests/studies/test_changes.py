@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import create_trial
@@ -281,6 +282,35 @@ def test_an_alternative_more(storage):
     assert len(History.of(study, tuner.pipeline)) == 7
     assert study.trials[4].params.items() >= {"model": "tree", "tree.x": 0.25}.items()
     assert {len(trial.user_attrs["stage_costs"]) for trial in study.trials} == {4, 5}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "place", "kept"),
+    [
+        (OneOf("model", [*CHAIN, adding("net"), adding("tree")]), [BOTH], "model", ("fit", "net")),
+        (BOTH, CHAIN, "model", ("fit",)),
+        (Optional(adding("fit")), [], "fit", ("nothing",)),
+        (
+            OneOf("model", [*CHAIN, OneOf("n", [adding("net"), adding("tree")])]),
+            CHAIN,
+            "model",
+            ("fit",),
+        ),
+    ],
+)
+def test_an_alternative_less(storage, before, after, place, kept):
+    first = Tuner(joined(before), storage=storage, seed=0, method="random")
+    first.run(0.0, max_trials=9, progress=False)
+
+    tuner = Tuner(joined(*after), storage=storage, seed=0, n_initial=12, on_change="adopt")
+    history = History.of(tuner.study, tuner.pipeline)
+
+    counts = [trial.number for trial in first.study.trials if trial.params[place] in kept]
+    assert 0 < len(counts) < 9
+    assert [trial.number for trial in history.ended] == counts
+    assert not np.isnan(history.total_costs).any()
+    assert tuner.best_run(0.0).value == max(first.study.trials[k].value for k in counts)
+    assert len(tuner.run(0.0, max_trials=2, progress=False).trials) == 11
 
 
 def test_trials_without_a_stage_do_not_count_when_it_must_run(storage):

@@ -1,5 +1,6 @@
 """The trials of a study that have ended, each turned into numbers once."""
 
+import math
 from collections.abc import Sequence
 from itertools import takewhile
 from operator import is_
@@ -25,8 +26,15 @@ def identity(params: Params, pipeline: Pipeline) -> tuple[float, ...]:
     )
 
 
-def _values_of(trial: FrozenTrial) -> tuple[float, ...]:
-    return tuple(trial.values) if trial.state is TrialState.COMPLETE else ()
+def _values_of(trials: Sequence[FrozenTrial], objectives: int) -> Array:
+    unknown = [math.nan] * objectives
+    rows = [
+        trial.values
+        if trial.state is TrialState.COMPLETE and len(trial.values) == objectives
+        else unknown
+        for trial in trials
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), objectives)
 
 
 class EndedArrays:
@@ -46,7 +54,7 @@ class EndedArrays:
         self._trials = trials
         self._lock = lock
         self._X = np.empty((0, len(pipeline.cube)))
-        self._values: list[tuple[float, ...]] = []
+        self._values = np.empty((0, 0))
         self._identities: list[tuple[float, ...]] = []
 
     def forget(self, at: int) -> None:
@@ -58,7 +66,7 @@ class EndedArrays:
 
     def forget_values(self, at: int) -> None:
         """Forget the values of the trials from a place on, whose configurations are the same."""
-        del self._values[at:]
+        self._values = self._values[:at]
 
     def X(self, trials: Sequence[FrozenTrial]) -> Array:  # noqa: N802
         """The configurations of trials as points of the unit cube, `n x d`."""
@@ -72,12 +80,19 @@ class EndedArrays:
         others = [trial.params for trial in trials[count:]]
         return np.concatenate([known, encode(others)])
 
-    def values(self, trials: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:
-        """The values of trials as the study has them; empty for failed and pruned trials."""
+    def values(self, trials: Sequence[FrozenTrial], objectives: int) -> Array:
+        """The values of trials as the study has them, `n x objectives`.
+
+        They are NaN for failed and pruned trials, and where there are more or fewer of them.
+        """
         with self._lock:
             count = self._count_same(trials)
-            self._values += map(_values_of, trials[len(self._values) : count])
-            return [*self._values[:count], *map(_values_of, trials[count:])]
+            new = trials[len(self._values) : count]
+            if new or self._values.shape[1] != objectives:
+                known = self._values.reshape(-1, objectives)
+                self._values = np.concatenate([known, _values_of(new, objectives)])
+            known = self._values[:count]
+        return np.concatenate([known, _values_of(trials[count:], objectives)])
 
     def identities(self, trials: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:
         """The configurations of trials as hashable values."""

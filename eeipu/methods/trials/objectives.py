@@ -25,12 +25,12 @@ class Objectives:
 
     Attributes:
         trials: The trials, n of them.
-        told: The values of each trial as the study has them; empty for failed and pruned trials.
+        told: The values as the study has them, `n x M`; NaN for failed and pruned trials.
         are_minimized: Whether the study minimises each of its objectives.
     """
 
     trials: Sequence[FrozenTrial]
-    told: Sequence[Sequence[float]]
+    told: Array
     are_minimized: tuple[bool, ...]
 
     @property
@@ -49,10 +49,7 @@ class Objectives:
 
         All values of a trial are NaN if it failed or was pruned, or if one of them is not finite.
         """
-        M = len(self.are_minimized)
-        unknown = (math.nan,) * M
-        told = [row if len(row) == M else unknown for row in self.told]
-        values = np.array(told, dtype=np.float64).reshape(len(told), M) * self.signs
+        values = self.told * self.signs
         finite: Array = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, math.nan)
         return finite
 
