@@ -237,56 +237,6 @@ REACHED = {
 
 
 @pytest.mark.parametrize("reached", REACHED)
-_IMPORTS = {
-    "one that may fail": """
-        def f(data):
-            try:
-                from helper import g
-            except ImportError:
-                g = None
-            return [g(x) for x in data]
-    """,
-    "one in the place of an argument": """
-        def f(data, g=None):
-            if g is None:
-                import helper as g
-            return g.g(data)
-    """,
-    "one in a function inside": """
-        def f(data):
-            g = None
-            def inner():
-                from helper import g
-                return g(data)
-            return inner()
-    """,
-    "one in a method of a class inside": """
-        def f(data):
-            g = None
-            class Inner:
-                def m(self):
-                    from helper import g
-                    return g(data)
-            return Inner().m()
-    """,
-    "one in the body of a class inside": """
-        def f(data):
-            class Inner:
-                from helper import g
-            return Inner.g(data)
-    """,
-}
-
-
-@pytest.mark.parametrize("kind", _IMPORTS)
-def test_an_import_counts_where_its_name_is_given_other_values_too(project, kind):
-    def fingerprint(value):
-        helper = f"def g(x):\n    return {value}"
-        return code_fingerprint(project(main=_IMPORTS[kind], helper=helper).f)
-
-    assert fingerprint(1) == fingerprint(1) != fingerprint(2)
-
-
 def test_what_a_function_reaches_counts(project, reached):
     template, fillings = REACHED[reached]
     one, other = (code_fingerprint(project(main=template.format(x)).f) for x in fillings)
@@ -448,3 +398,53 @@ def test_a_variable_that_is_not_yet_bound_asks_for_a_version():
     with pytest.raises(PipelineError, match=r"closure values.*version="):
         code_fingerprint(f)
     later = None
+
+
+_IMPORTS = {
+    "one that may fail": """
+        def f(data):
+            try:
+                from helper import g
+            except ImportError:
+                g = None
+            return [g(x) for x in data]
+    """,
+    "one in the place of an argument": """
+        def f(data, g=None):
+            if g is None:
+                import helper as g
+            return g.g(data)
+    """,
+    "one in a function inside": """
+        def f(data):
+            g = None
+            def inner():
+                from helper import g
+                return g(data)
+            return inner()
+    """,
+    "one in a method of a class inside": """
+        def f(data):
+            g = None
+            class Inner:
+                def m(self):
+                    from helper import g
+                    return g(data)
+            return Inner().m()
+    """,
+    "one in the body of a class inside": """
+        def f(data):
+            class Inner:
+                from helper import g
+            return Inner.g(data)
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", _IMPORTS)
+def test_an_import_counts_where_its_name_is_given_other_values_too(project, kind):
+    def fingerprint(value):
+        helper = f"def g(x):\n    return {value}"
+        return code_fingerprint(project(main=_IMPORTS[kind], helper=helper).f)
+
+    assert fingerprint(1) == fingerprint(1) != fingerprint(2)
