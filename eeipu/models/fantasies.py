@@ -1,10 +1,10 @@
-"""A model after further observations, with the hyper-parameters unchanged.
+"""A model with a normal posterior, and the same model after further observations.
 
 Notation:
     x: points to predict at, `batch_shape x q x d`; F: further points, `batch_shape x m x d`.
     y: what was observed at F, `batch_shape x m`; s2: the variance of the noise.
 
-With the moments of the model at x and F together,
+Its hyper-parameters are unchanged. With its moments at x and F together,
 
     mean(x) + cov(x, F) [cov(F, F) + s2 I]^-1 (y - mean(F)),
     cov(x, x) - cov(x, F) [cov(F, F) + s2 I]^-1 cov(F, x)
@@ -13,6 +13,8 @@ With the moments of the model at x and F together,
 look-ahead acquisitions such as the knowledge gradient ask.
 """
 
+import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -24,28 +26,70 @@ from gpytorch.distributions import MultivariateNormal
 from linear_operator.operators import to_linear_operator
 from torch import Tensor
 
-__all__ = ["Conditionable", "ModelWithFantasies", "noisy"]
+__all__ = ["ModelWithFantasies", "NormalModel"]
 
 # The least variance, relative to the prior one, that rounding leaves of a point that is known.
 JITTER = 1e-9
 
 
-def noisy(covariance: Tensor, observation_noise: bool | Tensor, noise: Tensor) -> Tensor:
-    """Add the variance of the noise to a covariance.
+class NormalModel(Model, ABC):
+    """A model with one output whose posterior is normal.
 
-    Args:
-        covariance: `... x q x q`.
-        observation_noise: Whether to add `noise`, or the variances to add, `... x q x 1` or fewer.
-        noise: The variance of the noise.
+    It can be conditioned on further observations, as look-ahead acquisitions ask.
     """
-    if observation_noise is False:
-        return covariance
-    added = observation_noise.squeeze(-1) if isinstance(observation_noise, Tensor) else noise
-    return covariance + torch.diag_embed(added.expand(covariance.shape[:-1]))
 
+    num_outputs = 1
 
-class Conditionable(Model):
-    """A model that can be conditioned on further observations, as look-ahead acquisitions ask."""
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The shape of the model's batch: there is one model."""
+        return torch.Size([])
+
+    @property
+    @abstractmethod
+    def noise(self) -> Tensor:
+        """The variance of an observation's noise, a single number."""
+
+    @property
+    def noise_std(self) -> float:
+        """The standard deviation of an observation's noise, in the unit of the model."""
+        return math.sqrt(self.noise.item())
+
+    @abstractmethod
+    def joint_moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The joint normal distribution of the noise-free function at points.
+
+        Args:
+            X: `batch_shape x q x d`.
+
+        Returns:
+            The means, `batch_shape x q`, and the covariances, `batch_shape x q x q`.
+        """
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,  # noqa: ARG002 - there is one output
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+    ) -> GPyTorchPosterior:
+        """The posterior of the noise-free function at points, or of noisy observations there.
+
+        Args:
+            X: `batch_shape x q x d`.
+            output_indices: Does not matter, as there is one output.
+            observation_noise: Whether to add the model's noise, or the variances to add,
+                `batch_shape x q x 1` or fewer.
+            posterior_transform: What to do to the posterior.
+        """
+        mean, covariance = self.joint_moments(X)
+        if observation_noise is not False:
+            added = self.noise
+            if isinstance(observation_noise, Tensor):
+                added = observation_noise.squeeze(-1)
+            covariance = covariance + torch.diag_embed(added.expand(covariance.shape[:-1]))
+        posterior = GPyTorchPosterior(MultivariateNormal(mean, to_linear_operator(covariance)))
+        return posterior if posterior_transform is None else posterior_transform(posterior)
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, **_: Any) -> "ModelWithFantasies":
         """The model after further observations, with the hyper-parameters unchanged.
@@ -66,40 +110,35 @@ class Conditionable(Model):
         return self.condition_on_observations(X, sampler(self.posterior(X, observation_noise=True)))
 
 
-class ModelWithFantasies(Conditionable):
-    """A model with one output after further observations.
+class ModelWithFantasies(NormalModel):
+    """A model after further observations.
 
     Args:
-        base: The model, whose posterior is normal. It has the attribute `noise`.
+        base: The model.
         X: F, `batch_shape x m x d`.
         Y: y, `batch_shape x m x 1`; its batch may have further dimensions in front.
     """
 
-    num_outputs = 1
-
-    def __init__(self, base: Model, X: Tensor, Y: Tensor) -> None:
+    def __init__(self, base: NormalModel, X: Tensor, Y: Tensor) -> None:
         super().__init__()
         self.base, self._X, self._Y = base, X, Y.squeeze(-1)
-        self.noise: Tensor = base.noise
+
+    @property
+    def noise(self) -> Tensor:
+        """The variance of an observation's noise, which is that of the base."""
+        return self.base.noise
 
     @property
     def batch_shape(self) -> torch.Size:
         """The shape of the batch of observations."""
         return torch.Size(torch.broadcast_shapes(self._X.shape[:-2], self._Y.shape[:-1]))
 
-    def posterior(
-        self,
-        X: Tensor,
-        output_indices: list[int] | None = None,  # noqa: ARG002 - there is one output
-        observation_noise: bool | Tensor = False,
-        posterior_transform: PosteriorTransform | None = None,
-    ) -> GPyTorchPosterior:
-        """The posterior of the noise-free function at `X`, `batch_shape x q x d`."""
+    def joint_moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and covariances at `X`, `batch_shape x q x d`; the batches are broadcast."""
         q, m = X.shape[-2], self._X.shape[-2]
         batch = torch.broadcast_shapes(X.shape[:-2], self.batch_shape)
         both = [part.expand(*batch, *part.shape[-2:]) for part in (X, self._X)]
-        normal = self.base.posterior(torch.cat(both, dim=-2)).distribution
-        mean, covariance = normal.mean, normal.covariance_matrix
+        mean, covariance = self.base.joint_moments(torch.cat(both, dim=-2))
         identity = torch.eye(q + m, dtype=mean.dtype)
         floor = JITTER * covariance.detach().diagonal(dim1=-2, dim2=-1).amax(-1)
         covariance = covariance + floor[..., None, None] * identity
@@ -107,10 +146,7 @@ class ModelWithFantasies(Conditionable):
         gain = torch.linalg.solve(observed, covariance[..., q:, :q]).mT
         surprise = (self._Y - mean[..., q:]).unsqueeze(-1)
         mean = mean[..., :q] + (gain @ surprise).squeeze(-1)
-        covariance = covariance[..., :q, :q] - gain @ covariance[..., q:, :q]
-        covariance = noisy(covariance, observation_noise, self.noise)
-        posterior = GPyTorchPosterior(MultivariateNormal(mean, to_linear_operator(covariance)))
-        return posterior if posterior_transform is None else posterior_transform(posterior)
+        return mean, covariance[..., :q, :q] - gain @ covariance[..., q:, :q]
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, **_: Any) -> "ModelWithFantasies":
         """The model after further observations.

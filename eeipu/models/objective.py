@@ -20,14 +20,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from botorch.acquisition.objective import PosteriorTransform
-from botorch.posteriors import GPyTorchPosterior
-from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import to_linear_operator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.models.fantasies import Conditionable, noisy
+from eeipu.models.fantasies import NormalModel
 from eeipu.models.fitting import Layout
 from eeipu.models.gaussian_process import ExactGPs
 
@@ -63,7 +59,7 @@ DOUBTFUL, DOUBT_EVERY = 2.0, 2
 BEYOND_DIGITS = 1e12
 
 
-class ObjectiveModel(Conditionable):
+class ObjectiveModel(NormalModel):
     """The GP of the objective, as a BoTorch model.
 
     Args:
@@ -88,9 +84,6 @@ class ObjectiveModel(Conditionable):
         best_f: The largest of its means at the configurations that succeeded. Unlike the best
             value observed, it does not profit from lucky noise.
     """
-
-    num_outputs = 1
-    batch_shape = torch.Size([])
 
     def __init__(
         self,
@@ -149,11 +142,6 @@ class ObjectiveModel(Conditionable):
             self.gp = self._quiet.select([form])
             self.best_f = self._best(*observed)
 
-    @property
-    def noise_std(self) -> float:
-        """The standard deviation of the noise that the model has learnt, in its unit."""
-        return math.sqrt(self.gp.noise.item())
-
     def believing(self, X: Tensor) -> "ObjectiveModel":
         """The model after observing its own means at `X` (`m x d`); see `ExactGPs.believing`."""
         believer = copy(self)
@@ -198,31 +186,18 @@ class ObjectiveModel(Conditionable):
         mean, _ = self.gp.posterior(X[observed])
         return float(mean.max())
 
-    def posterior(
-        self,
-        X: Tensor,
-        output_indices: list[int] | None = None,  # noqa: ARG002 - there is one output
-        observation_noise: bool | Tensor = False,
-        posterior_transform: PosteriorTransform | None = None,
-    ) -> GPyTorchPosterior:
-        """The posterior of the objective at `X`, `batch_shape x q x d`.
-
-        It is that of the noise-free objective, or that of an observation with the model's noise or
-        with the given variances, `batch_shape x q x 1`.
-        """
+    def joint_moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and covariances of the objective at `X`, `batch_shape x q x d`."""
         if X.shape[-2] == 1:
             mean, covariance = self.gp.posterior(X)
             covariance = covariance.clamp_min(MIN_VARIANCE).unsqueeze(-1)
         else:
             mean, covariance = self.gp.joint_posterior(X)
-        covariance = noisy(covariance[0], observation_noise, self.noise)
-        normal = MultivariateNormal(mean[0], to_linear_operator(covariance))
-        posterior = GPyTorchPosterior(normal)
-        return posterior if posterior_transform is None else posterior_transform(posterior)
+        return mean[0], covariance[0]
 
     @property
     def noise(self) -> Tensor:
-        """The variance of an observation's noise."""
+        """The variance of the noise that the model has learnt."""
         return self.gp.noise[0]
 
     def get_extra_state(self) -> Tensor:

@@ -35,6 +35,8 @@ MOST_COUNTED = 100_000
 AT_ONCE = 4096
 
 
+# Four of its methods are the cube's, with conditions. The others are what all rooms ask of points
+# and configurations: which parameters are active, how many there are, how a study stores them.
 class Space(Cube):
     """An ordered set of named distributions with constraints, and its map to the unit cube.
 

@@ -30,14 +30,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from botorch.acquisition.objective import PosteriorTransform
-from botorch.posteriors import GPyTorchPosterior
-from gpytorch.distributions import MultivariateNormal
-from linear_operator.operators import to_linear_operator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eeipu.models.fantasies import Conditionable, noisy
+from eeipu.models.fantasies import NormalModel
 from eeipu.models.gaussian_process import ExactGPs
 from eeipu.models.observed_stages.increments import (
     Form,
@@ -60,7 +56,7 @@ MOST = 1e12
 SAME = 1e-10
 
 
-class StageChain(Conditionable):
+class StageChain(NormalModel):
     """The objective as the sum of what its stages add, as a BoTorch model.
 
     Args:
@@ -86,9 +82,6 @@ class StageChain(Conditionable):
             is taken from its GP there: those of other stages are kept with their outputs, noise
             and all.
     """
-
-    num_outputs = 1
-    batch_shape = torch.Size([])
 
     def __init__(
         self,
@@ -218,30 +211,16 @@ class StageChain(Conditionable):
 
         return moments
 
-    def posterior(
-        self,
-        X: Tensor,
-        output_indices: list[int] | None = None,  # noqa: ARG002 - there is one output
-        observation_noise: bool | Tensor = False,
-        posterior_transform: PosteriorTransform | None = None,
-    ) -> GPyTorchPosterior:
-        """The posterior at `X`, `batch_shape x q x d`, where nothing is reused."""
+    def joint_moments(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and covariances at `X`, `batch_shape x q x d`, where nothing is reused."""
         means, covariances = self.gps.joint_posterior(X)
         mean = torch.tensordot(self.reach, means, dims=1)
-        covariance = torch.tensordot(self.reach.square(), covariances, dims=1)
-        covariance = noisy(covariance, observation_noise, self.noise)
-        posterior = GPyTorchPosterior(MultivariateNormal(mean, to_linear_operator(covariance)))
-        return posterior if posterior_transform is None else posterior_transform(posterior)
+        return mean, torch.tensordot(self.reach.square(), covariances, dims=1)
 
     @property
     def noise(self) -> Tensor:
         """The variance of the noise of the objective itself."""
         return self.gps.noise[-1]
-
-    @property
-    def noise_std(self) -> float:
-        """Its standard deviation."""
-        return math.sqrt(self.noise.item())
 
     def _best(self, X: Tensor) -> float:
         whole = ~self._known.isnan().any(0)
