@@ -123,6 +123,10 @@ class Tuner:
         learn_from: Earlier studies of the same stages, or pairs of a storage and a study's name.
             The models of costs and of the objective begin from their trials, as far as they agree
             (`eeipu.methods.transfer`), and their best configurations are evaluated first.
+        suspend: Whether a trial stops after a stage when another configuration is worth more by
+            what the stage has shown. Its outputs are kept, and the search may go on from them. It
+            is then `PRUNED`, which is no failure. It happens only after the warm-up, where stages
+            show numbers and their outputs are cached, and if `run` has no `max_trials`.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -167,6 +171,7 @@ class Tuner:
         on_change: str = "refuse",
         early_stopping: EarlyStopping | BasePruner | str | None = None,
         learn_from: EarlierStudy | Iterable[EarlierStudy] = (),
+        suspend: bool = False,
     ) -> None:
         arguments.check_pipeline(pipeline)
         arguments.check_cache(cache)
@@ -216,6 +221,7 @@ class Tuner:
             price=None if price is None else check_price(price),
             stop_when_done=stop_when_done,
             callbacks=arguments.checked_callbacks(callbacks),
+            may_suspend=arguments.check_suspend(suspend, sampler, stops_early=rule is not None),
         )
         enqueue_best_of_earlier(sampler, self.study)
         self._remarks = Remarks()

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.methods.forgotten_failures import forgotten_failures
-from eeipu.methods.ledger import CHANGES, Ledger, identity, values_of
+from eeipu.methods.ledger import CHANGES, Ledger, identity, is_suspended, values_of
 from eeipu.methods.several_objectives.fronts import best_first
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
@@ -187,6 +187,11 @@ class History:
         """Which of them failed, `n`; pruned trials have neither failed nor succeeded."""
         pruned = [trial.state is TrialState.PRUNED for trial in self.ended]
         return ~self.succeeded & ~np.array(pruned, dtype=np.bool_)
+
+    @property
+    def suspended(self) -> tuple[FrozenTrial, ...]:
+        """The trials that were stopped after a stage; see `eeipu.methods.suspension`."""
+        return tuple(filter(is_suspended, self.ended))
 
     @cached_property
     def estimates(self) -> Array:
@@ -377,11 +382,16 @@ class History:
 
     @cached_property
     def configurations(self) -> frozenset[tuple[float, ...]]:
-        """All configurations that have run or are running, as hashable values."""
+        """All configurations that have run or are running, as hashable values.
+
+        One that was suspended on the way is not among them: it may be gone on with.
+        """
         count = self._remembered
         known = [] if self.ledger is None else self.ledger.identities(count)
-        others = (*self.ended[count:], *self.running)
-        return frozenset((*known, *(identity(trial.params, self.pipeline) for trial in others)))
+        trials = (*self.ended, *self.running)
+        others = (identity(trial.params, self.pipeline) for trial in trials[count:])
+        keys = zip((*known, *others), trials, strict=True)
+        return frozenset(key for key, trial in keys if not is_suspended(trial))
 
     @cached_property
     def _coming(self) -> frozenset[tuple[float, ...]]:

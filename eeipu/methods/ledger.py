@@ -17,7 +17,16 @@ from eeipu.methods.following import ExactSum, changed_places
 from eeipu.pipeline import Pipeline
 from eeipu.space import Params
 
-__all__ = ["CHANGES", "Ledger", "SortedTrials", "identity", "is_interrupted", "values_of"]
+__all__ = [
+    "CHANGES",
+    "SUSPENDED",
+    "Ledger",
+    "SortedTrials",
+    "identity",
+    "is_interrupted",
+    "is_suspended",
+    "values_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -26,12 +35,21 @@ Array = NDArray[np.float64]
 # they have now; "stages", pairs of a number and the names of the stages of trials before it.
 CHANGES = "eeipu:changes"
 
+# The user attribute of trials that were suspended, with what was expected of them then; see
+# `eeipu.methods.suspension`.
+SUSPENDED = "suspended"
+
 
 def is_interrupted(trial: FrozenTrial) -> bool:
     """Whether a trial was cut off by the user or by the end of its driver, not by an error."""
     attrs = trial.user_attrs
     cut_off = "interrupted" in attrs or ("driver" in attrs and "error" not in attrs)
     return trial.state is TrialState.FAIL and cut_off
+
+
+def is_suspended(trial: FrozenTrial) -> bool:
+    """Whether a trial was stopped after a stage because another configuration promised more."""
+    return trial.state is TrialState.PRUNED and SUSPENDED in trial.user_attrs
 
 
 @dataclass
@@ -191,6 +209,7 @@ class Ledger:
         """Put a trial in the place of the same one, where it has not moved; else return False."""
         before = self._entries[place]
         is_same = entry.kind == before.kind in ("running", "ended")
+        is_same = is_same and _counts_as_tried(entry) == _counts_as_tried(before)
         if not is_same or entry.fitted.params != before.fitted.params:
             return False
         self._count_open(place, before, -1)
@@ -218,7 +237,7 @@ class Ledger:
         if entry.kind == "ended":
             self._cut(at)
             self.failures -= _has_failed(entry)
-        if entry.kind in ("ended", "running"):
+        if _counts_as_tried(entry):
             key = identity(entry.fitted.params, self.pipeline)
             self._configurations[key] -= 1
             if not self._configurations[key]:
@@ -235,7 +254,7 @@ class Ledger:
         if entry.kind == "ended":
             self._cut(at)
             self.failures += _has_failed(entry)
-        if entry.kind in ("ended", "running"):
+        if _counts_as_tried(entry):
             self._configurations[identity(entry.fitted.params, self.pipeline)] += 1
 
     def _count_open(self, place: int, entry: _Entry, by: int) -> None:
@@ -309,6 +328,11 @@ def _put(places: dict[int, None], place: int, belongs: bool) -> None:
         places[place] = None
     else:
         places.pop(place, None)
+
+
+def _counts_as_tried(entry: _Entry) -> bool:
+    """Whether a trial's configuration has run or is running: a suspended one may run again."""
+    return entry.kind in ("ended", "running") and not is_suspended(entry.seen)
 
 
 def _has_failed(entry: _Entry) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eeipu.cost_models import Inputs, StageCostModel
 from eeipu.methods.history import History
+from eeipu.methods.ledger import is_suspended
 from eeipu.methods.several_objectives.kept_limits import AllOf, Limit, OutcomeModel
 from eeipu.methods.transfer.earlier_trials import EarlierTrials
 from eeipu.models.feasibility import FeasibilityModel, SuccessModel
@@ -71,6 +72,11 @@ class Refits:
         if _has_grown(history, self._trials_afresh, AFRESH_GROWTH):
             return {}, None
         return last.fitted, None if _has_grown(history, self._trials, REFIT_GROWTH) else last
+
+    @property
+    def last(self) -> "SearchModels | None":
+        """The models that were used last, without those that they have grown from."""
+        return self._last
 
     def note(self, models: "SearchModels") -> None:
         """Go on from these models, which have been used, at the next fit."""
@@ -146,7 +152,8 @@ class SearchModels:
         """The objective values, maximised, with 0 at their middle and 1 at the best, `n`.
 
         Those of pruned trials are guesses; see `History.estimates`. One that reported nothing
-        counts as the worst value, since its user has found it to be no good. So does a failure
+        counts as the worst value, since its user has found it to be no good; but one that was
+        suspended is NaN: what it has shown says how good it is. A failure counts as the worst value
         where failures are the rule, which keeps the search away from a region that fails. Any
         other failure is NaN, as it may have been bad luck.
         """
@@ -154,7 +161,8 @@ class SearchModels:
         with np.errstate(over="ignore"):
             standard: Array = (self.history.estimates - middle) / self.unit
         failed = self.history.failed
-        standard[~failed & np.isnan(standard)] = np.nanmin(standard)
+        suspended = np.array([is_suspended(t) for t in self.history.ended], dtype=np.bool_)
+        standard[~failed & ~suspended & np.isnan(standard)] = np.nanmin(standard)
         if self.feasibility is not None and failed.sum() >= LEAST_FAILURES:
             chance = self.feasibility.log_probability(torch.from_numpy(self.history.X)).exp()
             standard[failed & (chance.numpy() < LIKELY)] = np.nanmin(standard)

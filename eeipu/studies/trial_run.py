@@ -3,6 +3,7 @@
 import math
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ import optuna
 
 from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
+from eeipu.methods.ledger import SUSPENDED
 from eeipu.pipeline import Pipeline, record_run
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.running.calls import Clock, StageCall
@@ -48,6 +50,7 @@ class TrialRun:
         overhead: What the budget pays for the choice of its configuration.
         ran: The calls that workers ran, each with the times of the pool's clock when it was given
             to a worker and when it ended.
+        suspended: What was expected when it was stopped in favour of others; `None`: it was not.
     """
 
     trial: optuna.Trial
@@ -60,6 +63,7 @@ class TrialRun:
     lost_outputs: int = 0
     overhead: float = 0.0
     ran: list[tuple[str, float, float]] = field(default_factory=list)
+    suspended: Mapping[str, float] | None = None
     _args: dict[int, tuple[Any, ...] | None] = field(default_factory=dict, repr=False)
     _uses: ExitStack = field(default_factory=ExitStack, repr=False)
 
@@ -105,8 +109,9 @@ class TrialRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no call has to run any more, or one has failed; and none runs."""
-        return (self.is_failing or not self.to_come) and not self.began_s
+        """Whether no call has to run any more, or none is to; and none runs."""
+        is_over = self.is_failing or self.suspended is not None or not self.to_come
+        return is_over and not self.began_s
 
     def is_shared(self, call: StageCall) -> bool:
         """Whether the output of a call goes into the cache, where other trials find it."""
@@ -295,6 +300,8 @@ class TrialRun:
         flat = flat_notes(names, result.stage_costs, result.reused, metrics)
         for name, value in flat.items():
             notes.set_user_attr(name, value)
+        if self.suspended is not None:
+            notes.set_user_attr(SUSPENDED, dict(self.suspended))
         times = [(name, round(a + epoch_s, 3), round(b + epoch_s, 3)) for name, a, b in self.ran]
         notes.set_user_attr("ran", times)
         notes.write()
