@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from eeipu import ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
+from eeipu import INPUTS, ConfigurationError, Float, Pipeline, StageCache, Tuner, stage
 from eeipu.methods.suspension.going_on import Outlook
 from eeipu.methods.suspension.suspended import most_promising
 from eeipu.sampler import EEIPUSampler
@@ -75,6 +75,40 @@ def test_a_trial_that_stops_pays_for_what_it_has_run_and_keeps_what_it_has_shown
         assert trial.user_attrs["suspended"]["worth"] < 0.001
     assert tuner.spent == pytest.approx(sum(t.user_attrs["charged"] for t in study.trials))
     assert all(trial.state.is_finished() for trial in study.trials)
+
+
+@pytest.mark.parametrize("max_parallel", [1, 2])
+def test_a_graph_stops_between_its_stages_and_keeps_the_branches_that_have_run(asked, max_parallel):
+    @stage(space={"x": Float(0.0, 1.0)}, version="1", inputs=INPUTS, cost=lambda **_: 1.0)
+    def left(data, *, x):
+        return data + math.sin(9.0 * x)
+
+    @stage(space={"y": Float(0.0, 1.0)}, version="1", inputs=INPUTS, cost=lambda **_: 1.0)
+    def right(data, *, y):
+        return data + math.cos(8.0 * y)
+
+    @stage(
+        space={"z": Float(0.0, 1.0)},
+        version="1",
+        inputs=("left", "right"),
+        cost=lambda *_, **__: 6.0,
+    )
+    def join(one, other, *, z):
+        return one + other - (z - 0.3) ** 2
+
+    cache = StageCache()
+    tuner = tuner_of(
+        Pipeline([left, right, join]), cache=cache, executor="threads", max_parallel=max_parallel
+    )
+    study = tuner.run(0.0, progress=False)
+
+    assert stopped(study)
+    for trial in stopped(study):
+        assert trial.user_attrs["stage_costs"][2] is None
+        assert "error" not in trial.user_attrs
+    for trial in most_promising(tuner._trials.history):
+        keys = zip(trial.user_attrs["stage_keys"], trial.user_attrs["stage_costs"], strict=True)
+        assert all(key in cache for key, cost in keys if cost is not None)
 
 
 def test_what_a_suspended_trial_has_made_is_kept_and_offered(asked):
