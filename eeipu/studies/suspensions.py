@@ -1,12 +1,14 @@
 """Which trials a run of a tuner stops after a stage, since another configuration promises more."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from statistics import median
 
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.running.calls import Clock
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
+from eeipu.studies.underway import TrialsUnderway
 
 __all__ = ["Suspensions"]
 
@@ -28,17 +30,20 @@ class Suspensions:
         self._limits = limits
         self._clock = clock
         self._never = never or not trials.may_suspend
-        self._look_s = 0.0  # what the last look took
+        self._looks_s: list[float] = []  # what looks took
 
-    def of(self, run: TrialRun, underway: Iterable[TrialRun]) -> Mapping[str, float] | None:
+    def of(self, run: TrialRun, underway: TrialsUnderway) -> Mapping[str, float] | None:
         """What a trial notes that is to be stopped now; `None`: it goes on.
 
         Args:
             run: The trial, of which a call has just ended.
-            underway: All trials that have begun.
+            underway: All trials that have begun. While a configuration is being chosen beside the
+                workers, every trial goes on: the search does one thing at a time.
         """
         sampler = self._trials.study.sampler
         if self._never or not isinstance(sampler, EEIPUSampler) or not sampler.method.suspends:
+            return None
+        if underway.is_choosing:
             return None
         others = [each for each in underway if each is not run]
         if not (_can_stop(run) and self._limits.allow_trial(others, self._clock())):
@@ -57,14 +62,15 @@ class Suspensions:
         reached = {each.name for each in so_far.stage_runs} | so_far.left_out
         has_run = [name in reached for name in pipeline.stage_names]
         outlook = sampler.outlook(history, trial, so_far.observations, has_run)
-        self._look_s = self._clock() - began_s
+        self._looks_s.append(self._clock() - began_s)
         return outlook.notes if outlook is not None and outlook.is_to_stop else None
 
     def _is_not_worth_a_look(self, run: TrialRun) -> bool:
         """Whether the stages to come take less time than it takes to decide about them."""
-        if not self._trials.are_measured:
+        if not (self._trials.are_measured and self._looks_s):
             return False
-        return self._limits.expected_rest(run, self._clock()) <= self._look_s
+        usual_s = median(self._looks_s)
+        return self._limits.expected_rest(run, self._clock()) <= usual_s
 
 
 def _can_stop(run: TrialRun) -> bool:
