@@ -186,6 +186,8 @@ def result(snapshot: Snapshot) -> str:
     """The value of a trial that has ended, or that it has none."""
     if snapshot.value is not None:
         return value_text(snapshot.value)
+    if first_failed(snapshot.stage_runs) is None and snapshot.stage_runs:
+        return f"suspended after {snapshot.stage_runs[-1].name}"
     return "pruned" if snapshot.is_pruned else "failed"
 
 
