@@ -248,7 +248,8 @@ def value_digest(value: Any, *, reads_paths: bool = False) -> str:
     def stand_in(inner: Any) -> tuple[str] | None:
         if is_followed(inner, first_party):
             return (reader.read(inner).fingerprint,)
-        content = content_of(inner) if has_content(type(inner)) else None
+        kind: Any = type(inner)
+        content = content_of(inner) if has_content(kind) else None
         return None if content is None else (f"object {digest(content, stand_in)}",)
 
     return digest(value, stand_in, reads_paths=reads_paths)
