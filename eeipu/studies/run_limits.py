@@ -201,10 +201,7 @@ class RunLimits:
         else:
             self._failures.add(failed)
         self._repeats = self._repeats + 1 if all(result.memoized) else 0
-        if failed is not None and failed.is_bug:
-            self._bugs.add(failed.name)
-        is_everywhere = not self._trials.pipeline.layout.avoids(self._bugs)
-        if failed is not None and failed.is_bug and is_everywhere and not self._has_values():
+        if failed is not None and failed.is_bug and self._is_everywhere(failed.name):
             self.is_broken = True
             self.stop(
                 f"stage {failed.name!r} has failed with an error that other "
@@ -223,6 +220,15 @@ class RunLimits:
                 f"before. Widen the space, or choose another method than "
                 f"{type(self._trials.study.sampler).__name__}."
             )
+
+    def _is_everywhere(self, bug: str) -> bool:
+        """Whether every configuration would meet the errors of programming that there have been.
+
+        Args:
+            bug: The stage that has met the last one.
+        """
+        self._bugs.add(bug)
+        return not self._has_values() and not self._trials.pipeline.layout.avoids(self._bugs)
 
     def _has_values(self) -> bool:
         """Whether a trial of the study, in this run or before, has succeeded."""

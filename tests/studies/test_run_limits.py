@@ -20,7 +20,9 @@ SUCCEEDED = PipelineRun(("a",), (StageRun("a", "key", cost=1.0),), value=1.0)
 
 def limits_of(budget=100.0, max_trials=None, spent=0.0):
     study = optuna.create_study()
-    return RunLimits(SimpleNamespace(study=study, spent=spent), Budget(budget), max_trials)
+    pipeline = Pipeline.declare({"a": {"x": Float(0.0, 1.0)}})
+    trials = SimpleNamespace(study=study, spent=spent, pipeline=pipeline)
+    return RunLimits(trials, Budget(budget), max_trials)
 
 
 def trial_run(pipeline, params, cache=None):
