@@ -97,10 +97,9 @@ class Tuner:
         device: The device for fitting models, `"cpu"` or a GPU such as `"cuda"`; see
             `EEIPUSampler`.
         executor: What runs the stages: `"processes"` on this machine, `"threads"` of this process,
-            any `concurrent.futures.Executor`, or a function that makes an executor and is called
-            again when the death of a worker has broken the last one; or a pool of eeipu's, which
-            has a size of its own (see `eeipu.executors.simulated_pool`). `None` is this thread, or
-            processes where `max_parallel` is more than one.
+            any `concurrent.futures.Executor`, or a function that makes one and is called again when
+            a worker's death has broken the last one; or a pool of eeipu's, which has its own size
+            (`eeipu.executors.simulated_pool`). `None`: this thread; processes if several run.
         max_parallel: How many stage calls run at once.
         callbacks: Functions that are called as `callback(study, trial)` after every trial, and
             objects with a method `on_stage(study, trial, run)`, which is called after every stage
