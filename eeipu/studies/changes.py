@@ -40,6 +40,7 @@ from eeipu.stages.runs import error_line
 __all__ = [
     "Remarks",
     "adopt",
+    "are_comparable",
     "as_text",
     "noted_places",
     "places_of",
@@ -55,6 +56,23 @@ _CHOICES = "eeipu:choices"
 
 Known = Mapping[str, Mapping[str, str]]
 Places = Mapping[str, Sequence[str]]
+
+
+def are_comparable(known: Known, places: Places, pipeline: Pipeline) -> bool:
+    """Whether results of a study tell something of a pipeline that has changed since.
+
+    All its stages are still there, in their order. One that was an alternative may be gone: it is
+    a choice less.
+
+    Args:
+        known: The space of each stage that the study was made for, by the stage's name.
+        places: The choices of each place for alternatives that it was made for.
+        pipeline: The pipeline that it is to go on with.
+    """
+    names = pipeline.stage_names
+    choices = {choice for each in places.values() for choice in each}
+    needed = [name for name in known if name in names or name not in choices]
+    return [name for name in names if name in known] == needed
 
 
 def adopt(
@@ -74,10 +92,7 @@ def adopt(
             hold both.
     """
     names = list(pipeline.stage_names)
-    # One that was an alternative may be gone: it is a choice less.
-    choices = {choice for each in places.values() for choice in each}
-    needed = [name for name in known if name in names or name not in choices]
-    if [name for name in names if name in known] != needed:
+    if not are_comparable(known, places, pipeline):
         raise StudyMismatchError(
             f"the study {study.study_name!r} has the stages {list(known)}, and this pipeline "
             f"{names}; its results cannot be compared. Choose another study_name."

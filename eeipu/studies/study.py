@@ -24,7 +24,7 @@ from eeipu.methods.budget import STUDY_ID, Budget
 from eeipu.methods.trials.forgotten_failures import FORGET
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
-from eeipu.studies.changes import adopt, as_text, noted_places, places_of
+from eeipu.studies.changes import adopt, are_comparable, as_text, noted_places, places_of
 from eeipu.studies.records.study_record import LIMITS
 from eeipu.studies.records.told_pipeline import LAYOUT, noted_layout
 from eeipu.studies.records.told_pipeline import SPACE as _SPACE
@@ -134,9 +134,10 @@ def _check_space(study: optuna.Study, pipeline: Pipeline, *, adopts: bool) -> No
         study.set_user_attr(_SPACE, space)
     elif is_other:
         difference = _difference(known, space, known_places, places)
+        may_adopt = are_comparable(known or {}, known_places, pipeline)
+        remedy = f"{_REMEDY[:-1]}, or Tuner(on_change='adopt') to go on." if may_adopt else _REMEDY
         raise StudyMismatchError(
-            f"the study {study.study_name!r} belongs to another pipeline: {difference}. "
-            f"{_REMEDY[:-1]}, or Tuner(on_change='adopt') to go on."
+            f"the study {study.study_name!r} belongs to another pipeline: {difference}. {remedy}"
         )
     if study.user_attrs.get(_PLACES, {}) != places:
         study.set_user_attr(_PLACES, places)

@@ -165,8 +165,12 @@ def test_what_a_storage_cannot_hold_together_is_refused(storage, after):
 
 
 def test_a_stage_less_is_refused(storage):
+    run(Tuner(pipeline(more=[prep]), storage=storage, seed=0), 2)
+    with pytest.raises(StudyMismatchError, match="belongs to another pipeline") as refused:
+        Tuner(pipeline(), storage=storage, seed=0)
+    assert "adopt" not in str(refused.value)
     with pytest.raises(StudyMismatchError, match="cannot be compared"):
-        went_on(storage, pipeline(more=[prep]), pipeline())
+        Tuner(pipeline(), storage=storage, seed=0, on_change="adopt")
 
 
 def test_trials_from_elsewhere_cost_nothing(storage):
