@@ -364,7 +364,7 @@ def test_what_gets_the_inputs_where_a_stage_is_left_out_must_take_them():
     for last in (named("last"), named("last", inputs="first")):
         pipeline = Pipeline([Optional(first), last])
         with pytest.raises(PipelineError, match=r"'last' takes .'data'., but .*gets 2 arguments"):
-            pipeline.check_inputs((1.0, 2.0))
+            pipeline.layout.check_inputs((1.0, 2.0))
 
     takes_both = named("last", lambda a, b=0.0, *, x: a + b + x)
     Pipeline([Optional(first), takes_both]).check_inputs((1.0, 2.0))

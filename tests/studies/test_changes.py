@@ -311,7 +311,7 @@ def test_an_alternative_less(storage, before, after, place, kept):
     counts = [trial.number for trial in first.study.trials if trial.params[place] in kept]
     assert 0 < len(counts) < 9
     assert [trial.number for trial in history.ended] == counts
-    assert not np.isnan(history.total_costs).any()
+    assert not np.isnan(history.stages.total_costs).any()
     assert tuner.best_run(0.0).value == max(first.study.trials[k].value for k in counts)
     assert len(tuner.run(0.0, max_trials=2, progress=False).trials) == 11
 
