@@ -367,4 +367,4 @@ def test_what_gets_the_inputs_where_a_stage_is_left_out_must_take_them():
             pipeline.layout.check_inputs((1.0, 2.0))
 
     takes_both = named("last", lambda a, b=0.0, *, x: a + b + x)
-    Pipeline([Optional(first), takes_both]).check_inputs((1.0, 2.0))
+    Pipeline([Optional(first), takes_both]).layout.check_inputs((1.0, 2.0))
