@@ -1,6 +1,7 @@
 """The functions inside of what wraps them: class methods, properties of libraries, and stages."""
 
 import inspect
+from types import FunctionType
 from typing import Any
 
 __all__ = ["is_stage", "wrapped_function"]
@@ -30,6 +31,8 @@ def wrapped_function(value: Any) -> Any:
 
 
 def _below(value: Any, name: str) -> Any:
+    if type(value) is FunctionType and name not in vars(value):
+        return value  # most members, at little cost
     # Not by getattr, which for some libraries' attributes builds a class anew.
     if inspect.getattr_static(value, name, None) is None:
         return value
