@@ -123,7 +123,7 @@ class StageCache:
         holders: Who computes, uses and keeps which keys (`eeipu.caching.leases.claims.Holders`).
 
     >>> cache = StageCache()
-    >>> cache.put("a", [1, 2])
+    >>> _ = cache.put("a", [1, 2])
     >>> "a" in cache, cache.get("a")
     (True, [1, 2])
     """

@@ -93,16 +93,15 @@ class Tuner:
         stop_when_done: Whether the search ends as soon as no trial can be expected to tell more
             than is known: every candidate's value is known to within the noise, or none can be
             expected to improve on the best, even if the models were three times less sure. By
-            default, this is said once, and the search goes on until the budget is spent.
-        device: The device for fitting models, `"cpu"` or a GPU such as `"cuda"`; see
-            `EEIPUSampler`.
+            default, this is said once, and the search goes on.
+        device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`; see `EEIPUSampler`.
         executor: What runs the stages: `"processes"` on this machine, `"threads"` of this process,
             any `concurrent.futures.Executor`, or a function that makes one and is called again when
             a worker's death has broken the last one; or a pool of eeipu's, which has its own size
             (`eeipu.executors.simulated_pool`). `None`: this thread; processes if several run.
         max_parallel: How many stage calls run at once.
-        callbacks: Functions that are called as `callback(study, trial)` after every trial, and
-            objects with a method `on_stage(study, trial, run)`, which is called after every stage
+        callbacks: Functions, called as `callback(study, trial)` after every trial, and objects
+            with a method `on_stage(study, trial, run)`, called after every stage
             (`eeipu.studies.trials.StageCallback`). One that calls `study.stop()` ends `run`.
         max_failures: How many failed trials in a row end `run`. `None`: ten; but fifty if their
             errors say that a configuration does not work, such as a `ValueError`.
@@ -118,7 +117,7 @@ class Tuner:
             (`eeipu.methods.transfer`), and their best configurations are evaluated first.
         suspend: Whether a trial stops after a stage, as `PRUNED`, when another configuration is
             worth more by what the stage has shown. Its outputs are kept, and may be gone on from.
-            Only after the warm-up, where outputs are cached, and without `max_trials` of `run`.
+            Not in the warm-up, nor with `max_trials`; docs/methods.md has what else excludes it.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -187,6 +186,7 @@ class Tuner:
             device=device,
             learn_from=earlier_studies(learn_from),
         )
+        arguments.check_suspend(suspend, sampler, self.cache, stops_early=rule is not None)
         self.n_initial = n_initial or arguments.usual_warm_up(sampler)
         self.study = open_study(
             pipeline,
@@ -208,7 +208,7 @@ class Tuner:
             price=None if price is None else check_price(price),
             stop_when_done=stop_when_done,
             callbacks=arguments.checked_callbacks(callbacks),
-            may_suspend=arguments.check_suspend(suspend, sampler, stops_early=rule is not None),
+            may_suspend=suspend,
         )
         enqueue_best_of_earlier(sampler, self.study)
         kind = Driver if rule is None else partial(StagedDriver, rule=rule, seed=seed)

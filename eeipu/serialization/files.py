@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from pickle import PickleBuffer
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from eeipu.errors import CacheFormatError
 
@@ -131,7 +132,8 @@ _READERS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("fsspec", "OpenFile"): _refuse_reader,
     ("datasets", "MemoryMappedTable"): _reduce_mapped,
 }
-_readers: dict[type, Callable[[Any], Any]] = {}  # by type, as it is asked for each object
+# By type, as it is asked for each object; types that a call has made may go again.
+_readers: WeakKeyDictionary[type, Callable[[Any], Any]] = WeakKeyDictionary()
 
 
 def _check_size(path: Path, size_bytes: int, count: int = 1) -> None:

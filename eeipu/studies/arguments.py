@@ -11,6 +11,7 @@ import optuna
 import torch
 from optuna.samplers import BaseSampler
 
+from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.methods.warm_up import USUAL_TRIALS
@@ -128,12 +129,15 @@ def check_method(
         )
 
 
-def check_suspend(suspend: bool, sampler: BaseSampler, *, stops_early: bool) -> bool:
+def check_suspend(
+    suspend: bool, sampler: BaseSampler, cache: StageCache | None, *, stops_early: bool
+) -> None:
     """Check that trials can be suspended, if they are to be.
 
     Args:
         suspend: What the user asks for.
         sampler: The search.
+        cache: The cache of stage outputs, if there is one.
         stops_early: Whether a rule of early stopping decides how far trials go.
     """
     if not isinstance(suspend, bool):
@@ -149,7 +153,11 @@ def check_suspend(suspend: bool, sampler: BaseSampler, *, stops_early: bool) -> 
             "suspend=True and early_stopping exclude each other, as both decide how far a trial "
             "goes; leave one out."
         )
-    return suspend
+    if suspend and cache is None:
+        raise ConfigurationError(
+            "suspend=True needs a cache, from which a suspended trial can be gone on with; leave "
+            "out cache=None."
+        )
 
 
 def sampler_of(

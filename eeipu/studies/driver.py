@@ -185,11 +185,11 @@ class Driver:
     def _add_trial(self, trial: optuna.Trial, params: dict[str, Any], waited_s: float) -> None:
         try:
             calls = self._trials.pipeline.calls(params, self._upstream)
+            run = TrialRun(trial, calls, self._cache)
+            run.account.overhead = self._limits.charge_for_choice(trial, waited_s)
         except BaseException:
             self._trials.interrupt(trial)
             raise
-        run = TrialRun(trial, calls, self._cache)
-        run.account.overhead = self._limits.charge_for_choice(trial, waited_s)
         self._underway.add(run)
         with self._unless_taken_over(run):
             notes = TrialNotes(trial)
@@ -277,7 +277,12 @@ class Driver:
             finally:
                 is_pruned = result.is_pruned or suspended is not None
                 self._trials.end(run.trial, result.values or None, is_pruned=is_pruned)
-            self._report.trial_ended(run.trial.number, result, self._underway.activity)
+            self._report.trial_ended(
+                run.trial.number,
+                result,
+                self._underway.activity,
+                is_suspended=suspended is not None,
+            )
         finally:  # a callback of the user's may raise
             self._tidy_cache()
 

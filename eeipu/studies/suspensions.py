@@ -1,5 +1,6 @@
 """Which trials a run of a tuner stops after a stage, since another configuration promises more."""
 
+from collections import deque
 from collections.abc import Mapping
 from statistics import median
 
@@ -30,7 +31,7 @@ class Suspensions:
         self._limits = limits
         self._clock = clock
         self._never = never or not trials.may_suspend
-        self._looks_s: list[float] = []  # what looks took
+        self._looks_s: deque[float] = deque(maxlen=32)  # what the last looks took
 
     def of(self, run: TrialRun, underway: TrialsUnderway) -> Mapping[str, float] | None:
         """What a trial notes that is to be stopped now; `None`: it goes on.

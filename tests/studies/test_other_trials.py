@@ -129,3 +129,27 @@ def test_asha_compares_with_the_trials_of_another_driver(tmp_path, notes, other,
     assert len(own) == 6
     assert sum(9 in t.intermediate_values for t in own) >= promoted
     assert (promoted == 0) == (not any(9 in t.intermediate_values for t in own))
+
+
+def test_failures_from_before_are_compared_with_nothing(tmp_path, other):
+    study = optuna.create_study(storage=url(tmp_path))
+    add(study, other, {}, TrialState.FAIL, error="OSError")
+    news = followed(study)
+
+    assert news() == []
+    add(study, other, {}, TrialState.FAIL, error="OSError")
+    assert heard(news()) == [(None, (1, {}))]
+
+
+def test_a_trial_counts_again_where_the_one_that_went_on_is_cut_off(tmp_path, other):
+    study = optuna.create_study(storage=url(tmp_path))
+    add(study, other, {1: 0.5}, TrialState.PRUNED)
+    id_ = add(study, other, {1: 0.5}, goes_on_from=0)
+    news = followed(study)
+    assert heard(news()) == [(None, (1, {1: -0.5}))]
+
+    study._storage.set_trial_user_attr(id_, "interrupted", True)
+    study._storage.set_trial_state_values(id_, TrialState.FAIL)
+
+    assert heard(news()) == [(None, (0, {1: -0.5})), ((1, {1: -0.5}), None)]
+    assert heard(followed(study)()) == [(None, (0, {1: -0.5}))]

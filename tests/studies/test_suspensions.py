@@ -151,7 +151,6 @@ def test_another_tuner_goes_on_from_what_was_suspended(asked, tmp_path):
     ("pipeline", "arguments", "bound"),
     [
         ({}, {}, {"max_trials": N_INITIAL + 2}),
-        ({}, {"cache": None}, {}),
         ({"shows": False}, {}, {}),
         ({"memoize": False}, {}, {}),
         ({}, {"suspend": False}, {}),
@@ -231,3 +230,10 @@ def test_only_a_method_that_sees_stages_can_suspend(method):
         tuner_of(method=method)
     with pytest.raises(ConfigurationError, match="suspend must be True or False, not 'yes'"):
         tuner_of(suspend="yes")
+
+
+def test_what_cannot_be_suspended_leaves_no_study_behind(tmp_path):
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
+    with pytest.raises(ConfigurationError, match="suspend=True needs a cache"):
+        tuner_of(cache=None, storage=storage)
+    assert optuna.get_all_study_names(storage) == []

@@ -13,9 +13,9 @@ either case, since their outputs are kept: a trial that is suspended can be gone
 
 Nothing is fitted and nothing is climbed for it. The models of the last choice take in what the
 trial has shown, and score the maximisers that this choice has found, together with other ends of
-the same beginning. The best of them is at most as good as what a new maximisation would find.
-Therefore a trial that loses against it would lose then, too; and one that wins may go on for
-nothing, as it would have without this look.
+the same beginning. While the outputs that these count on are kept, the best of them is at most as
+good as what a new maximisation would find. Therefore a trial that loses against it would lose then,
+too; and one that wins may go on for nothing, as it would have without this look.
 """
 
 import math
@@ -123,8 +123,7 @@ def _scores(search: Search, method: Method, X: Tensor, memoized: Tensor) -> Tens
     candidates that reuse nothing: only so do the outputs count that candidates reuse.
     """
     assert method.score is not None
-    alone = replace(search, history=replace(search.history, running=()))
-    alone.__dict__["models"] = search.models
+    alone = replace(search, history=replace(search.history, running=()), given=search.models)
     scores = method.score(alone)(X.unsqueeze(-2), memoized)
     if search.X_pending is None:
         return scores

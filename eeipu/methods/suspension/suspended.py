@@ -8,6 +8,7 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.methods.history import History
+from eeipu.methods.trials.ended_arrays import identity
 from eeipu.methods.trials.ledger import SUSPENDED
 
 __all__ = ["as_if_suspended", "most_promising"]
@@ -19,10 +20,17 @@ OFFERED = 5
 def most_promising(history: History) -> tuple[FrozenTrial, ...]:
     """The suspended trials from whose outputs the best values are expected, best first.
 
+    A configuration counts once, as it was suspended last, and not at all once it has run or runs.
+
     Args:
         history: The trials so far.
     """
-    found = [trial for trial in history.suspended if "expected" in trial.user_attrs[SUSPENDED]]
+    suspended = [trial for trial in history.suspended if "expected" in trial.user_attrs[SUSPENDED]]
+    if not suspended:
+        return ()
+    last = {identity(trial.params, history.pipeline): trial for trial in suspended}
+    begun = history.configurations.begun
+    found = [trial for key, trial in last.items() if key not in begun]
 
     def expected(trial: FrozenTrial) -> float:
         return history.sign * float(trial.user_attrs[SUSPENDED]["expected"])

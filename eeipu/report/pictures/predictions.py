@@ -158,7 +158,11 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
 
 def _is_compressed(row: Row, values: Mapping[int, float | None]) -> bool:
     value = values.get(row["number"])
-    return value is not None and not math.isclose(value, row["observed"], rel_tol=1e-6)
+    known = [abs(each) for each in values.values() if each is not None]
+    rounding = 1e-9 * max(known, default=0.0)
+    return value is not None and not math.isclose(
+        value, row["observed"], rel_tol=1e-6, abs_tol=rounding
+    )
 
 
 def _ticks(values: list[float]) -> dict[str, list[float] | list[str]]:

@@ -20,7 +20,8 @@ class OtherTrials:
     """Follows the trials that other processes have begun, by way of the study's storage.
 
     A trial that was cut off is not one of them: it begins again, and then counts once. One that
-    goes on under a new number counts under that.
+    goes on under a new number counts under that. A failure from before, without a value, is not
+    compared with anything either: its cause may be mended since.
 
     Args:
         study: The study.
@@ -37,7 +38,9 @@ class OtherTrials:
         self._sign = -1.0 if study.direction is StudyDirection.MINIMIZE else 1.0
         self._seen: list[FrozenTrial] = []
         self._known: dict[int, OtherTrial] = {}
-        self._gone_on: set[int] = set()
+        self._gone_on: dict[int, set[int]] = {}  # to which numbers, that were not cut off
+        failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        self._failed_before = {trial.number for trial in failed if not trial.intermediate_values}
 
     def __call__(self) -> list[tuple[OtherTrial | None, OtherTrial | None]]:
         """What has changed since the last call; see `eeipu.algorithms.moves.News`."""
@@ -48,8 +51,9 @@ class OtherTrials:
         self._seen = trials
         for trial in [trials[number] for number in changed]:
             before = trial.user_attrs.get("goes_on_from")
-            if before is not None and not is_interrupted(trial):
-                self._gone_on.add(before)
+            if before is not None:
+                numbers = self._gone_on.setdefault(before, set())
+                (numbers.discard if is_interrupted(trial) else numbers.add)(trial.number)
                 changed.add(before)
         news = []
         for number in sorted(changed):
@@ -65,9 +69,9 @@ class OtherTrials:
     def _now(self, trial: FrozenTrial) -> OtherTrial | None:
         """A trial as it is now; `None` where it is no other process's, or counts no more."""
         is_own = trial.number in self._own or trial.user_attrs.get("driver") == self._driver
-        if is_own or trial.number in self._gone_on or is_interrupted(trial):
+        if is_own or self._gone_on.get(trial.number) or is_interrupted(trial):
             return None
-        if not self._is_whole(trial.params):
+        if trial.number in self._failed_before or not self._is_whole(trial.params):
             return None
         has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
         curve = {

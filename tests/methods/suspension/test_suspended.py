@@ -31,6 +31,15 @@ def test_those_are_offered_from_which_the_best_is_expected(direction, first):
     assert offered[0].user_attrs["suspended"]["expected"] == first
 
 
+def test_a_configuration_is_offered_once_and_not_when_it_has_run():
+    again = [suspended(0.75, expected) for expected in (9.0, 9.0, 1.0)]
+    history = history_of(*again, suspended(0.25, 2.0), suspended(0.5, 8.0), trial(x=0.5))
+
+    offered = [each.user_attrs["suspended"]["expected"] for each in most_promising(history)]
+
+    assert offered == [2.0, 1.0]
+
+
 def test_a_suspended_trial_has_neither_failed_nor_succeeded_nor_a_value_for_the_models():
     history = history_of(trial(value=1.0), suspended(0.1), trial(value=3.0), trial(value=2.0))
 
