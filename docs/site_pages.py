@@ -23,7 +23,7 @@ from typer.main import get_command
 from eeipu.__main__ import app
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "results/README.md")
+OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "results/README.md", "results/details.md")
 OUTSIDE_PATTERNS = ("results/tables/*.md", "results/figures/*.png")
 REPOSITORY_ONLY = ("LICENSE", "README.md")
 
