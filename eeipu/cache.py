@@ -123,7 +123,8 @@ class StageCache:
         holders: Who computes, uses and keeps which keys (`eeipu.caching.leases.claims.Holders`).
 
     >>> cache = StageCache()
-    >>> _ = cache.put("a", [1, 2])
+    >>> cache.put("a", [1, 2])
+    [1, 2]
     >>> "a" in cache, cache.get("a")
     (True, [1, 2])
     """
@@ -225,7 +226,7 @@ class StageCache:
         versions: Mapping[str, str] | None = None,
         parts: Mapping[str, Any] | None = None,
         observed: Mapping[str, Any] | None = None,
-    ) -> bool:
+    ) -> Any:
         """Keep a copy of `value` under `key`, and with it what is known about its origin.
 
         A value for which there is no room is not kept, and a warning says so.
@@ -241,7 +242,8 @@ class StageCache:
             observed: What observers found in the value (`eeipu.stages.observing.notes`).
 
         Returns:
-            Whether paths in the value had their files kept with them, of which `get` gives copies.
+            The value; where paths in it had their files kept with them, one with paths to copies
+            of these files, which nobody else may change.
 
         Raises:
             CacheAccessError: The location cannot be written to, or is full. Nothing is kept.
@@ -268,16 +270,17 @@ class StageCache:
             size_bytes = with_sizes(header, segments).file_bytes
             if size_bytes > self.max_bytes:
                 _warn_too_large(size_bytes, self.max_bytes)
-                return False
+                return value
         with accessing(self, "written to"):
             pending = self.place.store.prepare(header, segments)
             if self.max_bytes is None:
                 pending.commit()
             elif not self._eviction.admit(pending, self.max_bytes):
                 _warn_no_room(pending.header.file_bytes, self.max_bytes)
-                return False
-        self._tier.remember(Entry(pending.header, segments))
-        return kind == WITH_FILES
+                return value
+        kept = Entry(pending.header, segments)
+        self._tier.remember(kept)
+        return _value_of(kept, self._trusted) if kind == WITH_FILES else value
 
     def spare(self, keys: Iterable[str]) -> None:
         """Count a hit on entries that nobody had to load, because a later output was loaded."""

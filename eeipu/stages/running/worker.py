@@ -313,7 +313,7 @@ def _kept_run(cache: StageCache, call: StageCall, run: StageRun) -> StageRun:
         The run, with copies of the files in its output, which the next call may overwrite.
     """
     try:
-        has_files = cache.put(
+        output = cache.put(
             call.key,
             run.output,
             cost=run.cost,
@@ -331,10 +331,7 @@ def _kept_run(cache: StageCache, call: StageCall, run: StageRun) -> StageRun:
             stacklevel=2,
         )
         return run
-    if has_files:
-        with suppress(CacheMiss):
-            return replace(run, output=cache.get(call.key))
-    return run
+    return replace(run, output=output)
 
 
 def loaded_run(call: StageCall, cache: StageCache, clock: Clock) -> StageRun | None:
