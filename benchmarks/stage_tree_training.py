@@ -4,8 +4,9 @@ A small network learns handwritten digits for 12 epochs, with every sequence of 
 that change after epochs 6 and 9: 27 trials, as a grid, and with asynchronous successive halving
 from epoch 3 on. The others train each trial for itself: Optuna with its pruner, and Ray Tune with
 its ASHA where `ray[tune]` is installed. All go through the grid in an order of their own, with two
-worker processes that have loaded everything. What counts is the wall-clock time until the best
-value is there that all of them reach, and the CPU time of all processes.
+worker processes that have loaded everything. What counts is the wall-clock time of the whole search
+and the CPU time of all processes. The time until the best value is there that all of them reach is
+beside these: with one order each, it says most about which one had it early.
 
 Run `python benchmarks/stage_tree_training.py [--json]`; it takes about five minutes and two cores.
 """
@@ -57,10 +58,12 @@ class Search:
     Attributes:
         ended: When each trial came to its end, in seconds since the search began, and its value.
         cpu_s: CPU seconds of all processes.
+        wall_s: How many seconds it took.
     """
 
     ended: list[tuple[float, float]]
     cpu_s: float
+    wall_s: float
 
     @property
     def best(self) -> float:
@@ -132,7 +135,7 @@ def merged(rule: EarlyStopping | None) -> Search:
         )
         before_s, began_s = cpu_s(), time.monotonic()
         tuner.run(max_trials=len(RATES) ** 3, progress=False)
-        return Search(ended, cpu_s() - before_s)
+        return Search(ended, cpu_s() - before_s, time.monotonic() - began_s)
 
 
 def with_optuna(pruner: BasePruner) -> Search:
@@ -150,12 +153,13 @@ def with_optuna(pruner: BasePruner) -> Search:
         before_s, began = cpu_s(), time.time()
         for each in [executor.submit(_optimize, journal.name, grid, pruner) for _ in range(2)]:
             each.result()
+        wall_s = time.time() - began
         ended = [
             (t.datetime_complete.timestamp() - began, t.value)
             for t in study.get_trials()
             if t.state is optuna.trial.TrialState.COMPLETE
         ]
-        return Search(ended, cpu_s() - before_s)
+        return Search(ended, cpu_s() - before_s, wall_s)
 
 
 def _optimize(journal: str, grid: optuna.samplers.BaseSampler, pruner: BasePruner) -> None:
@@ -221,7 +225,7 @@ def with_ray() -> Search | None:
         for result in found
         if result.metrics["epoch"] == EPOCHS
     ]
-    search = Search(ended, cpu_s() - before_s)
+    search = Search(ended, cpu_s() - before_s, time.time() - began)
     ray.shutdown()
     folder.cleanup()
     return search
@@ -264,12 +268,15 @@ def figures() -> Iterator[Figure]:
         yield Figure(f"{label}: best accuracy, Tuner", ours.best, "share")
         yield Figure(f"{label}: time to it, Tuner", ours.time_to(value), "s")
         yield Figure(f"{label}: CPU, Tuner", ours.cpu_s, "s")
+        yield Figure(f"{label}: the whole search, Tuner", ours.wall_s, "s")
         for name, other in found.items():
             yield Figure(f"{label}: best accuracy, {name}", other.best, "share")
             ratio = other.time_to(value) / ours.time_to(value)
             yield at_least(f"{label}: time to it, {name} over Tuner", ratio, "ratio", 1.0)
             ratio = other.cpu_s / ours.cpu_s
             yield at_least(f"{label}: CPU, {name} over Tuner", ratio, "ratio", 1.0)
+            ratio = other.wall_s / ours.wall_s
+            yield at_least(f"{label}: the whole search, {name} over Tuner", ratio, "ratio", 1.0)
 
 
 if __name__ == "__main__":
