@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from types import FunctionType
 from typing import Any
 
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
 from eeipu.stages.declaration import DEFAULT_RETRIES, INPUTS, Stage
-from eeipu.stages.functions.signatures import leading_inputs
+from eeipu.stages.functions.signatures import leading_inputs, takes_more_than_one
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
 from eeipu.stages.searchable_schedules import (
@@ -68,13 +69,9 @@ class Training:
     @property
     def loads_inputs(self) -> bool:
         """Whether `load` takes the stage's inputs behind the saved value."""
-        try:
-            parameters = inspect.signature(self.load).parameters.values()
-        except ValueError:  # a builtin that does not tell what it takes
-            return False
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-        return len(required) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        if isinstance(self.load, FunctionType):
+            return takes_more_than_one(self.load)  # which is asked for each call
+        return takes_more_than_one.__wrapped__(self.load)
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:

@@ -258,6 +258,9 @@ class Path:
         for stretch in self.stretches[self.index(start) :]:
             if stretch.start >= stop:
                 return
+            if start <= stretch.start and stretch.stop <= stop:
+                yield stretch
+                continue
             yield Stretch(
                 stretch.call,
                 max(stretch.start, start),

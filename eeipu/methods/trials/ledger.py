@@ -281,6 +281,13 @@ def _number(entry: FrozenTrial | tuple[FrozenTrial, str]) -> int:
     return entry[0].number if isinstance(entry, tuple) else entry.number
 
 
+def _has_space(trial: FrozenTrial, pipeline: Pipeline) -> bool:
+    """Whether a trial's distributions are those of a pipeline."""
+    own, space = trial.distributions, pipeline.space
+    are_same = len(own) == len(space) and all(own.get(name) is space[name] for name in space)
+    return are_same or own == space  # which looks at each choice, and takes a while
+
+
 def _fitted(
     trial: FrozenTrial, pipeline: Pipeline, changes: Mapping[str, Any]
 ) -> tuple[FrozenTrial, str | None]:
@@ -305,7 +312,7 @@ def _fitted(
     if defaults and not defaults.keys() <= params.keys():
         trial = copy(trial)
         trial.params = {**defaults, **params}
-    elif trial.distributions == pipeline.space and not pipeline.cube.constraints:
+    elif _has_space(trial, pipeline) and not pipeline.cube.constraints:
         return trial, None  # which is quickly seen, and nearly always so
     why = pipeline.cube.misfit(trial.params)
     if why is None and pipeline.cube.conditions:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "first_parameter",
     "leading_inputs",
     "parameters_of",
+    "takes_more_than_one",
 ]
 
 Parameters = Mapping[str, inspect.Parameter]
@@ -165,3 +167,14 @@ def _binds(
     except TypeError:
         return False
     return True
+
+
+@lru_cache(maxsize=128)
+def takes_more_than_one(function: Callable[..., Any]) -> bool:
+    """Whether a function takes more than one positional argument, as far as it tells."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin that does not tell what it takes
+        return False
+    required = [p for p in parameters if p.kind in _POSITIONAL and p.default is p.empty]
+    return len(required) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
