@@ -26,11 +26,8 @@ from eeipu.methods.proposals import (
     check_worth_at,
     unseen,
 )
-from eeipu.methods.reuse.candidates import Candidate
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
-from eeipu.methods.suspension.going_on import Outlook, outlook
-from eeipu.methods.suspension.suspended import as_if_suspended, most_promising
 from eeipu.methods.transfer.earlier_trials import EarlierTrials
 from eeipu.methods.warm_up import (
     LEARNT_TRIALS,
@@ -157,7 +154,6 @@ class EEIPUSampler(BaseSampler):
         self._reasons: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._checked: Proposals | None = None
         self._has_said_done = False
-        self._others: list[Candidate] = []  # that promised something at the last choice
         self.ordered: dict[str, Any] | None = None
 
     @property
@@ -248,9 +244,8 @@ class EEIPUSampler(BaseSampler):
     def builds_on(self, history: History) -> tuple[FrozenTrial, ...]:
         """The trials whose stage outputs the next suggestions may reuse: these are worth keeping.
 
-        They are the `top_q` best ones, and the most promising of those that were suspended. If the
-        method leaves early stages as they are, or during a warm-up that shares prefixes, it is also
-        the last one, however good it was.
+        They are the `top_q` best ones. If the method leaves early stages as they are, or during a
+        warm-up that shares prefixes, it is also the last one, however good it was.
 
         Args:
             history: The trials so far.
@@ -258,8 +253,7 @@ class EEIPUSampler(BaseSampler):
         is_within = len(history) < self.warm_up_trials(history)
         is_sharing = self._design is prefix_sharing and is_within
         builds_on_last = self.method.region is not None or is_sharing
-        last = history.ended[-1:] if builds_on_last else ()
-        return (*history.top(self.top_q), *most_promising(history), *last)
+        return (*history.top(self.top_q), *(history.ended[-1:] if builds_on_last else ()))
 
     @contextmanager
     def knowing(self, history: History, number: int) -> Iterator[None]:
@@ -324,43 +318,6 @@ class EEIPUSampler(BaseSampler):
                 check_affordable(proposals)
         self._checked = proposals  # with its models, for the suggestion that follows
 
-    def outlook(
-        self,
-        history: History,
-        trial: FrozenTrial,
-        observations: Mapping[str, float],
-        has_run: Sequence[bool],
-    ) -> Outlook | None:
-        """What a running trial promises after some of its stages, and what others promise.
-
-        Args:
-            history: The trials so far, that one among those that run.
-            trial: The trial.
-            observations: What its stages have shown so far, by flat names.
-            has_run: For each stage, whether the trial has its output.
-
-        Returns:
-            `None` where nothing tells: the method does not look at what stages show, or has not
-            chosen the trial by models of that.
-        """
-        fits = self._refits.last
-        by_models = (trial.user_attrs.get("chosen") or {}).get("by") == "models"
-        if not (self.method.suspends and self._others and by_models):
-            return None
-        if "chain" not in (fits.grown_from or {}) or history.objectives.are_several:
-            return None
-        search = Search(
-            as_if_suspended(history, trial, observations),
-            self.budget,
-            self.warm_up_trials(history),
-            trial.number,
-            self._seed(),
-            fits,
-            device=self.device,
-        )
-        with _threads(len(history), self._is_beside_workers):
-            return outlook(search, self.method, trial.params, has_run, self._others)
-
     # --- How it chooses
 
     def _choose(self, history: History, number: int, given: Params) -> list[dict[str, Any]]:
@@ -374,7 +331,6 @@ class EEIPUSampler(BaseSampler):
         new = proposals.new(count)
         if proposals.warm_up_point is None and self.method.score is not None:
             self._refits.note(history, proposals.search.fits)
-            self._others = proposals.promising if self.method.suspends else []
             if not given:
                 self._say_if_done(proposals)
         chosen = new or [unseen(history, self.method.levels, self._seed(number), given)]

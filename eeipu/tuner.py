@@ -69,8 +69,9 @@ class Tuner:
             the inputs, of loading and keeping outputs, and those during which a worker was idle
             because a configuration was being chosen or the last results were being written down.
             `None`: no such limit; then `timeout`, or `max_trials` of `run`, ends a run.
-        timeout: So many seconds after the workers have been opened, a call of `run` begins no
-            further trial, and finishes those that run. `None`: no such limit.
+        timeout: After this many seconds a call of `run` begins no further trial, and finishes those
+            that run. They are counted from the moment when the workers have been opened. `None`: no
+            such limit.
         overhead: What choosing a configuration costs, in the unit of the declared costs. The budget
             is charged for each configuration that was not enqueued. `None`: nothing where costs are
             declared. Where they are measured, the seconds during which at least one worker waited
@@ -79,8 +80,9 @@ class Tuner:
         directions: The direction of each objective, where the pipeline has several.
         method: A name in `eeipu.methods.catalogue.METHODS`, or any Optuna sampler.
         top_q: The stage outputs of this many best trials are kept for reuse.
-        n_initial: How many trials the warm-up has, enqueued ones included. By default 10, or 3 to
-            9 if these have cost a quarter of the budget (always 10 for `"eeipu-paper"`).
+        n_initial: How many trials the warm-up has. Enqueued trials count. By default 10,
+            or fewer, but not fewer than 3, if these have cost a quarter of the budget (always 10
+            for `"eeipu-paper"`).
         cache: The cache of stage outputs. By default it is in memory (for workers in other
             processes, in a temporary directory on this machine) and takes at most a quarter of
             the free space there. `None` turns memoization off.
@@ -89,7 +91,8 @@ class Tuner:
         study_name: The study's name in the storage; by default the pipeline's name.
         seed: Makes the search repeatable.
         price: The worth of a unit of cost, in the unit of the objective. The search ends as soon as
-            no candidate's expected improvement is worth its expected cost. `None`: it goes on.
+            no candidate's expected improvement is worth its expected cost. With `None`, the search
+            goes on until the budget is spent.
         stop_when_done: Whether the search ends as soon as no trial can be expected to tell more
             than is known: every candidate's value is known to within the noise, or none can be
             expected to improve on the best, even if the models were three times less sure. By
@@ -110,14 +113,11 @@ class Tuner:
         on_change: Where the study's pipeline has another space by now: `"refuse"` it, or `"adopt"`
             what its trials still say (`eeipu.studies.changes`).
         early_stopping: How far the last stage that trains in steps is trained: a rule such as
-            `eeipu.ASHA(min_steps=3)`; `"model"`, a model of learning curves (`eeipu.FreezeThaw`);
-            or a pruner of Optuna's. `None`: always to the end.
+            `eeipu.ASHA(min_steps=3)`; `"model"`, where a model of learning curves decides
+            (`eeipu.FreezeThaw`); or a pruner of Optuna's. `None`: always to the end.
         learn_from: Earlier studies of the same stages, or pairs of a storage and a study's name.
             The models of costs and of the objective begin from their trials, as far as they agree
             (`eeipu.methods.transfer`), and their best configurations are evaluated first.
-        suspend: Whether a trial stops after a stage, as `PRUNED`, when another configuration is
-            worth more by what the stage has shown. Its outputs are kept, and may be gone on from.
-            Not in the warm-up, nor with `max_trials`; docs/methods.md has what else excludes it.
 
     Raises:
         ConfigurationError: An argument is out of range, or the storage's study belongs to
@@ -162,7 +162,6 @@ class Tuner:
         on_change: str = "refuse",
         early_stopping: EarlyStopping | BasePruner | str | None = None,
         learn_from: EarlierStudy | Iterable[EarlierStudy] = (),
-        suspend: bool = False,
     ) -> None:
         arguments.check_pipeline(pipeline)
         directions = arguments.checked_directions(direction, directions, pipeline.objectives)
@@ -186,7 +185,6 @@ class Tuner:
             device=device,
             learn_from=earlier_studies(learn_from),
         )
-        arguments.check_suspend(suspend, sampler, self.cache, stops_early=rule is not None)
         self.n_initial = n_initial or arguments.usual_warm_up(sampler)
         self.study = open_study(
             pipeline,
@@ -208,7 +206,6 @@ class Tuner:
             price=None if price is None else check_price(price),
             stop_when_done=stop_when_done,
             callbacks=arguments.checked_callbacks(callbacks),
-            may_suspend=suspend,
         )
         enqueue_best_of_earlier(sampler, self.study)
         kind = Driver if rule is None else partial(StagedDriver, rule=rule, seed=seed)

@@ -56,7 +56,6 @@ class Ablation:
         polishes: Whether it also runs candidates whose trials tell nothing new.
         sees_stages: Whether what stages show counts. It does not either where a part of the
             acquisition is changed.
-        suspends: Whether trials stop after a stage when others are worth more.
         texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
     """
 
@@ -69,7 +68,6 @@ class Ablation:
     n_initial: int | Literal["usual"] | None = None
     polishes: bool = False
     sees_stages: bool = True
-    suspends: bool = False
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -132,7 +130,7 @@ class Ablation:
                 f"{str(self)!r} after {method.name!r}: cooling, epsilon, cost inputs and samples "
                 f"can be changed in 'eeipu' only."
             )
-        return replace(method, score=self._score, blind=None, suspends=False)
+        return replace(method, score=self._score, blind=None)
 
     def _score(self, search: Search) -> Score:
         costs = self._costs(search)
@@ -200,10 +198,6 @@ def _stages(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, sees_stages=_one_of(("on", "off"), text) == "on")
 
 
-def _suspend(ablation: Ablation, text: str) -> Ablation:
-    return replace(ablation, suspends=_one_of(("on", "off"), text) == "on")
-
-
 def _at_least(least: float, value: float) -> float:
     if not least <= value < math.inf:
         raise ValueError
@@ -226,7 +220,6 @@ CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
     "n-initial": _n_initial,
     "polishing": _polishing,
     "stages": _stages,
-    "suspend": _suspend,
 }
 MEANINGS = {
     "cooling": "'off' for an exponent of 1 to the end, or a constant exponent >= 0",
@@ -238,5 +231,4 @@ MEANINGS = {
     "n-initial": "a whole number >= 1, or 'usual'",
     "polishing": "'on' or 'off'",
     "stages": "'on' or 'off'",
-    "suspend": "'on' or 'off'",
 }

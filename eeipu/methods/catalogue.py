@@ -91,8 +91,6 @@ class Method:
             the logarithm of the expected improvement plus terms that do not depend on running
             trials.
         blind: The same score but for what stages show; `None`: the score does not look at that.
-        suspends: Whether it can say after a stage that another configuration is worth more than
-            going on, given what the stage has shown; see `eeipu.methods.suspension`.
         needs_finite: Whether it goes through all configurations, so that there must be finitely
             many.
         needs_chain: Whether it models how each stage's output depends on that of the one before.
@@ -111,7 +109,6 @@ class Method:
     seeks_news: bool = False
     in_batches: bool = False
     blind: Callable[[Search], Score] | None = None
-    suspends: bool = False
     needs_finite: bool = False
     needs_chain: bool = False
     takes_several: bool = False
@@ -137,9 +134,7 @@ class Method:
 
     def without_stages(self) -> "Method":
         """The same method, which does not look at what stages show."""
-        if self.blind is None:
-            return self
-        return replace(self, score=self.blind, blind=None, suspends=False)
+        return self if self.blind is None else replace(self, score=self.blind, blind=None)
 
     def check_suits(self, pipeline: Pipeline) -> None:
         """Check that this method can tune a pipeline.
@@ -394,7 +389,6 @@ METHODS = {
             in_batches=True,
             takes_several=True,
             blind=partial(_eeipu, sees_stages=False),
-            suspends=True,
         ),
         Method(
             "eeipu-paper",
@@ -412,7 +406,6 @@ METHODS = {
             seeks_news=True,
             takes_several=True,
             blind=partial(_eeipu, is_careful=True, sees_stages=False),
-            suspends=True,
         ),
         Method("ei", _ei, in_batches=True, takes_several=True),
         Method("eips", _eips, in_batches=True),

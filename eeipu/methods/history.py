@@ -21,7 +21,7 @@ from eeipu.methods.budget import STUDY_ID, spent
 from eeipu.methods.several_objectives.fronts import best_first
 from eeipu.methods.trials.configurations import Configurations
 from eeipu.methods.trials.forgotten_failures import forgotten_failures
-from eeipu.methods.trials.ledger import CHANGES, Ledger, is_suspended
+from eeipu.methods.trials.ledger import CHANGES, Ledger
 from eeipu.methods.trials.objectives import Objectives
 from eeipu.methods.trials.outcomes import Outcomes
 from eeipu.methods.trials.stage_records import StageRecords
@@ -116,11 +116,6 @@ class History:
         return len(self.ended)
 
     # --- What the trials are and have recorded
-
-    @property
-    def suspended(self) -> tuple[FrozenTrial, ...]:
-        """The trials that were stopped after a stage; see `eeipu.methods.suspension`."""
-        return tuple(filter(is_suspended, self.ended))
 
     @cached_property
     def X(self) -> Array:  # noqa: N802

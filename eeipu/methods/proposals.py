@@ -22,7 +22,6 @@ from eeipu.methods.reuse.candidates import Candidate, with_given
 from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
-from eeipu.methods.suspension.suspended import most_promising
 from eeipu.methods.warm_up import Design, next_point
 from eeipu.models.objective import ObjectiveModel
 from eeipu.models.observed_stages.chain import StageChain
@@ -203,8 +202,9 @@ class Proposals:
             region = self.method.region(search)
             pool, bounds = [region.reuse], region.bounds
         elif self.method.reuses and not fresh:
-            trials = (*top, *most_promising(history), *history.running)
-            parts = KeptParts(pipeline, trials, self.kept, history.configurations.is_new)
+            parts = KeptParts(
+                pipeline, (*top, *history.running), self.kept, history.configurations.is_new
+            )
             pool = parts.listed
         return maximize(
             skipping(score, pipeline),

@@ -40,7 +40,6 @@ class Search:
         fits: Where the fits of the models start.
         device: Where to fit them; `None`: whichever device is faster.
         earlier: What earlier studies know; `None`: there are none to learn from.
-        given: Models to use as they are; `None`: those of the history.
     """
 
     history: History
@@ -51,13 +50,10 @@ class Search:
     fits: Fits = field(default_factory=Fits)
     device: torch.device | None = None
     earlier: EarlierTrials | None = None
-    given: SearchModels | None = None
 
     @cached_property
     def models(self) -> SearchModels:
         """The models of the objective and the costs. Each is fitted when it is first used."""
-        if self.given is not None:
-            return self.given
         return SearchModels(self.history, self.fits, self.device, self.earlier)
 
     @property

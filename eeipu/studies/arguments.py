@@ -11,7 +11,6 @@ import optuna
 import torch
 from optuna.samplers import BaseSampler
 
-from eeipu.cache import StageCache
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
 from eeipu.methods.warm_up import USUAL_TRIALS
@@ -27,7 +26,6 @@ __all__ = [
     "check_method",
     "check_on_change",
     "check_pipeline",
-    "check_suspend",
     "checked_callbacks",
     "checked_directions",
     "checked_texts",
@@ -126,37 +124,6 @@ def check_method(
         raise ConfigurationError(
             f"a device needs one of eeipu's methods, whose models are fitted there; "
             f"{type(method).__name__} fits its own, but got device={device!r}."
-        )
-
-
-def check_suspend(
-    suspend: bool, sampler: BaseSampler, cache: StageCache | None, *, stops_early: bool
-) -> None:
-    """Check that trials can be suspended, if they are to be.
-
-    Args:
-        suspend: What the user asks for.
-        sampler: The search.
-        cache: The cache of stage outputs, if there is one.
-        stops_early: Whether a rule of early stopping decides how far trials go.
-    """
-    if not isinstance(suspend, bool):
-        raise ConfigurationError(f"suspend must be True or False, not {suspend!r}.")
-    if suspend and not (isinstance(sampler, EEIPUSampler) and sampler.method.suspends):
-        name = getattr(sampler, "method", sampler)
-        raise ConfigurationError(
-            f"suspend=True needs a method that predicts by what stages show, and "
-            f"{getattr(name, 'name', type(name).__name__)!r} does not; choose 'eeipu'."
-        )
-    if suspend and stops_early:
-        raise ConfigurationError(
-            "suspend=True and early_stopping exclude each other, as both decide how far a trial "
-            "goes; leave one out."
-        )
-    if suspend and cache is None:
-        raise ConfigurationError(
-            "suspend=True needs a cache, from which a suspended trial can be gone on with; leave "
-            "out cache=None."
         )
 
 

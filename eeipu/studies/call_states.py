@@ -1,6 +1,5 @@
 """How far each stage call of a trial is."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -22,14 +21,11 @@ class CallStates:
         calls: The stage calls, in the pipeline's order. A call's place is its index here.
         runs: The results of the calls that have ended or need not run, by place.
         began_s: When each of the calls that run now was given to a worker, by the pool's clock.
-        suspended: What was expected of the trial when it was stopped in favour of others; `None`:
-            it was not.
     """
 
     calls: tuple[StageCall, ...]
     runs: dict[int, StageRun] = field(default_factory=dict)
     began_s: dict[int, float] = field(default_factory=dict)
-    suspended: Mapping[str, float] | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -74,9 +70,8 @@ class CallStates:
 
     @property
     def have_ended(self) -> bool:
-        """Whether no call has to run any more, or none is to; and none runs."""
-        is_over = self.is_failing or self.suspended is not None or not self.to_come
-        return is_over and not self.began_s
+        """Whether no call has to run any more, or one has failed; and none runs."""
+        return (self.is_failing or not self.to_come) and not self.began_s
 
 
 def _declared_cost(call: StageCall) -> float:

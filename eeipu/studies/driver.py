@@ -28,7 +28,6 @@ from eeipu.studies.kept_outputs import KeptOutputs
 from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.study import stoppable
-from eeipu.studies.suspensions import Suspensions
 from eeipu.studies.trial_run import TrialRun
 from eeipu.studies.trials import Trials
 from eeipu.studies.underway import CallQueue, TrialsUnderway
@@ -117,10 +116,6 @@ class Driver:
         self._kept = KeptOutputs(trials, cache)
         self._report = Reporter(trials, budget, display, workers=pool.size)
         self._choice = TrialChoice(trials, cache, str(ProcessIdentity.here()))
-        # Where trials are counted, there is nothing to save by a shorter one.
-        self._suspensions = Suspensions(
-            trials, self._limits, pool.now, never=max_trials is not None
-        )
         self._waiting = WaitingTime(pool)
         self._epoch_s = time.time() - pool.now()
 
@@ -232,8 +227,6 @@ class Driver:
             self._limits.learn(event.result.run)
         with self._unless_taken_over(run):
             run.write_costs(self._trials.pipeline)
-            if not self._interrupted.is_set():
-                run.states.suspended = self._suspensions.of(run, self._underway)
             self._advance(run)
         for waiting in self._underway.calls.take_waiting(event.task.call.key):
             with self._unless_taken_over(waiting):
@@ -270,19 +263,12 @@ class Driver:
         if not (self._limits.is_broken or (last.is_unobserved and last.is_bug)):
             self._kept.offer(call.key for call in run.calls)
         try:
-            suspended = run.states.suspended
-            run.account.write_result(run.calls, result, self._epoch_s, suspended)
+            run.account.write_result(run.calls, result, self._epoch_s)
             try:
                 self._trials.news.tell(run.trial, result, is_last=True)
             finally:
-                is_pruned = result.is_pruned or suspended is not None
-                self._trials.end(run.trial, result.values or None, is_pruned=is_pruned)
-            self._report.trial_ended(
-                run.trial.number,
-                result,
-                self._underway.activity,
-                is_suspended=suspended is not None,
-            )
+                self._trials.end(run.trial, result.values or None, is_pruned=result.is_pruned)
+            self._report.trial_ended(run.trial.number, result, self._underway.activity)
         finally:  # a callback of the user's may raise
             self._tidy_cache()
 

@@ -1,6 +1,5 @@
 """When a run of a tuner begins no further trial."""
 
-import math
 import time
 from collections.abc import Iterable
 
@@ -119,15 +118,6 @@ class RunLimits:
         if not self._budget.is_limited:  # what is spent need not be added up
             return True
         return not self._budget.is_spent(self._trials.spent, due)
-
-    def expected_rest(self, run: TrialRun, now_s: float) -> float:
-        """What a trial is still expected to cost.
-
-        Args:
-            run: The trial.
-            now_s: The time of the pool's clock.
-        """
-        return math.fsum(self._expected.due([run], now_s))
 
     def learn(self, run: StageRun) -> None:
         """Learn from a call that has ended what calls of its stage cost."""

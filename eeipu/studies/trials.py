@@ -108,13 +108,11 @@ class Trials:
         stop_when_done: Whether the search ends when no trial may tell more; see `Tuner`.
         callbacks: Functions that are called as `callback(study, trial)` after every trial, and
             objects with a method `on_stage`; see `Tuner`.
-        may_suspend: Whether trials may stop in favour of others; see `Tuner`.
 
     Attributes:
         news: Notes what is observed of a trial's stages while it runs.
         heart: Says of the trials that run here that they are alive.
         lens: How the search sees the trials that it learns from; `None`: as they are.
-        may_suspend: Whether trials may stop in favour of others.
     """
 
     def __init__(
@@ -126,7 +124,6 @@ class Trials:
         price: float | None = None,
         stop_when_done: bool = False,
         callbacks: tuple[Callback, ...] = (),
-        may_suspend: bool = False,
     ) -> None:
         self.study = study
         self.pipeline = pipeline
@@ -134,7 +131,6 @@ class Trials:
         self._price = price
         self._stop_when_done = stop_when_done
         self._callbacks = callbacks
-        self.may_suspend = may_suspend
         self.news = StageNews(study, callbacks)
         self.lens: Callable[[list[FrozenTrial]], list[FrozenTrial]] | None = None
         self.heart = Heart(study._storage)

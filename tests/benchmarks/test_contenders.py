@@ -31,7 +31,6 @@ from eeipu.sampler import EEIPUSampler
         "ei+design=none",
         "eeipu+cache+n-initial=usual+polishing=on",
         "eeipu+cache+stages=off",
-        "eeipu+cache+suspend=on",
     ],
 )
 def test_contenders_read_as_they_are_written(text):

@@ -152,9 +152,7 @@ def test_costs_are_positive(name):
         assert min(pipeline.run(at_random(pipeline, seed), 0.0).stage_costs) > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "order"), [("cheap-early", 1), ("costly-early", -1), ("early-decides", 1)]
-)
+@pytest.mark.parametrize(("name", "order"), [("cheap-early", 1), ("costly-early", -1)])
 def test_early_stages_are_cheap_or_costly(name, order):
     pipeline = VARIANTS[name].pipeline
     runs = [pipeline.run(at_random(pipeline, seed), 0.0).stage_costs for seed in range(50)]

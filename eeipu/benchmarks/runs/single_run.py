@@ -273,7 +273,6 @@ def _tuner(
         study_name=problem.name,
         seed=seed,
         callbacks=() if log is None else (log,),
-        suspend=contender.ablation.suspends,
     )
 
 
@@ -320,5 +319,5 @@ def _row(trial: FrozenTrial, spent: float, is_warm_up: bool) -> Mapping[str, Any
         "suggest_s": attrs.get("suggest_s", 0.0),
         "params": trial.params,
     }
-    optional = ("metrics", "failed_stage", "error", "suspended")
+    optional = ("metrics", "failed_stage", "error")
     return row | {name: attrs[name] for name in optional if name in attrs}

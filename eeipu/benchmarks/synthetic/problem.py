@@ -53,8 +53,6 @@ _VARIANTS = (
     SumPipeline(_THREE, (1, 1, 1), upstream_costs=True, label="upstream-costs"),
     SumPipeline(_FOUR, (1, 2, 4, 8), label="cheap-early"),
     SumPipeline(_FOUR, (8, 4, 2, 1), label="costly-early"),
-    # The first function varies much more than the two after it, and costs a fifteenth of a trial.
-    SumPipeline(("holder-table2", "ackley3", "michalewicz2"), (1, 2, 12), label="early-decides"),
     SumPipeline(_THREE, (3, 2, 1), kinds=("int", "choice", "float"), label="mixed-inputs"),
 )
 VARIANTS: dict[str, SumPipeline | CompositePipeline] = {

@@ -85,11 +85,6 @@ class Refits:
         is_due = _has_grown(history, self._trials, REFIT_GROWTH)
         return Fits(self._starts, None if is_due else self._models)
 
-    @property
-    def last(self) -> Fits:
-        """Fits that take over the models that were used last, as they are."""
-        return Fits(self._starts, self._models)
-
     def note(self, history: History, fits: Fits) -> None:
         """Go on from these fits at the next start.
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from eeipu.methods.history import History
 from eeipu.methods.learning.chances import SuccessChances
-from eeipu.methods.trials.ledger import is_suspended
 from eeipu.models.objective import middle_value
 
 __all__ = ["StandardValues"]
@@ -58,18 +57,16 @@ class StandardValues:
         """The standard values, `n`.
 
         Those of pruned trials are guesses; see `Objectives.estimates`. One that reported nothing
-        counts as the worst value, since its user has found it to be no good; but one that was
-        suspended is NaN: what it has shown says how good it is. A failure counts as the worst
-        value where failures are the rule, which keeps the search away from a region that fails.
-        Any other failure is NaN, as it may have been bad luck.
+        counts as the worst value, since its user has found it to be no good. So does a failure
+        where failures are the rule, which keeps the search away from a region that fails. Any
+        other failure is NaN, as it may have been bad luck.
         """
         objectives, feasibility = self.history.objectives, self.chances.feasibility
         with np.errstate(over="ignore"):
             estimates = objectives.estimates(self.history.objective)
             standard: Array = (estimates - self.middle) / self.unit
         failed = objectives.failed
-        suspended = np.array([is_suspended(t) for t in self.history.ended], dtype=np.bool_)
-        standard[~failed & ~suspended & np.isnan(standard)] = np.nanmin(standard)
+        standard[~failed & np.isnan(standard)] = np.nanmin(standard)
         if feasibility is not None and failed.sum() >= LEAST_FAILURES:
             chance = feasibility.log_probability(torch.from_numpy(self.history.X)).exp()
             standard[failed & (chance.numpy() < LIKELY)] = np.nanmin(standard)

@@ -7,7 +7,7 @@ from functools import cached_property
 from optuna.trial import FrozenTrial
 
 from eeipu.methods.trials.ended_arrays import identity
-from eeipu.methods.trials.ledger import Ledger, is_suspended
+from eeipu.methods.trials.ledger import Ledger
 from eeipu.space import Params
 
 __all__ = ["Configurations"]
@@ -35,12 +35,8 @@ class Configurations:
 
     @cached_property
     def begun(self) -> frozenset[tuple[float, ...]]:
-        """All configurations that have run or are running, as `identity` gives them.
-
-        One that was suspended on the way is not among them: it may be gone on with.
-        """
-        keys = zip(self.ledger.arrays.identities(self.ended), self.ended, strict=True)
-        ended = (key for key, trial in keys if not is_suspended(trial))
+        """All configurations that have run or are running, as `identity` gives them."""
+        ended = self.ledger.arrays.identities(self.ended)
         running = (identity(trial.params, self.ledger.pipeline) for trial in self.running)
         return frozenset((*ended, *running))
 

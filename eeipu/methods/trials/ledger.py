@@ -16,23 +16,12 @@ from eeipu.methods.trials.following import ExactSum, changed_places
 from eeipu.methods.trials.unended import Unended, UnendedCount
 from eeipu.pipeline import Pipeline
 
-__all__ = [
-    "CHANGES",
-    "SUSPENDED",
-    "Ledger",
-    "SortedTrials",
-    "is_interrupted",
-    "is_suspended",
-]
+__all__ = ["CHANGES", "Ledger", "SortedTrials", "is_interrupted"]
 
 # The study's user attribute with what its trials lack since its pipeline has changed: "defaults",
 # values of parameters that came later; "removed", parameters that are gone, with the values that
 # they have now; "stages", pairs of a number and the names of the stages of trials before it.
 CHANGES = "eeipu:changes"
-
-# The user attribute of trials that were suspended, with what was expected of them then; see
-# `eeipu.methods.suspension`.
-SUSPENDED = "suspended"
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
@@ -40,11 +29,6 @@ def is_interrupted(trial: FrozenTrial) -> bool:
     attrs = trial.user_attrs
     cut_off = "interrupted" in attrs or ("driver" in attrs and "error" not in attrs)
     return trial.state is TrialState.FAIL and cut_off
-
-
-def is_suspended(trial: FrozenTrial) -> bool:
-    """Whether a trial was stopped after a stage because another configuration promised more."""
-    return trial.state is TrialState.PRUNED and SUSPENDED in trial.user_attrs
 
 
 @dataclass
@@ -186,7 +170,6 @@ class Ledger:
         """Put a trial in the place of the same one, where it has not moved; else return False."""
         before = self._entries[place]
         is_same = entry.kind == before.kind in ("running", "ended")
-        is_same = is_same and _counts_as_tried(entry) == _counts_as_tried(before)
         if not is_same or entry.fitted.params != before.fitted.params:
             return False
         self._unended.remove(place, before.seen)
@@ -214,7 +197,7 @@ class Ledger:
         if entry.kind == "ended":
             self.arrays.forget(at)
             self.failures -= _has_failed(entry)
-        if _counts_as_tried(entry):
+        if entry.kind in ("ended", "running"):
             key = identity(entry.fitted.params, self.pipeline)
             self._configurations[key] -= 1
             if not self._configurations[key]:
@@ -231,7 +214,7 @@ class Ledger:
         if entry.kind == "ended":
             self.arrays.forget(at)
             self.failures += _has_failed(entry)
-        if _counts_as_tried(entry):
+        if entry.kind in ("ended", "running"):
             self._configurations[identity(entry.fitted.params, self.pipeline)] += 1
 
     @property
@@ -258,11 +241,6 @@ class Ledger:
         with self.lock:
             self.read(trials, self._study_id, self._changes)
             return self._unended.among(trials)
-
-
-def _counts_as_tried(entry: _Entry) -> bool:
-    """Whether a trial's configuration has run or is running: a suspended one may run again."""
-    return entry.kind in ("ended", "running") and not is_suspended(entry.seen)
 
 
 def _has_failed(entry: _Entry) -> bool:

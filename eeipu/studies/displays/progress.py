@@ -150,8 +150,6 @@ class Reporter:
         result: PipelineRun,
         activity: Callable[[], str],
         step: int | None = None,
-        *,
-        is_suspended: bool = False,
     ) -> None:
         """Show the result of a trial, or what it has reached at a step of its training.
 
@@ -160,14 +158,13 @@ class Reporter:
             result: The results of its stages, and its value.
             activity: Says what else goes on, in a line.
             step: The step, where the trial is trained in steps.
-            is_suspended: Whether it was stopped in favour of others.
         """
         self._saved += result.saved
         self._tally.add_own(number)
         if self._display.shows_ends:
             value = result.values if len(result.values) > 1 else result.value
             snapshot = self._snapshot(activity(), number, result.stage_runs, value)
-            self._display.trial_ended(replace(snapshot, step=step, is_suspended=is_suspended))
+            self._display.trial_ended(replace(snapshot, step=step))
 
     def _snapshot(
         self,

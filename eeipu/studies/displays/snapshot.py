@@ -77,7 +77,6 @@ class Snapshot:
             on as fast as so far, in seconds; `None` where there is no estimate.
         front: With several objectives, how many trials no other one is better than; `None` with
             one.
-        is_suspended: Whether the trial was stopped after its last stage in favour of others.
     """
 
     study_name: str
@@ -102,7 +101,6 @@ class Snapshot:
     stopped: int = 0
     front: int | None = None
     training: TrainingProgress | None = None
-    is_suspended: bool = False
 
     def at(self, time_s: float) -> "Snapshot":
         """The same state, seen again when nothing but the time has changed."""
@@ -188,8 +186,6 @@ def result(snapshot: Snapshot) -> str:
     """The value of a trial that has ended, or that it has none."""
     if snapshot.value is not None:
         return value_text(snapshot.value)
-    if snapshot.is_suspended:
-        return f"suspended after {snapshot.stage_runs[-1].name}"
     return "pruned" if snapshot.is_pruned else "failed"
 
 

@@ -1,12 +1,11 @@
 """What a trial has cost, as it is written into the study."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import optuna
 
-from eeipu.methods.trials.ledger import SUSPENDED
 from eeipu.pipeline import PipelineRun, record_run
 from eeipu.stages.running.calls import StageCall
 from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
@@ -47,21 +46,13 @@ class TrialAccount:
         self._note_charge(notes, so_far, have_ended=have_ended)
         notes.write()
 
-    def write_result(
-        self,
-        calls: Sequence[StageCall],
-        result: PipelineRun,
-        epoch_s: float,
-        suspended: Mapping[str, float] | None = None,
-    ) -> None:
+    def write_result(self, calls: Sequence[StageCall], result: PipelineRun, epoch_s: float) -> None:
         """Write all that is known of a trial that has ended into the study, but for its value.
 
         Args:
             calls: Its stage calls.
             result: The results of its stages.
             epoch_s: The time of the system's clock when the pool's clock was at zero.
-            suspended: What was expected of it when it was stopped in favour of others; `None`: it
-                was not.
         """
         notes = TrialNotes(self.trial)
         record_run(notes, calls, result)
@@ -70,8 +61,6 @@ class TrialAccount:
         flat = flat_notes(names, result.stage_costs, result.reused, metrics)
         for name, value in flat.items():
             notes.set_user_attr(name, value)
-        if suspended is not None:
-            notes.set_user_attr(SUSPENDED, dict(suspended))
         times = [(name, round(a + epoch_s, 3), round(b + epoch_s, 3)) for name, a, b in self.ran]
         notes.set_user_attr("ran", times)
         notes.write()
