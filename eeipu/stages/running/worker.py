@@ -331,7 +331,8 @@ def _kept_run(cache: StageCache, call: StageCall, run: StageRun) -> StageRun:
             stacklevel=2,
         )
         return run
-    return replace(run, output=output)
+    # A `put` of the user's own may return nothing.
+    return run if output is None else replace(run, output=output)
 
 
 def loaded_run(call: StageCall, cache: StageCache, clock: Clock) -> StageRun | None:
