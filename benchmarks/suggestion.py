@@ -42,8 +42,8 @@ from eeipu.methods.catalogue import METHODS
 from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.climbing.scores import Score
 from eeipu.methods.history import History
+from eeipu.methods.learning.fits import REFIT_GROWTH
 from eeipu.methods.reuse.kept_parts import FULL_EFFORT, KeptParts
-from eeipu.methods.search_models import REFIT_GROWTH
 from eeipu.methods.search_state import Search
 from eeipu.pipeline import INPUTS
 

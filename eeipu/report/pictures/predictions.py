@@ -5,7 +5,7 @@ to all of them. The models are those that a search would fit now.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eeipu.report.pictures.canvas import Row, colours_of, new_figure, nothing_to_draw, trace
@@ -119,7 +119,7 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
     inside = round(coverage(rows) * len(rows))
     note = f"{inside} of {len(rows)} lie in their 90 % intervals"
     values = {each.number: each.value for each in record.trials}
-    if stage is OBJECTIVE and any(_is_compressed(row, values) for row in rows):
+    if stage is OBJECTIVE and _are_compressed(rows, values):
         note += "; bad values are drawn nearer, as the model takes them"
     title = f"Prediction of {what}"
     figure = new_figure(title, f"observed{unit}", f"predicted{unit}", note=note)
@@ -156,13 +156,12 @@ def prediction_figure(study: StudyLike, stage: str | None = OBJECTIVE) -> "Figur
     return figure
 
 
-def _is_compressed(row: Row, values: Mapping[int, float | None]) -> bool:
-    value = values.get(row["number"])
-    known = [abs(each) for each in values.values() if each is not None]
-    rounding = 1e-9 * max(known, default=0.0)
-    return value is not None and not math.isclose(
-        value, row["observed"], rel_tol=1e-6, abs_tol=rounding
-    )
+def _are_compressed(rows: Sequence[Row], values: Mapping[int, float | None]) -> bool:
+    """Whether a value that the model observed is another one than the trial's."""
+    pairs = [(values.get(row["number"]), row["observed"]) for row in rows]
+    known = [(value, observed) for value, observed in pairs if value is not None]
+    rounding = 1e-9 * max((abs(value) for value, _ in known), default=0.0)
+    return not all(math.isclose(*pair, rel_tol=1e-6, abs_tol=rounding) for pair in known)
 
 
 def _ticks(values: list[float]) -> dict[str, list[float] | list[str]]:

@@ -210,31 +210,12 @@ class Layout:
         Raises:
             PipelineError: It cannot.
         """
-        counts = [
-            {inputs if source is None else 1 for source in self._reachable(slot)}
-            for slot in self.slots[k]
-        ]
-        for count in sorted({sum(each) for each in product(*counts)}):
-            self._check_count(k, count)
-
-    def _check_count(self, k: int, count: int) -> None:
-        stage = self.stages[k]
-        try:
-            inspect.Signature(stage.positional).bind(*range(count))
-        except TypeError as error:
-            names = [p.name for p in stage.positional]
-            arguments = f"{count} {'argument' if count == 1 else 'arguments'}"
-            if stage.inputs is None:
-                raise PipelineError(
-                    f"stage {stage.name!r} takes {names}, but it gets {arguments}, the inputs of "
-                    f"the run, where {self._name(self.slots[k][0])!r} passes these on: {error}; "
-                    f"let it take as many, or let a stage that always runs come before."
-                ) from error
-            raise PipelineError(
-                f"stage {stage.name!r} takes {names}, but gets {arguments} from "
-                f"inputs=({', '.join(_written(stage))}): {error}; "
-                f"name one source for each positional parameter, in order."
-            ) from error
+        counts, first = {0}, next(iter(self.slots[k]), None)
+        for slot in self.slots[k]:
+            own = {inputs if source is None else 1 for source in self._reachable(slot)}
+            counts = {count + more for count in counts for more in own}
+        for count in sorted(counts):
+            _check_count(self.stages[k], count, self._name(first))
 
 
 @dataclass
@@ -368,6 +349,26 @@ def _check_takes_inputs(stage: Stage, inputs: tuple[Any, ...]) -> None:
         raise PipelineError(
             f"the first stage, {stage.name!r}, takes the inputs {expected}, but got "
             f"{len(inputs)} ({error}); pass them to run(...) in this order."
+        ) from error
+
+
+def _check_count(stage: Stage, count: int, first: str) -> None:
+    """Check that a stage takes so many arguments, the first of them from there."""
+    try:
+        inspect.Signature(stage.positional).bind(*range(count))
+    except TypeError as error:
+        names = [p.name for p in stage.positional]
+        arguments = f"{count} {'argument' if count == 1 else 'arguments'}"
+        if stage.inputs is None:
+            raise PipelineError(
+                f"stage {stage.name!r} takes {names}, but it gets {arguments}, the inputs of "
+                f"the run, where {first!r} passes these on: {error}; let it take as many, or let a "
+                f"stage that always runs come before."
+            ) from error
+        raise PipelineError(
+            f"stage {stage.name!r} takes {names}, but gets {arguments} from "
+            f"inputs=({', '.join(_written(stage))}): {error}; "
+            f"name one source for each positional parameter, in order."
         ) from error
 
 

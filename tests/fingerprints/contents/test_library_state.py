@@ -108,7 +108,7 @@ assert inputs_key((compiled[0],)) == before[0] == before[1] != before[2]
 
 
 def test_what_torch_compile_notes_on_a_model():
-    # In a process of its own: what torch notes depends on what it has compiled before.
+    # In a process of its own, where no other test draws random numbers or compiles.
     subprocess.run([sys.executable, "-c", _COMPILING], check=True, timeout=100)
 
 
