@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType, WrapperDescriptorType
 from typing import Any
 
-__all__ = ["FirstParty", "is_users_file", "package_and_name"]
+__all__ = ["FirstParty", "is_users_file"]
 
 _NOT_THE_USERS = [
     Path(os.path.realpath(folder))
@@ -79,12 +79,6 @@ class FirstParty:
             return False
         files = [spec.origin, *(spec.submodule_search_locations or ())]
         return any(is_users_file(each) for each in files if each and Path(each).exists())
-
-
-def package_and_name(kind: type) -> tuple[str, str]:
-    """The package that a class is from, and its name, by which a library's class is recognised."""
-    # A class that is made by a call may say that it is from no module.
-    return (str(kind.__module__).partition(".")[0], kind.__name__)
 
 
 def _has_file(name: str) -> bool:

@@ -26,6 +26,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from eeipu.errors import CacheFormatError
+from eeipu.serialization.library_types import package_and_name
 
 __all__ = ["is_private", "reduce_path", "reduce_reader", "scans_files"]
 
@@ -91,9 +92,9 @@ def reduce_reader(obj: Any) -> Any:
     """
     reader = _readers.get(type(obj))
     if reader is None:
-        names = [(str(k.__module__).partition(".")[0], k.__name__) for k in type(obj).__mro__]
-        found = [_READERS[name] for name in names if name in _READERS]
-        reader = _readers[type(obj)] = found[0] if found else _is_no_reader
+        names = map(package_and_name, type(obj).__mro__)
+        found = (_READERS[name] for name in names if name in _READERS)
+        reader = _readers[type(obj)] = next(found, _is_no_reader)
     return reader(obj)
 
 

@@ -14,7 +14,7 @@ from eeipu.fingerprints.contents import arrays, arrow, readers, tables, torch_va
 from eeipu.fingerprints.contents.files import path_content
 from eeipu.fingerprints.contents.objects import reduced_content
 from eeipu.fingerprints.contents.shared import is_shared_generator
-from eeipu.fingerprints.first_party import package_and_name
+from eeipu.serialization.library_types import package_and_name
 
 __all__ = ["content_of"]
 

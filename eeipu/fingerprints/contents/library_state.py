@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eeipu.fingerprints.contents.torch_values import module_state
-from eeipu.fingerprints.first_party import package_and_name
+from eeipu.serialization.library_types import package_and_name
 
 __all__ = ["kept_state"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.fingerprints.first_party import package_and_name
+from eeipu.serialization.library_types import package_and_name
 
 __all__ = ["is_shared_generator", "shared_parts"]
 

@@ -28,7 +28,7 @@ from eeipu.fingerprints.contents.kinds import content_of
 from eeipu.fingerprints.contents.pickle_digests import TooLargeError, pickle_digest
 from eeipu.fingerprints.contents.plain import is_plain
 from eeipu.fingerprints.contents.shared import shared_parts
-from eeipu.fingerprints.first_party import package_and_name
+from eeipu.serialization.library_types import package_and_name
 from eeipu.serialization.main_module import home_of
 
 __all__ = ["ContentStream", "StandIn"]

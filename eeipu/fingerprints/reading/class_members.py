@@ -10,9 +10,10 @@ from enum import Enum
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
-from eeipu.fingerprints.first_party import FirstParty, package_and_name
+from eeipu.fingerprints.first_party import FirstParty
 from eeipu.fingerprints.syntax.sources import is_without_file
 from eeipu.fingerprints.syntax.wrappers import is_stage, wrapped_function
+from eeipu.serialization.library_types import package_and_name
 
 __all__ = [
     "CACHED",
