@@ -18,6 +18,7 @@ from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
 from eeipu.methods.learning.fits import Refits
+from eeipu.methods.noise.recommendation import Recommendation, best_believed
 from eeipu.methods.proposals import (
     DONE,
     Proposals,
@@ -26,6 +27,7 @@ from eeipu.methods.proposals import (
     check_worth_at,
     unseen,
 )
+from eeipu.methods.search_models import SearchModels
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
 from eeipu.methods.transfer.earlier_trials import EarlierTrials
@@ -42,7 +44,7 @@ from eeipu.pipeline import Pipeline
 from eeipu.space import Params, cell_count
 from eeipu.stages.running.limits import loaded_libraries
 
-__all__ = ["EEIPUSampler", "check_price"]
+__all__ = ["EEIPUSampler", "Recommendation", "check_price", "recommended"]
 
 logger = logging.getLogger("eeipu")
 
@@ -72,7 +74,7 @@ def _check_counts(counts: Mapping[str, Any], least: int) -> None:
             )
 
 
-# Six of its methods are Optuna's, and eight are what a tuner says and asks.
+# Six of its methods are Optuna's, and nine are what others say and ask.
 class EEIPUSampler(BaseSampler):
     """Suggests the configurations of a pipeline that promise the most per unit of cost.
 
@@ -145,6 +147,7 @@ class EEIPUSampler(BaseSampler):
         self.stored_space = self.pipeline.space  # as the study's storage knows it
         self._kept = cache
         self._keeps_last = True
+        self._draws_anew = True
         self._is_beside_workers = False
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
@@ -221,9 +224,19 @@ class EEIPUSampler(BaseSampler):
         # Some may have been fixed by a sampler around this one.
         return {name: params[name] for name in search_space}
 
+    def recommend(self, study: optuna.Study) -> Recommendation:
+        """The configuration that the models believe to be best; see `Tuner.recommend`.
+
+        Args:
+            study: The study that this sampler has served, or any other of the pipeline.
+        """
+        return recommended(History.of(study, self.pipeline), self)
+
     # --- What `Tuner` tells the sampler, and asks it
 
-    def reuse_from(self, kept: Container[str] | None, *, keeps_last: bool = True) -> None:
+    def reuse_from(
+        self, kept: Container[str] | None, *, keeps_last: bool = True, draws_anew: bool = True
+    ) -> None:
         """Say which stage outputs the next suggestions can count on.
 
         Args:
@@ -231,8 +244,10 @@ class EEIPUSampler(BaseSampler):
                 suggestion. `None`: there never are any.
             keeps_last: Whether the outputs of the last trial are among them even if it is none of
                 the best, so that a warm-up can share them.
+            draws_anew: Whether a configuration that runs again runs its stages that are not
+                memoized again.
         """
-        self._kept, self._keeps_last = kept, keeps_last
+        self._kept, self._keeps_last, self._draws_anew = kept, keeps_last, draws_anew
 
     def share_processors(self, with_workers: bool) -> None:
         """Say whether busy workers may run on this machine while a suggestion is made.
@@ -361,7 +376,8 @@ class EEIPUSampler(BaseSampler):
             earlier=self.earlier,
         )
         kept = () if self._kept is None else self._kept
-        return Proposals(search, self.method, self._design, self.top_q, kept)
+        may_repeat = self._kept is not None and self._draws_anew
+        return Proposals(search, self.method, self._design, self.top_q, kept, may_repeat=may_repeat)
 
     @property
     def _design(self) -> Design:
@@ -372,6 +388,23 @@ class EEIPUSampler(BaseSampler):
         """A seed for a purpose. Trials have their own, so that a resumed study goes on alike."""
         sequence = np.random.SeedSequence(self._entropy, spawn_key=path)
         return int(sequence.generate_state(1)[0])
+
+
+def recommended(history: History, sampler: BaseSampler) -> Recommendation:
+    """The configuration of a history that models believe to be best, whatever chose its trials.
+
+    Args:
+        history: The trials.
+        sampler: What chose them; if it learnt from earlier studies, models begin from these too.
+
+    Raises:
+        ConfigurationError: See `best_believed`.
+    """
+    device, earlier = None, None
+    if isinstance(sampler, EEIPUSampler):
+        device, earlier = sampler.device, sampler.earlier
+    with _threads(len(history), is_beside_workers=False):
+        return best_believed(SearchModels(history, device=device, earlier=earlier))
 
 
 @contextmanager

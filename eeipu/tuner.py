@@ -22,7 +22,7 @@ from eeipu.fingerprints.keys import inputs_key
 from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
 from eeipu.pipeline import Pipeline, PipelineRun
-from eeipu.sampler import check_price
+from eeipu.sampler import Recommendation, check_price, recommended
 from eeipu.space import Params
 from eeipu.stages.code_changes import refresh_code
 from eeipu.stages.schedules import Schedule
@@ -35,15 +35,13 @@ from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.replay import schedules_of
 from eeipu.studies.early_stopping.staged_driver import StagedDriver
-from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.given.ask_and_tell import Suggestion
 from eeipu.studies.given.earlier_studies import EarlierStudy, earlier_studies
 from eeipu.studies.given.enqueued import enqueue, enqueue_best_of_earlier
 from eeipu.studies.given.known_results import add_result
 from eeipu.studies.given.reported_values import Reported
-from eeipu.studies.one_run import RunSetting, run_to_end
+from eeipu.studies.one_run import RunSetting, run_of_best, run_to_end
 from eeipu.studies.records.best_trials import best_trial
-from eeipu.studies.records.recorded_runs import recorded_run
 from eeipu.studies.records.tuned_study import study_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
@@ -55,7 +53,7 @@ from eeipu.studies.study import (
 )
 from eeipu.studies.trials import Callback, Trials
 
-__all__ = ["Suggestion", "Tuner"]
+__all__ = ["Recommendation", "Suggestion", "Tuner"]
 
 
 class Tuner:
@@ -422,14 +420,17 @@ class Tuner:
         """
         self.pipeline.layout.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
-        if isinstance(self.study, StudyWithPauses):
-            trial = best_trial(self.study, number=number)
-            calls = TrialPaths(self.pipeline, inputs_key(inputs)).calls_of(trial)
-            return recorded_run(trial, self.pipeline, inputs, self.cache, calls)
-        history = self._trials.history
-        trial = best_trial(self.study, history, number)
-        stages = history.stages.names_of(trial)
-        return recorded_run(trial, self.pipeline, inputs, self.cache, stage_names=stages)
+        return run_of_best(self._setting, inputs, number)
+
+    def recommend(self) -> Recommendation:
+        """The configuration that the models believe to be best, among those that have run.
+
+        Where values scatter, `study.best_params` is the luckiest one. This is any method's study.
+
+        Raises:
+            ConfigurationError: No trial within all limits has a value; or several objectives.
+        """
+        return recommended(self._trials.history, self.study.sampler)
 
     def best_schedule(self, stage: str | None = None) -> dict[str, Schedule]:
         """The hyper-parameters of the best trial as schedules, which a later training can replay.

@@ -173,8 +173,17 @@ class History:
         return best_first(self.objectives.values, self.outcomes.violations)
 
     def top(self, q: int) -> tuple[FrozenTrial, ...]:
-        """The best `q` trials that succeeded, best first; see `best_first`."""
-        return tuple(self.ended[i] for i in self.best_first[:q])
+        """The best `q` trials that succeeded, best first; see `best_first`.
+
+        Of those that have the same configuration, the best one counts.
+        """
+        identities = self.ledger.arrays.identities(self.ended)
+        best: dict[tuple[float, ...], FrozenTrial] = {}
+        for i in self.best_first:
+            if len(best) == q:
+                break
+            best.setdefault(identities[i], self.ended[i])
+        return tuple(best.values())
 
     def spent_by(self, count: int) -> float:
         """The cost charged for the first `count` trials and all that were enqueued as warm-up."""

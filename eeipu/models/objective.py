@@ -80,6 +80,8 @@ class ObjectiveModel(NormalModel):
     Attributes:
         hyperparameters: As fitted; see `eeipu.models.gaussian_process.ExactGPs`.
         gp: The Gaussian process, a batch of one.
+        likeliest: The one that the likelihood prefers. `gp` is another where it takes a best value
+            at its word.
         scale: The standard deviation of the values, compressed if the model compresses them.
         best_f: The largest of its means at the configurations that succeeded. Unlike the best
             value observed, it does not profit from lucky noise.
@@ -133,11 +135,11 @@ class ObjectiveModel(NormalModel):
         evidence = density.unflatten(0, (-1, 2))  # a row each without and with what is borrowed
         evidence = evidence + torch.stack([0.0 * log_slope.sum(), log_slope.sum() - LEAST_EVIDENCE])
         form = int(evidence.argmax())
-        self.gp = both.select([form])
+        self.gp = self.likeliest = both.select([form])
         self.scale = self.gp.scale.item()
         observed = points[own], torch.from_numpy(values)[own]
         self.best_f = self._best(*observed)
-        if n % DOUBT_EVERY == 0 and self._doubts(y[known].max().item()):
+        if n % DOUBT_EVERY == 0 and self._doubts(points[own][known], y[known]):
             self._quiet = fit(start=_short_and_quiet(both), grown_from=self._quiet, most_noise=LOUD)
             self.gp = self._quiet.select([form])
             self.best_f = self._best(*observed)
@@ -176,10 +178,21 @@ class ObjectiveModel(NormalModel):
 
         return moments
 
-    def _doubts(self, best: float) -> bool:
-        """Whether the model takes the best observed value for luck."""
-        is_loud = self.gp.hyperparameters[0, -1].item() > LOUD
-        return is_loud and best > self.best_f + DOUBTFUL * self.noise_std
+    def _doubts(self, X: Tensor, y: Tensor) -> bool:
+        """Whether the model takes the best observed value for luck.
+
+        Of a configuration that ran several times, the mean of its values counts.
+
+        Args:
+            X: `n x d`, the configurations that have a value.
+            y: `n`, the values.
+        """
+        if self.gp.hyperparameters[0, -1].item() <= LOUD:
+            return False
+        _, place, runs = X.unique(dim=0, return_inverse=True, return_counts=True)
+        means = torch.zeros(len(runs), dtype=y.dtype).index_add(0, place, y) / runs
+        margin = DOUBTFUL * self.noise_std / runs.sqrt()
+        return bool((means > self.best_f + margin).any())
 
     def _best(self, X: Tensor, values: Tensor) -> float:
         observed = ~values.isnan()

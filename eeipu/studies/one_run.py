@@ -9,16 +9,22 @@ from typing import Any, Protocol
 from eeipu.cache import StageCache
 from eeipu.executors.opening import ExecutorLike, open_pool
 from eeipu.executors.pool import Pool
+from eeipu.fingerprints.keys import inputs_key
 from eeipu.methods.budget import Budget
+from eeipu.pipeline import PipelineRun
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.running.worker import Job
 from eeipu.studies.changes import Remarks
 from eeipu.studies.displays.progress import cost_unit, showing
+from eeipu.studies.early_stopping.pauses import StudyWithPauses
+from eeipu.studies.early_stopping.trial_paths import TrialPaths
+from eeipu.studies.records.best_trials import best_trial
+from eeipu.studies.records.recorded_runs import recorded_run
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import how_to_resume, stoppable
 from eeipu.studies.trials import Trials
 
-__all__ = ["RunSetting", "RunsTrials", "run_to_end"]
+__all__ = ["RunSetting", "RunsTrials", "run_of_best", "run_to_end"]
 
 logger = logging.getLogger("eeipu")
 
@@ -116,6 +122,19 @@ def run_to_end(
         logger.warning("%s", setting.how_to_resume())
     elif reason is not None:
         logger.warning("%s", reason)
+
+
+def run_of_best(setting: RunSetting, inputs: tuple[Any, ...], number: int | None) -> PipelineRun:
+    """The run of the best trial, or of another one, as the study has it; see `Tuner.best_run`."""
+    trials, cache = setting.trials, setting.cache
+    if isinstance(trials.study, StudyWithPauses):
+        trial = best_trial(trials.study, number=number)
+        calls = TrialPaths(trials.pipeline, inputs_key(inputs)).calls_of(trial)
+        return recorded_run(trial, trials.pipeline, inputs, cache, calls)
+    history = trials.history
+    trial = best_trial(trials.study, history, number)
+    stages = history.stages.names_of(trial)
+    return recorded_run(trial, trials.pipeline, inputs, cache, stage_names=stages)
 
 
 def _share_processors(sampler: object, pool: Pool) -> None:

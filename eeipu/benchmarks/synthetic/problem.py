@@ -50,6 +50,8 @@ _VARIANTS = (
     # A tenth of the spread: the luckiest of ten observations of one configuration is then expected
     # to be 0.15 of the spread too high.
     SumPipeline(_THREE, (3, 2, 1), noise=0.1, label="noisy"),
+    # The same, but that a cheap last stage draws the noise anew in each run.
+    SumPipeline(_THREE, (3, 2, 0.5), noise=0.1, is_drawn_anew=True, label="noisy-last"),
     SumPipeline(_THREE, (1, 1, 1), upstream_costs=True, label="upstream-costs"),
     SumPipeline(_FOUR, (1, 2, 4, 8), label="cheap-early"),
     SumPipeline(_FOUR, (8, 4, 2, 1), label="costly-early"),

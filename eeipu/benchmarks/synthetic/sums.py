@@ -5,6 +5,7 @@ noise, with discrete inputs, and with costs that depend on earlier stages.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,9 +46,12 @@ class SumPipeline:
         cost_scales: The mean cost of each stage.
         kinds: The kind of the inputs of each stage; by default all are floats.
         noise: The standard deviation of the noise, as a share of the standard deviation of the
-            objective over the whole space. The noise depends on the configuration and the seed
+            objective over the whole space. By default it depends on the configuration and the seed
             alone, so that a configuration has the same noise each time it runs. The metric
             `"noise_free"` has the objective without noise.
+        is_drawn_anew: Whether the noise is another one each time that a configuration runs. The
+            last stage is not memoized then. The noise depends on how often the configuration has
+            run in this process besides, so that a run of a benchmark can be repeated.
         seed: The seed of the noise.
         upstream_costs: Whether the first input of the first stage scales the costs of all later
             stages.
@@ -58,6 +62,7 @@ class SumPipeline:
     cost_scales: tuple[float, ...]
     kinds: tuple[Kind, ...] = ()
     noise: float = 0.0
+    is_drawn_anew: bool = False
     seed: int = 0
     upstream_costs: bool = False
     label: str | None = None
@@ -79,7 +84,7 @@ class SumPipeline:
         if self.kinds:
             text += f"; inputs: {', '.join(self.kinds)}"
         if self.noise:
-            text += "; noisy"
+            text += "; noisy, anew in each run" if self.is_drawn_anew else "; noisy"
         return text + ("; the first input scales later costs" if self.upstream_costs else "")
 
     @property
@@ -109,19 +114,21 @@ class SumPipeline:
             function=self._adding(k, names),
             version=f"1, noise {self.noise}, seed {self.seed}" if self.noise else "1",
             cost=self._costing(k, names),
+            memoize=not (self.is_drawn_anew and k == len(self.functions) - 1),
         )
 
     def _adding(self, k: int, names: list[str]) -> Callable[..., object]:
         """The function of the stage."""
         function, kind = self._part(k)
         is_last = k == len(self.functions) - 1
+        runs: Counter[str] = Counter()  # how often each configuration has run
 
         def add(upstream: float | Handed, **values: Value) -> object:
             x = np.array([position(kind, function, values[name]) for name in names])
             before = upstream.total if isinstance(upstream, Handed) else upstream
             total = before - float(function(x[None])[0])
             if is_last:
-                return self._observed(total, before, values)
+                return self._observed(total, before, values, runs)
             if not self.upstream_costs:
                 return total
             if isinstance(upstream, Handed):
@@ -143,12 +150,18 @@ class SumPipeline:
 
         return cost_of_workload if self.upstream_costs and k > 0 else cost
 
-    def _observed(self, total: float, before: float, values: dict[str, Value]) -> object:
+    def _observed(
+        self, total: float, before: float, values: dict[str, Value], runs: Counter[str]
+    ) -> object:
         """The output of the last stage: a number, or two metrics if there is noise."""
         if not self.noise:
             return total
         # The sum so far, to the last bit, stands for the configuration of the earlier stages.
-        digest = hashlib.sha256(repr((self.seed, before, sorted(values.items()))).encode()).digest()
+        text = repr((self.seed, before, sorted(values.items())))
+        runs[text] += 1
+        if self.is_drawn_anew:
+            text += f" run {runs[text]}"
+        digest = hashlib.sha256(text.encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         return {"value": total + self._noise_std * rng.standard_normal(), "noise_free": total}
 
