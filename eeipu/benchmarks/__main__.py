@@ -149,6 +149,10 @@ def table(
     anytime: Annotated[
         bool, typer.Option(help="Show improvements averaged over the budget, not those at its end.")
     ] = False,
+    recommended: Annotated[
+        bool,
+        typer.Option(help="Count the configuration that a model believes best, for all methods."),
+    ] = False,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
@@ -160,6 +164,10 @@ def table(
     if charge_suggestions:
         results = [result.with_suggestions_charged for result in results]
     chosen = _chosen(methods, results, out)
+    if recommended:
+        from eeipu.benchmarks.analysis.recommendation import as_recommended  # loads torch
+
+        results = [as_recommended(result) for result in results]
     reference = _reference(against, {result.options.contender for result in results})
     if stages:
         print_stages(stage_costs(_only(results, chosen)), style)

@@ -65,8 +65,11 @@ class Result:
 
         The best trial is the one with the best observed value; its improvement is computed without
         noise where the noise-free value is known. The improvement is negative until the run has
-        found a configuration as good as `start`, and NaN before the first success.
+        found a configuration as good as `start`, and NaN before the first success. Where rows name
+        a trial that is `recommended` after them, it counts instead
+        (`eeipu.benchmarks.analysis.recommendation`).
         """
+        by_number = {trial["number"]: trial for trial in self.trials}
         curve: list[float] = []
         best = improvement = float("nan")
         for trial in self.trials:
@@ -74,6 +77,9 @@ class Result:
             if value is not None and not self.sign * value <= self.sign * best:
                 best = value
                 improvement = self.sign * (noise_free(trial) - self.start)
+            if "recommended" in trial:
+                counts = by_number[trial["recommended"]]
+                improvement = self.sign * (noise_free(counts) - self.start)
             curve.append(improvement)
         return tuple(curve)
 

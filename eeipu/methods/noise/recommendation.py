@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eeipu.errors import ConfigurationError
+from eeipu.methods.history import History
 from eeipu.methods.search_models import SearchModels
+from eeipu.models.improvement import WeighedChain
 from eeipu.models.objective import ObjectiveModel
 from eeipu.models.observed_stages.chain import StageChain
 
@@ -61,8 +64,9 @@ def best_believed(models: SearchModels) -> Recommendation:
         raise ConfigurationError(
             "no trial that is within all limits has a value yet; call run(...) first."
         )
+    objective, weighed = models.objective, models.weighed_chain  # fitted with gradients
     with torch.no_grad():
-        mean, std = _moments(models, torch.from_numpy(history.X[rows]))
+        mean, std = _moments(objective, weighed, history, rows)
     best = int(mean.argmax())
     identities = history.ledger.arrays.identities(history.ended)
     same = [history.ended[i] for i in rows if identities[i] == identities[rows[best]]]
@@ -96,18 +100,28 @@ def _of_run(model: ObjectiveModel | StageChain, X: Tensor, stages: int) -> tuple
     return mean[0], variance[0]
 
 
-def _moments(models: SearchModels, X: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations of all models together at configurations that have run, `n`.
+def _moments(
+    objective: ObjectiveModel,
+    weighed: WeighedChain | None,
+    history: History,
+    rows: NDArray[np.intp],
+) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of both models together at configurations that ran, `n`.
 
     A best value is not taken at its word here, as it is for some of the trials of a search
     (`eeipu.models.objective`).
+
+    Args:
+        objective: The model of the objective.
+        weighed: The model by way of what stages show, if it counts.
+        history: The trials.
+        rows: Which of them, `n`.
     """
-    mean, variance = (part[0] for part in models.objective.likeliest.posterior(X))
-    weighed = models.weighed_chain
+    X = torch.from_numpy(history.X[rows])
+    mean, variance = (part[0] for part in objective.likeliest.posterior(X))
     if weighed is None:
         return mean, variance.sqrt()
-    stages = len(models.history.pipeline.stages)
-    other, other_variance = _of_run(weighed.chain, X, stages)
+    other, other_variance = _of_run(weighed.chain, X, len(history.pipeline.stages))
     share = weighed.share
     both = share * other + (1.0 - share) * mean
     square = share * (other_variance + other.square()) + (1.0 - share) * (variance + mean.square())

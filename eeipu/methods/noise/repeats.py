@@ -31,8 +31,10 @@ from eeipu.methods.noise.knowledge_gradient import log_knowledge_gradient, moves
 from eeipu.methods.noise.recommendation import means_of_run
 from eeipu.methods.reuse.candidates import Candidate, Reuse
 from eeipu.methods.search_state import Search
+from eeipu.models.feasibility import SuccessModel
 from eeipu.models.objective import ObjectiveModel
 from eeipu.models.observed_stages.chain import StageChain
+from eeipu.pipeline import Pipeline
 
 __all__ = ["Repeat", "best_repeat", "draws_anew"]
 
@@ -97,14 +99,16 @@ def best_repeat(
         new: Candidates that have not run, best first.
         least: A repetition with a smaller knowledge gradient is no gain.
     """
+    pipeline = search.history.pipeline
     run, new = _most_believed(search, model), new[:MOST_NEW]
     redrawn = [i for i, trial in enumerate(run) if _draws(trial, search)][:MOST_REPEATED]
     if not redrawn:
         return None
     again = [_again(run[i], search, kept) for i in redrawn]
+    success = search.models.chances.success  # fitted with gradients
     with torch.no_grad():
         gains = torch.tensor(_log_gains(search, model, run, new, redrawn))
-        scores = gains + _log_factor(search, cost, [*again, *new])
+        scores = gains + _log_factor([*again, *new], pipeline, cost, success)
     first = len(again)
     best = int(scores[:first].argmax())
     others = scores[first:].amax().item() if new else -math.inf
@@ -190,13 +194,17 @@ def _log_gains(
     return [log_knowledge_gradient(a[among], b[among, i]) for i, among in choices]
 
 
-def _log_factor(search: Search, cost: LogCostFactor, candidates: Sequence[Candidate]) -> Tensor:
+def _log_factor(
+    candidates: Sequence[Candidate],
+    pipeline: Pipeline,
+    cost: LogCostFactor,
+    success: SuccessModel | None,
+) -> Tensor:
     """The logarithm of what the gains of candidates are multiplied with, `c`."""
     X = torch.from_numpy(np.stack([each.point for each in candidates]))
     memoized = torch.tensor([each.reuse.memoized for each in candidates])
-    memoized = free_at(X.unsqueeze(-2), memoized, search.history.pipeline)
+    memoized = free_at(X.unsqueeze(-2), memoized, pipeline)
     factor = torch.zeros(len(X), dtype=X.dtype)
     if cost.counts:
         factor = factor + cost.value_at(*cost.cost_model.log_cost_posterior(X), memoized)
-    success = search.models.chances.success
     return factor if success is None else factor + success.log_probability(X)
