@@ -45,6 +45,14 @@ def test_all_problems_are_listed():
         assert next(line for line in listed.splitlines() if line.startswith(name)).endswith(about)
 
 
+def test_a_table_can_tell_what_a_model_believes_best(out):
+    arguments = ("table", "noisy", "--out", str(out), "--json")
+
+    plain, told = (rows_of(invoke(*arguments, *more)) for more in ((), ("--recommended",)))
+
+    assert [row["method"] for row in told] == [row["method"] for row in plain]
+
+
 def test_a_run_prints_a_row_for_each_method_and_one_for_all(out):
     arguments = (SMALL, "noisy", "--methods", "random,random+cache", *RUN, "--out", str(out))
 

@@ -176,6 +176,25 @@ def test_noise_depends_on_the_configuration_and_the_seed_alone():
     assert len({noise(0, 0.3), noise(0, 0.31), noise(1, 0.3)}) == 3
 
 
+def test_noise_that_is_drawn_anew_differs_from_run_to_run_and_can_be_repeated():
+    def noises(seed, unit=0.3, runs=3):
+        pipeline = problem("cpu", name="noisy-last", cost="declared", seed=seed).pipeline
+        found = [pipeline.run(decoded(pipeline, unit), 0.0) for _ in range(runs)]
+        assert len({run.metrics["noise_free"] for run in found}) == 1
+        return [run.value - run.metrics["noise_free"] for run in found]
+
+    assert len(set(noises(0))) == 3
+    assert noises(0) == noises(0)
+    assert not set(noises(0)) & set(noises(1))
+    assert not set(noises(0)) & set(noises(0, unit=0.31))
+
+
+def test_what_is_drawn_anew_is_not_kept():
+    memoizes = {name: VARIANTS[name].pipeline.memoizes for name in ("noisy", "noisy-last")}
+
+    assert memoizes == {"noisy": (True, True, True), "noisy-last": (True, True, False)}
+
+
 def test_noise_has_the_standard_deviation_that_it_is_declared_with():
     pipeline = VARIANTS["noisy"].pipeline
     runs = [pipeline.run(at_random(pipeline, seed), 0.0) for seed in range(300)]

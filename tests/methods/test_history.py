@@ -59,12 +59,17 @@ def test_costs_are_nan_where_a_stage_was_not_executed_or_broke_off():
 
 
 def test_the_best_come_first_and_earlier_trials_win_ties():
-    history = history_of(
-        trial(value=1.0), trial(value=3.0), trial(value=None), trial(value=3.0), trial(value=2.0)
-    )
+    values = (1.0, 3.0, None, 3.0, 2.0)
+    history = history_of(*(trial(x=0.1 * k, value=value) for k, value in enumerate(values)))
 
     assert [each.number for each in history.top(3)] == [1, 3, 4]
     assert [each.number for each in history.top(9)] == [1, 3, 4, 0]
+
+
+def test_a_configuration_that_ran_several_times_is_one_of_the_best_once():
+    history = history_of(trial(value=1.0), trial(value=3.0), trial(x=0.7, value=2.0))
+
+    assert [each.number for each in history.top(2)] == [1, 2]
 
 
 def test_the_best_of_a_minimisation_are_the_smallest():

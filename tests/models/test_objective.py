@@ -166,6 +166,14 @@ def test_a_best_value_that_looks_like_luck_is_believed_in_every_second_trial(cou
     assert (model.noise_std < 0.1) is believes_it
 
 
+def test_of_a_configuration_that_ran_several_times_the_mean_value_is_doubted():
+    X, y = hill_or_luck(18)
+    X, y = np.concatenate([X, X[[7, 7]]]), np.concatenate([y, [0.1, 0.1]])
+
+    # Its values, 3, .1 and .1, are as the noise would have them, and no hill.
+    assert ObjectiveModel(X, y, [[0, 1]]).noise_std > 0.3
+
+
 def test_both_views_of_a_doubtful_value_grow_with_further_trials():
     X, y = hill_or_luck(63)
     model = ObjectiveModel(X[:60], y[:60], [[0, 1]])
