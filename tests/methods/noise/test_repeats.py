@@ -3,6 +3,7 @@
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
 from eeipu import EEIPUSampler, Float, Pipeline, StageCache, Tuner, stage
@@ -96,12 +97,16 @@ def test_stages_that_are_not_random_are_found_out():
     assert again <= 2
 
 
-def test_a_study_that_is_resumed_goes_on_alike():
-    whole = searched(pipeline_of(noise=0.0), trials=14)
-    parts = Tuner(pipeline_of(noise=0.0), cache=StageCache(), seed=0, n_initial=6)
-    parts.run(0.0, max_trials=9, progress=False)
+def test_a_study_that_is_resumed_repeats_too():
+    pipeline, cache, storage = pipeline_of(), StageCache(), InMemoryStorage()
+    options = {"cache": cache, "storage": storage, "seed": 0, "n_initial": 6}
+    Tuner(pipeline, **options).run(0.0, max_trials=8, progress=False)
 
-    assert configurations(parts.run(0.0, max_trials=5, progress=False)) == configurations(whole)
+    study = Tuner(pipeline, **options).run(0.0, max_trials=16, progress=False)
+
+    again = [t for t in study.trials[8:] if "repeats" in t.user_attrs.get("chosen", {})]
+    assert again
+    assert all(study.trials[t.user_attrs["chosen"]["repeats"]].params == t.params for t in again)
 
 
 def test_repeats_run_beside_other_trials():
@@ -145,45 +150,52 @@ def test_a_part_that_the_user_has_enqueued_is_completed_with_something_new():
 
 # --- From trials that are written down
 
+# The last stage has nothing to choose: every new configuration pays for the first one.
+EVALUATED = Pipeline(
+    [
+        stage(lambda data, x, y: 0.0, name="prep", space={"x": Float(0, 1), "y": Float(0, 1)}),
+        stage(lambda prepared: 0.0, name="score", memoize=False),
+    ]
+)
 
-def history_of(pipeline, rows, running=()):
-    """A history of trials `(x, y, value)`, whose first stages all have the same kept output."""
+
+def history_of(rows, running=()):
+    """A history of trials `(x, y, value)`, whose first stages cost 5 and the last ones .1."""
     study = optuna.create_study(direction="maximize")
     for x, y, value in [*rows, *((x, y, None) for x, y in running)]:
         study.add_trial(
             create_trial(
-                params={"prep.x": x, "score.y": y},
-                distributions=pipeline.space,
+                params={"prep.x": x, "prep.y": y},
+                distributions=EVALUATED.space,
                 value=value,
                 state=TrialState.RUNNING if value is None else TrialState.COMPLETE,
-                user_attrs={"stage_keys": [f"{x}", f"{x} {y}"], "stage_costs": [5.0, 0.1]},
+                user_attrs={"stage_keys": [f"{x} {y}", "score"], "stage_costs": [5.0, 0.1]},
             )
         )
-    return History.of(study, pipeline)
+    return History.of(study, EVALUATED)
 
 
-def scattered(seed=0, noise=0.05):
-    rng = np.random.default_rng(seed)
-    points = rng.random((14, 2))
-    values = -((points - 0.5) ** 2).sum(axis=1) + noise * rng.standard_normal(14)
-    return [(*point, value) for point, value in zip(points.tolist(), values, strict=True)]
+def scattered():
+    rng = np.random.default_rng(3)
+    points = rng.random((16, 2))
+    values = -((points - 0.5) ** 2).sum(axis=1) + 0.1 * rng.standard_normal(16)
+    return [(*point, value) for point, value in zip(points.tolist(), values.tolist(), strict=True)]
 
 
-def proposals_of(history, kept, **options):
+ROWS = scattered()
+ALL_KEPT = {f"{x} {y}" for x, y, _ in ROWS}
+
+
+def proposals_of(history, kept=ALL_KEPT, **options):
     search = Search(history, Budget(1e4), 2, len(history), seed=0)
     return Proposals(search, METHODS["eeipu"], no_design, top_q=5, kept=kept, **options)
 
 
-def all_kept(rows):
-    return {f"{x}" for x, _, _ in rows}
-
-
 def test_values_that_are_equal_whenever_repeated_are_not_drawn_anew():
-    pipeline = pipeline_of()
     rows = [(0.1, 0.1, 1.0), (0.2, 0.2, 2.0)]
 
     def may_differ(more):
-        history = history_of(pipeline, [*rows, *more])
+        history = history_of([*rows, *more])
         return draws_anew(Search(history, Budget(1.0), 2, len(history), seed=0))
 
     assert may_differ([])
@@ -193,30 +205,40 @@ def test_values_that_are_equal_whenever_repeated_are_not_drawn_anew():
 
 
 def test_a_repeat_is_one_of_the_best_and_has_the_values_as_stored():
-    rows = scattered()
-    pipeline = pipeline_of()
-    repeat = proposals_of(history_of(pipeline, rows), all_kept(rows)).repeat
-
+    proposals = proposals_of(history_of(ROWS))
+    repeat = proposals.repeat
     assert repeat is not None
-    x, y, _ = rows[repeat.number]
-    assert repeat.candidate.params == {"prep.x": x, "score.y": y}
+    x, y, value = ROWS[repeat.number]
+
+    assert repeat.candidate.params == {"prep.x": x, "prep.y": y}
+    assert proposals.new(1) == [repeat.candidate.params]
     assert repeat.candidate.reuse.memoized == (True, False)
+    assert value > np.median([each[2] for each in ROWS])
+    reason = proposals.reason(repeat.candidate.params)
+    assert (reason["repeats"], reason["reuses"]) == (repeat.number, ["prep"])
+    assert reason["gain"] == pytest.approx(
+        repeat.gain * proposals.search.models.standard.unit, rel=1e-4
+    )
+
+
+def test_a_repeat_that_would_cost_as_much_as_a_new_configuration_is_worth_less():
+    kept, gone = (proposals_of(history_of(ROWS), keys).repeat for keys in (ALL_KEPT, set()))
+
+    assert kept is not None
+    assert gone is None or gone.candidate.score < kept.candidate.score
 
 
 def test_running_repeats_make_further_ones_worth_less():
-    rows, pipeline = scattered(), pipeline_of()
-    alone = proposals_of(history_of(pipeline, rows), all_kept(rows)).repeat
-    x, y, _ = rows[alone.number]
-    busy = history_of(pipeline, rows, running=[(x, y)] * 8)
+    alone = proposals_of(history_of(ROWS)).repeat
+    x, y, _ = ROWS[alone.number]
 
-    beside = proposals_of(busy, all_kept(rows)).repeat
+    beside = proposals_of(history_of(ROWS, running=[(x, y)] * 8)).repeat
 
     assert beside is None or beside.gain < alone.gain
 
 
 def test_with_values_of_the_users_own_or_early_stopping_nothing_is_repeated():
-    rows, pipeline = scattered(), pipeline_of()
-    history = history_of(pipeline, rows)
+    history = history_of(ROWS)
 
-    assert proposals_of(history, all_kept(rows), given={"prep.x": 0.5}).repeat is None
-    assert proposals_of(history, all_kept(rows), may_repeat=False).repeat is None
+    assert proposals_of(history, given={"prep.x": 0.5}).repeat is None
+    assert proposals_of(history, may_repeat=False).repeat is None
