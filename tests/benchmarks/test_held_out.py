@@ -94,6 +94,14 @@ def test_what_stages_do_to_each_other_leaves_the_optimum_where_it_was(twist):
     assert (low == pytest.approx(high)) == (twist == 0.0)
 
 
+def test_inputs_at_the_ends_of_their_domains_stay_within():
+    one = SumPipeline(("branin2", "beale2"), (1.0, 1.0), twist=0.88)
+    rng = np.random.default_rng(0)
+    for first, second in zip(rng.uniform(0.0, 10.0, 200), [-2.0, 2.0] * 100, strict=True):
+        params = {"branin2-0.x0": first, "branin2-0.x1": 5.0, "beale2-1.x0": second}
+        assert one.pipeline.run(params | {"beale2-1.x1": 0.0}, 0.0).value is not None
+
+
 def test_the_optimum_of_a_composite_with_discrete_inputs_is_that_of_all_of_them():
     one = CompositePipeline("branin2", (1, 1), (1.0, 1.0), kinds=("int", "choice"))
     space = one.pipeline.space

@@ -168,6 +168,7 @@ class SumPipeline:
             if self.twist:
                 moved = _twisted(unit, self.twist * (2.0 * got.twist - 1.0))
                 x = function.low + (function.high - function.low) * moved
+                x = np.clip(x, function.low, function.high)  # rounding may leave the domain
             total = got.total - self._scale(k) * float(function(x[None])[0])
             if is_last:
                 return self._observed(total, got.total, values)
