@@ -36,6 +36,13 @@ run runs upstream-costs --seeds 10 \
 run runs-graphs graphs --seeds 10 --methods eeipu+cache,ei+cache "$@"
 run runs-fresh synthetic --first-seed 10 --seeds 9 --methods eeipu+cache,ei+cache "$@"
 
+# With the models of today, from the common warm-up and from their own ones.
+TODAY=eeipu+cache,ei+cache
+OWN=eeipu+cache+n-initial=usual,ei+cache+n-initial=usual,ei+cache+n-initial=5
+run runs-now synthetic noisy cheap-early --seeds 10 --methods $TODAY,$OWN "$@"
+# Once, and not while methods are worked on.
+run runs-held-out held-out --seeds 1 --methods $TODAY,$OWN "$@"
+
 # Hours on two cores.
 run runs distillation segmentation stacking --seeds 5 --methods $OTHERS,$BARE "$@"
 run runs stacking-by-model --seeds 5 --methods $OTHERS "$@"

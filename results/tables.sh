@@ -78,6 +78,23 @@ distillation() { # FILE HEADING ARGUMENTS: EEIPU and EI, which have more seeds t
 distillation distillation "Distillation, all 27 seeds"
 distillation distillation-later "Distillation, seeds 15 to 26" --first-seed 15
 
+# With the models of today: the common warm-up, and each method's own ones, against EI from its best.
+warm_ups=eeipu+cache,eeipu+cache+n-initial=usual,ei+cache,ei+cache+n-initial=usual,ei+cache+n-initial=5
+best=ei+cache+n-initial=usual
+today() { # FILE HEADING OUT PROBLEMS...
+    name=$1 heading=$2 from=$3
+    shift 3
+    [ -d "$from" ] || return 0
+    table "$name" "$heading" "$@" --out "$from" --against $best --methods $warm_ups
+    table "$name-anytime" "$heading, in the mean over the budget" "$@" --out "$from" \
+        --against $best --methods $warm_ups --anytime
+    table "$name-reaching" "$heading, what reaches the end of EI" "$@" --out "$from" \
+        --against $best --methods $warm_ups --reaching
+}
+today own "Synthetic pipelines today, from each method's own warm-up" results/runs-now synthetic
+today variants-now "Two variants today, from each method's own warm-up" results/runs-now noisy cheap-early
+today held-out "Held-out problems" results/runs-held-out held-out
+
 leads() { # FILE HEADING METHODS SEEDS PROBLEMS...
     file=results/tables/$1.md
     shift
@@ -97,7 +114,7 @@ done
 python -m eeipu.benchmarks plot real --out $runs --seeds 10 --figures results/figures \
     --methods eeipu+cache,ei+cache,ei,random+cache
 
-pack() { # ARCHIVE DIRECTORIES: equal runs give equal bytes
+pack() { # ARCHIVE DIRECTORIES OR FILES: equal runs give equal bytes
     archive=results/runs/$1.tar.xz
     shift
     [ $# -gt 0 ] || return 0 # no such runs are here
@@ -108,4 +125,9 @@ pack() { # ARCHIVE DIRECTORIES: equal runs give equal bytes
 for name in synthetic variants real; do
     pack $name $(cd results && for each in $(group $name); do ls -d runs/"$each" || true; done 2> /dev/null)
 done
+pack own $(cd results && for each in $(group synthetic); do
+    ls runs-now/"$each"/*/*+n-initial=* || true
+done 2> /dev/null)
+pack variants-now $(cd results && ls -d runs-now/noisy runs-now/cheap-early 2> /dev/null || true)
+pack held-out $(cd results && ls -d runs-held-out 2> /dev/null || true)
 pack fresh $(cd results && for each in $(group synthetic); do ls -d runs-fresh/"$each"; done)

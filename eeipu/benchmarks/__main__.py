@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 
 from eeipu.benchmarks.analysis.pictures import draw
-from eeipu.benchmarks.analysis.printing import Style, print_stages, print_summaries
+from eeipu.benchmarks.analysis.printing import (
+    Style,
+    print_reaching,
+    print_stages,
+    print_summaries,
+)
+from eeipu.benchmarks.analysis.reaching import reaching as reached_by
 from eeipu.benchmarks.analysis.stage_costs import stage_costs
 from eeipu.benchmarks.analysis.tables import summaries
 from eeipu.benchmarks.problem import CostKind, Preset
@@ -143,6 +149,12 @@ def table(
     stages: Annotated[
         bool, typer.Option(help="Show instead what each stage cost and gained.")
     ] = False,
+    reaching: Annotated[
+        bool,
+        typer.Option(
+            help="Show instead the budget that reaches what the reference has at its end."
+        ),
+    ] = False,
     charge_suggestions: Annotated[
         bool, typer.Option(help="Charge suggestions too, one unit of cost for each second.")
     ] = False,
@@ -158,8 +170,10 @@ def table(
 ) -> None:
     """Print a table of results: means over seeds with 95 % intervals."""
     style = _style(as_json=as_json, as_markdown=as_markdown)
-    if stages and anytime:
-        raise ConfigurationError("--stages and --anytime exclude each other; pass one.")
+    chosen_tables = {"--stages": stages, "--anytime": anytime, "--reaching": reaching}
+    given = [name for name, is_given in chosen_tables.items() if is_given]
+    if len(given) > 1:
+        raise ConfigurationError(f"{' and '.join(given)} exclude each other; pass one.")
     results = _results(problems, out, seeds, first_seed)
     if charge_suggestions:
         results = [result.with_suggestions_charged for result in results]
@@ -171,6 +185,12 @@ def table(
     reference = _reference(against, {result.options.contender for result in results})
     if stages:
         print_stages(stage_costs(_only(results, chosen)), style)
+    elif reaching:
+        if reference is None:
+            raise ConfigurationError("--reaching needs a contender to compare with; add --against.")
+        print_reaching(
+            reached_by(results, against=reference, methods=chosen), style, against=reference
+        )
     else:
         rows = summaries(results, against=reference, methods=chosen, anytime=anytime)
         print_summaries(rows, style, against=reference, anytime=anytime)

@@ -9,6 +9,7 @@ from typing import Any
 
 from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
+from eeipu.benchmarks.synthetic.held_out import HELD_OUT
 from eeipu.benchmarks.synthetic.problem import GRAPHS, PIPELINES, VARIANTS
 from eeipu.benchmarks.synthetic.sums import SumPipeline
 from eeipu.errors import ConfigurationError, MissingExtraError
@@ -74,6 +75,7 @@ REGISTRY: dict[str, Entry] = {
     **_synthetic("synthetic", PIPELINES),
     **_synthetic("variants", VARIANTS),
     **_synthetic("graphs", GRAPHS),
+    **_synthetic("held-out", HELD_OUT),
     "stacking": Entry(
         "real",
         "eeipu.benchmarks.stacking.problem:problem",

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eeipu.benchmarks.__main__ import app, main
-from eeipu.benchmarks.analysis.printing import STAGE, SUMMARY
+from eeipu.benchmarks.analysis.printing import REACHING, STAGE, SUMMARY
 from eeipu.benchmarks.registry import REGISTRY
 
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
@@ -178,6 +178,8 @@ def test_tables_in_markdown_name_a_problem_once(out):
 def test_every_column_is_explained():
     explained = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
     assert [column for column in SUMMARY if explained.count(f"| `{column}` |") != 1] == []
+    _, of_reaching = explained.split("`table --reaching` has a row for each contender")
+    assert [column for column in REACHING if f"`{column}`" not in of_reaching] == []
     _, of_stages = explained.split("`table --stages` has a row for each stage")
     assert [column for column in STAGE if f"`{column}`" not in of_stages] == []
 
@@ -198,6 +200,14 @@ def test_tables_of_stage_costs(out):
     assert len(rows) == 6
     assert sum(row["share"] for row in rows[:3]) == pytest.approx(1.0)
     assert "executed" in invoke("table", "--out", str(out), "--stages").stdout
+
+
+def test_tables_of_what_reaches_the_end_of_another(out):
+    arguments = ("table", SMALL, "--out", str(out), "--reaching", "--against", "random")
+    rows = rows_of(invoke(*arguments, "--json"))
+    assert {row["method"] for row in rows} == {"random", "random+cache"}
+    assert all(0.0 < row["budget"] <= 1.0 for row in rows)
+    assert "of the rest" in invoke(*arguments, "--markdown").stdout
 
 
 def test_stage_costs_of_some_contenders_in_their_order(out):
@@ -231,6 +241,8 @@ def said(monkeypatch, capsys, *arguments):
             "a seed must be 0 to 4294967295",
         ),
         (("table", "--stages", "--anytime"), "--stages and --anytime exclude each other"),
+        (("table", "--reaching", "--stages"), "--stages and --reaching exclude each other"),
+        (("table", "--reaching"), "--reaching needs a contender to compare with; add --against"),
         (("table", "stacking"), "no results of ['stacking'] with these seeds"),
         (("table", "--seeds", "3", "--first-seed", "1"), "there are no results with these seeds"),
         (("table", "--methods", "random,ei"), "no results of 'ei'"),

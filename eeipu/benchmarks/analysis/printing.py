@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from eeipu.benchmarks.analysis.reaching import Reaching
 from eeipu.benchmarks.analysis.stage_costs import StageCost
 from eeipu.benchmarks.analysis.tables import Mean, Summary
 
-__all__ = ["Style", "print_stages", "print_summaries"]
+__all__ = ["Style", "print_reaching", "print_stages", "print_summaries"]
 
 Style = Literal["terminal", "markdown", "json"]
 
@@ -33,6 +34,8 @@ SUMMARY = (
 )
 COMPARED = ("more", "larger", "lead", "won")
 STAGE = ("spent", "share", "executed", "reused", "each", "begun", "paid", "gained")
+
+REACHING = ("pairs", "reached", "budget", "larger", "at most", "of the rest")
 
 Row = tuple[str, ...]
 
@@ -122,12 +125,40 @@ def print_stages(rows: Sequence[StageCost], style: Style) -> None:
     _print(title, ("problem", "method", "stage"), STAGE, cells, style)
 
 
-def _print_json(rows: Sequence[Summary | StageCost]) -> None:
+def print_reaching(rows: Sequence[Reaching], style: Style, *, against: str) -> None:
+    """Print a table of what contenders need for what the reference has at its end.
+
+    Args:
+        rows: The contenders, one for each row.
+        style: The format.
+        against: The reference.
+    """
+    if style == "json":
+        _print_json(rows)
+        return
+    cells = [
+        (
+            row.setting,
+            row.method,
+            str(row.pairs),
+            _percent(row.reached, ".0%"),
+            "" if row.budget is None else f"{row.budget:.2f}",
+            _percent(row.larger, "+.0%"),
+            _percent(row.at_most, "+.0%"),
+            _percent(row.of_the_rest, ".0%"),
+        )
+        for row in rows
+    ]
+    title = f"the share of the budget, in the median, that reaches what {against} has at its end"
+    _print(title, ("problem", "method"), REACHING, cells, style)
+
+
+def _print_json(rows: Sequence[Summary | StageCost | Reaching]) -> None:
     for row in rows:
         typer.echo(json.dumps(_flat(row), allow_nan=False))
 
 
-def _flat(row: Summary | StageCost) -> dict[str, object]:
+def _flat(row: Summary | StageCost | Reaching) -> dict[str, object]:
     """A row as a flat dict; a mean has two keys, of which the second ends in `_half_width`."""
     flat: dict[str, object] = {}
     for name, value in vars(row).items():

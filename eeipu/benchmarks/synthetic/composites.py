@@ -9,10 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
-from eeipu.benchmarks.synthetic.costs import stage_cost
+from eeipu.benchmarks.synthetic.costs import stage_cost, workload
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
+from eeipu.benchmarks.synthetic.inputs import Kind, Value, distribution, levels, position
 from eeipu.pipeline import Pipeline
-from eeipu.space import Float, Int
+from eeipu.space import Int
 from eeipu.stages.declaration import INPUTS, Stage
 from eeipu.stages.joining.alternatives import Item, OneOf
 
@@ -35,6 +36,11 @@ class CompositePipeline:
         coarse: The stages, by their numbers, that have an alternative: one with a single
             hyper-parameter, a level, which gives all inputs of the stage one of a few values, at
             half the mean cost.
+        kinds: The kind of the inputs of each stage; by default all are floats.
+        upstream_costs: Whether the first input of the first stage scales the costs of all stages
+            behind it.
+        cost_shapes: Where the costs of the stages have their scales and shifts from; another number
+            gives other ones.
         label: The name of the pipeline; by default that of the function and the number of stages.
     """
 
@@ -43,6 +49,9 @@ class CompositePipeline:
     cost_scales: tuple[float, ...]
     graph: tuple[tuple[int, ...], ...] = ()
     coarse: tuple[int, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    upstream_costs: bool = False
+    cost_shapes: int = 0
     label: str | None = None
 
     @cached_property
@@ -57,12 +66,20 @@ class CompositePipeline:
         costs = ":".join(map(str, self.cost_scales))
         shape = "of a graph" if self.graph else "in a chain"
         text = f"one function in {len(self.stage_sizes)} stages {shape}, whose costs are as {costs}"
-        return f"{text}; {len(self.coarse)} have alternatives" if self.coarse else text
+        if self.coarse:
+            text += f"; {len(self.coarse)} have alternatives"
+        if self.kinds:
+            text += f"; inputs: {', '.join(self.kinds)}"
+        return text + ("; the first input scales later costs" if self.upstream_costs else "")
 
     @property
     def optimum(self) -> float:
         """The largest value of the objective."""
-        return -FUNCTIONS[self.function].minimum
+        function = FUNCTIONS[self.function]
+        if not self.kinds:
+            return -function.minimum
+        kinds = [self._kind(k) for k, size in enumerate(self.stage_sizes) for _ in range(size)]
+        return -function.minimum_among([levels(kind, function) for kind in kinds])
 
     def _place(self, k: int) -> Item:
         """What stands in the list of the pipeline: a stage, or one of two."""
@@ -72,6 +89,9 @@ class CompositePipeline:
             self._name(k),
             [replace(self._stage(k), name=f"{self._name(k)}-fine"), self._coarse_stage(k)],
         )
+
+    def _kind(self, k: int) -> Kind:
+        return self.kinds[k] if self.kinds else "float"
 
     def _inputs(self, k: int) -> list[str]:
         """The names of the function's inputs that a stage sets."""
@@ -92,7 +112,7 @@ class CompositePipeline:
 
         def cost(level: int) -> float:
             unit = np.array([(level + 0.5) / LEVELS])
-            return 0.5 * self.cost_scales[k] * stage_cost(unit, stage=k)
+            return 0.5 * self.cost_scales[k] * stage_cost(unit, stage=k + self.cost_shapes)
 
         return replace(
             fine,
@@ -103,29 +123,39 @@ class CompositePipeline:
         )
 
     def _stage(self, k: int) -> Stage:
-        function = FUNCTIONS[self.function]
+        function, kind = FUNCTIONS[self.function], self._kind(k)
         names = self._inputs(k)
         is_last = k == len(self.stage_sizes) - 1
 
-        def collect(*upstream: object, **inputs: float) -> object:
-            x = {name: inputs[name] for name in names}
+        def collect(*upstream: object, **inputs: Value) -> object:
+            x = {name: position(kind, function, inputs[name]) for name in names}
             for output in upstream:
                 x.update(output if isinstance(output, dict) else {})
             if not is_last:
                 return x
             return -float(function(np.array([[x[f"x{i}"] for i in range(function.d)]]))[0])
 
-        def cost(**values: float) -> float:
-            x = np.array([values[name] for name in names])
+        def cost(**values: Value) -> float:
+            x = np.array([position(kind, function, values[name]) for name in names])
             unit = (x - function.low) / (function.high - function.low)
-            return self.cost_scales[k] * (stage_cost(unit, stage=k) if names else 1.0)
+            shape = stage_cost(unit, stage=k + self.cost_shapes) if names else 1.0
+            return self.cost_scales[k] * shape
+
+        def cost_of_workload(first: object, *others: object, **values: Value) -> float:
+            known = [
+                output for output in (first, *others) if isinstance(output, dict) and "x0" in output
+            ]
+            if not known:
+                return cost(**values)
+            unit = (known[0]["x0"] - function.low) / (function.high - function.low)
+            return workload(unit) * cost(**values)
 
         return Stage(
             name=self._name(k),
-            space={name: Float(function.low, function.high) for name in names},
+            space={name: distribution(kind, function) for name in names},
             function=collect,
             version="2",
-            cost=cost,
+            cost=cost_of_workload if self.upstream_costs and k > 0 else cost,
             inputs=(tuple(map(self._name, self.graph[k])) or (INPUTS,)) if self.graph else None,
         )
 

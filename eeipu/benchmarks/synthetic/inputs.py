@@ -5,9 +5,10 @@ from typing import Literal
 from eeipu.benchmarks.synthetic.functions import TestFunction
 from eeipu.space import Categorical, Distribution, Float, Int
 
-__all__ = ["Kind", "distribution", "levels", "position"]
+__all__ = ["Kind", "Value", "distribution", "levels", "position"]
 
 Kind = Literal["float", "int", "choice"]
+Value = float | int | str
 
 # Integers from 0 to this number are spread over the domain: few enough that rounding matters, and
 # enough that their order still helps a model.
@@ -28,7 +29,7 @@ def distribution(kind: Kind, function: TestFunction) -> Distribution:
             return Categorical(sorted(CHOICES))
 
 
-def position(kind: Kind, function: TestFunction, value: float | int | str) -> float:
+def position(kind: Kind, function: TestFunction, value: Value) -> float:
     """The input of the function that a value of the hyper-parameter stands for."""
     match kind:
         case "float":

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from eeipu.benchmarks.problem import CostKind, Preset, Problem
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
+from eeipu.benchmarks.synthetic.held_out import HELD_OUT
 from eeipu.benchmarks.synthetic.sums import SumPipeline
 from eeipu.errors import ConfigurationError
 
@@ -102,7 +103,7 @@ def problem(preset: Preset, *, name: str, cost: CostKind, seed: int) -> Problem:
 
     Args:
         preset: Determines the number of warm-up trials.
-        name: A name in `PIPELINES`, `VARIANTS` or `GRAPHS`.
+        name: A name in `PIPELINES`, `VARIANTS`, `GRAPHS` or `HELD_OUT`.
         cost: `"declared"`, the only kind of cost of these problems.
         seed: The seed of the noise, for noisy problems.
 
@@ -114,7 +115,7 @@ def problem(preset: Preset, *, name: str, cost: CostKind, seed: int) -> Problem:
             f"the stages of {name!r} take no time, so that cost={cost!r} would measure nothing; "
             f"leave it at 'declared'."
         )
-    chosen = (PIPELINES | VARIANTS | GRAPHS)[name]
+    chosen = (PIPELINES | VARIANTS | GRAPHS | HELD_OUT)[name]
     if isinstance(chosen, SumPipeline) and chosen.noise:
         chosen = replace(chosen, seed=seed)
     return Problem(
