@@ -129,8 +129,8 @@ def test_a_table_of_texts_and_numbers_through_a_column_transformer(min_df, depth
         "clf__max_depth": [3, None],
     }
     params = {
-        "columns.text__min_df": min_df,
-        "columns.number__simpleimputer__strategy": "median",
+        "columns__text.min_df": min_df,
+        "columns__number__simpleimputer.strategy": "median",
         "clf.max_depth": depth,
     }
     agree(steps, space, params, *table(), scoring="roc_auc", cv=3)
