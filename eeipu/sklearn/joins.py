@@ -93,7 +93,9 @@ class FoldJoin:
             composition.transformers_ = [
                 (name, _itself(each), columns) for name, each, columns in composition.transformers_
             ]
-            _replace(composition, originals)
+            # Not fitted, as scikit-learn leaves them, and with the branches' hyper-parameters.
+            unfitted = {name: clone(_itself(each), safe=False) for name, each in parts.items()}
+            _replace(composition, {**originals, **unfitted})
         else:
             _replace(composition, {n: _itself(t) for n, t in composition.transformer_list})
         fitted = (*fold.fitted, (self.step.name, composition))
