@@ -78,17 +78,19 @@ class FoldJoin:
     def _joined(self, fold: Fold, composition: Composition, made: Mapping[str, Fold]) -> Fold:
         if fold.X_train is None:
             return fold
-        originals, n_jobs = _transformers(composition), composition.n_jobs
+        originals = _transformers(composition)
+        n_jobs, verbose = composition.n_jobs, composition.verbose
         parts: dict[str, Any] = {}
         for name, branch in made.items():
             whole = below(self.step.name, name)
             fitted = assembled(originals[name], whole, dict(branch.fitted))
             parts[name] = fitted if isinstance(fitted, str) else _Made(fitted, branch)
         _replace(composition, parts)
-        composition.n_jobs = None  # there is nothing to compute, and outputs would be copied
+        # There is nothing to compute or to tell of, and for other processes outputs were copied.
+        composition.n_jobs, composition.verbose = None, False
         X_train = composition.fit_transform(fold.X_train, fold.y_train)
         X_test = composition.transform(fold.X_test)
-        composition.n_jobs = n_jobs
+        composition.n_jobs, composition.verbose = n_jobs, verbose
         if isinstance(composition, ColumnTransformer):
             composition.transformers_ = [
                 (name, _itself(each), columns) for name, each, columns in composition.transformers_

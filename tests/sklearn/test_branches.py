@@ -1,11 +1,15 @@
 """Branches of converted pipelines: their values are those of scikit-learn, and they are reused."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 import sklearn
 from agreement import agree, configuration, configured, table
+from hypothesis import Phase, given, reject, settings
+from hypothesis import strategies as st
 from own_transformers import Centred, Named
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -14,6 +18,7 @@ from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -433,6 +438,63 @@ def test_groups_and_folds_that_are_drawn_at_random():
     joined, numbers_alone = run.outputs["columns"], run.outputs["columns__number"]
     assert joined[0].y_train.tolist() == Y[rows[0][0]].tolist()
     assert numbers_alone[0].y_train.tolist() == Y[rows[0][0]].tolist()
+
+
+def first_columns(X):
+    return list(range((X.shape[1] + 1) // 2))
+
+
+LEAVES = {
+    "scale": (StandardScaler, "with_std", [True, False]),
+    "range": (MinMaxScaler, "clip", [True, False]),
+    "sparse": (partial(FunctionTransformer, scipy.sparse.csr_matrix), "check_inverse", [False]),
+    "pca": (partial(PCA, 1), "whiten", [True, False]),
+}
+
+
+@st.composite
+def transformers(draw, depth, name, searched, alone=True):
+    """A transformer, of others down to a depth; what is searched is added to `searched`."""
+    kind = draw(st.sampled_from(["leaf", "pipeline", "columns", "union"] if depth else ["leaf"]))
+    if kind == "leaf":
+        leaf = draw(st.sampled_from(["passthrough", *([] if alone else ["drop"]), *LEAVES]))
+        if leaf not in LEAVES:
+            return leaf
+        make, param, choices = LEAVES[leaf]
+        if draw(st.booleans()):
+            searched[f"{name}__{param}"] = draw(st.sampled_from(choices))
+        elif draw(st.integers(0, 3)) == 0:
+            searched[name] = draw(st.sampled_from(["passthrough", MinMaxScaler()]))
+        return make()
+    parts = [
+        (part, draw(transformers(depth - 1, f"{name}__{part}", searched, kind == "pipeline")))
+        for part in "abc"[: draw(st.integers(1, 3))]
+    ]
+    if kind == "pipeline":
+        return Pipeline(parts)
+    weights = draw(st.sampled_from([None, {"a": 0.5}]))
+    if kind == "union":
+        return FeatureUnion(parts, transformer_weights=weights)
+    given = st.sampled_from([[0], [-1], slice(0, 2), first_columns])
+    remainder = draw(transformers(depth - 1, f"{name}__remainder", searched, alone=False))
+    listed = [(part, each, draw(given)) for part, each in parts]
+    return ColumnTransformer(listed, remainder=remainder, transformer_weights=weights)
+
+
+@given(st.data())
+@settings(max_examples=12, phases=(Phase.explicit, Phase.generate))
+def test_whatever_is_put_together_has_the_scores_of_scikit_learn(data):
+    searched = {}
+    made = data.draw(transformers(3, "made", searched))
+    steps = Pipeline([("made", made), ("model", KNeighborsRegressor(3))])
+    try:
+        whole = sklearn.base.clone(steps)
+        for name in sorted(searched, key=lambda name: name.count("__")):
+            whole.set_params(**{name: searched[name]})
+        whole.fit(ARRAY, Y)
+    except (ValueError, TypeError, IndexError):
+        reject()  # nothing is left, or it has no second column
+    of((steps, searched), ARRAY)
 
 
 # --- what is a stage ----------------------------------------------------------------------------
