@@ -103,17 +103,21 @@ def from_pipeline(
 
     A stage fits its step for every fold of the cross-validation, on the training part alone, and
     the last one scores. So a trial that differs from an earlier one in its later steps reuses the
-    earlier ones' work on all folds. Its value, `mean_test_score`, is that of
+    earlier ones' work on all folds. The transformers of a `ColumnTransformer` or a `FeatureUnion`
+    are branches, each with stages of its own, and a pipeline inside has a stage for each of its
+    steps. The stage with the name of the whole joins them as scikit-learn does. Its value, `mean_test_score`, is that of
     `cross_val_score(estimator, X, y, cv=cv, scoring=scoring).mean()`, and the other metrics have
     the names that `GridSearchCV.cv_results_` has for them.
 
     Args:
         estimator: A `sklearn.pipeline.Pipeline`, as `make_pipeline` makes it, or a single
             estimator. It is not changed. Its `memory` is not used: a `StageCache` keeps outputs.
+            scikit-learn's configuration (`set_config`) is the present one in all stages.
         param_distributions: scikit-learn's name of a hyper-parameter (`"clf__C"`,
             `"columns__text__min_df"`, or a step's name for the whole step) -> a `Float`, `Int` or
             `Categorical`, a distribution of Optuna, a list of choices of any kind, a `range`, or
-            `uniform`, `loguniform` or `randint` of `scipy.stats`.
+            `uniform`, `loguniform` or `randint` of `scipy.stats`. In the pipeline of stages a dot
+            stands between the stage and its hyper-parameter: `"clf.C"`, `"columns__text.min_df"`.
         cv: A number of folds, a splitter, or a list of splits; `None` for 5 folds.
         scoring: The name of a scorer or a scorer; or a list or dict of several. `None`: the
             estimator's own `score`.
@@ -128,6 +132,11 @@ def from_pipeline(
     Note:
         Give every `random_state` a number, also that of the splitter. An output that was drawn at
         random once is reused, so without one a step's luck becomes a part of its trials.
+
+        One stage are: a composition, or a pipeline in one, in which no hyper-parameter lies, or
+        that a hyper-parameter replaces; one with a single transformer that works; an estimator that
+        is of a class of your own derived from these; and estimators made of others in another way,
+        such as `VotingClassifier`, `StackingClassifier` and `TransformedTargetRegressor`.
     """
     if not isinstance(param_distributions, Mapping):
         raise SpaceError(
