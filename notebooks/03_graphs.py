@@ -30,7 +30,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 from sklearn.naive_bayes import MultinomialNB
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.preprocessing import KBinsDiscretizer
 
 from eeipu import INPUTS, Float, Int, OneOf, Optional, Pipeline, StageCache, Tuner, report, stage
@@ -153,7 +153,8 @@ report.cost_figure(study)
 # ## The same from scikit-learn
 #
 # A pipeline of scikit-learn becomes one of stages in one call, with its own names, on the folds of
-# a cross-validation. `refit` gives the fitted estimator.
+# a cross-validation. The transformers of a `ColumnTransformer` are branches: each is a stage, and
+# the stage with the name of the whole joins them. `folds` are the rows of the folds, for all.
 
 # %%
 columns = ColumnTransformer(
@@ -163,16 +164,30 @@ columns = ColumnTransformer(
     ]
 )
 search = from_pipeline(
-    make_pipeline(columns, LogisticRegression(max_iter=500)),
+    SklearnPipeline([("columns", columns), ("model", LogisticRegression(max_iter=500))]),
     {
-        "columntransformer__text__max_features": Int(50, 400, log=True),
-        "columntransformer__numbers__n_bins": range(2, 41),
-        "logisticregression__C": Float(0.01, 100.0, log=True),
+        "columns__text__max_features": Int(50, 400, log=True),
+        "columns__numbers__n_bins": range(2, 41),
+        "model__C": Float(0.01, 100.0, log=True),
     },
     cv=3,
     scoring="roc_auc",
 )
+search.pipeline
+
+# %%
 X, y = orders.drop(columns="sent_back"), orders["sent_back"]
-study = Tuner(search.pipeline, budget=10.0, seed=0).run(X, y)
+study = Tuner(search.pipeline, budget=10.0, cache=StageCache(), seed=0).run(X, y)
+pd.DataFrame(
+    {"value": trial.value}
+    | dict(zip(search.pipeline.stage_names, trial.user_attrs["memoized"], strict=True))
+    for trial in study.trials
+).tail(10)
+
+# %% [markdown]
+# Values are those of `cross_val_score`, to the last bit. `refit` gives the estimator with the best
+# hyper-parameters, fitted to all data.
+
+# %%
 best_estimator_ = search.refit(study, X, y)
 study.best_value, best_estimator_

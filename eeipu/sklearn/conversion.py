@@ -2,19 +2,20 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import check_scoring, get_scorer
-from sklearn.pipeline import Pipeline as SklearnPipeline
 from sklearn.utils import get_tags
 
 from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.pipeline import Pipeline
-from eeipu.sklearn.fold_stages import STEP, FirstStep, FoldScore, FoldTransform, Splitting, Step
+from eeipu.sklearn.fold_stages import FoldScore
+from eeipu.sklearn.folds import Splitting
 from eeipu.sklearn.hyper_parameters import HyperParameter, hyper_parameter
-from eeipu.stages.declaration import Stage
-from eeipu.stages.decorator import stage
+from eeipu.sklearn.stage_graph import stages_of
+from eeipu.sklearn.step_tree import StepNode, step_tree
 
 __all__ = ["PipelineSearch", "from_pipeline"]
 
@@ -69,12 +70,11 @@ class PipelineSearch:
         """
         params = getattr(best, "best_params", getattr(best, "params", best))
         values = self.sklearn_params(params)
-        whole = {name: each for name, each in values.items() if "__" not in name}
-        estimator = clone(self.estimator).set_params(
-            **{name: clone(each, safe=False) for name, each in whole.items()}
-        )
-        inner = {n: each for n, each in values.items() if n not in whole and _has(estimator, n)}
-        estimator.set_params(**{n: clone(each, safe=False) for n, each in inner.items()})
+        estimator = clone(self.estimator)
+        # What stands for a whole part comes first, as the others may be hyper-parameters of it.
+        for name in sorted(values, key=lambda name: name.count("__")):
+            if _has(estimator, name):
+                estimator.set_params(**{name: clone(values[name], safe=False)})
         self.best_estimator_ = estimator.fit(X, y, **fit_params)
         return self.best_estimator_
 
@@ -83,9 +83,10 @@ class PipelineSearch:
 
 
 def _has(estimator: Any, name: str) -> bool:
-    """Whether a hyper-parameter is of use: not where its step passes the data on."""
-    step = estimator.named_steps[name.partition("__")[0]]
-    return step is not None and step != "passthrough"
+    """Whether a hyper-parameter is of use: not where what it lies in passes the data on."""
+    known, pieces = estimator.get_params(deep=True), name.split("__")
+    above = (known.get("__".join(pieces[:k]), estimator) for k in range(1, len(pieces)))
+    return not any(each is None or each in ("passthrough", "drop") for each in above)
 
 
 def from_pipeline(
@@ -102,17 +103,21 @@ def from_pipeline(
 
     A stage fits its step for every fold of the cross-validation, on the training part alone, and
     the last one scores. So a trial that differs from an earlier one in its later steps reuses the
-    earlier ones' work on all folds. Its value, `mean_test_score`, is that of
+    earlier ones' work on all folds. The transformers of a `ColumnTransformer` or a `FeatureUnion`
+    are branches, each with stages of its own, and a pipeline inside has a stage for each of its
+    steps. The stage with the name of the whole joins them as scikit-learn does. Its value, `mean_test_score`, is that of
     `cross_val_score(estimator, X, y, cv=cv, scoring=scoring).mean()`, and the other metrics have
     the names that `GridSearchCV.cv_results_` has for them.
 
     Args:
         estimator: A `sklearn.pipeline.Pipeline`, as `make_pipeline` makes it, or a single
             estimator. It is not changed. Its `memory` is not used: a `StageCache` keeps outputs.
+            scikit-learn's configuration (`set_config`) is the present one in all stages.
         param_distributions: scikit-learn's name of a hyper-parameter (`"clf__C"`,
             `"columns__text__min_df"`, or a step's name for the whole step) -> a `Float`, `Int` or
             `Categorical`, a distribution of Optuna, a list of choices of any kind, a `range`, or
-            `uniform`, `loguniform` or `randint` of `scipy.stats`.
+            `uniform`, `loguniform` or `randint` of `scipy.stats`. In the pipeline of stages a dot
+            stands between the stage and its hyper-parameter: `"clf.C"`, `"columns__text.min_df"`.
         cv: A number of folds, a splitter, or a list of splits; `None` for 5 folds.
         scoring: The name of a scorer or a scorer; or a list or dict of several. `None`: the
             estimator's own `score`.
@@ -127,77 +132,50 @@ def from_pipeline(
     Note:
         Give every `random_state` a number, also that of the splitter. An output that was drawn at
         random once is reused, so without one a step's luck becomes a part of its trials.
+
+        One stage are: a composition, or a pipeline in one, in which no hyper-parameter lies, or
+        that a hyper-parameter replaces; one with a single transformer that works; an estimator that
+        is of a class of your own derived from these; and estimators made of others in another way,
+        such as `VotingClassifier`, `StackingClassifier` and `TransformedTargetRegressor`.
     """
-    steps = _steps_of(estimator)
-    if getattr(estimator, "memory", None) is not None:
-        warnings.warn(
-            "the memory= of the scikit-learn pipeline is not used while it is searched: the "
-            "StageCache of the Tuner keeps what its steps make.",
-            RuntimeWarning,
-            stacklevel=2,
+    if not isinstance(param_distributions, Mapping):
+        raise SpaceError(
+            f"param_distributions must be one dict from names to spaces, but got "
+            f"{param_distributions!r:.80}; of a list of dicts, convert each by itself."
         )
-    spaces = _spaces(estimator, steps, param_distributions)
+    root = step_tree(
+        estimator, {name: hyper_parameter(name, each) for name, each in param_distributions.items()}
+    )
     scorers = _scorers(scoring, estimator)
     if objective is not None and objective not in scorers:
         raise ConfigurationError(
             f"objective must be one of the scorers {list(scorers)}, but got {objective!r}."
         )
+    _check_memory(root)
     whole = frozenset(n for n, scorer in scorers.items() if not _is_plain(scorer))
     splitting = Splitting(
         _checked_cv(cv), is_classifier(estimator), _is_pairwise(estimator), keeps_raw=bool(whole)
     )
-    stages: list[Stage] = []
-    for number, (step_name, step_estimator) in enumerate(steps):
-        own = spaces[step_name]
-        labelled = {param: each.labelled for param, each in own.items() if each.labelled}
-        step = Step(step_name, step_estimator, labelled)
-        is_last = number == len(steps) - 1
-        if step_estimator in (None, "passthrough") and not own:
-            continue
-        function: Any = FoldScore(step, scorers, whole) if is_last else FoldTransform(step)
-        function = function if stages else FirstStep(splitting, function)
-        space = {param: each.distribution for param, each in own.items()}
-        stages.append(stage(function, space=space, name=step_name, num_cpus=num_cpus))
+    scoring_of = partial(
+        FoldScore, scorers=scorers, whole=whole, pipeline=estimator if whole else None
+    )
+    made = stages_of(root, splitting, scoring_of, num_cpus)
     optimised = next(iter(scorers)) if objective is None else objective
-    pipeline = Pipeline(stages, objective=f"mean_test_{optimised}", name=name)
-    named = {f"{s}.{param}": each for s, space in spaces.items() for param, each in space.items()}
-    return PipelineSearch(estimator, pipeline, named)
+    pipeline = Pipeline(made.stages, objective=f"mean_test_{optimised}", name=name)
+    return PipelineSearch(estimator, pipeline, made.hyper_parameters)
 
 
-def _steps_of(estimator: Any) -> list[tuple[str, Any]]:
-    if not isinstance(estimator, SklearnPipeline):
-        return [(type(estimator).__name__.lower(), estimator)]
-    steps = list(estimator.steps)
-    if not steps or steps[-1][1] in (None, "passthrough"):
-        raise ConfigurationError(
-            f"the last step of the pipeline must be an estimator that can be scored, but the "
-            f"steps are {[name for name, _ in steps]} and the last passes the data on."
+def _check_memory(root: StepNode) -> None:
+    """Say that a pipeline's own memory is not used."""
+    if any(
+        getattr(each.estimator, "memory", None) is not None for each in root.nodes() if each.parts
+    ):
+        warnings.warn(
+            "the memory= of the scikit-learn pipeline is not used while it is searched: the "
+            "StageCache of the Tuner keeps what its steps make.",
+            RuntimeWarning,
+            stacklevel=3,
         )
-    return steps
-
-
-def _spaces(
-    estimator: Any, steps: list[tuple[str, Any]], given: Mapping[str, Any]
-) -> dict[str, dict[str, HyperParameter]]:
-    """Step -> the name in its stage's space -> the hyper-parameter, in the order of `given`."""
-    if not isinstance(given, Mapping):
-        raise SpaceError(
-            f"param_distributions must be one dict from names to spaces, but got {given!r:.80}; of "
-            f"a list of dicts, convert each by itself."
-        )
-    is_pipeline = isinstance(estimator, SklearnPipeline)
-    known = estimator.get_params(deep=True)
-    spaces: dict[str, dict[str, HyperParameter]] = {name: {} for name, _ in steps}
-    for name, space in given.items():
-        step, _, inner = name.partition("__") if is_pipeline else (steps[0][0], "", name)
-        if step not in spaces or not (name in known or step in given):
-            names = [each for each in known if each.startswith(f"{step}__")] or list(known)
-            raise SpaceError(
-                f"{name!r} is not a hyper-parameter of the estimator; scikit-learn joins the names "
-                f"of steps and parameters by two underscores, and knows {names}."
-            )
-        spaces[step][inner or STEP] = hyper_parameter(name, space)
-    return spaces
 
 
 def _scorers(scoring: Any, estimator: Any) -> dict[str, Any]:

@@ -4,76 +4,27 @@ A step is fitted for each fold, on that fold's training part alone, and what it 
 goes on to the next step. Values are those of `sklearn.model_selection.cross_val_score`.
 """
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import check_cv
-from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, indexable
 
+from eeipu.sklearn.assembly import assembled
+from eeipu.sklearn.columns import Selection
+from eeipu.sklearn.folds import Fold, Splitting
 from eeipu.sklearn.hyper_parameters import choice
 
-__all__ = ["STEP", "FirstStep", "Fold", "FoldScore", "FoldTransform", "Splitting", "Step"]
+__all__ = ["STEP", "FirstStep", "FoldScore", "FoldTransform", "LaterStep", "Step", "Work"]
 
 STEP = "use"
 """The name of the hyper-parameter that stands for a whole step."""
 
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """A fold of the data, as far as the steps up to now have transformed it.
-
-    Attributes:
-        X_train: The part to fit on.
-        y_train: Its targets; `None` without targets.
-        X_test: The part to score on.
-        y_test: Its targets.
-        fitted: The transformers that were fitted on this fold, by the names of their steps.
-        raw_test: The part to score on as it was given, where the scorer is one that may look at it.
-    """
-
-    X_train: Any
-    y_train: Any
-    X_test: Any
-    y_test: Any
-    fitted: tuple[tuple[str, Any], ...] = ()
-    raw_test: Any = None
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """How the data is split.
-
-    Attributes:
-        cv: As for `sklearn.model_selection.cross_val_score`.
-        is_classifier: Whether a number of folds means stratified ones.
-        is_pairwise: Whether columns of the data are its rows, as of a precomputed kernel.
-        keeps_raw: Whether folds keep the part to score on as it was given.
-    """
-
-    cv: Any
-    is_classifier: bool
-    is_pairwise: bool = False
-    keeps_raw: bool = False
-
-    def folds(self, X: Any, y: Any, groups: Any) -> list[Fold]:
-        """Split the data."""
-        X, y, groups = indexable(X, y, groups)
-        # A copy: a splitter with a generator of its own would split anew the next time.
-        cv = check_cv(copy.deepcopy(self.cv), y, classifier=self.is_classifier)
-        return [self._fold(X, y, train, test) for train, test in cv.split(X, y, groups)]
-
-    def _fold(self, X: Any, y: Any, train: Any, test: Any) -> Fold:
-        X_train, X_test = self._rows(X, train, train), self._rows(X, test, train)
-        y_train, y_test = (None if y is None else _safe_indexing(y, rows) for rows in (train, test))
-        return Fold(X_train, y_train, X_test, y_test, (), X_test if self.keeps_raw else None)
-
-    def _rows(self, X: Any, rows: Any, train: Any) -> Any:
-        return X[np.ix_(rows, train)] if self.is_pairwise else _safe_indexing(X, rows)
+Work = Callable[..., Any]
+"""What a stage does with folds and with those of the branches that it joins, by position, and with
+hyper-parameters, by name. It returns the folds as they are then, or scores."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +32,7 @@ class Step:
     """A step. What is here counts in content keys, so its spaces are not.
 
     Attributes:
-        name: Its name.
+        name: scikit-learn's name of it, `"columns__text"`; "" for an estimator that is no pipeline.
         estimator: Its estimator, or `"passthrough"` or `None`.
         labelled: Hyper-parameter -> label -> choice, for choices that a study cannot store.
     """
@@ -91,11 +42,11 @@ class Step:
     labelled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def configured(self, params: Mapping[str, Any]) -> Any:
-        """The estimator with these hyper-parameters, not fitted; `None` for one that passes on."""
+        """The estimator with these hyper-parameters, not fitted; or `"passthrough"` or `"drop"`."""
         values = {name: choice(self.labelled.get(name, {}), each) for name, each in params.items()}
         estimator = values.pop(STEP, self.estimator)
-        if estimator is None or estimator == "passthrough":
-            return None
+        if estimator is None or isinstance(estimator, str):
+            return estimator or "passthrough"
         estimator = clone(estimator)
         if values:
             # Cloned like scikit-learn's own searches do, so that no two fits share an object.
@@ -105,31 +56,52 @@ class Step:
 
 @dataclass(frozen=True)
 class FoldTransform:
-    """Fits a transformer on each fold and transforms it."""
+    """Fits a transformer on each fold and transforms it.
+
+    Attributes:
+        step: The step with the transformer.
+        is_branch: Whether it is all of a branch. If a hyper-parameter puts `"passthrough"` or
+            `"drop"` in its place, the join does that.
+        resamples: Whether it stands where a sampler of imbalanced-learn may stand.
+    """
 
     step: Step
+    is_branch: bool = False
+    resamples: bool = False
 
-    def __call__(self, folds: Sequence[Fold], /, **params: Any) -> list[Fold]:
+    def __call__(self, folds: Iterable[Fold], /, **params: Any) -> list[Fold]:
         """The folds with their data transformed."""
         transformer = self.step.configured(params)
-        if transformer is None:
-            return list(folds)
+        if isinstance(transformer, str):
+            return [self._passed_on(each, transformer) for each in folds]
         return [self._transformed(each, clone(transformer)) for each in folds]
 
+    def _passed_on(self, fold: Fold, word: str) -> Fold:
+        noted = replace(fold, fitted=(*fold.fitted, (self.step.name, word)))
+        if self.is_branch:
+            return replace(noted, X_train=None, y_train=None, X_test=None)
+        if word != "passthrough":
+            raise ValueError(
+                f"{self.step.name!r} is {word!r}, but a step of a Pipeline must be a transformer, "
+                f"'passthrough' or None."
+            )
+        return noted
+
     def _transformed(self, fold: Fold, transformer: Any) -> Fold:
-        if hasattr(transformer, "fit_resample"):  # of imbalanced-learn, for training alone
-            X_train, y_train = transformer.fit_resample(fold.X_train, fold.y_train)
-            return replace(fold, X_train=X_train, y_train=y_train)
+        if fold.X_train is None:
+            return fold
+        name, y_train = self.step.name, fold.y_train
+        if self.resamples and hasattr(transformer, "fit_resample"):  # for training alone
+            X_train, y_train = transformer.fit_resample(fold.X_train, y_train)
+            fitted = (*fold.fitted, (name, "passthrough"))
+            return replace(fold, X_train=X_train, y_train=y_train, fitted=fitted)
         if hasattr(transformer, "fit_transform"):
-            X_train = transformer.fit_transform(fold.X_train, fold.y_train)
+            X_train = transformer.fit_transform(fold.X_train, y_train)
         else:
-            X_train = transformer.fit(fold.X_train, fold.y_train).transform(fold.X_train)
-        return replace(
-            fold,
-            X_train=X_train,
-            X_test=transformer.transform(fold.X_test),
-            fitted=(*fold.fitted, (self.step.name, transformer)),
-        )
+            X_train = transformer.fit(fold.X_train, y_train).transform(fold.X_train)
+        X_test = transformer.transform(fold.X_test)
+        fitted = (*fold.fitted, (name, transformer))
+        return replace(fold, X_train=X_train, X_test=X_test, fitted=fitted)
 
 
 @dataclass(frozen=True)
@@ -140,13 +112,15 @@ class FoldScore:
         step: The step.
         scorers: Metric -> scorer; `None` stands for the estimator's own `score`.
         whole: The metrics whose scorers get the whole pipeline and the data as it was given.
+        pipeline: The whole pipeline, where a scorer gets it.
     """
 
     step: Step
     scorers: Mapping[str, Any]
     whole: frozenset[str] = frozenset()
+    pipeline: Any = None
 
-    def __call__(self, folds: Sequence[Fold], /, **params: Any) -> dict[str, float]:
+    def __call__(self, folds: Iterable[Fold], /, **params: Any) -> dict[str, float]:
         """Each metric's mean, standard deviation, and value on each fold."""
         estimator = self.step.configured(params)
         scores: dict[str, list[float]] = {name: [] for name in self.scorers}
@@ -166,7 +140,9 @@ class FoldScore:
         scorer, X = self.scorers[name], fold.X_test
         if name in self.whole:
             X = fold.raw_test
-            estimator = Pipeline([*fold.fitted, (self.step.name, estimator)])
+            estimator = assembled(
+                self.pipeline, "", {**dict(fold.fitted), self.step.name: estimator}
+            )
         given = (X,) if fold.y_test is None else (X, fold.y_test)
         return float(estimator.score(*given) if scorer is None else scorer(estimator, *given))
 
@@ -176,13 +152,49 @@ class FirstStep:
     """Splits the run's inputs, and does the first step.
 
     Attributes:
+        work: What the first step does with the folds.
         splitting: How the data is split.
-        step: What the first step does with the folds.
+        config: What of scikit-learn's configuration is not as usual.
     """
 
+    work: Work
     splitting: Splitting
-    step: FoldTransform | FoldScore
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, X: Any, y: Any = None, groups: Any = None, /, **params: Any) -> Any:
         """What the step makes of the folds of these data."""
-        return self.step(self.splitting.folds(X, y, groups), **params)
+        with config_context(**self.config):
+            folds = self.splitting.folds(self.splitting.rows(X, y, groups), X, y)
+            return self.work(folds, **params)
+
+
+@dataclass(frozen=True)
+class LaterStep:
+    """Does a step on the folds that an earlier one has made.
+
+    Attributes:
+        work: What the step does with the folds.
+        branches: How many branches it joins. Their folds come first.
+        splitting: How the data is split, where the rows of folds and the run's inputs come behind
+            the branches; `None` where folds come there.
+        selections: What it works on: the columns of each branch that it lies in, outermost first.
+        config: What of scikit-learn's configuration is not as usual.
+    """
+
+    work: Work
+    branches: int = 0
+    splitting: Splitting | None = None
+    selections: tuple[Selection, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, /, *given: Any, **params: Any) -> Any:
+        """What the step makes of the folds."""
+        branches, (first, *data) = given[: self.branches], given[self.branches :]
+        with config_context(**self.config):
+            folds = first if self.splitting is None else self.splitting.folds(first, *data)
+            return self.work(map(self._selected, folds), *branches, **params)
+
+    def _selected(self, fold: Fold) -> Fold:
+        for each in self.selections:
+            fold = each.of(fold)
+        return fold

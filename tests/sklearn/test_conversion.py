@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
 import scipy.stats
+from agreement import agree, table
 from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -41,19 +41,6 @@ X, Y = make_classification(150, 12, n_informative=6, random_state=0)
 XR, YR = make_regression(120, 8, noise=20.0, random_state=0)
 
 
-def table(rows=90):
-    rng = np.random.default_rng(0)
-    words = np.array(["cheap", "good", "broken", "new", "slow", "fast", "great", "awful"])
-    return pd.DataFrame(
-        {
-            "text": [" ".join(rng.choice(words, 6)) for _ in range(rows)],
-            "city": rng.choice(["Bern", "Basel", "Chur"], rows),
-            "age": np.where(rng.random(rows) < 0.1, np.nan, rng.normal(40, 9, rows)),
-            "price": rng.lognormal(3, 1, rows),
-        }
-    ), (rng.random(rows) < 0.5).astype(int)
-
-
 def columns():
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     return ColumnTransformer(
@@ -79,23 +66,6 @@ class Shift(BaseEstimator):
 
     def transform(self, X):
         return X + self.shift_
-
-
-def agree(estimator, space, params, X, y=None, groups=None, **options):
-    """Check that a configuration's scores are those of scikit-learn, fold by fold."""
-    search = from_pipeline(estimator, space, **options)
-    run = search.pipeline.run(params, X, y) if groups is None else None
-    run = search.pipeline.run(params, X, y, groups) if run is None else run
-    assert run.error is None, run.error
-    configured = clone(estimator)
-    values = search.sklearn_params(params)
-    configured.set_params(**{k: v for k, v in values.items() if "__" not in k})
-    configured.set_params(**{k: v for k, v in values.items() if "__" in k})
-    expected = cross_val_score(configured, X, y, groups=groups, **options)
-    found = [run.metrics[f"split{i}_test_score"] for i in range(len(expected))]
-    assert found == expected.tolist()
-    assert run.value == expected.mean()
-    return search, run
 
 
 # --- equal values -------------------------------------------------------------------------------
@@ -129,8 +99,8 @@ def test_a_table_of_texts_and_numbers_through_a_column_transformer(min_df, depth
         "clf__max_depth": [3, None],
     }
     params = {
-        "columns.text__min_df": min_df,
-        "columns.number__simpleimputer__strategy": "median",
+        "columns__text.min_df": min_df,
+        "columns__number__simpleimputer.strategy": "median",
         "clf.max_depth": depth,
     }
     agree(steps, space, params, *table(), scoring="roc_auc", cv=3)
