@@ -167,6 +167,25 @@ def test_branches_get_outputs_of_their_own():
             assert pipeline.run({}, cache=cache).value == 221.0
 
 
+def test_branches_get_the_inputs_that_their_keys_stand_for():
+    """A branch that changes the run's inputs in place changes nothing for the others."""
+
+    def spoil(numbers):
+        numbers.append(1)
+        return len(numbers)
+
+    left, right = named("left", INPUTS, spoil), named("right", INPUTS, spoil)
+    both = named("both", ("left", "right", INPUTS), lambda a, b, s: 100.0 * a + 10 * b + len(s))
+    pipeline = Pipeline([left, right, both, named("last", function=lambda number: number)])
+    for cache in (None, StageCache()):
+        with pytest.warns(RuntimeWarning, match="changed the run's inputs in place"):
+            assert pipeline.run({}, [0], cache=cache).value == 221.0
+    run = pipeline.run({}, [0], cache=cache)
+    cache.clear()
+    with pytest.warns(RuntimeWarning, match="changed the run's inputs in place"):
+        assert run.outputs["both"] == 221.0
+
+
 def test_code_counts_up_to_a_stage_along_the_graph():
     pipeline = Pipeline([named("a"), named("b", INPUTS), named("c", ("a", "b"))])
     other = Pipeline(
