@@ -215,6 +215,23 @@ def test_a_sampler_that_never_keeps_them_is_an_error(monkeypatch):
     assert [trial.state for trial in tuner.study.trials] == [TrialState.FAIL] * 5
 
 
+def test_where_a_sampler_does_not_keep_them_an_allowed_configuration_is_drawn(monkeypatch):
+    monkeypatch.setattr(trials_module, "MAX_VIOLATIONS", 5)
+    corner = [lambda p: p["prep.x"] + p["fit.y"] < 0.01]
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    tuner = Tuner(Pipeline.declare(SPACES, constraints=corner), budget=1000.0, method=sampler)
+    tuner.enqueue({"prep.x": 0.005})
+    for _ in range(3):
+        suggestion = tuner.ask()
+        assert tuner.pipeline.cube.misfit(suggestion.params) is None
+        tell(tuner, suggestion)
+
+    done = tuner.study.get_trials(states=(TrialState.COMPLETE,))
+    assert done[0].params["prep.x"] == 0.005
+    assert len({trial.params["prep.x"] for trial in done}) == 3
+    assert len(tuner.study.trials) == 3 * 6
+
+
 def test_choices_that_are_no_json_can_be_parts():
     pipeline = Pipeline.declare({"a": {"c": Categorical(["u", None])}, "b": {"y": Float(0.0, 1.0)}})
     tuner = Tuner(pipeline, budget=10.0, seed=0)
