@@ -331,9 +331,9 @@ def sources_of(name: str, given: Sources) -> tuple[Source, ...] | None:
     """What a stage gets, by names; `None` where it is left to the pipeline."""
     if given is None:
         return None
-    is_list = isinstance(given, Sequence) and not isinstance(given, str)
-    each: Sequence[Any] = given if is_list else [given]
-    return tuple(_source_of(name, one) for one in each)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(_source_of(name, one) for one in given)
+    return (_source_of(name, given),)
 
 
 def _source_of(name: str, given: Any) -> Source:

@@ -67,23 +67,27 @@ def enqueue_best_of_earlier(sampler: BaseSampler, study: optuna.Study) -> None:
 
 
 def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:
-    """Whether constraints do not allow what was enqueued for a trial; if so, this is logged.
+    """Whether the space or its constraints do not have what was enqueued; if so, this is logged.
 
     Args:
         trial: A trial that has just begun.
         pipeline: The pipeline.
     """
-    cube = pipeline.cube
-    part = cube.fitting_part(_enqueued(trial)) if cube.constraints else {}
-    if not part:
+    cube, given = pipeline.cube, _enqueued(trial)
+    part = cube.fitting_part(given)
+    unfit = next((name for name in cube.names if name in given and name not in part), None)
+    why: str | None
+    if unfit is not None:
+        why = f"{unfit}={given[unfit]!r} does not lie in the space"
+    elif not part or not cube.constraints:
         return False
-    if cube.is_whole(part):
+    elif cube.is_whole(part):
         violated = cube.constraints.violated(part)
         why = None if violated is None else f"it violates {violated}"
     else:
         why = None if _can_be_completed(part, pipeline) else "nothing was found that completes it"
     if why is not None:
-        logger.warning("the enqueued configuration %s is left out: %s.", part, why)
+        logger.warning("the enqueued configuration %s is left out: %s.", dict(given), why)
     return why is not None
 
 
@@ -122,7 +126,7 @@ def pass_over(
         study.enqueue_trial(part, user_attrs={"warm_up": True})
 
 
-def _drawn(part: Params, pipeline: Pipeline, seed: int, those_before: str) -> Params:
+def _drawn(part: Params, pipeline: Pipeline, seed: int, those_before: str) -> dict[str, Any]:
     """A configuration with these values that the constraints allow."""
     cube = pipeline.cube
     points = pipeline.feasible.draw(np.random.default_rng(seed), 1, fixed=part)
