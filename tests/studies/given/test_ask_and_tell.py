@@ -53,3 +53,10 @@ def test_a_set_has_no_order_to_be_told_by():
     tuner = several_objectives()
     with pytest.raises(ConfigurationError, match="as a list or a dict"):
         tuner.tell(tuner.ask(), {0.5, 2.0}, stage_costs=[1.0])
+
+
+@pytest.mark.parametrize("given", [{"prep": {"loss": None, "n": 2}}, {"prep.n": 2, "fit": None}])
+def test_none_stands_for_nothing_observed(given):
+    tuner = Tuner(PIPELINE, budget=100.0, method="random", seed=0)
+    tuner.tell(tuner.ask(), 1.0, stage_costs=[1.0, 2.0], observations=given)
+    assert tuner.study.trials[0].user_attrs["observations"] == {"prep.n": 2.0}
