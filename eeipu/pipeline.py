@@ -264,7 +264,8 @@ class Pipeline:
                 raise TrialPruned(f"the suggested configuration {params} violates {violated}")
         upstream = inputs_key(inputs)
         calls = self.calls(params, upstream)
-        run = self.join(run_path(calls, inputs, cache, clock=clock), calls)
+        stage_runs = run_path(calls, inputs, cache, clock=clock, inputs_key=upstream)
+        run = self.join(stage_runs, calls)
         run = replace(run, outputs=StageOutputs(calls, inputs, upstream, cache, run.stage_runs))
         if trial is not None:
             record_run(trial, calls, run)

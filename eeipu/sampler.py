@@ -140,8 +140,7 @@ class EEIPUSampler(BaseSampler):
                 f"is continuous; use Categorical, Int or Float(step=...), or another method."
             )
         self.method.check_suits(pipeline)
-        histories = [History.of(study, pipeline) for study in learn_from]
-        self.earlier = EarlierTrials.of(histories, len(pipeline.objectives))
+        self.earlier = EarlierTrials.in_studies(learn_from, pipeline)
         self._n_initial = self.method.n_initial if n_initial is None else n_initial
         self.device = checked_device(device)
         self.stored_space = self.pipeline.space  # as the study's storage knows it
@@ -162,12 +161,17 @@ class EEIPUSampler(BaseSampler):
     @property
     def n_initial(self) -> int:
         """The number of trials in the warm-up, if the budget is large enough for it."""
-        usual = USUAL_TRIALS if self.earlier is None else LEARNT_TRIALS
+        usual = LEARNT_TRIALS if self._knows_values else USUAL_TRIALS
         return usual if self._n_initial is None else self._n_initial
+
+    @property
+    def _knows_values(self) -> bool:
+        """Whether objectives of earlier studies are known, so that the warm-up may be short."""
+        return self.earlier is not None and self.earlier.know_values
 
     def warm_up_trials(self, history: History) -> int:
         """The number of trials in the warm-up, given what those so far have cost."""
-        if self._n_initial is None and self.earlier is not None:
+        if self._n_initial is None and self._knows_values:
             return min(LEARNT_TRIALS, within_budget(history, self.budget))
         if self._n_initial is None:
             return within_budget(history, self.budget)

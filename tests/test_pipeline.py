@@ -3,9 +3,11 @@
 import fractions
 import math
 import re
+from typing import NamedTuple
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from optuna.trial import FixedTrial
@@ -343,6 +345,40 @@ def test_of_several_metrics_the_objective_is_optimised():
     assert run.metrics["f1"] == 0.5
     assert run.metrics["loss"] == 2.0
     assert math.isnan(run.metrics["auc"])
+
+
+class Metrics(NamedTuple):
+    loss: float
+    f1: float
+
+
+@pytest.mark.parametrize(
+    "value", [Metrics(loss=2.0, f1=0.5), pd.Series({"loss": 2.0, "f1": 0.5})], ids=type
+)
+def test_metrics_with_names_of_their_own_are_never_taken_by_position(value):
+    several = returning(value, objective=["f1", "loss"]).run({})
+    one = returning(value, objective="loss").run({})
+    assert several.metrics == one.metrics == {"loss": 2.0, "f1": 0.5}
+    assert (several.values, one.values) == ((0.5, 2.0), (2.0,))
+
+
+def test_a_series_without_names_is_a_list():
+    run = returning(pd.Series([0.5, 2.0]), objective=["f1", "loss"]).run({})
+    assert run.metrics == {"f1": 0.5, "loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("metric", "remedy"),
+    [
+        ([0.1, 0.2], "leave 'extra' out, or let a stage before the last one return it"),
+        ("rbf", "leave 'extra' out"),
+        (None, "give 'extra' a value in every trial, which may be math.nan"),
+        (np.array([0.5]), r"return its one element with .item\(\)"),
+    ],
+)
+def test_a_metric_that_is_no_number_comes_with_its_remedy(metric, remedy):
+    run = returning({"f1": 0.5, "extra": metric}, objective="f1").run({})
+    assert re.search(rf"'extra'.*{remedy}", run.error)
 
 
 @pytest.mark.parametrize(

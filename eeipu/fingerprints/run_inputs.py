@@ -111,7 +111,7 @@ class RunInputs:
             raise _changed("they are too large to be copied, or cannot be pickled")
         warnings.warn(
             "a stage has changed the run's inputs in place, or they change when they are read. "
-            "Every further call of the first stage gets a copy of what they were.",
+            "Every further call that gets them gets a copy of what they were.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -263,12 +263,19 @@ class Space(Cube):
         }
 
     def fitting_part(self, params: Params) -> dict[str, Any]:
-        """Those of some values that lie in their distributions, as stored, in column order."""
+        """Those of some values that lie in their distributions, as stored, in column order.
+
+        With them come the values of other parameters without which they would not be active, unless
+        some of them are never active together.
+        """
         part = {}
         for name in self.names:
             if name in params:
                 with suppress(SpaceError):
                     part[name] = stored(name, self.distributions[name], params[name])
+        if part and self.conditions:
+            with suppress(SpaceError):
+                return self.canonical_part(self.conditions.with_parents(part))
         return part
 
 

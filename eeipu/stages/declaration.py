@@ -28,6 +28,7 @@ from eeipu.stages.functions.signatures import (
     check_cost,
     check_defaults,
     check_function,
+    check_runs_at_once,
     depends_on_inputs,
     leading_inputs,
     parameters_of,
@@ -38,6 +39,7 @@ from eeipu.stages.resources import Resources, check_resources
 __all__ = [
     "INPUTS",
     "KnownCode",
+    "Place",
     "RunMarker",
     "Source",
     "Sources",
@@ -71,6 +73,12 @@ Source = str | Literal[RunMarker.INPUTS]
 
 ActiveIf = tuple[str, Sequence[Any]]
 """Another hyper-parameter of the stage, and values of it."""
+
+
+class Place:
+    """What stands in a pipeline's list where a stage stands, and has a name as that does."""
+
+    name: str
 
 
 @dataclass(eq=False)
@@ -149,6 +157,7 @@ class Stage:
         if self.cost is not None and not is_partial:
             check_cost(self.name, self.cost, self.space, self.positional, is_method=may_be_bound)
         if self.function is not None:
+            check_runs_at_once(self.name, plain_function(self.function))
             if not is_partial:
                 check_function(self.name, self.parameters, self.space)
                 check_defaults(self.name, self.parameters, self.active_if)
@@ -292,10 +301,7 @@ def as_stage(given: Any) -> Stage:
     if isinstance(given, MethodType) and isinstance(given.__func__, Stage):
         given = given.__func__.__get__(given.__self__)  # a class method's, from Python 3.13 on
     if not isinstance(given, Stage):
-        raise PipelineError(
-            f"{given!r} is not a stage; decorate it with @stage(...), or make it one with "
-            f"stage(..., space=...)."
-        )
+        raise PipelineError(f"{given!r:.200} is not a stage; {_remedy(given)}.")
     owner, inputs = given.bound.owner, given.positional
     if owner is not None and is_method(given.function) and inputs and inputs[0].name == "self":
         raise PipelineError(
@@ -305,34 +311,41 @@ def as_stage(given: Any) -> Stage:
     return given
 
 
+def _remedy(given: Any) -> str:
+    """What to write in place of what is no stage."""
+    if isinstance(given, list | tuple):
+        return "a list does not stand for its stages; give them one after another"
+    return "decorate it with @stage(...), or make it one with stage(..., space=...)"
+
+
 def is_read(stage: Stage) -> bool:
     """Whether a stage's code is read, since no version stands for it."""
     return stage.version is None and stage.function is not None
 
 
-Sources = Source | Stage | Sequence[Source | Stage] | None
+Sources = Source | Stage | Place | Sequence[Source | Stage | Place] | None
 """What `stage(inputs=...)` takes."""
 
 
-def sources_of(name: str | None, given: Sources) -> tuple[Source, ...] | None:
+def sources_of(name: str, given: Sources) -> tuple[Source, ...] | None:
     """What a stage gets, by names; `None` where it is left to the pipeline."""
     if given is None:
         return None
-    each = [given] if isinstance(given, str | Stage | RunMarker) else given
-    if not isinstance(each, Sequence):
-        raise _no_sources(name, given)
-    found: list[Source] = []
-    for one in each:
-        if not isinstance(one, str | Stage | RunMarker):
-            raise _no_sources(name, one)
-        found.append(one.name if isinstance(one, Stage) else one)
-    return tuple(found)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(_source_of(name, one) for one in given)
+    return (_source_of(name, given),)
 
 
-def _no_sources(name: str | None, given: object) -> PipelineError:
-    return PipelineError(
+def _source_of(name: str, given: Any) -> Source:
+    if isinstance(given, staticmethod | classmethod):  # as the body of a class has them
+        given = given.__func__
+    if isinstance(given, Stage | Place):
+        return given.name
+    if isinstance(given, str | RunMarker):
+        return given
+    raise PipelineError(
         f"stage {name!r}: inputs must be the name of a stage, eeipu.INPUTS, or a tuple of these, "
-        f"but got {given!r}."
+        f"but got {given!r:.200}."
     )
 
 
@@ -388,6 +401,11 @@ def _checked_space(name: str, space: Any) -> dict[str, Distribution]:
         )
     checked = {}
     for parameter, values in space.items():
+        if not isinstance(parameter, str) or not parameter:
+            raise PipelineError(
+                f"stage {name!r}: the names of hyper-parameters are the keywords of its function, "
+                f"but the space has {parameter!r}."
+            )
         try:
             checked[parameter] = as_distribution(values)
         except SpaceError as error:

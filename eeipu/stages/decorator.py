@@ -168,8 +168,9 @@ def stage(
     own_space: Any = given if isinstance(given, Mapping) else space
 
     def make(function: Callable[..., Any]) -> Stage:
+        own_name = name if name is not None else title(function)
         return Stage(
-            name=name if name is not None else title(function),
+            name=own_name,
             space={} if own_space is None else own_space,
             function=function,
             version=version,
@@ -179,7 +180,7 @@ def stage(
             num_gpus=num_gpus,
             timeout=timeout,
             retries=retries,
-            inputs=sources_of(name, inputs),
+            inputs=sources_of(own_name, inputs),
             observe=observe,
             active_if=active_if or {},
         )

@@ -11,12 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from eeipu.html_tables import box, facts, table
+from eeipu.serialization.library_types import package_and_name
 
 __all__ = [
     "Observation",
     "PipelineRun",
     "StageRun",
     "TakesNotes",
+    "by_own_names",
     "error_line",
     "first_failed",
     "noted_by_stage",
@@ -25,6 +27,9 @@ __all__ = [
     "numbers_of",
     "observations_of",
 ]
+
+# A longer Series is a column of data.
+MOST_NAMES = 1000
 
 Observation = float | Mapping[str, float]
 """What was observed of a stage's output: a finite number, or several by name."""
@@ -268,6 +273,21 @@ def error_line(error: str) -> str:
     return line
 
 
+def by_own_names(output: Any) -> Any:
+    """A named tuple, or a `Series` of pandas with names, as a dict; anything else as it is.
+
+    Their order is their author's. Taken by position, their numbers would pass for one another.
+    """
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return dict(zip(output._fields, output, strict=True))
+    is_series = any(package_and_name(kind) == ("pandas", "Series") for kind in type(output).__mro__)
+    if is_series and len(output) <= MOST_NAMES:
+        names = list(output.index)
+        if all(isinstance(name, str) for name in names):
+            return dict(zip(names, output, strict=True))
+    return output
+
+
 def number_of(output: Any) -> float | None:
     """An output as a float, where it is a number of Python, NumPy or torch; else `None`.
 
@@ -285,6 +305,7 @@ def number_of(output: Any) -> float | None:
 
 def numbers_of(output: Any) -> float | dict[str, float] | None:
     """The number that an output is, or the numbers in it where it is a dict; `None` for others."""
+    output = by_own_names(output)
     if isinstance(output, Mapping):
         numbers = {str(name): number_of(each) for name, each in output.items()}
         return {name: each for name, each in numbers.items() if each is not None} or None

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import torch
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.methods.budget import Budget, check_one_unit
@@ -53,7 +54,8 @@ def checked_directions(
     """The direction of each objective.
 
     Args:
-        direction: What the user gives for one objective; a list is taken for `directions`.
+        direction: What the user gives for one objective, by its name or as Optuna's
+            `StudyDirection`; a list is taken for `directions`.
         directions: What the user gives for several.
         objectives: The names of the objectives.
     """
@@ -65,7 +67,10 @@ def checked_directions(
             f'Tuner(directions=["maximize", "minimize", ...]).'
         )
     given: Any = [direction] if directions is None else directions
-    found = list(given) if isinstance(given, list | tuple) else [given]
+    entries = list(given) if isinstance(given, list | tuple) else [given]
+    found: list[Any] = [
+        each.name.lower() if isinstance(each, StudyDirection) else each for each in entries
+    ]
     for each in found:
         if each not in ("maximize", "minimize"):
             raise ConfigurationError(

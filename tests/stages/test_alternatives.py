@@ -368,3 +368,11 @@ def test_what_gets_the_inputs_where_a_stage_is_left_out_must_take_them():
 
     takes_both = named("last", lambda a, b=0.0, *, x: a + b + x)
     Pipeline([Optional(first), takes_both]).layout.check_inputs((1.0, 2.0))
+
+
+def test_an_alternative_is_one_stage():
+    steps = [stage(lambda x: x, name=name) for name in "abc"]
+    with pytest.raises(PipelineError, match=r"OneOf\('m', ...\): an alternative is one stage"):
+        OneOf("m", [steps[:2], steps[2]])
+    with pytest.raises(PipelineError, match="a list does not stand for its stages"):
+        Pipeline([steps[:2], steps[2]])

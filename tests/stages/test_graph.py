@@ -5,7 +5,7 @@ from graphs import call, graphs, pipeline_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eeipu import INPUTS, Float, Pipeline, PipelineError, StageCache, stage
+from eeipu import INPUTS, Float, OneOf, Optional, Pipeline, PipelineError, StageCache, stage
 from eeipu.stages.joining.graph import Graph
 from eeipu.stages.running.records import code_up_to
 
@@ -165,6 +165,61 @@ def test_branches_get_outputs_of_their_own():
         pipeline = Pipeline([source, left, right, both])
         for cache in (None, StageCache()):
             assert pipeline.run({}, cache=cache).value == 221.0
+
+
+def test_branches_get_the_inputs_that_their_keys_stand_for():
+    """A branch that changes the run's inputs in place changes nothing for the others."""
+
+    def spoil(numbers):
+        numbers.append(1)
+        return len(numbers)
+
+    left, right = named("left", INPUTS, spoil), named("right", INPUTS, spoil)
+    both = named("both", ("left", "right", INPUTS), lambda a, b, s: 100.0 * a + 10 * b + len(s))
+    pipeline = Pipeline([left, right, both, named("last", function=lambda number: number)])
+    for cache in (None, StageCache()):
+        with pytest.warns(RuntimeWarning, match="changed the run's inputs in place"):
+            assert pipeline.run({}, [0], cache=cache).value == 221.0
+    run = pipeline.run({}, [0], cache=cache)
+    cache.clear()
+    with pytest.warns(RuntimeWarning, match="changed the run's inputs in place"):
+        assert run.outputs["both"] == 221.0
+
+
+def test_a_stage_that_gets_its_own_output_is_named_once():
+    assert error_of(named("a", inputs="a")).startswith("stage 'a' gets its own output")
+
+
+@pytest.mark.parametrize("inputs", [5, {"x": "a"}, ("a", print)], ids=str)
+def test_what_is_no_source_is_refused_with_the_stage_name(inputs):
+    with pytest.raises(PipelineError, match=r"^stage 'join': inputs must be the name of a stage"):
+
+        @stage(inputs=inputs)
+        def join(x):
+            return x
+
+
+def test_places_and_methods_can_be_sources():
+    class Model:
+        @staticmethod
+        @stage(inputs=INPUTS)
+        def left(data):
+            return data
+
+        @stage(inputs=(left, INPUTS))
+        def last(self, left, data):
+            return 10.0 * left + data
+
+    assert Pipeline([Model.left, Model().last]).run({}, 3.0).value == 33.0
+    place = OneOf("place", [named("a"), named("b")])
+    maybe = Optional(named("c", "place"))
+    last = named("last", (place, maybe), lambda x, y: x + y)
+    assert Pipeline([place, maybe, last]).run({"place": "a", "c": "nothing"}, 1.0).value == 2.0
+
+
+def test_a_run_without_inputs_says_where_they_come_from():
+    with pytest.raises(PipelineError, match=r"inputs=\(INPUTS\).*those of a run are what pipeline"):
+        Pipeline([named("a", INPUTS, lambda data: data)]).run({})
 
 
 def test_code_counts_up_to_a_stage_along_the_graph():

@@ -237,6 +237,15 @@ def test_a_list_is_taken_as_direction_too():
     assert single.study.direction is optuna.study.StudyDirection.MINIMIZE
 
 
+def test_optunas_directions_are_directions():
+    maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    assert tuner_of(directions=[maximize, "minimize"]).study.directions == [maximize, minimize]
+    single = Tuner(pipeline_of(["accuracy"]), budget=1.0, direction=minimize)
+    assert single.study.direction is minimize
+    with pytest.raises(ConfigurationError, match="direction must be"):
+        Tuner(pipeline_of(["accuracy"]), budget=1.0, direction=optuna.study.StudyDirection.NOT_SET)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -389,6 +398,24 @@ def test_a_missing_outcome_is_a_failure_that_says_what_to_do():
     assert result.value is None
     assert "'disk_gb'" in result.error
     assert "stage(observe=...)" in result.error
+
+
+def test_a_limit_needs_a_number():
+    with pytest.raises(PipelineError, match="constraint on 'memory_mb' has no limit"):
+        pipeline_of(outcome_constraints={"memory_mb": []})
+
+
+def test_a_limit_on_what_several_stages_show_is_a_failure_that_names_them():
+    @stage(version="1", cost=lambda: 1.0, observe=lambda out: {"memory_mb": 1.0})
+    def load(data):
+        return data
+
+    pipeline = Pipeline(
+        [load, prep, fit, score], "accuracy", outcome_constraints={"memory_mb": "<= 300"}
+    )
+    (trial,) = run(Tuner(pipeline, budget=60.0, seed=0), trials=3).trials
+    assert trial.state is TrialState.FAIL
+    assert "name one of ['load.memory_mb', 'fit.memory_mb']" in trial.user_attrs["error"]
 
 
 def test_a_limit_may_be_on_what_an_alternative_shows_that_is_not_always_run():

@@ -17,17 +17,23 @@ shared. Therefore each model is also fitted to the trials of the present study a
 predicts left-out values of this study better is taken: a wrong source is dropped.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from eeipu.methods.history import History
 from eeipu.models.objective import middle_value
+from eeipu.pipeline import Pipeline
 
 __all__ = ["EarlierTrials"]
+
+logger = logging.getLogger("eeipu")
 
 Array = NDArray[np.float64]
 
@@ -57,6 +63,17 @@ class EarlierTrials:
     values: Array
     stage_costs: Array
     best: tuple[FrozenTrial, ...]
+
+    @classmethod
+    def in_studies(
+        cls, studies: Sequence[optuna.Study], pipeline: Pipeline
+    ) -> "EarlierTrials | None":
+        """What earlier studies tell about a pipeline; a warning names each that tells nothing."""
+        histories = [History.of(study, pipeline) for study in studies]
+        for study, history in zip(studies, histories, strict=True):
+            if not len(history):
+                logger.warning("nothing is learnt from the study %r: %s", *_why_not(study, history))
+        return cls.of(histories, len(pipeline.objectives))
 
     @classmethod
     def of(cls, histories: Sequence[History], objectives: int) -> "EarlierTrials | None":
@@ -89,10 +106,24 @@ class EarlierTrials:
     def __len__(self) -> int:
         return len(self.X)
 
+    @property
+    def know_values(self) -> bool:
+        """Whether any of them has an objective to learn from, and not costs alone."""
+        return bool(np.isfinite(self.values).any())
+
     def followed_by(self, X: Array) -> Array:
         """These configurations and then others, of the present study (`n x d`)."""
         here = np.zeros((len(X), self.X.shape[1] - X.shape[1]))
         return np.concatenate([self.X, np.concatenate([X, here], axis=1)])
+
+
+def _why_not(study: optuna.Study, history: History) -> tuple[str, str]:
+    """The name of a study of which no trial counts, and why that is so."""
+    reasons = Counter(why for _, why in history.left_out).most_common()
+    if not reasons:
+        return study.study_name, "it has no trial that has ended."
+    why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
+    return study.study_name, f"its trials do not fit the space: {why}."
 
 
 def _chosen(history: History, most: int) -> NDArray[np.intp]:

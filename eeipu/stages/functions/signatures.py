@@ -13,6 +13,7 @@ __all__ = [
     "check_cost",
     "check_defaults",
     "check_function",
+    "check_runs_at_once",
     "depends_on_inputs",
     "first_parameter",
     "leading_inputs",
@@ -89,6 +90,23 @@ def check_function(
         raise PipelineError(
             f"stage {stage_name!r}: the input {name!r} stands behind a hyper-parameter and "
             f"cannot be passed by position; put the inputs first."
+        )
+
+
+def check_runs_at_once(stage_name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that does nothing when it is called, but waits for an event loop.
+
+    Args:
+        stage_name: The stage's name.
+        function: The function that does the work.
+
+    Raises:
+        PipelineError: It is one.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise PipelineError(
+            f"stage {stage_name!r} has an async function, and a stage is called and not awaited; "
+            f"give it a plain one, such as `def {stage_name}(...): return asyncio.run(...)`."
         )
 
 

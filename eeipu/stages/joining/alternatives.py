@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eeipu.errors import PipelineError
-from eeipu.stages.declaration import Source, Stage, as_stage
+from eeipu.stages.declaration import Place, Source, Stage, as_stage
 
 __all__ = ["NOTHING", "Alternative", "Item", "OneOf", "Optional"]
 
@@ -13,7 +13,7 @@ NOTHING = "nothing"
 
 
 @dataclass(frozen=True, eq=False)
-class OneOf:
+class OneOf(Place):
     """One of several stages, in a list where a stage stands: one is run, the others are not.
 
     Which one is a hyper-parameter, a categorical one with the name of the place, whose values are
@@ -51,6 +51,11 @@ class OneOf:
         if isinstance(options, str | Stage | OneOf) or not isinstance(options, Sequence):
             raise PipelineError(
                 f"OneOf({name!r}, ...) takes a list of stages, but got {options!r}."
+            )
+        if any(isinstance(each, list | tuple) for each in options):
+            raise PipelineError(
+                f"OneOf({name!r}, ...): an alternative is one stage, and a list is none; do in one "
+                f"function what its stages do, or let each be an alternative in a place of its own."
             )
         found = tuple(
             each if isinstance(each, OneOf | _Nothing) else as_stage(each) for each in options

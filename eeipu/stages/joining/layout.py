@@ -281,6 +281,11 @@ class _Making:
                 f"stage {own!r} gets the output of {name!r}, but there is no such stage; "
                 f"the stages are {names}. For the run's inputs write eeipu.INPUTS."
             )
+        if name == own:
+            raise PipelineError(
+                f"stage {own!r} gets its own output, so that its inputs are in a circle; it has to "
+                f"get another stage's, or eeipu.INPUTS."
+            )
         if self._leads_to(name, own):
             raise PipelineError(
                 f"stages {own!r} and {name!r} are in a circle: each needs the output of the "
@@ -365,10 +370,13 @@ def _check_count(stage: Stage, count: int, first: str) -> None:
                 f"the run, where {first!r} passes these on: {error}; let it take as many, or let a "
                 f"stage that always runs come before."
             ) from error
+        written = ", ".join(_written(stage))
+        remedy = "name one source for each positional parameter, in order"
+        if INPUTS in stage.inputs:
+            remedy += "; those of a run are what pipeline.run and Tuner.run get"
         raise PipelineError(
             f"stage {stage.name!r} takes {names}, but gets {arguments} from "
-            f"inputs=({', '.join(_written(stage))}): {error}; "
-            f"name one source for each positional parameter, in order."
+            f"inputs=({written}): {error}; {remedy}."
         ) from error
 
 

@@ -4,6 +4,7 @@ A stage that raises is data, not an exception: its run carries the traceback and
 failure.
 """
 
+import inspect
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -281,4 +282,14 @@ def _performed(
         case Kind.EVALUATION:
             return call.training.evaluate(args[0]), None
         case _:
-            return function(*args, **call.params), None
+            return _at_once(function(*args, **call.params)), None
+
+
+def _at_once(output: Any) -> Any:
+    """An output; a coroutine is refused, since nobody awaits it, so that it would never run."""
+    if inspect.iscoroutine(output):
+        output.close()
+        raise TypeError(
+            "the stage returned a coroutine, which is not awaited; return asyncio.run(...) of it."
+        )
+    return output

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eeipu.errors import PipelineError
-from eeipu.stages.runs import StageRun, number_of
+from eeipu.stages.runs import StageRun, by_own_names, number_of
 
 __all__ = ["Objective", "checked_objective", "names_of", "objective_of"]
 
@@ -43,12 +43,14 @@ def objective_of(run: StageRun, objective: Objective) -> tuple[tuple[float, ...]
         TypeError: The stage returned something of which the objective cannot be made.
         ValueError: An objective is not finite.
     """
-    output, metrics = run.output, {}
+    output, metrics = by_own_names(run.output), {}
     if isinstance(objective, tuple):
         output = _named(output, objective)
     if isinstance(output, Mapping):
         metrics = {
-            str(name): _number(metric, f"a number as the metric {name!r}", run.name)
+            str(name): _number(
+                metric, f"a number as the metric {name!r}", run.name, _metric_remedy(name, metric)
+            )
             for name, metric in output.items()
         }
         missing = [name for name in names_of(objective) if name not in metrics]
@@ -64,7 +66,8 @@ def objective_of(run: StageRun, objective: Objective) -> tuple[tuple[float, ...]
             f"{list(objective)}, but it returned {type(output).__name__}: {output!r:.80}."
         )
     else:
-        values = (_number(output, "a number or a dict of numbers", run.name),)
+        wanted = "a number or a dict of numbers"
+        values = (_number(output, wanted, run.name, _remedy(output)),)
     for value in values:
         if not math.isfinite(value):
             raise ValueError(
@@ -82,14 +85,29 @@ def _named(output: Any, objective: tuple[str, ...]) -> Any:
     return output
 
 
-def _number(output: Any, wanted: str, stage_name: str) -> float:
+def _number(output: Any, wanted: str, stage_name: str, remedy: str) -> float:
     number = number_of(output)
     if number is None:
         raise TypeError(
             f"the last stage, {stage_name!r}, must return {wanted}, but it returned "
-            f"{type(output).__name__}: {output!r:.80}; {_remedy(output)}."
+            f"{type(output).__name__}: {output!r:.80}; {remedy}."
         )
     return number
+
+
+def _metric_remedy(name: object, metric: Any) -> str:
+    """What to write in place of a metric that is not a number."""
+    if metric is None:
+        return f"give {name!r} a value in every trial, which may be math.nan"
+    if _has_one_element(metric):
+        return _remedy(metric)
+    return f"leave {name!r} out, or let a stage before the last one return it"
+
+
+def _has_one_element(output: Any) -> bool:
+    """Whether something is an array, of any library, with one element in a dimension."""
+    shape = getattr(output, "shape", ())
+    return isinstance(shape, tuple) and bool(shape) and math.prod(shape) == 1
 
 
 def _remedy(output: Any) -> str:
@@ -98,7 +116,6 @@ def _remedy(output: Any) -> str:
         return "end its function with `return` and the number"
     if isinstance(output, list | tuple):
         return "return the number alone, or a dict with Pipeline(objective=...)"
-    shape = getattr(output, "shape", ())
-    if isinstance(shape, tuple) and shape and math.prod(shape) == 1:
-        return f"it has the shape {list(shape)}: return its one element with .item()"
+    if _has_one_element(output):
+        return f"it has the shape {list(output.shape)}: return its one element with .item()"
     return "return a float"

@@ -7,6 +7,7 @@ A constraint names a metric of the last stage, `"memory_mb"`; or something that 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,12 @@ def constraints_on_outcomes(limits: OutcomeLimits) -> tuple[OutcomeConstraint, .
         raise PipelineError(
             f'constraints on outcomes are a dict such as {{"memory_mb": "<= 500"}}, but got '
             f"{limits!r}."
+        )
+    empty = [name for name, texts in limits.items() if _is_list(texts) and not texts]
+    if empty:
+        raise PipelineError(
+            f"the constraint on {empty[0]!r} has no limit; give one such as '<= 500', or leave "
+            f"{empty[0]!r} out."
         )
     return tuple(
         _read(name, text)
@@ -138,12 +145,13 @@ def violations_of(
         attrs: The user attributes of the trial.
     """
     metrics, observations = attrs.get("metrics") or {}, attrs.get("observations") or {}
-    known = {each: outcome_named(each.name, metrics, observations) for each in constraints}
-    return {
-        each.text: each.violation(value)
-        for each, value in known.items()
-        if value is not None and not math.isnan(value)
-    }
+    found = {}
+    for each in constraints:
+        with suppress(TypeError):  # several stages show it, for which the trial has failed
+            value = outcome_named(each.name, metrics, observations)
+            if value is not None and not math.isnan(value):
+                found[each.text] = each.violation(value)
+    return found
 
 
 def note_violations(trial: Trial, constraints: Iterable[OutcomeConstraint]) -> None:

@@ -88,7 +88,8 @@ class StageOutputs(Mapping[str, Any]):
                 f"the output of stage {name!r} has to be made again, and the inputs have changed "
                 f"since the run; pass what they were, and let stages work on copies of it."
             )
-        for run in run_path(calls, self._inputs, self._cache, known=known):
+        key = self._upstream if needs_inputs else None
+        for run in run_path(calls, self._inputs, self._cache, known=known, inputs_key=key):
             if run.error is not None:
                 raise EeipuError(f"stage {run.name!r} had to run again and failed:\n{run.error}")
             is_kept = run.memoized or (self._cache is not None and run.key in self._cache)

@@ -119,6 +119,7 @@ def run_path(
     *,
     clock: Clock = time.perf_counter,
     known: Mapping[str, Any] | None = None,
+    inputs_key: str | None = None,
 ) -> Iterator[StageRun]:
     """Run calls one after another in this thread, yielding after each; stop after a failure.
 
@@ -132,13 +133,18 @@ def run_path(
         cache: Where outputs are looked up and kept; `None` executes everything.
         clock: Measures seconds; injected in tests and simulations.
         known: Outputs that are at hand, by the keys of their calls.
+        inputs_key: The key of the inputs as they are now. If it is given, each call gets the inputs
+            that its own key stands for, though another one has changed them in place.
     """
-    graph, job = graph_of(calls), Job((), inputs, cache)
+    graph = graph_of(calls)
     handover = Handover(graph)
     keys = [call.key for call in calls if call.memoize]
     with nullcontext() if cache is None else cache.holders.using(keys):
         free = _loaded(calls, graph, cache, clock, known or {})
         do_not_take = frozenset(free)
+        takers = [k for k, call in enumerate(calls) if k not in free and None in call.sources]
+        # Who is the only one to get the inputs need not have them copied, nor looked at again.
+        job = Job((), inputs, cache, inputs_key if len(takers) > 1 else None)
         for k, call in enumerate(calls):
             if k in free:
                 run = free.pop(k)  # an output may be large: it lives until it was used

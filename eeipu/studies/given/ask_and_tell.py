@@ -300,6 +300,7 @@ def _checked_observations(
         flat = observations_of(
             (name, as_observation(found, f"observations has under {name!r}"))
             for name, found in observations.items()
+            if found is not None
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from error

@@ -7,7 +7,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from eeipu.errors import ConfigurationError
-from eeipu.studies.storages import open_storage, using_storage
+from eeipu.studies.storages import read_storage, using_storage
 
 __all__ = ["EarlierStudy", "earlier_studies"]
 
@@ -22,7 +22,8 @@ def earlier_studies(learn_from: EarlierStudy | Iterable[EarlierStudy]) -> list[o
         learn_from: What the user has given.
 
     Raises:
-        ConfigurationError: Something is no study, or a storage has no study of that name.
+        ConfigurationError: Something is no study, or there is no such storage, or none of that name
+            in it.
         StorageError: A storage fails.
     """
     is_one = isinstance(learn_from, optuna.Study) or _is_pair(learn_from)
@@ -40,12 +41,12 @@ def _loaded(each: Any) -> optuna.Study:
         return each
     if not _is_pair(each):
         raise ConfigurationError(
-            f"learn_from has {each!r}, which is neither a study nor a pair of a storage and a "
-            f"study's name."
+            f"learn_from has {each!r:.200}, which is neither a study nor a pair of a storage and a "
+            f"study's name; of a Tuner, give tuner.study."
         )
     storage, name = each
     with using_storage():
-        opened = open_storage(storage) if isinstance(storage, str) else storage
+        opened = read_storage(storage) if isinstance(storage, str) else storage
         try:
             return optuna.load_study(study_name=name, storage=opened)
         except KeyError as error:

@@ -9,7 +9,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from eeipu.errors import SpaceError
+from eeipu.errors import ConfigurationError, SpaceError
 from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import Params
@@ -67,27 +67,38 @@ def enqueue_best_of_earlier(sampler: BaseSampler, study: optuna.Study) -> None:
 
 
 def is_refused(trial: optuna.Trial, pipeline: Pipeline) -> bool:
-    """Whether constraints do not allow what was enqueued for a trial; if so, this is logged.
+    """Whether the space or its constraints do not have what was enqueued; if so, this is logged.
 
     Args:
         trial: A trial that has just begun.
         pipeline: The pipeline.
     """
-    cube = pipeline.cube
-    part = cube.fitting_part(_enqueued(trial)) if cube.constraints else {}
-    if not part:
+    cube, given = pipeline.cube, _enqueued(trial)
+    part = cube.fitting_part(given)
+    unfit = next((name for name in cube.names if name in given and name not in part), None)
+    why: str | None
+    if unfit is not None:
+        why = f"{unfit}={given[unfit]!r} does not lie in the space"
+    elif not part or not cube.constraints:
         return False
-    if cube.is_whole(part):
+    elif cube.is_whole(part):
         violated = cube.constraints.violated(part)
         why = None if violated is None else f"it violates {violated}"
     else:
         why = None if _can_be_completed(part, pipeline) else "nothing was found that completes it"
     if why is not None:
-        logger.warning("the enqueued configuration %s is left out: %s.", part, why)
+        logger.warning("the enqueued configuration %s is left out: %s.", dict(given), why)
     return why is not None
 
 
-def pass_over(study: optuna.Study, trial: optuna.Trial, pipeline: Pipeline, violated: str) -> None:
+def pass_over(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    pipeline: Pipeline,
+    violated: str,
+    *,
+    in_a_row: int | None = None,
+) -> None:
     """Close a trial for which a sampler that knows no constraints has chosen what violates one.
 
     Samplers of Optuna's do not look at failed trials. If it were pruned, TPE would take it for good
@@ -98,13 +109,34 @@ def pass_over(study: optuna.Study, trial: optuna.Trial, pipeline: Pipeline, viol
         trial: The trial.
         pipeline: The pipeline that the study tunes.
         violated: The name of the constraint.
+        in_a_row: How often the sampler has done so, if that is enough: then a configuration that
+            is allowed is drawn at random, and enqueued. `None`: it is asked again.
+
+    Raises:
+        ConfigurationError: No such configuration was found.
     """
     trial.set_user_attr("violates", violated)
     trial.set_user_attr("interrupted", True)  # so that it counts as no failure
     study.tell(trial, state=TrialState.FAIL)
     part = pipeline.cube.fitting_part(_enqueued(trial))
-    if part and not pipeline.cube.is_whole(part):
+    if in_a_row is not None:
+        what = f"the last {in_a_row} configurations of {type(study.sampler).__name__}"
+        study.enqueue_trial(_drawn(part, pipeline, trial.number, what))
+    elif part and not pipeline.cube.is_whole(part):
         study.enqueue_trial(part, user_attrs={"warm_up": True})
+
+
+def _drawn(part: Params, pipeline: Pipeline, seed: int, those_before: str) -> dict[str, Any]:
+    """A configuration with these values that the constraints allow."""
+    cube = pipeline.cube
+    points = pipeline.feasible.draw(np.random.default_rng(seed), 1, fixed=part)
+    if not len(points):
+        raise ConfigurationError(
+            f"{those_before} violate the constraints of the pipeline, and none was found that "
+            f"keeps them: {pipeline.feasible.error(part)}"
+        )
+    logger.info("%s violate the constraints; one that keeps them is drawn instead.", those_before)
+    return cube.conditions.active(cube.decode_all(points[:1], part)[0])
 
 
 def _enqueued(trial: optuna.Trial) -> Mapping[str, Any]:

@@ -1,12 +1,13 @@
 """What callers report of a trial's result: its objective, or several, or a dict of metrics."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.stages.running.outcomes import outcome_named
+from eeipu.stages.runs import by_own_names
 
 __all__ = ["Reported", "check_outcomes", "reported_values"]
 
@@ -29,8 +30,9 @@ def reported_values(
         ConfigurationError: It does not have all objectives, or something in it is no number.
     """
     names = pipeline.objectives
-    if isinstance(value, Mapping):
-        metrics = {str(name): number(each, f"the metric {name!r}") for name, each in value.items()}
+    given: Any = by_own_names(value)
+    if isinstance(given, Mapping):
+        metrics = {str(name): number(each, f"the metric {name!r}") for name, each in given.items()}
         missing = [name for name in names if name not in metrics]
         if missing:
             raise ConfigurationError(
@@ -41,8 +43,8 @@ def reported_values(
         return tuple(metrics[str(name)] for name in names), metrics
     if len(names) == 1:
         return (number(value, what),), {}
-    given: Any = value
-    if not hasattr(given, "__len__") or isinstance(given, str) or len(given) != len(names):
+    is_list = hasattr(given, "__len__") and not isinstance(given, str | Set)
+    if not is_list or len(given) != len(names):
         raise ConfigurationError(
             f"{what} must have a number for each of the objectives {list(names)}, as a list or a "
             f"dict, but got {value!r}."

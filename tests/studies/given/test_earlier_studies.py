@@ -5,6 +5,7 @@ import math
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
+from optuna.trial import create_trial
 
 from eeipu import ConfigurationError, EEIPUSampler, Float, Pipeline, Tuner
 from eeipu.studies.given.earlier_studies import earlier_studies
@@ -80,6 +81,32 @@ def test_a_study_of_other_stages_is_left_alone():
     tuner = tuned(2, learn_from=[other.study], study_name="later")
     assert tuner.study.sampler.earlier is None
     assert len(tuner.study.trials) == 2
+
+
+def test_a_study_that_tells_nothing_is_named(caplog):
+    storage = optuna.storages.InMemoryStorage()
+    other = optuna.create_study(study_name="another", storage=storage)
+    other.add_trial(create_trial(value=1.0))
+    empty = optuna.create_study(study_name="empty", storage=storage)
+    tuner = tuned(0, learn_from=[other, empty], study_name="later")
+    said = [record.getMessage() for record in caplog.records]
+    assert any("'another': its trials do not fit the space: " in each for each in said)
+    assert any("'empty': it has no trial that has ended" in each for each in said)
+    assert tuner.n_initial == tuned(0, study_name="alone").n_initial
+
+
+def test_where_costs_alone_are_known_the_warm_up_is_as_long_as_ever():
+    failed = Tuner(Pipeline.declare(SPACES), budget=9.0, seed=0, study_name="failed")
+    failed.tell(failed.ask(), failed=True, stage_costs=[3.0, 1.0])
+    tuner = tuned(0, learn_from=[failed.study], study_name="later")
+    assert tuner.study.sampler.earlier is not None
+    assert tuner.n_initial == tuned(0, study_name="alone").n_initial
+
+
+def test_a_storage_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(ConfigurationError, match="there is no "):
+        earlier_studies([(f"sqlite:///{tmp_path}/none.db", "earlier")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_trials_outside_of_the_present_space_are_left_out():

@@ -9,7 +9,17 @@ import torch
 from optuna.trial import TrialState
 from toys import Toy, config, declared
 
-from eeipu import Categorical, Float, OneOf, Optional, Pipeline, SpaceError, Tuner, stage
+from eeipu import (
+    Categorical,
+    EEIPUSampler,
+    Float,
+    OneOf,
+    Optional,
+    Pipeline,
+    SpaceError,
+    Tuner,
+    stage,
+)
 from eeipu.methods.history import History
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.studies import trials as trials_module
@@ -215,6 +225,23 @@ def test_a_sampler_that_never_keeps_them_is_an_error(monkeypatch):
     assert [trial.state for trial in tuner.study.trials] == [TrialState.FAIL] * 5
 
 
+def test_where_a_sampler_does_not_keep_them_an_allowed_configuration_is_drawn(monkeypatch):
+    monkeypatch.setattr(trials_module, "MAX_VIOLATIONS", 5)
+    corner = [lambda p: p["prep.x"] + p["fit.y"] < 0.01]
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    tuner = Tuner(Pipeline.declare(SPACES, constraints=corner), budget=1000.0, method=sampler)
+    tuner.enqueue({"prep.x": 0.005})
+    for _ in range(3):
+        suggestion = tuner.ask()
+        assert tuner.pipeline.cube.misfit(suggestion.params) is None
+        tell(tuner, suggestion)
+
+    done = tuner.study.get_trials(states=(TrialState.COMPLETE,))
+    assert done[0].params["prep.x"] == 0.005
+    assert len({trial.params["prep.x"] for trial in done}) == 3
+    assert len(tuner.study.trials) == 3 * 6
+
+
 def test_choices_that_are_no_json_can_be_parts():
     pipeline = Pipeline.declare({"a": {"c": Categorical(["u", None])}, "b": {"y": Float(0.0, 1.0)}})
     tuner = Tuner(pipeline, budget=10.0, seed=0)
@@ -267,6 +294,41 @@ def test_a_part_makes_its_values_active(method, part, expected):
     assert len(tuner.study.trials) == 1
     study = tuner.run(0.0, max_trials=1, progress=False)
     assert study.trials[0].params.items() >= expected.items()
+
+
+@pytest.mark.parametrize("is_tuned", [True, False])
+def test_what_is_enqueued_in_the_study_makes_its_values_active_too(is_tuned):
+    pipeline = alternatives()
+    if is_tuned:
+        tuner = Tuner(pipeline, budget=1.0, method="random", seed=0)
+        study = tuner.study
+    else:
+        sampler = EEIPUSampler(pipeline, budget=1.0, method="random", seed=0)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+    parts = [{"forest.x": 0.25}, {"tree.k": 3}, {"net.x": 0.5}, {"net.x": 0.5, "model": "trees"}]
+    for part in parts:
+        study.enqueue_trial(part)
+    if is_tuned:
+        tuner.run(0.0, max_trials=4, progress=False)
+    else:
+        study.optimize(lambda trial: pipeline.run(trial, 0.0).value, n_trials=4)
+    found = [trial.params for trial in study.trials]
+    assert all(
+        params.items() >= part.items() for params, part in zip(found, parts[:3], strict=False)
+    )
+    assert found[3]["model"] == "trees"
+
+
+@pytest.mark.parametrize(
+    "part", [{"score.x": 7.0}, {"model": "none"}, {"tree.k": 99, "model": "trees"}]
+)
+def test_what_does_not_lie_in_the_space_is_left_out_of_the_run(part, caplog):
+    tuner = Tuner(alternatives(), budget=1.0, method="random", seed=0)
+    tuner.study.enqueue_trial(part)
+    study = tuner.run(0.0, max_trials=2, progress=False)
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert "does not lie in the space" in caplog.text
 
 
 @pytest.mark.parametrize(
