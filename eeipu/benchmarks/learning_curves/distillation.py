@@ -26,7 +26,7 @@ from eeipu.benchmarks.distillation.stages import (
 from eeipu.benchmarks.distillation.training import Checkpoint, begin, restored
 from eeipu.benchmarks.learning_curves.problem import CurveProblem
 from eeipu.pipeline import Pipeline
-from eeipu.space import Float, Int
+from eeipu.space import Distribution, Float, Int
 from eeipu.stages.decorator import stage
 from eeipu.stages.iterative import Training, iterative
 from eeipu.stages.schedules import Piecewise
@@ -97,7 +97,7 @@ def problem() -> CurveProblem:
     )
 
 
-def _each(distribution: Float) -> Searchable:
+def _each(distribution: Distribution) -> Searchable:
     """A hyper-parameter with a value for each stage of distillation."""
     ends = [EPOCHS * k for k in range(1, STAGES)]
     return Searchable(Piecewise, [distribution] * STAGES, ends)
