@@ -2,7 +2,8 @@
 
 Each rule spends the same budget, in virtual time, on the same problems and seeds. What is compared
 is the best value of a training that was trained to its end, which is what `study.best_value` gives,
-and the best value at any step, both by what had been spent.
+and the best value at any step, both by what had been spent. Where two rules train the same on one
+seed, this is really trained once; each of them is charged the declared cost all the same.
 
 Run `python benchmarks/early_stopping.py [--json] [--problems ...] [--rules ...] [--seeds 10]
 [--trainings 12] [--workers 1] [--out runs.jsonl]`. With `--out`, runs that the file has are not
@@ -33,6 +34,8 @@ from eeipu.benchmarks.learning_curves.problem import CURVE_PROBLEMS, CurveProble
 from eeipu.executors.pool import Ended
 from eeipu.executors.simulated_pool import SimulatedPool
 from eeipu.stages.paths import Kind
+from eeipu.stages.running.tasks import StageTask
+from eeipu.stages.running.worker import Job, run_task
 
 RULES: dict[str, tuple[str, Any]] = {
     "model": ("eeipu", FreezeThaw(min_steps=3)),
@@ -47,12 +50,37 @@ SHARES = (0.25, 0.5, 1.0)
 
 
 class NotingPool(SimulatedPool):
-    """A simulated pool that notes each value with the time and the step at which it came."""
+    """A simulated pool that notes each value with the time and the step at which it came.
 
-    def __init__(self, *args: Any, objective: str | None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._objective = objective
+    Args:
+        workers: The number of workers.
+        cache: The cache of the rule's tuner.
+        problem: The problem.
+        made: What was made for other rules: calls whose outputs its cache has are not made again.
+    """
+
+    def __init__(self, workers: int, cache: StageCache, problem: CurveProblem, made: Job) -> None:
+        super().__init__(
+            workers,
+            cache,
+            problem.cost_of,
+            self._value_of,
+            driving_s=lambda _: 0.0,
+            thinking_s=lambda _: 0.0,
+        )
+        self._problem = problem
+        self._made = made
         self.values: list[tuple[float, int, float]] = []
+
+    def _value_of(self, task: StageTask) -> Any:
+        result = run_task(task, self._made)
+        run = result.run
+        assert run is not None
+        if run.error is not None:
+            raise RuntimeError(run.error)
+        # The tuner only asks what is there: the outputs are in the other cache.
+        self.job.cache.put(task.call.key, result.value)
+        return result.value
 
     def wait(self) -> list[Any]:
         """See `SimulatedPool`."""
@@ -61,26 +89,24 @@ class NotingPool(SimulatedPool):
             if isinstance(event, Ended) and isinstance(event.task, NodeTask) and event.result:
                 call, node = event.task.call, event.task.node
                 value = event.result.value
-                if call.kind is Kind.EVALUATION and node is not None and value is not None:
-                    trained = node.path.stretches[-2]
-                    number = value if self._objective is None else value[self._objective]
+                is_last = call.stage.name == self._problem.pipeline.stage_names[-1]
+                if is_last and not call.is_training and node is not None and value is not None:
+                    stretches = reversed(node.path.stretches)
+                    trained = next(s for s in stretches if s.call.kind is Kind.TRAINING)
+                    objective = self._problem.pipeline.objective
+                    number = value if objective is None else value[objective]
                     steps = trained.stop - trained.origin
                     self.values.append((self.now(), steps, float(number)))
         return events
 
 
-def run(problem: CurveProblem, rule: str, seed: int, budget: float, workers: int) -> dict[str, Any]:
+def run(
+    problem: CurveProblem, rule: str, seed: int, budget: float, workers: int, made: Job
+) -> dict[str, Any]:
     """One search: the values with their times and steps, and how long it took."""
     method, early_stopping = RULES[rule]
     cache = StageCache()
-    pool = NotingPool(
-        workers,
-        cache,
-        problem.cost_of,
-        driving_s=lambda _: 0.0,
-        thinking_s=lambda _: 0.0,
-        objective=problem.pipeline.objective,
-    )
+    pool = NotingPool(workers, cache, problem, made)
     tuner = Tuner(
         problem.pipeline,
         budget=budget,
@@ -168,11 +194,12 @@ def main() -> None:
     for seed in range(options.seeds):
         for name in options.problems:
             problem = load(name)
+            made = Job(problem.pipeline.stages, problem.inputs, StageCache())
             for rule in options.rules:
                 if (name, rule, seed, options.workers) in done:
                     continue
                 budget = options.trainings * problem.steps
-                row = run(problem, rule, seed, budget, options.workers)
+                row = run(problem, rule, seed, budget, options.workers, made)
                 rows.append(row)
                 if options.out is not None:
                     with options.out.open("a") as file:

@@ -31,7 +31,7 @@ from eeipu.studies.asked_trials import AskedTrials
 from eeipu.studies.changes import retry_failed
 from eeipu.studies.driver import Driver
 from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
-from eeipu.studies.early_stopping.checks import checked_rule, pruner_of
+from eeipu.studies.early_stopping.checks import check_metrics, checked_rule, pruner_of
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.replay import schedules_of
 from eeipu.studies.early_stopping.staged_driver import StagedDriver
@@ -363,6 +363,7 @@ class Tuner:
                 not catch it ends, with 130 as the shell's exit code. `study` has the trials.
         """
         arguments.check_ends(self._budget, max_trials)
+        check_metrics(self.pipeline)
         self.pipeline.layout.check_inputs(inputs)
         refresh_code(self.pipeline.stages)
         upstream = inputs_key(inputs)

@@ -38,6 +38,7 @@ class NodeTasks:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._unkept = {name for name, stage in job.stages.items() if not stage.memoize}
         try:
             job.run_inputs.watch()
             self._inputs_key = job.run_inputs.key if job.stages else None
@@ -74,7 +75,7 @@ class NodeTasks:
             return {}
         first, others = node, []
         for each in node.ancestry():
-            if each.stretches[0].call.stage == call.stage.name:
+            if each.first.call.stage == call.stage.name:
                 first = each
             else:
                 others.append(each)
@@ -82,7 +83,7 @@ class NodeTasks:
         return {"above": above, "given": _sources(first)}
 
     def _call(self, node: PlanNode, needs: Resources) -> StageCall:
-        first = node.stretches[0]
+        first = node.first
         stage = self._stage(first.call, node.path.upstream, needs)
         memoize = self._memoizes(node)
         if first.call.kind is not Kind.TRAINING:
@@ -97,8 +98,9 @@ class NodeTasks:
 
     def _memoizes(self, node: PlanNode) -> bool:
         """Whether the stages up to a node allow that its output is kept."""
-        names = {each.stretches[0].call.stage for each in node.ancestry()}
-        return all(self._job.stages[n].memoize for n in names if n in self._job.stages)
+        return not self._unkept or self._unkept.isdisjoint(
+            each.first.call.stage for each in node.ancestry()
+        )
 
     def _stage(self, call: Call, upstream: str, needs: Resources) -> Stage:
         if not self._job.stages:

@@ -284,7 +284,7 @@ class _PlanRun:
 
     def _fail(self, node: PlanNode, cost_s: float, error: str) -> None:
         """Let a node fail whose call has not reported why."""
-        name = node.stretches[0].call.stage
+        name = node.first.call.stage
         self._watch.ended(node, StageRun(name, node.key, error=error, charged=cost_s))
         self._execution.fail(node, cost_s, error)
 
@@ -297,7 +297,7 @@ class _PlanRun:
             why = f"{death_of(event)} ({event.error})"
             self._execution.lose(node, lost_s, why, limit=limit)
             if node.error is not None:
-                name = node.stretches[0].call.stage
+                name = node.first.call.stage
                 self._watch.ended(node, StageRun(name, node.key, error=node.error))
         elif event.error is not None:
             error = "".join(traceback.format_exception(event.error))

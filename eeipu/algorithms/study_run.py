@@ -131,11 +131,17 @@ class StudyRun:
         try:
             self.values[place] = self._number(answer.value)
         except (TypeError, ValueError, KeyError) as error:
-            why = self.errors[place] = f"{answer.value!r} is no objective: {error!r}"
+            remedy = self._remedy(answer.value)
+            why = self.errors[place] = f"{answer.value!r} is no objective: {error!r}{remedy}"
             stage = request.node.path.stretches[-1].call.stage
             is_bug = not isinstance(error, ValueError)
             return None, StageRun(stage, request.node.key, error=why, is_bug=is_bug)
         return self.values[place], None
+
+    def _remedy(self, value: Any) -> str:
+        if isinstance(value, Mapping) and self.objective not in value:
+            return f"; name one of the metrics {list(value)} with StudyRun(objective=...)"
+        return ""
 
     def _number(self, value: Any) -> float:
         number = float(value if self.objective is None else value[self.objective])

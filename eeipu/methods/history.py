@@ -89,7 +89,8 @@ class History:
         if trials is None:
             trials = study.get_trials(deepcopy=False)
         ledger = Ledger(pipeline) if ledger is None else ledger
-        told = study.user_attrs
+        # Not a copy, which would take longer than all else here.
+        told = study._storage.get_study_user_attrs(study._study_id)
         changes, study_id = told.get(CHANGES, {}), told.get(STUDY_ID)
         with ledger.lock:
             ledger.read(trials, study_id, changes)

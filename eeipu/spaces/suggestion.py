@@ -9,7 +9,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import BaseTrial
+from optuna.trial import BaseTrial, Trial
 
 from eeipu.spaces.conditions import Conditions
 from eeipu.spaces.distributions import Distribution
@@ -37,6 +37,10 @@ def suggest(
 
 
 def _suggest_one(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+    if type(trial) is Trial and isinstance(distribution, CategoricalDistribution):
+        # The trial gets this very distribution. Optuna would make and check an equal one, and who
+        # reads the trial would have to compare all of its choices.
+        return trial._suggest(name, distribution)
     match distribution:
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return trial.suggest_float(name, low, high, log=log, step=step)

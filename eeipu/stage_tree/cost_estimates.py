@@ -36,7 +36,7 @@ class CostEstimates:
             changed by a factor of more than `STALE`.
         """
         length = node.stop - node.start
-        first = node.stretches[0]
+        first = node.first
         stage = _stage_name(first.call)
         for name in {stage, *(part.label for part in node.stretches)}:
             cost, positions = self._totals.get(name, (0.0, 0))

@@ -122,8 +122,10 @@ class Execution:
         if not was_reused:
             purpose = Purpose.RUNS if is_first else Purpose.REPEATS
             self._payments.charge(node, cost_s, purpose)
-        self._payments.charge(node, transfer_s, Purpose.TRANSFERS)
-        self._payments.charge(node, lost_s, Purpose.LOSSES)
+        if was_reused or transfer_s > 0.0:  # its payer is noted in either case
+            self._payments.charge(node, transfer_s, Purpose.TRANSFERS)
+        if lost_s > 0.0:
+            self._payments.charge(node, lost_s, Purpose.LOSSES)
         if is_first:  # what is paid for further runs is told apart from what a node costs
             node.cost_s = cost_s
         node.is_running = False

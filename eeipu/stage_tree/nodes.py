@@ -121,6 +121,9 @@ class PlanNode(Node):
     children: dict[str, "PlanNode"]  # type: ignore[assignment]
     sources: "tuple[PlanNode | None, ...]"
     joins: "list[PlanNode]"  # type: ignore[assignment]
+    # The same properties, whose nodes are these: a call of one that hands on to `super` takes long.
+    above: "tuple[PlanNode, ...]"
+    below: "Iterable[PlanNode]"
 
     def __init__(self, key: str, parent: Node | None, path: Path, start: int, stop: int) -> None:
         super().__init__(key, parent, path, start, stop)
@@ -139,16 +142,6 @@ class PlanNode(Node):
     def ancestry(self) -> Iterator["PlanNode"]:
         """Yield this node and those above it, each once, without the root."""
         return super().ancestry()  # type: ignore[return-value]
-
-    @property
-    def above(self) -> "tuple[PlanNode, ...]":
-        """The nodes whose outputs it begins from; see `Node`."""
-        return super().above  # type: ignore[return-value]
-
-    @property
-    def below(self) -> "Iterable[PlanNode]":
-        """The nodes that begin from its output; see `Node`."""
-        return super().below  # type: ignore[return-value]
 
     @property
     def must_run(self) -> bool:
@@ -188,7 +181,7 @@ class PlanNode(Node):
     @property
     def is_training(self) -> bool:
         """Whether the node ends inside or at the end of training, so that it has no value."""
-        return self.path.stretches[self.path.index(self.stop - 1)].call.kind is Kind.TRAINING
+        return self.last.call.kind is Kind.TRAINING
 
 
 class PlanTree(StageTree):

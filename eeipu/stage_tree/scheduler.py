@@ -259,7 +259,7 @@ class Scheduler:
 
     def resources_of(self, node: PlanNode) -> Resources:
         """The resources that a node takes, as its stage declares them or as `resources` says."""
-        return self._resources(node.path.stretches[node.path.index(node.start)].call)
+        return self._resources(node.first.call)
 
     def _nodes(self) -> list[PlanNode]:
         """All nodes of the plan, each after those that it begins from."""

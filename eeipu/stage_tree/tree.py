@@ -74,6 +74,16 @@ class Node:
         return tuple(self.path.between(self.start, self.stop))
 
     @property
+    def first(self) -> Stretch:
+        """The stretch of the path in which the node begins; it may begin and end outside."""
+        return self.path.stretches[self.path.index(self.start)]
+
+    @property
+    def last(self) -> Stretch:
+        """The stretch of the path in which the node ends; it may begin and end outside."""
+        return self.path.stretches[self.path.index(self.stop - 1)]
+
+    @property
     def above(self) -> "tuple[Node, ...]":
         """The nodes whose outputs it begins from: its parent, or those that it joins."""
         if not self.sources:

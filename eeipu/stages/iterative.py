@@ -134,11 +134,13 @@ class IterativeStage(TrainingStage):
         templates: Hyper-parameter -> schedule, template of one, distribution, or value.
         steps: The number of steps of a whole training.
         takes: Whose leading parameters are the stage's inputs; `None`: those of `training.init`.
+        metrics: The names of all metrics that an evaluation may return; empty: they are not known.
     """
 
     templates: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 1
     takes: Callable[..., Any] | None = None
+    metrics: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         searched = ", ".join(self.space) or "nothing"

@@ -184,7 +184,10 @@ def schedule_of(name: str, template: Any, params: Params) -> Schedule:
     Raises:
         SpaceError: The schedule does not accept the values chosen for it.
     """
-    moving = {k: params[k] for k in space_of(name, template) if _is_moving(params.get(k))}
+    moving = {key: each for key, each in params.items() if isinstance(each, Schedule)}
+    if moving:
+        space = space_of(name, template)
+        moving = {key: each for key, each in moving.items() if key in space}
     if not moving or isinstance(template, BaseDistribution):
         return as_schedule(_filled(name, template, params))
 
@@ -193,10 +196,6 @@ def schedule_of(name: str, template: Any, params: Params) -> Schedule:
         return schedule_of(name, template, {**params, **now})(step)
 
     return Function(value)
-
-
-def _is_moving(value: Any) -> bool:
-    return isinstance(value, Schedule)
 
 
 def _filled(name: str, template: Any, params: Params) -> Any:

@@ -3,6 +3,8 @@
 All of them raise a `ConfigurationError`, or a `PipelineError`, that names the value and the remedy.
 """
 
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any
@@ -19,6 +21,13 @@ from eeipu.pipeline import Pipeline
 from eeipu.sampler import EEIPUSampler
 from eeipu.studies.study import Direction
 from eeipu.studies.trials import Callback, StageCallback
+
+logger = logging.getLogger("eeipu")
+
+# The last words of names of metrics that say which direction is meant, unless they are negated.
+_SMALLER = frozenset({"loss", "error", "mse", "rmse", "mae", "nll", "perplexity"})
+_LARGER = frozenset({"accuracy", "acc", "auc", "f1", "iou", "precision", "recall", "r2"})
+_NEGATED = frozenset({"neg", "negative", "minus", "inverse"})
 
 __all__ = [
     "check_count",
@@ -81,7 +90,25 @@ def checked_directions(
             f"directions must have one entry for each of the {len(objectives)} objectives "
             f"{list(objectives)}, but got {found!r}; name objectives with Pipeline(objective=...)."
         )
+    for objective, each in zip(objectives, found, strict=True):
+        _hint_at_direction(objective, each)
     return found
+
+
+def _hint_at_direction(objective: str | None, direction: Direction) -> None:
+    """Tell the user where the name of an objective says that the other direction is meant."""
+    words = re.split(r"[^a-z0-9]+", (objective or "").lower())
+    better = "smaller" if words[-1] in _SMALLER else "larger" if words[-1] in _LARGER else None
+    other: Direction = "minimize" if better == "smaller" else "maximize"
+    if better is not None and other != direction and _NEGATED.isdisjoint(words):
+        logger.warning(
+            "the objective %r has the direction %r, and of a metric with this name %s values are "
+            "usually better; if so, give Tuner(direction=%r).",
+            objective,
+            direction,
+            better,
+            other,
+        )
 
 
 def check_ends(budget: Budget, max_trials: int | None) -> None:

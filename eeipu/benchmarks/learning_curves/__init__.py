@@ -1,4 +1,5 @@
-"""Problems whose last stage trains in steps, to compare rules that stop trainings early.
+"""Problems with a stage that trains in steps, to compare rules that stop trainings early.
 
-Public: problem (CurveProblem, CURVE_PROBLEMS). One module for each: power_laws, quadratics, digits.
+Public: problem (CurveProblem, CURVE_PROBLEMS). One module for each: power_laws, quadratics,
+digits_network, segmentation, distillation.
 """

@@ -56,7 +56,7 @@ def problem() -> CurveProblem:
         "maximize",
         steps=STEPS,
         stage_costs={"prepare": lambda detail: 2.0 + 8.0 * detail},
-        step_cost=lambda lr, width, decay: 0.5 + width,  # noqa: ARG005
+        step_cost=lambda width, **_: 0.5 + width,
     )
 
 

@@ -58,8 +58,8 @@ def problem() -> CurveProblem:
         (1.0 / np.arange(1.0, DIMENSIONS + 1.0),),
         "maximize",
         steps=STEPS,
-        stage_costs={"whiten": lambda power: 6.0},  # noqa: ARG005
-        step_cost=lambda lr, batch_size: 0.5 + batch_size / 16.0,  # noqa: ARG005
+        stage_costs={"whiten": lambda **_: 6.0},
+        step_cost=lambda batch_size, **_: 0.5 + batch_size / 16.0,
     )
 
 

@@ -39,7 +39,7 @@ from eeipu.space import Float, Int
 from eeipu.stages.declaration import Stage
 from eeipu.stages.decorator import stage
 
-__all__ = ["problem"]
+__all__ = ["Predicted", "Prepared", "Size", "preprocessing", "problem", "smoothing"]
 
 Labels = NDArray[np.uint8]
 Cost = Callable[..., float] | None
@@ -159,9 +159,9 @@ def problem(
     )
     is_declared = cost == "declared"
     stages = [
-        _preprocess(held_out, seed, work.preprocess if is_declared else None),
+        preprocessing(held_out, seed, work.preprocess if is_declared else None),
         _train(size, source.classes, seed, work.train if is_declared else None),
-        _smooth(size, source.classes, work.smooth if is_declared else None),
+        smoothing(size, source.classes, work.smooth if is_declared else None),
     ]
     return Problem(
         name="segmentation",
@@ -184,7 +184,7 @@ def _source(size: Size, seed: int, images: Path | None, masks: Path | None) -> S
     return open_folders(images, masks, size.height, size.width)
 
 
-def _preprocess(held_out: int, seed: int, cost: Cost) -> Stage:
+def preprocessing(held_out: int, seed: int, cost: Cost) -> Stage:
     """The stage that loads the scenes, normalises them, and holds some out."""
     means = {f"mean_{channel}": Float(0.0, 1.0) for channel in "rgb"}
     stds = {f"std_{channel}": Float(LEAST_STD, 1.0) for channel in "rgb"}
@@ -270,7 +270,7 @@ def _check_device(device: str) -> None:
         )
 
 
-def _smooth(size: Size, classes: int, cost: Cost) -> Stage:
+def smoothing(size: Size, classes: int, cost: Cost) -> Stage:
     """The stage that smooths the predicted masks and computes their score."""
 
     @stage(

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from eeipu.benchmarks.segmentation.scenes import VOID
 from eeipu.benchmarks.segmentation.unet import Architecture, UNet
 
-__all__ = ["OneCycle", "predicted_masks", "train"]
+__all__ = ["OneCycle", "optimizer_of", "predicted_masks", "train", "updates"]
 
 PREDICTED_AT_ONCE = 8  # pictures: their activations take less memory than those of a training batch
 
@@ -71,18 +71,38 @@ def train(
     """
     generator = Generator().manual_seed(course.seed)
     model = architecture.initialised(classes, generator).to(device)
-    # Fused: otherwise a step of a small network consists mostly of calls for its many tensors.
-    optimizer = AdamW(model.parameters(), weight_decay=course.weight_decay, fused=True)
+    optimizer = optimizer_of(model)
+    optimizer.param_groups[0]["weight_decay"] = course.weight_decay
     steps = course.epochs * -(-len(images) // course.batch_size)
     schedule = OneCycleLR(optimizer, max_lr=course.max_lr, total_steps=steps)
-    with _deterministic():
-        for _ in range(course.epochs):
-            for x, y in _batches(images, masks, course.batch_size, generator):
-                optimizer.zero_grad()
-                _loss(model(x.to(device)), y.to(device)).backward()
-                optimizer.step()
-                schedule.step()
+    for _ in range(course.epochs):
+        for _ in updates(model, optimizer, images, masks, course.batch_size, generator, device):
+            schedule.step()
     return model.eval()
+
+
+def optimizer_of(model: UNet) -> AdamW:
+    """The optimiser of a network, with the values of torch."""
+    # Fused: otherwise a step of a small network consists mostly of calls for its many tensors.
+    return AdamW(model.parameters(), fused=True)
+
+
+def updates(
+    model: UNet,
+    optimizer: AdamW,
+    images: Tensor,
+    masks: Tensor,
+    batch_size: int,
+    generator: Generator,
+    device: str = "cpu",
+) -> Iterator[None]:
+    """Go through all pictures once in batches, and yield after each update of the network."""
+    for x, y in _batches(images, masks, batch_size, generator):
+        with _deterministic():
+            optimizer.zero_grad()
+            _loss(model(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+        yield
 
 
 def predicted_masks(model: UNet, images: Tensor, device: str = "cpu") -> Tensor:

@@ -241,7 +241,7 @@ def _rows_of_plan(plan: "SearchPlan") -> Iterator[Row]:
             for each in (node, *node.ancestry()):
                 best[each.key] = max(float(node.value), best.get(each.key, float(node.value)))
     for node in nodes:
-        first, status = node.stretches[0], status_of(node)
+        first, status = node.first, status_of(node)
         is_training = first.call.kind is Kind.TRAINING
         assert node.parent is not None
         yield {

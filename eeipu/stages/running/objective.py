@@ -55,9 +55,11 @@ def objective_of(run: StageRun, objective: Objective) -> tuple[tuple[float, ...]
         }
         missing = [name for name in names_of(objective) if name not in metrics]
         if missing:
+            none_named = "none of them is named as the objective"
+            why = none_named if missing[0] is None else f"the objective is {missing[0]!r}"
             raise TypeError(
-                f"the last stage, {run.name!r}, returned the metrics {list(metrics)}, and the "
-                f"objective is {missing[0]!r}; name one of them with Pipeline(objective=...)."
+                f"the last stage, {run.name!r}, returned the metrics {list(metrics)}, and {why}; "
+                f"name one of them with Pipeline(objective=...)."
             )
         values = tuple(metrics[str(name)] for name in names_of(objective))
     elif isinstance(objective, tuple):

@@ -36,7 +36,8 @@ def torch_training(
     """Make a stage of a plain PyTorch training loop, which can be stopped and resumed at any step.
 
     Its output is the loss, and the accuracy where the targets are classes, on the validation data:
-    `{"loss": 0.3, "accuracy": 0.9}`. For another loop, see `eeipu.iterative`.
+    `{"loss": 0.3, "accuracy": 0.9}`; where it is a pipeline's last stage, one of them is its
+    objective: `Pipeline([train], objective="accuracy")`. For another loop, see `eeipu.iterative`.
 
     Args:
         make_model: Gets nothing, and makes the model.
@@ -71,4 +72,4 @@ def torch_training(
         make_model, make_optimizer, loss, make_loaders, step=step, seed=seed, device=device
     )
     stage = iterative(loop, space, steps, name, version, num_cpus, num_gpus, timeout, retries)
-    return replace(stage, takes=make_loaders)
+    return replace(stage, takes=make_loaders, metrics=("loss", "accuracy"))

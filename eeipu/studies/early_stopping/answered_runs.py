@@ -38,7 +38,7 @@ class AnsweredRuns:
         runs = []
         broken = None if answer.error is None else _broken(nodes)
         for name in self._stage_names:
-            own = [node for node in nodes if node.stretches[0].call.stage == name]
+            own = [node for node in nodes if node.first.call.stage == name]
             if broken is not None and broken in own:
                 failed = self._failures.get(broken)
                 flags = {} if failed is None else _flags(failed)

@@ -14,13 +14,14 @@ from eeipu.algorithms.early_stopping import (
 )
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.pipeline import Pipeline
+from eeipu.stages.iterative import IterativeStage
 from eeipu.studies.early_stopping.trial_paths import (
     TrialPaths,
     counted_stages,
     iterative_stages,
 )
 
-__all__ = ["checked_rule", "pruner_of"]
+__all__ = ["check_metrics", "checked_rule", "pruner_of"]
 
 
 def checked_rule(
@@ -81,6 +82,27 @@ def checked_rule(
         _check_chain(pipeline)
     rule.algorithm(Setting(iter([{}] * 2), paths.steps, 2, paths.space, 0, bool))
     return rule
+
+
+def check_metrics(pipeline: Pipeline) -> None:
+    """Check that the objective is a metric that a training gives, where these are known before.
+
+    Raises:
+        PipelineError: It is none of them, or none is named.
+    """
+    for place in pipeline.graph.ends or (len(pipeline.stages) - 1,):
+        stage = pipeline.stages[place]
+        known = stage.metrics if isinstance(stage, IterativeStage) else ()
+        unknown = [name for name in pipeline.objectives if name not in known]
+        if not known or not unknown:
+            continue
+        is_unnamed = unknown[0] is None
+        why = "none of them is named as the objective" if is_unnamed else f"{unknown[0]!r} is none"
+        raise PipelineError(
+            f"the last stage, {stage.name!r}, gives the metrics {list(known)}, and {why}; name one "
+            f"with Pipeline(stages, objective={known[0]!r}), or add a stage that makes a number of "
+            f"them."
+        )
 
 
 def _lost_output(pipeline: Pipeline) -> str | None:

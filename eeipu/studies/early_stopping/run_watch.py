@@ -115,7 +115,7 @@ class RunWatch(PlanWatch):
 
     def _in_words(self, node: PlanNode) -> str:
         """A node's stage, with its steps where it is training, and the trials that wait for it."""
-        first = node.stretches[0]
+        first = node.first
         name = first.call.stage
         if first.call.kind is Kind.TRAINING:
             name += f" {node.start - first.origin}..{node.stop - first.origin}"
@@ -137,12 +137,12 @@ class RunWatch(PlanWatch):
 
 
 def _kind(node: PlanNode) -> tuple[str, Kind]:
-    call = node.stretches[0].call
+    call = node.first.call
     return call.stage, call.kind
 
 
 def _name(node: PlanNode) -> str:
     """The name of a node's calls: its stage, with the step that is reached where it trains."""
-    last = node.stretches[-1]
+    last = node.last
     is_training = last.call.kind is Kind.TRAINING
     return f"{last.call.stage}@{node.stop - last.origin}" if is_training else last.call.stage

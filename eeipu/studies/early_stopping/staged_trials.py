@@ -158,7 +158,7 @@ class StagedTrials:
         touched = {}
         for payment in payments:
             mine = self._all[-1 if payment.trial is None else payment.trial]
-            stage = payment.node.stretches[0].call.stage
+            stage = payment.node.first.call.stage
             mine.paid_s[stage, payment.purpose] += payment.seconds
             touched[mine.number] = mine
         for mine in touched.values():
