@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         SpaceExhausted,
         StorageError,
         StudyMismatchError,
+        TrainingError,
         TransientError,
         WorkerMismatchError,
     )
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from eeipu.space import Categorical, Float, Int
     from eeipu.stage_tree.tree import StageTree
     from eeipu.stages.iterative import Training, iterative
+    from eeipu.stages.running.resuming import check_resuming
     from eeipu.stages.torch_training.stage import torch_training
     from eeipu.tuner import Suggestion, Tuner
 
@@ -101,6 +103,7 @@ _HOMES = {
         "SpaceExhausted",
         "StorageError",
         "StudyMismatchError",
+        "TrainingError",
         "TransientError",
         "WorkerMismatchError",
     ],
@@ -118,6 +121,7 @@ _HOMES = {
     "space": ["Categorical", "Float", "Int"],
     "stage_tree.tree": ["StageTree"],
     "stages.iterative": ["Training", "iterative"],
+    "stages.running.resuming": ["check_resuming"],
     "stages.torch_training.stage": ["torch_training"],
     "tuner": ["Suggestion", "Tuner"],
 }
@@ -162,10 +166,12 @@ __all__ = [
     "SuccessiveHalving",
     "Suggestion",
     "Training",
+    "TrainingError",
     "TransientError",
     "Tuner",
     "WorkerMismatchError",
     "__version__",
+    "check_resuming",
     "iterative",
     "stage",
     "torch_training",

@@ -4,6 +4,7 @@ EeipuError
 ├── ConfigurationError (also ValueError): an argument is wrong, and nothing has been run
 │   ├── SpaceError: a search space is malformed, or a configuration does not lie in it
 │   ├── PipelineError: a stage or a pipeline is declared in a way that cannot run
+│   │   └── TrainingError: a training is written so that it cannot run, or not be resumed
 │   ├── StudyMismatchError: the storage has a study of this name that belongs to something else
 │   └── WorkerMismatchError: a worker has other code of a stage than the process that keys it
 ├── CacheMiss (also KeyError): the cache has no usable value under a key
@@ -36,6 +37,7 @@ __all__ = [
     "SpaceExhausted",
     "StorageError",
     "StudyMismatchError",
+    "TrainingError",
     "TransientError",
     "WorkerMismatchError",
 ]
@@ -55,6 +57,10 @@ class SpaceError(ConfigurationError):
 
 class PipelineError(ConfigurationError):
     """A stage or a pipeline is declared in a way that cannot run."""
+
+
+class TrainingError(PipelineError):
+    """A training is written so that it cannot run, or not go on as if it had never stopped."""
 
 
 class StudyMismatchError(ConfigurationError):

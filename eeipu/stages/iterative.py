@@ -21,6 +21,7 @@ from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
 from eeipu.stages.declaration import DEFAULT_RETRIES, INPUTS, Stage
 from eeipu.stages.functions.signatures import leading_inputs, takes_more_than_one
+from eeipu.stages.functions.training_functions import check_training_functions, whole_steps
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Schedule, as_schedule
 from eeipu.stages.searchable_schedules import (
@@ -302,13 +303,15 @@ def iterative(
         observe: Takes what `evaluate` returned, and returns numbers to record; see `stage`.
 
     Raises:
-        PipelineError: The code cannot be fingerprinted and no version is given, or `steps` is
-            below 1.
+        PipelineError: The code cannot be fingerprinted and no version is given, `steps` is no whole
+            number of at least 1, or a function does not take what it gets.
         SpaceError: Two parameters would have the same name, or choices are schedules.
     """
-    space = as_templates(space)
-    if steps < 1:
-        raise PipelineError(f"stage {name!r} must train for at least 1 step, got {steps!r}.")
+    space, steps = as_templates(space), whole_steps(name, steps)
+    if not isinstance(training, Training):
+        raise PipelineError(f"stage {name!r} needs a Training(...), but got {training!r}.")
+    names = ("init", "advance", "evaluate", "save", "load")
+    check_training_functions(name, dict(zip(names, training.functions, strict=True)))
     if version is None:
         # Refuse code that cannot be fingerprinted now, and not only when the stage runs. The
         # reading is not kept, as a script may set its globals after declaring its stages.

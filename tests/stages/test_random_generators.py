@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, TrainingError
 from eeipu.stages.schedules import Constant
 from eeipu.stages.torch_training.loop import torch_loop
 
@@ -469,6 +469,153 @@ def test_trainings_that_share_a_cached_data_set_do_not_change_each_other():
     values = [kind.evaluate(kind.advance(kind.init(), 0, 2, {})) for _ in range(2)]
     assert values[0] == values[1]
     assert values[0] != kind.evaluate(kind.init())
+
+
+# --- state beside the model's own -----------------------------------------------------------
+
+
+class Shuffling(IterableDataset):
+    """A stream that is mixed in a buffer, with draws from a generator of the process."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __iter__(self):
+        buffer = []
+        for row in zip(X, Y, strict=True):
+            buffer.append(row)
+            if len(buffer) > 8:
+                yield buffer.pop(self.draw(len(buffer)))
+        yield from buffer
+
+
+class Dropping(nn.Linear):
+    """A model that draws from the same generators while it trains."""
+
+    def forward(self, x):
+        if self.training and np.random.rand() + random.random() < 1:  # noqa: NPY002
+            x = nn.functional.dropout(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda most: int(torch.randint(most, ())),
+        lambda most: int(np.random.randint(most)),  # noqa: NPY002
+        random.randrange,
+    ],
+)
+def test_an_order_that_is_drawn_batch_by_batch_goes_on_where_the_model_draws_too(draw):
+    train = lambda: DataLoader(Shuffling(draw), 8)  # noqa: E731
+    check_resumes("batch", train=train, model=lambda: Dropping(4, 2))
+
+
+class Once(IterableDataset):
+    """Gives other numbers of draws when it is gone through again, which cannot be seen."""
+
+    turns = [0] * 101  # so many are not looked at one by one
+
+    def __iter__(self):
+        self.turns[0] += 1
+        for row in zip(X, Y, strict=True):
+            torch.rand(self.turns[0])
+            yield row
+
+
+def test_a_loader_that_does_not_do_again_what_it_did_is_refused():
+    kind = kind_of(lambda: DataLoader(Once(), 8), step="batch")
+    saved = kind.save(kind.advance(kind.init(), 0, 2, {}))
+    with pytest.raises(TrainingError, match="did not do again what it did"):
+        kind.load(saved)
+
+
+class Averaging(nn.Module):
+    """A model with a moving average of itself that is no submodule."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = linear()
+        self.average = [linear()]
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.average[0].weight.lerp_(self.net.weight, 0.1)
+        return self.net(x) + self.average[0](x).detach()
+
+
+norm = nn.BatchNorm1d(2)
+
+
+def normed(outputs, targets):
+    return nn.functional.cross_entropy(norm(outputs), targets)
+
+
+class Easing(nn.Module):
+    """A model whose dropout changes while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.drop = linear(), nn.Dropout(0.1)
+
+    def forward(self, x):
+        self.drop.p = 0.5
+        return self.net(self.drop(x))
+
+
+@pytest.mark.parametrize(
+    ("parts", "path"),
+    [
+        ({"model": Averaging}, r"'model\.average\.0\._parameters\.weight'"),
+        ({"loss": normed}, r"'loss\.norm\._buffers\.running_mean'"),
+        ({"model": Easing}, r"'model\._modules\.drop\.p'"),
+    ],
+)
+def test_state_of_modules_that_no_checkpoint_has_is_refused(parts, path):
+    kind = kind_of(**parts)
+    state = kind.advance(kind.init(), 0, 1, {})
+    with pytest.raises(TrainingError, match=path):
+        kind.save(state)
+
+
+class Thawing(nn.Module):
+    """A model whose first layer is trained from some batch on, and that freezes its norm then."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.net = nn.Linear(4, 4), nn.BatchNorm1d(4), linear()
+        self.first.requires_grad_(False)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        if self.training:
+            self.seen += 1
+            if self.seen == 3:
+                self.first.requires_grad_(True)
+                self.norm.eval()
+        return self.net(self.norm(self.first(x)))
+
+
+class Accumulating(torch.optim.SGD):
+    """An optimiser that takes a step after every second batch."""
+
+    def zero_grad(self, set_to_none=True):
+        if self.param_groups[0].get("count", 0) % 2 == 0:
+            super().zero_grad(set_to_none)
+
+    def step(self, closure=None):
+        group = self.param_groups[0]
+        group["count"] = group.get("count", 0) + 1
+        return super().step(closure) if group["count"] % 2 == 0 else None
+
+
+@pytest.mark.parametrize("step", STOPS)
+@pytest.mark.parametrize(
+    "parts", [{"model": Thawing}, {"optimizer": lambda parameters: Accumulating(parameters, 0.1)}]
+)
+def test_what_is_thawed_and_accumulated_goes_on_bit_for_bit(parts, step):
+    check_resumes(step, **parts)
 
 
 # --- other mistakes -------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 from optuna.exceptions import TrialPruned
 
-from eeipu.errors import PipelineError, TransientError
+from eeipu.errors import PipelineError, TrainingError, TransientError
 from eeipu.fingerprints.keys import joined, source_parts, stage_key, value_parts
 from eeipu.fingerprints.parts import short_digest
 from eeipu.spaces.distributions import Params
@@ -31,6 +31,8 @@ from eeipu.stages.joining.layout import Layout
 from eeipu.stages.observing.observers import Look, look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.resources import Resources
+from eeipu.stages.running.evaluations import same_modes
+from eeipu.stages.running.process_generators import generators_now, warn_of_draws
 from eeipu.stages.running.programming_errors import is_about_values, is_programming_error
 from eeipu.stages.runs import StageRun
 
@@ -277,10 +279,18 @@ def _performed(
         case Kind.TRAINING:
             training = call.training
             state = args[0] if call.start else training.init(*args)
-            state = training.advance(state, call.start, call.stop, dict(call.params))
-            return training.save(state), state
+            before = None if training.uses_process_state else generators_now()
+            trained = training.advance(state, call.start, call.stop, dict(call.params))
+            if before is not None:
+                warn_of_draws(call.stage.name, before)
+            if trained is None and state is not None:
+                raise TrainingError(
+                    f"advance of stage {call.stage.name!r} returned None; let it return the state."
+                )
+            return training.save(trained), trained
         case Kind.EVALUATION:
-            return call.training.evaluate(args[0]), None
+            with same_modes(args[0]):
+                return call.training.evaluate(args[0]), None
         case _:
             return _at_once(function(*args, **call.params)), None
 

@@ -3,6 +3,7 @@
 An error is one of programming if it is
 
 - a `NameError`, `AttributeError`, `ImportError` or `SyntaxError`;
+- a `TrainingError`: eeipu's own word that a training is written wrongly;
 - a `TypeError` about the arguments of a call, such as `f() missing 1 required positional
   argument`;
 - any other `TypeError` whose traceback has no line of the user's code: the stage itself could not
@@ -16,11 +17,12 @@ are told apart from those that usually come from the surroundings, such as a mis
 import re
 import traceback
 
+from eeipu.errors import TrainingError
 from eeipu.stages.accelerators import is_out_of_memory
 
 __all__ = ["is_about_values", "is_programming_error"]
 
-_KINDS = (NameError, AttributeError, ImportError, SyntaxError)
+_KINDS = (NameError, AttributeError, ImportError, SyntaxError, TrainingError)
 
 # What CPython says where the arguments of a call and the parameters of a function do not match.
 _WRONG_ARGUMENTS = re.compile(

@@ -18,14 +18,16 @@ from functools import partial
 from typing import Any
 
 from eeipu.cache import StageCache
-from eeipu.errors import CacheMiss, PipelineError
+from eeipu.errors import CacheMiss, PipelineError, TrainingError
 from eeipu.fingerprints.run_inputs import RunInputs
 from eeipu.stages.declaration import Stage
 from eeipu.stages.observing.notes import header_of, notes_of, observed_again, recalled
 from eeipu.stages.observing.observers import look_at
 from eeipu.stages.paths import Kind
 from eeipu.stages.running.calls import Clock, StageCall, call_with_retries, parts_of
+from eeipu.stages.running.evaluations import digest_of_saved
 from eeipu.stages.running.limits import ended_after
+from eeipu.stages.running.programming_errors import is_programming_error
 from eeipu.stages.running.tasks import IN_CACHE, Load, StageTask, TaskResult
 from eeipu.stages.runs import StageRun, numbers_of
 
@@ -52,6 +54,8 @@ class Job:
         stages: Stage name -> stage.
         cache: The cache.
         states: The training states that this process made last.
+        evaluations: Stage name -> whether its evaluation leaves the state as it is, as far as this
+            process has seen it.
         run_inputs: The run's inputs, which calls must leave as they are or get copies of.
     """
 
@@ -65,6 +69,7 @@ class Job:
         self.stages = {stage.name: stage for stage in stages}
         self.cache = cache
         self.states = LastStates()
+        self.evaluations: dict[str, bool] = {}
         self.run_inputs = RunInputs(inputs, key)
 
     @property
@@ -188,6 +193,7 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
         with limits():
             args, loads = _arguments(task, job, clock)
         look_s = clock() - start - math.fsum(load.seconds for load in loads)
+        before = _saved_before(call, args, job)
         run, state = call_with_retries(
             call, args, clock, limits=limits, again=partial(_arguments_again, task, job, clock)
         )
@@ -196,16 +202,32 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
             job.run_inputs.check_after_call()
     except CacheMiss:
         return TaskResult(None)
-    except PipelineError:  # the run's inputs are not what its keys say
-        raise
-    except (Exception, SystemExit):  # the user's own `load`, or a stage above that had to run again
-        return TaskResult(StageRun(call.name, call.key, error=traceback.format_exc()))
+    except (Exception, SystemExit) as raised:
+        if isinstance(raised, PipelineError) and not isinstance(raised, TrainingError):
+            raise  # the run's inputs are not what its keys say
+        # The user's own `load`, or a stage above that had to run again.
+        is_bug, error = is_programming_error(raised), traceback.format_exc()
+        return TaskResult(StageRun(call.name, call.key, error=error, is_bug=is_bug))
     if run.error is None:
-        if call.kind is Kind.EVALUATION:  # which leaves the state as it was
-            job.states.keep(task.upstream, args[0])
+        if call.kind is Kind.EVALUATION:  # which should leave the state as it was
+            if before is not None:
+                after = digest_of_saved(call.training.save, args[0])
+                job.evaluations[call.stage.name] = before == after
+            if job.evaluations.get(call.stage.name, True):
+                job.states.keep(task.upstream, args[0])
         elif state is not None:
             job.states.keep(call.key, state)
     return TaskResult(run, loads=loads, keep_s=look_s if is_look else 0.0)
+
+
+def _saved_before(call: StageCall, args: tuple[Any, ...], job: Job) -> bytes | None:
+    """A digest of the state, where an evaluation is the first of its stage in this process."""
+    if call.kind is not Kind.EVALUATION or call.stage.name in job.evaluations:
+        return None
+    evaluate = call.training.evaluate
+    if str(getattr(evaluate, "__module__", "")).startswith("eeipu."):  # which is known to be right
+        return None
+    return digest_of_saved(call.training.save, args[0])
 
 
 def _arguments(task: StageTask, job: Job, clock: Clock) -> tuple[tuple[Any, ...], tuple[Load, ...]]:

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, TrainingError
 from eeipu.stages.functions.signatures import leading_inputs
 from eeipu.stages.schedule_runs import refuse_torch_scheduler
 
-__all__ = ["check_functions", "check_optimizer"]
+__all__ = ["check_functions", "check_model", "check_optimizer"]
 
 _KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -69,22 +69,44 @@ def check_functions(
     _check_owners(stage, make_optimizer, make_loaders, names)
 
 
+def check_model(model: Any) -> None:
+    """Check what `make_model` has made.
+
+    Raises:
+        TrainingError: It is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TrainingError(
+            f"make_model must return a torch.nn.Module, but returned {model!r}; is a return "
+            f"missing?"
+        )
+
+
 def check_optimizer(optimizer: Any) -> None:
     """Check what `make_optimizer` has made.
 
     Raises:
-        PipelineError: It is no optimiser, or a scheduler of torch's has hold of it.
+        TrainingError: It is no optimiser, or a scheduler of torch's has hold of it.
     """
     remedy = (
         'a schedule belongs to the hyper-parameters: space={"lr": OneCycle(0.1, steps)}, with one '
         "of eeipu.stages.schedules"
     )
+    if isinstance(optimizer, tuple | list | dict) and all(
+        isinstance(each, Optimizer)
+        for each in (optimizer.values() if isinstance(optimizer, dict) else optimizer)
+    ):
+        raise TrainingError(
+            f"make_optimizer must return one torch optimiser, but returned {len(optimizer)}; give "
+            f"one optimiser several parameter groups, or write a loop of your own "
+            f"(eeipu.iterative)."
+        )
     if not isinstance(optimizer, Optimizer):
-        raise PipelineError(
+        raise TrainingError(
             f"make_optimizer must return a torch optimiser, but returned {optimizer!r}; {remedy}."
         )
     if any("initial_lr" in group for group in optimizer.param_groups):
-        raise PipelineError(
+        raise TrainingError(
             f"make_optimizer has made a scheduler of torch's on its optimiser, which nobody would "
             f"step; {remedy}."
         )

@@ -6,11 +6,14 @@ devices), NumPy and Python, and those that the loader, its data set and samplers
 user's functions have or name. Samplers, data sets and other objects with `state_dict` and
 `load_state_dict` are saved by these.
 
-Other state that changes while training, such as a counter in a data set or a model, is refused when
-a checkpoint is made. So is a loader that is neither a `DataLoader` nor a list and has no
-`state_dict`, and a loader with persistent workers. A moving average of the weights belongs into the
-optimiser's `step` and `state_dict`. Scaled or accumulated gradients need a loop of your own
-(`eeipu.stages.iterative.Training`).
+Other state that changes while training, such as a counter in a data set or a model, or a module
+that is no submodule of the model, is refused when a checkpoint is made. So is a loader that is
+neither a `DataLoader` nor a list and has no `state_dict`, and a loader with persistent workers. A
+moving average of the weights belongs into the model as a submodule, or into the optimiser's `step`
+and `state_dict`. Scaled gradients need a loop of your own (`eeipu.stages.iterative.Training`).
+
+Before each step the model is set to training (`model.train()`), whatever it was set to before, so
+that it does not matter where the training was stopped.
 
 Random generators belong to the training: they are set when it continues and restored afterwards.
 All threads of a process share them, so train in processes of one thread each.
@@ -23,10 +26,11 @@ from typing import Any, Literal
 from torch import Tensor, nn, no_grad
 from torch.optim import Optimizer
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import TrainingError
 from eeipu.stages.iterative import Training
 from eeipu.stages.schedules import Schedule
-from eeipu.stages.torch_training.checks import check_optimizer
+from eeipu.stages.torch_training.batches import moved, pair_of, rows_of, scalar
+from eeipu.stages.torch_training.checks import check_model, check_optimizer
 from eeipu.stages.torch_training.random_generators import (
     own_rng,
     restorable_states,
@@ -60,7 +64,8 @@ def torch_loop(
             does.
         loss: Takes outputs and targets and returns a scalar.
         loaders: Takes the stage's inputs, and hyper-parameters as keywords, and returns the loaders
-            of training and of validation data. Their batches are pairs of inputs and targets.
+            of training and of validation data. Their batches are pairs of inputs and targets, each
+            a tensor, or a dict or tuple of tensors.
         step: Whether a step is an epoch or a batch.
         seed: The seed of the model's first weights and of everything random in training.
         device: The device to train on.
@@ -84,6 +89,8 @@ class _Loop:
     step: str
     seed: int
     device: str
+    # A part of the keys: checkpoints of versions that trained differently are not gone on from.
+    version: int = 2
 
     def init(self, *inputs: Any) -> TrainingState:
         """A state with a new model, made from the seed."""
@@ -98,7 +105,9 @@ class _Loop:
         initial_states = restorable_states(roots)
         with own_rng(lambda: roots, None):
             seed_all(self.seed)
-            model = self.model().to(self.device)
+            model = self.model()
+            check_model(model)
+            model = model.to(self.device)
             optimizer = self.optimizer(model.parameters())
             check_optimizer(optimizer)
             rng = rng_state({**roots, "model": model, "optimizer": optimizer})
@@ -108,9 +117,9 @@ class _Loop:
         self, state: TrainingState, start: int, stop: int, hyper_parameters: Mapping[str, Schedule]
     ) -> TrainingState:
         """Train for steps `[start, stop)`. The state is changed in place, as models are large."""
-        state.model.train()
         with state.own_rng(state.rng) as rng:
             for step in range(start, stop):
+                state.model.train()
                 self._configure(state, {n: s(step) for n, s in hyper_parameters.items()})
                 if self.step == "batch":
                     self._update(state, state.next_batch())
@@ -125,12 +134,12 @@ class _Loop:
         total = correct = count = 0.0
         is_classification = False
         with no_grad(), state.own_rng(state.rng), state.validation_data() as batches:
-            for inputs, targets in batches:
-                outputs = state.model(inputs.to(self.device))
-                labels = targets.to(self.device)
-                total += self.loss(outputs, labels).item() * len(labels)
-                count += len(labels)
-                is_classification = not labels.is_floating_point() and outputs.ndim == 2
+            for batch in batches:
+                inputs, labels = (moved(each, self.device) for each in pair_of(batch))
+                outputs, rows = state.model(inputs), rows_of(labels)
+                total += scalar(self.loss(outputs, labels)).item() * rows
+                count += rows
+                is_classification = _are_classes(outputs, labels)
                 if is_classification:
                     correct += (outputs.argmax(-1) == labels).sum().item()
         if not count:
@@ -167,22 +176,36 @@ class _Loop:
             raise empty_loader("training")
 
     def _update(self, state: TrainingState, batch: Any) -> None:
-        inputs, targets = batch
-        state.optimizer.zero_grad()
-        outputs = state.model(inputs.to(self.device))
-        self.loss(outputs, targets.to(self.device)).backward()
-        state.optimizer.step()
+        inputs, targets = (moved(each, self.device) for each in pair_of(batch))
+
+        def closure() -> Tensor:
+            state.optimizer.zero_grad()
+            loss = scalar(self.loss(state.model(inputs), targets))
+            loss.backward()
+            return loss
+
+        if state.needs_closure:
+            state.optimizer.step(closure)  # type: ignore[arg-type]
+        else:
+            closure()
+            state.optimizer.step()
+
+
+def _are_classes(outputs: Any, labels: Any) -> bool:
+    """Whether outputs are a score for each class, and labels whole numbers."""
+    are_tensors = isinstance(outputs, Tensor) and isinstance(labels, Tensor)
+    return are_tensors and outputs.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
 
 
 def _check_groups(groups: Iterable[Mapping[str, Any]], name: str) -> None:
     """Refuse a schedule of a hyper-parameter in which the parameter groups differ.
 
     Raises:
-        ConfigurationError: The groups differ in it.
+        TrainingError: The groups differ in it.
     """
     values = [group[name] for group in groups if name in group]
     if any(value != values[0] for value in values):
-        raise ConfigurationError(
+        raise TrainingError(
             f"the optimiser's parameter groups differ in {name!r} ({values}), which one schedule "
             f"would overwrite; make them equal (freeze parameters by requires_grad=False), leave "
             f"{name!r} out of the hyper-parameters, or write a loop of your own "

@@ -56,7 +56,8 @@ class ReachedObject:
         path: How it is reached, such as `loader.dataset.rng`.
         value: The object itself.
         is_state: Whether a change of it would change the state of the training. This is so if the
-            object that holds it is not torch's, and has no `state_dict` to save it.
+            object that holds it is not torch's, and has no `state_dict` to save it; and for the
+            tensors of torch's modules, and numbers such as the `p` of a dropout.
     """
 
     path: str
@@ -82,7 +83,9 @@ def reached_objects(roots: Mapping[str, Any]) -> Iterator[ReachedObject]:
         yield here
         is_state = _has_state(here)
         members = [
-            ReachedObject(f"{here.path}.{name}", value, is_state)
+            ReachedObject(
+                f"{here.path}.{name}", value, is_state or _is_module_state(here.value, name, value)
+            )
             for name, value in _members(here.value)
         ]
         waiting.extend(reversed(members))
@@ -128,6 +131,16 @@ def _has_state(here: ReachedObject) -> bool:
     if isinstance(value, type | FunctionType):
         return _is_own(value)
     return not _is_of_library(type(value)) and not saves_itself(value)
+
+
+def _is_module_state(owner: Any, name: str, value: Any) -> bool:
+    """Whether a member of one of torch's modules is state of the training.
+
+    Counted are its tensors, which a checkpoint has only where it is part of the model, and numbers
+    with a point, such as a dropout's `p`. Whole numbers are sizes, which lazy modules set late.
+    """
+    is_tensors = name in ("_parameters", "_buffers")
+    return isinstance(owner, nn.Module) and (is_tensors or isinstance(value, float))
 
 
 def _is_own(code: Any) -> bool:
@@ -267,6 +280,8 @@ class _LargeArray:
 
 def _comparable_array(array: Any) -> Any:
     is_tensor = isinstance(array, Tensor)
+    if is_tensor and nn.parameter.is_lazy(array):
+        return "a tensor to come"
     is_readable = not (array.is_meta or array.layout != torch.strided) if is_tensor else True
     size = array.numel() if is_tensor else array.size
     if is_readable and size <= MOST_NUMBERS:

@@ -14,6 +14,8 @@ installed packages.
 """
 
 import copy
+import hashlib
+import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import TrainingError
 from eeipu.stages.torch_training.object_graph import (
     GENERATORS,
     ReachedObject,
@@ -36,8 +38,12 @@ __all__ = [
     "changed_paths",
     "check_restorable",
     "check_unchanged",
+    "derived_rng",
+    "is_same_rng",
     "own_rng",
+    "process_rng",
     "restorable_states",
+    "restore_process_rng",
     "restore_rng",
     "restore_states",
     "rng_state",
@@ -46,9 +52,9 @@ __all__ = [
 
 _REMEDY = (
     "no checkpoint would have that, so training could not be resumed as if it had never stopped; "
-    "give the object that holds it state_dict and load_state_dict (in a model: make it a buffer, "
-    "or write get_extra_state and set_extra_state), or make it before training and do not change "
-    "it."
+    "give the object that holds it state_dict and load_state_dict (in a model: make it a "
+    "submodule or a persistent buffer, or write get_extra_state and set_extra_state), or make it "
+    "before training and do not change it."
 )
 
 
@@ -86,22 +92,57 @@ def own_rng(
 def rng_state(roots: Mapping[str, Any]) -> dict[str, Any]:
     """The states of all random generators: those of the process, and those that can be reached."""
     return {
-        "torch": torch.get_rng_state(),
+        **process_rng(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": np.random.get_state(),  # noqa: NPY002
-        "python": random.getstate(),
         "reached": restorable_states(roots),
     }
 
 
 def restore_rng(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Set the random generators that can be reached now to their states from `rng_state`."""
-    torch.set_rng_state(state["torch"])
+    restore_process_rng(state)
     if state["cuda"]:  # pragma: no cover - needs a GPU
         torch.cuda.set_rng_state_all(state["cuda"])
+    restore_states(roots, state["reached"])
+
+
+def process_rng() -> dict[str, Any]:
+    """The states of the generators behind `torch.rand` on the CPU, `np.random` and `random`."""
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "python": random.getstate(),
+    }
+
+
+def restore_process_rng(state: Mapping[str, Any]) -> None:
+    """Set these generators to their states from `process_rng`."""
+    torch.set_rng_state(state["torch"])
     np.random.set_state(state["numpy"])  # noqa: NPY002
     random.setstate(state["python"])
-    restore_states(roots, state["reached"])
+
+
+def derived_rng(number: int) -> dict[str, Any]:
+    """States for these generators that follow from their states now and a number.
+
+    The generators themselves stay as they are.
+    """
+    here = process_rng()
+    seed_all(int.from_bytes(_digest_of(here, number)[:8]))
+    derived = process_rng()
+    restore_process_rng(here)
+    return derived
+
+
+def is_same_rng(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states from `process_rng` are the same."""
+    return _digest_of(state, 0) == _digest_of(other, 0)
+
+
+def _digest_of(state: Mapping[str, Any], number: int) -> bytes:
+    name, keys, *rest = state["numpy"]
+    words = (state["torch"].numpy().tobytes(), name, keys.tobytes(), *rest, state["python"], number)
+    return hashlib.sha256(pickle.dumps(words, protocol=5)).digest()
 
 
 def restorable_states(roots: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,11 +170,11 @@ def check_restorable(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None
     """Refuse a saved state that has the state of an object that does not exist now.
 
     Raises:
-        ConfigurationError: It has one.
+        TrainingError: It has one.
     """
     missing = state["reached"].keys() - restorable_states(roots).keys()
     if missing:
-        raise ConfigurationError(
+        raise TrainingError(
             f"the checkpoint has the state of {min(missing)!r}, which is not there now; make the "
             f"same model, optimiser and loaders wherever the training is resumed."
         )
@@ -146,10 +187,10 @@ def check_unchanged(changes: list[str]) -> None:
         changes: The paths of the values that have changed.
 
     Raises:
-        ConfigurationError: There are any. The message names the first.
+        TrainingError: There are any. The message names the first.
     """
     if changes:
-        raise ConfigurationError(f"training changes {changes[0]!r}, and {_REMEDY}")
+        raise TrainingError(f"training changes {changes[0]!r}, and {_REMEDY}")
 
 
 def _restorable(roots: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -43,11 +43,12 @@ def torch_training(
         make_model: Gets nothing, and makes the model.
         make_optimizer: Gets the model's parameters, as `torch.optim.SGD` does, and returns the
             optimiser. It is also called here, with two small parameters, to see which
-            hyper-parameters are the optimiser's.
+            hyper-parameters are the optimiser's. Where its `step` needs a closure, it gets one.
         loss: Gets outputs and targets, and returns a scalar.
         make_loaders: Gets the stage's inputs by position, and hyper-parameters that the optimiser's
             parameter groups do not have as keywords (`batch_size`). It returns the loaders of
-            training and of validation data, whose batches are pairs of inputs and targets.
+            training and of validation data, whose batches are pairs of inputs and targets. Each is
+            a tensor, or a dict or tuple of tensors, which model and loss get as one argument.
         space: Hyper-parameter -> value, distribution, list of choices, schedule, or template of a
             schedule (`eeipu.stages.searchable_schedules`).
         steps: The number of steps of a whole training.

@@ -1,24 +1,29 @@
 """The state of a training with PyTorch between two steps, and how it is saved and restored."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from eeipu.errors import ConfigurationError
+from eeipu.errors import ConfigurationError, TrainingError
+from eeipu.stages.torch_training.batches import check_loaders
 from eeipu.stages.torch_training.object_graph import comparable_values, saves_itself
 from eeipu.stages.torch_training.random_generators import (
     changed_paths,
     check_restorable,
     check_unchanged,
+    derived_rng,
+    is_same_rng,
     own_rng,
+    process_rng,
     restorable_states,
+    restore_process_rng,
     restore_rng,
     restore_states,
     rng_state,
@@ -48,8 +53,13 @@ class TrainingState:
         loader_states: The states of what is random in the loader, as it was made.
         epoch_rng: The states of all random generators when the epoch began.
         epoch_loader: The loader's own `state_dict` when the epoch began, if it has one.
+        epoch: The number of epochs that were begun batch by batch.
         position: The number of batches of this epoch that are done.
         batches: The remaining batches of the epoch, while training goes on.
+        data_rng: The states of the process's random generators for the batches after the first.
+            Loading draws from its own, so that going through the batches again, without training,
+            gives the same ones, however their order is drawn.
+        needs_closure: Whether the optimiser calls a function that computes the loss, as LBFGS does.
     """
 
     functions: Mapping[str, Callable[..., Any]]
@@ -66,10 +76,15 @@ class TrainingState:
     loader_states: dict[str, Any] = field(default_factory=dict, init=False)
     epoch_rng: dict[str, Any] | None = field(default=None, init=False)
     epoch_loader: Any = field(default=None, init=False)
+    epoch: int = field(default=0, init=False)
     position: int = field(default=0, init=False)
     batches: Iterator[Any] | None = field(default=None, init=False)
+    data_rng: dict[str, Any] | None = field(default=None, init=False)
+    needs_closure: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        closure = inspect.signature(self.optimizer.step).parameters.get("closure")
+        self.needs_closure = closure is not None and closure.default is closure.empty
         self.unsaved_values = self._comparable_values()
 
     def roots(self) -> dict[str, Any]:
@@ -111,8 +126,8 @@ class TrainingState:
         with own_rng(lambda: roots, None):
             seed_all(self.seed)
             restore_states(roots, self.initial_states)
-            loaders: tuple[Any, Any] = self.functions["make_loaders"](*self.inputs, **options)
-            return loaders
+            make_loaders = self.functions["make_loaders"]
+            return check_loaders(make_loaders(*self.inputs, **options), make_loaders)
 
     @contextmanager
     def validation_data(self) -> Iterator[Any]:
@@ -126,6 +141,7 @@ class TrainingState:
         self.epoch_rng = rng_state(self.roots())
         self.epoch_loader = _state_of_loader(self.loader)
         self.batches, self.position = iter(self.loader), 0
+        self.epoch, self.data_rng = self.epoch + 1, None
 
     def next_batch(self) -> Any:
         """The next batch, for which a new epoch is begun after the last one.
@@ -133,32 +149,51 @@ class TrainingState:
         Raises:
             ConfigurationError: The loader has no batches.
         """
-        batch = next(self.batches, None) if self.batches is not None else None
+        batch = self._loaded_batch() if self.batches is not None else None
         if batch is None:
             self.begin_epoch()
-            assert self.batches is not None
-            batch = next(self.batches, None)
+            batch = self._loaded_batch()
         if batch is None:
             raise empty_loader("training")
-        self.position += 1
+        return batch
+
+    def _loaded_batch(self) -> Any:
+        """The next batch of this epoch; `None` after the last one."""
+        assert self.batches is not None
+        if self.data_rng is None:
+            batch = next(self.batches, None)
+            self.data_rng = derived_rng(self.epoch)
+        else:
+            outside = process_rng()
+            restore_process_rng(self.data_rng)
+            try:
+                batch = next(self.batches, None)
+                self.data_rng = process_rng()
+            finally:
+                restore_process_rng(outside)
+        self.position += batch is not None
         return batch
 
     def saved(self) -> dict[str, Any]:
         """Everything that training depends on, except the data and the user's functions.
 
         Raises:
-            ConfigurationError: There is state that cannot be saved.
+            TrainingError: There is state that cannot be saved.
         """
         _check_resumable(self.loader)
         check_unchanged(self._unsaved_changes())
         return {
             "model": self.model.state_dict(),
+            "frozen": [n for n, p in self.model.named_parameters() if not p.requires_grad],
             "optimizer": self.optimizer.state_dict(),
+            "gradients": self._lasting_gradients(),
             "options": self.options,
             "rng": self.rng,
             "first": self.initial_states,
             "epoch_rng": self.epoch_rng,
+            "epoch": self.epoch,
             "position": self.position,
+            "data_rng": self.data_rng if self.position else None,
             "is_begun": self.loader is not None,
             "loader": self.epoch_loader if self.position else _state_of_loader(self.loader),
         }
@@ -166,6 +201,10 @@ class TrainingState:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Make a new state the one that was saved, at the same position in the data."""
         self.model.load_state_dict(saved["model"])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name not in saved["frozen"])
+            gradient = saved["gradients"].get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.rng, self.initial_states = saved["rng"], saved["first"]
         self.options = saved["options"]
@@ -176,15 +215,39 @@ class TrainingState:
             self._make_loader(self.options)
             if saved["loader"] is not None:
                 self.loader.load_state_dict(copy.deepcopy(saved["loader"]))
+            self.epoch = saved["epoch"]
             if saved["position"]:
                 # Skipping batches draws from the generators, which are restored afterwards.
                 restore_rng(self.roots(), saved["epoch_rng"])
+                self.epoch -= 1
                 self.begin_epoch()
-                assert self.batches is not None
-                for _ in islice(self.batches, saved["position"]):
-                    self.position += 1
+                while self.position < saved["position"] and self._loaded_batch() is not None:
+                    pass
+                self._check_skipped(saved)
             restore_rng(self.roots(), self.rng)
             check_restorable(self.roots(), self.rng)
+
+    def _check_skipped(self, saved: Mapping[str, Any]) -> None:
+        """Refuse a loader that has not come to where it was.
+
+        Raises:
+            TrainingError: It has not.
+        """
+        is_there = self.data_rng is not None and is_same_rng(self.data_rng, saved["data_rng"])
+        if self.position < saved["position"] or not is_there:
+            raise TrainingError(
+                f"the loader {type(self.loader).__name__} did not do again what it did before the "
+                f"checkpoint, in the first {saved['position']} batches of an epoch; let the same "
+                f"inputs and random generators give the same batches, or train in epochs "
+                f'(step="epoch").'
+            )
+
+    def _lasting_gradients(self) -> dict[str, Any]:
+        """The gradients, where the optimiser's own `zero_grad` may leave them for the next step."""
+        if getattr(type(self.optimizer).zero_grad, "__module__", "").startswith("torch."):
+            return {}
+        named = self.model.named_parameters()
+        return {name: p.grad.detach() for name, p in named if p.grad is not None}
 
     def _unsaved_changes(self) -> list[str]:
         """The paths of values that have changed, or are new, and that no checkpoint has."""
@@ -208,10 +271,10 @@ def _check_workers(loader: Any) -> None:
     """Refuse a loader whose workers keep state that no checkpoint reaches.
 
     Raises:
-        ConfigurationError: The workers persist.
+        TrainingError: The workers persist.
     """
     if getattr(loader, "persistent_workers", False):
-        raise ConfigurationError(
+        raise TrainingError(
             "workers of a DataLoader that persist keep random generators that no checkpoint "
             "reaches; make it with persistent_workers=False."
         )
@@ -221,10 +284,10 @@ def _check_resumable(loader: Any) -> None:
     """Refuse a loader whose state is not known.
 
     Raises:
-        ConfigurationError: It is neither a `DataLoader` nor a list, and has no `state_dict`.
+        TrainingError: It is neither a `DataLoader` nor a list, and has no `state_dict`.
     """
     if not (isinstance(loader, DataLoader | list | tuple | None) or saves_itself(loader)):
-        raise ConfigurationError(
+        raise TrainingError(
             f"the loader {type(loader).__name__} is not a torch.utils.data.DataLoader and its "
             f"state is not known, so training could not be resumed as if it had never stopped; "
             f"give it state_dict and load_state_dict, or return a DataLoader."

@@ -1,0 +1,107 @@
+"""The check that users can make of their own loops."""
+
+import random
+
+import numpy as np
+import pytest
+from digit_training import data, make_loaders, make_model, make_optimizer
+from torch.nn import functional
+
+from eeipu import (
+    Categorical,
+    Float,
+    Training,
+    TrainingError,
+    check_resuming,
+    iterative,
+    torch_training,
+)
+
+SPACE = {"lr": Float(0.1, 0.5)}
+
+
+def init(data):
+    return {"w": data, "rng": np.random.default_rng(0)}
+
+
+def advance(state, start, stop, hyper):
+    for step in range(start, stop):
+        state["w"] += hyper["lr"](step) * state["rng"].random()
+    return state
+
+
+def value(state):
+    return state["w"]
+
+
+def unseeded(data):
+    return {"w": data, "rng": np.random.default_rng()}
+
+
+def seeded_by_call(state, start, stop, hyper):
+    state["rng"] = np.random.default_rng(0)  # as a booster does in each call
+    return advance(state, start, stop, hyper)
+
+
+def drawing(state):
+    state["rng"].random()
+    return state["w"]
+
+
+def forgetful(saved):
+    return init(saved["w"])
+
+
+def of_process(data):
+    random.seed(0)
+    return {"w": data}
+
+
+def advanced_by_process(state, start, stop, hyper):
+    state["w"] += sum(hyper["lr"](step) * random.random() for step in range(start, stop))
+    return state
+
+
+def checked(*functions, **options):
+    stage = iterative(Training(*functions, **options), SPACE, steps=9, name="train", version="1")
+    check_resuming(stage, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("functions", "why"),
+    [
+        ((unseeded, advance, value), "beside its inputs"),
+        ((init, seeded_by_call, value), "where it is cut"),
+        ((init, advance, drawing), "whether it was evaluated"),
+        ((init, advance, value, dict, forgetful), "save and load lose"),
+        ((of_process, advanced_by_process, value), "save and load lose"),
+    ],
+)
+def test_what_a_training_depends_on_is_said(functions, why):
+    with pytest.raises(TrainingError, match=f"'train' gives after 4 steps depends on .*{why}"):
+        checked(*functions)
+
+
+def test_a_training_that_goes_on_as_if_it_had_never_stopped_passes():
+    checked(init, advance, value)
+    checked(init, advance, lambda state: np.full(3, state["w"]))
+
+
+def test_what_it_gives_may_be_long_and_without_equality():
+    def shown(state):
+        return np.full(99, state["rng"].random())
+
+    with pytest.raises(TrainingError, match=r"whether it was evaluated.*\.\.\. became"):
+        checked(init, advance, shown)
+
+
+def test_a_torch_training_passes_and_gets_its_inputs():
+    stage = torch_training(
+        make_model,
+        make_optimizer,
+        functional.cross_entropy,
+        make_loaders,
+        space={"lr": 0.1, "batch_size": Categorical([8, 16])},
+        steps=2,
+    )
+    check_resuming(stage, data, params={"batch_size": 8})
