@@ -1,0 +1,307 @@
+"""How far EEIPU's rule is from the best policy, where the models are known and nothing is fitted.
+
+A problem is a draw from a Gaussian process on the configurations of a chain of stages, each with a
+few settings (points of the unit square). All policies know the prior and the costs, begin with the
+same trials, whose early stages are shared, and choose among all configurations: there is no ascent
+and no error of a model. What differs is the rule alone. The trial that exceeds the budget is
+finished and counts. Outputs are kept as in a search, of the five best trials or of all.
+
+- `ei`, `eips`: EI, and EI over the cost of a whole trial. On a lattice EI reuses outputs by luck.
+- `eeipu`: `EI * C^-eta`, `C` the cost of the stages that are not kept, `eta` the share of the
+  budget that is left. `-all`: the outputs of all trials are kept; `-uncooled`: `eta` is 1;
+  `-half`: it begins at .5; `-opening`: half of an early stage's cost is left to later trials.
+- `fan-out`: the gain of up to four trials over what they cost together, as in `eeipu`.
+- `gittins`: the largest `g` with `E[(f - g)^+] = lambda C`, lambda 2.5 deviations over the budget;
+  `-1`: one deviation.
+- `rollout`: of the best candidates of `eeipu` at each depth of reuse, the one after which `eeipu`
+  has the best value at the budget's end, in the mean over joint draws, the same for all of them.
+  In the simulated trials outputs are kept as in true ones. `-careful`: another one than the first
+  must be better by a standard error. `-all`, `-gittins`: it continues with that rule.
+
+Printed are regrets in deviations of the prior, at the end and in the mean over the budget after the
+common trials, their differences to `eeipu` in pairs with half the width of 95 % intervals, and the
+CPU seconds of a choice. Run `python benchmarks/look_ahead.py [--costs ...] [--policies ...]
+[--problems P] [--settings 8 8 8] [--budget B] [--draws D] [--seed S] [--json]`.
+"""
+
+import os
+
+# Before torch and NumPy start their threads.
+os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from figures import Figure, arguments_of, show
+from known_prior import RATIOS, Policy, Runs, inverse_log_gain, problems
+from torch import Tensor
+
+from eeipu.benchmarks.analysis.tables import half_width
+
+# So many of the best trials' outputs are kept, as in a search, or those of all.
+FIVE, ALL = 5, 10**9
+
+# A kept stage counts with this share of a mean stage in a score, as in `eeipu`.
+LEAST_SHARE = 1e-2
+
+# What the budget is worth, in deviations of the prior, for Gittins' price: as in `pbgi`.
+WORTH = 2.5
+
+# The joint draws of a rollout, and how many first trials it compares at each depth of reuse.
+DRAWS, ACTIONS = 32, 3
+
+# The joint draws of a fan-out, and the largest number of its trials.
+BATCH_DRAWS, LARGEST_BATCH = 256, 4
+
+
+@dataclass(frozen=True)
+class Index:
+    """The largest of `log EI - eta log C`, `eta` being a power of the share of the budget.
+
+    Attributes:
+        start: `eta` at the beginning.
+        power: How fast it falls; 0: not at all.
+        sees_kept: Whether `C` is the cost of what is not kept, instead of a whole trial's.
+        opening: See `Chain.cost_left`.
+        keeps: See `Policy`.
+    """
+
+    start: float = 1.0
+    power: float = 1.0
+    sees_kept: bool = True
+    opening: float = 1.0
+    keeps: int = FIVE
+
+    def scores(self, runs: Runs) -> Tensor:
+        """The scores, `B x N`."""
+        gain = runs.log_improvement()
+        return gain - self.exponent(runs) * self.cost(runs).log() if self.start else gain
+
+    def choose(self, runs: Runs, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """See `Policy.choose`."""
+        return self.scores(runs).argmax(dim=1)
+
+    def exponent(self, runs: Runs) -> Tensor:
+        """`eta`, `B x 1`."""
+        return self.start * runs.share_left**self.power
+
+    def cost(self, runs: Runs) -> Tensor:
+        """`C`, `B x N`."""
+        chain, kept = runs.chain, runs.kept
+        if not self.sees_kept:
+            kept = [torch.zeros_like(flags) for flags in kept]
+        reused = LEAST_SHARE * chain.mean_cost
+        return chain.cost_left(kept, reused=reused, opening=self.opening)
+
+
+@dataclass(frozen=True)
+class Gittins:
+    """The Gittins index with a price that spreads a worth over the budget.
+
+    Attributes:
+        worth: What the budget is worth, in deviations of the prior.
+        decays: Whether the price is that of what is left of the budget, not of all.
+        keeps: See `Policy`.
+    """
+
+    worth: float = WORTH
+    decays: bool = False
+    keeps: int = FIVE
+
+    def scores(self, runs: Runs) -> Tensor:
+        """The indices, `B x N`."""
+        rest = (runs.budget - runs.first) * (runs.share_left if self.decays else 1.0)
+        cost = Index().cost(runs) * self.worth / rest
+        deviation = runs.variance.sqrt()
+        place = inverse_log_gain(cost.log() - deviation.log())
+        return (runs.mean - place * deviation).masked_fill(runs.seen, -math.inf)
+
+    def choose(self, runs: Runs, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """See `Policy.choose`."""
+        return self.scores(runs).argmax(dim=1)
+
+
+@dataclass(frozen=True)
+class FanOut:
+    """The first trial of the best batch under one prefix, by the gain and the cost of all.
+
+    Attributes:
+        base: The rule for a batch of one.
+        draws: The number of joint draws for the gain of more.
+        keeps: See `Policy`.
+    """
+
+    base: Index = field(default_factory=Index)
+    draws: int = BATCH_DRAWS
+    keeps: int = FIVE
+
+    def choose(self, runs: Runs, generator: torch.Generator) -> Tensor:
+        """See `Policy.choose`."""
+        scores, eta = self.base.scores(runs)[0], float(self.base.exponent(runs))
+        chain, drawn = runs.chain, runs.draws(self.draws, generator)[0]
+        gains = (drawn - runs.best).clamp(min=0.0)
+        expected = runs.log_improvement()[0].exp()
+        whole = self.base.cost(runs)[0]
+        best, choice = float(scores.max()), int(scores.argmax())
+        for depth in range(1, len(chain.costs)):
+            reused = LEAST_SHARE * chain.mean_cost
+            opening = chain.cost_left(runs.kept, depth, reused=reused)[0]
+            each = whole.view(-1, chain.below(depth)) - opening[:, None]
+            value, first = self._batches(
+                gains.view(self.draws, *each.shape), expected.view_as(each), opening, each, eta
+            )
+            node = int(value.argmax())
+            if float(value[node]) > best:
+                best, choice = float(value[node]), node * chain.below(depth) + int(first[node])
+        return torch.tensor([choice])
+
+    @staticmethod
+    def _batches(
+        gains: Tensor, expected: Tensor, opening: Tensor, each: Tensor, eta: float
+    ) -> tuple[Tensor, Tensor]:
+        """The best batch under each prefix: its score, and its first trial.
+
+        Args:
+            gains: `S x prefixes x R`, improvements that were drawn.
+            expected: `prefixes x R`, expected improvements.
+            opening: `prefixes`, what the prefixes cost.
+            each: `prefixes x R`, what the rest of each trial costs.
+            eta: The exponent of the cost.
+        """
+        nodes = torch.arange(len(each))
+        first = (expected / each**eta).argmax(dim=1)
+        total, cost = expected[nodes, first], opening + each[nodes, first]
+        reached = gains[:, nodes, first]
+        best = torch.full_like(total, -math.inf)
+        for _ in range(1, LARGEST_BATCH):
+            more = (gains - reached.unsqueeze(-1)).clamp(min=0.0).mean(dim=0)
+            member = (more / each**eta).argmax(dim=1)
+            total, cost = total + more[nodes, member], cost + each[nodes, member]
+            reached = torch.maximum(reached, gains[:, nodes, member])
+            best = torch.maximum(best, total.log() - eta * cost.log())
+        return best, first
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The trial after which a rule has the best value at the budget's end.
+
+    Attributes:
+        base: The rule with which simulated trials go on.
+        draws: The number of joint draws that stand for the truth.
+        actions: The number of first trials of each depth of reuse.
+        certainty: By how many standard errors another first trial than the rule's must be better.
+        keeps: See `Policy`.
+    """
+
+    base: Index | Gittins = field(default_factory=Index)
+    draws: int = DRAWS
+    actions: int = ACTIONS
+    certainty: float = 0.0
+    keeps: int = FIVE
+
+    def choose(self, runs: Runs, generator: torch.Generator) -> Tensor:
+        """See `Policy.choose`."""
+        actions = self.first_trials(runs)
+        truth, covariance = runs.draws(self.draws, generator)
+        ahead = runs.branches(truth.repeat(len(actions), 1), covariance)
+        ahead.run(actions.repeat_interleave(self.draws))
+        while ahead.is_active.any():
+            ahead.run(self.base.choose(ahead, generator))
+        reached = ahead.best.double().view(len(actions), self.draws)
+        more = reached - reached[0]
+        error = more.std(dim=1) / math.sqrt(self.draws)
+        worth = (more.mean(dim=1) - self.certainty * error).clamp(min=0.0)
+        # Of equals the first is the rule's own choice.
+        return actions[int((worth == worth.max()).nonzero()[0])][None]
+
+    def first_trials(self, runs: Runs) -> Tensor:
+        """The rule's best candidates of each depth of reuse, its own choice first."""
+        scores = self.base.scores(runs)[0]
+        depth = torch.zeros(len(scores), dtype=torch.long)
+        for flags in runs.kept:
+            depth += flags[0].repeat_interleave(len(scores) // flags.shape[1])
+        found = [int(scores.argmax())]
+        for reused in range(len(runs.kept) + 1):
+            here = scores.masked_fill(depth != reused, -math.inf)
+            best = here.topk(self.actions)
+            found += best.indices[best.values > -math.inf].tolist()
+        return torch.tensor([*dict.fromkeys(found)])
+
+
+def policies(draws: int) -> dict[str, Policy]:
+    """All policies by their names.
+
+    Args:
+        draws: The number of joint draws of a rollout.
+    """
+    rollout = Rollout(draws=draws)
+    return {
+        "eeipu": Index(),
+        "eeipu-all": Index(keeps=ALL),
+        "eeipu-uncooled": Index(power=0.0),
+        "eeipu-slow": Index(power=0.5),
+        "eeipu-fast": Index(power=2.0),
+        "eeipu-half": Index(start=0.5),
+        "eeipu-opening": Index(opening=0.5),
+        "ei": Index(start=0.0),
+        "eips": Index(power=0.0, sees_kept=False),
+        "fan-out": FanOut(),
+        "gittins": Gittins(),
+        "gittins-1": Gittins(worth=1.0),
+        "gittins-decaying": Gittins(worth=1.0, decays=True),
+        "rollout": rollout,
+        "rollout-careful": replace(rollout, certainty=1.0),
+        "rollout-all": replace(rollout, base=Index(keeps=ALL), keeps=ALL),
+        "rollout-gittins": replace(rollout, base=Gittins()),
+    }
+
+
+def figures(arguments: argparse.Namespace) -> Iterator[Figure]:
+    """All figures, one structure of costs after another."""
+    chosen = {name: policies(arguments.draws)[name] for name in arguments.policies}
+    for structure in arguments.costs:
+        regrets: dict[str, list[tuple[float, float, float]]] = {name: [] for name in chosen}
+        for problem in problems(
+            arguments.problems, structure, arguments.settings, arguments.budget, arguments.seed
+        ):
+            for name, policy in chosen.items():
+                regrets[name].append(problem.solved_by(policy))
+        yield from _table(structure, regrets)
+
+
+def _table(
+    structure: str, regrets: dict[str, list[tuple[float, float, float]]]
+) -> Iterator[Figure]:
+    tables = {name: torch.tensor(rows, dtype=torch.float64).T for name, rows in regrets.items()}
+    reference = next(iter(tables.values()))
+    for name, table in tables.items():
+        for k, where in enumerate(("at the end", "on the way")):
+            label = f"{structure}: {name}, regret {where}"
+            yield Figure(label, float(table[k].mean()), "dev.")
+            if table is not reference:
+                more = table[k] - reference[k]
+                yield Figure(f"{label}, more", float(more.mean()), "dev.")
+                yield Figure(f"{label}, more, +-", half_width(more.tolist()) or math.nan, "dev.")
+        yield Figure(f"{structure}: {name}, a choice", float(table[2].mean()), "s CPU")
+
+
+def parsed() -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = arguments_of(__doc__)
+    parser.add_argument("--costs", nargs="+", default=list(RATIOS), choices=RATIOS)
+    parser.add_argument("--policies", nargs="+", default=["eeipu", "rollout"])
+    parser.add_argument("--problems", type=int, default=40)
+    parser.add_argument("--settings", nargs="+", type=int, default=[8, 8, 8])
+    parser.add_argument("--budget", type=float, default=15.0, help="in whole trials")
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    show(figures(parsed()))
