@@ -187,20 +187,22 @@ class FanOut:
 
 @dataclass(frozen=True)
 class Rollout:
-    """The trial after which a rule has the best value at the budget's end.
+    """The trial after which a rule is best off.
 
     Attributes:
         base: The rule with which simulated trials go on.
         draws: The number of joint draws that stand for the truth.
         actions: The number of first trials of each depth of reuse.
         certainty: By how many standard errors another first trial than the rule's must be better.
+        on_the_way: Whether the best value counts in the mean over the budget, not at its end.
         keeps: See `Policy`.
     """
 
-    base: Index | Gittins = field(default_factory=Index)
+    base: Index = field(default_factory=Index)
     draws: int = DRAWS
     actions: int = ACTIONS
     certainty: float = 0.0
+    on_the_way: bool = False
     keeps: int = FIVE
 
     def choose(self, runs: Runs, generator: torch.Generator) -> Tensor:
@@ -208,11 +210,20 @@ class Rollout:
         actions = self.first_trials(runs)
         truth, covariance = runs.draws(self.draws, generator)
         ahead = runs.branches(truth.repeat(len(actions), 1), covariance)
-        ahead.run(actions.repeat_interleave(self.draws))
-        while ahead.is_active.any():
-            ahead.run(self.base.choose(ahead, generator))
-        reached = ahead.best.double().view(len(actions), self.draws)
-        more = reached - reached[0]
+        next_trials, reached = actions.repeat_interleave(self.draws), torch.zeros(len(ahead.best))
+        while True:
+            best, spent = ahead.best, ahead.spent
+            ahead.run(next_trials)
+            reached += best * (ahead.spent.clamp(max=runs.budget) - spent).clamp(min=0.0)
+            if not ahead.is_active.any():
+                break
+            next_trials = self.base.choose(ahead, generator)
+        if self.on_the_way:
+            reached /= runs.budget - runs.spent[0].float()
+        else:
+            reached = ahead.best
+        values = reached.double().view(len(actions), self.draws)
+        more = values - values[0]
         error = more.std(dim=1) / math.sqrt(self.draws)
         worth = (more.mean(dim=1) - self.certainty * error).clamp(min=0.0)
         # Of equals the first is the rule's own choice.
@@ -239,24 +250,24 @@ def policies(draws: int) -> dict[str, Policy]:
         draws: The number of joint draws of a rollout.
     """
     rollout = Rollout(draws=draws)
+    uncooled = Index(power=0.0, keeps=ALL)
     return {
         "eeipu": Index(),
         "eeipu-all": Index(keeps=ALL),
         "eeipu-uncooled": Index(power=0.0),
-        "eeipu-slow": Index(power=0.5),
-        "eeipu-fast": Index(power=2.0),
+        "eeipu-all-uncooled": uncooled,
         "eeipu-half": Index(start=0.5),
         "eeipu-opening": Index(opening=0.5),
+        "eeipu-opening-uncooled": Index(power=0.0, opening=0.5),
         "ei": Index(start=0.0),
         "eips": Index(power=0.0, sees_kept=False),
-        "fan-out": FanOut(),
         "gittins": Gittins(),
         "gittins-1": Gittins(worth=1.0),
-        "gittins-decaying": Gittins(worth=1.0, decays=True),
+        "fan-out": FanOut(),
         "rollout": rollout,
         "rollout-careful": replace(rollout, certainty=1.0),
-        "rollout-all": replace(rollout, base=Index(keeps=ALL), keeps=ALL),
-        "rollout-gittins": replace(rollout, base=Gittins()),
+        "rollout-way": replace(rollout, certainty=1.0, on_the_way=True),
+        "rollout-all": replace(rollout, base=uncooled, certainty=1.0, keeps=ALL),
     }
 
 
