@@ -1,27 +1,28 @@
 """How far EEIPU's rule is from the best policy, where the models are known and nothing is fitted.
 
 A problem is a draw from a Gaussian process on the configurations of a chain of stages, each with a
-few settings (points of the unit square). All policies know the prior and the costs, begin with the
-same trials, whose early stages are shared, and choose among all configurations: there is no ascent
-and no error of a model. What differs is the rule alone. The trial that exceeds the budget is
-finished and counts. Outputs are kept as in a search, of the five best trials or of all.
+few settings (see `known_prior`). All policies know the prior and the costs, begin with the same
+trials, and choose among all configurations: what differs is the rule alone. The trial that exceeds
+the budget is finished and counts. The outputs of the five best trials are kept.
 
 - `ei`, `eips`: EI, and EI over the cost of a whole trial. On a lattice EI reuses outputs by luck.
 - `eeipu`: `EI * C^-eta`, `C` the cost of the stages that are not kept, `eta` the share of the
   budget that is left. `-all`: the outputs of all trials are kept; `-uncooled`: `eta` is 1;
-  `-half`: it begins at .5; `-opening`: half of an early stage's cost is left to later trials.
-- `fan-out`: the gain of up to four trials over what they cost together, as in `eeipu`.
+  `-half`: it begins at .5; `-opening`: a half of what an early stage costs is left to later trials.
 - `gittins`: the largest `g` with `E[(f - g)^+] = lambda C`, lambda 2.5 deviations over the budget;
   `-1`: one deviation.
-- `rollout`: of the best candidates of `eeipu` at each depth of reuse, the one after which `eeipu`
+- `fan-out`: the gain of up to four trials under one prefix over what they cost together.
+- `rollout`: of the best candidates of `eeipu` at each depth of reuse, the one with which `eeipu`
   has the best value at the budget's end, in the mean over joint draws, the same for all of them.
-  In the simulated trials outputs are kept as in true ones. `-careful`: another one than the first
-  must be better by a standard error. `-all`, `-gittins`: it continues with that rule.
+  In simulated trials outputs are kept as in true ones. `-careful`: another candidate than the first
+  must be better by a standard error. `-way`: the best value counts in the mean over the budget, and
+  it is careful. `-all`: it goes on with `eeipu-all-uncooled`, and is careful.
 
 Printed are regrets in deviations of the prior, at the end and in the mean over the budget after the
-common trials, their differences to `eeipu` in pairs with half the width of 95 % intervals, and the
-CPU seconds of a choice. Run `python benchmarks/look_ahead.py [--costs ...] [--policies ...]
-[--problems P] [--settings 8 8 8] [--budget B] [--draws D] [--seed S] [--json]`.
+first trials, their differences to the first policy in pairs with half the width of 95 % intervals,
+the regret of the first policy over each one's, and the CPU seconds of a choice. Run
+`python benchmarks/look_ahead.py [--costs ...] [--policies ...] [--problems P] [--settings 6 6 6]
+[--budget B] [--draws D] [--seed S] [--json]`.
 """
 
 import os
@@ -103,18 +104,15 @@ class Gittins:
 
     Attributes:
         worth: What the budget is worth, in deviations of the prior.
-        decays: Whether the price is that of what is left of the budget, not of all.
         keeps: See `Policy`.
     """
 
     worth: float = WORTH
-    decays: bool = False
     keeps: int = FIVE
 
     def scores(self, runs: Runs) -> Tensor:
         """The indices, `B x N`."""
-        rest = (runs.budget - runs.first) * (runs.share_left if self.decays else 1.0)
-        cost = Index().cost(runs) * self.worth / rest
+        cost = Index().cost(runs) * self.worth / (runs.budget - runs.first)
         deviation = runs.variance.sqrt()
         place = inverse_log_gain(cost.log() - deviation.log())
         return (runs.mean - place * deviation).masked_fill(runs.seen, -math.inf)
@@ -296,7 +294,11 @@ def _table(
             if table is not reference:
                 more = table[k] - reference[k]
                 yield Figure(f"{label}, more", float(more.mean()), "dev.")
-                yield Figure(f"{label}, more, +-", half_width(more.tolist()) or math.nan, "dev.")
+                width = half_width(more.tolist())
+                if width is not None:
+                    yield Figure(f"{label}, more, +-", width, "dev.")
+                over = float(reference[k].mean() / table[k].mean())
+                yield Figure(f"{label}, that of the first over it", over, "times")
         yield Figure(f"{structure}: {name}, a choice", float(table[2].mean()), "s CPU")
 
 
@@ -305,9 +307,9 @@ def parsed() -> argparse.Namespace:
     parser = arguments_of(__doc__)
     parser.add_argument("--costs", nargs="+", default=list(RATIOS), choices=RATIOS)
     parser.add_argument("--policies", nargs="+", default=["eeipu", "rollout"])
-    parser.add_argument("--problems", type=int, default=40)
-    parser.add_argument("--settings", nargs="+", type=int, default=[8, 8, 8])
-    parser.add_argument("--budget", type=float, default=15.0, help="in whole trials")
+    parser.add_argument("--problems", type=int, default=60)
+    parser.add_argument("--settings", nargs="+", type=int, default=[6, 6, 6])
+    parser.add_argument("--budget", type=float, default=9.0, help="in whole trials")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
