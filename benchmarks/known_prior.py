@@ -267,12 +267,21 @@ class Problem:
     budget: float
     number: int
 
-    def solved_by(self, policy: Policy) -> tuple[float, float, float]:
-        """The regret at the end and in the mean over the budget, and the seconds of a choice."""
-        runs = Runs(self.chain, self.covariance, self.values[None], self.budget, policy.keeps)
+    def begun(self, keeps: int) -> Runs:
+        """A search after the first trials.
+
+        Args:
+            keeps: The number of best trials whose outputs are kept.
+        """
+        runs = Runs(self.chain, self.covariance, self.values[None], self.budget, keeps)
         for trial in self.first:
             runs.run(torch.tensor([trial]))
         runs.first = float(runs.spent)
+        return runs
+
+    def solved_by(self, policy: Policy) -> tuple[float, float, float]:
+        """The regret at the end and in the mean over the budget, and the seconds of a choice."""
+        runs = self.begun(policy.keeps)
         begun = time.process_time()
         while bool(runs.is_active):
             step = runs.trials.shape[1]

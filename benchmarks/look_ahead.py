@@ -22,7 +22,7 @@ Printed are regrets in deviations of the prior, at the end and in the mean over 
 first trials, their differences to the first policy in pairs with half the width of 95 % intervals,
 the regret of the first policy over each one's, and the CPU seconds of a choice. Run
 `python benchmarks/look_ahead.py [--costs ...] [--policies ...] [--problems P] [--settings 6 6 6]
-[--budget B] [--draws D] [--seed S] [--json]`.
+[--budget B] [--draws D] [--seed S] [--single-choices] [--json]`.
 """
 
 import os
@@ -34,6 +34,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import torch
 from figures import Figure, arguments_of, show
@@ -206,26 +207,30 @@ class Rollout:
     def choose(self, runs: Runs, generator: torch.Generator) -> Tensor:
         """See `Policy.choose`."""
         actions = self.first_trials(runs)
+        return actions[self.best(self.gains(runs, actions, generator))][None]
+
+    def gains(self, runs: Runs, actions: Tensor, generator: torch.Generator) -> Tensor:
+        """How much better off the rule is than after the first of some trials, `A x draws`."""
         truth, covariance = runs.draws(self.draws, generator)
         ahead = runs.branches(truth.repeat(len(actions), 1), covariance)
-        next_trials, reached = actions.repeat_interleave(self.draws), torch.zeros(len(ahead.best))
+        next_trials, area = actions.repeat_interleave(self.draws), torch.zeros(len(ahead.best))
         while True:
             best, spent = ahead.best, ahead.spent
             ahead.run(next_trials)
-            reached += best * (ahead.spent.clamp(max=runs.budget) - spent).clamp(min=0.0)
+            area += best * (ahead.spent.clamp(max=runs.budget) - spent).clamp(min=0.0)
             if not ahead.is_active.any():
                 break
             next_trials = self.base.choose(ahead, generator)
-        if self.on_the_way:
-            reached /= runs.budget - runs.spent[0].float()
-        else:
-            reached = ahead.best
+        rest = float(runs.budget - runs.spent[0])
+        reached = area / rest if self.on_the_way else ahead.best
         values = reached.double().view(len(actions), self.draws)
-        more = values - values[0]
-        error = more.std(dim=1) / math.sqrt(self.draws)
-        worth = (more.mean(dim=1) - self.certainty * error).clamp(min=0.0)
-        # Of equals the first is the rule's own choice.
-        return actions[int((worth == worth.max()).nonzero()[0])][None]
+        return values - values[0]
+
+    def best(self, gains: Tensor) -> int:
+        """The trial to run, by its place; of equals the first, the rule's own choice."""
+        error = gains.std(dim=1) / math.sqrt(self.draws)
+        worth = (gains.mean(dim=1) - self.certainty * error).clamp(min=0.0)
+        return int((worth == worth.max()).nonzero()[0])
 
     def first_trials(self, runs: Runs) -> Tensor:
         """The rule's best candidates of each depth of reuse, its own choice first."""
@@ -282,6 +287,32 @@ def figures(arguments: argparse.Namespace) -> Iterator[Figure]:
         yield from _table(structure, regrets)
 
 
+def single_choices(arguments: argparse.Namespace) -> Iterator[Figure]:
+    """What one choice by rollouts gains, in the mean over as many fresh draws as it had.
+
+    The rule chooses all others. The choice is the first one, or one after half of the budget.
+    """
+    for structure, on_the_way in product(arguments.costs, (False, True)):
+        careful = Rollout(draws=arguments.draws, certainty=1.0, on_the_way=on_the_way)
+        for part, when in ((0.0, "at first"), (0.5, "halfway")):
+            found = []
+            for problem in problems(
+                arguments.problems, structure, arguments.settings, arguments.budget, arguments.seed
+            ):
+                runs, generator = problem.begun(FIVE), torch.Generator().manual_seed(problem.number)
+                while float(runs.share_left) > 1.0 - part:
+                    runs.run(careful.base.choose(runs, generator))
+                if runs.is_active:
+                    actions = careful.first_trials(runs)
+                    chosen = careful.best(careful.gains(runs, actions, generator))
+                    gains = careful.gains(runs, actions, generator)
+                    found.append(float(gains[chosen].mean()))
+            where = "on the way" if on_the_way else "at the end"
+            label = f"{structure}: gain {where} of one choice {when}"
+            yield Figure(label, float(torch.tensor(found).mean()), "dev.")
+            yield Figure(f"{label}, +-", half_width(found) or math.nan, "dev.")
+
+
 def _table(
     structure: str, regrets: dict[str, list[tuple[float, float, float]]]
 ) -> Iterator[Figure]:
@@ -312,9 +343,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=9.0, help="in whole trials")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--single-choices", action="store_true", help="what one rollout gains")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    show(figures(parsed()))
+    arguments = parsed()
+    show(single_choices(arguments) if arguments.single_choices else figures(arguments))

@@ -1,6 +1,7 @@
 """The laboratory of look-ahead, in which the models are known (benchmarks/look_ahead.py)."""
 
 import math
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -30,10 +31,7 @@ def prior(lab):
 def begun(prior, budget_left, *, seed=0, keeps=5):
     """A search after the common trials that has so much left of its budget."""
     problem = next(prior.problems(1, "equal", SETTINGS, 10.0, seed))
-    runs = prior.Runs(problem.chain, problem.covariance, problem.values[None], math.inf, keeps)
-    for trial in problem.first[:3]:
-        runs.run(torch.tensor([trial]))
-    runs.first = float(runs.spent)
+    runs = replace(problem, first=problem.first[:3]).begun(keeps)
     runs.budget = runs.first + budget_left
     return runs
 
