@@ -56,6 +56,7 @@ class Ablation:
         polishes: Whether it also runs candidates whose trials tell nothing new.
         sees_stages: Whether what stages show counts. It does not either where a part of the
             acquisition is changed.
+        keeps: Which trials' outputs stay and are offered; see `eeipu.methods.catalogue.Method`.
         texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
     """
 
@@ -68,6 +69,7 @@ class Ablation:
     n_initial: int | Literal["usual"] | None = None
     polishes: bool = False
     sees_stages: bool = True
+    keeps: Literal["best", "all", "worth"] = "best"
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -121,6 +123,7 @@ class Ablation:
             method = replace(method, design=self.design)
         if self.polishes:
             method = replace(method, seeks_news=False)
+        method = replace(method, keeps=self.keeps)
         if not self.sees_stages:
             method = method.without_stages()
         if not self.changes_acquisition:
@@ -198,6 +201,11 @@ def _stages(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, sees_stages=_one_of(("on", "off"), text) == "on")
 
 
+def _keep(ablation: Ablation, text: str) -> Ablation:
+    keeps = _one_of(("best", "all", "worth"), text)
+    return replace(ablation, keeps=cast(Literal["best", "all", "worth"], keeps))
+
+
 def _at_least(least: float, value: float) -> float:
     if not least <= value < math.inf:
         raise ValueError
@@ -220,6 +228,7 @@ CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
     "n-initial": _n_initial,
     "polishing": _polishing,
     "stages": _stages,
+    "keep": _keep,
 }
 MEANINGS = {
     "cooling": "'off' for an exponent of 1 to the end, or a constant exponent >= 0",
@@ -231,4 +240,5 @@ MEANINGS = {
     "n-initial": "a whole number >= 1, or 'usual'",
     "polishing": "'on' or 'off'",
     "stages": "'on' or 'off'",
+    "keep": "'best', 'all' or 'worth'",
 }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -97,6 +98,8 @@ class Method:
         takes_several: Whether its score has a form for several objectives.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
+        keeps: Which trials' outputs stay, and which are offered: those of the best; all, and the
+            worthiest are offered; the worthiest (`eeipu.methods.reuse.worthiest`).
     """
 
     name: str
@@ -113,6 +116,7 @@ class Method:
     needs_chain: bool = False
     takes_several: bool = False
     levels: int | None = None
+    keeps: Literal["best", "all", "worth"] = "best"
 
     def check_objectives(self, count: int) -> None:
         """Check that this method can search with so many objectives.
