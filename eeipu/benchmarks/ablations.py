@@ -69,7 +69,7 @@ class Ablation:
     n_initial: int | Literal["usual"] | None = None
     polishes: bool = False
     sees_stages: bool = True
-    keeps: Literal["best", "all", "worth"] = "best"
+    keeps: Literal["best", "all", "worth", "potential"] = "best"
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -202,8 +202,8 @@ def _stages(ablation: Ablation, text: str) -> Ablation:
 
 
 def _keep(ablation: Ablation, text: str) -> Ablation:
-    keeps = _one_of(("best", "all", "worth"), text)
-    return replace(ablation, keeps=cast(Literal["best", "all", "worth"], keeps))
+    keeps = _one_of(("best", "all", "worth", "potential"), text)
+    return replace(ablation, keeps=cast(Literal["best", "all", "worth", "potential"], keeps))
 
 
 def _at_least(least: float, value: float) -> float:
@@ -240,5 +240,5 @@ MEANINGS = {
     "n-initial": "a whole number >= 1, or 'usual'",
     "polishing": "'on' or 'off'",
     "stages": "'on' or 'off'",
-    "keep": "'best', 'all' or 'worth'",
+    "keep": "'best', 'all', 'worth' or 'potential'",
 }

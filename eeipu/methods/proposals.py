@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from eeipu.errors import BudgetTooSmall, NothingWorthwhile, SpaceExhausted
-from eeipu.methods.catalogue import Method, eeipu, gittins_index
+from eeipu.methods.catalogue import Method, eeipu, gittins_index, potential
 from eeipu.methods.climbing.maximisation import highest_rough, maximize
 from eeipu.methods.climbing.scores import Score
 from eeipu.methods.climbing.skipping import free_at, skipping
@@ -224,7 +224,8 @@ class Proposals:
         top = history.top(self.top_q)
         if self.method.keeps == "best" or self.method.score is None:
             return top
-        pipeline, score = history.pipeline, self.method.score(search)
+        pipeline = history.pipeline
+        score = (potential if self.method.keeps == "potential" else self.method.score)(search)
         trials = history.top(len(history))
 
         def worth(pool: list[Reuse]) -> NDArray[np.float64]:

@@ -267,7 +267,7 @@ def _tuner(
         overhead=0.0,  # `Result.with_suggestions_charged` adds what suggestions took
         direction=problem.direction,
         method=contender.sampler(problem.pipeline, budget=budget, n_initial=n_initial, seed=seed),
-        top_q=ALL if contender.ablation.keeps == "all" else contender.top_q,
+        top_q=ALL if contender.ablation.keeps in {"all", "potential"} else contender.top_q,
         n_initial=n_initial,
         cache=cache,
         storage=None if log is None else log.storage(problem),
