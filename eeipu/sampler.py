@@ -154,7 +154,6 @@ class EEIPUSampler(BaseSampler):
         self._reasons: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._checked: Proposals | None = None
         self._has_said_done = False
-        self._worthiest: tuple[set[int], set[int]] | None = None
         self.ordered: dict[str, Any] | None = None
 
     @property
@@ -254,9 +253,6 @@ class EEIPUSampler(BaseSampler):
         is_within = len(history) < self.warm_up_trials(history)
         is_sharing = self._design is prefix_sharing and is_within
         builds_on_last = self.method.region is not None or is_sharing
-        if self.method.keeps == "worth" and self._worthiest is not None:
-            seen, chosen = self._worthiest
-            return tuple(t for t in history.ended if t.number in chosen or t.number not in seen)
         return (*history.top(self.top_q), *(history.ended[-1:] if builds_on_last else ()))
 
     @contextmanager
@@ -333,9 +329,6 @@ class EEIPUSampler(BaseSampler):
         if given:
             proposals = replace(proposals, given=given)
         new = proposals.new(count)
-        if self.method.keeps == "worth" and proposals.warm_up_point is None:
-            seen = {trial.number for trial in history.ended}
-            self._worthiest = seen, {trial.number for trial in proposals.offered}
         if proposals.warm_up_point is None and self.method.score is not None:
             self._refits.note(history, proposals.search.fits)
             if not given:

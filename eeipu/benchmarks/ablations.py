@@ -56,7 +56,6 @@ class Ablation:
         polishes: Whether it also runs candidates whose trials tell nothing new.
         sees_stages: Whether what stages show counts. It does not either where a part of the
             acquisition is changed.
-        keeps: Which trials' outputs stay and are offered; see `eeipu.methods.catalogue.Method`.
         texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
     """
 
@@ -69,7 +68,6 @@ class Ablation:
     n_initial: int | Literal["usual"] | None = None
     polishes: bool = False
     sees_stages: bool = True
-    keeps: Literal["best", "all", "worth", "potential"] = "best"
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
@@ -123,7 +121,6 @@ class Ablation:
             method = replace(method, design=self.design)
         if self.polishes:
             method = replace(method, seeks_news=False)
-        method = replace(method, keeps=self.keeps)
         if not self.sees_stages:
             method = method.without_stages()
         if not self.changes_acquisition:
@@ -201,11 +198,6 @@ def _stages(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, sees_stages=_one_of(("on", "off"), text) == "on")
 
 
-def _keep(ablation: Ablation, text: str) -> Ablation:
-    keeps = _one_of(("best", "all", "worth", "potential"), text)
-    return replace(ablation, keeps=cast(Literal["best", "all", "worth", "potential"], keeps))
-
-
 def _at_least(least: float, value: float) -> float:
     if not least <= value < math.inf:
         raise ValueError
@@ -228,7 +220,6 @@ CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
     "n-initial": _n_initial,
     "polishing": _polishing,
     "stages": _stages,
-    "keep": _keep,
 }
 MEANINGS = {
     "cooling": "'off' for an exponent of 1 to the end, or a constant exponent >= 0",
@@ -240,5 +231,4 @@ MEANINGS = {
     "n-initial": "a whole number >= 1, or 'usual'",
     "polishing": "'on' or 'off'",
     "stages": "'on' or 'off'",
-    "keep": "'best', 'all', 'worth' or 'potential'",
 }

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -98,9 +97,6 @@ class Method:
         takes_several: Whether its score has a form for several objectives.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
-        keeps: Which trials' outputs stay, and which are offered: those of the best; all, and the
-            worthiest are offered (`eeipu.methods.reuse.worthiest`); the worthiest; all, and those
-            are offered of which most is expected whatever it costs.
     """
 
     name: str
@@ -117,7 +113,6 @@ class Method:
     needs_chain: bool = False
     takes_several: bool = False
     levels: int | None = None
-    keeps: Literal["best", "all", "worth", "potential"] = "best"
 
     def check_objectives(self, count: int) -> None:
         """Check that this method can search with so many objectives.
@@ -278,14 +273,6 @@ def _ei(search: Search) -> Score:
     if search.history.objectives.are_several:
         return _hypervolume(search, None)
     return _unless_failing(search, fast_score(_improvement(search)))
-
-
-def potential(search: Search) -> Score:
-    """The expected improvement with what stages show, whatever it costs."""
-    if search.X_pending is not None:
-        return _unless_failing(search, fast_score(_improvement(search)))
-    chain = search.models.weighed_chain
-    return _unless_failing(search, fast_score(_improvement(search), weighed=chain))
 
 
 def _improvement(search: Search) -> AcquisitionFunction:

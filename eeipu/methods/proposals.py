@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from eeipu.errors import BudgetTooSmall, NothingWorthwhile, SpaceExhausted
-from eeipu.methods.catalogue import Method, eeipu, gittins_index, potential
-from eeipu.methods.climbing.maximisation import highest_rough, maximize
+from eeipu.methods.catalogue import Method, eeipu, gittins_index
+from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.climbing.scores import Score
 from eeipu.methods.climbing.skipping import free_at, skipping
 from eeipu.methods.history import History
 from eeipu.methods.reasons import reason_for
-from eeipu.methods.reuse.candidates import Candidate, Reuse, with_given
+from eeipu.methods.reuse.candidates import Candidate, with_given
 from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
-from eeipu.methods.reuse.worthiest import worthiest
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import in_turn
 from eeipu.methods.warm_up import Design, next_point
@@ -204,7 +202,9 @@ class Proposals:
             region = self.method.region(search)
             pool, bounds = [region.reuse], region.bounds
         elif self.method.reuses and not fresh:
-            parts = self._parts(self.offered)
+            parts = KeptParts(
+                pipeline, (*top, *history.running), self.kept, history.configurations.is_new
+            )
             pool = parts.listed
         return maximize(
             skipping(score, pipeline),
@@ -216,35 +216,6 @@ class Proposals:
             bounds=bounds,
             feasible=pipeline.feasible,
         )
-
-    @cached_property
-    def offered(self) -> tuple[FrozenTrial, ...]:
-        """The trials that have ended whose kept outputs are offered."""
-        search, history = self.search, self.search.history
-        top = history.top(self.top_q)
-        if self.method.keeps == "best" or self.method.score is None:
-            return top
-        pipeline = history.pipeline
-        score = (potential if self.method.keeps == "potential" else self.method.score)(search)
-        trials = history.top(len(history))
-
-        def worth(pool: list[Reuse]) -> NDArray[np.float64]:
-            return highest_rough(
-                skipping(score, pipeline),
-                pipeline.cube,
-                pool,
-                seed=search.trial_seed,
-                incumbents=pipeline.cube.encode([trial.params for trial in top]),
-                feasible=pipeline.feasible,
-            )
-
-        return worthiest(trials, self._parts(trials, with_running=False), worth, self.top_q)
-
-    def _parts(self, trials: Iterable[FrozenTrial], *, with_running: bool = True) -> KeptParts:
-        history = self.search.history
-        running = history.running if with_running else ()
-        is_new = history.configurations.is_new
-        return KeptParts(history.pipeline, (*trials, *running), self.kept, is_new)
 
     def first_new(self, candidates: Iterable[Candidate] | None = None) -> Candidate | None:
         """The first candidate that has not run; `None` if all have.

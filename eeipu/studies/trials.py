@@ -360,8 +360,6 @@ class Trials:
         """
         history, sampler = self.history, self.study.sampler
         more = sampler.builds_on(history) if isinstance(sampler, EEIPUSampler) else ()
-        if isinstance(sampler, EEIPUSampler) and sampler.method.keeps == "worth":
-            return _memoized_keys(self.pipeline, more)
         return _memoized_keys(self.pipeline, (*history.top(self._top_q), *more))
 
 

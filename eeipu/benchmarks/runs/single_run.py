@@ -17,7 +17,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
-from eeipu.benchmarks.ablations import ALL
 from eeipu.benchmarks.contenders import Contender
 from eeipu.benchmarks.problem import Problem
 from eeipu.benchmarks.registry import REGISTRY, load
@@ -267,7 +266,7 @@ def _tuner(
         overhead=0.0,  # `Result.with_suggestions_charged` adds what suggestions took
         direction=problem.direction,
         method=contender.sampler(problem.pipeline, budget=budget, n_initial=n_initial, seed=seed),
-        top_q=ALL if contender.ablation.keeps in {"all", "potential"} else contender.top_q,
+        top_q=contender.top_q,
         n_initial=n_initial,
         cache=cache,
         storage=None if log is None else log.storage(problem),

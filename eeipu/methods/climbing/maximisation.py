@@ -33,7 +33,7 @@ from eeipu.methods.reuse.kept_parts import FULL_EFFORT, KeptParts
 from eeipu.space import Space
 from eeipu.spaces.feasible import FeasiblePoints
 
-__all__ = ["highest_rough", "maximize", "quasi_random"]
+__all__ = ["maximize", "quasi_random"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -133,34 +133,6 @@ def maximize(
         params = {**space.decode(X[i]), **reuse.params}
         if space.constraints.allow(params):
             yield Candidate(params, X[i], reuse, float(values[i]))
-
-
-def highest_rough(
-    score: Score,
-    space: Space,
-    pool: list[Reuse],
-    *,
-    seed: int,
-    incumbents: Array,
-    feasible: FeasiblePoints | None = None,
-) -> Array:
-    """The highest rough score of each entry of a pool among the points that a search begins with.
-
-    Args:
-        score: The acquisition.
-        space: The search space.
-        pool: What candidates may reuse, at least one entry, `R`.
-        seed: Fixes the points.
-        incumbents: `m x d`, good points.
-        feasible: As in `maximize`.
-
-    Returns:
-        `R`.
-    """
-    box = np.stack([np.zeros(len(space)), np.ones(len(space))])
-    steps = _Maximisation(score, space, pool, box, seed, feasible)
-    raw = np.concatenate([incumbents, _raw_points(space, seed, incumbents, box, 0.5)])
-    return steps.highest_rough(raw)
 
 
 def quasi_random(d: int, count: int, seed: int, skip: int = 0) -> Array:
@@ -311,16 +283,6 @@ class _Maximisation:
         others = order[~np.isin(order, chosen)]
         chosen = np.concatenate([chosen, apart(others, effort * RESTARTS_SHARED)])
         return index[chosen], X[chosen]
-
-    def highest_rough(self, raw: Array) -> Array:
-        """The highest rough score of each entry with as many of the points as its share, `R`."""
-        shares = np.isnan(self._fixed).mean(axis=1)
-        counts = np.ceil(shares * len(raw)).astype(np.intp).clip(min=1)
-        index = np.repeat(np.arange(len(counts)), counts)
-        row = np.concatenate([np.arange(count) for count in counts])
-        highest = np.full(len(counts), -np.inf)
-        np.maximum.at(highest, index, self._rough_values(raw, counts, index, row))
-        return highest
 
     def _completed(self, index: Indices, X: Array) -> Array:
         """Points with the columns that are fixed."""

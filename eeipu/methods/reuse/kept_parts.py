@@ -95,16 +95,6 @@ class KeptParts:
         return rows[self.are_offered(rows)]
 
     @property
-    def by_trial(self) -> list[list[int]]:
-        """For each trial, the places of its parts in `codes`."""
-        return [[self._place[part] for part in own] for own in self._frontiers]
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether of two parts that go together one contains the other."""
-        return self._is_linear
-
-    @property
     def are_all_listed(self) -> bool:
         """Whether there are no other combinations than `rows`."""
         return self._all is not None
