@@ -310,3 +310,16 @@ def test_a_problem_without_others_of_its_options_is_in_no_row_for_all():
     ]
     # It needs no words where there are no others.
     assert summaries(runs)[-1].setting == ALL
+
+
+def test_of_a_single_seed_the_intervals_of_all_problems_are_over_problems():
+    runs = [
+        result(values, contender=contender, problem=problem, optimum=10.0)
+        for problem, both in {"a": ([0.0, 2.0], [0.0, 6.0]), "b": ([0.0, 4.0], [0.0, 4.0])}.items()
+        for contender, values in zip(("ei", "eeipu"), both, strict=True)
+    ]
+    row = summaries(runs, against="ei")[-1]
+    assert (row.problem, row.method) == (ALL, "eeipu")
+    assert (row.share.value, row.lead.value) == pytest.approx((0.5, 0.2))
+    assert row.share.half_width == pytest.approx(half_width([0.6, 0.4]))
+    assert row.lead.half_width == pytest.approx(half_width([0.4, 0.0]))

@@ -229,9 +229,17 @@ def _of_all(
     reference: Mapping[int, Runs],
     improvement: Measure,
 ) -> Summary:
-    """The summary of a contender on all problems; intervals are over the means of each seed."""
+    """The summary of a contender on all problems.
+
+    Intervals are over the means of each seed; of a single seed, over problems.
+    """
     runs = [run for each in own.values() for run in each]
     both = [(own[seed], reference[seed]) for seed in own if seed in reference]
+    parts: list[Runs] = list(own.values())
+    both_parts: list[tuple[Runs, Runs]] = list(both)
+    if len(parts) == 1:
+        parts = [[run] for run in runs]
+        both_parts = [([a], [b]) for one, other in both for a, b in zip(one, other, strict=True)]
     # For each setting, the pairs of all seeds.
     pairs = list(zip(*(zip(one, other, strict=True) for one, other in both), strict=True))
     return Summary(
@@ -240,13 +248,13 @@ def _of_all(
         method=method,
         runs=len(runs),
         pairs=sum(len(each) for each in pairs),
-        candidates=Mean.of([_mean([run.candidates for run in each]) for each in own.values()]),
+        candidates=Mean.of([_mean([run.candidates for run in each]) for each in parts]),
         improvement=Mean.of([]),
         more_candidates=_mean([_more(each, _candidates) for each in pairs]),
         more_improvement=_mean([_more(each, improvement) for each in pairs]),
-        lead=Mean.of([_lead_in_share(one, other, improvement) for one, other in both]),
+        lead=Mean.of([_lead_in_share(one, other, improvement) for one, other in both_parts]),
         won=_won([pair for each in pairs for pair in each], improvement),
-        share=Mean.of([_mean_share(each, improvement) for each in own.values()]),
+        share=Mean.of([_mean_share(each, improvement) for each in parts]),
         missed=_missed(runs, improvement),
         optimiser_s=float(np.mean([run.optimiser_s for run in runs])),
         suggestion_s=_suggestion_s(runs),
