@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from eeipu.stage_tree.tree import StageTree
     from eeipu.stages.iterative import Training, iterative
     from eeipu.stages.torch_training.stage import torch_training
-    from eeipu.tuner import Suggestion, Tuner
+    from eeipu.tuner import Recommendation, Suggestion, Tuner
 
 __version__ = "0.2.0"
 
@@ -119,7 +119,7 @@ _HOMES = {
     "stage_tree.tree": ["StageTree"],
     "stages.iterative": ["Training", "iterative"],
     "stages.torch_training.stage": ["torch_training"],
-    "tuner": ["Suggestion", "Tuner"],
+    "tuner": ["Recommendation", "Suggestion", "Tuner"],
 }
 _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name in names}
 
@@ -150,6 +150,7 @@ __all__ = [
     "PipelineError",
     "PipelineRun",
     "PopulationBased",
+    "Recommendation",
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",

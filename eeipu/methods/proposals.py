@@ -17,7 +17,7 @@ from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.climbing.scores import Score
 from eeipu.methods.climbing.skipping import free_at, skipping
 from eeipu.methods.history import History
-from eeipu.methods.noise.repeats import Repeat, best_repeat, draws_anew
+from eeipu.methods.noise.repeats import Repeat, best_repeat, draws_anew, is_near_end
 from eeipu.methods.reasons import reason_for, short
 from eeipu.methods.reuse.candidates import Candidate, with_given
 from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
@@ -119,16 +119,18 @@ class Proposals:
     def repeat(self) -> Repeat | None:
         """The configuration whose repetition is worth more than anything new; mostly there is none.
 
-        Only where stages draw anew, and where outputs can be reused, is there any.
+        Only at the end of a search whose stages draw anew, and reuse outputs, is there any.
         """
         search = self.search
         is_plain = not (self.given or search.history.pipeline.outcome_constraints)
         if not (self.method.repeats and self.may_repeat and is_plain and draws_anew(search)):
             return None
-        if self.warm_up_point is not None or not search.history.objectives.succeeded.any():
+        is_possible = self.warm_up_point is None and search.history.objectives.succeeded.any()
+        if not (is_possible and is_near_end(search)):
             return None
         is_new = search.history.configurations.is_new
         cost = eeipu(search, is_careful=self.method.is_careful).cost
+        cost.cooling = 1.0
         return best_repeat(
             search,
             search.models.leading if self.method.sees_stages else search.models.objective,

@@ -2,9 +2,12 @@
 
 Where a stage is not memoized, and so draws its output anew, a configuration that has run can run
 again at the cost of the stages that are not kept, and its value is another observation of the same
-thing. What that is worth is compared with what the best new candidates are worth, both by
+thing. It tells which of the good configurations is the best one, and nothing else. That need not be
+known before the end, and then it is known which ones are good: so a search repeats at its end, with
+what is left of the budget for a few repetitions. What each is worth is compared with what the best
+new candidates are worth, both by
 
-    log KG + eta log E[1/C] (+ log P(success)),
+    log KG + log E[1/C] (+ log P(success)),
 
 the knowledge gradient per unit of cost (`eeipu.methods.noise.knowledge_gradient`), in which an
 observation counts with the noise that the model has learnt. Running trials count as observed, with
@@ -36,12 +39,16 @@ from eeipu.models.objective import ObjectiveModel
 from eeipu.models.observed_stages.chain import StageChain
 from eeipu.pipeline import Pipeline
 
-__all__ = ["Repeat", "best_repeat", "draws_anew"]
+__all__ = ["Repeat", "best_repeat", "draws_anew", "is_near_end"]
 
 # So many of the configurations with the highest means can be the best one in the end, and so many
 # of them are considered for another run; a repeat has to be worth more than each of so many of the
 # best new candidates.
 MOST_RUN, MOST_REPEATED, MOST_NEW = 60, 10, 5
+
+# Repeats begin when no more is left than so many of them cost, and at most this share of the budget
+# after the warm-up.
+REPEATS, LAST_SHARE = 10, 0.1
 
 # Stages that are not memoized need not be random. If so many repeats all gave the very value of the
 # first run, there are no further ones.
@@ -81,6 +88,11 @@ def draws_anew(search: Search) -> bool:
     return repeats < ENOUGH_EQUAL or any(len(found) > 1 for found in values.values())
 
 
+def is_near_end(search: Search) -> bool:
+    """Whether so little of the budget is left that repeats may begin."""
+    return search.cooling <= LAST_SHARE
+
+
 def best_repeat(
     search: Search,
     model: ObjectiveModel | StageChain,
@@ -92,7 +104,7 @@ def best_repeat(
     """The configuration whose repetition is worth more than any new candidate, if there is one.
 
     Args:
-        search: The state of the search, in which `draws_anew` holds.
+        search: The state of the search, which `is_near_end`, and in which `draws_anew` holds.
         model: What predicts the objective.
         cost: The factor of a candidate's cost.
         kept: The content keys of the outputs that can be reused.
@@ -105,6 +117,8 @@ def best_repeat(
     if not redrawn:
         return None
     again = [_again(run[i], search, kept) for i in redrawn]
+    if search.uncommitted > REPEATS * _least_cost(search, again) and search.budget.is_limited:
+        return None
     success = search.models.chances.success  # fitted with gradients
     with torch.no_grad():
         gains = torch.tensor(_log_gains(search, model, run, new, redrawn))
@@ -133,6 +147,16 @@ def _most_believed(search: Search, model: ObjectiveModel | StageChain) -> list[F
     order = mean.argsort(descending=True, stable=True)[:MOST_RUN].tolist()
     places = [*first.values()]
     return [history.ended[places[i]] for i in order]
+
+
+def _least_cost(search: Search, candidates: Sequence[Candidate]) -> float:
+    """What the cheapest of some candidates is expected to cost."""
+    X = torch.from_numpy(np.stack([each.point for each in candidates]))
+    free = torch.tensor([each.reuse.memoized for each in candidates])
+    with torch.no_grad():
+        mean, std = search.models.costs.by_stage.log_cost_posterior(X)
+        stages = torch.where(free, search.load_cost, (mean + 0.5 * std.square()).exp())
+    return stages.sum(-1).min().item() + search.overhead
 
 
 def _keys(trial: FrozenTrial, stages: int) -> list[str | None]:
