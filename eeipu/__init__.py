@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from eeipu.stages.iterative import Training, iterative
     from eeipu.stages.running.resuming import check_resuming
     from eeipu.stages.torch_training.stage import torch_training
-    from eeipu.tuner import Suggestion, Tuner
+    from eeipu.tuner import Recommendation, Suggestion, Tuner
 
 __version__ = "0.2.0"
 
@@ -123,7 +123,7 @@ _HOMES = {
     "stages.iterative": ["Training", "iterative"],
     "stages.running.resuming": ["check_resuming"],
     "stages.torch_training.stage": ["torch_training"],
-    "tuner": ["Suggestion", "Tuner"],
+    "tuner": ["Recommendation", "Suggestion", "Tuner"],
 }
 _HOME_OF = {name: f"eeipu.{module}" for module, names in _HOMES.items() for name in names}
 
@@ -154,6 +154,7 @@ __all__ = [
     "PipelineError",
     "PipelineRun",
     "PopulationBased",
+    "Recommendation",
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",

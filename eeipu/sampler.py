@@ -18,7 +18,6 @@ from eeipu.methods.budget import Budget, check_one_unit, check_positive
 from eeipu.methods.catalogue import Method, method_named
 from eeipu.methods.history import History
 from eeipu.methods.learning.fits import Refits
-from eeipu.methods.noise.recommendation import Recommendation, best_believed
 from eeipu.methods.proposals import (
     DONE,
     Proposals,
@@ -27,6 +26,7 @@ from eeipu.methods.proposals import (
     check_worth_at,
     unseen,
 )
+from eeipu.methods.recommendation import Recommendation, best_believed
 from eeipu.methods.search_models import SearchModels
 from eeipu.methods.search_state import Search
 from eeipu.methods.suggestion_batches import SuggestionsInStock
@@ -146,7 +146,6 @@ class EEIPUSampler(BaseSampler):
         self.stored_space = self.pipeline.space  # as the study's storage knows it
         self._kept = cache
         self._keeps_last = True
-        self._draws_anew = True
         self._is_beside_workers = False
         self._entropy = np.random.SeedSequence(seed).entropy
         self._independent = RandomSampler(seed=seed)
@@ -238,9 +237,7 @@ class EEIPUSampler(BaseSampler):
 
     # --- What `Tuner` tells the sampler, and asks it
 
-    def reuse_from(
-        self, kept: Container[str] | None, *, keeps_last: bool = True, draws_anew: bool = True
-    ) -> None:
+    def reuse_from(self, kept: Container[str] | None, *, keeps_last: bool = True) -> None:
         """Say which stage outputs the next suggestions can count on.
 
         Args:
@@ -248,10 +245,8 @@ class EEIPUSampler(BaseSampler):
                 suggestion. `None`: there never are any.
             keeps_last: Whether the outputs of the last trial are among them even if it is none of
                 the best, so that a warm-up can share them.
-            draws_anew: Whether a configuration that runs again runs its stages that are not
-                memoized again.
         """
-        self._kept, self._keeps_last, self._draws_anew = kept, keeps_last, draws_anew
+        self._kept, self._keeps_last = kept, keeps_last
 
     def share_processors(self, with_workers: bool) -> None:
         """Say whether busy workers may run on this machine while a suggestion is made.
@@ -380,8 +375,7 @@ class EEIPUSampler(BaseSampler):
             earlier=self.earlier,
         )
         kept = () if self._kept is None else self._kept
-        may_repeat = self._kept is not None and self._draws_anew
-        return Proposals(search, self.method, self._design, self.top_q, kept, may_repeat=may_repeat)
+        return Proposals(search, self.method, self._design, self.top_q, kept)
 
     @property
     def _design(self) -> Design:

@@ -45,6 +45,7 @@ PUBLIC = [
     "PipelineError",
     "PipelineRun",
     "PopulationBased",
+    "Recommendation",
     "SearchOver",
     "SpaceError",
     "SpaceExhausted",
@@ -153,7 +154,7 @@ for name in {TORCH_FREE}:
     load(f"eeipu.{{name}}")
 import eeipu
 for name in {PUBLIC}:
-    if name not in ("EEIPUSampler", "Suggestion", "Tuner", "torch_training"):
+    if name not in ("EEIPUSampler", "Recommendation", "Suggestion", "Tuner", "torch_training"):
         getattr(eeipu, name)
 note("light names")
 eeipu.EEIPUSampler

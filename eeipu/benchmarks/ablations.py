@@ -54,7 +54,6 @@ class Ablation:
         design: The warm-up.
         n_initial: The number of trials in a warm-up of its own; `"usual"`: as without a benchmark.
         polishes: Whether it also runs candidates whose trials tell nothing new.
-        repeats: Whether configurations run again where values are drawn anew.
         sees_stages: Whether what stages show counts. It does not either where a part of the
             acquisition is changed.
         texts: Names and values of the changes as the user wrote them, in the order of `CHANGES`.
@@ -68,7 +67,6 @@ class Ablation:
     design: Design | None = None
     n_initial: int | Literal["usual"] | None = None
     polishes: bool = False
-    repeats: bool = True
     sees_stages: bool = True
     texts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
@@ -123,8 +121,6 @@ class Ablation:
             method = replace(method, design=self.design)
         if self.polishes:
             method = replace(method, seeks_news=False)
-        if not self.repeats:
-            method = replace(method, repeats=False)
         if not self.sees_stages:
             method = method.without_stages()
         if not self.changes_acquisition:
@@ -198,10 +194,6 @@ def _polishing(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, polishes=_one_of(("off", "on"), text) == "on")
 
 
-def _repeats(ablation: Ablation, text: str) -> Ablation:
-    return replace(ablation, repeats=_one_of(("on", "off"), text) == "on")
-
-
 def _stages(ablation: Ablation, text: str) -> Ablation:
     return replace(ablation, sees_stages=_one_of(("on", "off"), text) == "on")
 
@@ -227,7 +219,6 @@ CHANGES: dict[str, Callable[[Ablation, str], Ablation]] = {
     "design": _design,
     "n-initial": _n_initial,
     "polishing": _polishing,
-    "repeats": _repeats,
     "stages": _stages,
 }
 MEANINGS = {
@@ -239,6 +230,5 @@ MEANINGS = {
     "design": f"one of {sorted(DESIGNS)}",
     "n-initial": "a whole number >= 1, or 'usual'",
     "polishing": "'on' or 'off'",
-    "repeats": "'on' or 'off'",
     "stages": "'on' or 'off'",
 }

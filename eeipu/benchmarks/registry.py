@@ -10,7 +10,7 @@ from typing import Any
 from eeipu.benchmarks.problem import CostKind, Preset, Problem, check_size
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
 from eeipu.benchmarks.synthetic.held_out import HELD_OUT
-from eeipu.benchmarks.synthetic.problem import GRAPHS, PIPELINES, VARIANTS
+from eeipu.benchmarks.synthetic.problem import GRAPHS, NOISE, PIPELINES, VARIANTS
 from eeipu.benchmarks.synthetic.sums import SumPipeline
 from eeipu.errors import ConfigurationError, MissingExtraError
 
@@ -74,6 +74,7 @@ def _synthetic(
 REGISTRY: dict[str, Entry] = {
     **_synthetic("synthetic", PIPELINES),
     **_synthetic("variants", VARIANTS),
+    **_synthetic("noise", NOISE),
     **_synthetic("graphs", GRAPHS),
     **_synthetic("held-out", HELD_OUT),
     "stacking": Entry(

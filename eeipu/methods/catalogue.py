@@ -87,8 +87,6 @@ class Method:
             usual (see `eeipu.methods.warm_up`).
         seeks_news: Whether it passes over candidates whose trial would tell nothing new; see
             `eeipu.methods.proposals`.
-        repeats: Whether a configuration runs again where that is worth more than a new one; see
-            `eeipu.methods.noise`.
         in_batches: Whether one maximisation may make several suggestions. It may if the score is
             the logarithm of the expected improvement plus terms that do not depend on running
             trials.
@@ -109,7 +107,6 @@ class Method:
     is_careful: bool = False
     n_initial: int | None = None
     seeks_news: bool = False
-    repeats: bool = False
     in_batches: bool = False
     blind: Callable[[Search], Score] | None = None
     needs_finite: bool = False
@@ -389,7 +386,6 @@ METHODS = {
             _eeipu,
             reuses=True,
             seeks_news=True,
-            repeats=True,
             in_batches=True,
             takes_several=True,
             blind=partial(_eeipu, sees_stages=False),
@@ -408,7 +404,6 @@ METHODS = {
             reuses=True,
             is_careful=True,
             seeks_news=True,
-            repeats=True,
             takes_several=True,
             blind=partial(_eeipu, is_careful=True, sees_stages=False),
         ),

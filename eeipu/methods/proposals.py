@@ -17,8 +17,7 @@ from eeipu.methods.climbing.maximisation import maximize
 from eeipu.methods.climbing.scores import Score
 from eeipu.methods.climbing.skipping import free_at, skipping
 from eeipu.methods.history import History
-from eeipu.methods.noise.repeats import Repeat, best_repeat, draws_anew
-from eeipu.methods.reasons import reason_for, short
+from eeipu.methods.reasons import reason_for
 from eeipu.methods.reuse.candidates import Candidate, with_given
 from eeipu.methods.reuse.kept_parts import KeptParts, nothing_reused
 from eeipu.methods.search_state import Search
@@ -66,7 +65,6 @@ class Proposals:
         top_q: The number of best trials whose kept outputs are offered.
         kept: The content keys of the stage outputs that can be reused now.
         given: The values that the user has chosen for this trial, as stored.
-        may_repeat: Whether a configuration that has run may run again.
     """
 
     search: Search
@@ -75,7 +73,6 @@ class Proposals:
     top_q: int
     kept: Container[str]
     given: Params = field(default_factory=dict)
-    may_repeat: bool = True
 
     @cached_property
     def warm_up_point(self) -> NDArray[np.float64] | None:
@@ -83,14 +80,14 @@ class Proposals:
         return next_point(self.search, self.design, fits_models=self.method.score is not None)
 
     def new(self, count: int) -> list[dict[str, Any]]:
-        """The most preferred configurations that have not run, after one that is worth a repeat.
+        """The most preferred configurations that have not run.
 
         Args:
             count: At most this many; of several, each is chosen as if those before it were running.
         """
-        new = filter(self.search.history.configurations.is_new, self._in_order(count))
-        again = [] if self.repeat is None else [self.repeat.candidate.params]
-        return [*again, *islice(new, count - len(again))]
+        return list(
+            islice(filter(self.search.history.configurations.is_new, self._in_order(count)), count)
+        )
 
     def reason(self, params: dict[str, Any]) -> dict[str, Any]:
         """Why a configuration was chosen, for people; see `eeipu.methods.reasons`.
@@ -103,40 +100,13 @@ class Proposals:
         if self.method.score is None:
             return {"by": "random"}
         maximisers = self._new_maximisers if self.seeks_news else self._maximisers
-        leads = self._chain is not None and self._chain is self.search.models.leading
-        chain = self._chain if leads else None
-        if self.repeat is not None and self.repeat.candidate.params == params:
-            known = reason_for(self.search, self.repeat.candidate, maximisers, chain)
-            gain = self.search.models.standard.unit * self.repeat.gain
-            return {**known, "repeats": self.repeat.number, "gain": short(gain)}
         for candidates in (maximisers, self.__dict__.get("exploring", ())):
             for each in candidates:
                 if each.params == params:
+                    leads = self._chain is not None and self._chain is self.search.models.leading
+                    chain = self._chain if leads else None
                     return reason_for(self.search, each, candidates, chain)
         return {"by": "random"}
-
-    @cached_property
-    def repeat(self) -> Repeat | None:
-        """The configuration whose repetition is worth more than anything new; mostly there is none.
-
-        Only where stages draw anew, and where outputs can be reused, is there any.
-        """
-        search = self.search
-        is_plain = not (self.given or search.history.pipeline.outcome_constraints)
-        if not (self.method.repeats and self.may_repeat and is_plain and draws_anew(search)):
-            return None
-        if self.warm_up_point is not None or not search.history.objectives.succeeded.any():
-            return None
-        is_new = search.history.configurations.is_new
-        cost = eeipu(search, is_careful=self.method.is_careful).cost
-        return best_repeat(
-            search,
-            search.models.leading if self.method.sees_stages else search.models.objective,
-            cost,
-            self.kept,
-            [candidate for candidate in self._preferred() if is_new(candidate.params)],
-            LEAST_GAIN * search.models.objective.scale,
-        )
 
     def _in_order(self, count: int) -> Iterator[dict[str, Any]]:
         """Configurations in order of preference, some of which may have run."""
@@ -200,9 +170,8 @@ class Proposals:
 
     @property
     def is_done(self) -> bool:
-        """Whether there are candidates, and no trial of them may tell more than is known."""
-        telling = self.promising or self.exploring or self.repeat
-        return bool(self._new_maximisers) and not telling
+        """Whether there are new candidates, and no trial of them may tell more than is known."""
+        return bool(self._new_maximisers) and not self.promising and not self.exploring
 
     def _in_turn(self, candidates: Iterable[Candidate], count: int) -> Iterator[Candidate]:
         """Several of the candidates that have not run, each chosen beside those before it."""
@@ -415,8 +384,7 @@ def check_affordable(proposals: Proposals) -> None:
     Raises:
         BudgetTooSmall: The chance that it does is less than a half.
     """
-    search, again = proposals.search, proposals.repeat
-    best = proposals.first_new() if again is None else again.candidate
+    search, best = proposals.search, proposals.first_new()
     if best is None:
         return
     X, memoized = torch.from_numpy(best.point[None]), torch.tensor(best.reuse.memoized)

@@ -18,7 +18,7 @@ from eeipu.methods.search_state import Search
 from eeipu.models.observed_stages.chain import StageChain
 from eeipu.models.pending_improvement import log_improvement
 
-__all__ = ["reason_for", "short"]
+__all__ = ["reason_for"]
 
 # Digits of the numbers that are kept.
 DIGITS = 5
@@ -53,7 +53,7 @@ def reason_for(
     candidates = list(by_free.values())
     first, *rest = _described(search, candidates, chain)
     scores = [each.score - chosen.score for each in candidates[1:]]
-    instead = [{**known, "score": short(score)} for known, score in zip(rest, scores, strict=True)]
+    instead = [{**known, "score": _short(score)} for known, score in zip(rest, scores, strict=True)]
     return {"by": "models", **first, **({"instead": instead} if instead else {})}
 
 
@@ -72,7 +72,7 @@ def _described(
     return [
         {
             "reuses": [name for name, free in zip(names, each.reuse.memoized, strict=True) if free],
-            **{name: short(value) for name, value in zip(columns, row, strict=True)},
+            **{name: _short(value) for name, value in zip(columns, row, strict=True)},
         }
         for each, row in zip(candidates, rows, strict=True)
     ]
@@ -115,8 +115,8 @@ def _costs(search: Search, X: Tensor, candidates: list[Candidate]) -> dict[str, 
     return {"cost": stages.sum(-1) + search.overhead}
 
 
-def short(value: float | list[float]) -> Any:
+def _short(value: float | list[float]) -> Any:
     """A number with a few digits; `None` if it is not finite, which JSON cannot say."""
     if isinstance(value, list):
-        return [short(each) for each in value]
+        return [_short(each) for each in value]
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -237,8 +237,7 @@ class Trials:
         if isinstance(sampler, EEIPUSampler):
             # A driver keeps all outputs of the last trial; who runs the stages without one keeps
             # those of the best trials alone.
-            # Where training stops early, trials with one configuration share their nodes.
-            sampler.reuse_from(kept, keeps_last=driver is not None, draws_anew=self.lens is None)
+            sampler.reuse_from(kept, keeps_last=driver is not None)
             if not self._ledger.unended(trials).has_waiting:
                 sampler.check_worth(
                     history, len(trials), self._price, stop_when_done=self._stop_when_done

@@ -6,12 +6,14 @@ import pytest
 from eeipu.benchmarks.synthetic.composites import CompositePipeline
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
 from eeipu.benchmarks.synthetic.inputs import CHOICES, levels, position
-from eeipu.benchmarks.synthetic.problem import GRAPHS, PIPELINES, VARIANTS, problem
+from eeipu.benchmarks.synthetic.problem import GRAPHS, NOISE, PIPELINES, VARIANTS, problem
 from eeipu.errors import ConfigurationError
 from eeipu.space import Categorical, Float
 
 # What a trial of a problem with alternatives has depends on what it chose: they have a test below.
-PROBLEMS = PIPELINES | VARIANTS | {name: each for name, each in GRAPHS.items() if not each.coarse}
+PROBLEMS = (
+    PIPELINES | VARIANTS | NOISE | {name: each for name, each in GRAPHS.items() if not each.coarse}
+)
 SMALL = "michalewicz2-styblinski-tang2-rosenbrock2"
 
 
@@ -190,7 +192,8 @@ def test_noise_that_is_drawn_anew_differs_from_run_to_run_and_can_be_repeated():
 
 
 def test_what_is_drawn_anew_is_not_kept():
-    memoizes = {name: VARIANTS[name].pipeline.memoizes for name in ("noisy", "noisy-last")}
+    problems = VARIANTS | NOISE
+    memoizes = {name: problems[name].pipeline.memoizes for name in ("noisy", "noisy-last")}
 
     assert memoizes == {"noisy": (True, True, True), "noisy-last": (True, True, False)}
 

@@ -17,7 +17,7 @@ from eeipu.benchmarks.registry import load
 from eeipu.benchmarks.runs.results import Result
 from eeipu.methods.history import History
 from eeipu.methods.learning.fits import Refits
-from eeipu.methods.noise.recommendation import best_believed
+from eeipu.methods.recommendation import best_believed
 from eeipu.methods.search_models import SearchModels
 from eeipu.pipeline import Pipeline
 

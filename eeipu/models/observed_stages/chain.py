@@ -187,23 +187,6 @@ class StageChain(NormalModel):
             )
         return self.reach @ means, self.reach.square() @ variances
 
-    def joint_reusing(self, X: Tensor, memoized: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and covariances at points that reuse outputs.
-
-        Args:
-            X: `b x d`.
-            memoized: `b x K`, the stages whose outputs are reused.
-
-        Returns:
-            `b` and `b x b`.
-        """
-        means, covariances = self.gps.joint_posterior(X)
-        is_known, found = self.known(X, memoized)
-        open_ = (~is_known).to(covariances)
-        covariances = covariances * open_.unsqueeze(-1) * open_.unsqueeze(-2)
-        mean = self.reach @ torch.where(is_known, found, means)
-        return mean, torch.tensordot(self.reach.square(), covariances, dims=1)
-
     def left_out(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each trial's value as all others predict it, `n`.
 

@@ -7,7 +7,16 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from eeipu import ConfigurationError, EEIPUSampler, Float, Pipeline, StageCache, Tuner, stage
+from eeipu import (
+    ConfigurationError,
+    EEIPUSampler,
+    Float,
+    OneOf,
+    Pipeline,
+    StageCache,
+    Tuner,
+    stage,
+)
 
 BEST = 0.5
 
@@ -102,6 +111,41 @@ def test_where_stages_show_numbers_their_model_has_a_say():
 
     # Without noise the best value is to be believed.
     assert tuner.recommend().params == study.best_params
+
+
+def test_of_alternatives_the_parameters_of_the_chosen_one_are_told():
+    def stage_of(name):
+        return stage(lambda data, x: -((x - 0.5) ** 2), name=name, space={"x": Float(0.0, 1.0)})
+
+    pipeline = Pipeline([OneOf("model", [stage_of("a"), stage_of("b")])])
+    tuner = Tuner(pipeline, method="random", cache=None, seed=0)
+    study = tuner.run(0.0, max_trials=6, progress=False)
+
+    found = tuner.recommend()
+
+    assert found.params == study.trials[found.number].params
+    assert len(found.params) == 2
+
+
+def test_what_a_study_has_besides_is_left_out():
+    pipeline = Pipeline.declare({"only": {"x": Float(0.0, 1.0)}})
+    study = optuna.create_study(direction="maximize")
+    study.optimize(
+        lambda trial: trial.suggest_float("only.x", 0, 1) + trial.suggest_float("other", 0, 1),
+        n_trials=4,
+    )
+
+    assert [*EEIPUSampler(pipeline, budget=1.0).recommend(study).params] == ["only.x"]
+
+
+def test_pruned_and_failed_trials_are_no_candidates():
+    tuner = tuner_of(hill())
+    for state in (optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL):
+        trial = tuner.study.ask({"only.x": Float(0.0, 1.0)})
+        trial.report(5.0, 1)
+        tuner.study.tell(trial, state=state)
+
+    assert tuner.recommend().params["only.x"] == pytest.approx(BEST, abs=0.1)
 
 
 def test_without_a_value_there_is_none_to_recommend():

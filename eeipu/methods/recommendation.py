@@ -20,9 +20,8 @@ from eeipu.methods.history import History
 from eeipu.methods.search_models import SearchModels
 from eeipu.models.improvement import WeighedChain
 from eeipu.models.objective import ObjectiveModel
-from eeipu.models.observed_stages.chain import StageChain
 
-__all__ = ["Recommendation", "best_believed", "means_of_run"]
+__all__ = ["Recommendation", "best_believed"]
 
 
 @dataclass(frozen=True)
@@ -71,33 +70,16 @@ def best_believed(models: SearchModels) -> Recommendation:
     identities = history.ledger.arrays.identities(history.ended)
     same = [history.ended[i] for i in rows if identities[i] == identities[rows[best]]]
     trial = max(same, key=lambda each: history.sign * each.values[0])
+    cube = history.pipeline.cube
+    params = {name: trial.params[name] for name in history.pipeline.space}
     in_units = models.standard.in_units(mean[best], std[best])
     return Recommendation(
-        params=dict(trial.params),
+        params=cube.conditions.active(params),
         number=trial.number,
         mean=in_units[0].item(),
         std=in_units[1].item(),
         values=tuple(each.values[0] for each in same),
     )
-
-
-def means_of_run(model: ObjectiveModel | StageChain, X: Tensor, stages: int) -> Tensor:
-    """The means of a model at configurations that have run, `n`.
-
-    Args:
-        model: The model.
-        X: `n x d`.
-        stages: The number of stages, whose outputs a chain of stages knows.
-    """
-    return _of_run(model, X, stages)[0]
-
-
-def _of_run(model: ObjectiveModel | StageChain, X: Tensor, stages: int) -> tuple[Tensor, Tensor]:
-    """Means and variances of a model at configurations that have run, `n`."""
-    if isinstance(model, StageChain):
-        return model.moments(X, torch.ones(len(X), stages, dtype=torch.bool))
-    mean, variance = model.gp.posterior(X)
-    return mean[0], variance[0]
 
 
 def _moments(
@@ -121,7 +103,8 @@ def _moments(
     mean, variance = (part[0] for part in objective.likeliest.posterior(X))
     if weighed is None:
         return mean, variance.sqrt()
-    other, other_variance = _of_run(weighed.chain, X, len(history.pipeline.stages))
+    all_known = torch.ones(len(rows), len(history.pipeline.stages), dtype=torch.bool)
+    other, other_variance = weighed.chain.moments(X, all_known)
     share = weighed.share
     both = share * other + (1.0 - share) * mean
     square = share * (other_variance + other.square()) + (1.0 - share) * (variance + mean.square())
