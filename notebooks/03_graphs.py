@@ -177,7 +177,7 @@ search.pipeline
 
 # %%
 X, y = orders.drop(columns="sent_back"), orders["sent_back"]
-study = Tuner(search.pipeline, budget=10.0, cache=StageCache(), seed=0).run(X, y)
+study = Tuner(search.pipeline, budget=40.0, cache=StageCache(), seed=0).run(X, y)
 pd.DataFrame(
     {"value": trial.value}
     | dict(zip(search.pipeline.stage_names, trial.user_attrs["memoized"], strict=True))

@@ -14,7 +14,7 @@ SMOKE = {
         "budget=2.0": "budget=0.5",
         "jobs=2": "jobs=1",  # processes of their own are for test_campaign.py
     },
-    "03_graphs": {"budget=20.0": "budget=2.0, n_initial=3", "budget=10.0": "budget=2.0"},
+    "03_graphs": {"budget=20.0": "budget=2.0, n_initial=3", "budget=40.0": "budget=2.0"},
     "04_how_eeipu_decides": {"budget=130.0": "budget=60.0, n_initial=4"},
     "05_stage_trees": {"TRIALS = 24": "TRIALS = 8"},
     "06_one_machine_to_a_cluster": {"TRIALS = 8": "TRIALS = 2", "budget=20.0": "budget=8.0"},
