@@ -155,7 +155,14 @@ class Stage:
         may_be_bound = is_method(self.function)
         is_partial = isinstance(self.function, partialmethod)
         if self.cost is not None and not is_partial:
-            check_cost(self.name, self.cost, self.space, self.positional, is_method=may_be_bound)
+            check_cost(
+                self.name,
+                self.cost,
+                self.space,
+                self.positional,
+                is_method=may_be_bound,
+                conditional=self.active_if,
+            )
         if self.function is not None:
             check_runs_at_once(self.name, plain_function(self.function))
             if not is_partial:
