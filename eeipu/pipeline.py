@@ -134,6 +134,11 @@ class Pipeline:
         Raises:
             PipelineError: The stages do not fit together, or `inputs` names one that is not there.
         """
+        if not isinstance(spaces, Mapping):
+            raise PipelineError(
+                f"the stages are declared by a dict from their names to their spaces, such as "
+                f'{{"prep": {{"x": Float(0, 1)}}}}, but got {spaces!r:.200}.'
+            )
         given = {} if inputs is None else dict(inputs)
         strangers = [key for key in given if key not in spaces]
         if strangers:

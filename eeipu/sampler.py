@@ -1,7 +1,7 @@
 """The Optuna sampler: first a warm-up design, then the maximiser of a method's acquisition."""
 
 import logging
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -98,7 +98,7 @@ class EEIPUSampler(BaseSampler):
         device: Where models are fitted, `"cpu"` or a GPU such as `"cuda"`. `None`: on a GPU if this
             process uses one anyway and there are enough trials for it to be faster, otherwise on
             the CPU.
-        learn_from: Earlier studies, from whose trials the models begin; see
+        learn_from: Earlier studies, or one, from whose trials the models begin; see
             `eeipu.methods.transfer`. Trials that are no configurations of the pipeline are left
             out. The warm-up is then shorter.
 
@@ -123,7 +123,7 @@ class EEIPUSampler(BaseSampler):
         method: str | Method = "eeipu",
         seed: int | None = None,
         device: str | torch.device | None = None,
-        learn_from: Sequence[optuna.Study] = (),
+        learn_from: optuna.Study | Iterable[optuna.Study] = (),
     ) -> None:
         _check_counts({"top_q": top_q}, 1)
         _check_counts({} if n_initial is None else {"n_initial": n_initial}, 1)

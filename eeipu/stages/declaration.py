@@ -155,7 +155,14 @@ class Stage:
         may_be_bound = is_method(self.function)
         is_partial = isinstance(self.function, partialmethod)
         if self.cost is not None and not is_partial:
-            check_cost(self.name, self.cost, self.space, self.positional, is_method=may_be_bound)
+            check_cost(
+                self.name,
+                self.cost,
+                self.space,
+                self.positional,
+                is_method=may_be_bound,
+                conditional=self.active_if,
+            )
         if self.function is not None:
             check_runs_at_once(self.name, plain_function(self.function))
             if not is_partial:
@@ -313,8 +320,15 @@ def as_stage(given: Any) -> Stage:
 
 def _remedy(given: Any) -> str:
     """What to write in place of what is no stage."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+        return f"give the stage without its name, or name it with stage(name={given[0]!r})"
     if isinstance(given, list | tuple):
         return "a list does not stand for its stages; give them one after another"
+    if hasattr(given, "fit") and hasattr(given, "get_params"):
+        return (
+            "let a function fit the estimator and return it, and make that a stage; or convert a "
+            "whole Pipeline of scikit-learn's with eeipu.sklearn.from_pipeline"
+        )
     return "decorate it with @stage(...), or make it one with stage(..., space=...)"
 
 
@@ -389,7 +403,7 @@ def _holds(distribution: Distribution, value: Any) -> bool:
 
 def _checked_space(name: str, space: Any) -> dict[str, Distribution]:
     """The distribution of each hyper-parameter of a stage."""
-    if not name or "." in name:
+    if not isinstance(name, str) or not name or "." in name:
         raise PipelineError(
             f"a stage's name must be non-empty and without dots, but got {name!r}; "
             f"pass stage(name=...)."

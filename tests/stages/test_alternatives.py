@@ -332,6 +332,32 @@ def test_told_costs_are_of_what_was_chosen():
     assert trial.user_attrs["memoized"] == [k == left_out for k in range(4)]
 
 
+def test_what_is_told_of_a_stage_that_is_left_out_is_refused():
+    tuner = Tuner(pipeline_of(), budget=1000.0, seed=0)
+    suggestion = tuner.ask()
+    names = {"tree", "net"} - {suggestion.params["model"]}
+    for given in ({names.pop(): {"loss": 1.0}}, {"model": 1.0}):
+        with pytest.raises(ConfigurationError, match=r"leaves this stage out|names none of the"):
+            tuner.tell(suggestion, 1.0, observations=given)
+    tuner.tell(suggestion, 1.0, observations={"prep.rows": 3})
+    assert tuner.study.trials[0].user_attrs["observations"] == {"prep.rows": 3.0}
+
+
+def test_a_cost_needs_a_default_for_what_is_not_always_passed():
+    def fit(data, *, kind, depth=1):
+        return data
+
+    options = {
+        "space": {"kind": ["tree", "line"], "depth": range(1, 9)},
+        "active_if": {"depth": ("kind", ["tree"])},
+    }
+    with pytest.raises(PipelineError, match=r"'fit': 'depth' is not passed .* default in its cost"):
+        stage(fit, cost=lambda kind, depth: 1.0, **options)
+    lazy = stage(fit, cost=lambda kind, depth=1: float(depth), **options)
+    assert Pipeline([lazy]).run({"fit.kind": "line"}, 2.0).charged == 1.0
+    assert stage(fit, cost=lambda **params: 1.0, **options).cost is not None
+
+
 def test_a_condition_needs_a_value():
     with pytest.raises(PipelineError, match="active_if names no value of 'kind'"):
         stage(

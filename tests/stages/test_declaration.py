@@ -433,3 +433,38 @@ def test_code_that_has_not_changed_is_not_read_again(monkeypatch):
     assert all(
         each.known_code.reading is reading for each, reading in zip(stages, readings, strict=True)
     )
+
+
+class Estimator:
+    def fit(self, X):
+        return self
+
+    def get_params(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (lambda each: ("prep", each), r"without its name, or name it with stage\(name='prep'\)"),
+        (lambda each: [each, each], "a list does not stand for its stages"),
+        (lambda each: Estimator(), r"eeipu\.sklearn\.from_pipeline"),
+        (lambda each: print, r"decorate it with @stage\(...\)"),
+    ],
+    ids=["pair", "list", "estimator", "function"],
+)
+def test_what_is_no_stage_comes_with_what_to_write(given, remedy):
+    each = stage(lambda data: data, name="each", version="1")
+    with pytest.raises(PipelineError, match=f"is not a stage; .*{remedy}"):
+        Pipeline([given(each)])
+
+
+@pytest.mark.parametrize("spaces", [[("prep", {})], None, "prep"])
+def test_a_declared_pipeline_is_a_dict(spaces):
+    with pytest.raises(PipelineError, match="a dict from their names to their spaces"):
+        Pipeline.declare(spaces)
+
+
+def test_the_name_of_a_stage_is_a_text():
+    with pytest.raises(PipelineError, match="name must be non-empty and without dots, but got 3"):
+        Pipeline.declare({3: {}})

@@ -19,14 +19,16 @@ predicts left-out values of this study better is taken: a wrong source is droppe
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
+from eeipu.errors import ConfigurationError
 from eeipu.methods.history import History
 from eeipu.models.objective import middle_value
 from eeipu.pipeline import Pipeline
@@ -66,9 +68,23 @@ class EarlierTrials:
 
     @classmethod
     def in_studies(
-        cls, studies: Sequence[optuna.Study], pipeline: Pipeline
+        cls, given: optuna.Study | Iterable[optuna.Study], pipeline: Pipeline
     ) -> "EarlierTrials | None":
-        """What earlier studies tell about a pipeline; a warning names each that tells nothing."""
+        """What earlier studies tell about a pipeline; a warning names each that tells nothing.
+
+        Raises:
+            ConfigurationError: Something is no study.
+        """
+        studies: list[Any] = [given]
+        if isinstance(given, Iterable) and not isinstance(given, str):
+            studies = list(given)
+        for each in studies:
+            if not isinstance(each, optuna.Study):
+                raise ConfigurationError(
+                    f"learn_from takes studies, but got {each!r:.200}; load one with "
+                    f"optuna.load_study(study_name=..., storage=...), and of a Tuner give "
+                    f"tuner.study."
+                )
         histories = [History.of(study, pipeline) for study in studies]
         for study, history in zip(studies, histories, strict=True):
             if not len(history):

@@ -110,8 +110,16 @@ def check_runs_at_once(stage_name: str, function: Callable[..., Any]) -> None:
         )
 
 
-def check_defaults(stage_name: str, parameters: Parameters, names: Iterable[str]) -> None:
+def check_defaults(
+    stage_name: str, parameters: Parameters, names: Iterable[str], where: str = "the function"
+) -> None:
     """Refuse a function without defaults for hyper-parameters that are not always passed.
+
+    Args:
+        stage_name: The stage's name.
+        parameters: Those of the function.
+        names: The hyper-parameters.
+        where: Which function it is, for the message.
 
     Raises:
         PipelineError: One has no default.
@@ -120,7 +128,7 @@ def check_defaults(stage_name: str, parameters: Parameters, names: Iterable[str]
         if name in parameters and parameters[name].default is inspect.Parameter.empty:
             raise PipelineError(
                 f"stage {stage_name!r}: {name!r} is not passed where active_if does not hold; give "
-                f"it a default in the function, such as None."
+                f"it a default in {where}, such as None."
             )
 
 
@@ -131,6 +139,7 @@ def check_cost(
     inputs: Sequence[inspect.Parameter],
     *,
     is_method: bool,
+    conditional: Iterable[str] = (),
 ) -> None:
     """Refuse a cost that cannot be called with the hyper-parameters, with or without the inputs.
 
@@ -140,6 +149,7 @@ def check_cost(
         space: The stage's space.
         inputs: What the function gets by position.
         is_method: Whether the first of these may be an object, which a cost need not take.
+        conditional: The hyper-parameters that are not always passed.
 
     Raises:
         PipelineError: It cannot.
@@ -162,6 +172,7 @@ def check_cost(
                 f"stage {stage_name!r}: cost is called with the keywords {list(space)}, "
                 f"which it does not take, not even behind the stage's inputs: {error}."
             ) from error
+    check_defaults(stage_name, signature.parameters, conditional, "its cost")
 
 
 def depends_on_inputs(

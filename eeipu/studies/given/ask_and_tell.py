@@ -181,11 +181,11 @@ def outcome_of(
         values, metrics, error = _values_or_error(suggestion, value, failed, pipeline)
     is_whole = error is None and not pruned
     failed_stage = None
+    made = {call.stage.name for call in pipeline.calls(suggestion.params)}
     if stage_costs is None:
         costs, charged = _unreported_costs(suggestion, trial, pipeline)
         memoized = list(suggestion.memoized)
     else:
-        made = {call.stage.name for call in pipeline.calls(suggestion.params)}
         left_out = [name not in made for name in pipeline.stage_names]
         costs = checked_costs(stage_costs, pipeline.stage_names, left_out)
         charged = _total(costs)
@@ -198,8 +198,8 @@ def outcome_of(
     charged = math.fsum([charged, trial.user_attrs.get("overhead", 0.0)])
     if pruned:
         error = None
-    observed = _checked_observations(observations or {}, pipeline.stage_names)
-    if is_whole and len(pipeline.calls(suggestion.params)) == len(pipeline.stages):
+    observed = _checked_observations(observations or {}, pipeline.stage_names, made)
+    if is_whole and len(made) == len(pipeline.stages):
         check_outcomes(pipeline, metrics, observed)
     return Outcome(values, error, failed_stage, costs, memoized, charged, pruned, observed, metrics)
 
@@ -283,7 +283,7 @@ def checked_costs(
 
 
 def _checked_observations(
-    observations: Mapping[str, Any], names: Sequence[str]
+    observations: Mapping[str, Any], names: Sequence[str], made: Container[str]
 ) -> dict[str, float]:
     if not isinstance(observations, Mapping):
         raise ConfigurationError(
@@ -295,6 +295,12 @@ def _checked_observations(
         raise ConfigurationError(
             f"observations has {unknown[0]!r}, which names none of the stages {list(names)}; write "
             f'"stage" or "stage.entry".'
+        )
+    left_out = [each for each in observations if str(each).partition(".")[0] not in made]
+    if left_out:
+        raise ConfigurationError(
+            f"observations has {left_out[0]!r}, and its configuration leaves this stage out; "
+            f"report what the stages that have run have shown."
         )
     try:
         flat = observations_of(

@@ -133,6 +133,15 @@ def test_the_sampler_learns_in_plain_studies():
     assert study.best_value > 0.8
 
 
+def test_the_sampler_takes_one_study_or_several_and_nothing_else():
+    pipeline, earlier = Pipeline.declare(SPACES), tuned(2)
+    for given in (earlier.study, [earlier.study], iter([earlier.study])):
+        assert len(EEIPUSampler(pipeline, budget=9.0, learn_from=given).earlier) == 2
+    for wrong in ([earlier], ("sqlite:///s.db", "earlier"), "sqlite:///s.db", None):
+        with pytest.raises(ConfigurationError, match=r"takes studies, but got .*give tuner.study"):
+            EEIPUSampler(pipeline, budget=9.0, learn_from=wrong)
+
+
 def test_with_several_objectives_all_are_learnt():
     pipeline = Pipeline.declare(SPACES, objective=["a", "b"])
     directions = ["maximize", "minimize"]
