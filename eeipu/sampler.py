@@ -253,8 +253,7 @@ class EEIPUSampler(BaseSampler):
         is_within = len(history) < self.warm_up_trials(history)
         is_sharing = self._design is prefix_sharing and is_within
         builds_on_last = self.method.region is not None or is_sharing
-        best = self.method.builds_on(history, self.top_q)
-        return (*best, *(history.ended[-1:] if builds_on_last else ()))
+        return (*history.top(self.top_q), *(history.ended[-1:] if builds_on_last else ()))
 
     @contextmanager
     def knowing(self, history: History, number: int) -> Iterator[None]:

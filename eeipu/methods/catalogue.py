@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 import torch
 from botorch.acquisition import AcquisitionFunction, UpperConfidenceBound
-from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from eeipu.acquisition import (
@@ -27,9 +26,7 @@ from eeipu.methods.baselines.lambo import lambo_region
 from eeipu.methods.baselines.per_cost import GittinsIndex, LogEIPerCost
 from eeipu.methods.climbing.maximisation import quasi_random
 from eeipu.methods.climbing.scores import Score
-from eeipu.methods.history import History
 from eeipu.methods.reuse.candidates import Region
-from eeipu.methods.reuse.trials_to_keep import with_outputs_of_their_own
 from eeipu.methods.search_state import Search
 from eeipu.methods.several_objectives.hypervolume import hypervolume_score
 from eeipu.methods.warm_up import (
@@ -100,8 +97,6 @@ class Method:
         takes_several: Whether its score has a form for several objectives.
         levels: If it chooses at random: the number of values of each parameter that it chooses
             from, so that prefixes repeat by themselves. `None`: all values.
-        skips_shared: Whether a trial does not count among the best whose outputs are offered if
-            better ones have them all; see `eeipu.methods.reuse.trials_to_keep`.
     """
 
     name: str
@@ -118,13 +113,6 @@ class Method:
     needs_chain: bool = False
     takes_several: bool = False
     levels: int | None = None
-    skips_shared: bool = False
-
-    def builds_on(self, history: History, q: int) -> tuple[FrozenTrial, ...]:
-        """The trials that have ended whose kept outputs are offered, best first."""
-        if not self.skips_shared:
-            return history.top(q)
-        return with_outputs_of_their_own(history.pipeline, history.top(len(history)), q)
 
     def check_objectives(self, count: int) -> None:
         """Check that this method can search with so many objectives.
@@ -397,7 +385,6 @@ METHODS = {
             "eeipu",
             _eeipu,
             reuses=True,
-            skips_shared=True,
             seeks_news=True,
             in_batches=True,
             takes_several=True,
@@ -415,7 +402,6 @@ METHODS = {
             "eeipu-careful",
             partial(_eeipu, is_careful=True),
             reuses=True,
-            skips_shared=True,
             is_careful=True,
             seeks_news=True,
             takes_several=True,

@@ -203,10 +203,7 @@ class Proposals:
             pool, bounds = [region.reuse], region.bounds
         elif self.method.reuses and not fresh:
             parts = KeptParts(
-                pipeline,
-                (*self.method.builds_on(history, self.top_q), *history.running),
-                self.kept,
-                history.configurations.is_new,
+                pipeline, (*top, *history.running), self.kept, history.configurations.is_new
             )
             pool = parts.listed
         return maximize(
