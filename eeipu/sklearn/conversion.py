@@ -105,9 +105,11 @@ def from_pipeline(
     the last one scores. So a trial that differs from an earlier one in its later steps reuses the
     earlier ones' work on all folds. The transformers of a `ColumnTransformer` or a `FeatureUnion`
     are branches, each with stages of its own, and a pipeline inside has a stage for each of its
-    steps. The stage with the name of the whole joins them as scikit-learn does. Its value, `mean_test_score`, is that of
-    `cross_val_score(estimator, X, y, cv=cv, scoring=scoring).mean()`, and the other metrics have
-    the names that `GridSearchCV.cv_results_` has for them.
+    steps. The stage with the name of the whole joins them as scikit-learn does.
+
+    A run's value, `mean_test_score`, is that of `cross_val_score(estimator, X, y, cv=cv,
+    scoring=scoring).mean()`, and the other metrics have the names that
+    `GridSearchCV.cv_results_` has for them.
 
     Args:
         estimator: A `sklearn.pipeline.Pipeline`, as `make_pipeline` makes it, or a single
