@@ -160,20 +160,14 @@ class EEIPUSampler(BaseSampler):
     @property
     def n_initial(self) -> int:
         """The number of trials in the warm-up, if the budget is large enough for it."""
-        usual = LEARNT_TRIALS if self._knows_values else USUAL_TRIALS
+        knows_values = self.earlier is not None and self.earlier.know_values
+        usual = LEARNT_TRIALS if knows_values else USUAL_TRIALS
         return usual if self._n_initial is None else self._n_initial
-
-    @property
-    def _knows_values(self) -> bool:
-        """Whether objectives of earlier studies are known, so that the warm-up may be short."""
-        return self.earlier is not None and self.earlier.know_values
 
     def warm_up_trials(self, history: History) -> int:
         """The number of trials in the warm-up, given what those so far have cost."""
-        if self._n_initial is None and self._knows_values:
-            return min(LEARNT_TRIALS, within_budget(history, self.budget))
         if self._n_initial is None:
-            return within_budget(history, self.budget)
+            return min(self.n_initial, within_budget(history, self.budget))
         return self._n_initial
 
     def reseed_rng(self) -> None:

@@ -75,9 +75,9 @@ class EarlierTrials:
         Raises:
             ConfigurationError: Something is no study.
         """
-        studies: list[Any] = [given]
-        if isinstance(given, Iterable) and not isinstance(given, str):
-            studies = list(given)
+        named: Any = given  # which users may have given as a text, too
+        is_list = isinstance(named, Iterable) and not isinstance(named, str)
+        studies: list[Any] = list(named) if is_list else [named]
         for each in studies:
             if not isinstance(each, optuna.Study):
                 raise ConfigurationError(
