@@ -93,7 +93,14 @@ today() { # FILE HEADING OUT PROBLEMS...
 }
 today own "Synthetic pipelines today, from each method's own warm-up" results/runs-now synthetic
 today variants-now "Two variants today, from each method's own warm-up" results/runs-now noisy cheap-early
-today held-out "Held-out problems" results/runs-held-out held-out
+if [ -d results/runs-held-out ]; then
+    table held-out "Held-out problems" held-out --out results/runs-held-out --against ei+cache
+    table held-out-anytime "Held-out problems, in the mean over the budget" held-out \
+        --out results/runs-held-out --against ei+cache --anytime
+    table held-out-reaching "Held-out problems, what reaches the end of EI" held-out \
+        --out results/runs-held-out --against ei+cache --reaching
+    python results/held_out.py > results/tables/held-out-kinds.md
+fi
 
 leads() { # FILE HEADING METHODS SEEDS PROBLEMS...
     file=results/tables/$1.md
