@@ -426,7 +426,8 @@ class Tuner:
     def recommend(self) -> Recommendation:
         """The configuration that the models believe to be best, among those that have run.
 
-        Where values scatter, `study.best_params` is the luckiest one. This is any method's study.
+        Where values scatter, `study.best_params` is the luckiest one. Any method may have chosen
+        the trials.
 
         Raises:
             ConfigurationError: No trial within all limits has a value; or several objectives.

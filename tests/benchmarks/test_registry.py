@@ -19,7 +19,7 @@ def test_names_of_problems_and_groups_stand_for_problems():
     assert len(named(["synthetic"])) == 9
     stacking = {"stacking", "stacking-by-model", "stacking-graph"}
     assert set(named(["real"])) == {*stacking, "segmentation", "distillation"}
-    assert GROUPS == ("synthetic", "variants", "graphs", "held-out", "real")
+    assert GROUPS == ("synthetic", "variants", "noise", "graphs", "held-out", "real")
 
 
 def test_a_name_that_is_none_is_told():

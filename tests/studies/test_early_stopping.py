@@ -196,6 +196,15 @@ def test_nothing_goes_on_when_the_budget_is_spent_and_a_larger_one_goes_on(notes
     assert {9, 27} in [set(t.intermediate_values) for t in again.trials]
 
 
+def test_a_configuration_is_recommended_that_was_trained_to_the_end(notes):
+    tuner, study = tuned(notes, ASHA(min_steps=9), trials=12)
+
+    found = study.trials[tuner.recommend().number]
+
+    assert found.state.name == "COMPLETE"
+    assert states(study)["PRUNED"] > 0
+
+
 # --- failures
 
 
