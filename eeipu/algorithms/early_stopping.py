@@ -102,7 +102,7 @@ class ASHA:
 
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
-        rungs = geometric_rungs(self.min_steps, setting.steps, self.reduction)
+        rungs = _rungs(self.min_steps, setting.steps, self.reduction)
         return halving.ASHA(
             setting.configs, rungs, self.reduction, setting.concurrency, setting.news
         )
@@ -126,7 +126,7 @@ class SuccessiveHalving:
 
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
-        rungs = geometric_rungs(self.min_steps, setting.steps, self.reduction)
+        rungs = _rungs(self.min_steps, setting.steps, self.reduction)
         count = self.trials
         if count is None:
             count = math.ceil(self.reduction ** (len(rungs) - 1) - 1e-9)
@@ -152,7 +152,7 @@ class Hyperband:
 
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
-        rungs, eta = geometric_rungs(self.min_steps, setting.steps, self.reduction), self.reduction
+        rungs, eta = _rungs(self.min_steps, setting.steps, self.reduction), self.reduction
         most = len(rungs) - 1
         shapes = [
             (math.ceil((most + 1) / (s + 1) * eta**s - 1e-9), rungs[most - s :])
@@ -177,6 +177,7 @@ class MedianStopping:
 
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
+        _check_min_steps(self.min_steps, setting.steps, least=0)
         return median_stopping.MedianStopping(
             setting.configs,
             setting.steps,
@@ -230,7 +231,7 @@ class FreezeThaw:
 
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
-        looks = geometric_rungs(self.min_steps, setting.steps, self.reduction)
+        looks = _rungs(self.min_steps, setting.steps, self.reduction)
         return freeze_thaw.FreezeThaw(
             setting.configs,
             looks,
@@ -264,6 +265,11 @@ class PopulationBased:
 
     def algorithm(self, setting: Setting) -> Algorithm:
         """See `EarlyStopping`."""
+        if not self.factors or not all(factor > 0.0 for factor in self.factors):
+            raise ConfigurationError(
+                f"a member multiplies its numbers by one of factors, which must be positive, but "
+                f"got factors={self.factors!r}."
+            )
         return PopulationBasedTraining(
             list(islice(setting.configs, self.size)),
             setting.steps,
@@ -276,4 +282,39 @@ class PopulationBased:
 
 
 def _every(every: int | None, steps: int) -> int:
-    return max(1, round(steps / LOOKS)) if every is None else every
+    """The number of steps between two looks.
+
+    Raises:
+        ConfigurationError: It is more than a whole training has, or less than one.
+    """
+    if every is None:
+        return max(1, round(steps / LOOKS))
+    if not 1 <= every <= steps:
+        raise ConfigurationError(
+            f"every must be in 1..{steps}, as a whole training has {steps} steps, but got "
+            f"every={every!r}; leave it out for twenty looks at each trial."
+        )
+    return every
+
+
+def _rungs(min_steps: int, steps: int, reduction: float) -> Sequence[int]:
+    """The steps at which trials are compared.
+
+    Raises:
+        ConfigurationError: `min_steps` or `reduction` is out of range.
+    """
+    _check_min_steps(min_steps, steps)
+    if not reduction > 1.0:
+        raise ConfigurationError(
+            f"one in so many trials goes on, so that reduction must be above 1, but got "
+            f"reduction={reduction!r}."
+        )
+    return geometric_rungs(min_steps, steps, reduction)
+
+
+def _check_min_steps(min_steps: int, steps: int, least: int = 1) -> None:
+    if not least <= min_steps <= steps:
+        raise ConfigurationError(
+            f"min_steps must be in {least}..{steps}, as a whole training has {steps} steps, but "
+            f"got min_steps={min_steps!r}."
+        )

@@ -87,6 +87,23 @@ def test_a_rule_that_does_not_fit_the_steps_is_refused(rule):
         rule.algorithm(setting())
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (ASHA(min_steps=28), r"min_steps must be in 1\.\.27.* got min_steps=28"),
+        (Hyperband(reduction=1), r"reduction must be above 1, but got reduction=1\."),
+        (MedianStopping(min_steps=28), r"min_steps must be in 0\.\.27"),
+        (MedianStopping(every=28), r"every must be in 1\.\.27.* got every=28"),
+        (PopulationBased(every=0), "got every=0"),
+        (PopulationBased(factors=()), r"positive, but got factors=\(\)"),
+        (PopulationBased(factors=(0.0, 2.0)), "must be positive"),
+    ],
+)
+def test_what_is_refused_is_named_as_the_rule_names_it(rule, message):
+    with pytest.raises(ConfigurationError, match=message):
+        rule.algorithm(setting())
+
+
 def test_a_bracket_without_trials_is_refused():
     with pytest.raises(ConfigurationError, match="at least one trial"):
         SuccessiveHalving(trials=0).algorithm(setting())

@@ -10,8 +10,9 @@ from torch import nn
 
 from eeipu import Pipeline, StageCache, Tuner
 from eeipu.algorithms.early_stopping import MedianStopping
-from eeipu.errors import PipelineError
+from eeipu.errors import PipelineError, TrainingError
 from eeipu.stages.iterative import Training, iterative
+from eeipu.stages.running.worker import LastStates
 
 
 def init(data):
@@ -82,6 +83,16 @@ def test_a_training_that_forgets_to_return_its_state_ends_the_search_with_the_re
     study, _ = tuned(Training(init, forgetful, value))
     assert len(study.trials) == 1
     assert "let it return the state" in study.trials[0].user_attrs["error"]
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_from_ends_the_search_as_a_failed_trial(monkeypatch):
+    def load(saved):
+        raise TrainingError("the loader is another one")
+
+    monkeypatch.setattr(LastStates, "take", lambda states, key: None)
+    study, _ = tuned(Training(init, advance, value, load=load))
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+    assert "another one" in study.trials[0].user_attrs["error"]
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ def test_what_does_not_go_together_is_refused_before_work_begins(notes):
         Tuner(Pipeline([plain]), early_stopping=ASHA())
     with pytest.raises(ConfigurationError, match="needs a cache"):
         Tuner(pipeline(), early_stopping=ASHA(), cache=None)
-    with pytest.raises(ConfigurationError, match="1 <= min_steps <= max_steps"):
+    with pytest.raises(ConfigurationError, match="min_steps must be in 1"):
         Tuner(pipeline(), early_stopping=ASHA(min_steps=28))
     drops = Searchable(MultiStep, Float(0.25, 0.5), milestones=[Categorical([9, 18])])
     with pytest.raises(ConfigurationError, match="no schedules"):
@@ -361,6 +361,14 @@ def test_a_study_without_a_trial_that_came_to_its_end_says_what_to_do(notes, cap
     assert "no trial was trained to the end" in caplog.text
     with pytest.raises(ConfigurationError, match="has come to its end yet; call run"):
         tuner.best_run(notes)
+
+
+def test_members_of_a_population_that_have_ended_are_not_trained_again(notes):
+    tuner, study = tuned(notes, PopulationBased(size=4, every=9))
+    assert any("schedules" in trial.user_attrs for trial in study.trials)
+    values = [trial.value for trial in study.trials]
+    again = tuner.run(notes, max_trials=9, progress=False)
+    assert [trial.value for trial in again.trials] == values
 
 
 def test_members_of_a_population_say_what_they_were_trained_with(notes):

@@ -5,6 +5,7 @@ A training in steps says with `uses_process_state` that it sets the generators b
 numbers after a checkpoint than without one: its values would depend on which trials share it.
 """
 
+import pickle
 import random
 import sys
 import warnings
@@ -18,8 +19,7 @@ def generators_now() -> dict[str, Any]:
     states: dict[str, Any] = {"random": random.getstate()}
     numpy, torch = (sys.modules.get(name) for name in ("numpy", "torch"))
     if numpy is not None:
-        name, keys, *rest = numpy.random.get_state()
-        states["np.random"] = name, keys.tobytes(), *rest
+        states["np.random"] = pickle.dumps(numpy.random.get_state())
     if torch is not None and hasattr(torch, "get_rng_state"):
         states["torch.rand"] = torch.get_rng_state().numpy().tobytes()
     return states

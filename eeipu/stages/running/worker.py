@@ -33,6 +33,7 @@ from eeipu.stages.runs import StageRun, numbers_of
 
 __all__ = [
     "Job",
+    "LastStates",
     "loaded_run",
     "run_task",
     "seen",

@@ -15,6 +15,7 @@ from eeipu.stage_tree.nodes import Answer, PlanNode
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.runs import StageRun
 from eeipu.studies.early_stopping.run_watch import RunWatch
+from eeipu.studies.early_stopping.staged_trial import StagedTrial
 from eeipu.studies.early_stopping.staged_trials import StagedTrials
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
 from eeipu.studies.run_limits import RunLimits
@@ -91,9 +92,19 @@ class PlanStudy(StudyRun):
     def known(self, move: Ask) -> tuple[bool, float | None]:
         """Whether a trial's value at a step is known already, and which it is, to be maximised."""
         mine, step = self._trials[move.trial], move.step
-        if step in mine.curve and self._paths.are_same(move.config, mine.params, step):
+        if step in mine.curve and self._was_trained_with(move.config, mine, step):
             return True, -mine.curve[step] if self.minimize else mine.curve[step]
         return mine.has_failed, None
+
+    def _was_trained_with(self, config: Config, mine: StagedTrial, step: int) -> bool:
+        """Whether a trial has come to a step with this configuration.
+
+        A member of a population has been trained with schedules, which its parameters do not tell.
+        """
+        if self._paths.are_same(config, mine.params, step):
+            return True
+        path, keys = self._paths(config, step), mine.keys.get(str(step))
+        return keys is not None and path.key(len(path)) in keys
 
     def goes_on(self, move: Ask) -> bool:
         """Let a trial be trained to a step, unless nothing further begins; then it pauses."""
