@@ -7,6 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+import psutil
 from loky import cpu_count
 from loky.process_executor import ProcessPoolExecutor
 
@@ -20,6 +21,10 @@ from eeipu.stages.resources import Resources
 from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["ProcessExecutor", "gpu_shares"]
+
+# The share of the machine's memory by which all workers together may grow from call to call. One
+# that grows by more than its part is replaced by a new process: its stages may leak.
+MEMORY_SHARE = 0.5
 
 
 class ProcessExecutor(StageExecutor):
@@ -47,7 +52,9 @@ class ProcessExecutor(StageExecutor):
                 f"max_workers={max_workers!r} and gpus={gpus!r}."
             )
         self._num_cpus = cores_for(count)
-        self._workers = [_Worker(*gpus[k]) if k < len(gpus) else _Worker() for k in range(count)]
+        growth = MEMORY_SHARE * psutil.virtual_memory().total / count
+        devices = [*gpus, *[("", 0.0)] * (count - len(gpus))]
+        self._workers = [_Worker(growth, *each) for each in devices]
         for worker in self._workers:  # they load what they need while the first trial is chosen
             worker.start()
 
@@ -109,6 +116,7 @@ class _Worker:
     """A process that takes one call at a time, and is replaced when it dies.
 
     Args:
+        growth: By how many bytes it may grow from call to call before a new process replaces it.
         devices: The GPUs that it sees, as in `CUDA_VISIBLE_DEVICES`.
         num_gpus: How many GPUs it may lend to a call.
 
@@ -118,7 +126,8 @@ class _Worker:
         state: The key of the training state that it has in memory; empty if there is none.
     """
 
-    def __init__(self, devices: str = "", num_gpus: float = 0.0) -> None:
+    def __init__(self, growth: float, devices: str, num_gpus: float) -> None:
+        self._growth = growth
         self.num_gpus = num_gpus
         self.job = self.state = ""
         self.needs = Resources(0.0, 0.0)
@@ -147,7 +156,7 @@ class _Worker:
             self._pool = ProcessPoolExecutor(
                 1,
                 initializer=begin,
-                initargs=(ProcessIdentity.here(),),
+                initargs=(ProcessIdentity.here(), self._growth),
                 env={"CUDA_VISIBLE_DEVICES": self._devices},
             )
         return self._pool

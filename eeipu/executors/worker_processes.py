@@ -24,14 +24,20 @@ LOOK_S = 0.5
 LOKYS_METHODS = ("loky", "loky_init_main")
 
 
-def begin(runner: ProcessIdentity) -> None:
-    """Prepare this process for calls: it leaves interrupts to its runner, and ends with it.
+def begin(runner: ProcessIdentity, growth: float = 0.0) -> None:
+    """Prepare a process of loky's for calls: it leaves interrupts to its runner, and ends with it.
 
     Args:
         runner: The process that has started it.
+        growth: By how many bytes it may grow before loky replaces it between two calls. loky takes
+            300 MB since the first call for a leak. Here the first call imports little, and a stage
+            that imports torch or keeps a model in memory grows by more.
     """
     leave_interrupts_to_runner()
     end_with(runner)
+    from loky import process_executor  # other executors' workers do without it
+
+    process_executor._MAX_MEMORY_LEAK_SIZE = max(process_executor._MAX_MEMORY_LEAK_SIZE, growth)
     # Before Python waits for the children of this process, which it does at priority 0.
     Finalize(None, _end_nested_workers, exitpriority=100)
 

@@ -1,5 +1,6 @@
 """Worker processes: they leave interrupts to whoever started them, and end with it."""
 
+import builtins
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from eeipu import Int, Pipeline, Tuner, stage
 from eeipu.caching.leases.processes import ProcessIdentity
-from eeipu.executors import worker_processes
+from eeipu.executors import processes, worker_processes
 from eeipu.executors.processes import ProcessExecutor
 from eeipu.executors.worker_processes import end_with
 
@@ -48,6 +49,30 @@ def test_worker_processes_look_after_this_one():
 
 def _watches():
     return sum(thread.name.startswith("watch over") for thread in threading.enumerate())
+
+
+def test_a_worker_that_grows_by_a_model_or_a_library_stays():
+    with ProcessExecutor(1) as pool:
+        first = _calls_of_growing_workers(pool)
+    assert len(first) == 1
+
+
+@pytest.mark.filterwarnings("ignore:A worker was restarted:UserWarning")
+def test_a_worker_that_grows_beyond_its_part_of_the_memory_is_replaced(monkeypatch):
+    monkeypatch.setattr(processes, "MEMORY_SHARE", 0.0)  # then by loky's 300 MB
+    with ProcessExecutor(1) as pool:
+        assert len(_calls_of_growing_workers(pool)) > 1
+
+
+def _calls_of_growing_workers(pool):
+    """The processes that ran three calls, which keep 400 MB each."""
+    return {pool.submit(_grow).result() for _ in range(3)}
+
+
+def _grow():
+    time.sleep(1.1)  # loky looks at a process's memory once in a second
+    vars(builtins).setdefault("_kept", []).append(bytearray(os.urandom(1000)) * 400_000)
+    return os.getpid()
 
 
 def test_worker_processes_start_clean():
