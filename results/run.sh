@@ -33,7 +33,7 @@ run runs upstream-costs --seeds 10 \
     --methods eeipu+cache+cost-inputs=own,eeipu+cache+cost-inputs=upstream "$@"
 
 # Other seeds, in a directory of their own, so that no table mixes them with the runs above.
-run runs-graphs graphs --seeds 10 --methods eeipu+cache,ei+cache "$@"
+run runs-graphs graphs stacking-graph --seeds 10 --methods eeipu+cache,ei+cache "$@"
 run runs-fresh synthetic --first-seed 10 --seeds 9 --methods eeipu+cache,ei+cache "$@"
 
 # With the models of today, from the common warm-up and from their own ones.
