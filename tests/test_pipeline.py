@@ -362,6 +362,12 @@ def test_metrics_with_names_of_their_own_are_never_taken_by_position(value):
     assert (several.values, one.values) == ((0.5, 2.0), (2.0,))
 
 
+def test_a_name_that_stands_twice_in_a_series_is_no_metric():
+    run = returning(pd.Series([0.5, 2.0], index=["f1", "f1"]), objective="f1").run({})
+    assert run.value is None
+    assert "must return a number or a dict of numbers" in run.error
+
+
 def test_a_series_without_names_is_a_list():
     run = returning(pd.Series([0.5, 2.0]), objective=["f1", "loss"]).run({})
     assert run.metrics == {"f1": 0.5, "loss": 2.0}

@@ -274,7 +274,7 @@ def error_line(error: str) -> str:
 
 
 def by_own_names(output: Any) -> Any:
-    """A named tuple, or a `Series` of pandas with names, as a dict; anything else as it is.
+    """A named tuple, or a `Series` of pandas whose names differ, as a dict; all else as it is.
 
     Their order is their author's. Taken by position, their numbers would pass for one another.
     """
@@ -283,7 +283,7 @@ def by_own_names(output: Any) -> Any:
     is_series = any(package_and_name(kind) == ("pandas", "Series") for kind in type(output).__mro__)
     if is_series and len(output) <= MOST_NAMES:
         names = list(output.index)
-        if all(isinstance(name, str) for name in names):
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
             return dict(zip(names, output, strict=True))
     return output
 

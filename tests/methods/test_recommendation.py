@@ -17,6 +17,8 @@ from eeipu import (
     Tuner,
     stage,
 )
+from eeipu.methods.history import History
+from eeipu.methods.search_models import SearchModels
 
 BEST = 0.5
 
@@ -109,6 +111,7 @@ def test_where_stages_show_numbers_their_model_has_a_say():
     tuner = Tuner(Pipeline([prep, score]), budget=None, cache=StageCache(), seed=0)
     study = tuner.run(0.0, max_trials=14, progress=False)
 
+    assert SearchModels(History.of(study, tuner.pipeline)).weighed_chain is not None
     # Without noise the best value is to be believed.
     assert tuner.recommend().params == study.best_params
 

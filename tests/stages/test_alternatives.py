@@ -1,5 +1,7 @@
 """Alternatives: one of several stages is run, as a parameter says."""
 
+import math
+
 import numpy as np
 import optuna
 import pytest
@@ -340,6 +342,15 @@ def test_what_is_told_of_a_stage_that_is_left_out_is_refused():
         with pytest.raises(ConfigurationError, match=r"leaves this stage out|names none of the"):
             tuner.tell(suggestion, 1.0, observations=given)
     tuner.tell(suggestion, 1.0, observations={"prep.rows": 3})
+    assert tuner.study.trials[0].user_attrs["observations"] == {"prep.rows": 3.0}
+
+
+@pytest.mark.parametrize("nothing", [None, {"loss": None}, {"loss": math.nan}])
+def test_nothing_may_be_told_of_a_stage_that_is_left_out(nothing):
+    tuner = Tuner(pipeline_of(), budget=1000.0, seed=0)
+    suggestion = tuner.ask()
+    (left_out,) = {"tree", "net"} - {suggestion.params["model"]}
+    tuner.tell(suggestion, 1.0, observations={"prep.rows": 3, left_out: nothing})
     assert tuner.study.trials[0].user_attrs["observations"] == {"prep.rows": 3.0}
 
 

@@ -296,12 +296,6 @@ def _checked_observations(
             f"observations has {unknown[0]!r}, which names none of the stages {list(names)}; write "
             f'"stage" or "stage.entry".'
         )
-    left_out = [each for each in observations if str(each).partition(".")[0] not in made]
-    if left_out:
-        raise ConfigurationError(
-            f"observations has {left_out[0]!r}, and its configuration leaves this stage out; "
-            f"report what the stages that have run have shown."
-        )
     try:
         flat = observations_of(
             (name, as_observation(found, f"observations has under {name!r}"))
@@ -310,6 +304,12 @@ def _checked_observations(
         )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
+    left_out = [name for name in flat if name.partition(".")[0] not in made]
+    if left_out:
+        raise ConfigurationError(
+            f"observations has {left_out[0]!r}, and its configuration leaves this stage out; "
+            f"report what the stages that have run have shown."
+        )
     both = [name for name in names if name in flat and any(n.startswith(f"{name}.") for n in flat)]
     if both:
         raise ConfigurationError(
