@@ -396,7 +396,7 @@ def test_a_metric_that_is_no_number_comes_with_its_remedy(metric, remedy):
         ("0.9", None, "a number or a dict of numbers.*str: '0.9'"),
         (np.zeros(3), None, "a number or a dict of numbers.*ndarray"),
         (np.array(1j), None, "a number or a dict of numbers.*1[.]j"),
-        ({"f1": 0.5}, None, r"metrics \['f1'\].*objective is None.*Pipeline\(objective=...\)"),
+        ({"f1": 0.5}, None, r"metrics \['f1'\].*none of them is named.*Pipeline\(objective=...\)"),
         ({"f1": 0.5}, "auc", r"metrics \['f1'\].*objective is 'auc'"),
         ({"f1": math.nan}, "f1", "objective must be finite"),
         ({"f1": 0.5, "matrix": [[1]]}, "f1", r"number as the metric 'matrix'.*list: \[\[1\]\]"),

@@ -226,6 +226,7 @@ def declared():
         ({"prep": {"loss": 0.5, "auc": math.nan}}, {"prep.loss": 0.5}),
         ({"prep.loss": 0.5, "score": 1}, {"prep.loss": 0.5, "score": 1.0}),
         ({"prep": math.inf}, None),
+        ({"prep.loss": None, "score": 1.0}, {"score": 1.0}),
         ({}, None),
         (None, None),
     ],
@@ -247,7 +248,7 @@ def test_they_can_be_told_of_a_failure_too():
     [
         ({"train": 0.5}, "names none of the stages"),
         ({"prep": "low"}, "observations has under 'prep' str 'low', which is not a number"),
-        ({"prep.loss": None}, "observations has under 'prep.loss' NoneType None"),
+        ({"prep.loss": [0.5]}, r"observations has under 'prep.loss' list \[0.5\]"),
         ({"prep": 0.5, "prep.loss": 0.25}, "a number for stage 'prep' and numbers under its name"),
         ([0.5, 0.25], "observations must be a dict such as"),
     ],
