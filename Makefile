@@ -14,14 +14,14 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(MAKE) check
 
-# What CI runs.
+# What CI runs. Three test workers on two cores, because tests wait for processes a third of their time.
 check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(SITE) --quiet
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup --cov --cov-report=term
 
 # The documentation as a site, in build/site/index.html.
 docs: $(VENV)/.docs
