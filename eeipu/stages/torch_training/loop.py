@@ -15,8 +15,8 @@ and `state_dict`. Scaled gradients need a loop of your own (`eeipu.stages.iterat
 Before each step the model is set to training (`model.train()`), whatever it was set to before, so
 that it does not matter where the training was stopped.
 
-Where a step is a batch, batches are loaded with random generators of their own, which are set before
-each batch and put back after it. So it does not matter what the model draws in between.
+Where a step is a batch, batches are loaded with random generators of their own, which are set
+before each batch and put back after it. So it does not matter what the model draws in between.
 
 Random generators belong to the training: they are set when it continues and restored afterwards.
 All threads of a process share them, so train in processes of one thread each.

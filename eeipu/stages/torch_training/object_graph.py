@@ -108,8 +108,8 @@ def comparable_values(roots: Mapping[str, Any], saved: Mapping[int, Any]) -> dic
 
     Args:
         roots: Name -> object to start from.
-        saved: The tensors and modules that a checkpoint has, by their ids. Left out are the tensors,
-            and the `numbers_of_module` of the modules.
+        saved: The tensors and modules that a checkpoint has, by their ids. The tensors are left
+            out, and so are the `numbers_of_module` of the modules.
 
     Returns:
         Path -> number or string, contents of a small array, or length of a container.
