@@ -1,7 +1,8 @@
 """A plain PyTorch training loop in steps, which resumes after a checkpoint as if never stopped.
 
-A checkpoint has the model, the optimiser, the position in the data, and the states of all random
-generators (`random_generators` beside this module). These are the generators of torch (on all
+A checkpoint has the model with the numbers of its layers (a dropout's `p`), the optimiser, the
+position in the data, and the states of all random generators (`random_generators` beside this
+module). These are the generators of torch (on all
 devices), NumPy and Python, and those that the loader, its data set and samplers, the model and the
 user's functions have or name. Samplers, data sets and other objects with `state_dict` and
 `load_state_dict` are saved by these.

@@ -250,7 +250,7 @@ class TrainingState:
             )
 
     def _lasting_gradients(self) -> dict[str, Any]:
-        """The gradients, where a `zero_grad` that is not torch's may leave them for a later step."""
+        """The gradients, where a `zero_grad` that is not torch's may leave them for later steps."""
         # That of the object, not of its class, as users also replace it there.
         if str(getattr(self.optimizer.zero_grad, "__module__", "")).startswith("torch."):
             return {}
