@@ -2,10 +2,9 @@
 
 A checkpoint has the model with the numbers of its layers (a dropout's `p`), the optimiser, the
 position in the data, and the states of all random generators (`random_generators` beside this
-module). These are the generators of torch (on all
-devices), NumPy and Python, and those that the loader, its data set and samplers, the model and the
-user's functions have or name. Samplers, data sets and other objects with `state_dict` and
-`load_state_dict` are saved by these.
+module). These are the generators of torch (on all devices), NumPy and Python, and those that the
+loader, its data set and samplers, the model and the user's functions have or name. Samplers, data
+sets and other objects with `state_dict` and `load_state_dict` are saved by these.
 
 Other state that changes while training, such as a counter in a data set or a model, or a module
 that is no submodule of the model, is refused when a checkpoint is made. So is a loader that is
