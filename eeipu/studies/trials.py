@@ -4,14 +4,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from itertools import count, product
 from typing import Any, Protocol, runtime_checkable
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
-from optuna.study._tell import _tell_with_warning
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
@@ -339,13 +337,9 @@ class Trials:
             state = TrialState.PRUNED
         self.heart.stop_for(trial)
         note_violations(trial, self.pipeline.outcome_constraints)
-        _tell_with_warning(self.study, trial, values, state)
-        called = [*filter(callable, self._callbacks)]
-        if called:
-            # `Study.tell` copies every trial that it is told of, which takes longer than the rest.
-            frozen = deepcopy(self.study._storage.get_trial(trial._trial_id))
-            for callback in called:
-                callback(self.study, frozen)
+        frozen = self.study.tell(trial, values, state)
+        for callback in filter(callable, self._callbacks):
+            callback(self.study, frozen)
 
     def interrupt(self, trial: optuna.Trial) -> None:
         """Close a trial that was cut off, and enqueue its configuration to run next."""

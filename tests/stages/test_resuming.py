@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from eeipu import (
     Categorical,
+    ConfigurationError,
     Float,
     Training,
     TrainingError,
@@ -52,6 +53,18 @@ def forgetful(saved):
     return init(saved["w"])
 
 
+def forgetting_its_scale(state):
+    return {"w": state["w"], "rng": state["rng"]}
+
+
+def scaled(state):
+    return state["w"] * state.get("scale", 1.0)
+
+
+def with_scale(data):
+    return {**init(data), "scale": 2.0}
+
+
 def of_process(data):
     random.seed(0)
     return {"w": data}
@@ -85,6 +98,24 @@ def test_what_a_training_depends_on_is_said(functions, why):
 def test_a_training_that_goes_on_as_if_it_had_never_stopped_passes():
     checked(init, advance, value)
     checked(init, advance, lambda state: np.full(3, state["w"]))
+
+
+def test_only_the_evaluation_may_need_what_is_lost():
+    stage = iterative(
+        Training(with_scale, advance, scaled, forgetting_its_scale, dict),
+        SPACE,
+        steps=1,
+        name="train",
+        version="1",
+    )
+    with pytest.raises(TrainingError, match="save and load lose"):
+        check_resuming(stage, 1.0)
+
+
+def test_a_check_of_no_steps_is_refused():
+    stage = iterative(Training(init, advance, value), SPACE, steps=9, name="train", version="1")
+    with pytest.raises(ConfigurationError, match="got steps=0"):
+        check_resuming(stage, 1.0, steps=0)
 
 
 def test_what_it_gives_may_be_long_and_without_equality():

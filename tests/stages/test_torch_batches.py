@@ -1,5 +1,6 @@
 """Batches and loaders of a torch training: nested inputs, closures, and what is refused."""
 
+import itertools
 import pickle
 from typing import Any, NamedTuple
 
@@ -85,6 +86,15 @@ def test_targets_may_be_nested_and_rows_are_those_of_their_first_tensor():
     assert rows_of(torch.tensor(1.0)) == 1
     with pytest.raises(PipelineError, match="must have a tensor"):
         rows_of({"name": "row"})
+
+
+def test_validation_data_may_be_an_iterator_as_it_is_made_for_each_evaluation():
+    def two_batches():
+        return [(X, Y)], itertools.islice(DataLoader(TensorDataset(X, Y), 8), 2)
+
+    kind = kind_of(loaders=two_batches)
+    state = kind.advance(kind.init(), 0, 1, {"lr": Constant(0.1)})
+    assert kind.evaluate(state) == kind.evaluate(state)
 
 
 def test_what_is_no_tensor_stays_as_it_is():

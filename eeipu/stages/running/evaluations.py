@@ -7,38 +7,22 @@ checkpoint. So the first evaluation of a stage in each process is watched: where
 `model.eval()` changes and no `state_dict` has, are put back each time.
 """
 
-import hashlib
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from eeipu.fingerprints.values import digest
+
 __all__ = ["digest_of_saved", "same_modes"]
 
 
-class _Hash:
-    """A file that only remembers a digest of what was written to it."""
-
-    def __init__(self) -> None:
-        self._sha = hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        self._sha.update(data)
-        return len(data)
-
-    def digest(self) -> bytes:
-        return self._sha.digest()
-
-
-def digest_of_saved(save: Callable[[Any], Any], state: Any) -> bytes | None:
+def digest_of_saved(save: Callable[[Any], Any], state: Any) -> str | None:
     """A digest of what would be saved of a state; `None` where that cannot be pickled."""
-    file = _Hash()
     try:
-        pickle.dump(save(state), file, protocol=5)
+        return digest(save(state))  # by content, as `save` may make copies each time
     except Exception:  # then no checkpoint can be kept either, and the state is used up
         return None
-    return file.digest()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eeipu.errors import TrainingError
+from eeipu.errors import ConfigurationError, TrainingError
 from eeipu.space import Params, Space
 from eeipu.stages.iterative import IterativeStage
 from eeipu.stages.running.evaluations import same_modes
@@ -30,11 +30,16 @@ def check_resuming(
         stage: The stage, from `iterative` or `torch_training`.
         *inputs: What it gets.
         params: Values of its space; by default those in the middle.
-        steps: How many steps are trained; not more than the stage has.
+        steps: How many steps are trained, at least 1; not more than the stage has.
 
     Raises:
+        ConfigurationError: `steps` is below 1.
         TrainingError: It gives something else. The message says what it depends on.
     """
+    if steps < 1:
+        raise ConfigurationError(
+            f"at least 1 step must be trained to check a training, but got steps={steps!r}."
+        )
     space = Space(stage.space)
     values = space.decode(np.full(len(space), 0.5)) if params is None else params
     trials = _Trials(stage, inputs, values, min(steps, stage.steps))
@@ -96,7 +101,7 @@ class _Trials:
             if evaluates:
                 with same_modes(state):
                     training.evaluate(state)
-            if reloads and stop < self.steps:
+            if reloads:
                 saved = pickle.loads(pickle.dumps(training.save(state)))  # noqa: S301 - its own
                 _disturb()
                 given = copy.deepcopy(self._inputs) if training.loads_inputs else ()

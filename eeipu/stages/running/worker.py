@@ -221,7 +221,7 @@ def _executed(task: StageTask, job: Job, clock: Clock, is_own_process: bool) -> 
     return TaskResult(run, loads=loads, keep_s=look_s if is_look else 0.0)
 
 
-def _saved_before(call: StageCall, args: tuple[Any, ...], job: Job) -> bytes | None:
+def _saved_before(call: StageCall, args: tuple[Any, ...], job: Job) -> str | None:
     """A digest of the state, where an evaluation is the first of its stage in this process."""
     if call.kind is not Kind.EVALUATION or call.stage.name in job.evaluations:
         return None

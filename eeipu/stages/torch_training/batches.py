@@ -15,20 +15,21 @@ def check_loaders(made: Any, make_loaders: Callable[..., Any]) -> tuple[Any, Any
     """The loaders of training and of validation data, as `make_loaders` has made them.
 
     Raises:
-        TrainingError: It has made something else, or one can be gone through only once.
+        TrainingError: It has made something else, or the training data can be gone through only
+            once. Validation data is made for each evaluation, so once is enough.
     """
     if not isinstance(made, tuple | list) or len(made) < 2:
         raise TrainingError(
             f"make_loaders must return two loaders, of training and of validation data, but "
             f"{make_loaders!r} returned {type(made).__name__}; write return training, validation."
         )
-    for loader in made[:2]:
-        if isinstance(loader, Iterator) and not saves_itself(loader):
-            raise TrainingError(
-                f"a loader is gone through in every epoch, and {loader!r} is used up after the "
-                f"first; return a DataLoader, or a list of batches."
-            )
-    return made[0], made[1]
+    training, validation = made[:2]
+    if isinstance(training, Iterator) and not saves_itself(training):
+        raise TrainingError(
+            f"the training data is gone through in every epoch, and {training!r} is used up after "
+            f"the first; return a DataLoader, or a list of batches."
+        )
+    return training, validation
 
 
 def pair_of(batch: Any) -> tuple[Any, Any]:

@@ -1,10 +1,10 @@
 """A plain PyTorch training loop in steps, which resumes after a checkpoint as if never stopped.
 
-A checkpoint has the model, the optimiser, the position in the data, and the states of all random
-generators (`random_generators` beside this module). These are the generators of torch (on all
-devices), NumPy and Python, and those that the loader, its data set and samplers, the model and the
-user's functions have or name. Samplers, data sets and other objects with `state_dict` and
-`load_state_dict` are saved by these.
+A checkpoint has the model with the numbers of its layers (a dropout's `p`), the optimiser, the
+position in the data, and the states of all random generators (`random_generators` beside this
+module). These are the generators of torch (on all devices), NumPy and Python, and those that the
+loader, its data set and samplers, the model and the user's functions have or name. Samplers, data
+sets and other objects with `state_dict` and `load_state_dict` are saved by these.
 
 Other state that changes while training, such as a counter in a data set or a model, or a module
 that is no submodule of the model, is refused when a checkpoint is made. So is a loader that is
@@ -15,8 +15,8 @@ and `state_dict`. Scaled gradients need a loop of your own (`eeipu.stages.iterat
 Before each step the model is set to training (`model.train()`), whatever it was set to before, so
 that it does not matter where the training was stopped.
 
-Where a step is a batch, batches are loaded with generators of their own, which are set and put back
-for each (some 0.1 ms). So it does not matter what the model draws in between.
+Where a step is a batch, batches are loaded with random generators of their own, which are set
+before each batch and put back after it. So it does not matter what the model draws in between.
 
 Random generators belong to the training: they are set when it continues and restored afterwards.
 All threads of a process share them, so train in processes of one thread each.
@@ -93,7 +93,7 @@ class _Loop:
     seed: int
     device: str
     # A part of the keys: checkpoints of versions that trained differently are not gone on from.
-    version: int = 2
+    version: int = 3
 
     def init(self, *inputs: Any) -> TrainingState:
         """A state with a new model, made from the seed."""

@@ -21,7 +21,14 @@ from torch.optim import Optimizer
 
 from eeipu.fingerprints.first_party import FirstParty
 
-__all__ = ["GENERATORS", "ReachedObject", "comparable_values", "reached_objects", "saves_itself"]
+__all__ = [
+    "GENERATORS",
+    "ReachedObject",
+    "comparable_values",
+    "numbers_of_module",
+    "reached_objects",
+    "saves_itself",
+]
 
 # Containers up to this length are followed: they may hold objects with random generators, such as
 # transforms. Longer ones, such as lists of samples, are compared by their length alone.
@@ -58,11 +65,13 @@ class ReachedObject:
         is_state: Whether a change of it would change the state of the training. This is so if the
             object that holds it is not torch's, and has no `state_dict` to save it; and for the
             tensors of torch's modules, and numbers such as the `p` of a dropout.
+        holder: The object that holds it; `None`: the training starts from it.
     """
 
     path: str
     value: Any
     is_state: bool
+    holder: Any = None
 
 
 def reached_objects(roots: Mapping[str, Any]) -> Iterator[ReachedObject]:
@@ -84,7 +93,10 @@ def reached_objects(roots: Mapping[str, Any]) -> Iterator[ReachedObject]:
         is_state = _has_state(here)
         members = [
             ReachedObject(
-                f"{here.path}.{name}", value, is_state or _is_module_state(here.value, name, value)
+                f"{here.path}.{name}",
+                value,
+                is_state or _is_module_state(here.value, name, value),
+                here.value,
             )
             for name, value in _members(here.value)
         ]
@@ -96,7 +108,8 @@ def comparable_values(roots: Mapping[str, Any], saved: Mapping[int, Any]) -> dic
 
     Args:
         roots: Name -> object to start from.
-        saved: The tensors that a checkpoint has, by their ids. They are left out.
+        saved: The tensors and modules that a checkpoint has, by their ids. The tensors are left
+            out, and so are the `numbers_of_module` of the modules.
 
     Returns:
         Path -> number or string, contents of a small array, or length of a container.
@@ -104,9 +117,21 @@ def comparable_values(roots: Mapping[str, Any], saved: Mapping[int, Any]) -> dic
     values = {
         each.path: _comparable(each.value)
         for each in reached_objects(roots)
-        if (each.is_state or isinstance(each.value, GENERATORS)) and id(each.value) not in saved
+        if (each.is_state or isinstance(each.value, GENERATORS))
+        and id(each.value) not in saved
+        and not (id(each.holder) in saved and _is_number_of(each.holder, each.value))
     }
     return {path: value for path, value in values.items() if value is not _NOTHING}
+
+
+def numbers_of_module(module: nn.Module) -> dict[str, float]:
+    """The numbers with a point that one of torch's own modules has, such as a dropout's `p`."""
+    return {name: value for name, value in vars(module).items() if _is_number_of(module, value)}
+
+
+def _is_number_of(module: Any, value: Any) -> bool:
+    is_module = isinstance(module, nn.Module) and _is_of_library(type(module))
+    return is_module and isinstance(value, float)
 
 
 def saves_itself(value: Any) -> bool:

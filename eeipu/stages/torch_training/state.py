@@ -13,7 +13,11 @@ from torch.utils.data import DataLoader
 
 from eeipu.errors import ConfigurationError, TrainingError
 from eeipu.stages.torch_training.batches import check_loaders
-from eeipu.stages.torch_training.object_graph import comparable_values, saves_itself
+from eeipu.stages.torch_training.object_graph import (
+    comparable_values,
+    numbers_of_module,
+    saves_itself,
+)
 from eeipu.stages.torch_training.random_generators import (
     changed_paths,
     check_restorable,
@@ -185,6 +189,7 @@ class TrainingState:
         return {
             "model": self.model.state_dict(),
             "frozen": [n for n, p in self.model.named_parameters() if not p.requires_grad],
+            "numbers": {n: numbers_of_module(m) for n, m in self.model.named_modules()},
             "optimizer": self.optimizer.state_dict(),
             "gradients": self._lasting_gradients(),
             "options": self.options,
@@ -205,6 +210,8 @@ class TrainingState:
             parameter.requires_grad_(name not in saved["frozen"])
             gradient = saved["gradients"].get(name)
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        for name, module in self.model.named_modules():
+            vars(module).update(saved["numbers"].get(name, {}))
         self.optimizer.load_state_dict(saved["optimizer"])
         self.rng, self.initial_states = saved["rng"], saved["first"]
         self.options = saved["options"]
@@ -243,8 +250,9 @@ class TrainingState:
             )
 
     def _lasting_gradients(self) -> dict[str, Any]:
-        """The gradients, where the optimiser's own `zero_grad` may leave them for the next step."""
-        if getattr(type(self.optimizer).zero_grad, "__module__", "").startswith("torch."):
+        """The gradients, where a `zero_grad` that is not torch's may leave them for later steps."""
+        # That of the object, not of its class, as users also replace it there.
+        if str(getattr(self.optimizer.zero_grad, "__module__", "")).startswith("torch."):
             return {}
         named = self.model.named_parameters()
         return {name: p.grad.detach() for name, p in named if p.grad is not None}
@@ -256,7 +264,8 @@ class TrainingState:
     def _comparable_values(self) -> dict[str, Any]:
         """The values that can be compared, except those of the model that a checkpoint has."""
         tensors = [*self.model.parameters(), *self.model.state_dict(keep_vars=True).values()]
-        return comparable_values(self.roots(), {id(tensor): tensor for tensor in tensors})
+        saved = [*tensors, *self.model.modules()]
+        return comparable_values(self.roots(), {id(each): each for each in saved})
 
 
 def empty_loader(name: str) -> ConfigurationError:
