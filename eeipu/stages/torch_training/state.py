@@ -191,7 +191,7 @@ class TrainingState:
             "frozen": [n for n, p in self.model.named_parameters() if not p.requires_grad],
             "numbers": {n: numbers_of_module(m) for n, m in self.model.named_modules()},
             "optimizer": self.optimizer.state_dict(),
-            "gradients": self._lasting_gradients(),
+            "gradients": _lasting_gradients(self.model, self.optimizer),
             "options": self.options,
             "rng": self.rng,
             "first": self.initial_states,
@@ -249,14 +249,6 @@ class TrainingState:
                 f'(step="epoch").'
             )
 
-    def _lasting_gradients(self) -> dict[str, Any]:
-        """The gradients, where a `zero_grad` that is not torch's may leave them for later steps."""
-        # That of the object, not of its class, as users also replace it there.
-        if str(getattr(self.optimizer.zero_grad, "__module__", "")).startswith("torch."):
-            return {}
-        named = self.model.named_parameters()
-        return {name: p.grad.detach() for name, p in named if p.grad is not None}
-
     def _unsaved_changes(self) -> list[str]:
         """The paths of values that have changed, or are new, and that no checkpoint has."""
         return [*self.changes, *changed_paths(self.unsaved_values, self._comparable_values())]
@@ -274,6 +266,14 @@ def empty_loader(name: str) -> ConfigurationError:
         f"the {name} loader has no batches; give it data, or a batch size that is not above the "
         f"number of rows where drop_last is set."
     )
+
+
+def _lasting_gradients(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """The gradients, where a `zero_grad` that is not torch's may leave them for later steps."""
+    # That of the object, not of its class, as users also replace it there.
+    if str(getattr(optimizer.zero_grad, "__module__", "")).startswith("torch."):
+        return {}
+    return {name: p.grad.detach() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _check_workers(loader: Any) -> None:
