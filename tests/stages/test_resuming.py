@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 from digit_training import data, make_loaders, make_model, make_optimizer
+from random_walks import advance, init, value
 from torch.nn import functional
 
 from eeipu import (
@@ -19,20 +20,6 @@ from eeipu import (
 )
 
 SPACE = {"lr": Float(0.1, 0.5)}
-
-
-def init(data):
-    return {"w": data, "rng": np.random.default_rng(0)}
-
-
-def advance(state, start, stop, hyper):
-    for step in range(start, stop):
-        state["w"] += hyper["lr"](step) * state["rng"].random()
-    return state
-
-
-def value(state):
-    return state["w"]
 
 
 def unseeded(data):

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from random_walks import advance, init, value
 from torch import nn
 
 from eeipu import Pipeline, StageCache, Tuner
@@ -13,20 +14,6 @@ from eeipu.algorithms.early_stopping import MedianStopping
 from eeipu.errors import PipelineError, TrainingError
 from eeipu.stages.iterative import Training, iterative
 from eeipu.stages.running.worker import LastStates
-
-
-def init(data):
-    return {"w": data, "rng": np.random.default_rng(0)}
-
-
-def advance(state, start, stop, hyper):
-    for step in range(start, stop):
-        state["w"] += hyper["lr"](step) * state["rng"].random()
-    return state
-
-
-def value(state):
-    return state["w"]
 
 
 @pytest.mark.parametrize(
