@@ -74,7 +74,7 @@ def _check_counts(counts: Mapping[str, Any], least: int) -> None:
             )
 
 
-# Six of its methods are Optuna's, and nine are what others say and ask.
+# Four of its methods are Optuna's, and nine are what others say and ask.
 class EEIPUSampler(BaseSampler):
     """Suggests the configurations of a pipeline that promise the most per unit of cost.
 

@@ -10,6 +10,7 @@ from eeipu.errors import PipelineError
 from eeipu.space import Distribution
 
 __all__ = [
+    "binds",
     "check_cost",
     "check_defaults",
     "check_function",
@@ -166,8 +167,8 @@ def check_cost(
     try:
         signature.bind(**space)
     except TypeError as error:
-        beside_object = is_method and _binds(signature, inputs[1:], space)
-        if not (beside_object or _binds(signature, inputs, space)):
+        beside_object = is_method and binds(signature, inputs[1:], space)
+        if not (beside_object or binds(signature, inputs, space)):
             raise PipelineError(
                 f"stage {stage_name!r}: cost is called with the keywords {list(space)}, "
                 f"which it does not take, not even behind the stage's inputs: {error}."
@@ -185,12 +186,13 @@ def depends_on_inputs(
         signature = inspect.signature(cost)
     except ValueError:  # a builtin that does not tell what it takes
         return False
-    return not _binds(signature, (), space) and _binds(signature, inputs, space)
+    return not binds(signature, (), space) and binds(signature, inputs, space)
 
 
-def _binds(
+def binds(
     signature: inspect.Signature, args: Sequence[object], keywords: Mapping[str, object]
 ) -> bool:
+    """Whether a function of this signature can be called with these arguments."""
     try:
         signature.bind(*args, **keywords)
     except TypeError:

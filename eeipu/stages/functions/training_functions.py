@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from eeipu.errors import PipelineError
+from eeipu.stages.functions.signatures import binds
 
 __all__ = ["check_training_functions", "whole_steps"]
 
-# What each function gets by position; `init` gets the stage's inputs, whose number is not known.
+# What functions get by position. `init` gets the stage's inputs, whose number is not known, and
+# `load` may take them behind what was saved.
 _GETS = {
     "advance": ("the state", "start", "stop", "the hyper-parameters"),
     "evaluate": ("the state",),
     "save": ("the state",),
-    "load": ("what save returned",),
 }
 
 
@@ -38,21 +39,11 @@ def check_training_functions(stage: str, functions: Mapping[str, Any]) -> None:
         except (TypeError, ValueError):  # a builtin that does not tell what it takes
             continue
         given = _GETS.get(name)
-        if given is None or (name == "load" and not _fits(signature, given)):
-            continue  # `load` may take the stage's inputs behind it
-        if not _fits(signature, given):
+        if given is not None and not binds(signature, given, {}):
             raise PipelineError(
                 f"stage {stage!r}: {name} gets {', '.join(given)} by position, but takes "
                 f"{name}{signature}; give it {len(given)} positional parameters."
             )
-
-
-def _fits(signature: inspect.Signature, given: tuple[str, ...]) -> bool:
-    try:
-        signature.bind(*given)
-    except TypeError:
-        return False
-    return True
 
 
 def whole_steps(stage: str, steps: Any) -> int:
