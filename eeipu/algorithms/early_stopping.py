@@ -218,12 +218,13 @@ class FreezeThaw:
     After Swersky et al. 2014, arXiv 1406.3896; see `eeipu.methods.freeze_thaw`. It weighs what a
     training is expected to improve, per unit of what is left to pay for it; stages in front whose
     outputs are kept count as paid. With a method that learns, such as `"eeipu"`, it also chooses
-    the configurations of new trials. Other methods choose these themselves.
+    the configurations of new trials. Other methods choose these themselves. A quarter of the
+    training goes by rank as with `ASHA`, so that a model that is wrong does not cost the search.
 
     Args:
         min_steps: No trial is stopped before this step.
         reduction: The model looks at each trial at the number of steps of a whole training, divided
-            by powers of this; above 1.
+            by powers of this; above 1. By rank, one in so many trials goes on to the next look.
     """
 
     min_steps: int = 1
@@ -235,6 +236,7 @@ class FreezeThaw:
         return freeze_thaw.FreezeThaw(
             setting.configs,
             looks,
+            self.reduction,
             setting.concurrency,
             setting.seed,
             setting.known,

@@ -4,6 +4,7 @@ The model and its choice are in `eeipu.methods.freeze_thaw`; this module tells i
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from eeipu.algorithms.configurations import Config
@@ -19,6 +20,12 @@ __all__ = ["FreezeThaw", "Known"]
 # So many trials come first, and are trained to the first look: one more than there are
 # hyper-parameters, within these bounds.
 FEWEST, MOST = 3, 10
+
+# This share of the training goes by rank, as with ASHA, whatever the model says, so that a model
+# that is wrong costs a quarter of the budget and not the search, and sees curves that it would not
+# have asked for. For the same reason a third of BOHB's configurations is random (Falkner, Klein and
+# Hutter 2018, arXiv 1807.01774).
+BY_RANK = 0.25
 
 
 class Known(Protocol):
@@ -69,11 +76,12 @@ class Known(Protocol):
 
 
 class FreezeThaw:
-    """Trains whatever promises the most per unit of what is left to pay.
+    """Trains whatever promises the most per unit of what is left to pay, and a share by rank.
 
     Args:
         configs: Yields a configuration whenever another trial may begin.
         looks: The steps at which trials may be looked at, ascending; the last one is the end.
+        reduction: By rank, the best `1 / reduction` of the trials that have been looked at go on.
         concurrency: The number of trials that run at the same time.
         seed: Makes choices repeatable.
         known: What the tuner knows. It is needed as soon as the search starts.
@@ -84,6 +92,7 @@ class FreezeThaw:
         self,
         configs: Iterator[Config],
         looks: Sequence[int],
+        reduction: float,
         concurrency: int,
         seed: int | None,
         known: Known | None,
@@ -91,6 +100,7 @@ class FreezeThaw:
     ) -> None:
         self._configs = configs
         self._looks = list(looks)
+        self._reduction = reduction
         self._concurrency = concurrency
         self._seed = seed
         self._given = known
@@ -98,6 +108,7 @@ class FreezeThaw:
         self._trials: list[TrialCurve] = []
         self._others: dict[int, TrialCurve] = {}  # by number
         self._search: CurveSearch | None = None
+        self._trained = self._by_rank = 0  # steps, in all and those that the model did not choose
 
     @property
     def _known(self) -> Known:
@@ -167,6 +178,10 @@ class FreezeThaw:
             if trial is not None:
                 return self._ask(trial, self._looks[0])
             may_begin = False
+        if has_values and self._by_rank < BY_RANK * self._trained:
+            ask = self._ranked(may_begin=may_begin)
+            if ask is not None:
+                return ask
         while has_values and (choice := self._choose(may_begin=may_begin)) is not None:
             if choice.trial is not None:
                 return self._ask(choice.trial, choice.step)
@@ -176,6 +191,33 @@ class FreezeThaw:
             if trial is not None:
                 return self._ask(trial, choice.step)
             may_begin = False
+        return None
+
+    def _ranked(self, *, may_begin: bool) -> Ask | None:
+        """Go on with the best trial of a look, or begin one that the method has chosen."""
+        before = self._trained
+        ask = self._promotion()
+        if ask is None and may_begin:
+            trial = self._begin()
+            ask = None if trial is None else self._ask(trial, self._looks[0])
+        self._by_rank += self._trained - before
+        return ask
+
+    def _promotion(self) -> Ask | None:
+        """Let the best trial that rests at a look go on, if it is among the best of all there."""
+        everyone = [*self._trials, *self._others.values()]
+        for look, following in reversed(list(pairwise(self._looks))):
+            values = sorted((t.values[look] for t in everyone if look in t.values), reverse=True)
+            most = int(len(values) / self._reduction)
+            resting = [
+                k
+                for k, trial in enumerate(self._trials)
+                if trial.running_to is None and trial.failed_at is None and trial.reached == look
+            ]
+            if most and resting:
+                best = max(resting, key=lambda k: self._trials[k].values[look])
+                if self._trials[best].values[look] >= values[most - 1]:
+                    return self._ask(best, following)
         return None
 
     def _choose(self, *, may_begin: bool) -> Choice | None:
@@ -195,5 +237,6 @@ class FreezeThaw:
         return len(self._trials) - 1
 
     def _ask(self, trial: int, step: int) -> Ask:
+        self._trained += step - self._trials[trial].reached
         self._trials[trial].running_to = step
         return Ask(trial, self._trials[trial].params, step)

@@ -14,7 +14,14 @@ from eeipu.stages.running.tasks import StageTask
 
 __all__ = ["CURVE_PROBLEMS", "CurveProblem", "load"]
 
-CURVE_PROBLEMS = ("power-laws", "quadratics", "digits-network", "segmentation", "distillation")
+CURVE_PROBLEMS = (
+    "power-laws",
+    "quadratics",
+    "late-bloomers",
+    "digits-network",
+    "segmentation",
+    "distillation",
+)
 """The names of the problems."""
 
 # What an evaluation costs, in steps of an average training.
