@@ -8,6 +8,8 @@ from eeipu import Float, FreezeThaw
 from eeipu.algorithms.early_stopping import Setting
 from eeipu.algorithms.moves import Ask, OtherTrial, Stop
 from eeipu.errors import ConfigurationError
+from eeipu.methods.freeze_thaw.choice import CurveSearch
+from eeipu.methods.freeze_thaw.trials import Choice
 from eeipu.space import Space
 
 
@@ -118,3 +120,29 @@ def test_the_trials_of_other_processes_teach_the_model_and_are_not_gone_on_with(
     reached, stopped = play(FreezeThaw(reduction=3).algorithm(setting))
     assert set(reached) <= set(range(4))
     assert sorted(stopped) == sorted(reached)
+
+
+def test_a_quarter_of_the_training_goes_by_rank_whatever_the_model_says(monkeypatch):
+    # This model only begins trials, and would never see where one of them ends.
+    always = lambda self, trials, *, may_begin, **_: Choice(None, None, 1) if may_begin else None  # noqa: E731
+    monkeypatch.setattr(CurveSearch, "choose", always)
+    known = Known()
+    reached, _ = play(algorithm(known, most=40, concurrency=1))
+    went_on = {trial: steps for trial, steps in reached.items() if len(steps) > 1}
+    by_rank = sum(steps[-1] - 1 for steps in went_on.values())
+    trained = sum(steps[-1] for steps in reached.values())
+    assert by_rank == pytest.approx(trained / 4, abs=6)  # the last step up is six steps long
+    assert any(steps == [1, 3, 9] for steps in went_on.values())
+    rates = [config["train.lr"] for config in Known().configs(40)]
+    median = sorted(rates[trial] for trial in reached)[len(reached) // 2]
+    assert all(rates[trial] > median for trial in went_on)
+
+
+def test_the_best_go_on_by_rank_beside_the_trials_of_other_processes(monkeypatch):
+    monkeypatch.setattr(CurveSearch, "choose", lambda *_, **__: None)
+    elsewhere = [OtherTrial(k, {"train.lr": 1.0}, {1: 10.0}) for k in range(8)]
+    known = Known()
+    batches = iter([[(None, each) for each in elsewhere]])
+    setting = Setting(known.configs(4), 9, 1, {}, 0, bool, known, lambda: next(batches, ()))
+    reached, _ = play(FreezeThaw(reduction=3).algorithm(setting))
+    assert all(steps == [1] for steps in reached.values())  # all of them are behind the others

@@ -133,3 +133,12 @@ def test_categories_have_no_order():
     model = LearningCurves(X, rows, t, y, categorical=[0])
     _, _, lates = model._kernels(model.hyperparameters, X, X)
     torch.testing.assert_close(lates[0, 1], lates[0, 2])
+
+
+def test_first_looks_leave_open_more_than_they_tell():
+    # All have been looked at after a tenth of a training: they may end further apart than that.
+    X = torch.rand(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    y = 0.02 * X[:, 0]
+    model = LearningCurves(X, torch.arange(8), torch.full((8,), 0.1, dtype=torch.double), y)
+    forecast = model.forecast(X, T[-1:], torch.arange(8))
+    assert (forecast.variance.sqrt() > y.std(correction=0)).all()
