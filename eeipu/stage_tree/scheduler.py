@@ -4,11 +4,15 @@ The critical-path policy takes the node with the longest remaining time below it
 arXiv 1911.10504; Hippo, arXiv 2006.11972, section 5); the others are there for comparison. A worker
 that has just run a node goes on to one of its children, whose state it has in memory, unless its
 policy has something more urgent. So a path is run by one worker as long as nobody needs it more.
-Where first in, first out is forecast to end sooner (`eeipu.stage_tree.forecasts`), that is followed
-in place of the critical path, as long as no other nodes come.
+
+By the critical path, trials of equal length all end when the last one does. So it is followed only
+towards the end: as long as there is much more to do than the longest path takes, depth comes first,
+and results come one after the other. Where first in, first out is forecast to end sooner
+(`eeipu.stage_tree.forecasts`), that is followed, as long as no other nodes come.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +23,7 @@ from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stage_tree.remaining_times import RemainingTimes
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.declaration import Stage
-from eeipu.stages.paths import Call
+from eeipu.stages.paths import Call, Kind
 from eeipu.stages.resources import Resources
 
 __all__ = [
@@ -37,6 +41,10 @@ Priority = tuple[float, ...]
 # A plan with more nodes to run than this is not forecast: it would take longer than tens of
 # milliseconds, and the more nodes there are, the less the order of the last ones matters.
 MOST_FORECAST = 2000
+
+# As long as the workers have this many times more to do than the longest path takes, the order does
+# not decide when the last trial ends, and trials are finished one after the other.
+SLACK = 3.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,13 @@ class Policy:
     recalls: bool = False
 
 
-CRITICAL_PATH = Policy("critical path", lambda n, order: (-n.remaining, order), recalls=True)
+def _longest_first(node: PlanNode, order: int) -> Priority:
+    """The longest remaining time first, but evaluations before all: they are short, and awaited."""
+    is_evaluation = node.first.call.kind is Kind.EVALUATION
+    return (-math.inf if is_evaluation else -node.remaining, order)
+
+
+CRITICAL_PATH = Policy("critical path", _longest_first, recalls=True)
 FIFO = Policy("first in, first out", lambda node, order: (order,))  # noqa: ARG005
 BREADTH_FIRST = Policy("breadth first", lambda node, order: (node.start, order), goes_on=False)
 DEPTH_FIRST = Policy("depth first", lambda node, order: (-node.start, order))
@@ -154,6 +168,8 @@ class Scheduler:
         self.workers: int | None = None
         self._new = 0  # nodes that were needed for the first time since the last forecast
         self._due = 0  # so many of them are needed for the next one
+        self._ended = 0  # nodes that have ended since then
+        self._ended_due = math.inf  # so many of them make another one due
         self._is_forecast = False  # with the costs as they are estimated now
         self._costs = costs if costs is not None else CostEstimates()
         self._is_declared = resources is None
@@ -197,20 +213,25 @@ class Scheduler:
         return node
 
     def _forecast(self) -> None:
-        """Choose between the critical path and first in, first out, whichever ends sooner.
+        """Choose the order: depth first while much is left, and then what ends sooner.
 
-        The time for this is in proportion to the number of new nodes.
+        The time for this is in proportion to the number of nodes that are new or have ended.
         """
         if self.policy is not CRITICAL_PATH or self.workers is None:
             return
-        if self._is_forecast and self._new < self._due:
+        if self._is_forecast and self._new < self._due and self._ended < self._ended_due:
             return
         everything = self._nodes()
         nodes = [node for node in everything if node.must_run]
-        self._new, self._is_forecast = 0, True
+        self._new = self._ended = 0
+        self._is_forecast = True
         self._due = max(len(nodes), len(everything) // 8)
-        best = CRITICAL_PATH
-        if len(nodes) <= MOST_FORECAST:
+        work = math.fsum(self._costs(node) for node in nodes)
+        longest = max((node.remaining for node in nodes), default=0.0)
+        has_slack = work > SLACK * self.workers * longest
+        self._ended_due = len(nodes) // 16 + 1 if has_slack else math.inf
+        best = DEPTH_FIRST if has_slack else CRITICAL_PATH
+        if not has_slack and len(nodes) <= MOST_FORECAST:
             best = min((CRITICAL_PATH, FIFO), key=lambda policy: self._forecast_s(nodes, policy))
         if best is not self._followed:
             self._followed = best
@@ -234,6 +255,7 @@ class Scheduler:
 
     def observe(self, node: PlanNode, cost_s: float) -> None:
         """Learn from what a node that has run has cost."""
+        self._ended += 1
         if self._costs.observe(node, cost_s):
             self._is_forecast = False
             self.refresh()

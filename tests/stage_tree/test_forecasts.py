@@ -1,5 +1,7 @@
 """How long a plan will take: as its scheduler runs it; and the better of two orders is followed."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,13 @@ from eeipu.algorithms.runner import run_studies
 from eeipu.algorithms.simulation import simulated_workers
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.stage_tree.forecasts import forecast_s
-from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Scheduler
+from eeipu.stage_tree.scheduler import CRITICAL_PATH, FIFO, Policy, Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.paths import Path
 from eeipu.stages.schedules import Piecewise
 
 STEPS, WORKERS = 60, 4
+LONGEST_FIRST = Policy("longest first", lambda node, order: (-node.remaining, order), recalls=True)
 
 
 def path_of(config, step):
@@ -74,3 +77,41 @@ def test_first_in_first_out_is_followed_where_it_ends_sooner():
     study._number = lambda _: 0.0
     run_studies([study], Scheduler(plan), cluster)
     assert cluster.now() == 6.0
+
+
+def ends(configs, policy, workers):
+    """When the trials of a grid have had their values, on so many workers."""
+    plan, cluster = SearchPlan(), simulated_workers(workers, length)
+    ended = []
+
+    class Noted(FullTraining):
+        def tell(self, *args):
+            ended.append(cluster.now())
+            return super().tell(*args)
+
+    def of(config, step):
+        return path_of(config, step).evaluate("fit", "v1")
+
+    study = StudyRun("study", Noted(configs, STEPS), of)
+    study._number = lambda _: 0.0
+    run_studies([study], Scheduler(plan, policy), cluster)
+    return ended
+
+
+def grid(*drops):
+    rates = [[0.1, 0.01, 0.001]] * (len(drops) + 1)
+    return [{"lr": Piecewise(list(each), list(drops))} for each in itertools.product(*rates)]
+
+
+def test_trials_end_one_after_the_other_and_the_last_one_when_it_would_by_the_longest_path():
+    configs = grid(30, 45)
+    ours, longest_first = ends(configs, CRITICAL_PATH, 2), ends(configs, LONGEST_FIRST, 2)
+    assert max(ours) <= 1.01 * max(longest_first)
+    assert np.mean(ours) < 0.7 * np.mean(longest_first)
+    assert min(ours) == STEPS + 1
+
+
+def test_evaluations_do_not_wait_for_longer_nodes():
+    # Five trainings of 60 steps that share nothing: the first two have their values after them.
+    configs = [{"lr": rate} for rate in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    assert ends(configs, CRITICAL_PATH, 2)[:2] == [STEPS + 1] * 2
