@@ -42,7 +42,7 @@ from eeipu import Categorical, Pipeline, StageCache, Tuner
 from eeipu.algorithms.early_stopping import EarlyStopping
 from eeipu.algorithms.full_training import FullTraining
 from eeipu.algorithms.halving import ASHA, SuccessiveHalving
-from eeipu.algorithms.moves import Algorithm, Ask, Stop
+from eeipu.algorithms.moves import Algorithm, Ask, Move, Stop
 from eeipu.algorithms.node_tasks import NodeTask
 from eeipu.algorithms.runner import run_studies
 from eeipu.algorithms.simulation import simulated_workers
@@ -288,19 +288,58 @@ def random_trees() -> Iterator[Figure]:
         yield at_most(f"{name}, share of worse ones", worse, "ratio", 0.0)
 
 
-def over_fifo(seed: int, workers: int | None) -> float:
-    """How long one random tree takes, over how long it takes first in, first out."""
-    rng = np.random.default_rng(seed)
+def random_tree(rng: np.random.Generator) -> list[Config]:
+    """Between 20 and 200 sequences of learning rates that change at one to five epochs."""
     rates = [0.1, 0.05, 0.02, 0.01][: rng.integers(2, 5)]
     drops = sorted(rng.choice(np.arange(10, EPOCHS, 10), rng.integers(1, 6), replace=False))
-    configs = [
+    return [
         {"lr": Piecewise(rng.choice(rates, len(drops) + 1).tolist(), drops)}
         for _ in range(rng.integers(20, 200))
     ]
+
+
+def over_fifo(seed: int, workers: int | None) -> float:
+    """How long one random tree takes, over how long it takes first in, first out."""
+    rng = np.random.default_rng(seed)
+    configs = random_tree(rng)
     studies: Studies = {"grid": lambda: FullTraining(configs, EPOCHS)}
     count = workers if workers is not None else int(rng.choice([2, 5, 10, 20, 40]))
     times = [simulate(studies, policy, workers=count)[1].now() for policy in (CRITICAL_PATH, FIFO)]
     return times[0] / times[1]
+
+
+LONGEST_FIRST = Policy("longest first", lambda node, order: (-node.remaining, order), recalls=True)
+
+
+def early_values() -> Iterator[Figure]:
+    """When trials have their values, and when the last one has, over the longest path alone."""
+    for workers in (2, 5, 20):
+        ratios = []
+        for seed in range(12):
+            configs = random_tree(np.random.default_rng(seed))
+            ours, longest = (
+                value_times(configs, policy, workers) for policy in (CRITICAL_PATH, LONGEST_FIRST)
+            )
+            ratios.append((fmean(ours) / fmean(longest), max(ours) / max(longest)))
+        mean, last = map(fmean, zip(*ratios, strict=True))
+        name = f"12 random trees, {workers} workers, over the longest path alone"
+        yield at_most(f"{name}: time to a trial's value, mean", mean, "ratio", 1.0)
+        yield at_most(f"{name}: end to end, mean", last, "ratio", 1.005)
+
+
+def value_times(configs: list[Config], policy: Policy, workers: int) -> list[float]:
+    """The times at which the trials of a grid have their values."""
+    cluster = simulated_workers(workers, seconds, score)
+    times: list[float] = []
+
+    class Noted(FullTraining):
+        def tell(self, trial: int, step: int, value: float | None) -> list[Move]:
+            times.append(cluster.now())
+            return super().tell(trial, step, value)
+
+    runs = [study("grid", Noted(configs, EPOCHS), is_shared=True)]
+    run_studies(runs, Scheduler(SearchPlan(), policy), cluster)
+    return times
 
 
 # --- through the tuner ------------------------------------------------------------------------
@@ -363,6 +402,7 @@ def figures() -> Iterator[Figure]:
     yield from simulated()
     yield from asked_ahead()
     yield from random_trees()
+    yield from early_values()
 
 
 if __name__ == "__main__":
