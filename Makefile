@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The variable silences an announcement of MkDocs' authors, which is no warning about the pages.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: demo test check docs faults format clean
+.PHONY: demo test check types style site collected docs faults format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m eeipu demo
@@ -14,14 +14,27 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(MAKE) check
 
-# What CI runs. Three test workers on two cores, because tests wait for processes a third of their time.
+# What CI runs: what needs no test to run, two at a time, and then the tests. Three test workers on two
+# cores, because tests wait for processes a third of their time.
 check: $(VENV)/.dev
+	$(MAKE) --jobs=2 --no-print-directory types collected site style
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup --cov --cov-report=term
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+site: $(VENV)/.dev
 	$(SITE) --quiet
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup --cov --cov-report=term
+
+# Collected once, the tests and eeipu are there as bytecode for all workers and processes of the tests,
+# also where the environment says that Python shall write none.
+collected: $(VENV)/.dev
+	@said=$$(PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq) || { echo "$$said"; exit 1; }
 
 # The documentation as a site, in build/site/index.html.
 docs: $(VENV)/.docs
