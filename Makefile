@@ -57,7 +57,7 @@ clean:
 # instead, without the libraries' own tests. A few files are no Python that compiles, as with pip.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
-	$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
+	$(BIN)/python -W ignore -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	touch $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
