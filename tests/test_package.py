@@ -165,6 +165,10 @@ print(json.dumps(loaded))
     return json.loads(run.stdout)
 
 
+LOADED = pytest.mark.xdist_group("loaded")  # for one process of the tests
+
+
+@LOADED
 @pytest.mark.parametrize("room", [*TORCH_FREE, "benchmarks.__main__"])
 def test_what_a_worker_imports_loads_without_torch(loaded, room):
     modules = {name: libraries for name, libraries in loaded.items() if is_in(name, room)}
@@ -176,10 +180,12 @@ def is_in(name, room):
     return f"{name}.".startswith(f"eeipu.{room}.")
 
 
+@LOADED
 def test_public_names_but_those_of_the_search_load_without_torch(loaded):
     assert loaded["light names"] == []
 
 
+@LOADED
 def test_the_sampler_loads_torch(loaded):
     assert "torch" in loaded["EEIPUSampler"]
 
@@ -244,6 +250,10 @@ def wheel(tmp_path_factory):
     return path
 
 
+WHEEL = pytest.mark.xdist_group("wheel")  # for one process of the tests
+
+
+@WHEEL
 @pytest.mark.slow
 def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel):
     held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
@@ -275,6 +285,7 @@ def quickstart():
     return text.replace("return_X_y=True))", "return_X_y=True), max_trials=3, progress=False)")
 
 
+@WHEEL
 @pytest.mark.slow
 def test_the_quickstart_runs_where_the_wheel_is_installed(python, tmp_path):
     script = tmp_path / "quickstart.py"

@@ -1,6 +1,5 @@
 """Worker processes: they leave interrupts to whoever started them, and end with it."""
 
-import builtins
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import worker_calls
 from torch.utils.data import DataLoader, TensorDataset
 
 from eeipu import Int, Pipeline, Tuner, stage
@@ -44,11 +44,7 @@ def test_a_process_that_was_given_another_parent_ends(monkeypatch):
 
 def test_worker_processes_look_after_this_one():
     with ProcessExecutor(1) as pool:
-        assert pool.submit(_watches).result() == 1
-
-
-def _watches():
-    return sum(thread.name.startswith("watch over") for thread in threading.enumerate())
+        assert pool.submit(worker_calls.watches).result() == 1
 
 
 def test_a_worker_that_grows_by_a_model_or_a_library_stays():
@@ -66,22 +62,13 @@ def test_a_worker_that_grows_beyond_its_part_of_the_memory_is_replaced(monkeypat
 
 def _calls_of_growing_workers(pool):
     """The processes that ran three calls, which keep 400 MB each."""
-    return {pool.submit(_grow).result() for _ in range(3)}
-
-
-def _grow():
-    time.sleep(1.1)  # loky looks at a process's memory once in a second
-    vars(builtins).setdefault("_kept", []).append(bytearray(os.urandom(1000)) * 400_000)
-    return os.getpid()
+    return {pool.submit(worker_calls.grow).result() for _ in range(3)}
 
 
 def test_worker_processes_start_clean():
     with ProcessExecutor(1) as pool:
-        assert "--process-name" in pool.submit(_command).result()  # and are no forks of this one
-
-
-def _command():
-    return psutil.Process().cmdline()
+        command = pool.submit(worker_calls.command).result()
+        assert "--process-name" in command  # and are no forks of this one
 
 
 UNGUARDED = """
