@@ -19,7 +19,6 @@ from eeipu.cache import IN_MEMORY, InMemory, StageCache
 from eeipu.executors.interrupts import interruptible
 from eeipu.executors.opening import ExecutorLike, opened_cache
 from eeipu.fingerprints.keys import inputs_key
-from eeipu.html_tables import box
 from eeipu.methods.budget import Budget
 from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import Recommendation, check_price, recommended
@@ -42,7 +41,7 @@ from eeipu.studies.given.known_results import add_result
 from eeipu.studies.given.reported_values import Reported
 from eeipu.studies.one_run import RunSetting, run_of_best, run_to_end
 from eeipu.studies.records.best_trials import best_trial
-from eeipu.studies.records.tuned_study import study_html
+from eeipu.studies.records.recommended import tuner_html
 from eeipu.studies.storages import using_storage
 from eeipu.studies.study import (
     Direction,
@@ -221,7 +220,7 @@ class Tuner:
         )
 
     def _repr_html_(self) -> str:
-        return box(f"Tuner of {self.pipeline.name}", study_html(self.study))
+        return tuner_html(self.pipeline.name, self.study, self.recommend)
 
     @property
     def budget(self) -> float:

@@ -4,6 +4,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from eeipu.report.reading import load_study, studies_in
 from eeipu.stages.runs import error_line
 from eeipu.studies.records import tables
 from eeipu.studies.records.amounts import amount, value_text
+from eeipu.studies.records.recommended import recommendation_facts, recommended_by
 from eeipu.studies.records.study_record import StudyLike, StudyRecord, TrialRecord
 from eeipu.studies.storages import read_storage, using_storage
 
@@ -46,11 +48,22 @@ def print_list(storage: str, *, as_json: bool) -> None:
 
 
 @using_storage()
-def print_study(study: StudyLike, *, as_json: bool) -> None:
-    """How a study stands."""
+def print_study(study: StudyLike, *, recommends: bool = False, as_json: bool) -> None:
+    """How a study stands.
+
+    Args:
+        study: The study.
+        recommends: Whether to fit models, and show what they recommend.
+        as_json: Whether to print one JSON object.
+
+    Raises:
+        ConfigurationError: Models can recommend nothing.
+    """
     record = StudyRecord.of(study)
+    recommended = recommended_by(record) if recommends else None
     if as_json:
-        _print_json([_summary(record)])
+        more = {} if recommended is None else {"recommended": asdict(recommended)}
+        _print_json([_summary(record) | more])
         return
     console = Console()
     of = "" if record.budget is None else f" of {_amount(record.budget, record)}"
@@ -76,6 +89,9 @@ def print_study(study: StudyLike, *, as_json: bool) -> None:
         console.print(_front_table(record))
     if best is not None:
         console.print(_facts({name: _shown(value) for name, value in best.trial.params.items()}))
+    if recommended is not None:
+        console.print(_facts(recommendation_facts(record, recommended)))
+        console.print(_facts({name: _shown(each) for name, each in recommended.params.items()}))
     for failed in tables.failures(record)[:1]:
         console.print(f"last failure, trial {failed.number}: {escape(_why(failed))}")
 

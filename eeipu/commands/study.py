@@ -48,12 +48,24 @@ def list_studies(storage: Storage, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(storage: Storage, study: StudyName = None, as_json: AsJson = False) -> None:
+def show(
+    storage: Storage,
+    study: StudyName = None,
+    recommended: Annotated[
+        bool,
+        typer.Option(
+            "--recommended",
+            help="Fit models, and say which trial they believe to be best, and what to expect of "
+            "it. The best value of many may be a lucky one.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show how a study stands: its account, its stages, and its best trial."""
     from eeipu.commands.studies_shown import print_study
     from eeipu.report.reading import load_study
 
-    print_study(load_study(storage, study), as_json=as_json)
+    print_study(load_study(storage, study), recommends=recommended, as_json=as_json)
 
 
 @app.command()

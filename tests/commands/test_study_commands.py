@@ -270,3 +270,34 @@ def test_stages_of_a_plain_study_are_guessed(run, tmp_path):
 
     assert found[0]["costs"] == {"prep": 1.0, "fit": 2.0}
     assert found[1]["costs"] == {"stage 1": 1.0, "stage 2": 2.0}
+
+
+def test_show_says_what_models_recommend(run, tmp_path):
+    tuner = Tuner(
+        Pipeline.declare({"train": {"lr": Float(0.0, 1.0)}}),
+        budget=None,
+        storage=f"sqlite:///{tmp_path / 'a study.db'}",
+    )
+    for k in range(12):
+        lr = (k + 0.5) / 12
+        tuner.add_trial({"train.lr": lr}, 1.0 - (lr - 0.5) ** 2 + 0.02 * (-1) ** k)
+    for value in (0.75, 0.82, 0.78, 1.3):  # one of these is luck
+        tuner.add_trial({"train.lr": 0.97}, value)
+
+    code, output, _ = run("show", tmp_path / "a study.db", "--recommended", "--json")
+    [shown] = objects(output)
+
+    assert code == 0
+    assert shown["best"]["params"] == {"train.lr": 0.97}
+    assert shown["recommended"]["number"] == tuner.recommend().number
+    assert shown["recommended"]["params"] == tuner.recommend().params != shown["best"]["params"]
+    text = run("show", tmp_path / "a study.db", "--recommended")[1]
+    assert f"trial {tuner.recommend().number}" in text
+    assert "recommended" not in run("show", tmp_path / "a study.db")[1]
+
+
+def test_show_says_why_models_recommend_nothing(run, file):
+    code, _, error = run("show", file, "--recommended")
+
+    assert code == 1
+    assert "fewer than 5 trials" in error

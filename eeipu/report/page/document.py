@@ -76,8 +76,8 @@ def write_report(
     Args:
         study: The study.
         path: The file.
-        models: Whether to fit models, for the importance of hyper-parameters and the quality of
-            predictions. It takes seconds, and longer with very many trials.
+        models: Whether to fit models, for what they recommend, the importance of hyper-parameters
+            and the quality of predictions. It takes seconds, and longer with very many trials.
         cache: The cache of stage outputs, or its place, to say which of them are kept; by default
             the place that the study remembers.
 
@@ -179,7 +179,9 @@ class DrawnModels:
 
 
 def draw_models(record: StudyRecord) -> DrawnModels:
-    """Fit models, and draw how important hyper-parameters are, and how well values are predicted.
+    """Fit models, and show what they recommend, and how well they predict values and costs.
+
+    How important they find hyper-parameters is drawn, too.
 
     Raises:
         MissingExtraError: Plotly is not installed.
@@ -187,7 +189,8 @@ def draw_models(record: StudyRecord) -> DrawnModels:
     if record.has_several_objectives:
         return DrawnModels((), {})
     pictures = _Pictures()
-    found = [pictures.add("importance", partial(importance_figure, record))]
+    found = [sections.recommended(record)]
+    found.append(pictures.add("importance", partial(importance_figure, record)))
     for stage in (None, *record.stage_names):
         name = "predictions" if stage is None else f"predictions of {stage}"
         found.append(pictures.add(name, partial(prediction_figure, record, stage)))

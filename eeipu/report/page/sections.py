@@ -3,13 +3,15 @@
 from html import escape
 from typing import Any
 
+from eeipu.errors import ConfigurationError
 from eeipu.html_tables import table
 from eeipu.stages.runs import error_line
 from eeipu.studies.records import tables
 from eeipu.studies.records.amounts import amount
+from eeipu.studies.records.recommended import recommendation_html, recommended_by
 from eeipu.studies.records.study_record import StudyRecord, TrialRecord
 
-__all__ = ["account", "best_trials", "failures", "section", "stages", "tiles"]
+__all__ = ["account", "best_trials", "failures", "recommended", "section", "stages", "tiles"]
 
 BEST, FRONT, FAILURES = 10, 50, 20
 
@@ -75,6 +77,17 @@ def best_trials(record: StudyRecord) -> str:
     ]
     right = {*range(1 + len(objectives)), len(heads) - 2}
     return f'<div class="scroll sortable">{table(heads, rows, right=right)}</div>'
+
+
+def recommended(record: StudyRecord) -> str:
+    """The configuration that the models believe to be best; nothing where models cannot tell."""
+    try:
+        found = recommended_by(record)
+    except ConfigurationError:
+        return ""
+    note = "The best value of many may be a lucky one. Models learn from all of them."
+    body = recommendation_html(record, found)
+    return f'<h2>Recommended</h2><p class="note">{note}</p><div class="scroll">{body}</div>'
 
 
 def account(record: StudyRecord) -> str:
