@@ -44,14 +44,18 @@ def forecast(seed, policy):
         lambda node: policy.priority(node, node.order),
         goes_on=policy.goes_on,
         recalls=policy.recalls,
+        past=lambda _: 0.0,
     )
 
 
-def taken(seed, policy):
+ends = []
+
+
+def taken(seed, policy, make_scheduler=Scheduler):
     plan, cluster = SearchPlan(), simulated_workers(WORKERS, length)
     study = StudyRun("study", FullTraining(configs(seed), STEPS), path_of)
     study._number = lambda _: 0.0
-    run_studies([study], Scheduler(plan, policy), cluster)
+    run_studies([study], make_scheduler(plan, policy), cluster)
     return cluster.now()
 
 
@@ -61,7 +65,44 @@ def test_a_forecast_is_how_long_it_takes(seed):
     assert taken(seed, CRITICAL_PATH) == min(forecast(seed, FIFO), forecast(seed, CRITICAL_PATH))
 
 
-def test_first_in_first_out_is_followed_where_it_ends_sooner():
+class Forecasting(Scheduler):
+    """Forecasts the end of a run before each node."""
+
+    def _forecast(self, after):
+        nodes = [node for node in self._nodes() if node.must_run]
+        ends.append(self.now() + self._forecast_s(nodes, self.policy, after))
+
+
+@pytest.mark.parametrize("policy", [FIFO, CRITICAL_PATH])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_forecast_amid_a_run_goes_on_from_there(seed, policy):
+    ends.clear()
+    end = taken(seed, policy, make_scheduler=Forecasting)
+    assert len(ends) > 30
+    assert set(ends) == {end}
+
+
+def test_of_equal_ends_that_of_the_first_node_comes_first():
+    """An idle worker of three takes the second half of the first training, which is the longest."""
+    lengths = {(0.1, 1): 5, (0.1, 2): 9, (0.2, 1): 5, (0.2, 2): 5}
+    trainings = [
+        {"lr": Piecewise([first, 0.01 * second], [3]), "steps": steps}
+        for (first, second), steps in lengths.items()
+    ]
+
+    def of(config, step):
+        return Path().train("fit", "v1", {"lr": config["lr"]}, config["steps"])
+
+    ends.clear()
+    plan, cluster = SearchPlan(), simulated_workers(3, length)
+    study = StudyRun("study", FullTraining(trainings, 9), of)
+    study._number = lambda _: 0.0
+    run_studies([study], Forecasting(plan, FIFO), cluster)
+    assert set(ends) == {cluster.now()} == {9.0}
+
+
+@pytest.mark.parametrize("step_s", [1.0, 30.0])  # the latter is known after the first node only
+def test_first_in_first_out_is_followed_where_it_ends_sooner(step_s):
     """On two workers, the longest first take 3 + 2 + 2 and 3 + 2; as they come, 3 + 3 and 2 * 3."""
     lengths = [3, 2, 2, 3, 2]
     trainings = [{"lr": 0.1 * k, "steps": steps} for k, steps in enumerate(lengths)]
@@ -69,8 +110,8 @@ def test_first_in_first_out_is_followed_where_it_ends_sooner():
     def of(config, step):
         return Path().train("fit", "v1", {"lr": config["lr"]}, config["steps"])
 
-    plan, cluster = SearchPlan(), simulated_workers(2, length)
+    plan, cluster = SearchPlan(), simulated_workers(2, lambda node: step_s * length(node))
     study = StudyRun("study", FullTraining(trainings, 3), of)
     study._number = lambda _: 0.0
     run_studies([study], Scheduler(plan), cluster)
-    assert cluster.now() == 6.0
+    assert cluster.now() == 6.0 * step_s
