@@ -71,7 +71,7 @@ def run_studies(
             f"{pool.job.cache!r}; give both the same cache."
         )
     pool.renew()
-    scheduler.workers = pool.size
+    scheduler.workers, scheduler.now = pool.size, pool.now
     if pool.job.stages:
         scheduler.declare(pool.job.stages.values())
     watch = FailureWatch(studies, max_failures) if watch is None else watch

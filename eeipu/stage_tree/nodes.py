@@ -98,10 +98,12 @@ class PlanNode(Node):
         remaining: The longest remaining time of a path through the node; kept by a scheduler.
         order: The number of nodes that were needed before this one; negative before a scheduler
             has seen it.
+        began: When a worker has taken the node, by its clock; kept by a scheduler.
         queued: The priority under which the node waits in a scheduler's queue, if it does.
     """
 
     __slots__ = (
+        "began",
         "cost_s",
         "error",
         "has_state",
@@ -137,6 +139,7 @@ class PlanNode(Node):
         self.error: str | None = None
         self.remaining = 0.0
         self.order = -1
+        self.began: float | None = None
         self.queued: tuple[float, ...] | None = None
 
     def ancestry(self) -> Iterator["PlanNode"]:
@@ -211,6 +214,7 @@ class PlanTree(StageTree):
         assert isinstance(node, PlanNode)
         assert isinstance(upper, PlanNode)
         upper.payer, upper.is_running = node.payer, node.is_running
+        upper.began, node.began = node.began, None
         if node.cost_s is not None:
             upper.cost_s, node.cost_s = share * node.cost_s, (1.0 - share) * node.cost_s
         upper.needs = int(node.must_run)  # and its sources, if it has any, are needed as before

@@ -154,6 +154,7 @@ class Scheduler:
 
     Attributes:
         workers: How many workers there are, for forecasts; `None`: there are none.
+        now: Their clock, in seconds.
     """
 
     def __init__(
@@ -166,6 +167,8 @@ class Scheduler:
         self.plan = plan
         self.policy = self._followed = policy
         self.workers: int | None = None
+        self.now: Callable[[], float] = lambda: 0.0
+        self._observed = self._elapsed_s = 0.0  # of the same nodes, as costs may have any unit
         self._new = 0  # nodes that were needed for the first time since the last forecast
         self._due = 0  # so many of them are needed for the next one
         self._ended = 0  # nodes that have ended since then
@@ -204,15 +207,16 @@ class Scheduler:
             `None` where nothing is ready that fits.
         """
         self.follow()
-        self._forecast()
+        self._forecast(after)
         node = None if after is None else self._child_of(after, can_take)
         if node is None:
             node = self._ready.first(can_take)
         if node is not None:
             self.plan.execution.start(node)
+            node.began = self.now()
         return node
 
-    def _forecast(self) -> None:
+    def _forecast(self, after: PlanNode | None) -> None:
         """Choose the order: depth first while much is left, and then what ends sooner.
 
         The time for this is in proportion to the number of nodes that are new or have ended.
@@ -232,12 +236,13 @@ class Scheduler:
         self._ended_due = len(nodes) // 16 + 1 if has_slack else math.inf
         best = DEPTH_FIRST if has_slack else CRITICAL_PATH
         if not has_slack and len(nodes) <= MOST_FORECAST:
-            best = min((CRITICAL_PATH, FIFO), key=lambda policy: self._forecast_s(nodes, policy))
+            orders = (CRITICAL_PATH, FIFO)
+            best = min(orders, key=lambda policy: self._forecast_s(nodes, policy, after))
         if best is not self._followed:
             self._followed = best
             self.refresh()
 
-    def _forecast_s(self, nodes: list[PlanNode], policy: Policy) -> float:
+    def _forecast_s(self, nodes: list[PlanNode], policy: Policy, after: PlanNode | None) -> float:
         assert self.workers is not None
         return forecast_s(
             nodes,
@@ -246,7 +251,15 @@ class Scheduler:
             lambda node: policy.priority(node, node.order),
             goes_on=policy.goes_on,
             recalls=policy.recalls,
+            past=self._past,
+            after=after,
         )
+
+    def _past(self, node: PlanNode) -> float:
+        """What a node that runs has cost so far."""
+        if node.began is None or self._elapsed_s == 0.0:
+            return 0.0
+        return (self.now() - node.began) * self._observed / self._elapsed_s
 
     def waiting(self) -> PlanNode | None:
         """A node that is ready, if there is one; it waits for ever where no worker is free."""
@@ -256,6 +269,9 @@ class Scheduler:
     def observe(self, node: PlanNode, cost_s: float) -> None:
         """Learn from what a node that has run has cost."""
         self._ended += 1
+        if node.began is not None:
+            self._observed += cost_s
+            self._elapsed_s += self.now() - node.began
         if self._costs.observe(node, cost_s):
             self._is_forecast = False
             self.refresh()

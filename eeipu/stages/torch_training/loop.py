@@ -11,6 +11,7 @@ that is no submodule of the model, is refused when a checkpoint is made. So is a
 neither a `DataLoader` nor a list and has no `state_dict`, and a loader with persistent workers. A
 moving average of the weights belongs into the model as a submodule, or into the optimiser's `step`
 and `state_dict`. Scaled gradients need a loop of your own (`eeipu.stages.iterative.Training`).
+Plain attributes that a model sets in its first step, and not again, are kept (`first_step`).
 
 Before each step the model is set to training (`model.train()`), whatever it was set to before, so
 that it does not matter where the training was stopped.
@@ -128,6 +129,8 @@ class _Loop:
                     self._update(state, state.next_batch())
                 else:
                     self._train_an_epoch(state)
+                if step == 0:
+                    state.end_first_step()
         state.rng = rng
         return state
 

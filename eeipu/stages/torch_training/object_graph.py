@@ -23,6 +23,7 @@ from eeipu.fingerprints.first_party import FirstParty
 
 __all__ = [
     "GENERATORS",
+    "PLAIN",
     "ReachedObject",
     "comparable_values",
     "numbers_of_module",
@@ -40,8 +41,8 @@ MOST_NUMBERS = 1000
 
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
-_CLOSED = (*_PLAIN, *GENERATORS, ModuleType, Tensor, np.ndarray)
+PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic)
+_CLOSED = (*PLAIN, *GENERATORS, ModuleType, Tensor, np.ndarray)
 _CONTAINERS = (dict, list, tuple, deque)
 _INHERITING = (*_CONTAINERS, functools.partial, SimpleNamespace)
 
@@ -85,7 +86,7 @@ def reached_objects(roots: Mapping[str, Any]) -> Iterator[ReachedObject]:
     waiting = [ReachedObject(name, value, False) for name, value in reversed([*roots.items()])]
     while waiting:
         here = waiting.pop()
-        if not isinstance(here.value, _PLAIN):
+        if not isinstance(here.value, PLAIN):
             if id(here.value) in seen:
                 continue
             seen[id(here.value)] = here.value
@@ -272,7 +273,7 @@ def _comparable(value: Any) -> Any:
     """A value that differs once the object itself has changed; `_NOTHING` where none is known."""
     if isinstance(value, GENERATORS):
         return "a generator"  # its state is saved, provided that it exists from the beginning
-    if isinstance(value, _PLAIN):
+    if isinstance(value, PLAIN):
         return repr(value)  # not the value: NaN would differ from NaN
     if isinstance(value, Tensor | np.ndarray):
         return _comparable_array(value)

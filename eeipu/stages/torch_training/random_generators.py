@@ -35,7 +35,7 @@ from eeipu.stages.torch_training.object_graph import (
 )
 
 __all__ = [
-    "changed_paths",
+    "changes_between",
     "check_restorable",
     "check_unchanged",
     "derived_rng",
@@ -53,8 +53,8 @@ __all__ = [
 _REMEDY = (
     "no checkpoint would have that, so training could not be resumed as if it had never stopped; "
     "give the object that holds it state_dict and load_state_dict (in a model: make it a "
-    "submodule or a persistent buffer, or write get_extra_state and set_extra_state), or make it "
-    "before training and do not change it."
+    "submodule or a persistent buffer, or write get_extra_state and set_extra_state), or, where "
+    "it always becomes the same, set it to that before training, such as in make_model."
 )
 
 
@@ -161,9 +161,16 @@ def restore_states(roots: Mapping[str, Any], states: Mapping[str, Any]) -> None:
             _set_state_of(value, states[path])
 
 
-def changed_paths(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The paths whose value in `after` is new or differs from that in `before`."""
-    return [path for path in after if path not in before or before[path] != after[path]]
+def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """The paths whose value in `after` is new or another than in `before`, and how, in words."""
+    changed = [path for path in after if path not in before or before[path] != after[path]]
+    return {path: _change(before.get(path), after[path]) for path in changed}
+
+
+def _change(before: Any, after: Any) -> str:
+    """How a comparable value has changed, where it is text, and short."""
+    texts = [each for each in (before, after) if isinstance(each, str) and len(each) <= 40]
+    return f" from {texts[0]} to {texts[1]}" if len(texts) == 2 else ""
 
 
 def check_restorable(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -180,17 +187,18 @@ def check_restorable(roots: Mapping[str, Any], state: Mapping[str, Any]) -> None
         )
 
 
-def check_unchanged(changes: list[str]) -> None:
+def check_unchanged(changes: Mapping[str, str]) -> None:
     """Refuse a training that has changed values that no checkpoint has.
 
     Args:
-        changes: The paths of the values that have changed.
+        changes: The paths of the values that have changed, and how.
 
     Raises:
         TrainingError: There are any. The message names the first.
     """
     if changes:
-        raise TrainingError(f"training changes {changes[0]!r}, and {_REMEDY}")
+        path, change = next(iter(changes.items()))
+        raise TrainingError(f"training changes {path!r}{change}, and {_REMEDY}")
 
 
 def _restorable(roots: Mapping[str, Any]) -> list[tuple[str, Any]]:

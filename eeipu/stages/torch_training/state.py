@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader
 
 from eeipu.errors import ConfigurationError, TrainingError
 from eeipu.stages.torch_training.batches import check_loaders
+from eeipu.stages.torch_training.first_step import attributes_set, set_attributes
 from eeipu.stages.torch_training.object_graph import (
     comparable_values,
     numbers_of_module,
     saves_itself,
 )
 from eeipu.stages.torch_training.random_generators import (
-    changed_paths,
+    changes_between,
     check_restorable,
     check_unchanged,
     derived_rng,
@@ -51,7 +52,8 @@ class TrainingState:
         rng: The states of all random generators, as they are.
         initial_states: The states that objects given to the training had before it.
         unsaved_values: Values that can change and are in no checkpoint, as they were at first.
-        changes: The paths of such values that have changed under earlier loaders.
+        set_first: Attributes of the model that the first step has set, by their paths.
+        changes: Such values that have changed under earlier loaders, by their paths, in words.
         options: The hyper-parameters that the loaders were made with.
         loader: The loader of training data; `None` until it is needed.
         loader_states: The states of what is random in the loader, as it was made.
@@ -74,7 +76,8 @@ class TrainingState:
     rng: dict[str, Any]
     initial_states: dict[str, Any]
     unsaved_values: dict[str, Any] = field(init=False)
-    changes: list[str] = field(default_factory=list, init=False)
+    set_first: dict[str, Any] = field(default_factory=dict, init=False)
+    changes: dict[str, str] = field(default_factory=dict, init=False)
     options: dict[str, Any] = field(default_factory=dict, init=False)
     loader: Any = field(default=None, init=False)
     loader_states: dict[str, Any] = field(default_factory=dict, init=False)
@@ -190,6 +193,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "frozen": [n for n, p in self.model.named_parameters() if not p.requires_grad],
             "numbers": {n: numbers_of_module(m) for n, m in self.model.named_modules()},
+            "set_first": self.set_first,
             "optimizer": self.optimizer.state_dict(),
             "gradients": _lasting_gradients(self.model, self.optimizer),
             "options": self.options,
@@ -212,6 +216,8 @@ class TrainingState:
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
         for name, module in self.model.named_modules():
             vars(module).update(saved["numbers"].get(name, {}))
+        self.set_first = saved.get("set_first", {})  # of which earlier versions knew nothing
+        set_attributes(self.roots(), self.set_first)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.rng, self.initial_states = saved["rng"], saved["first"]
         self.options = saved["options"]
@@ -249,9 +255,16 @@ class TrainingState:
                 f'(step="epoch").'
             )
 
-    def _unsaved_changes(self) -> list[str]:
-        """The paths of values that have changed, or are new, and that no checkpoint has."""
-        return [*self.changes, *changed_paths(self.unsaved_values, self._comparable_values())]
+    def end_first_step(self) -> None:
+        """Keep what the model has set in its first step; it is not to change any more."""
+        values = self._comparable_values()
+        changes = changes_between(self.unsaved_values, values)
+        self.set_first = attributes_set(self.roots(), self.unsaved_values, changes)
+        self.unsaved_values |= {path: values[path] for path in self.set_first}
+
+    def _unsaved_changes(self) -> dict[str, str]:
+        """The values that have changed, or are new, and that no checkpoint has, by their paths."""
+        return self.changes | changes_between(self.unsaved_values, self._comparable_values())
 
     def _comparable_values(self) -> dict[str, Any]:
         """The values that can be compared, except those of the model that a checkpoint has."""
