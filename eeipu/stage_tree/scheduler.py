@@ -44,7 +44,7 @@ MOST_FORECAST = 2000
 
 # As long as the workers have this many times more to do than the longest path takes, the order does
 # not decide when the last trial ends, and trials are finished one after the other.
-SLACK = 3.0
+SLACK = 4.0
 
 
 @dataclass(frozen=True)
