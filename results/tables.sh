@@ -92,6 +92,11 @@ today() { # FILE HEADING OUT PROBLEMS...
         --against $best --methods $warm_ups --reaching
 }
 today own "Synthetic pipelines today, from each method's own warm-up" results/runs-now synthetic
+for when in "" -anytime -reaching; do
+    [ -d results/runs-now/stacking ] || continue
+    table "real-now$when" "Stacking and distillation today, from each method's own warm-up" stacking distillation \
+        --out results/runs-now --against $best --methods "eeipu+cache+n-initial=usual,$best" ${when:+-$when}
+done
 today variants-now "Two variants today, from each method's own warm-up" results/runs-now noisy cheap-early
 if [ -d results/runs-held-out ]; then
     table held-out "Held-out problems" held-out --out results/runs-held-out --against ei+cache
@@ -136,5 +141,6 @@ pack own $(cd results && for each in $(group synthetic); do
     ls runs-now/"$each"/*/*+n-initial=* || true
 done 2> /dev/null)
 pack variants-now $(cd results && ls -d runs-now/noisy runs-now/cheap-early 2> /dev/null || true)
+pack real-now $(cd results && ls -d runs-now/stacking runs-now/distillation 2> /dev/null || true)
 pack held-out $(cd results && ls -d runs-held-out 2> /dev/null || true)
 pack fresh $(cd results && for each in $(group synthetic); do ls -d runs-fresh/"$each"; done)
