@@ -313,7 +313,8 @@ def put_many(root, seed, max_bytes):
     for _ in range(15):
         key = f"{rng.randrange(20)}"
         cache.put(key, bytes(rng.randrange(1, 4000)))
-        assert cache.stats().size_bytes <= max_bytes
+        with cache.holders.upkeep():  # elsewhere an entry may come in place of one that was counted
+            assert cache.stats().size_bytes <= max_bytes
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
