@@ -59,7 +59,9 @@ def test_the_model_begins_trials_and_goes_on_with_the_best(notes):
 
 
 def test_smaller_values_are_better_where_it_is_asked_for(notes):
-    _, study = tuned(notes, trials=9, direction="minimize")
+    cache = StageCache()
+    pool = each_step_costs_one(cache)
+    _, study = tuned(notes, trials=9, direction="minimize", cache=cache, executor=pool)
     assert study.best_value < 0.2
 
 
