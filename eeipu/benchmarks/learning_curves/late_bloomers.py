@@ -13,18 +13,15 @@ same. The noise has a standard deviation of .002 and is the same whenever a conf
 at after the same step.
 """
 
-import hashlib
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from eeipu.benchmarks.learning_curves.formulas import State, advancing, begun, noise, prepare
 from eeipu.benchmarks.learning_curves.problem import CurveProblem
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
 from eeipu.pipeline import Pipeline
 from eeipu.space import Float
-from eeipu.stages.decorator import stage
 from eeipu.stages.iterative import Training, iterative
 
 __all__ = ["problem"]
@@ -35,19 +32,17 @@ EARLY, RISE, WIDTH = 0.1, 0.35, 0.05
 QUICK = (0.9, 0.9, 0.2)  # where the first steps are best
 HARTMANN_MINIMUM = -3.86278
 
-State = tuple[tuple[float, ...], int]
-
-
-@stage(space={"detail": Float(0.0, 1.0)}, version="1")
-def prepare(start: float, *, detail: float) -> float:
-    """The share of details that are kept of the data."""
-    return start + detail
-
 
 def problem() -> CurveProblem:
     """The problem: a preparation that costs as much as two to ten steps, and 81 steps."""
     space = {name: Float(0.0, 1.0) for name in ("rate", "width", "decay")}
-    train = iterative(Training(_init, _advance, _value), space, STEPS, name="train", version="1")
+    train = iterative(
+        Training(begun, advancing("rate", "width", "decay"), _value),
+        space,
+        STEPS,
+        name="train",
+        version="1",
+    )
     return CurveProblem(
         "late-bloomers",
         Pipeline([prepare, train], name="late-bloomers"),
@@ -59,25 +54,10 @@ def problem() -> CurveProblem:
     )
 
 
-def _init(detail: float) -> State:
-    return (detail,), 0
-
-
-def _advance(state: State, start: int, stop: int, schedules: Mapping[str, Any]) -> State:  # noqa: ARG001
-    (detail, *_), _ = state
-    now = [float(schedules[name](stop - 1)) for name in ("rate", "width", "decay")]
-    return (detail, *now), stop
-
-
 def _value(state: State) -> float:
     (detail, *trained), step = state
     hartmann = FUNCTIONS["hartmann3"](np.array([trained]))[0] / HARTMANN_MINIMUM
     end = float(hartmann) - 1.5 * (detail - 0.7) ** 2
     far = sum((mine - best) ** 2 for mine, best in zip(trained, QUICK, strict=True))
     share = 1.0 / (1.0 + math.exp((RISE - step / STEPS) / WIDTH))
-    return EARLY * math.exp(-far) + end * share + NOISE * _noise(state)
-
-
-def _noise(state: State) -> float:
-    digest = hashlib.sha256(repr(state).encode()).digest()
-    return float(np.random.default_rng(int.from_bytes(digest[:8])).standard_normal())
+    return EARLY * math.exp(-far) + end * share + NOISE * noise(state)

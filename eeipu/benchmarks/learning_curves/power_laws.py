@@ -11,18 +11,15 @@ ones, so that who leads early does not lead in the end. The noise has a standard
 and is the same whenever a configuration is looked at after the same step.
 """
 
-import hashlib
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from eeipu.benchmarks.learning_curves.formulas import State, advancing, begun, noise, prepare
 from eeipu.benchmarks.learning_curves.problem import CurveProblem
 from eeipu.benchmarks.synthetic.functions import FUNCTIONS
 from eeipu.pipeline import Pipeline
 from eeipu.space import Float
-from eeipu.stages.decorator import stage
 from eeipu.stages.iterative import Training, iterative
 
 __all__ = ["problem"]
@@ -32,14 +29,6 @@ NOISE = 0.005
 LOWEST_LR, HIGHEST_LR = 1e-4, 1e-1
 HARTMANN_MINIMUM = -3.86278
 
-State = tuple[tuple[float, ...], int]
-
-
-@stage(space={"detail": Float(0.0, 1.0)}, version="1")
-def prepare(start: float, *, detail: float) -> float:
-    """The share of details that are kept of the data."""
-    return start + detail
-
 
 def problem() -> CurveProblem:
     """The problem: a preparation that costs as much as two to ten steps, and 81 steps."""
@@ -48,7 +37,13 @@ def problem() -> CurveProblem:
         "width": Float(0.0, 1.0),
         "decay": Float(0.0, 1.0),
     }
-    train = iterative(Training(_init, _advance, _value), space, STEPS, name="train", version="1")
+    train = iterative(
+        Training(begun, advancing("lr", "width", "decay"), _value),
+        space,
+        STEPS,
+        name="train",
+        version="1",
+    )
     return CurveProblem(
         "power-laws",
         Pipeline([prepare, train], name="power-laws"),
@@ -60,16 +55,6 @@ def problem() -> CurveProblem:
     )
 
 
-def _init(detail: float) -> State:
-    return (detail,), 0
-
-
-def _advance(state: State, start: int, stop: int, schedules: Mapping[str, Any]) -> State:  # noqa: ARG001
-    (detail, *_), _ = state
-    now = [float(schedules[name](stop - 1)) for name in ("lr", "width", "decay")]
-    return (detail, *now), stop
-
-
 def _value(state: State) -> float:
     (detail, lr, width, decay), step = state
     rate = math.log(lr / LOWEST_LR) / math.log(HIGHEST_LR / LOWEST_LR)
@@ -78,9 +63,4 @@ def _value(state: State) -> float:
     scale = 40.0 ** (1.0 - rate)  # steps until the curve bends: one for the largest rate
     gap, power = 0.5 + 0.5 * width, 0.6 + 0.9 * decay
     left: float = gap * (1.0 + step / scale) ** -power
-    return end - left + NOISE * _noise(state)
-
-
-def _noise(state: State) -> float:
-    digest = hashlib.sha256(repr(state).encode()).digest()
-    return float(np.random.default_rng(int.from_bytes(digest[:8])).standard_normal())
+    return end - left + NOISE * noise(state)
