@@ -40,6 +40,11 @@ class RemainingTimes:
             return self._fall(node)
         return []
 
+    def own(self, node: PlanNode) -> float:
+        """What a node that has to run takes by itself, as it was estimated for these times."""
+        below: float = max((c.remaining for c in node.below if c.must_run), default=0.0)
+        return node.remaining - below
+
     def _through(self, node: PlanNode) -> float:
         if not node.must_run:
             return 0.0

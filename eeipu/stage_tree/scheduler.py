@@ -67,7 +67,8 @@ class Policy:
 
 def _longest_first(node: PlanNode, order: int) -> Priority:
     """The longest remaining time first, but evaluations before all: they are short, and awaited."""
-    is_evaluation = node.first.call.kind is Kind.EVALUATION
+    # Evaluations are one position long; a scheduler asks often, and the call takes a search.
+    is_evaluation = node.stop - node.start == 1 and node.first.call.kind is Kind.EVALUATION
     return (-math.inf if is_evaluation else -node.remaining, order)
 
 
@@ -230,10 +231,11 @@ class Scheduler:
         self._new = self._ended = 0
         self._is_forecast = True
         self._due = max(len(nodes), len(everything) // 8)
-        work = math.fsum(self._costs(node) for node in nodes)
+        work = math.fsum(map(self._times.own, nodes))
         longest = max((node.remaining for node in nodes), default=0.0)
         has_slack = work > SLACK * self.workers * longest
-        self._ended_due = len(nodes) // 16 + 1 if has_slack else math.inf
+        due = max(len(nodes) // 16, len(everything) // 32) + 1
+        self._ended_due = due if has_slack else math.inf
         best = DEPTH_FIRST if has_slack else CRITICAL_PATH
         if not has_slack and len(nodes) <= MOST_FORECAST:
             orders = (CRITICAL_PATH, FIFO)
