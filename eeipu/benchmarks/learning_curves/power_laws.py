@@ -13,54 +13,30 @@ and is the same whenever a configuration is looked at after the same step.
 
 import math
 
-import numpy as np
-
-from eeipu.benchmarks.learning_curves.formulas import State, advancing, begun, noise, prepare
+from eeipu.benchmarks.learning_curves.formulas import State, end, noise, problem_of
 from eeipu.benchmarks.learning_curves.problem import CurveProblem
-from eeipu.benchmarks.synthetic.functions import FUNCTIONS
-from eeipu.pipeline import Pipeline
 from eeipu.space import Float
-from eeipu.stages.iterative import Training, iterative
 
 __all__ = ["problem"]
 
-STEPS = 81
 NOISE = 0.005
 LOWEST_LR, HIGHEST_LR = 1e-4, 1e-1
-HARTMANN_MINIMUM = -3.86278
 
 
 def problem() -> CurveProblem:
-    """The problem: a preparation that costs as much as two to ten steps, and 81 steps."""
+    """The problem."""
     space = {
         "lr": Float(LOWEST_LR, HIGHEST_LR, log=True),
         "width": Float(0.0, 1.0),
         "decay": Float(0.0, 1.0),
     }
-    train = iterative(
-        Training(begun, advancing("lr", "width", "decay"), _value),
-        space,
-        STEPS,
-        name="train",
-        version="1",
-    )
-    return CurveProblem(
-        "power-laws",
-        Pipeline([prepare, train], name="power-laws"),
-        (0.0,),
-        "maximize",
-        steps=STEPS,
-        stage_costs={"prepare": lambda detail: 2.0 + 8.0 * detail},
-        step_cost=lambda width, **_: 0.5 + width,
-    )
+    return problem_of("power-laws", space, _value)
 
 
 def _value(state: State) -> float:
     (detail, lr, width, decay), step = state
     rate = math.log(lr / LOWEST_LR) / math.log(HIGHEST_LR / LOWEST_LR)
-    hartmann = FUNCTIONS["hartmann3"](np.array([[rate, width, decay]]))[0] / HARTMANN_MINIMUM
-    end = float(hartmann) - 1.5 * (detail - 0.7) ** 2
     scale = 40.0 ** (1.0 - rate)  # steps until the curve bends: one for the largest rate
     gap, power = 0.5 + 0.5 * width, 0.6 + 0.9 * decay
     left: float = gap * (1.0 + step / scale) ** -power
-    return end - left + NOISE * noise(state)
+    return end(detail, (rate, width, decay)) - left + NOISE * noise(state)
