@@ -236,24 +236,12 @@ class TrainingState:
                 self.begin_epoch()
                 while self.position < saved["position"] and self._loaded_batch() is not None:
                     pass
-                self._check_skipped(saved)
+                rng, rng_then = self.data_rng, saved["data_rng"]
+                is_there = rng is not None and is_same_rng(rng, rng_then)
+                if self.position < saved["position"] or not is_there:
+                    raise _other_batches(self.loader, saved["position"])
             restore_rng(self.roots(), self.rng)
             check_restorable(self.roots(), self.rng)
-
-    def _check_skipped(self, saved: Mapping[str, Any]) -> None:
-        """Refuse a loader that has not come to where it was.
-
-        Raises:
-            TrainingError: It has not.
-        """
-        is_there = self.data_rng is not None and is_same_rng(self.data_rng, saved["data_rng"])
-        if self.position < saved["position"] or not is_there:
-            raise TrainingError(
-                f"the loader {type(self.loader).__name__} did not do again what it did before the "
-                f"checkpoint, in the first {saved['position']} batches of an epoch; let the same "
-                f"inputs and random generators give the same batches, or train in epochs "
-                f'(step="epoch").'
-            )
 
     def end_first_step(self) -> None:
         """Keep what the model has set in its first step; it is not to change any more."""
@@ -278,6 +266,15 @@ def empty_loader(name: str) -> ConfigurationError:
     return ConfigurationError(
         f"the {name} loader has no batches; give it data, or a batch size that is not above the "
         f"number of rows where drop_last is set."
+    )
+
+
+def _other_batches(loader: Any, position: int) -> TrainingError:
+    """The error for a loader that has not come to where it was."""
+    return TrainingError(
+        f"the loader {type(loader).__name__} did not do again what it did before the checkpoint, "
+        f"in the first {position} batches of an epoch; let the same inputs and random generators "
+        f'give the same batches, or train in epochs (step="epoch").'
     )
 
 
