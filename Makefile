@@ -53,8 +53,8 @@ clean:
 	rm -rf $(VENV) build dist demo-result .coverage .mypy_cache .pytest_cache .ruff_cache
 
 # constraints.txt pins everything to what was tested, torch to whichever build pip finds.
-# These 400 MB of Python take pip two minutes to compile, one file after the other: all cores do it
-# instead, without the libraries' own tests. A few files are no Python that compiles, as with pip.
+# Their 400 MB of Python pip compiles one file after the other: all cores do it instead, without the
+# libraries' own tests. A few files are no Python that compiles, which pip passes over, too.
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	$(BIN)/python -W ignore -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true

@@ -7,8 +7,8 @@ seed, this is really trained once; each of them is charged the declared cost all
 
 Run `python benchmarks/early_stopping.py [--json] [--problems ...] [--rules ...] [--seeds 10]
 [--first-seed 0] [--trainings 12] [--workers 1] [--out runs.jsonl]`. With `--out`, runs that the
-file has are not repeated. Three synthetic problems, seven rules and ten seeds take about twenty
-minutes on one core.
+file has are not repeated. Three synthetic problems, five rules and ten seeds take three minutes of
+one core with `--trainings 8`.
 """
 
 import os

@@ -14,14 +14,13 @@ from hypothesis import settings
 settings.register_profile("eeipu", deadline=None)
 settings.load_profile("eeipu")
 
-# Files of tests lie in memory where there is room. A disk takes milliseconds, and CI's took 26, for
-# each transaction of SQLite, of which a trial makes fifteen.
+# Files of tests lie in memory where there is room. A disk takes 1 to 30 ms for each transaction of
+# SQLite, of which a trial makes fifteen.
 MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
-# Collecting makes a million objects that stay. Looking for garbage among them took a fifth of its
-# time, and half a second for each full look during the tests.
+# Collecting makes very many objects that stay: looking for garbage among them finds none.
 gc.disable()
 
 
