@@ -263,11 +263,11 @@ class FuturesPool:
 
     def close(self, *, at_once: bool) -> None:
         """See `Pool`."""
-        self._thinker.shutdown(wait=not at_once, cancel_futures=True)
         if at_once:  # also on an executor that goes on: nobody wants the results any more
             for future in list(self._running):
                 future.cancel()
         self._workers.shut_down(wait=not at_once)
+        self._thinker.shutdown(wait=True, cancel_futures=True)
         self.job.states.clear()
 
 

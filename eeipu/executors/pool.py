@@ -95,7 +95,10 @@ class Pool(Protocol):
         ...
 
     def close(self, *, at_once: bool) -> None:
-        """Let go of the workers, without waiting for running tasks if it is to be at once."""
+        """Let go of the workers, without waiting for running tasks if it is to be at once.
+
+        What the search thinks is waited for: it may be beginning a trial.
+        """
         ...
 
 

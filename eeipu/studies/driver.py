@@ -53,13 +53,17 @@ class TrialChoice:
         self._driver = driver
         self._begun: tuple[optuna.Trial, dict[str, Any]] | None = None
         self._is_over = False
+        self._lock = threading.Lock()
 
     def make(self) -> None:
         """Begin a trial in the study; called by the pool, perhaps in another thread."""
         with stoppable(self._trials.study):  # for samplers that call `study.stop()`
-            self._begun = self._trials.begin(self._cache, self._driver)
-        if self._is_over:  # an exception has ended the run meanwhile
-            self._trials.interrupt(self._begun[0])
+            begun = self._trials.begin(self._cache, self._driver)
+        with self._lock:
+            if self._is_over:  # an exception has ended the run meanwhile
+                self._trials.interrupt(begun[0])
+            else:
+                self._begun = begun
 
     def take(self) -> tuple[optuna.Trial, dict[str, Any]]:
         """The trial that was begun and its configuration; what follows is the caller's."""
@@ -69,9 +73,10 @@ class TrialChoice:
 
     def close(self) -> None:
         """Cut the trial that nobody has taken, also one that is being begun."""
-        self._is_over = True
-        if self._begun is not None:
-            self._trials.interrupt(self._begun[0])
+        with self._lock:
+            self._is_over = True
+            if self._begun is not None:
+                self._trials.interrupt(self._begun[0])
 
 
 class Driver:

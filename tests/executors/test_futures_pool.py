@@ -19,6 +19,7 @@ from engines import (
     tuner_of,
 )
 from loky.process_executor import ProcessPoolExecutor as LokyPool
+from optuna.samplers import RandomSampler
 
 from eeipu.errors import EeipuError, WorkerMismatchError
 from eeipu.executors.futures_pool import FuturesPool
@@ -220,13 +221,23 @@ def test_a_split_is_nothing_that_a_users_function_can_report(tmp_path):
 
 
 def test_a_worker_with_other_code_ends_the_run(tmp_path):
+    answer, has_ended = Future(), threading.Event()
+
     class Stale(Inline):
         def submit(self, fn, /, *args):
-            future = Future()
-            future.set_exception(WorkerMismatchError("helper.scale differs"))
-            return future
+            return answer
 
-    tuner = tuner_of(diary(tmp_path), executor=Stale(), cache=None)
+    class Slow(RandomSampler):
+        def before_trial(self, study, trial):
+            if trial.number:  # it is being begun when the first one fails
+                answer.set_exception(WorkerMismatchError("helper.scale differs"))
+                has_ended.wait()
+                time.sleep(0.1)
+
+        def after_trial(self, *args):
+            has_ended.set()
+
+    tuner = tuner_of(diary(tmp_path), executor=Stale(), cache=None, method=Slow())
     with pytest.raises(WorkerMismatchError, match=r"helper\.scale differs"):
         tuner.run(data(), max_trials=4, progress=False)
     assert {trial.state.name for trial in tuner.study.trials} == {"FAIL", "WAITING"}
