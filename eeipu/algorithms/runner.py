@@ -79,13 +79,15 @@ def run_studies(
     try:
         handled = interruptible() if interrupted is None else nullcontext(interrupted)
         with handled as asked:
-            for study in studies:
-                study.act(study.algorithm.start(), scheduler)
-            _suspend(scheduler.plan)
-            run.until_nothing_runs(asked)
-    except BaseException:  # such as an interrupt: the same plan can be run again
-        run.drain()
-        raise
+            try:
+                for study in studies:
+                    study.act(study.algorithm.start(), scheduler)
+                _suspend(scheduler.plan)
+                run.until_nothing_runs(asked)
+            except BaseException:  # such as an error of a callback: the same plan can be run again
+                if not asked.is_set():  # this is not the second interrupt, which does not wait
+                    run.drain()
+                raise
     finally:  # also after a second interrupt
         scheduler.plan.execution.stop_all()
     if scheduler.plan.waiting and watch.reason is None:

@@ -15,6 +15,7 @@ from multiprocessing.util import Finalize
 import psutil
 
 from eeipu.caching.leases.processes import ProcessIdentity
+from eeipu.stages.running.limits import end_process
 
 __all__ = ["begin", "end_with", "leave_interrupts_to_runner", "start_method", "take_start_method"]
 
@@ -105,4 +106,4 @@ def _watch(parent: int) -> None:
     """Wait until this process is given another parent, because its own has ended."""
     while os.getppid() == parent:
         time.sleep(LOOK_S)
-    os._exit(1)  # as if killed, which the cache is made for
+    end_process()  # as if killed, which the cache is made for

@@ -1,6 +1,7 @@
 """Studies on a plan: what algorithms are told, and what comes back."""
 
 import math
+import threading
 from contextlib import suppress
 
 import pytest
@@ -265,6 +266,22 @@ def test_an_interrupt_waits_for_what_runs_so_that_the_same_pool_can_go_on(monkey
             run_studies([study], Scheduler(plan), pool)
     assert study.values == {(0, 9): 0.1, (1, 9): 0.2}
     assert plan.spent_s == 2 * 9
+
+
+def test_a_second_interrupt_does_not_wait_for_what_runs(monkeypatch):
+    pool, plan, asked = cluster(lr_of), SearchPlan(), threading.Event()
+
+    def interrupt_twice():
+        monkeypatch.undo()
+        asked.set()  # as the first one does
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "wait", interrupt_twice)
+    study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
+    with pytest.raises(KeyboardInterrupt):
+        run_studies([study], Scheduler(plan), pool, interrupted=asked)
+    assert plan.spent_s == 0.0
+    assert not any(node.is_running for node in plan.tree)
 
 
 def test_after_a_second_interrupt_what_still_runs_is_nobodys(monkeypatch):

@@ -1,5 +1,6 @@
 """Worker processes: they leave interrupts to whoever started them, and end with it."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -37,7 +38,7 @@ def test_a_process_that_was_given_another_parent_ends(monkeypatch):
     parent = psutil.Process(os.getppid())
     monkeypatch.setattr(worker_processes, "LOOK_S", 0.0)
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
-    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(worker_processes, "end_process", ended.set)
     end_with(ProcessIdentity.of(parent.pid))
     assert ended.wait(10.0)
 
@@ -235,3 +236,21 @@ def test_a_stage_may_load_data_with_workers():
     fit = stage(load, name="fit", version="1", space={"k": Int(1, 1)})
     tuner = Tuner(Pipeline([fit]), budget=1e3, executor="processes")
     assert tuner.run(None, max_trials=1, progress=False).best_value == 29.0
+
+
+def test_a_timeout_also_ends_the_process_in_which_a_stage_hangs(tmp_path):
+    def load(ended, *, k):
+        hung = multiprocessing.get_context("fork").Process(target=lambda: touch_after_20_s(ended))
+        hung.start()
+        hung.join()
+        return float(k)
+
+    def touch_after_20_s(path):
+        time.sleep(20)
+        path.touch()
+
+    hangs = stage(load, version="1", space={"k": Int(1, 1)}, timeout=0.5, retries=0)
+    tuner = Tuner(Pipeline([hangs]), budget=1e3, executor="processes")
+    study = tuner.run(tmp_path / "ended", max_trials=1, progress=False)
+    assert "longer than its timeout of 0.5 s" in study.trials[0].user_attrs["error"]
+    assert not (tmp_path / "ended").exists()

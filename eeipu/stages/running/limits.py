@@ -5,13 +5,17 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["ended_after", "loaded_libraries", "threads"]
+__all__ = ["end_process", "ended_after", "loaded_libraries", "threads"]
+
+# Python's own watchdog also ends code that never lets another thread run, but leaves the processes
+# that this one has started. It has to act only where a thread that would end them could not.
+GRACE_S = 5.0
 
 # What libraries read when they are imported, which a stage may do.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -21,30 +25,45 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def ended_after(timeout_s: float) -> Iterator[None]:
     """End this process, with its stacks on the standard error, if the context takes too long.
 
-    Python's own watchdog also ends code that never returns from a library, but there is one for the
-    whole process: only the main thread uses it, in which most executors call. Dask's workers have
-    threads, where a timer ends everything but code that never lets other threads run.
+    What hangs may be a process that the call has started, such as one that loads data. These
+    processes are ended too: they would hang for ever, and while one that was forked lives, nobody
+    is told that this process has ended.
+
+    There is one watchdog of Python's for the whole process: only the main thread uses it, in which
+    most executors call. Dask's workers have threads, where code that never lets another thread run
+    is not ended.
 
     Args:
         timeout_s: Seconds until the process is ended.
     """
     file = sys.__stderr__ or 2
-    if threading.current_thread() is threading.main_thread():
-        faulthandler.dump_traceback_later(timeout_s, exit=True, file=file)
-        cancel = faulthandler.cancel_dump_traceback_later
-    else:
-        timer = threading.Timer(timeout_s, _end_process, [file])
-        timer.daemon = True
-        timer.start()
-        cancel = timer.cancel
+    timer = threading.Timer(timeout_s, _give_up, [file])
+    timer.daemon = True
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        faulthandler.dump_traceback_later(timeout_s + GRACE_S, exit=True, file=file)
+    timer.start()
     try:
         yield
     finally:
-        cancel()
+        timer.cancel()
+        if is_main:
+            faulthandler.cancel_dump_traceback_later()
 
 
-def _end_process(file: Any) -> None:
+def _give_up(file: Any) -> None:
     faulthandler.dump_traceback(file, all_threads=True)
+    end_process()
+
+
+def end_process() -> NoReturn:
+    """End this process at once, as if killed, and those that it has started."""
+    import psutil  # here, as only what ends needs it
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
     os._exit(1)
 
 
