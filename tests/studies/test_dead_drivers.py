@@ -12,7 +12,7 @@ from toys import declared
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.space import suggest
-from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
+from eeipu.studies.drivers.dead_drivers import NOBODY, reclaim_dead_trials
 
 
 def study_in(storage):
@@ -157,3 +157,13 @@ def test_of_two_drivers_that_find_a_dead_ones_trial_one_takes_it(monkeypatch):
     reclaim_dead_trials(study, declared())
 
     assert states(study) == ["FAIL", "WAITING"]
+
+
+def test_what_did_not_run_when_its_driver_died_three_times_begins_again():
+    study = study_in(None)
+    trial = begun(study, dead_driver(), deaths=2, runs=False)
+    left_alive = begun(study, NOBODY, deaths=2)
+    reclaim_dead_trials(study, declared())
+    assert states(study) == ["FAIL", "FAIL", "WAITING", "WAITING"]
+    assert [t.user_attrs["deaths"] for t in study.trials[2:]] == [2, 2]
+    assert all(is_interrupted(study.trials[t.number]) for t in (trial, left_alive))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from math import fsum
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from eeipu import (
     Tuner,
     stage,
 )
+from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, PipelineError
 from eeipu.stages.schedules import MultiStep, Piecewise
 from eeipu.stages.searchable_schedules import Searchable
+from eeipu.studies.drivers.dead_drivers import abandoned_trials
 
 RATES = Categorical([i / 27 for i in range(27)])
 
@@ -305,6 +308,56 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_trials(notes, tmp_path, en
     # What had no checkpoint yet runs again, and nothing else.
     assert steps_run(notes) - before <= sum(max(t.intermediate_values) for t in study.trials)
     assert steps_run(notes) <= 2 * 3 + 2 * 6 + 2 * 18 + 18
+
+
+def left(notes):
+    """A study whose run an error has ended while trials were open, as its storage has it."""
+
+    def stop(study, _):
+        if states(as_stored(study))["RUNNING"] >= 3:
+            raise RuntimeError("full")
+
+    tuner = Tuner(pipeline(), early_stopping=ASHA(), method="random", seed=0, callbacks=[stop])
+    with pytest.raises(RuntimeError, match="full"):
+        tuner.run(notes, max_trials=27, progress=False)
+    return as_stored(tuner.study)
+
+
+def as_stored(study):
+    return optuna.load_study(study_name=study.study_name, storage=study._storage)
+
+
+def goes_on(study, notes, rule):
+    storage = study._storage
+    tuner = Tuner(
+        pipeline(), early_stopping=rule, method="random", storage=storage,
+        study_name=study.study_name, seed=0,
+    )  # fmt: skip
+    return as_stored(tuner.run(notes, max_trials=9, progress=False))
+
+
+def test_after_an_error_open_trials_are_left_to_any_process(notes):
+    study = left(notes)
+    running = [t.number for t in study.trials if t.state.name == "RUNNING"]
+    assert [t.number for t in abandoned_trials(study)] == running
+
+
+def test_open_trials_that_a_rule_does_not_ask_for_do_not_stay_open(notes):
+    study = goes_on(left(notes), notes, PopulationBased(size=2, every=9))
+    assert states(study).keys() == {"COMPLETE", "PRUNED"}
+
+
+def test_a_trial_that_kills_its_process_three_times_has_failed_and_one_that_waits_has_not(notes):
+    study = left(notes)
+    kills, waits, *_ = [t for t in study.trials if t.state.name == "RUNNING"]
+    dead = str(replace(ProcessIdentity.here(), pid=2**22 + 1))
+    for trial, runs in ((kills, True), (waits, False)):
+        attrs = {"driver": dead, "deaths": 2, "runs": runs}
+        for name, value in attrs.items():
+            study._storage.set_trial_user_attr(trial._trial_id, name, value)
+    study = goes_on(study, notes, ASHA())
+    assert "died 3 times in a row" in study.trials[kills.number].user_attrs["error"]
+    assert study.trials[waits.number].state.name in {"COMPLETE", "PRUNED"}
 
 
 def test_the_same_call_goes_on_in_memory_too(notes):

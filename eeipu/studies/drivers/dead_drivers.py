@@ -13,7 +13,23 @@ from eeipu.pipeline import Pipeline
 from eeipu.studies.drivers.driver_queue import AGAIN
 from eeipu.studies.drivers.heartbeats import silent_trials
 
-__all__ = ["abandoned_trials", "enqueue_again", "reclaim_dead_trials"]
+__all__ = [
+    "MAX_DEATHS",
+    "NOBODY",
+    "RUNS",
+    "abandoned_trials",
+    "close_dead",
+    "deaths_of",
+    "enqueue_again",
+    "reclaim_dead_trials",
+]
+
+# What a trial names as its driver that its driver has left, alive, for others to go on with.
+NOBODY = ""
+
+# User attribute of a trial that is open also while none of its calls runs: whether one does. Where
+# its driver dies meanwhile, the configuration is not the cause.
+RUNS = "runs"
 
 # A machine may go down twice while the same configuration runs. A third time suggests that the
 # configuration itself is the cause.
@@ -33,8 +49,8 @@ def reclaim_dead_trials(study: optuna.Study, pipeline: Pipeline) -> None:
         pipeline: The pipeline that the study tunes.
     """
     for trial in abandoned_trials(study):
-        deaths = trial.user_attrs.get("deaths", 0) + 1
-        if _close(study, trial, deaths) and deaths < MAX_DEATHS:
+        deaths = deaths_of(trial)
+        if close_dead(study, trial, deaths) and deaths < MAX_DEATHS:
             enqueue_again(study, trial, pipeline, deaths=deaths)
 
 
@@ -45,6 +61,9 @@ def abandoned_trials(study: optuna.Study) -> list[FrozenTrial]:
         driver = trial.user_attrs.get("driver")
         if driver == own:
             continue
+        if driver == NOBODY:
+            dead.append(trial)
+            continue
         is_alive = None if driver is None else ProcessIdentity.parse(driver).is_alive()
         if is_alive is None:
             unseen.append(trial)
@@ -54,8 +73,20 @@ def abandoned_trials(study: optuna.Study) -> list[FrozenTrial]:
     return dead + [trial for trial in unseen if trial._trial_id in silent]
 
 
-def _close(study: optuna.Study, trial: FrozenTrial, deaths: int) -> bool:
-    """Mark a trial as failed; return False if another driver already has."""
+def deaths_of(trial: FrozenTrial) -> int:
+    """How many times in a row the process has died that ran the configuration of a dead trial."""
+    has_run = trial.user_attrs.get(RUNS, True) and trial.user_attrs.get("driver") != NOBODY
+    return int(trial.user_attrs.get("deaths", 0)) + int(has_run)
+
+
+def close_dead(study: optuna.Study, trial: FrozenTrial, deaths: int) -> bool:
+    """Mark a trial as failed; return False if another driver already has.
+
+    Args:
+        study: The study.
+        trial: The trial.
+        deaths: See `deaths_of`; from `MAX_DEATHS` on, the trial says so.
+    """
     try:
         if deaths >= MAX_DEATHS:
             reached = trial.user_attrs.get("stage_costs") or []

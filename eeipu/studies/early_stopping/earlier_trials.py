@@ -8,9 +8,17 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.budget import PAID_BY
 from eeipu.methods.trials.ledger import is_interrupted
-from eeipu.studies.drivers.dead_drivers import abandoned_trials
+from eeipu.studies.drivers.dead_drivers import (
+    MAX_DEATHS,
+    NOBODY,
+    RUNS,
+    abandoned_trials,
+    close_dead,
+    deaths_of,
+)
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.early_stopping.staged_trial import StagedTrial
+from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.trials import Trials
 
 __all__ = ["continue_ended", "earlier_trials", "other_drivers", "superseded"]
@@ -32,7 +40,7 @@ def other_drivers(study: optuna.Study) -> set[str]:
     own, abandoned = str(ProcessIdentity.here()), {t.number for t in abandoned_trials(study)}
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     names = {t.user_attrs.get("driver") for t in running if t.number not in abandoned}
-    return {name for name in names if name not in (None, own)}
+    return {name for name in names if name not in (None, own, NOBODY)}
 
 
 def earlier_trials(trials: Trials, driver: str, *, joins: bool) -> Iterator[StagedTrial]:
@@ -87,12 +95,24 @@ def _take_over(
         trial: The trial.
         driver: The name of this process.
         is_whole: Whether it has its whole configuration; otherwise it is closed.
+
+    Returns:
+        The trial; `None` where it is closed.
     """
     mine = optuna.Trial(trials.study, trial._trial_id)
     if not is_whole:
         trials.interrupt(mine)
         return None
-    mine.set_user_attr("driver", driver)
+    deaths = deaths_of(trial)
+    if deaths >= MAX_DEATHS:
+        close_dead(trials.study, trial, deaths)
+        return None
+    notes = TrialNotes(mine)
+    if deaths:
+        notes.set_user_attr("deaths", deaths)
+    notes.set_user_attr(RUNS, False)
+    notes.set_user_attr("driver", driver)
+    notes.write()
     trials.heart.beat_for(mine)
     return mine
 
@@ -113,7 +133,7 @@ def continue_ended(trials: Trials, trial: FrozenTrial, driver: str, step: int) -
         params=trial.params,
         distributions=trial.distributions,
         user_attrs=attrs
-        | {PAID_BY: trials.study_id, "driver": driver, "goes_on_from": trial.number},
+        | {PAID_BY: trials.study_id, "driver": driver, "goes_on_from": trial.number, RUNS: False},
         intermediate_values={
             at: value for at, value in trial.intermediate_values.items() if at < step
         },

@@ -61,6 +61,8 @@ class RunWatch(PlanWatch):
         """See `PlanWatch`."""
         request = first_waiting(node)
         index = None if request is None else request.trial
+        if index is not None:
+            self._trials.runs(index)
         self._running[node] = index, self._pool.now()
         number = None if index is None else self._trials[index].number
         self._reporter.update(self.activity, number)

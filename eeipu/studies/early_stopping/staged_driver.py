@@ -143,8 +143,11 @@ class StagedDriver:
                     run_studies(
                         [mine], scheduler, self._pool, watch=watch, interrupted=self._interrupted
                     )
-                finally:
+                except BaseException:  # Ctrl-C, or an error such as that of a callback
                     watch.settle()
+                    staged.leave()
+                    raise
+                watch.settle()
                 staged.close()
                 if staged.over is not None:
                     limits.stop(staged.over)

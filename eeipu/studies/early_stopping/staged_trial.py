@@ -29,6 +29,7 @@ class StagedTrial:
         paid_s: What it has paid, by stage and purpose.
         ran: The calls that were run for it, with the times of the system's clock.
         is_open: Whether the study has it as running: it may be trained further.
+        runs: Whether a call of it runs, or has run since it reached a value.
         has_failed: Whether a stage has failed or pruned it; it gives no further value.
     """
 
@@ -41,6 +42,7 @@ class StagedTrial:
     paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
     ran: list[tuple[str, float, float]] = field(default_factory=list)
     is_open: bool = True
+    runs: bool = False
     has_failed: bool = False
 
     @classmethod

@@ -21,6 +21,7 @@ from eeipu.stage_tree.nodes import Answer
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
+from eeipu.studies.drivers.dead_drivers import NOBODY, RUNS
 from eeipu.studies.early_stopping.answered_runs import AnsweredRuns
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, earlier_trials
@@ -137,6 +138,7 @@ class StagedTrials:
             notes.set_user_attr("waited_s", waited_s)
             notes.set_user_attr("overhead", mine.overhead)
             notes.set_user_attr("charged", mine.charged)
+            notes.set_user_attr(RUNS, False)
             notes.write()
         return self._all[-1].params
 
@@ -152,6 +154,14 @@ class StagedTrials:
         return mine
 
     # --- A trial is trained
+
+    def runs(self, index: int) -> None:
+        """Note that a call of a trial runs, which may be what kills this process."""
+        mine = self._all[index]
+        if mine.is_open and not mine.runs:
+            mine.runs = True
+            with self._unless_taken_over(mine):
+                mine.trial.set_user_attr(RUNS, True)
 
     def pay(self, payments: Iterable[Payment]) -> None:
         """Let trials pay for what was run for them."""
@@ -185,6 +195,8 @@ class StagedTrials:
         record_run(notes, calls, run)
         notes.set_user_attr("charged", mine.charged)
         notes.set_user_attr("ran", mine.ran)
+        notes.set_user_attr(RUNS, False)
+        mine.runs = False
         flat = flat_notes(run.stage_names, run.stage_costs, run.reused, run.metrics)
         for name, noted in flat.items():
             notes.set_user_attr(name, noted)
@@ -260,14 +272,31 @@ class StagedTrials:
     def close(self) -> None:
         """End the trials that are still open: they will not be trained further in this run.
 
-        One without a value has not been trained yet. It is cut off, and runs again first.
+        One without a value has not been trained yet. It is cut off, and runs again first. Of
+        earlier runs, there may be trials that the algorithm has not asked for.
         """
+        self._take_all()
         for index, mine in enumerate(self._all):
             if mine.curve or not mine.is_open:
                 self.end(index, None, is_pruned=True)
             else:
                 mine.is_open = False
                 self._trials.interrupt(mine.trial)
+
+    def leave(self) -> None:
+        """Leave the open trials as they are to the next run, of this process or another."""
+        self._take_all()
+        still_open = [mine for mine in self._all if mine.is_open]
+        for mine in still_open:
+            self._trials.heart.stop_for(mine.trial)
+        for mine in still_open:
+            with self._unless_taken_over(mine):
+                mine.trial.set_user_attr("driver", NOBODY)
+
+    def _take_all(self) -> None:
+        """Count the trials of earlier runs in that are not begun yet."""
+        self._all += self._earlier
+        self._earlier.clear()
 
 
 def _in_words(path: Path) -> dict[str, list[list[Any]]]:
