@@ -89,13 +89,18 @@ class StudyRun:
                     scheduler.plan.cancel(self.name, move.trial)
                     continue
                 try:
-                    self._request(move, scheduler)
+                    self.request(move, scheduler)
                 except SpaceError as error:
                     self.errors[move.trial, move.step] = str(error)
                     invalid.append(move)
             pending.extend(self.algorithm.tell(m.trial, m.step, None) for m in invalid)
 
-    def _request(self, ask: Ask, scheduler: Scheduler) -> None:
+    def request(self, ask: Ask, scheduler: Scheduler) -> None:
+        """Request the path that an algorithm asks for.
+
+        Raises:
+            SpaceError: The configuration has none.
+        """
         path = self.path_of(ask.config, ask.step)
         self.configs[ask.trial] = ask.config
         self._open[ask.trial, path.key(len(path))] = ask.step

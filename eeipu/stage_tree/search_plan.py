@@ -125,6 +125,23 @@ class SearchPlan:
             self._answers.repeat(asked)
         return asked
 
+    def knows(self, path: Path) -> bool:
+        """Whether a path has been run to its end, in this plan or by others who use the cache.
+
+        Paths that are requested later and have it as their beginning then go on from there.
+
+        Args:
+            path: A path that need not have been requested.
+        """
+        key = path.key(len(path))
+        if key not in self.tree:
+            if self.cache is None or key not in self.cache:
+                return False
+            self._states.add(path, None)
+        node = self.tree[key]
+        assert isinstance(node, PlanNode)
+        return node.has_state
+
     def cancel(self, study: str, trial: int | None = None) -> None:
         """Give up a trial: its open requests, and the state that it holds.
 

@@ -310,14 +310,25 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_trials(notes, tmp_path, en
     assert steps_run(notes) <= 2 * 3 + 2 * 6 + 2 * 18 + 18
 
 
-def left(notes):
+def begin(cache, rule=None, **options):
+    return Tuner(
+        pipeline({"lr": RATES}),
+        early_stopping=ASHA() if rule is None else rule,
+        method="eeipu" if rule == "model" else "random",
+        cache=cache,
+        seed=0,
+        **options,
+    )
+
+
+def left(notes, cache, rule=None):
     """A study whose run an error has ended while trials were open, as its storage has it."""
 
     def stop(study, _):
         if states(as_stored(study))["RUNNING"] >= 3:
             raise RuntimeError("full")
 
-    tuner = Tuner(pipeline(), early_stopping=ASHA(), method="random", seed=0, callbacks=[stop])
+    tuner = begin(cache, rule, callbacks=[stop])
     with pytest.raises(RuntimeError, match="full"):
         tuner.run(notes, max_trials=27, progress=False)
     return as_stored(tuner.study)
@@ -327,35 +338,50 @@ def as_stored(study):
     return optuna.load_study(study_name=study.study_name, storage=study._storage)
 
 
-def goes_on(study, notes, rule):
-    storage = study._storage
-    tuner = Tuner(
-        pipeline(), early_stopping=rule, method="random", storage=storage,
-        study_name=study.study_name, seed=0,
-    )  # fmt: skip
+def goes_on(study, notes, cache, rule=None):
+    storage, name = study._storage, study.study_name
+    tuner = begin(cache, rule, storage=storage, study_name=name)
     return as_stored(tuner.run(notes, max_trials=9, progress=False))
 
 
 def test_after_an_error_open_trials_are_left_to_any_process(notes):
-    study = left(notes)
+    study = left(notes, StageCache())
     running = [t.number for t in study.trials if t.state.name == "RUNNING"]
     assert [t.number for t in abandoned_trials(study)] == running
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ASHA(min_steps=3),
+        Hyperband(min_steps=3),
+        SuccessiveHalving(trials=9, min_steps=3),
+        "model",
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_the_next_run_goes_on_from_the_checkpoints_of_open_trials(notes, rule):
+    cache = StageCache()
+    study = goes_on(left(notes, cache, rule), notes, cache, rule)
+    assert steps_run(notes) == steps_reached(study)
+
+
 def test_open_trials_that_a_rule_does_not_ask_for_do_not_stay_open(notes):
-    study = goes_on(left(notes), notes, PopulationBased(size=2, every=9))
+    cache = StageCache()
+    study = goes_on(left(notes, cache), notes, cache, PopulationBased(size=2, every=9))
     assert states(study).keys() == {"COMPLETE", "PRUNED"}
 
 
 def test_a_trial_that_kills_its_process_three_times_has_failed_and_one_that_waits_has_not(notes):
-    study = left(notes)
+    cache = StageCache()
+    study = left(notes, cache)
     kills, waits, *_ = [t for t in study.trials if t.state.name == "RUNNING"]
     dead = str(replace(ProcessIdentity.here(), pid=2**22 + 1))
     for trial, runs in ((kills, True), (waits, False)):
         attrs = {"driver": dead, "deaths": 2, "runs": runs}
         for name, value in attrs.items():
             study._storage.set_trial_user_attr(trial._trial_id, name, value)
-    study = goes_on(study, notes, ASHA())
+    study = goes_on(study, notes, cache)
     assert "died 3 times in a row" in study.trials[kills.number].user_attrs["error"]
     assert study.trials[waits.number].state.name in {"COMPLETE", "PRUNED"}
 

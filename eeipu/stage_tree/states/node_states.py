@@ -126,7 +126,7 @@ class NodeStates:
 
     # --- what is there already ----------------------------------------------------------------
 
-    def add(self, path: Path, trial: TrialId) -> PlanNode:
+    def add(self, path: Path, trial: TrialId | None) -> PlanNode:
         """Return the node that ends a path, adding the nodes that the tree lacks.
 
         New nodes have a state where the cache has one.

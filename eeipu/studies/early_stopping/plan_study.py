@@ -12,6 +12,7 @@ from eeipu.algorithms.moves import Algorithm, Ask, Move, News, Stop, no_news
 from eeipu.algorithms.study_run import StudyRun
 from eeipu.pipeline import PipelineRun
 from eeipu.stage_tree.nodes import Answer, PlanNode
+from eeipu.stage_tree.scheduler import Scheduler
 from eeipu.stage_tree.search_plan import SearchPlan
 from eeipu.stages.runs import StageRun
 from eeipu.studies.early_stopping.run_watch import RunWatch
@@ -86,6 +87,17 @@ class PlanStudy(StudyRun):
             news=news,
         )
         self.algorithm = _Bounded(rule.algorithm(setting), self)
+
+    def request(self, ask: Ask, scheduler: Scheduler) -> None:
+        """Request what an algorithm asks for, from the latest checkpoint that there is.
+
+        An earlier run or another process may have made it, at a step that this plan has not met.
+        """
+        for step in sorted((s for s in self._trials.rungs if s < ask.step), reverse=True):
+            training = self._paths.training(ask.config, step)
+            if training is None or self._plan.knows(training):
+                break
+        super().request(ask, scheduler)
 
     # --- What it answers the algorithm
 

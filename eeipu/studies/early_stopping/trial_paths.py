@@ -87,9 +87,18 @@ class TrialPaths:
 
     def __call__(self, config: Mapping[str, Any], step: int) -> Path:
         """The path of a configuration up to a step; see `eeipu.algorithms.study_run.PathOf`."""
+        return self._made(config, step)[0]
+
+    def training(self, config: Mapping[str, Any], step: int) -> Path | None:
+        """The same up to the checkpoint at this step; `None` where nothing is trained in steps."""
+        return self._made(config, step)[1]
+
+    def _made(self, config: Mapping[str, Any], step: int) -> tuple[Path, Path | None]:
+        """The path of a configuration up to a step, and the path of its training up to there."""
         parts = self._parts(config)
         counted = next((p.place for p in reversed(parts) if p.is_iterative), None)
         paths: dict[int, Path] = {}
+        training = None
         for part in parts:
             if len(part.given) > 1:
                 sources = [None if k is None else paths[k] for k in part.given]
@@ -100,10 +109,11 @@ class TrialPaths:
             if isinstance(stage, IterativeStage):
                 steps = self._own_steps(stage, step) if part.place == counted else stage.steps
                 path = path.train(stage.name, code, part.params, steps)
+                training = path if part.place == counted else training
                 paths[part.place] = path.evaluate(stage.name, code)
             else:
                 paths[part.place] = path.call(stage.name, code, part.params)
-        return paths[parts[-1].place]
+        return paths[parts[-1].place], training
 
     def _own_steps(self, stage: IterativeStage, step: int) -> int:
         """How many steps of a stage are as large a share of its training as `step` of the whole."""
