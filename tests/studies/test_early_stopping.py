@@ -372,6 +372,21 @@ def test_open_trials_that_a_rule_does_not_ask_for_do_not_stay_open(notes):
     assert states(study).keys() == {"COMPLETE", "PRUNED"}
 
 
+def test_what_earlier_runs_have_paid_stays_told_apart(notes):
+    cache = StageCache()
+    study = left(notes, cache)
+    trials = [t for t in study.trials if t.state.name == "RUNNING"]
+    for trial in trials:
+        assert trial.user_attrs["charged"] >= trial.user_attrs["load_s"] > 0.0
+        attrs = {"charged": trial.user_attrs["charged"] + 4.0, "lost_s": 4.0}
+        for name, seconds in attrs.items():
+            study._storage.set_trial_user_attr(trial._trial_id, name, seconds)
+    study = goes_on(study, notes, cache, optuna.pruners.NopPruner())  # all go on to the end
+    for trial in [study.trials[before.number] for before in trials]:
+        assert trial.user_attrs["lost_s"] == 4.0
+        assert trial.user_attrs["charged"] >= 4.0 + trial.user_attrs["load_s"]
+
+
 def test_a_trial_that_kills_its_process_three_times_has_failed_and_one_that_waits_has_not(notes):
     cache = StageCache()
     study = left(notes, cache)

@@ -14,6 +14,13 @@ from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 
 __all__ = ["StagedTrial"]
 
+# User attributes of a trial with the parts of what it has paid that are not a first run.
+_TOLD_APART = {
+    "load_s": Purpose.TRANSFERS,
+    "lost_s": Purpose.LOSSES,
+    "repeated_s": Purpose.REPEATS,
+}
+
 
 @dataclass(eq=False)
 class StagedTrial:
@@ -26,7 +33,8 @@ class StagedTrial:
         costs: The same for what the stages have cost up to there, by the step as text.
         keys: The same for the content keys of the stages' outputs.
         overhead: What the budget pays for the choice of the configuration.
-        paid_s: What it has paid, by stage and purpose.
+        paid_s: What it has paid in this run, by stage and purpose.
+        told_before: The parts of what it has paid in earlier runs; see `told_apart`.
         ran: The calls that were run for it, with the times of the system's clock.
         is_open: Whether the study has it as running: it may be trained further.
         runs: Whether a call of it runs, or has run since it reached a value.
@@ -40,6 +48,7 @@ class StagedTrial:
     keys: dict[str, list[str | None]] = field(default_factory=dict)
     overhead: float = 0.0
     paid_s: dict[tuple[str, Purpose], float] = field(default_factory=lambda: defaultdict(float))
+    told_before: dict[str, float] = field(default_factory=dict)
     ran: list[tuple[str, float, float]] = field(default_factory=list)
     is_open: bool = True
     runs: bool = False
@@ -61,6 +70,7 @@ class StagedTrial:
         known.keys = dict(trial.user_attrs.get(KEYS_BY_STEP, {}))
         known.has_failed = trial.state is TrialState.FAIL or "error" in trial.user_attrs
         known.overhead = trial.user_attrs.get("charged") or 0.0  # all that was paid before
+        known.told_before = {name: trial.user_attrs.get(name, 0.0) for name in _TOLD_APART}
         known.is_open = trial.state is TrialState.RUNNING
         return known
 
@@ -76,6 +86,14 @@ class StagedTrial:
     def has_run(self, stage: str) -> bool:
         """Whether a call of a stage was run for it."""
         return any((stage, purpose) in self.paid_s for purpose in (Purpose.RUNS, Purpose.REPEATS))
+
+    @property
+    def told_apart(self) -> dict[str, float]:
+        """User attribute -> the part of `charged` that it tells apart, also of earlier runs."""
+        told = {name: [self.told_before.get(name, 0.0)] for name in _TOLD_APART}
+        for name, purpose in _TOLD_APART.items():
+            told[name] += (s for (_, each), s in self.paid_s.items() if each is purpose)
+        return {name: math.fsum(seconds) for name, seconds in told.items()}
 
     @property
     def charged(self) -> float:

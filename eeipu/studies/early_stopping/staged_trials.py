@@ -1,7 +1,6 @@
 """The trials of a study that are trained in stretches: what they reached, and what they paid."""
 
 import logging
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from eeipu.errors import SearchOver
 from eeipu.pipeline import PipelineRun, record_run
 from eeipu.sampler import EEIPUSampler
 from eeipu.stage_tree.nodes import Answer
-from eeipu.stage_tree.payments import Payment, Purpose
+from eeipu.stage_tree.payments import Payment
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
 from eeipu.studies.drivers.dead_drivers import NOBODY, RUNS
@@ -35,13 +34,6 @@ from eeipu.studies.trials import Trials
 __all__ = ["StagedTrials"]
 
 logger = logging.getLogger("eeipu")
-
-# User attributes of a trial with the parts of what it has paid that are not a first run.
-_TOLD_APART = {
-    "load_s": Purpose.TRANSFERS,
-    "lost_s": Purpose.LOSSES,
-    "repeated_s": Purpose.REPEATS,
-}
 
 
 class StagedTrials:
@@ -173,8 +165,11 @@ class StagedTrials:
             touched[mine.number] = mine
         for mine in touched.values():
             if mine.is_open:
+                notes = TrialNotes(mine.trial)
+                for name, seconds in {"charged": mine.charged, **mine.told_apart}.items():
+                    notes.set_user_attr(name, seconds)
                 with self._unless_taken_over(mine):
-                    mine.trial.set_user_attr("charged", mine.charged)
+                    notes.write()
                 self._study.look_again(mine.number)
 
     def reached(self, answer: Answer, step: int, config: Config) -> PipelineRun:
@@ -200,9 +195,8 @@ class StagedTrials:
         flat = flat_notes(run.stage_names, run.stage_costs, run.reused, run.metrics)
         for name, noted in flat.items():
             notes.set_user_attr(name, noted)
-        for name, purpose in _TOLD_APART.items():
-            seconds = (s for (_, each), s in mine.paid_s.items() if each is purpose)
-            notes.set_user_attr(name, math.fsum(seconds))
+        for name, seconds in mine.told_apart.items():
+            notes.set_user_attr(name, seconds)
         if not self._paths.are_same(config, mine.params, step):
             notes.set_user_attr("schedules", _in_words(path))
         is_new = False
