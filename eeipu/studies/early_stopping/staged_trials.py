@@ -152,7 +152,7 @@ class StagedTrials:
         mine = self._all[index]
         if mine.is_open and not mine.runs:
             mine.runs = True
-            with self._unless_taken_over(mine):
+            with _unless_taken_over(self._study, mine):
                 mine.trial.set_user_attr(RUNS, True)
 
     def pay(self, payments: Iterable[Payment]) -> None:
@@ -168,7 +168,7 @@ class StagedTrials:
                 notes = TrialNotes(mine.trial)
                 for name, seconds in {"charged": mine.charged, **mine.told_apart}.items():
                     notes.set_user_attr(name, seconds)
-                with self._unless_taken_over(mine):
+                with _unless_taken_over(self._study, mine):
                     notes.write()
                 self._study.look_again(mine.number)
 
@@ -206,22 +206,12 @@ class StagedTrials:
             mine.keys[str(step)] = keys_of(run.stage_names, calls)
             notes.set_user_attr(KEYS_BY_STEP, dict(mine.keys))
             is_new = self._note_value(mine, step, run, notes)
-        with self._unless_taken_over(mine):
+        with _unless_taken_over(self._study, mine):
             notes.write()
             if is_new and run.value is not None:
                 self.rungs[step] += 1
                 mine.trial.report(run.value, step)
         return run
-
-    @contextmanager
-    def _unless_taken_over(self, mine: StagedTrial) -> Iterator[None]:
-        """Leave a trial to another process that has taken it for dead, having found this silent."""
-        try:
-            yield
-        except UpdateFinishedTrialError as error:
-            logger.warning("a trial was taken over by another driver: %s", error)
-            mine.is_open, mine.has_failed = False, True
-            self._study.go_on(mine.number)
 
     def _note_value(
         self, mine: StagedTrial, step: int, run: PipelineRun, notes: TrialNotes
@@ -259,7 +249,7 @@ class StagedTrials:
         if mine.is_open:
             self._study.go_on(mine.number)
             mine.is_open = False
-            with self._unless_taken_over(mine):
+            with _unless_taken_over(self._study, mine):
                 mine.trial.set_user_attr("charged", mine.charged)  # raises where it has been ended
                 self._trials.end(mine.trial, None if is_pruned else value, is_pruned=is_pruned)
 
@@ -269,7 +259,7 @@ class StagedTrials:
         One without a value has not been trained yet. It is cut off, and runs again first. Of
         earlier runs, there may be trials that the algorithm has not asked for.
         """
-        self._take_all()
+        self._all += self._earlier
         for index, mine in enumerate(self._all):
             if mine.curve or not mine.is_open:
                 self.end(index, None, is_pruned=True)
@@ -279,18 +269,23 @@ class StagedTrials:
 
     def leave(self) -> None:
         """Leave the open trials as they are to the next run, of this process or another."""
-        self._take_all()
-        still_open = [mine for mine in self._all if mine.is_open]
+        still_open = [mine for mine in (*self._all, *self._earlier) if mine.is_open]
         for mine in still_open:
             self._trials.heart.stop_for(mine.trial)
         for mine in still_open:
-            with self._unless_taken_over(mine):
+            with _unless_taken_over(self._study, mine):
                 mine.trial.set_user_attr("driver", NOBODY)
 
-    def _take_all(self) -> None:
-        """Count the trials of earlier runs in that are not begun yet."""
-        self._all += self._earlier
-        self._earlier.clear()
+
+@contextmanager
+def _unless_taken_over(study: StudyWithPauses, mine: StagedTrial) -> Iterator[None]:
+    """Leave a trial to another process that has taken it for dead, having found this silent."""
+    try:
+        yield
+    except UpdateFinishedTrialError as error:
+        logger.warning("a trial was taken over by another driver: %s", error)
+        mine.is_open, mine.has_failed = False, True
+        study.go_on(mine.number)
 
 
 def _in_words(path: Path) -> dict[str, list[list[Any]]]:
