@@ -12,7 +12,8 @@ from toys import declared
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.space import suggest
-from eeipu.studies.drivers.dead_drivers import NOBODY, reclaim_dead_trials
+from eeipu.studies.drivers.dead_drivers import reclaim_dead_trials
+from eeipu.studies.drivers.driver_queue import NOBODY
 
 
 def study_in(storage):

@@ -10,6 +10,7 @@ from eeipu.studies.drivers.driver_queue import (
     AGAIN,
     CHOOSER,
     NAMELESS_PATIENCE_S,
+    NOBODY,
     PATIENCE_S,
     await_turn,
     begun,
@@ -86,8 +87,9 @@ def test_a_trial_that_ended_without_a_choice_is_not_waited_for(study):
     assert waited(study, mine.number) == 0.0
 
 
-def test_nobody_waits_for_the_dead(study):
-    choosing(study, dead_driver())
+@pytest.mark.parametrize("driver", [dead_driver, lambda: NOBODY], ids=["dead", "left"])
+def test_nobody_waits_for_the_dead_and_for_what_was_left(study, driver):
+    choosing(study, driver())
     assert waited(study, choosing(study, driver_name()).number) == 0.0
 
 

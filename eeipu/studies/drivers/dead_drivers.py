@@ -10,12 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.pipeline import Pipeline
-from eeipu.studies.drivers.driver_queue import AGAIN
+from eeipu.studies.drivers.driver_queue import AGAIN, NOBODY
 from eeipu.studies.drivers.heartbeats import silent_trials
 
 __all__ = [
     "MAX_DEATHS",
-    "NOBODY",
     "RUNS",
     "abandoned_trials",
     "close_dead",
@@ -23,9 +22,6 @@ __all__ = [
     "enqueue_again",
     "reclaim_dead_trials",
 ]
-
-# What a trial names as its driver that its driver has left, alive, for others to go on with.
-NOBODY = ""
 
 # User attribute of a trial that is open also while none of its calls runs: whether one does. Where
 # its driver dies meanwhile, the configuration is not the cause.

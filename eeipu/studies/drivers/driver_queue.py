@@ -17,11 +17,23 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.space import Params
 
-__all__ = ["AGAIN", "CHOOSER", "await_turn", "begun", "is_chosen", "is_to_run_once", "repeated"]
+__all__ = [
+    "AGAIN",
+    "CHOOSER",
+    "NOBODY",
+    "await_turn",
+    "begun",
+    "is_chosen",
+    "is_to_run_once",
+    "repeated",
+]
 
 # User attributes of a trial: the process that chooses its configuration, if no driver runs it; and
 # the number of the trial that was cut off, if its configuration was enqueued to run again.
 CHOOSER, AGAIN = "chooser", "again"
+
+# What a trial names as its driver that its driver has left, alive, for others to go on with.
+NOBODY = ""
 
 # A suggestion takes a second or two. A driver that takes longer than this may have died on another
 # host, where this cannot be seen. To choose without knowing its configuration is then better than
@@ -154,4 +166,4 @@ def _is_awaited(trial: FrozenTrial, waited_s: float) -> bool:
     process = trial.user_attrs.get("driver", trial.user_attrs.get(CHOOSER))
     if process is None:
         return waited_s < NAMELESS_PATIENCE_S
-    return ProcessIdentity.parse(process).is_alive() is not False
+    return process != NOBODY and ProcessIdentity.parse(process).is_alive() is not False

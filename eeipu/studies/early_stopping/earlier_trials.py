@@ -10,12 +10,12 @@ from eeipu.methods.budget import PAID_BY
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.studies.drivers.dead_drivers import (
     MAX_DEATHS,
-    NOBODY,
     RUNS,
     abandoned_trials,
     close_dead,
     deaths_of,
 )
+from eeipu.studies.drivers.driver_queue import NOBODY
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.early_stopping.staged_trial import StagedTrial
 from eeipu.studies.records.trial_notes import TrialNotes

@@ -20,7 +20,8 @@ from eeipu.stage_tree.nodes import Answer
 from eeipu.stage_tree.payments import Payment
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
-from eeipu.studies.drivers.dead_drivers import NOBODY, RUNS
+from eeipu.studies.drivers.dead_drivers import RUNS
+from eeipu.studies.drivers.driver_queue import NOBODY
 from eeipu.studies.early_stopping.answered_runs import AnsweredRuns
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, earlier_trials
