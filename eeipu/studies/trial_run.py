@@ -10,7 +10,7 @@ import optuna
 
 from eeipu.cache import StageCache
 from eeipu.executors.pool import Ended, death_of
-from eeipu.pipeline import Pipeline
+from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.stages.running.calls import Clock, StageCall
 from eeipu.stages.running.programming_errors import is_programming_error
 from eeipu.stages.running.tasks import IN_CACHE, Load, StageTask
@@ -217,11 +217,10 @@ class TrialRun:
             f"{event.elapsed_s:.3g} s: {event.error}"
         )
 
-    def write_costs(self, pipeline: Pipeline) -> None:
-        """Write what the trial has cost so far into the study.
+    def so_far(self, pipeline: Pipeline) -> PipelineRun:
+        """The results of the stages that the trial has run or reused so far.
 
         Args:
             pipeline: The pipeline that the trial is a configuration of.
         """
-        so_far = pipeline.join(self.states.stage_runs, self.calls)
-        self.account.write_costs(so_far, have_ended=self.states.have_ended)
+        return pipeline.join(self.states.stage_runs, self.calls)

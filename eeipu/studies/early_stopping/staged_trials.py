@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 
@@ -21,13 +22,13 @@ from eeipu.stage_tree.nodes import Answer
 from eeipu.stage_tree.payments import Payment, Purpose
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
+from eeipu.stages.running.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.early_stopping.answered_runs import AnsweredRuns
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP, at_common_step
 from eeipu.studies.early_stopping.earlier_trials import continue_ended, earlier_trials
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.staged_trial import StagedTrial
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
-from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
@@ -124,20 +125,22 @@ class StagedTrials:
             return None
         else:
             self._limits.count_trial()
+            overhead = 0.0
+
+            def note_choice(notes: TrialNotes, trial: optuna.Trial, *_: Any) -> None:
+                nonlocal overhead
+                waited_s = waited()
+                overhead = self._limits.charge_for_choice(trial, waited_s)
+                notes.set_user_attr("waited_s", waited_s)
+                notes.set_user_attr("overhead", overhead)
+                notes.set_user_attr("charged", overhead)
+
             try:
-                trial, params = self._trials.begin(self._cache, self._driver)
+                begun = self._trials.begin(self._cache, self._driver, note_more=note_choice)
             except SearchOver as over:
                 self.over = over
                 return None
-            mine = StagedTrial(trial, params)
-            self._all.append(mine)
-            waited_s = waited()
-            mine.overhead = self._limits.charge_for_choice(trial, waited_s)
-            notes = TrialNotes(trial)
-            notes.set_user_attr("waited_s", waited_s)
-            notes.set_user_attr("overhead", mine.overhead)
-            notes.set_user_attr("charged", mine.charged)
-            notes.write()
+            self._all.append(StagedTrial(*begun, overhead=overhead))
         return self._all[-1].params
 
     def go_on(self, index: int, step: int) -> StagedTrial:
@@ -153,8 +156,13 @@ class StagedTrials:
 
     # --- A trial is trained
 
-    def pay(self, payments: Iterable[Payment]) -> None:
-        """Let trials pay for what was run for them."""
+    def pay(self, payments: Iterable[Payment], reaching: int | None = None) -> None:
+        """Let trials pay for what was run for them.
+
+        Args:
+            payments: What they pay.
+            reaching: The trial whose account `reached` is about to write.
+        """
         touched = {}
         for payment in payments:
             mine = self._all[-1 if payment.trial is None else payment.trial]
@@ -162,10 +170,15 @@ class StagedTrials:
             mine.paid_s[stage, payment.purpose] += payment.seconds
             touched[mine.number] = mine
         for mine in touched.values():
-            if mine.is_open:
+            if mine.is_open and (reaching is None or mine is not self._all[reaching]):
                 with self._unless_taken_over(mine):
-                    mine.trial.set_user_attr("charged", mine.charged)
+                    self._write_charge(mine)
                 self._study.look_again(mine.number)
+
+    def _write_charge(self, mine: StagedTrial) -> None:
+        notes = TrialNotes(mine.trial)
+        notes.set_user_attr("charged", mine.charged)
+        notes.write()
 
     def reached(self, answer: Answer, step: int, config: Config) -> PipelineRun:
         """Write down what a trial has reached: its value at a step, or its failure.
@@ -201,10 +214,11 @@ class StagedTrials:
             notes.set_user_attr(KEYS_BY_STEP, dict(mine.keys))
             is_new = self._note_value(mine, step, run, notes)
         with self._unless_taken_over(mine):
-            notes.write()
             if is_new and run.value is not None:
-                self.rungs[step] += 1
-                mine.trial.report(run.value, step)
+                with notes.gathering():
+                    mine.trial.report(run.value, step)
+            notes.write()
+            self.rungs[step] += is_new
         return run
 
     @contextmanager
@@ -254,8 +268,14 @@ class StagedTrials:
             self._study.go_on(mine.number)
             mine.is_open = False
             with self._unless_taken_over(mine):
-                mine.trial.set_user_attr("charged", mine.charged)  # raises where it has been ended
+                self._write_charge(mine)
+                self._check_is_open(mine)
                 self._trials.end(mine.trial, None if is_pruned else value, is_pruned=is_pruned)
+
+    def _check_is_open(self, mine: StagedTrial) -> None:
+        """Raise `UpdateFinishedTrialError` where another process has ended a trial."""
+        storage, trial_id = self._study._storage, mine.trial._trial_id
+        storage.check_trial_is_updatable(trial_id, storage.get_trial(trial_id).state)
 
     def close(self) -> None:
         """End the trials that are still open: they will not be trained further in this run.
