@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from eeipu.cache import StageCache
+from eeipu.counts import counted
 from eeipu.executors.pool import Ended, death_of
 from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.stages.running.calls import Clock, StageCall
@@ -213,8 +214,8 @@ class TrialRun:
         if not event.is_death:
             return "".join(traceback.format_exception(event.error))
         return (
-            f"{death_of(event)} {self.worker_deaths[k]} times in a row, the last time after "
-            f"{event.elapsed_s:.3g} s: {event.error}"
+            f"{death_of(event)} {counted(self.worker_deaths[k], 'time')} in a row, the last time "
+            f"after {event.elapsed_s:.3g} s: {event.error}"
         )
 
     def so_far(self, pipeline: Pipeline) -> PipelineRun:

@@ -399,8 +399,10 @@ def _check_exhausted(history: History) -> None:
     if pipeline.cube.size == 0:
         raise pipeline.feasible.error()
     if history.configurations.are_exhausted:
+        size = pipeline.cube.size
+        have = "the only configuration" if size == 1 else f"all {size} configurations"
         raise SpaceExhausted(
-            f"all {pipeline.cube.size} configurations of {pipeline.name!r} have "
+            f"{have} of {pipeline.name!r} {'has' if size == 1 else 'have'} "
             f"been evaluated or are running; widen the space to go on."
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.stages.observing.observers import as_observation
@@ -260,8 +261,8 @@ def checked_costs(
     is_list = hasattr(given, "__len__") and not isinstance(given, Mapping | str)
     if not is_list or len(given) != len(names):
         raise ConfigurationError(
-            f"stage_costs must be a list with one entry for each of the {len(names)} stages "
-            f"{list(names)}, but got {stage_costs!r}."
+            f"stage_costs must be a list with {counted(len(names), 'entry', 'entries')}, one for "
+            f"each of the stages {list(names)}, but got {stage_costs!r}."
         )
     for name, cost in zip(names, stage_costs, strict=True):
         if cost is not None and not (_is_finite(cost) and cost >= 0):
