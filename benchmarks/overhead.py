@@ -8,6 +8,13 @@ a cache, and the same wall-clock time (`study.optimize(timeout=...)`). For each 
 and its regret, the distance of its best value to the optimum. Values lie between -1 and 0.
 
 Run `python benchmarks/overhead.py [--json] [--budget 15] [--shape NAME] [--seed 0]`.
+
+With `--storage FOLDER`, it measures instead what it costs to keep trials in a database there: with
+SQLite, each transaction waits for the disk. A pipeline of three stages that do nothing, with random
+configurations, has 50 trials in each of four ways: `Tuner.run`, the same with a training that may
+stop early, `ask` and `tell`, and `EEIPUSampler` in a study of plain Optuna. For each: how many
+transactions write something for a trial, the wall-clock seconds of a trial, and the same with the
+trials in memory.
 """
 
 import math
@@ -16,20 +23,38 @@ import os
 # Before torch and NumPy start their threads.
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import optuna
 from figures import Figure, arguments_of, at_most, show
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from sqlalchemy import event
 
-from eeipu import Categorical, Float, Pipeline, Stage, Tuner, stage
+from eeipu import (
+    ASHA,
+    Categorical,
+    EEIPUSampler,
+    Float,
+    Pipeline,
+    Stage,
+    StageCache,
+    Tuner,
+    stage,
+)
+from eeipu.stages.iterative import Training, iterative
+from eeipu.studies.storages import open_storage
 
 LIMIT = 1.1  # wall-clock time over budget
+
+TRIALS = 50  # of each way to keep them in a database
 
 
 @dataclass(frozen=True)
@@ -159,12 +184,113 @@ def figures(shapes: list[str], budget: float, seed: int) -> Iterator[Figure]:
     yield Figure("pipelines on which a search of Optuna's had the least regret", lost, "")
 
 
+# --- What a database costs
+
+
+def nothing(name: str) -> Stage:
+    """A stage that does nothing."""
+    return stage(lambda x, *, p: x + p, name=name, space={"p": Float(0.0, 1.0)}, version="1")
+
+
+def trained(step: int, start: int, stop: int, hyper_parameters: Any) -> int:  # noqa: ARG001
+    """The state of a training that does nothing: how far it is."""
+    return stop
+
+
+def training() -> Stage:
+    """A training of nine steps that does nothing."""
+    return iterative(
+        Training(init=lambda _: 0, advance=trained, evaluate=float),
+        {"p": Float(0.0, 1.0)},
+        steps=9,
+        name="training",
+        version="1",
+    )
+
+
+def run_by_tuner(storage: BaseStorage, middle: Stage, **options: Any) -> None:
+    """Let a tuner run trials."""
+    pipeline = Pipeline([nothing("first"), middle, nothing("last")])
+    tuner = Tuner(
+        pipeline, budget=None, method="random", storage=storage, cache=StageCache(), **options
+    )
+    tuner.run(0.0, max_trials=TRIALS, progress=False)
+
+
+def ask_and_tell(storage: BaseStorage) -> None:
+    """Ask a tuner for trials, and tell their values."""
+    pipeline = Pipeline([nothing(name) for name in ("first", "second", "last")])
+    tuner = Tuner(pipeline, budget=1e9, method="random", storage=storage)
+    for _ in range(TRIALS):
+        tuner.tell(tuner.ask(), 1.0, stage_costs=[1.0, 1.0, 1.0])
+
+
+def plain_study(storage: BaseStorage) -> None:
+    """Let Optuna run trials with this library's sampler."""
+    pipeline = Pipeline([nothing(name) for name in ("first", "second", "last")])
+    sampler = EEIPUSampler(pipeline, budget=1e9, method="random")
+    study = optuna.create_study(storage=storage, sampler=sampler)
+    study.optimize(lambda trial: pipeline.run(trial, 0.0).value or 0.0, n_trials=TRIALS)
+
+
+WAYS: Mapping[str, Callable[[BaseStorage], None]] = {
+    "Tuner.run": lambda storage: run_by_tuner(storage, nothing("second")),
+    "with early stopping": lambda storage: run_by_tuner(
+        storage, training(), early_stopping=ASHA(min_steps=1, reduction=3), seed=0
+    ),
+    "ask and tell": ask_and_tell,
+    "EEIPUSampler alone": plain_study,
+}
+
+
+def count_writes(storage: RDBStorage) -> list[Any]:
+    """A list that grows by one with each transaction that writes something."""
+    writing: set[Any] = set()
+    ended: list[Any] = []
+
+    @event.listens_for(storage.engine, "before_cursor_execute")
+    def executes(connection: Any, _: Any, statement: str, *__: Any) -> None:
+        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE")):
+            writing.add(connection)
+
+    @event.listens_for(storage.engine, "commit")
+    def commits(connection: Any) -> None:
+        if connection in writing:
+            writing.remove(connection)
+            ended.append(connection)
+
+    return ended
+
+
+def storage_figures(folder: str) -> Iterator[Figure]:
+    """For each way, the transactions and the seconds of a trial."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        for number, (name, run) in enumerate(WAYS.items()):
+            url = f"sqlite:///{Path(place) / f'{number}.db'}"
+            storage = RDBStorage(url) if run is plain_study else open_storage(url)
+            writes = count_writes(storage)
+            yield Figure(f"{name}: seconds of a trial", seconds_of(run, storage), "s")
+            yield Figure(f"{name}: in memory", seconds_of(run, InMemoryStorage()), "s")
+            yield Figure(f"{name}: transactions that write", len(writes) / TRIALS, "a trial")
+
+
+def seconds_of(run: Callable[[BaseStorage], None], storage: BaseStorage) -> float:
+    """The wall-clock seconds of a trial."""
+    start = time.perf_counter()
+    run(storage)
+    return (time.perf_counter() - start) / TRIALS
+
+
 if __name__ == "__main__":
     parser = arguments_of(__doc__)
     parser.add_argument("--budget", type=float, default=15.0, help="seconds of each search")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shape", action="append", choices=list(SHAPES), help="all by default")
+    parser.add_argument("--storage", metavar="FOLDER", help="what a database there costs")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if arguments.storage is not None:
+        show(storage_figures(arguments.storage))
+        raise SystemExit
     show(figures(arguments.shape or list(SHAPES), arguments.budget, arguments.seed))

@@ -180,7 +180,10 @@ def _missed(wanted: Wanted, entries: Sequence[StoredOutput], *, has_cache: bool)
         nearest, count = _nearest(wanted, entries)
         reason = str(nearest) if nearest is not None else f"there is no entry of {wanted.stage}"
         if nearest is None and count:
-            reason = f"the {count} entries of {wanted.stage} were put without the parts of keys"
+            own = f"the entry of {wanted.stage} was"
+            if count > 1:
+                own = f"the {count} entries of {wanted.stage} were"
+            reason = f"{own} put without the parts of keys"
     return StageLook(wanted.stage, wanted.key, True, reason, nearest)
 
 

@@ -37,6 +37,7 @@ from eeipu.stages.running.outcomes import (
 from eeipu.stages.running.outputs import StageOutputs
 from eeipu.stages.running.programming_errors import is_programming_error
 from eeipu.stages.running.records import record_run
+from eeipu.stages.running.trial_notes import TrialNotes
 from eeipu.stages.running.walks import graph_of, run_path
 from eeipu.stages.runs import PipelineRun, StageRun, error_line
 
@@ -263,7 +264,7 @@ class Pipeline:
         refresh_code(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
-            trial, params = params, suggest(params, self.space, self.cube.conditions)
+            trial, params = params, self._suggested_by(params)
             violated = self.cube.constraints.violated(params)
             if violated is not None and isinstance(trial, Trial):
                 raise TrialPruned(f"the suggested configuration {params} violates {violated}")
@@ -273,12 +274,32 @@ class Pipeline:
         run = self.join(stage_runs, calls)
         run = replace(run, outputs=StageOutputs(calls, inputs, upstream, cache, run.stage_runs))
         if trial is not None:
-            record_run(trial, calls, run)
-            if isinstance(trial, Trial):
-                note_violations(trial, self.outcome_constraints)
+            self._note_run(trial, calls, run)
             if run.is_pruned and not isinstance(trial, FrozenTrial):
                 raise TrialPruned(error_line(run.error or ""))
         return run
+
+    def _suggested_by(self, trial: BaseTrial) -> Params:
+        """The configuration that a trial suggests, all of which is written at once."""
+        if not isinstance(trial, Trial):
+            return suggest(trial, self.space, self.cube.conditions)
+        notes = TrialNotes(trial)
+        with notes.gathering():
+            params = suggest(trial, self.space, self.cube.conditions)
+        notes.write()
+        return params
+
+    def _note_run(self, trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
+        """Write a run into a trial, and how far it is beyond its limits."""
+        if not isinstance(trial, Trial):
+            record_run(trial, calls, run)
+            return
+        notes = TrialNotes(trial)
+        record_run(notes, calls, run)
+        notes.write()
+        with notes.gathering():
+            note_violations(trial, self.outcome_constraints)
+        notes.write()
 
     def explain(
         self, params: Params | BaseTrial, *inputs: Any, cache: StageCache | None = None

@@ -15,7 +15,7 @@ settings.register_profile("eeipu", deadline=None)
 settings.load_profile("eeipu")
 
 # Files of tests lie in memory where there is room. A disk takes 1 to 30 ms for each transaction of
-# SQLite, of which a trial makes fifteen.
+# SQLite, of which a trial makes eight.
 MEMORY = Path("/dev/shm")
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)

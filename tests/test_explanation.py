@@ -87,7 +87,7 @@ def test_without_entries_or_a_cache_it_says_so(cache):
     assert str(first) == "features: would run; no cache was given"
     cache.put("k" * 64, 1, stage="features")
     first, _ = pipeline().explain(config(), [1], cache=cache)
-    assert first.reason == "the 1 entries of features were put without the parts of keys"
+    assert first.reason == "the entry of features was put without the parts of keys"
 
 
 def test_what_is_not_memoized_is_told_with_what_comes_after_it(cache):

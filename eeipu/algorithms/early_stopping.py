@@ -16,6 +16,7 @@ from eeipu.algorithms.full_training import FullTraining, StepByStep
 from eeipu.algorithms.halving import Brackets, geometric_rungs
 from eeipu.algorithms.moves import Algorithm, News, no_news
 from eeipu.algorithms.population import PopulationBasedTraining
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError
 from eeipu.space import Distribution
 
@@ -293,8 +294,8 @@ def _every(every: int | None, steps: int) -> int:
         return max(1, round(steps / LOOKS))
     if not 1 <= every <= steps:
         raise ConfigurationError(
-            f"every must be in 1..{steps}, as a whole training has {steps} steps, but got "
-            f"every={every!r}; leave it out for twenty looks at each trial."
+            f"every must be in 1..{steps}, as a whole training has {counted(steps, 'step')}, but "
+            f"got every={every!r}; leave it out for twenty looks at each trial."
         )
     return every
 
@@ -317,6 +318,6 @@ def _rungs(min_steps: int, steps: int, reduction: float) -> Sequence[int]:
 def _check_min_steps(min_steps: int, steps: int, least: int = 1) -> None:
     if not least <= min_steps <= steps:
         raise ConfigurationError(
-            f"min_steps must be in {least}..{steps}, as a whole training has {steps} steps, but "
-            f"got min_steps={min_steps!r}."
+            f"min_steps must be in {least}..{steps}, as a whole training has "
+            f"{counted(steps, 'step')}, but got min_steps={min_steps!r}."
         )

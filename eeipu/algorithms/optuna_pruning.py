@@ -11,6 +11,7 @@ from eeipu.algorithms.configurations import check_steps
 from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.space import Distribution, suggest
+from eeipu.stages.running.trial_notes import TrialNotes
 
 __all__ = ["OptunaPruning"]
 
@@ -114,7 +115,10 @@ class OptunaPruning:
         self._left -= 1
         trial = self._study.ask()
         trial.set_user_attr("driver", str(ProcessIdentity.here()))
-        config = suggest(trial, self._space)
+        notes = TrialNotes(trial)
+        with notes.gathering():
+            config = suggest(trial, self._space)
+        notes.write()
         self._trials[trial.number], self._configs[trial.number] = trial, config
         return [Ask(trial.number, config, self._every)]
 

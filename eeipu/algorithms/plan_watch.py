@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from eeipu.algorithms.failure_streak import FailureStreak
 from eeipu.algorithms.study_run import StudyRun
+from eeipu.counts import counted
 from eeipu.stage_tree.nodes import PlanNode
 from eeipu.stages.runs import StageRun
 
@@ -75,9 +76,10 @@ class FailureWatch(PlanWatch):
             )
         elif self._streak.is_too_long:
             self._stop(
-                f"{self._streak.length} calls in a row have failed. If their cause is gone, call "
-                f"plan.retry() and run the studies again; run_studies(max_failures=...) sets the "
-                f"limit. The last error, in stage {run.name!r}:\n{run.error}"
+                f"{counted(self._streak.length, 'call has', 'calls in a row have')} failed. If "
+                f"their cause is gone, call plan.retry() and run the studies again; "
+                f"run_studies(max_failures=...) sets the limit. "
+                f"The last error, in stage {run.name!r}:\n{run.error}"
             )
 
     def _stop(self, why: str) -> None:

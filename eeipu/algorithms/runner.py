@@ -14,6 +14,7 @@ from typing import Any
 from eeipu.algorithms.node_tasks import NodeTask, NodeTasks
 from eeipu.algorithms.plan_watch import FailureWatch, PlanWatch
 from eeipu.algorithms.study_run import StudyRun
+from eeipu.counts import counted
 from eeipu.errors import CacheMiss, ConfigurationError, PipelineError
 from eeipu.executors.interrupts import interruptible
 from eeipu.executors.pool import Ended, Joined, Pool, SplittingPool, Thought, death_of
@@ -92,8 +93,8 @@ def run_studies(
         scheduler.plan.execution.stop_all()
     if scheduler.plan.waiting and watch.reason is None:
         raise PipelineError(
-            f"{len(scheduler.plan.waiting)} requests are open, but nothing can be run for them; "
-            f"make a new Scheduler and run the studies again."
+            f"{counted(len(scheduler.plan.waiting), 'request is', 'requests are')} open, but "
+            f"nothing can be run for them; make a new Scheduler and run the studies again."
         )
     return watch.reason
 

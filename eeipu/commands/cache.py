@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eeipu.commands.options import AsJson, Commands
+from eeipu.counts import counted
 from eeipu.errors import CacheMiss, ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def list_entries(location: Location, shared: Shared = False, as_json: AsJson = F
         typer.echo(line)
     whole = decimal(sum(e.size_bytes for e in entries))
     saved = _seconds(sum(e.saved for e in entries))
-    typer.echo(f"{len(entries)} entries, {whole}, {saved} saved")
+    typer.echo(f"{counted(len(entries), 'entry', 'entries')}, {whole}, {saved} saved")
 
 
 @app.command()
@@ -118,7 +119,8 @@ def verify(location: Location, shared: Shared = False, as_json: AsJson = False) 
     else:
         for key in damaged:
             typer.echo(f"damaged: {key}")
-        typer.echo(f"{len(damaged)} of {cache.stats().entries} entries are damaged")
+        whole = counted(cache.stats().entries, "entry", "entries")
+        typer.echo(f"{len(damaged)} of {whole} {'is' if len(damaged) == 1 else 'are'} damaged")
     if damaged:
         raise typer.Exit(1)
 
@@ -162,7 +164,8 @@ def clear(
 
     if not yes:
         typer.confirm(
-            f"Drop {before.entries} entries ({decimal(before.size_bytes)}) of {location}?",
+            f"Drop {counted(before.entries, 'entry', 'entries')} ({decimal(before.size_bytes)}) "
+            f"of {location}?",
             abort=True,
         )
     cache.clear()
@@ -211,7 +214,8 @@ def _report(cache: "StageCache", removed: int, as_json: bool) -> None:
         return
     from rich.filesize import decimal
 
-    typer.echo(f"removed {removed}; {stats.entries} entries ({decimal(stats.size_bytes)}) are left")
+    left, are = counted(stats.entries, "entry", "entries"), "is" if stats.entries == 1 else "are"
+    typer.echo(f"removed {removed}; {left} ({decimal(stats.size_bytes)}) {are} left")
 
 
 def _print_json(objects: Iterable[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eeipu.counts import counted
 from eeipu.report.reading import load_study, studies_in
 from eeipu.stages.runs import error_line
 from eeipu.studies.records import tables
@@ -239,7 +240,7 @@ def _best(record: StudyRecord) -> str:
     """The best value, or how many trials are on the front."""
     if record.has_several_objectives:
         count = len(record.front)
-        return f"front of {count} trial{'' if count == 1 else 's'}"
+        return f"front of {counted(count, 'trial')}"
     return "-" if record.best is None else _number(record.best.value)
 
 

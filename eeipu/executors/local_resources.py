@@ -43,7 +43,8 @@ def visible_gpus() -> list[str]:
 def lacking_gpus(stage: Stage, count: int) -> ConfigurationError:
     """The error of a stage that needs more GPUs than this machine has."""
     return ConfigurationError(
-        f"stage {stage.name!r} needs {stage.num_gpus:g} GPUs, and there are {count} here; "
+        f"stage {stage.name!r} needs {stage.num_gpus:g} GPU{'' if stage.num_gpus == 1 else 's'}, "
+        f"and there {'is' if count == 1 else 'are'} {count} here; "
         f"declare what it needs on this machine, or name an executor that has them."
     )
 

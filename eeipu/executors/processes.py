@@ -12,6 +12,7 @@ from loky import cpu_count
 from loky.process_executor import ProcessPoolExecutor
 
 from eeipu.caching.leases.processes import ProcessIdentity
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError
 from eeipu.executors.jobs import PackedJob, pack_task, run_packed
 from eeipu.executors.local_resources import cores_for
@@ -96,7 +97,8 @@ class ProcessExecutor(StageExecutor):
         free = self._free_for(needs)
         if not free:
             raise ConfigurationError(
-                f"no free worker has {needs}; the executor has {len(self._workers)} workers, "
+                f"no free worker has {needs}; the executor has "
+                f"{counted(len(self._workers), 'worker')}, "
                 f"{sum(w.num_gpus > 0 for w in self._workers)} of them with GPUs."
             )
         return free[0].submit(needs, function, *args)

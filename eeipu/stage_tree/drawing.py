@@ -6,6 +6,7 @@ from typing import Any
 from rich.text import Text
 from rich.tree import Tree
 
+from eeipu.counts import counted
 from eeipu.stage_tree.accounts import account
 from eeipu.stage_tree.nodes import PlanNode, RequestState
 from eeipu.stage_tree.search_plan import SearchPlan
@@ -78,13 +79,14 @@ def drawing_of(plan: SearchPlan, most: int) -> Tree:
     """
     tree = plan.tree
     drawing = Tree(
-        f"{len(plan.studies)} studies, {len(tree)} nodes, {tree.requested_steps} steps requested, "
+        f"{counted(len(plan.studies), 'study', 'studies')}, {counted(len(tree), 'node')}, "
+        f"{counted(tree.requested_steps, 'step')} requested, "
         f"{tree.distinct_steps} distinct: merge rate {tree.merge_rate:.2f}"
     )
     branches = {tree.root.key: drawing}
     for count, node in enumerate(tree):
         if count == most:
-            drawing.add(Text(f"... and {len(tree) - most} more nodes", style="dim"))
+            drawing.add(Text(f"... and {counted(len(tree) - most, 'more node')}", style="dim"))
             break
         assert isinstance(node, PlanNode)
         assert node.parent is not None
@@ -98,7 +100,7 @@ def _line_of(node: PlanNode) -> Text:
     parts = [] if status == "done" else [status]
     parts += [] if node.cost_s is None else [f"{node.cost_s:.3g} s"]
     parts += [] if node.value is None else [f"value {_shown(node.value)}"]
-    parts += [f"{node.losses} workers lost"] if node.losses else []
+    parts += [f"{counted(node.losses, 'worker')} lost"] if node.losses else []
     parts += [] if node.error is None else [error_line(node.error)]
     line.append("  " + ", ".join(parts), style=_STYLES.get(status, "green"))
     return line

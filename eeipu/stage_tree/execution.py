@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from eeipu.counts import counted
 from eeipu.stage_tree.nodes import PlanNode, PlanTree, error_of, first_waiting, waiting_below
 from eeipu.stage_tree.payments import Payment, Payments, Purpose
 from eeipu.stage_tree.requests import Answers
@@ -180,7 +181,7 @@ class Execution:
         if node.losses >= (self._max_losses if limit is None else limit):
             # A plan that is opened again clears failures with that many losses.
             losses, node.losses = node.losses, max(node.losses, self._max_losses)
-            self.fail(node, 0.0, f"{why} {losses} times: {node.describe()}")
+            self.fail(node, 0.0, f"{why} {counted(losses, 'time')}: {node.describe()}")
         else:
             self._states.save(node)
 

@@ -20,6 +20,7 @@ from itertools import chain
 from rich.text import Text
 from rich.tree import Tree
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError
 from eeipu.html_drawings import Bar, bars_svg
 from eeipu.html_tables import box
@@ -352,7 +353,8 @@ def _shape(tree: StageTree) -> set[tuple[str, str, int]]:
 
 def _title(tree: StageTree) -> str:
     return (
-        f"{len(tree._ends)} trials, {len(tree)} nodes, {tree.requested_steps} steps requested, "
+        f"{counted(len(tree._ends), 'trial')}, {counted(len(tree), 'node')}, "
+        f"{counted(tree.requested_steps, 'step')} requested, "
         f"{tree.distinct_steps} distinct: merge rate {tree.merge_rate:.2f}"
     )
 

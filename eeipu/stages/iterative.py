@@ -16,6 +16,7 @@ from itertools import pairwise
 from types import FunctionType
 from typing import Any
 
+from eeipu.counts import counted
 from eeipu.errors import PipelineError, SpaceError
 from eeipu.fingerprints.code import CodeReader, CodeReading
 from eeipu.space import Distribution, Params
@@ -145,7 +146,8 @@ class IterativeStage(TrainingStage):
 
     def __repr__(self) -> str:
         searched = ", ".join(self.space) or "nothing"
-        return f"IterativeStage({self.name!r}, {self.steps} steps, searches over {searched})"
+        steps = counted(self.steps, "step")
+        return f"IterativeStage({self.name!r}, {steps}, searches over {searched})"
 
     @property
     def positional(self) -> tuple[inspect.Parameter, ...]:

@@ -1,13 +1,14 @@
 """The trials of a tuner whose stages the caller runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import optuna
 
 from eeipu.methods.budget import Budget
 from eeipu.stages.code_changes import refresh_code
-from eeipu.studies.given.ask_and_tell import Suggestion, outcome_of, suggestion_of, trial_told
+from eeipu.stages.running.trial_notes import TrialNotes
+from eeipu.studies.given.ask_and_tell import Suggestion, note_suggestion, outcome_of, trial_told
 from eeipu.studies.given.reported_values import Reported
 from eeipu.studies.storages import using_storage
 from eeipu.studies.trials import Trials, is_enqueued
@@ -32,17 +33,27 @@ class AskedTrials:
 
     def ask(self) -> Suggestion:
         """Begin a trial; see `Tuner.ask`."""
-        pipeline, overhead = self._trials.pipeline, self._budget.overhead
-        refresh_code(pipeline.stages)
+        refresh_code(self._trials.pipeline.stages)
         with using_storage():
-            begun = self._trials.begin_for_caller(keeps_best=self._keeps_best)
-            trial, params, kept = begun
-            suggestion = suggestion_of(trial, params, pipeline, kept)
-            if overhead and not is_enqueued(trial):
-                trial.set_user_attr("overhead", overhead)
-                trial.set_user_attr("charged", overhead)
+            trial, params, _ = self._trials.begin_for_caller(
+                keeps_best=self._keeps_best, note_more=self._note_suggestion
+            )
         self._asked[trial.number] = trial
-        return suggestion
+        return Suggestion(trial.number, params, tuple(trial.user_attrs["memoized"]))
+
+    def _note_suggestion(
+        self,
+        notes: TrialNotes,
+        trial: optuna.Trial,
+        params: dict[str, Any],
+        kept: Container[str] | None,
+    ) -> None:
+        """Note what is suggested, and what the budget pays for that."""
+        note_suggestion(notes, params, self._trials.pipeline, kept)
+        overhead = self._budget.overhead
+        if overhead and not is_enqueued(trial):
+            notes.set_user_attr("overhead", overhead)
+            notes.set_user_attr("charged", overhead)
 
     def tell(
         self,

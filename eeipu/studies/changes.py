@@ -27,6 +27,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import select, update
 
+from eeipu.counts import counted
 from eeipu.errors import StudyMismatchError
 from eeipu.methods.history import History
 from eeipu.methods.trials.forgotten_failures import FORGOTTEN
@@ -281,10 +282,12 @@ class Remarks:
         remarks = []
         if left_out > self._left_out:
             reasons = Counter(why for _, why in history.left_out).most_common()
+            fit = (
+                "does not fit the space and is" if left_out == 1 else "do not fit the space and are"
+            )
             why = "; ".join(f"{reason} ({count})" for reason, count in reasons)
             remarks.append(
-                f"{left_out} of {left_out + len(history)} trials do not fit the space and are left "
-                f"out: {why}."
+                f"{left_out} of {counted(left_out + len(history), 'trial')} {fit} left out: {why}."
             )
         if forgotten > self._forgotten:
             last = error_line(history.forgotten[-1].user_attrs.get("error", ""))

@@ -22,10 +22,11 @@ from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.errors import ConfigurationError, SearchOver
 from eeipu.executors.pool import Ended, Joined, Pool, Thought
 from eeipu.methods.budget import Budget
+from eeipu.pipeline import PipelineRun
 from eeipu.stages.running.records import keys_of
+from eeipu.stages.running.trial_notes import TrialNotes
 from eeipu.studies.displays.progress import Display, Reporter
 from eeipu.studies.kept_outputs import KeptOutputs
-from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.study import stoppable
 from eeipu.studies.trial_run import TrialRun
@@ -191,22 +192,25 @@ class Driver:
             self._trials.interrupt(trial)
             raise
         self._underway.add(run)
+        notes = TrialNotes(trial)
+        notes.set_user_attr("stage_keys", keys_of(self._trials.pipeline.stage_names, calls))
+        notes.set_user_attr("waited_s", waited_s)
+        notes.set_user_attr("overhead", run.account.overhead)
+        # Time may have run out while the configuration was chosen.
+        is_cut = self._limits.is_out_of_time
         with self._unless_taken_over(run):
-            notes = TrialNotes(trial)
-            notes.set_user_attr("stage_keys", keys_of(self._trials.pipeline.stage_names, calls))
-            notes.set_user_attr("waited_s", waited_s)
-            notes.set_user_attr("overhead", run.account.overhead)
-            notes.write()
-            run.write_costs(self._trials.pipeline)
-            if self._limits.is_out_of_time:  # it ran out while the configuration was chosen
+            try:
+                if not is_cut:
+                    run.hold_outputs()
+                    if not self._interrupted.is_set():
+                        self._reuse_outputs(run)
+            finally:  # the choice is paid, and the search counts on what need not be paid
+                run.account.note_progress(notes, run.so_far(self._trials.pipeline))
+                notes.write()
+            if is_cut:
                 self._cut(run)
-                return
-            run.hold_outputs()
-            if not self._interrupted.is_set():
-                self._reuse_outputs(run)
-            if run.states.runs:  # the search counts on what the trial need not pay for
-                run.write_costs(self._trials.pipeline)
-            self._advance(run)
+            else:
+                self._advance(run)
 
     # --- A trial's calls run
 
@@ -231,7 +235,6 @@ class Driver:
         if event.result is not None and event.result.run is not None:
             self._limits.learn(event.result.run)
         with self._unless_taken_over(run):
-            run.write_costs(self._trials.pipeline)
             self._advance(run)
         for waiting in self._underway.calls.take_waiting(event.task.call.key):
             with self._unless_taken_over(waiting):
@@ -243,13 +246,15 @@ class Driver:
         self._waiting.leave_out(run.reuse_outputs(self._pool.now))  # which is charged as loading
 
     def _advance(self, run: TrialRun) -> None:
-        """Make those of a trial's calls ready that can run now, or end the trial."""
+        """Write down how far a trial is, and make its next calls ready, or end the trial."""
+        so_far = run.so_far(self._trials.pipeline)
         if run.states.have_ended:
-            self._end_trial(run)
+            self._end_trial(run, so_far)
             return
-        self._trials.news.tell(
-            run.trial, self._trials.pipeline.join(run.states.stage_runs, run.calls)
-        )
+        notes = TrialNotes(run.trial)
+        run.account.note_progress(notes, so_far)
+        notes.write()
+        self._trials.news.tell(run.trial, so_far)
         if self._interrupted.is_set():
             self._cut_unless_running(run)
         elif run.states.is_failing:
@@ -259,16 +264,15 @@ class Driver:
 
     # --- A trial ends
 
-    def _end_trial(self, run: TrialRun) -> None:
+    def _end_trial(self, run: TrialRun, result: PipelineRun) -> None:
+        run.account.write_result(run.calls, result, self._epoch_s)
         self._underway.remove(run)
-        result = self._trials.pipeline.join(run.states.stage_runs, run.calls)
         self._limits.judge(result)
         last = result.stage_runs[-1]
         # A stage or an observer that is broken is corrected for a run that goes on from all this.
         if not (self._limits.is_broken or (last.is_unobserved and last.is_bug)):
             self._kept.offer(call.key for call in run.calls)
         try:
-            run.account.write_result(run.calls, result, self._epoch_s)
             try:
                 self._trials.news.tell(run.trial, result, is_last=True)
             finally:

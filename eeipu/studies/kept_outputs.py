@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from optuna.storages import InMemoryStorage
 
 from eeipu.cache import StageCache
-from eeipu.studies.study import study_id
 from eeipu.studies.trials import Trials
 
 __all__ = ["KeptOutputs"]
@@ -41,10 +40,9 @@ class KeptOutputs:
         best = self._trials.keys_to_go_on_with()
         unwanted = (self._offered | self._kept) - best
         self._offered, self._kept = set(), best
-        study = self._trials.study
-        is_stored = not isinstance(study._storage, InMemoryStorage)
+        is_stored = not isinstance(self._trials.study._storage, InMemoryStorage)
         try:
-            self._cache.holders.pin(study_id(study), best, lasting=is_stored)
+            self._cache.holders.pin(self._trials.study_id, best, lasting=is_stored)
             self._cache.discard(unwanted)
         except Exception as error:  # file systems raise errors of their own
             warnings.warn(

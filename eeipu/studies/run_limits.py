@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import TrialState
 
 from eeipu.algorithms.failure_streak import FailureStreak
+from eeipu.counts import counted
 from eeipu.methods.budget import Budget
 from eeipu.sampler import EEIPUSampler
 from eeipu.stages.running.calls import Clock, StageCall
@@ -169,7 +170,7 @@ class RunLimits:
         first = sampler.warm_up_trials(history)
         if len(history) > first:
             return None
-        run = "1 trial has run" if len(history) == 1 else f"{len(history)} trials have run"
+        run = counted(len(history), "trial has run", "trials have run")
         return (
             f"the budget of {total:.4g} ended inside the warm-up: {run}, and the first {first} "
             f"are chosen without models. Raise Tuner(budget=...), or lower n_initial."
@@ -200,8 +201,9 @@ class RunLimits:
             )
         elif failed is not None and self._failures.is_too_long:
             self.stop(
-                f"{self._failures.length} trials in a row have failed. If their cause is gone, "
-                f"call retry_failed() and run(...) again; Tuner(max_failures=...) sets the limit. "
+                f"{counted(self._failures.length, 'trial has', 'trials in a row have')} failed. If "
+                f"their cause is gone, call retry_failed() and run(...) again; "
+                f"Tuner(max_failures=...) sets the limit. "
                 f"The last error, in stage {failed.name!r}:\n{result.error}"
             )
         elif self._repeats >= MAX_REPEATS:

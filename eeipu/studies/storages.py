@@ -273,6 +273,11 @@ def _remedy(error: Exception) -> str:
 def _begin_immediately(storage: RDBStorage) -> None:
     """Take SQLite's write lock when a transaction begins, not when it first writes.
 
+    Nothing else is set. A write-ahead log (`PRAGMA journal_mode=WAL`) would sync once for a
+    transaction, and not four times; but the file keeps that mode, and on a network disk it fails,
+    as the processes share no memory. With `synchronous=NORMAL` a power failure can damage the file.
+    The other modes of the journal sync no less often.
+
     Python's SQLite driver begins a transaction only before the first statement that writes. Another
     process could then change what the transaction has read before that.
     """

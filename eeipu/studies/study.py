@@ -300,10 +300,11 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
         pipeline: The pipeline that the study tunes, with its present code.
     """
     code = {stage.name: stage.fingerprint for stage in pipeline.stages}
-    known = study.user_attrs.get(_CODE, code)
+    noted = study.user_attrs
+    known = noted.get(_CODE, code)
     changed = [name for name in code if known.get(name, code[name]) != code[name]]
     sources = {name: list(each) for name, each in pipeline.layout.source_names.items()}
-    got = study.user_attrs.get(_SOURCES, sources)
+    got = noted.get(_SOURCES, sources)
     joined = [
         name for name in sources if got.keys() == sources.keys() and got[name] != sources[name]
     ]
@@ -317,8 +318,9 @@ def warn_of_changed_code(study: optuna.Study, pipeline: Pipeline) -> None:
                 UserWarning,
                 stacklevel=3,
             )
-    study.set_user_attr(_CODE, code)
-    study.set_user_attr(_SOURCES, sources)
+    for name, value in ((_CODE, code), (_SOURCES, sources)):
+        if noted.get(name) != value:
+            study.set_user_attr(name, value)
 
 
 def study_id(study: optuna.Study) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import optuna
 
 from eeipu.cache import StageCache
+from eeipu.counts import counted
 from eeipu.executors.pool import Ended, death_of
-from eeipu.pipeline import Pipeline
+from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.stages.running.calls import Clock, StageCall
 from eeipu.stages.running.programming_errors import is_programming_error
 from eeipu.stages.running.tasks import IN_CACHE, Load, StageTask
@@ -213,15 +214,14 @@ class TrialRun:
         if not event.is_death:
             return "".join(traceback.format_exception(event.error))
         return (
-            f"{death_of(event)} {self.worker_deaths[k]} times in a row, the last time after "
-            f"{event.elapsed_s:.3g} s: {event.error}"
+            f"{death_of(event)} {counted(self.worker_deaths[k], 'time')} in a row, the last time "
+            f"after {event.elapsed_s:.3g} s: {event.error}"
         )
 
-    def write_costs(self, pipeline: Pipeline) -> None:
-        """Write what the trial has cost so far into the study.
+    def so_far(self, pipeline: Pipeline) -> PipelineRun:
+        """The results of the stages that the trial has run or reused so far.
 
         Args:
             pipeline: The pipeline that the trial is a configuration of.
         """
-        so_far = pipeline.join(self.states.stage_runs, self.calls)
-        self.account.write_costs(so_far, have_ended=self.states.have_ended)
+        return pipeline.join(self.states.stage_runs, self.calls)

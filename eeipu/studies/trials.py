@@ -21,6 +21,7 @@ from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import suggest
 from eeipu.stages.running.outcomes import note_violations
+from eeipu.stages.running.trial_notes import TrialNotes
 from eeipu.stages.runs import StageRun
 from eeipu.studies.changes import stored_space
 from eeipu.studies.drivers.dead_drivers import enqueue_again, reclaim_dead_trials
@@ -34,10 +35,9 @@ from eeipu.studies.drivers.driver_queue import (
 )
 from eeipu.studies.drivers.heartbeats import Heart
 from eeipu.studies.given.enqueued import is_refused, pass_over
-from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.study import study_id
 
-__all__ = ["Callback", "StageCallback", "StageNews", "Trials", "is_enqueued"]
+__all__ = ["Callback", "NoteMore", "StageCallback", "StageNews", "Trials", "is_enqueued"]
 
 # A sampler that knows no constraints may propose what violates them so many times in a row. Where a
 # tenth of the space is allowed, random samplers then miss it once in 40,000 times.
@@ -63,9 +63,13 @@ class StageCallback(Protocol):
 
 Callback = Callable[[optuna.Study, optuna.trial.FrozenTrial], None] | StageCallback
 
+NoteMore = Callable[[TrialNotes, optuna.Trial, dict[str, Any], Container[str] | None], None]
+"""Notes what else is known of a trial that begins, given its configuration, and the content keys of
+the stage outputs that can be reused."""
+
 
 class StageNews:
-    """What is known of the stages of running trials, for the study and for those who watch.
+    """What is known of the stages of running trials, for those who watch.
 
     Args:
         study: The study that holds the trials.
@@ -78,20 +82,18 @@ class StageNews:
         self._told: defaultdict[int, set[str]] = defaultdict(set)  # names of stages, by trial
 
     def tell(self, trial: optuna.Trial, so_far: PipelineRun, *, is_last: bool = False) -> None:
-        """Note what was observed, and call the callbacks with the stages that have ended since.
+        """Call the callbacks with the stages that have ended since the last time.
 
         Args:
-            trial: The trial.
+            trial: The trial, into which its stages are written already.
             so_far: Its stages up to now.
-            is_last: Whether the trial ends, and all that was observed is noted already.
+            is_last: Whether the trial ends.
         """
         told = self._told[trial.number]
         new = [run for run in so_far.stage_runs if run.name not in told]
         told.update(run.name for run in new)
         if is_last:
             del self._told[trial.number]
-        elif any(run.observation is not None for run in new):
-            trial.set_user_attr("observations", so_far.observations)
         if self._watching and new:
             running = self._study._storage.get_trial(trial._trial_id)
             for run, watcher in product(new, self._watching):
@@ -111,7 +113,7 @@ class Trials:
             objects with a method `on_stage`; see `Tuner`.
 
     Attributes:
-        news: Notes what is observed of a trial's stages while it runs.
+        news: Tells callbacks of a trial's stages while it runs.
         heart: Says of the trials that run here that they are alive.
         lens: How the search sees the trials that it learns from; `None`: as they are.
     """
@@ -157,7 +159,11 @@ class Trials:
         return all(stage.cost is None for stage in self.pipeline.stages)
 
     def begin(
-        self, kept: Container[str] | None, driver: str | None = None
+        self,
+        kept: Container[str] | None,
+        driver: str | None = None,
+        *,
+        note_more: NoteMore | None = None,
     ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Start a trial with the next configuration: an enqueued one, or one from the sampler.
 
@@ -168,6 +174,7 @@ class Trials:
             kept: The content keys of the stage outputs that can be reused now; `None`: there never
                 are any.
             driver: The name of the process that runs the trial, if that may die.
+            note_more: Notes what is written into the trial together with its configuration.
 
         Returns:
             The trial and its configuration.
@@ -182,15 +189,16 @@ class Trials:
             chosen a configuration since is it read again, after the turn of this trial has come.
         """
         trials = self._read(driver)
-        return self._begin(trials, self._to_choose_from(trials), kept, driver)
+        return self._begin(trials, self._to_choose_from(trials), kept, driver, note_more)
 
     def begin_for_caller(
-        self, *, keeps_best: bool
+        self, *, keeps_best: bool, note_more: NoteMore | None = None
     ) -> tuple[optuna.Trial, dict[str, Any], set[str] | None]:
         """Start a trial for a caller who runs the stages and keeps their outputs.
 
         Args:
             keeps_best: Whether the caller keeps the outputs of the `top_q` best trials.
+            note_more: See `begin`.
 
         Returns:
             The trial, its configuration, and the content keys of the outputs that the caller keeps;
@@ -202,7 +210,7 @@ class Trials:
         trials = self._read(None)
         history = History.of(self.study, self.pipeline, trials, self._ledger)
         kept = _memoized_keys(self.pipeline, history.top(self._top_q)) if keeps_best else None
-        return (*self._begin(trials, history, kept, None), kept)
+        return (*self._begin(trials, history, kept, None, note_more), kept)
 
     def _begin(
         self,
@@ -210,16 +218,16 @@ class Trials:
         history: History,
         kept: Container[str] | None,
         driver: str | None,
+        note_more: NoteMore | None,
     ) -> tuple[optuna.Trial, dict[str, Any]]:
         """Start a trial, given all trials of the study and the history that they make up."""
         _check_exhausted(history)
         for times in count(1):
-            trial, params = self._begin_once(trials, history, kept, driver)
-            violated = self.pipeline.cube.constraints.violated(params)
-            if violated is None:
+            trial, params = self._begin_once(trials, history, kept, driver, note_more)
+            if "violates" not in trial.user_attrs:
                 break
             in_a_row = None if times % MAX_VIOLATIONS else MAX_VIOLATIONS
-            pass_over(self.study, trial, self.pipeline, violated, in_a_row=in_a_row)
+            pass_over(self.study, trial, self.pipeline, in_a_row=in_a_row)
         return trial, params
 
     def _begin_once(
@@ -228,8 +236,12 @@ class Trials:
         history: History,
         kept: Container[str] | None,
         driver: str | None,
+        note_more: NoteMore | None,
     ) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Start a trial, which a sampler of the user's own may give what constraints forbid."""
+        """Start a trial, which a sampler of the user's own may give what constraints forbid.
+
+        Then the trial has the name of the constraint as its user attribute `violates`.
+        """
         start = time.perf_counter()
         sampler = self.study.sampler
         if isinstance(sampler, EEIPUSampler):
@@ -249,15 +261,21 @@ class Trials:
                 start += await_turn(self.study, trial.number, self.pipeline.cube.is_whole)
                 history = self._to_choose_from(self.study.get_trials(deepcopy=False))
                 _check_exhausted(history)
-            with _knowing(sampler, history, trial.number):
-                params = suggest(trial, self._stored_space, self.pipeline.cube.conditions)
             notes = TrialNotes(trial)
+            with _knowing(sampler, history, trial.number), notes.gathering():
+                params = suggest(trial, self._stored_space, self.pipeline.cube.conditions)
             choosing_s = time.perf_counter() - start
             notes.set_user_attr("suggest_s", choosing_s)
             reason = sampler.reason(params) if isinstance(sampler, EEIPUSampler) else None
             if reason:
                 notes.set_user_attr("chosen", reason)
             notes.start_now(choosing_s)
+            violated = self.pipeline.cube.constraints.violated(params)
+            if violated is not None:
+                notes.set_user_attr("violates", violated)
+                notes.set_user_attr("interrupted", True)  # so that it counts as no failure
+            elif note_more is not None:
+                note_more(notes, trial, params, kept)
             notes.write()
         except BaseException:
             self.interrupt(trial)
@@ -311,7 +329,7 @@ class Trials:
             before: The trials of the study as they were read before this one was created.
         """
         is_whole = self.pipeline.cube.is_whole
-        if is_chosen(self.study._storage.get_trial(trial._trial_id), is_whole):
+        if is_chosen(trial._cached_frozen_trial, is_whole):  # as it has just been created
             return True
         return len(before) == trial.number and all(
             is_chosen(each, is_whole) for each in self._ledger.unended(before).unchosen
@@ -336,7 +354,10 @@ class Trials:
         if is_pruned:
             state = TrialState.PRUNED
         self.heart.stop_for(trial)
-        note_violations(trial, self.pipeline.outcome_constraints)
+        notes = TrialNotes(trial)
+        with notes.gathering():
+            note_violations(trial, self.pipeline.outcome_constraints)
+        notes.write()
         frozen = self.study.tell(trial, values, state)
         for callback in filter(callable, self._callbacks):
             callback(self.study, frozen)
@@ -378,8 +399,10 @@ def _check_exhausted(history: History) -> None:
     if pipeline.cube.size == 0:
         raise pipeline.feasible.error()
     if history.configurations.are_exhausted:
+        size = pipeline.cube.size
+        have = "the only configuration" if size == 1 else f"all {size} configurations"
         raise SpaceExhausted(
-            f"all {pipeline.cube.size} configurations of {pipeline.name!r} have "
+            f"{have} of {pipeline.name!r} {'has' if size == 1 else 'have'} "
             f"been evaluated or are running; widen the space to go on."
         )
 

@@ -301,7 +301,7 @@ def test_requests_that_nobody_answers_are_no_good_end(monkeypatch):
     pool = cluster(lr_of)
     monkeypatch.setattr(pool, "wait", list)  # its workers never report
     study = StudyRun("study", Noting([{"lr": 0.1}], 9), path_of)
-    with pytest.raises(PipelineError, match="1 requests are open"):
+    with pytest.raises(PipelineError, match="1 request is open"):
         run_studies([study], Scheduler(SearchPlan()), pool)
 
 

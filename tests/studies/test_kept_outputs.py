@@ -7,13 +7,14 @@ import pytest
 
 from eeipu import StageCache
 from eeipu.studies.kept_outputs import KeptOutputs
+from eeipu.studies.study import study_id
 
 
 @pytest.fixture
 def trials():
     """Trials of which nothing but the best outputs is known."""
     study = optuna.create_study()
-    trials = SimpleNamespace(study=study, best=set())
+    trials = SimpleNamespace(study=study, study_id=study_id(study), best=set())
     trials.keys_to_go_on_with = lambda: set(trials.best)
     return trials
 

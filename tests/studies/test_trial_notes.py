@@ -7,7 +7,7 @@ from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 
-from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
+from eeipu.stages.running.trial_notes import TrialNotes, flat_notes
 
 
 @pytest.fixture(params=["memory", "sqlite", "journal"])
@@ -40,6 +40,62 @@ def test_what_was_noted_is_in_the_trial(storage):
     assert trial.user_attrs == {"a": 1, "b": [None, 2.0]}
     study.tell(trial, 1.0)
     assert study.trials[0].user_attrs == {"a": 1, "b": [None, 2.0]}
+
+
+def test_what_a_trial_suggests_and_reports_is_in_it_once_it_is_written(storage):
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    notes = TrialNotes(trial)
+
+    with notes.gathering():
+        x = trial.suggest_float("x", 0.0, 1.0)
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        trial.report(0.5, step=3)
+        trial.set_constraint("size <= 9", -1.0)
+    assert trial.params == {"x": x, "kind": kind}
+    (seen,) = study.trials
+    assert (seen.params, seen.intermediate_values, seen.user_attrs) == ({}, {}, {})
+    notes.set_user_attr("b", 2)
+    notes.write()
+
+    (seen,) = study.trials
+    assert seen.params == {"x": x, "kind": kind}
+    assert seen.distributions == trial.distributions
+    assert seen.intermediate_values == {3: 0.5}
+    assert seen.constraints == {"size <= 9": -1.0}
+    assert seen.user_attrs == {"b": 2}
+    trial.report(0.25, step=9)  # written at once, outside of the block
+    assert study.trials[0].intermediate_values == {3: 0.5, 9: 0.25}
+
+
+def test_a_parameter_that_changes_its_choices_is_refused_as_optuna_does(storage):
+    study = optuna.create_study(storage=storage)
+    study.ask().suggest_categorical("kind", ["a", "b"])
+    trial = study.ask()
+    notes = TrialNotes(trial)
+    with notes.gathering():
+        trial.suggest_categorical("kind", ["a", "b", "c"])
+
+    with pytest.raises(ValueError, match="dynamic value space"):
+        notes.write()
+
+    assert study.trials[1].params == {}
+
+
+def test_an_attribute_is_written_again_only_if_it_has_changed(storage):
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    ran = ["prep"]
+    for each in (["prep"], ["prep", "fit"], ["prep", "fit"]):
+        ran[:] = each  # who notes it may change it later
+        notes = TrialNotes(trial)
+        notes.set_user_attr("ran", ran)
+        notes.write()
+    assert study.trials[0].user_attrs == {"ran": ["prep", "fit"]}
+    study.tell(trial, 1.0)
+    notes.write()  # has nothing to write, which could be refused
+    notes.set_user_attr("ran", ["prep", "fit"])
+    notes.write()
 
 
 def test_notes_of_a_trial_that_has_ended_are_refused(storage):

@@ -6,6 +6,7 @@ import pytest
 from eeipu import Float, Pipeline, StageCache, StageRun, stage
 from eeipu.executors.pool import Ended
 from eeipu.stages.running.tasks import Load, TaskResult
+from eeipu.stages.running.trial_notes import TrialNotes
 from eeipu.studies.trial_run import MAX_LOST_OUTPUTS, TrialRun
 
 
@@ -137,7 +138,9 @@ def test_costs_are_written_also_those_of_calls_that_returned_nothing(run):
     run.account.trial = study.ask()
     ended(run, output=1.5)
     died(run)
-    run.write_costs(PIPELINE)
+    notes = TrialNotes(run.account.trial)
+    run.account.note_progress(notes, run.so_far(PIPELINE))
+    notes.write()
     attrs = study.trials[0].user_attrs
     assert attrs == {
         "stage_costs": [1.0, None],
@@ -155,7 +158,7 @@ def test_loading_keeping_and_choosing_are_charged_and_told_apart_and_are_no_stag
     run.end_call(
         Ended(task, TaskResult(done, loads=(Load(run.calls[0].key, 0.25),), keep_s=0.5)), clock
     )
-    run.write_costs(PIPELINE)
+    run.account.write_result(run.calls, run.so_far(PIPELINE), epoch_s=0.0)
 
     attrs = study.trials[0].user_attrs
     assert (attrs["charged"], attrs["load_s"], attrs["keep_s"]) == (11.75, 0.25, 0.5)

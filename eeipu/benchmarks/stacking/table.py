@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError, MissingExtraError
 
 try:
@@ -130,8 +131,8 @@ def _split(features: Array, labels: Labels, rows: int | None, seed: int) -> Tabl
     counts = np.bincount(labels[chosen], minlength=2)
     if counts.min() < LEAST_ROWS_A_CLASS:
         raise ConfigurationError(
-            f"the table has {counts[0]} rows of class 0 and {counts[1]} of class 1; three folds "
-            f"and held-out rows need at least {LEAST_ROWS_A_CLASS} of each."
+            f"the table has {counted(counts[0], 'row')} of class 0 and {counts[1]} of class 1; "
+            f"three folds and held-out rows need at least {LEAST_ROWS_A_CLASS} of each."
         )
     train, held_out = train_test_split(
         chosen, test_size=HELD_OUT_SHARE, stratify=labels[chosen], random_state=seed

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def left_out_note(count: int) -> str:
     """What a picture says of values beyond its axes; nothing if there are none."""
     if count == 0:
         return ""
-    return "1 far value is left out" if count == 1 else f"{count} far values are left out"
+    return counted(count, "far value is left out", "far values are left out")
 
 
 def colours_of(stages: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError
 from eeipu.html_tables import shown
 from eeipu.report.pictures.call_tree import CacheLike, tree_rows
@@ -78,7 +79,8 @@ def _drawn(rows: list[Row], unit: str, objective: str, *, is_minimized: bool) ->
     starts, widths = _extents(rows)
     drawn = sorted(places, key=lambda k: places[k][0])[:MOST_BARS]
     shared = sum(len(row["trials"]) > 1 for row in rows)
-    note = f"{len(rows)} calls on {count} paths; {shared} calls serve several trials"
+    serve = counted(shared, "call serves", "calls serve")
+    note = f"{counted(len(rows), 'call')} on {counted(count, 'path')}; {serve} several trials"
     if len(drawn) < len(rows):
         note += f"; the {MOST_BARS} of the best trials are drawn"
     height = 150 + min(MOST, max(LEAST, ROW * (1 + round(max(sum(places[k]) for k in drawn)))))

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from eeipu.counts import counted
 from eeipu.errors import PipelineError
 from eeipu.spaces.conditions import Condition
 from eeipu.spaces.distributions import Params
@@ -363,7 +364,7 @@ def _check_count(stage: Stage, count: int, first: str) -> None:
         inspect.Signature(stage.positional).bind(*range(count))
     except TypeError as error:
         names = [p.name for p in stage.positional]
-        arguments = f"{count} {'argument' if count == 1 else 'arguments'}"
+        arguments = counted(count, "argument")
         if stage.inputs is None:
             raise PipelineError(
                 f"stage {stage.name!r} takes {names}, but it gets {arguments}, the inputs of "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError, TrainingError
 from eeipu.space import Params, Space
 from eeipu.stages.iterative import IterativeStage
@@ -63,8 +64,8 @@ def check_resuming(
     ):
         if not _are_same(whole, other):
             raise TrainingError(
-                f"what stage {stage.name!r} gives after {trials.steps} steps depends {why} "
-                f"({_shown(whole)} became {_shown(other)})."
+                f"what stage {stage.name!r} gives after {counted(trials.steps, 'step')} depends "
+                f"{why} ({_shown(whole)} became {_shown(other)})."
             )
 
 

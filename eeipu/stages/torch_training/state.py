@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError, TrainingError
 from eeipu.stages.torch_training.batches import check_loaders
 from eeipu.stages.torch_training.first_step import attributes_set, set_attributes
@@ -273,8 +274,8 @@ def _other_batches(loader: Any, position: int) -> TrainingError:
     """The error for a loader that has not come to where it was."""
     return TrainingError(
         f"the loader {type(loader).__name__} did not do again what it did before the checkpoint, "
-        f"in the first {position} batches of an epoch; let the same inputs and random generators "
-        f'give the same batches, or train in epochs (step="epoch").'
+        f"in the first {counted(position, 'batch', 'batches')} of an epoch; let the same inputs "
+        f'and random generators give the same batches, or train in epochs (step="epoch").'
     )
 
 

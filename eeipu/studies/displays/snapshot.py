@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from eeipu.counts import counted
 from eeipu.stages.runs import StageRun, error_line, first_failed
 from eeipu.studies.records.amounts import amount, duration, value_text
 
@@ -133,7 +134,7 @@ def account(snapshot: Snapshot) -> str:
 def facts(snapshot: Snapshot) -> str:
     """How many trials there were, the best value, and what the cache has saved."""
     parts = [
-        f"{snapshot.trials} trial{'' if snapshot.trials == 1 else 's'}",
+        counted(snapshot.trials, "trial"),
         *([f"{snapshot.stopped} stopped early"] if snapshot.stopped else []),
         *([f"{snapshot.failed} failed"] if snapshot.failed else []),
         best(snapshot),
@@ -145,7 +146,7 @@ def facts(snapshot: Snapshot) -> str:
 def best(snapshot: Snapshot) -> str:
     """The best value so far, or how many trials are on the front."""
     if snapshot.front is not None:
-        return f"front of {snapshot.front} trial{'' if snapshot.front == 1 else 's'}"
+        return f"front of {counted(snapshot.front, 'trial')}"
     return "best none yet" if snapshot.best_value is None else f"best {snapshot.best_value:.6g}"
 
 
@@ -157,8 +158,8 @@ def training(snapshot: Snapshot) -> str:
     return " · ".join(
         [
             f"reached {rungs(now) or 'no step yet'}",
-            f"{now.spared} steps shared, merge rate {now.merge_rate:.2f}",
-            f"{now.busy} of {now.workers} worker{'' if now.workers == 1 else 's'} busy",
+            f"{counted(now.spared, 'step')} shared, merge rate {now.merge_rate:.2f}",
+            f"{now.busy} of {counted(now.workers, 'worker')} busy",
         ]
     )
 

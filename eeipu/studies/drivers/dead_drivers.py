@@ -9,6 +9,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.caching.leases.processes import ProcessIdentity
+from eeipu.counts import counted
 from eeipu.pipeline import Pipeline
 from eeipu.studies.drivers.driver_queue import AGAIN, NOBODY
 from eeipu.studies.drivers.heartbeats import silent_trials
@@ -89,7 +90,7 @@ def close_dead(study: optuna.Study, trial: FrozenTrial, deaths: int) -> bool:
             optuna.Trial(study, trial._trial_id).set_user_attr(
                 "error",
                 f"the process died {deaths} times in a row while it ran this configuration, the "
-                f"last time after {sum(cost is not None for cost in reached)} stages.",
+                f"last time after {counted(sum(cost is not None for cost in reached), 'stage')}.",
             )
         return study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:

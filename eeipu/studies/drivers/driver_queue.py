@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.trials.ledger import is_interrupted
 from eeipu.space import Params
+from eeipu.stages.running.trial_notes import TrialNotes
 
 __all__ = [
     "AGAIN",
@@ -68,8 +69,10 @@ def begun(study: optuna.Study, attrs: Mapping[str, Any]) -> optuna.Trial:
         template = create_trial(state=TrialState.RUNNING, user_attrs=dict(attrs))
         return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
     trial = optuna.Trial(study, trial_id)
+    notes = TrialNotes(trial)
     for name, value in attrs.items():
-        trial.set_user_attr(name, value)
+        notes.set_user_attr(name, value)
+    notes.write()
     return trial
 
 

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.methods.budget import PAID_BY
 from eeipu.methods.trials.ledger import is_interrupted
+from eeipu.stages.running.trial_notes import TrialNotes
 from eeipu.studies.drivers.dead_drivers import (
     MAX_DEATHS,
     RUNS,
@@ -18,7 +19,6 @@ from eeipu.studies.drivers.dead_drivers import (
 from eeipu.studies.drivers.driver_queue import NOBODY
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 from eeipu.studies.early_stopping.staged_trial import StagedTrial
-from eeipu.studies.records.trial_notes import TrialNotes
 from eeipu.studies.trials import Trials
 
 __all__ = ["continue_ended", "earlier_trials", "other_drivers", "superseded"]

@@ -151,8 +151,8 @@ class PlanStudy(StudyRun):
 
     def read(self, answer: Answer, step: int) -> tuple[float | None, StageRun | None]:
         """Write down what a trial has reached; see `StudyRun`."""
-        self._watch.settle()
         index = answer.request.trial
+        self._watch.settle(reaching=index)
         mine = self._trials[index]
         run = self._trials.reached(answer, step, self.configs[index])
         if run.value is None:

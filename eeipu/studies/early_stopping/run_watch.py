@@ -98,9 +98,13 @@ class RunWatch(PlanWatch):
         waited_s, self._waited_s = self._waited_s, 0.0
         return waited_s
 
-    def settle(self) -> None:
-        """Let trials pay for what was run since the last call."""
-        self._trials.pay(self._execution.take_payments())
+    def settle(self, reaching: int | None = None) -> None:
+        """Let trials pay for what was run since the last call.
+
+        Args:
+            reaching: See `StagedTrials.pay`.
+        """
+        self._trials.pay(self._execution.take_payments(), reaching)
 
     def expected_cost(self, node: PlanNode) -> float:
         """What a node will cost, by the mean of its stage; nothing while that is not known."""

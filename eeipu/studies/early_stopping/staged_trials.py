@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 
@@ -20,6 +21,7 @@ from eeipu.stage_tree.nodes import Answer
 from eeipu.stage_tree.payments import Payment
 from eeipu.stages.paths import Path
 from eeipu.stages.running.records import keys_of
+from eeipu.stages.running.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.drivers.dead_drivers import RUNS
 from eeipu.studies.drivers.driver_queue import NOBODY
 from eeipu.studies.early_stopping.answered_runs import AnsweredRuns
@@ -28,7 +30,6 @@ from eeipu.studies.early_stopping.earlier_trials import continue_ended, earlier_
 from eeipu.studies.early_stopping.pauses import StudyWithPauses
 from eeipu.studies.early_stopping.staged_trial import StagedTrial
 from eeipu.studies.early_stopping.trial_paths import TrialPaths
-from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 from eeipu.studies.run_limits import RunLimits
 from eeipu.studies.trials import Trials
 
@@ -118,21 +119,23 @@ class StagedTrials:
             return None
         else:
             self._limits.count_trial()
+            overhead = 0.0
+
+            def note_choice(notes: TrialNotes, trial: optuna.Trial, *_: Any) -> None:
+                nonlocal overhead
+                waited_s = waited()
+                overhead = self._limits.charge_for_choice(trial, waited_s)
+                notes.set_user_attr("waited_s", waited_s)
+                notes.set_user_attr("overhead", overhead)
+                notes.set_user_attr("charged", overhead)
+                notes.set_user_attr(RUNS, False)
+
             try:
-                trial, params = self._trials.begin(self._cache, self._driver)
+                begun = self._trials.begin(self._cache, self._driver, note_more=note_choice)
             except SearchOver as over:
                 self.over = over
                 return None
-            mine = StagedTrial(trial, params)
-            self._all.append(mine)
-            waited_s = waited()
-            mine.overhead = self._limits.charge_for_choice(trial, waited_s)
-            notes = TrialNotes(trial)
-            notes.set_user_attr("waited_s", waited_s)
-            notes.set_user_attr("overhead", mine.overhead)
-            notes.set_user_attr("charged", mine.charged)
-            notes.set_user_attr(RUNS, False)
-            notes.write()
+            self._all.append(StagedTrial(*begun, overhead=overhead))
         return self._all[-1].params
 
     def go_on(self, index: int, step: int) -> StagedTrial:
@@ -156,8 +159,13 @@ class StagedTrials:
             with _unless_taken_over(self._study, mine):
                 mine.trial.set_user_attr(RUNS, True)
 
-    def pay(self, payments: Iterable[Payment]) -> None:
-        """Let trials pay for what was run for them."""
+    def pay(self, payments: Iterable[Payment], reaching: int | None = None) -> None:
+        """Let trials pay for what was run for them.
+
+        Args:
+            payments: What they pay.
+            reaching: The trial whose account `reached` is about to write.
+        """
         touched = {}
         for payment in payments:
             mine = self._all[-1 if payment.trial is None else payment.trial]
@@ -165,12 +173,9 @@ class StagedTrials:
             mine.paid_s[stage, payment.purpose] += payment.seconds
             touched[mine.number] = mine
         for mine in touched.values():
-            if mine.is_open:
-                notes = TrialNotes(mine.trial)
-                for name, seconds in {"charged": mine.charged, **mine.told_apart}.items():
-                    notes.set_user_attr(name, seconds)
+            if mine.is_open and (reaching is None or mine is not self._all[reaching]):
                 with _unless_taken_over(self._study, mine):
-                    notes.write()
+                    _write_account(mine)
                 self._study.look_again(mine.number)
 
     def reached(self, answer: Answer, step: int, config: Config) -> PipelineRun:
@@ -208,10 +213,11 @@ class StagedTrials:
             notes.set_user_attr(KEYS_BY_STEP, dict(mine.keys))
             is_new = self._note_value(mine, step, run, notes)
         with _unless_taken_over(self._study, mine):
-            notes.write()
             if is_new and run.value is not None:
-                self.rungs[step] += 1
-                mine.trial.report(run.value, step)
+                with notes.gathering():
+                    mine.trial.report(run.value, step)
+            notes.write()
+            self.rungs[step] += is_new and run.value is not None
         return run
 
     def _note_value(
@@ -251,7 +257,8 @@ class StagedTrials:
             self._study.go_on(mine.number)
             mine.is_open = False
             with _unless_taken_over(self._study, mine):
-                mine.trial.set_user_attr("charged", mine.charged)  # raises where it has been ended
+                _write_account(mine)
+                _check_is_open(self._study, mine)
                 self._trials.end(mine.trial, None if is_pruned else value, is_pruned=is_pruned)
 
     def close(self) -> None:
@@ -276,6 +283,20 @@ class StagedTrials:
         for mine in still_open:
             with _unless_taken_over(self._study, mine):
                 mine.trial.set_user_attr("driver", NOBODY)
+
+
+def _write_account(mine: StagedTrial) -> None:
+    """Write what a trial has paid into the study."""
+    notes = TrialNotes(mine.trial)
+    for name, seconds in {"charged": mine.charged, **mine.told_apart}.items():
+        notes.set_user_attr(name, seconds)
+    notes.write()
+
+
+def _check_is_open(study: StudyWithPauses, mine: StagedTrial) -> None:
+    """Raise `UpdateFinishedTrialError` where another process has ended a trial."""
+    storage, trial_id = study._storage, mine.trial._trial_id
+    storage.check_trial_is_updatable(trial_id, storage.get_trial(trial_id).state)
 
 
 @contextmanager

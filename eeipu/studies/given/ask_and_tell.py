@@ -10,15 +10,16 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from eeipu.counts import counted
 from eeipu.errors import ConfigurationError
 from eeipu.pipeline import Pipeline
 from eeipu.stages.observing.observers import as_observation
 from eeipu.stages.running.records import keys_of
+from eeipu.stages.running.trial_notes import TrialNotes, flat_notes
 from eeipu.stages.runs import observations_of
 from eeipu.studies.given.reported_values import Reported, check_outcomes, reported_values
-from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
 
-__all__ = ["Outcome", "Suggestion", "checked_costs", "outcome_of", "suggestion_of", "trial_told"]
+__all__ = ["Outcome", "Suggestion", "checked_costs", "note_suggestion", "outcome_of", "trial_told"]
 
 Costs = Sequence[float | None]
 
@@ -38,24 +39,21 @@ class Suggestion:
     memoized: tuple[bool, ...]
 
 
-def suggestion_of(
-    trial: optuna.Trial, params: dict[str, Any], pipeline: Pipeline, kept: Container[str] | None
-) -> Suggestion:
-    """What a trial suggests, which is noted in the trial.
+def note_suggestion(
+    notes: TrialNotes, params: dict[str, Any], pipeline: Pipeline, kept: Container[str] | None
+) -> None:
+    """Note of a trial which of its stages the caller need not run.
 
     Args:
-        trial: The trial.
+        notes: Are written into the trial.
         params: Its configuration.
         pipeline: The pipeline.
         kept: The content keys of the outputs that the caller keeps; `None`: the caller keeps none.
     """
     keys = keys_of(pipeline.stage_names, pipeline.calls(params))
     memoized = pipeline.graph.free([key is None or key in (kept or ()) for key in keys])
-    notes = TrialNotes(trial)
     notes.set_user_attr("stage_keys", keys)
     notes.set_user_attr("memoized", memoized)
-    notes.write()
-    return Suggestion(trial.number, params, memoized)
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,8 @@ class Outcome:
             name = "pruned_stage" if self.is_pruned else "failed_stage"
             notes.set_user_attr(name, self.failed_stage)
         if self.is_pruned and self.values is not None and len(self.values) == 1:
-            trial.report(self.values[0], step=0)
+            with notes.gathering():
+                trial.report(self.values[0], step=0)
         if self.error is not None:
             notes.set_user_attr("error", self.error)
         notes.write()
@@ -262,8 +261,8 @@ def checked_costs(
     is_list = hasattr(given, "__len__") and not isinstance(given, Mapping | str)
     if not is_list or len(given) != len(names):
         raise ConfigurationError(
-            f"stage_costs must be a list with one entry for each of the {len(names)} stages "
-            f"{list(names)}, but got {stage_costs!r}."
+            f"stage_costs must be a list with {counted(len(names), 'entry', 'entries')}, one for "
+            f"each of the stages {list(names)}, but got {stage_costs!r}."
         )
     for name, cost in zip(names, stage_costs, strict=True):
         if cost is not None and not (_is_finite(cost) and cost >= 0):

@@ -95,7 +95,6 @@ def pass_over(
     study: optuna.Study,
     trial: optuna.Trial,
     pipeline: Pipeline,
-    violated: str,
     *,
     in_a_row: int | None = None,
 ) -> None:
@@ -106,17 +105,14 @@ def pass_over(
 
     Args:
         study: The study.
-        trial: The trial.
+        trial: The trial, in which the constraint is noted already.
         pipeline: The pipeline that the study tunes.
-        violated: The name of the constraint.
         in_a_row: How often the sampler has done so, if that is enough: then a configuration that
             is allowed is drawn at random, and enqueued. `None`: it is asked again.
 
     Raises:
         ConfigurationError: No such configuration was found.
     """
-    trial.set_user_attr("violates", violated)
-    trial.set_user_attr("interrupted", True)  # so that it counts as no failure
     study.tell(trial, state=TrialState.FAIL)
     part = pipeline.cube.fitting_part(_enqueued(trial))
     if in_a_row is not None:

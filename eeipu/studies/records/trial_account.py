@@ -8,7 +8,7 @@ import optuna
 
 from eeipu.pipeline import PipelineRun, record_run
 from eeipu.stages.running.calls import StageCall
-from eeipu.studies.records.trial_notes import TrialNotes, flat_notes
+from eeipu.stages.running.trial_notes import TrialNotes, flat_notes
 
 __all__ = ["TrialAccount"]
 
@@ -31,20 +31,20 @@ class TrialAccount:
     lost_cost: float = 0.0
     ran: list[tuple[str, float, float]] = field(default_factory=list)
 
-    def write_costs(self, so_far: PipelineRun, *, have_ended: bool) -> None:
-        """Write what the trial has cost so far into the study.
+    def note_progress(self, notes: TrialNotes, so_far: PipelineRun) -> None:
+        """Note what the trial has cost and shown so far.
 
         If this process dies, the budget still pays for it.
 
         Args:
+            notes: Are written into the trial.
             so_far: The results of the stages that the trial has run or reused so far.
-            have_ended: Whether no further one will run.
         """
-        notes = TrialNotes(self.trial)
         notes.set_user_attr("stage_costs", so_far.stage_costs)
         notes.set_user_attr("memoized", so_far.memoized)
-        self._note_charge(notes, so_far, have_ended=have_ended)
-        notes.write()
+        if so_far.observations:
+            notes.set_user_attr("observations", so_far.observations)
+        self._note_charge(notes, so_far)
 
     def write_result(self, calls: Sequence[StageCall], result: PipelineRun, epoch_s: float) -> None:
         """Write all that is known of a trial that has ended into the study, but for its value.
@@ -56,7 +56,9 @@ class TrialAccount:
         """
         notes = TrialNotes(self.trial)
         record_run(notes, calls, result)
-        self._note_charge(notes, result, have_ended=True)
+        self._note_charge(notes, result)
+        notes.set_user_attr("load_s", result.load_s)
+        notes.set_user_attr("keep_s", result.keep_s)
         names, metrics = result.stage_names, result.metrics
         flat = flat_notes(names, result.stage_costs, result.reused, metrics)
         for name, value in flat.items():
@@ -65,10 +67,7 @@ class TrialAccount:
         notes.set_user_attr("ran", times)
         notes.write()
 
-    def _note_charge(self, notes: TrialNotes, so_far: PipelineRun, *, have_ended: bool) -> None:
-        """Note what the budget pays for the trial, and how much of it was not for its stages."""
+    def _note_charge(self, notes: TrialNotes, so_far: PipelineRun) -> None:
+        """Note what the budget pays for the trial."""
         paid = math.fsum([so_far.charged, self.lost_cost, self.overhead])
         notes.set_user_attr("charged", paid)
-        if have_ended:
-            notes.set_user_attr("load_s", so_far.load_s)
-            notes.set_user_attr("keep_s", so_far.keep_s)
