@@ -179,7 +179,7 @@ def pack_task(task: StageTask) -> bytes:
     calls = (task.call, *task.above)
     light, *above = (replace(call, stage=None) for call in calls)  # type: ignore[arg-type]
     names = tuple(call.stage.name for call in calls)
-    bare = StageTask(light, task.args, task.is_last, tuple(above))
+    bare = StageTask(light, task.args, task.is_last, tuple(above), task.given)
     return transport.dumps(_TravellingTask(bare, names))
 
 

@@ -25,6 +25,9 @@ from eeipu.executors.jobs import (
 )
 from eeipu.serialization import transport
 from eeipu.serialization.main_module import MainModule
+from eeipu.stages.iterative import Training, iterative
+from eeipu.stages.paths import Kind
+from eeipu.stages.running.calls import StageCall
 from eeipu.stages.running.tasks import StageTask
 from eeipu.stages.running.worker import Job
 
@@ -114,6 +117,24 @@ def test_a_change_of_the_inputs_does_not_reach_the_next_call():
     packed = PackedJob(Job(pipeline.stages, ([1, 2],)))
     sent = (run_packed(packed.name, data, pack_task(task)) for data in (packed.data, None))
     assert [transport.loads(each).value for each in sent] == [2.0, 2.0]
+
+
+def test_a_training_that_goes_on_in_a_worker_loads_with_what_its_stage_got(tmp_path):
+    lean = Training(
+        lambda doubled: (doubled, 0.0),
+        lambda state, start, stop, hyper: (state[0], state[1] + (stop - start) * hyper["lr"](0)),
+        lambda state: state[0] * state[1],
+        lambda state: state[1],
+        lambda saved, doubled: (doubled, saved),  # the checkpoint has no data
+    )
+    double = stage(lambda data: 2 * data, name="double", version="1")
+    train = iterative(lean, {"lr": 1.0}, steps=4, name="train", version="1")
+    pipeline, cache = Pipeline([double, train]), StageCache(tmp_path)
+    first = StageCall(double, {}, "doubled")
+    last = StageCall(train, {}, "value", Kind.EVALUATION, upstream="state", sources=("state",))
+    cache.put("state", 3.0)
+    task = StageTask(last, None, is_last=True, above=(first,), given=("doubled",))
+    assert run(pipeline, task, cache, inputs=(5.0,)).value == (2 * 5.0) * 3.0
 
 
 def gained(x):
