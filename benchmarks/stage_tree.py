@@ -16,7 +16,7 @@ there are workers, as in a `Tuner`, and `asked_ahead` says what three times as m
 
 Run `python benchmarks/stage_tree.py [--json]`; it takes about ten minutes. The figures of large
 plans and of large studies are in `stage_tree_load.py`, a real training on two processes in
-`stage_tree_training.py`.
+`stage_tree_training.py`, and many orders of one search in `stage_tree_orders.py`.
 """
 
 import os

@@ -6,7 +6,8 @@ from epoch 3 on. The others train each trial for itself: Optuna with its pruner,
 its ASHA where `ray[tune]` is installed. All go through the grid in an order of their own, with two
 worker processes that have loaded everything. What counts is the wall-clock time of the whole search
 and the CPU time of all processes. The time until the best value is there that all of them reach is
-beside these: with one order each, it says most about which one had it early.
+beside these: with one order each, it says most about which one had it early. Many orders of
+the same search, in virtual time, are in `stage_tree_orders.py`.
 
 Run `python benchmarks/stage_tree_training.py [--json]`; it takes about five minutes and two cores.
 """

@@ -25,6 +25,7 @@ from eeipu import (
     Float,
     Int,
     Pipeline,
+    PipelineError,
     SpaceExhausted,
     StageCache,
     Tuner,
@@ -603,3 +604,13 @@ def test_the_tuner_says_whether_there_are_workers_beside(size):
     tuner.run(1.0, progress=False)
 
     assert tuner.study.sampler._is_beside_workers == (size > 1)
+
+
+def test_a_list_of_stages_is_no_pipeline():
+    @stage(version="1", space={"x": Float(0.0, 1.0)})
+    def only(data, *, x):
+        return x
+
+    for make in (EEIPUSampler, Tuner):
+        with pytest.raises(PipelineError, match=r"must be a Pipeline\(\[...\]\).*got a list"):
+            make([only], budget=5.0)

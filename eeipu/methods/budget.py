@@ -30,12 +30,16 @@ __all__ = [
 ]
 
 
-def check_one_unit(pipeline: Pipeline) -> None:
+def check_one_unit(pipeline: object) -> None:
     """Check that the costs of all stages have one unit, as they are added up and compared.
 
     Raises:
-        PipelineError: Some stages declare their costs and others are measured.
+        PipelineError: Some stages declare their costs and others are measured; or it is no
+            pipeline, but a list of stages, say.
     """
+    if not isinstance(pipeline, Pipeline):
+        given = type(pipeline).__name__
+        raise PipelineError(f"pipeline must be a Pipeline([...]) of stages, but got a {given}.")
     declared = [stage.name for stage in pipeline.stages if stage.cost is not None]
     measured = [stage.name for stage in pipeline.stages if stage.cost is None]
     if declared and measured:

@@ -1,9 +1,10 @@
-"""GPU accounting of a stage: waiting for its work, peak memory, and running out of memory.
+"""GPU accounting of a stage, and how its errors are told, such as running out of memory.
 
 torch is used only where the process has loaded it already, so stages without torch lose no time.
 """
 
 import gc
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ _SIGNS_OF_NO_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "RESOURCE_EXHAUSTED",
 )
+
+# How many characters of a failed command's standard error are kept, from its end.
+STDERR_LENGTH = 4000
 
 
 def synchronize_devices() -> None:
@@ -60,12 +64,16 @@ def peak_gpu_bytes() -> int | None:
 def failure_of(error: BaseException, stage_name: str) -> str:
     """The text that describes an error that is being handled: its traceback.
 
+    A command that has failed has written the reason to its standard error, the end of which is
+    added where the error has it.
+
     For an out-of-memory error the text is one line. The memory that the error holds is freed,
     because the next trial may run in the same process: the traceback keeps the variables of every
     function in it alive, tensors among them, and torch does not return freed memory by itself.
     """
     if not is_out_of_memory(error):
-        return "".join(traceback.format_exception(error))
+        said = (_standard_error(each) for each in _chain(error))
+        return "".join([*traceback.format_exception(error), *said])
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
     what = "".join(traceback.format_exception_only(error)).strip().partition("\n")[0]
@@ -76,6 +84,17 @@ def failure_of(error: BaseException, stage_name: str) -> str:
     if cuda is not None:
         cuda.empty_cache()
     return f"out of memory in stage {stage_name!r}, at {where}: {what}"
+
+
+def _standard_error(error: BaseException) -> str:
+    """What a command that has failed has written to its standard error, or nothing."""
+    if not isinstance(error, subprocess.CalledProcessError | subprocess.TimeoutExpired):
+        return ""
+    said = error.stderr
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
+    if not text.strip():
+        return ""
+    return f"The command has written to its standard error:\n{text.rstrip()[-STDERR_LENGTH:]}\n"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

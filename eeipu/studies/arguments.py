@@ -46,13 +46,11 @@ __all__ = [
 
 def check_pipeline(pipeline: Pipeline) -> None:
     """Check that there is something to tune, and that its costs can be added up."""
-    if not isinstance(pipeline, Pipeline):
-        raise PipelineError(f"pipeline must be a Pipeline([...]) of stages, but got {pipeline!r}.")
+    check_one_unit(pipeline)
     if not pipeline.space:
         raise PipelineError(
             f"{pipeline!r} has nothing to tune; give a stage a space with @stage(space=...)."
         )
-    check_one_unit(pipeline)
 
 
 def checked_directions(

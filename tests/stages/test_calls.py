@@ -1,6 +1,7 @@
 """Running one path: what is loaded, what is executed, and what it costs."""
 
 import dataclasses
+import subprocess
 import sys
 import threading
 import types
@@ -21,7 +22,7 @@ from eeipu.space import Int
 from eeipu.stages.decorator import stage
 from eeipu.stages.running.calls import StageCall, stage_calls
 from eeipu.stages.running.walks import run_path
-from eeipu.stages.runs import PipelineRun, StageRun, number_of
+from eeipu.stages.runs import PipelineRun, StageRun, error_line, number_of
 
 
 class Clock:
@@ -693,3 +694,18 @@ def test_a_hit_counts_for_all_that_it_spares(tmp_path, location):
     cache.discard([found["first"].key])
     Pipeline([first, last, unkept]).run({}, 1.0, cache=cache)
     assert [(each.stage, each.hits) for each in inventory(cache.place)] == [("last", 3)]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_command_that_has_failed_says_why(text):
+    @stage(version="1")
+    def trained(data):
+        command = [sys.executable, "-c", "import sys; sys.exit('no such checkpoint: last.pt')"]
+        try:
+            subprocess.run(command, capture_output=True, text=text, check=True)
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError("the training has failed") from error
+
+    error = Pipeline([trained]).run({}, 0.0).error
+    assert error.endswith("to its standard error:\nno such checkpoint: last.pt\n")
+    assert error_line(error) == "RuntimeError: the training has failed"

@@ -74,7 +74,7 @@ def test_what_works_is_taken(changes):
         ({"make_model": nn.Linear(2, 2)}, "make_model must be a function"),
         ({"make_model": lambda width: nn.Linear(2, width)}, "make_model gets nothing"),
         ({"make_optimizer": lambda: None}, "make_optimizer gets the model's parameters"),
-        ({"make_optimizer": lambda p, lr: torch.optim.SGD(p, lr)}, "functools.partial"),
+        ({"make_optimizer": lambda p, lr: torch.optim.SGD(p, lr)}, "partial; the stage sets .*lr"),
         (
             {"make_optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)},
             "make_optimizer must be a function",

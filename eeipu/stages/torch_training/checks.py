@@ -63,7 +63,13 @@ def check_functions(
             f"{loss.__name__}; write loss={loss.__name__}()."
         )
     _check_takes(stage, "make_model", make_model, ())
-    _check_takes(stage, "make_optimizer", make_optimizer, ("the model's parameters",))
+    _check_takes(
+        stage,
+        "make_optimizer",
+        make_optimizer,
+        ("the model's parameters",),
+        "the stage sets hyper-parameters such as lr in its parameter groups",
+    )
     _check_takes(stage, "loss", loss, ("outputs", "targets"))
     _check_loaders(stage, make_loaders, names)
     _check_owners(stage, make_optimizer, make_loaders, names)
@@ -120,7 +126,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def _check_takes(
-    stage: str, name: str, function: Callable[..., Any], given: tuple[str, ...]
+    stage: str, name: str, function: Callable[..., Any], given: tuple[str, ...], note: str = ""
 ) -> None:
     """Check that a function can be called with these positional arguments and nothing else."""
     signature = _signature(function)
@@ -133,7 +139,7 @@ def _check_takes(
         raise PipelineError(
             f"stage {stage!r}: {name} gets {gets}, but {name}{signature} takes something else "
             f"({error}); give what it needs beside that a default, or bind it with "
-            f"functools.partial."
+            f"functools.partial{'; ' if note else ''}{note}."
         ) from error
 
 
