@@ -1,14 +1,16 @@
-"""Looking at the code of stages again: whether the values that it uses have changed."""
+"""Looking at the code of stages again: whether it, or the values that it uses, have changed."""
 
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from types import CodeType, FunctionType
 
 from eeipu.errors import PipelineError
 from eeipu.fingerprints.code import CodeReader, UnreadableError
 from eeipu.fingerprints.garbage import without_collections
 from eeipu.fingerprints.outlines import Outline, outline_of
 from eeipu.stages.declaration import Stage, is_read
-from eeipu.stages.functions.methods import object_digest
+from eeipu.stages.functions.methods import object_digest, plain_function
 
 __all__ = ["outline", "refresh_code"]
 
@@ -46,6 +48,7 @@ def refresh_code(stages: Iterable[Stage]) -> None:
     """
     stages = list(stages)
     for each in stages:
+        _warn_of_successor(each)
         _refresh_content(each)
     read = [each for each in stages if is_read(each)]
     known = (each.known_code.reading for each in read)
@@ -86,3 +89,32 @@ def _warn_of_change(name: str, changes: Sequence[str]) -> None:
         RuntimeWarning,
         stacklevel=6,  # who called Pipeline.run or Tuner.run
     )
+
+
+def _warn_of_successor(stage: Stage) -> None:
+    """Warn where a stage has an old function, which a notebook's cell, say, has defined again.
+
+    Functions that decorators have wrapped are not compared, as all wrappers have one code.
+    """
+    own = plain_function(stage.function)
+    if not isinstance(own, FunctionType) or "." in own.__qualname__:
+        return
+    now = getattr(sys.modules.get(own.__module__), own.__name__, None)
+    now = plain_function(now.function) if isinstance(now, Stage) else now
+    if now is own or not isinstance(now, FunctionType) or now is stage.known_code.successor:
+        return
+    if now.__code__.co_name == own.__name__ and _body(now.__code__) != _body(own.__code__):
+        stage.known_code.successor = now
+        warnings.warn(
+            f"{own.__name__!r} was defined again with other code after stage {stage.name!r} was "
+            f"made of it, which still runs the old code; make the Pipeline (and the Tuner) again "
+            f"to run the new one.",
+            RuntimeWarning,
+            stacklevel=5,  # who called Pipeline.run or Tuner.run
+        )
+
+
+def _body(code: CodeType) -> tuple[object, ...]:
+    """What code does, wherever it stands."""
+    inside = (_body(c) if isinstance(c, CodeType) else (type(c), c) for c in code.co_consts)
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, *inside

@@ -89,10 +89,12 @@ class KnownCode:
         reading: The last reading of the code; `None` before the first one.
         content: The digest of the object that the code works on, where a version stands for the
             code; "" where there is none, or it has no digest.
+        successor: The function that has taken the name of the stage's own, if it was said.
     """
 
     reading: CodeReading | None = None
     content: str | None = None
+    successor: object = None
 
 
 @dataclass(frozen=True, eq=False)
