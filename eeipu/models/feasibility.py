@@ -114,9 +114,10 @@ class FeasibilityModel:
 
     Attributes:
         hyperparameters: `d + 3`: the logarithms of the lengthscales, of w and of e, and m.
-        explained: The share of the uncertainty about outcomes that the model explains, in [0, 1].
-            The log scores that are compared are those of each outcome given all others, by the
-            model and by a rate of failures that is the same everywhere.
+        explained: The share of the uncertainty about outcomes that the model explains at least, in
+            [0, 1]. The log scores that are compared are those of each outcome given all others, by
+            the model and by a rate of failures that is the same everywhere; a standard error is
+            left out.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class FeasibilityModel:
         self._log_luckless = torch.log1p(-luck)
         kernel = self._kernel.scaled(scales, weight)
         fit = propagated(kernel(self._X, self._X)[0], self._mean, self._y, luck)
-        self.explained = _explained(fit.log_mass.sum().item(), succeeded[rows])
+        self.explained = _explained(fit.log_mass.numpy(), succeeded[rows])
         y = self._y[None]
         is_known, nothing = torch.ones_like(y).bool(), torch.full_like(y, math.nan)
         mean, std = self._mean.reshape(1, 1), torch.ones(1, 1, dtype=torch.double)
@@ -283,12 +284,14 @@ def _rows(succeeded: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.concatenate([failures, successes[even]])
 
 
-def _explained(log_score: float, succeeded: NDArray[np.bool_]) -> float:
-    """The share of the loss of a constant rate that a log score saves; see `FeasibilityModel`."""
+def _explained(log_scores: NDArray[np.float64], succeeded: NDArray[np.bool_]) -> float:
+    """The share of a constant rate's loss that log scores save; see `FeasibilityModel`."""
     others_alike = np.where(succeeded, succeeded.sum(), (~succeeded).sum()) - 1.0
     # With one outcome of either kind added, as Laplace's rule of succession does.
-    by_rate = np.log((others_alike + 1.0) / (len(succeeded) + 1.0)).sum()
-    return float(np.clip(1.0 - log_score / by_rate, 0.0, 1.0))
+    by_rate = np.log((others_alike + 1.0) / (len(succeeded) + 1.0))
+    saved = log_scores - by_rate
+    error = math.sqrt(len(saved)) * saved.std()
+    return float(np.clip((saved.sum() - error) / -by_rate.sum(), 0.0, 1.0))
 
 
 def _unpack(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
