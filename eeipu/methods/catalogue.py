@@ -231,8 +231,9 @@ def _hypervolume(search: Search, cost: LogCostFactor | None) -> Score:
     is_within = np.concatenate([history.feasible[succeeded], running])
     cube = history.pipeline.cube
     elsewhere = torch.from_numpy(cube.snap(quasi_random(len(cube), ELSEWHERE, search.seed)))
-    if models.chances.success is not None:
-        elsewhere = elsewhere[models.chances.success.log_probability(elsewhere) > math.log(0.5)]
+    chance = models.chances.probability
+    if chance is not None:
+        elsewhere = elsewhere[chance.log_probability(elsewhere) > math.log(0.5)]
     score = hypervolume_score(
         [each.believer for each in models.by_objective],
         torch.from_numpy(X),
@@ -244,20 +245,24 @@ def _hypervolume(search: Search, cost: LogCostFactor | None) -> Score:
 
 
 def _unless_failing(search: Search, score: Score) -> Score:
-    """A score, which is a logarithm, with the probability of success as one more factor.
+    """A score, which is a logarithm, with the chance of success as one more factor.
 
-    Success is that no stage fails, and that outcomes are within their limits.
+    Success is that no stage fails, and that outcomes are within their limits; see
+    `eeipu.methods.learning.chances`.
     """
     return weighted(score, search.models.chances.success)
 
 
-def gittins_index(search: Search, price: float) -> Score:
+def gittins_index(search: Search, price: float, *, avoids_failures: bool = False) -> Score:
     """The Gittins index, in which memoized stages cost their load time, and choosing costs too.
 
     Args:
         search: The state of the search.
         price: What a unit of cost is worth, in the unit of the search's values.
+        avoids_failures: Whether failures are worse than what they cost, as they are to a search
+            (`eeipu.methods.learning.chances`).
     """
+    chances = search.models.chances
     free = LEAST_COST * search.mean_cost
     return GittinsIndex(
         search.models.believer,
@@ -265,7 +270,7 @@ def gittins_index(search: Search, price: float) -> Score:
         price=price,
         memoized_cost=max(search.load_cost, free),
         overhead=search.overhead,
-        feasibility=search.models.chances.success,
+        feasibility=chances.success if avoids_failures else chances.probability,
     ).score
 
 
@@ -323,7 +328,7 @@ def _pbgi(search: Search) -> Score:
 
 def _pbgi_reuse(search: Search) -> Score:
     """PBGI with a cost model for each stage, among the candidates that EEIPU has."""
-    return gittins_index(search, _price(search))
+    return gittins_index(search, _price(search), avoids_failures=True)
 
 
 def _price(search: Search) -> float:
@@ -338,7 +343,7 @@ def _price(search: Search) -> float:
 def _ucb(search: Search) -> Score:
     """The upper confidence bound, in expectation where a failure counts as the worst value."""
     bound = _without_memory(UpperConfidenceBound(search.models.believer, beta=UCB_BETA))
-    feasibility = search.models.chances.success
+    feasibility = search.models.chances.probability
     if feasibility is None:
         return bound
     worst = float(np.nanmin(search.models.standard.values))

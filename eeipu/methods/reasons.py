@@ -66,8 +66,8 @@ def _described(
     with torch.no_grad():
         columns = {**_values(search, X, candidates, chain), **_costs(search, X, candidates)}
         if not models.fits.made.keys().isdisjoint({"feasibility", "outcomes"}):
-            assert models.chances.success is not None
-            columns["success"] = models.chances.success.log_probability(X).exp()
+            assert models.chances.probability is not None
+            columns["success"] = models.chances.probability.log_probability(X).exp()
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
         {

@@ -64,7 +64,7 @@ class SearchModels:
     @cached_property
     def standard(self) -> StandardValues:
         """The objective values as the models of the objective learn them."""
-        return StandardValues(self.history, self.chances)
+        return StandardValues(self.history)
 
     @cached_property
     def by_objective(self) -> "tuple[SearchModels, ...]":

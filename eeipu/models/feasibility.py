@@ -8,18 +8,23 @@ Notation:
     n: configurations that have run; d: columns; m: test points.
     X: `n x d`, points of the unit cube; y: `n`, 1 where a configuration succeeded and -1 where not.
     f: `n`, the latent function at X; K: its prior covariance; c: its prior mean.
-    W: `n`, the negative curvature of the log likelihood; B = I + W^1/2 K W^1/2.
+    e: the rate of failures that are no fault of the configuration.
+    t, v: `n`, the precision and the precision times the mean (less c) of a Gaussian that stands for
+        the likelihood of each outcome; B = I + t^1/2 K t^1/2.
 
-This is Gaussian process classification with the Laplace approximation (Rasmussen and Williams 2006,
-sections 3.4 and 5.5.1):
+A configuration fails because of where it is, or by bad luck:
 
-    P(y = 1 | f) = Phi(f),  f ~ GP(c, w M),
-    log q(y) = -1/2 (f - c)' K^-1 (f - c) + sum_i log Phi(y_i f_i) - 1/2 log det B,
-    P(y = 1 at x) = Phi(mean / sqrt(1 + variance)).
+    P(y = 1 | f) = (1 - e) Phi(f),  f ~ GP(c, w M),
+    P(y = 1 at x) = (1 - e) Phi(mean / sqrt(1 + variance)).
 
-with f at its mode. M is the Matern kernel of `eeipu.models.kernels`; lengthscales, w and
-m = c / sqrt(1 + w) are at the maximum of their posterior. Failures at random leave w small, so that
-the probability is nearly the same everywhere and does not guide the search.
+M is the Matern kernel of `eeipu.models.kernels`; lengthscales, w, e and m = c / sqrt(1 + w) are at
+the maximum of their posterior. Where w is large, the edge between success and failure is sharp:
+what runs out of memory does so each time. Failures at random are explained by e, which is the same
+everywhere and does not guide the search.
+
+The posterior of f is approximated by expectation propagation (Rasmussen and Williams 2006, section
+3.6, with all sites updated at once). The Laplace approximation is far too unsure where w is large
+(Nickisch and Rasmussen 2008, "Approximations for binary Gaussian process classification").
 """
 
 import math
@@ -40,24 +45,26 @@ from eeipu.models.conditioning import Conditioning
 from eeipu.models.fitting import (
     LOG_LENGTHSCALE_BOUNDS,
     LOG_LENGTHSCALE_MEAN,
-    LOG_LENGTHSCALE_STD,
-    LOG_WEIGHT_STD,
 )
 from eeipu.models.gaussian_process import ExactGPs
 from eeipu.models.kernels import AdditiveKernel
 from eeipu.models.observations import Observations
 
-__all__ = ["FeasibilityModel", "SuccessModel", "WeightedScore", "weighted"]
+__all__ = ["Cautious", "FeasibilityModel", "SuccessModel", "WeightedScore", "weighted"]
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
-# Priors, as mean and standard deviation; that of lengthscales is as for other models. The logarithm
-# of w: within a factor of 20 in 95 % of cases. The rate of success far from all data, Phi(m) with
-# m = c / sqrt(1 + w): .84, and above .02 in most cases.
-LOG_WEIGHT_MEAN = 0.0
+# Priors, as mean and standard deviation. The logarithms of lengthscales: as for other models, but
+# wider, since an edge often depends on one or two hyper-parameters alone. That of w: edges are from
+# sharp to hard to tell from bad luck. That of e: .003 to .3 in 95 % of cases. The rate of success
+# far from all data, Phi(m) with m = c / sqrt(1 + w): .84, and above .02 in most cases.
+LENGTHSCALE_STD = 1.2
+LOG_WEIGHT_MEAN, LOG_WEIGHT_STD = 4.0, 3.0
+LOG_LUCK_MEAN, LOG_LUCK_STD = math.log(0.03), 1.2
 RATE_MEAN, RATE_STD = 1.0, 1.0
 
-LOG_WEIGHT_BOUNDS = (-12.0, 5.0)
+LOG_WEIGHT_BOUNDS = (-12.0, 12.0)
+LOG_LUCK_BOUNDS = (math.log(1e-4), math.log(0.5))
 RATE_BOUNDS = (-4.0, 4.0)
 
 # The cost of the model grows with the cube of the number of configurations. Of more than this
@@ -65,9 +72,13 @@ RATE_BOUNDS = (-4.0, 4.0)
 # over time.
 MAX_POINTS = 400
 
-# Newton's method converges quadratically: more steps are a sign of rounding errors.
-MAX_STEPS = 50
-TOLERANCE = 1e-10
+# Sites change by this share of a full step, since full steps of all at once may oscillate. They
+# have converged when no mean changes by more than the tolerance, in standard deviations; an
+# evidence that is a little off costs the fit less than many more steps.
+DAMPING = 0.8
+MAX_STEPS = 40
+TOLERANCE = 1e-4
+LEAST_PRECISION = 1e-10
 MAX_ITERATIONS = 60
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -102,7 +113,11 @@ class FeasibilityModel:
         start: `hyperparameters` of an earlier fit, where this fit starts; `None`: at the prior.
 
     Attributes:
-        hyperparameters: `d + 2`: the logarithms of the lengthscales and of w, and m.
+        hyperparameters: `d + 3`: the logarithms of the lengthscales, of w and of e, and m.
+        explained: The share of the uncertainty about outcomes that the model explains at least, in
+            [0, 1]. The log scores that are compared are those of each outcome given all others, by
+            the model and by a rate of failures that is the same everywhere; a standard error is
+            left out.
     """
 
     def __init__(
@@ -120,22 +135,20 @@ class FeasibilityModel:
             torch.ones(1, 1, X.shape[1], dtype=torch.double), categorical
         )
         self.hyperparameters = self._fitted(start)
-        covariance, self._mean = self._prior(self.hyperparameters)
-        a = _mode(covariance, self._mean, self._y)
-        slope, W = _likelihood_slopes(self._mean + covariance @ a, self._y)
-        root = W.sqrt()
-        # `B^-1/2 W^1/2`, times covariances, gives what the observations explain of a variance.
-        whitening = torch.linalg.solve_triangular(
-            _factor(covariance, root), root.diag(), upper=False
-        )
-        scales, weight, _ = _unpack(self.hyperparameters)
+        scales, weight, luck, self._mean = _unpack(self.hyperparameters)
+        self._log_luckless = torch.log1p(-luck)
+        kernel = self._kernel.scaled(scales, weight)
+        fit = propagated(kernel(self._X, self._X)[0], self._mean, self._y, luck)
+        self.explained = _explained(fit.log_mass.numpy(), succeeded[rows])
         y = self._y[None]
         is_known, nothing = torch.ones_like(y).bool(), torch.full_like(y, math.nan)
         mean, std = self._mean.reshape(1, 1), torch.ones(1, 1, dtype=torch.double)
         self._latent = _Latent(
             Observations(self._X, y, is_known, mean, std),
-            self._kernel.scaled(scales, weight),
-            Conditioning(self._X, is_known, slope[None], whitening[None], nothing, nothing, None),
+            kernel,
+            Conditioning(
+                self._X, is_known, fit.alpha[None], fit.whitening[None], nothing, nothing, None
+            ),
         )
 
     def log_probability(self, X: Tensor) -> Tensor:
@@ -145,7 +158,7 @@ class FeasibilityModel:
         mean = self._mean + cross @ latent.conditioning.alpha[0]
         explained = (cross @ latent.conditioning.inverse_factor[0].T).square().sum(-1)
         variance = (latent.kernel.variance.squeeze() - explained).clamp_min(0.0)
-        value: Tensor = log_ndtr(mean / (1.0 + variance).sqrt())
+        value: Tensor = self._log_luckless + log_ndtr(mean / (1.0 + variance).sqrt())
         return value.reshape(X.shape[:-1])
 
     @cached_property
@@ -160,33 +173,35 @@ class FeasibilityModel:
         z = means / spread
         value = log_ndtr(z)
         slope = _ratio(z, value) / spread
-        return value[0], pullback(slope, -0.5 * slope * means / spread.square())
-
-    def _prior(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The covariance and the mean of the latent function at the configurations."""
-        scales, weight, mean = _unpack(parameters)
-        return self._kernel.scaled(scales, weight)(self._X, self._X)[0], mean
+        gradient = pullback(slope, -0.5 * slope * means / spread.square())
+        return self._log_luckless + value[0], gradient
 
     def _fitted(self, start: Tensor | None) -> Tensor:
         d = self._X.shape[1]
         scale = LOG_LENGTHSCALE_MEAN + 0.5 * math.log(max(1, d))
-        center = torch.tensor([*[scale] * d, LOG_WEIGHT_MEAN, RATE_MEAN], dtype=torch.double)
-        spread = torch.tensor(
-            [*[LOG_LENGTHSCALE_STD] * d, LOG_WEIGHT_STD, RATE_STD], dtype=torch.double
+        center = torch.tensor(
+            [*[scale] * d, LOG_WEIGHT_MEAN, LOG_LUCK_MEAN, RATE_MEAN], dtype=torch.double
         )
-
-        last = torch.zeros_like(self._y)
+        spread = torch.tensor(
+            [*[LENGTHSCALE_STD] * d, LOG_WEIGHT_STD, LOG_LUCK_STD, RATE_STD], dtype=torch.double
+        )
+        sites: Sites | None = None
 
         def negative(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            nonlocal last
+            nonlocal sites
             parameters = torch.tensor(x, requires_grad=True)
-            value, last = _log_evidence(*self._prior(parameters), self._y, last)
-            value = value - 0.5 * ((parameters - center) / spread).square().sum()
-            (gradient,) = torch.autograd.grad(-value, parameters)
-            return -value.item(), gradient.numpy()
+            scales, weight, luck, mean = _unpack(parameters)
+            covariance = self._kernel.scaled(scales, weight)(self._X, self._X)[0]
+            found = propagated(covariance.detach(), mean.detach(), self._y, luck.detach(), sites)
+            sites = found.sites
+            prior = -0.5 * ((parameters - center) / spread).square().sum()
+            # At the fixed point the sites do not depend on the parameters, to first order.
+            slope = (found.d_covariance * covariance).sum() + found.d_mean * mean
+            (gradient,) = torch.autograd.grad(prior + slope + found.d_luck * luck, parameters)
+            return -(found.log_evidence + prior.item()), -gradient.numpy()
 
-        first = center if start is None or len(start) != d + 2 else start
-        bounds = [*[LOG_LENGTHSCALE_BOUNDS] * d, LOG_WEIGHT_BOUNDS, RATE_BOUNDS]
+        first = center if start is None or len(start) != d + 3 else start
+        bounds = [*[LOG_LENGTHSCALE_BOUNDS] * d, LOG_WEIGHT_BOUNDS, LOG_LUCK_BOUNDS, RATE_BOUNDS]
         found = minimize(
             negative,
             first.numpy(),
@@ -196,6 +211,28 @@ class FeasibilityModel:
             options={"maxiter": MAX_ITERATIONS, "ftol": 1e-6, "gtol": 1e-3},
         )
         return torch.from_numpy(found.x)
+
+
+@dataclass(frozen=True)
+class Cautious:
+    """A probability of success with an exponent, by which a score weighs it.
+
+    Attributes:
+        model: The probability.
+        exponent: Above 1, less is risked.
+    """
+
+    model: SuccessModel
+    exponent: float
+
+    def log_probability(self, X: Tensor) -> Tensor:
+        """Its logarithm, `... x d -> ...`."""
+        return self.exponent * self.model.log_probability(X)
+
+    def value_and_gradient(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, `b x d -> b`, and its gradient, `b x d`."""
+        value, gradient = self.model.value_and_gradient(X)
+        return self.exponent * value, self.exponent * gradient
 
 
 class WeightedScore:
@@ -247,11 +284,21 @@ def _rows(succeeded: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.concatenate([failures, successes[even]])
 
 
-def _unpack(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Lengthscales (`1 x 1 x d`), w (`1 x 1`) and c of the row of hyper-parameters."""
-    weight = parameters[-2].exp()
+def _explained(log_scores: NDArray[np.float64], succeeded: NDArray[np.bool_]) -> float:
+    """The share of a constant rate's loss that log scores save; see `FeasibilityModel`."""
+    others_alike = np.where(succeeded, succeeded.sum(), (~succeeded).sum()) - 1.0
+    # With one outcome of either kind added, as Laplace's rule of succession does.
+    by_rate = np.log((others_alike + 1.0) / (len(succeeded) + 1.0))
+    saved = log_scores - by_rate
+    error = math.sqrt(len(saved)) * saved.std()
+    return float(np.clip((saved.sum() - error) / -by_rate.sum(), 0.0, 1.0))
+
+
+def _unpack(parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lengthscales (`1 x 1 x d`), w (`1 x 1`), e and c of the row of hyper-parameters."""
+    weight = parameters[-3].exp()
     mean = parameters[-1] * (1.0 + weight).sqrt()
-    return parameters[:-2].exp()[None, None], weight[None, None], mean
+    return parameters[:-3].exp()[None, None], weight[None, None], parameters[-2].exp(), mean
 
 
 def _ratio(z: Tensor, log_cdf: Tensor) -> Tensor:
@@ -259,76 +306,118 @@ def _ratio(z: Tensor, log_cdf: Tensor) -> Tensor:
     return (-0.5 * z.square() - _HALF_LOG_2PI - log_cdf).exp()
 
 
-def _likelihood_slopes(f: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The slope of `sum_i log Phi(y_i f_i)` in f, and its negative curvature W, `n` each."""
-    z = y * f
-    ratio = _ratio(z, log_ndtr(z))
-    return y * ratio, (ratio * (z + ratio)).clamp_min(1e-12)
+@dataclass(frozen=True)
+class Sites:
+    """t and v, `n` each."""
+
+    precision: Tensor
+    shift: Tensor
 
 
-def _factor(covariance: Tensor, root: Tensor) -> Tensor:
-    """The Cholesky factor of B, whose eigenvalues are at least 1."""
-    identity = torch.eye(len(root), dtype=root.dtype)
-    factor: Tensor = torch.linalg.cholesky(identity + root[:, None] * covariance * root)
-    return factor
+@dataclass(frozen=True)
+class Propagated:
+    """The approximate posterior of the latent function.
 
+    Attributes:
+        sites: t and v.
+        log_mass: `n`, the logarithm of the probability of each outcome, by all others.
+        log_evidence: The logarithm of the probability of all outcomes.
+        alpha: `n`, what covariances are multiplied with for the mean, less c.
+        whitening: `n x n`; it times covariances has the square that explains the variance.
+        d_covariance: The slope of the evidence in K, `n x n`.
+        d_mean: Its slope in c.
+        d_luck: Its slope in e.
+    """
 
-def _newton(covariance: Tensor, mean: Tensor, y: Tensor, f: Tensor) -> Tensor:
-    """`K^-1 (f - c)` after one step of Newton's method from f."""
-    slope, W = _likelihood_slopes(f, y)
-    root = W.sqrt()
-    factor = _factor(covariance, root)
-    target = W * (f - mean) + slope
-    inner = torch.cholesky_solve((root * (covariance @ target)).unsqueeze(-1), factor).squeeze(-1)
-    return target - root * inner
+    sites: Sites
+    log_mass: Tensor
+    log_evidence: float
+    alpha: Tensor
+    whitening: Tensor
+    d_covariance: Tensor
+    d_mean: Tensor
+    d_luck: Tensor
 
 
 @torch.no_grad()
-def _mode(covariance: Tensor, mean: Tensor, y: Tensor, start: Tensor | None = None) -> Tensor:
-    """`K^-1 (f - c)` at the mode of f, found by Newton's method; the log posterior is concave."""
-    a = torch.zeros_like(y) if start is None else start
-    f = mean + covariance @ a
-    value = log_ndtr(y * f).sum() - 0.5 * a @ (f - mean)
-    for _ in range(MAX_STEPS):
-        step = _newton(covariance, mean, y, f) - a
-        size = 1.0
-        while size > 1e-4:
-            trial = a + size * step
-            at = mean + covariance @ trial
-            reached = log_ndtr(y * at).sum() - 0.5 * trial @ (at - mean)
-            if reached >= value:
-                break
-            size *= 0.5
-        else:
-            break
-        gain, a, f, value = reached - value, trial, at, reached
-        if gain < TOLERANCE:
-            break
-    return a
-
-
-def _log_evidence(
-    covariance: Tensor, mean: Tensor, y: Tensor, start: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The logarithm of q(y), with gradients in the covariance and the mean.
-
-    At the mode, a step of Newton's method does not depend on where it starts, to first order: one
-    step that is differentiated has the mode's own gradient.
+def propagated(
+    covariance: Tensor, mean: Tensor, y: Tensor, luck: Tensor, start: Sites | None = None
+) -> Propagated:
+    """Expectation propagation.
 
     Args:
-        covariance: `n x n`.
+        covariance: K, `n x n`.
         mean: c.
         y: `n`.
-        start: `K^-1 (f - c)` near the mode, where it is known.
+        luck: e.
+        start: The sites of similar hyper-parameters, if there are any.
+    """
+    variance, identity = covariance.diagonal(), torch.eye(len(y), dtype=y.dtype)
+    sites = Sites(torch.ones_like(y), y.clone()) if start is None else start
+    last = torch.full_like(y, math.inf)
+    for step in range(MAX_STEPS):
+        root = sites.precision.sqrt()
+        factor = torch.linalg.cholesky(identity + root[:, None] * covariance * root)
+        whitening = torch.linalg.solve_triangular(factor, root.diag(), upper=False)
+        whitened = whitening @ covariance
+        marginal = (variance - whitened.square().sum(0)).clamp_min(1e-12 * variance)
+        at = covariance @ sites.shift - whitened.T @ (whitened @ sites.shift)
+        # The cavity, which is the posterior without one outcome.
+        rest = (1.0 / marginal - sites.precision).clamp_min(1e-12)
+        center, spread = (at / marginal - sites.shift) / rest, 1.0 / rest
+        log_mass, slope, curvature, d_luck = _outcomes(mean + center, spread, y, luck)
+        if step == MAX_STEPS - 1 or ((at - last).abs() <= TOLERANCE * marginal.sqrt()).all():
+            break
+        last = at
+        precision = curvature / (1.0 - curvature * spread).clamp_min(1e-12)
+        precision = precision.clamp_min(LEAST_PRECISION)
+        shift = slope + precision * (center + spread * slope)
+        sites = Sites(
+            sites.precision + DAMPING * (precision - sites.precision),
+            sites.shift + DAMPING * (shift - sites.shift),
+        )
+    alpha = sites.shift - whitening.T @ (whitened @ sites.shift)
+    t, v = sites.precision, sites.shift
+    # Rasmussen and Williams 2006, equations 3.65, 3.73 and 3.74.
+    value = (
+        log_mass
+        + 0.5 * torch.log1p(t * spread)
+        - factor.diagonal().log()
+        + 0.5 * v * (at - v / (t + rest))
+        + 0.5 * center * rest * (t * center - 2.0 * v) / (t + rest)
+    )
+    return Propagated(
+        sites=sites,
+        log_mass=log_mass,
+        log_evidence=value.sum().item(),
+        alpha=alpha,
+        whitening=whitening,
+        d_covariance=0.5 * (alpha[:, None] * alpha - whitening.T @ whitening),
+        d_mean=alpha.sum(),
+        d_luck=d_luck.sum(),
+    )
+
+
+def _outcomes(
+    center: Tensor, spread: Tensor, y: Tensor, luck: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How probable each outcome is under a Gaussian of its latent value, `n` each.
+
+    Args:
+        center: `n`, the Gaussians' means.
+        spread: `n`, their variances.
+        y: `n`.
+        luck: e.
 
     Returns:
-        The value, and `K^-1 (f - c)` at the mode.
+        The logarithm of the probability, its slope and its negative curvature in the mean, and its
+        slope in e.
     """
-    mode = _mode(covariance.detach(), mean.detach(), y, start)
-    near = mean.detach() + covariance.detach() @ mode
-    a = _newton(covariance, mean, y, near)
-    f = mean + covariance @ a
-    _, W = _likelihood_slopes(f, y)
-    log_determinant = _factor(covariance, W.sqrt()).diagonal().log().sum()
-    value: Tensor = -0.5 * a @ (f - mean) + log_ndtr(y * f).sum() - log_determinant
-    return value, mode
+    z = y * center / (1.0 + spread).sqrt()
+    log_cdf = log_ndtr(z)
+    log_clean = torch.log1p(-luck) + log_cdf
+    log_mass = torch.where(y > 0, log_clean, torch.logaddexp(log_clean, luck.log()))
+    slope = y * _ratio(z, log_cdf) * (log_clean - log_mass).exp() / (1.0 + spread).sqrt()
+    curvature = slope * (slope + center / (1.0 + spread))
+    failed = log_ndtr(-z).exp() * (-log_mass).exp()
+    return log_mass, slope, curvature, torch.where(y > 0, -1.0 / (1.0 - luck), failed)

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eeipu.methods.history import History
-from eeipu.methods.learning.chances import SuccessChances
 from eeipu.models.objective import middle_value
 
 __all__ = ["StandardValues"]
@@ -19,13 +17,6 @@ Array = NDArray[np.float64]
 # Values cannot be worse than this: the square of a larger number may be infinite.
 WORST = -1e100
 
-# Failures are the rule where the probability of success is less than this. It is above a half,
-# which is the probability at the border of a region that fails, and below the share of successes
-# of a search whose failures are bad luck, unless nearly half of its trials are. One failure alone
-# is no rule.
-LIKELY = 0.6
-LEAST_FAILURES = 2
-
 
 @dataclass(frozen=True)
 class StandardValues:
@@ -33,11 +24,9 @@ class StandardValues:
 
     Attributes:
         history: The trials so far, some of which have a value.
-        chances: Where failures are the rule.
     """
 
     history: History
-    chances: SuccessChances
 
     @cached_property
     def middle(self) -> float:
@@ -57,19 +46,15 @@ class StandardValues:
         """The standard values, `n`.
 
         Those of pruned trials are guesses; see `Objectives.estimates`. One that reported nothing
-        counts as the worst value, since its user has found it to be no good. So does a failure
-        where failures are the rule, which keeps the search away from a region that fails. Any
-        other failure is NaN, as it may have been bad luck.
+        counts as the worst value, since its user has found it to be no good. A failure is NaN: as
+        the worst value beside good ones it would keep the search from a best value at the edge of
+        a region that fails, of which `eeipu.models.feasibility` knows.
         """
-        objectives, feasibility = self.history.objectives, self.chances.feasibility
+        objectives = self.history.objectives
         with np.errstate(over="ignore"):
             estimates = objectives.estimates(self.history.objective)
             standard: Array = (estimates - self.middle) / self.unit
-        failed = objectives.failed
-        standard[~failed & np.isnan(standard)] = np.nanmin(standard)
-        if feasibility is not None and failed.sum() >= LEAST_FAILURES:
-            chance = feasibility.log_probability(torch.from_numpy(self.history.X)).exp()
-            standard[failed & (chance.numpy() < LIKELY)] = np.nanmin(standard)
+        standard[~objectives.failed & np.isnan(standard)] = np.nanmin(standard)
         return np.maximum(standard, WORST)
 
     def in_units(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
