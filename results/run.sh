@@ -40,8 +40,7 @@ run runs-fresh synthetic --first-seed 10 --seeds 9 --methods eeipu+cache,ei+cach
 TODAY=eeipu+cache,ei+cache
 OWN=eeipu+cache+n-initial=usual,ei+cache+n-initial=usual,ei+cache+n-initial=5
 run runs-now synthetic noisy cheap-early --seeds 10 --methods $TODAY,$OWN "$@"
-run runs-now stacking --seeds 10 --methods eeipu+cache+n-initial=usual,ei+cache+n-initial=usual "$@"
-run runs-now distillation --seeds 3 --methods eeipu+cache+n-initial=usual,ei+cache+n-initial=usual "$@"
+run runs-now distillation segmentation stacking --seeds 10 --methods eeipu+cache+n-initial=usual,ei+cache+n-initial=usual "$@"
 # Once, and not while methods are worked on.
 run runs-held-out held-out --seeds 1 --methods $TODAY,$OWN "$@"
 

@@ -94,7 +94,7 @@ today() { # FILE HEADING OUT PROBLEMS...
 today own "Synthetic pipelines today, from each method's own warm-up" results/runs-now synthetic
 for when in "" -anytime -reaching; do
     [ -d results/runs-now/stacking ] || continue
-    table "real-now$when" "Stacking and distillation today, from each method's own warm-up" stacking distillation \
+    table "real-now$when" "Real pipelines today, from each method's own warm-up" distillation segmentation stacking \
         --out results/runs-now --against $best --methods "eeipu+cache+n-initial=usual,$best" ${when:+-$when}
 done
 today variants-now "Two variants today, from each method's own warm-up" results/runs-now noisy cheap-early
@@ -141,6 +141,6 @@ pack own $(cd results && for each in $(group synthetic); do
     ls runs-now/"$each"/*/*+n-initial=* || true
 done 2> /dev/null)
 pack variants-now $(cd results && ls -d runs-now/noisy runs-now/cheap-early 2> /dev/null || true)
-pack real-now $(cd results && ls -d runs-now/stacking runs-now/distillation 2> /dev/null || true)
+pack real-now $(cd results && ls -d runs-now/stacking runs-now/segmentation runs-now/distillation 2> /dev/null || true)
 pack held-out $(cd results && ls -d runs-held-out 2> /dev/null || true)
 pack fresh $(cd results && for each in $(group synthetic); do ls -d runs-fresh/"$each"; done)
