@@ -218,7 +218,7 @@ def test_stacking_on_a_table_of_one_s_own(credit):
         (["a,b", "1,2"], r"no column 'TARGET'.*\['a', 'b'\]"),
         (["TARGET,b", "1,2", "7,2"], "must hold 0 and 1, but holds also 7"),
         (["TARGET", "1", "0"], r"no features beside \['TARGET'\]"),
-        (["TARGET,b", "1,2", "0,1"], "1 rows of class 0 and 1 of class 1.*at least 30"),
+        (["TARGET,b", "1,2", "0,1"], "1 row of class 0 and 1 of class 1.*at least 30"),
         ([""], "cannot be read as CSV"),
     ],
 )

@@ -61,5 +61,5 @@ def test_a_stage_that_needs_more_gpus_than_there_are(monkeypatch):
         return x
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(eeipu.ConfigurationError, match=r"'train' needs 1 GPUs.*there are 0"):
+    with pytest.raises(eeipu.ConfigurationError, match=r"'train' needs 1 GPU,.*there are 0"):
         tuner_of(Pipeline([train])).run(1.0)
