@@ -37,7 +37,7 @@ from eeipu.stages.running.outcomes import (
 from eeipu.stages.running.outputs import StageOutputs
 from eeipu.stages.running.programming_errors import is_programming_error
 from eeipu.stages.running.records import record_run
-from eeipu.stages.running.trial_notes import TrialNotes
+from eeipu.stages.running.trial_notes import TrialNotes, written_together
 from eeipu.stages.running.walks import graph_of, run_path
 from eeipu.stages.runs import PipelineRun, StageRun, error_line
 
@@ -283,11 +283,8 @@ class Pipeline:
         """The configuration that a trial suggests, all of which is written at once."""
         if not isinstance(trial, Trial):
             return suggest(trial, self.space, self.cube.conditions)
-        notes = TrialNotes(trial)
-        with notes.gathering():
-            params = suggest(trial, self.space, self.cube.conditions)
-        notes.write()
-        return params
+        with written_together(trial):
+            return suggest(trial, self.space, self.cube.conditions)
 
     def _note_run(self, trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
         """Write a run into a trial, and how far it is beyond its limits."""
@@ -297,9 +294,8 @@ class Pipeline:
         notes = TrialNotes(trial)
         record_run(notes, calls, run)
         notes.write()
-        with notes.gathering():
+        with written_together(trial):
             note_violations(trial, self.outcome_constraints)
-        notes.write()
 
     def explain(
         self, params: Params | BaseTrial, *inputs: Any, cache: StageCache | None = None

@@ -11,7 +11,7 @@ from eeipu.algorithms.configurations import check_steps
 from eeipu.algorithms.moves import Ask, Move, Stop
 from eeipu.caching.leases.processes import ProcessIdentity
 from eeipu.space import Distribution, suggest
-from eeipu.stages.running.trial_notes import TrialNotes
+from eeipu.stages.running.trial_notes import written_together
 
 __all__ = ["OptunaPruning"]
 
@@ -115,10 +115,8 @@ class OptunaPruning:
         self._left -= 1
         trial = self._study.ask()
         trial.set_user_attr("driver", str(ProcessIdentity.here()))
-        notes = TrialNotes(trial)
-        with notes.gathering():
+        with written_together(trial):
             config = suggest(trial, self._space)
-        notes.write()
         self._trials[trial.number], self._configs[trial.number] = trial, config
         return [Ask(trial.number, config, self._every)]
 

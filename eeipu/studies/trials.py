@@ -21,7 +21,7 @@ from eeipu.pipeline import Pipeline, PipelineRun
 from eeipu.sampler import EEIPUSampler
 from eeipu.space import suggest
 from eeipu.stages.running.outcomes import note_violations
-from eeipu.stages.running.trial_notes import TrialNotes
+from eeipu.stages.running.trial_notes import TrialNotes, written_together
 from eeipu.stages.runs import StageRun
 from eeipu.studies.changes import stored_space
 from eeipu.studies.drivers.dead_drivers import enqueue_again, reclaim_dead_trials
@@ -354,10 +354,8 @@ class Trials:
         if is_pruned:
             state = TrialState.PRUNED
         self.heart.stop_for(trial)
-        notes = TrialNotes(trial)
-        with notes.gathering():
+        with written_together(trial):
             note_violations(trial, self.pipeline.outcome_constraints)
-        notes.write()
         frozen = self.study.tell(trial, values, state)
         for callback in filter(callable, self._callbacks):
             callback(self.study, frozen)

@@ -7,7 +7,7 @@ from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 
-from eeipu.stages.running.trial_notes import TrialNotes, flat_notes
+from eeipu.stages.running.trial_notes import TrialNotes, flat_notes, written_together
 
 
 @pytest.fixture(params=["memory", "sqlite", "journal"])
@@ -40,6 +40,16 @@ def test_what_was_noted_is_in_the_trial(storage):
     assert trial.user_attrs == {"a": 1, "b": [None, 2.0]}
     study.tell(trial, 1.0)
     assert study.trials[0].user_attrs == {"a": 1, "b": [None, 2.0]}
+
+
+def test_what_was_suggested_before_an_error_is_in_the_trial(storage):
+    trial = optuna.create_study(storage=storage).ask()
+
+    with pytest.raises(ZeroDivisionError), written_together(trial):
+        x = trial.suggest_float("x", 0.0, 1.0)
+        _ = 1 / 0
+
+    assert trial.study.trials[0].params == {"x": x}
 
 
 def test_what_a_trial_suggests_and_reports_is_in_it_once_it_is_written(storage):

@@ -17,8 +17,7 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial
 
-__all__ = ["TrialNotes", "flat_notes"]
-
+__all__ = ["TrialNotes", "flat_notes", "written_together"]
 
 # The storages in which the start of a running trial can be moved.
 _MOVABLE = (RDBStorage, InMemoryStorage)
@@ -46,8 +45,8 @@ class _Noted:
 class TrialNotes:
     """What is written into a trial together, where its storage can do that.
 
-    A database takes its time for each write, however much is written. What others see of a trial
-    is either all of this or nothing.
+    A database takes its time for each write, however much is written. In a database
+    and in memory, others see of a trial either all attributes that are written or none.
 
     Args:
         trial: The trial.
@@ -92,6 +91,8 @@ class TrialNotes:
     def write(self) -> None:
         """Write what was noted into the trial, but for the attributes that it has already.
 
+        These are those that this object knows of: nobody else may write them meanwhile.
+
         Raises:
             UpdateFinishedTrialError: The trial has ended.
         """
@@ -121,6 +122,17 @@ class TrialNotes:
         own.user_attrs.update(noted.user_attrs)
         if noted.starts_at is not None:
             own.datetime_start = noted.starts_at
+
+
+@contextmanager
+def written_together(trial: optuna.Trial) -> Iterator[None]:
+    """Write what a trial suggests and reports within this block at its end, also after an error."""
+    notes = TrialNotes(trial)
+    try:
+        with notes.gathering():
+            yield
+    finally:
+        notes.write()
 
 
 class _Gathering:
