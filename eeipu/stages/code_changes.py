@@ -94,16 +94,17 @@ def _warn_of_change(name: str, changes: Sequence[str]) -> None:
 def _warn_of_successor(stage: Stage) -> None:
     """Warn where a stage has an old function, which a notebook's cell, say, has defined again.
 
-    Functions that decorators have wrapped are not compared, as all wrappers have one code.
+    Functions that decorators have wrapped are not compared, as all wrappers have one code; nor are
+    those whose name is a blank, and defaults.
     """
     own = plain_function(stage.function)
-    if not isinstance(own, FunctionType) or "." in own.__qualname__:
+    if not isinstance(own, FunctionType) or "." in own.__qualname__ or own.__name__ == "_":
         return
     now = getattr(sys.modules.get(own.__module__), own.__name__, None)
     now = plain_function(now.function) if isinstance(now, Stage) else now
     if now is own or not isinstance(now, FunctionType) or now is stage.known_code.successor:
         return
-    if now.__code__.co_name == own.__name__ and _body(now.__code__) != _body(own.__code__):
+    if now.__code__.co_name == own.__name__ and _body_of(now) != _body_of(own):
         stage.known_code.successor = now
         warnings.warn(
             f"{own.__name__!r} was defined again with other code after stage {stage.name!r} was "
@@ -114,7 +115,14 @@ def _warn_of_successor(stage: Stage) -> None:
         )
 
 
-def _body(code: CodeType) -> tuple[object, ...]:
-    """What code does, wherever it stands."""
-    inside = (_body(c) if isinstance(c, CodeType) else (type(c), c) for c in code.co_consts)
+def _body_of(function: FunctionType) -> tuple[object, ...]:
+    """What a function does, wherever it stands and whatever its docstring says."""
+    return _body(function.__code__, function.__doc__)
+
+
+def _body(code: CodeType, docstring: str | None = None) -> tuple[object, ...]:
+    # A docstring is the first constant; before Python 3.13, `None` is where there is no docstring.
+    has_place = code.co_consts[:1] in ((docstring,), (None,))
+    constants = code.co_consts[1:] if has_place else code.co_consts
+    inside = (_body(c) if isinstance(c, CodeType) else (type(c), c) for c in constants)
     return code.co_code, code.co_names, code.co_varnames, code.co_freevars, *inside

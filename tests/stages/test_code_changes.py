@@ -37,11 +37,29 @@ def test_a_stage_whose_function_was_defined_again_is_named_once():
     assert run_silently(Pipeline([again])) == 0.5
 
 
-def test_a_cell_that_runs_again_as_it_is_changes_nothing():
-    pipeline = Pipeline([cell(CELL).train])
-    cell(CELL)
-    cell("\n\n" + CELL)  # further down
+DESCRIBED = CELL.replace("        return", '        """Train."""\n        return')
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (CELL, CELL),
+        (CELL, "\n\n" + CELL),  # further down
+        (CELL, CELL + "\n    # a comment\n"),
+        (DESCRIBED, DESCRIBED.replace("Train.", "Fit.")),
+    ],
+)
+def test_a_cell_that_runs_again_and_does_the_same_changes_nothing(before, after):
+    pipeline = Pipeline([cell(before).train])
+    cell(after)
     assert run_silently(pipeline) == 1.5
+
+
+def test_functions_whose_name_is_a_blank_do_not_succeed_each_other():
+    blank = CELL.replace("@stage(", '@stage(name="train", ').replace("def train", "def _")
+    other = CELL.replace("@stage(", '@stage(name="other", ').replace("def train", "def _")
+    made = cell(blank + "\n    kept = _\n" + other.replace("data, x]", "data, -x]"))
+    assert run_silently(Pipeline([made.kept])) == 1.5
 
 
 @pytest.mark.parametrize(
