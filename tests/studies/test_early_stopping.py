@@ -401,6 +401,19 @@ def test_a_trial_that_kills_its_process_three_times_has_failed_and_one_that_wait
     assert study.trials[waits.number].state.name in {"COMPLETE", "PRUNED"}
 
 
+def test_deaths_between_which_a_trial_gets_further_are_not_in_a_row(notes):
+    cache = StageCache()
+    study = left(notes, cache)
+    trial = next(t for t in study.trials if t.state.name == "RUNNING")
+    dead = str(replace(ProcessIdentity.here(), pid=2**22 + 1))
+    for name, value in {"driver": dead, "deaths": 1, "runs": True}.items():
+        study._storage.set_trial_user_attr(trial._trial_id, name, value)
+    study = goes_on(study, notes, cache, optuna.pruners.NopPruner())  # which trains it further
+    after = study.trials[trial.number]
+    assert len(after.intermediate_values) > len(trial.intermediate_values)
+    assert after.user_attrs["deaths"] == 0
+
+
 def test_the_same_call_goes_on_in_memory_too(notes):
     tuner = Tuner(pipeline(), early_stopping=ASHA(min_steps=3), method="random", seed=0)
     tuner.run(notes, max_trials=5, progress=False)

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from eeipu.stage_tree.payments import Purpose
+from eeipu.stages.running.trial_notes import TrialNotes
 from eeipu.studies.early_stopping.common_step import COSTS_BY_STEP, KEYS_BY_STEP
 
 __all__ = ["StagedTrial"]
@@ -39,6 +40,7 @@ class StagedTrial:
         is_open: Whether the study has it as running: it may be trained further.
         runs: Whether a call of it runs, or has run since it reached a value.
         has_failed: Whether a stage has failed or pruned it; it gives no further value.
+        has_died: Whether its process has died since it reached a value.
     """
 
     trial: optuna.Trial
@@ -53,6 +55,10 @@ class StagedTrial:
     is_open: bool = True
     runs: bool = False
     has_failed: bool = False
+    has_died: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.has_died = bool(self.trial.user_attrs.get("deaths"))
 
     @classmethod
     def of(cls, mine: optuna.Trial, trial: FrozenTrial, space: Mapping[str, Any]) -> "StagedTrial":
@@ -90,12 +96,18 @@ class StagedTrial:
     @property
     def told_apart(self) -> dict[str, float]:
         """User attribute -> the part of `charged` that it tells apart, also of earlier runs."""
-        told = {name: [self.told_before.get(name, 0.0)] for name in _TOLD_APART}
+        told = {}
         for name, purpose in _TOLD_APART.items():
-            told[name] += (s for (_, each), s in self.paid_s.items() if each is purpose)
-        return {name: math.fsum(seconds) for name, seconds in told.items()}
+            now = (s for (_, each), s in self.paid_s.items() if each is purpose)
+            told[name] = math.fsum([self.told_before.get(name, 0.0), *now])
+        return told
 
     @property
     def charged(self) -> float:
         """All that the budget has paid for it."""
         return math.fsum([self.overhead, *self.paid_s.values()])
+
+    def note_account(self, notes: TrialNotes) -> None:
+        """Note what it has paid."""
+        for name, seconds in {"charged": self.charged, **self.told_apart}.items():
+            notes.set_user_attr(name, seconds)

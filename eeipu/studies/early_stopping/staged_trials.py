@@ -194,15 +194,16 @@ class StagedTrials:
         run = self._trials.pipeline.join(self.answers.of(mine, answer), calls)
         notes = TrialNotes(mine.trial)  # which a database takes in one go
         record_run(notes, calls, run)
-        notes.set_user_attr("charged", mine.charged)
+        mine.note_account(notes)
         notes.set_user_attr("ran", mine.ran)
         notes.set_user_attr(RUNS, False)
         mine.runs = False
+        if mine.has_died:  # from here on, others would not be in a row
+            notes.set_user_attr("deaths", 0)
+            mine.has_died = False
         flat = flat_notes(run.stage_names, run.stage_costs, run.reused, run.metrics)
         for name, noted in flat.items():
             notes.set_user_attr(name, noted)
-        for name, seconds in mine.told_apart.items():
-            notes.set_user_attr(name, seconds)
         if not self._paths.are_same(config, mine.params, step):
             notes.set_user_attr("schedules", _in_words(path))
         is_new = False
@@ -288,8 +289,7 @@ class StagedTrials:
 def _write_account(mine: StagedTrial) -> None:
     """Write what a trial has paid into the study."""
     notes = TrialNotes(mine.trial)
-    for name, seconds in {"charged": mine.charged, **mine.told_apart}.items():
-        notes.set_user_attr(name, seconds)
+    mine.note_account(notes)
     notes.write()
 
 
