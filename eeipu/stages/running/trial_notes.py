@@ -45,8 +45,8 @@ class _Noted:
 class TrialNotes:
     """What is written into a trial together, where its storage can do that.
 
-    A database takes its time for each write, however much is written. In a database
-    and in memory, others see of a trial either all attributes that are written or none.
+    A database takes its time for each write, however much is written. In a database and in memory,
+    others see of a trial either all attributes that are written or none.
 
     Args:
         trial: The trial.
