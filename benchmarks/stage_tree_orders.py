@@ -28,7 +28,7 @@ import stage_tree
 import torch
 from figures import Figure, at_least, show
 from optuna.pruners import SuccessiveHalvingPruner
-from stage_tree_training import DROPS, EPOCHS, FIRST_RUNG, RATES, REDUCTION, trained
+from stage_tree_training import DROPS, EPOCHS, FIRST_RUNG, RATES, REDUCTION, Search, trained
 
 from eeipu.algorithms.halving import ASHA, geometric_rungs
 from eeipu.algorithms.moves import Algorithm, Move
@@ -69,29 +69,13 @@ class Problem:
         return min(values), max(values)
 
 
-@dataclass
-class Search:
-    """When whole trainings ended in a search, with their values, and when it ended."""
-
-    ended: list[tuple[float, float]]
-    wall_s: float
-
-    @property
-    def best(self) -> float:
-        """The best value."""
-        return max(value for _, value in self.ended)
-
-    def time_to(self, value: float) -> float:
-        """When a value was reached."""
-        return min(at for at, each in self.ended if each >= value)
-
-    def lacks(self, worst: float, best: float, until_s: float) -> float:
-        """The mean share of a range that the best value so far lacks, until some time."""
-        lacking, before_s, share = 0.0, 0.0, 1.0
-        for at, value in [*self.ended, (until_s, worst)]:
-            lacking += (min(at, until_s) - before_s) * share
-            before_s, share = min(at, until_s), min(share, (best - value) / (best - worst))
-        return lacking / until_s
+def lacks(search: Search, worst: float, best: float, until_s: float) -> float:
+    """The mean share of a range that the best value so far lacks in a search, until some time."""
+    lacking, before_s, share = 0.0, 0.0, 1.0
+    for at, value in [*search.ended, (until_s, worst)]:
+        lacking += (min(at, until_s) - before_s) * share
+        before_s, share = min(at, until_s), min(share, (best - value) / (best - worst))
+    return lacking / until_s
 
 
 class Noted:
@@ -181,8 +165,8 @@ def compared(label: str, problems: Sequence[Problem], orders: int) -> Iterator[F
             value = min(ours.best, its.best)
             times.append(its.time_to(value) / ours.time_to(value))
             walls.append(its.wall_s / ours.wall_s)
-            ours_lacks.append(ours.lacks(*ends, its.wall_s))
-            its_lacks.append(its.lacks(*ends, its.wall_s))
+            ours_lacks.append(lacks(ours, *ends, its.wall_s))
+            its_lacks.append(lacks(its, *ends, its.wall_s))
         name = f"{label}, {workers} workers"
         ratio = geometric_mean(times)
         yield at_least(f"{name}: time to the common best, Optuna over ASHA", ratio, "ratio", 1.0)

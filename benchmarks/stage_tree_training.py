@@ -18,6 +18,7 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 import logging
+import math
 import multiprocessing
 import tempfile
 import time
@@ -58,13 +59,13 @@ class Search:
 
     Attributes:
         ended: When each trial came to its end, in seconds since the search began, and its value.
-        cpu_s: CPU seconds of all processes.
         wall_s: How many seconds it took.
+        cpu_s: CPU seconds of all processes; NaN where they are not measured, as in virtual time.
     """
 
     ended: list[tuple[float, float]]
-    cpu_s: float
     wall_s: float
+    cpu_s: float = math.nan
 
     @property
     def best(self) -> float:
@@ -136,7 +137,7 @@ def merged(rule: EarlyStopping | None) -> Search:
         )
         before_s, began_s = cpu_s(), time.monotonic()
         tuner.run(max_trials=len(RATES) ** 3, progress=False)
-        return Search(ended, cpu_s() - before_s, time.monotonic() - began_s)
+        return Search(ended, time.monotonic() - began_s, cpu_s() - before_s)
 
 
 def with_optuna(pruner: BasePruner) -> Search:
@@ -160,7 +161,7 @@ def with_optuna(pruner: BasePruner) -> Search:
             for t in study.get_trials()
             if t.state is optuna.trial.TrialState.COMPLETE
         ]
-        return Search(ended, cpu_s() - before_s, wall_s)
+        return Search(ended, wall_s, cpu_s() - before_s)
 
 
 def _optimize(journal: str, grid: optuna.samplers.BaseSampler, pruner: BasePruner) -> None:
@@ -226,7 +227,7 @@ def with_ray() -> Search | None:
         for result in found
         if result.metrics["epoch"] == EPOCHS
     ]
-    search = Search(ended, cpu_s() - before_s, time.time() - began)
+    search = Search(ended, time.time() - began, cpu_s() - before_s)
     ray.shutdown()
     folder.cleanup()
     return search
