@@ -264,7 +264,7 @@ class Pipeline:
         refresh_code(self.stages)
         trial = None
         if isinstance(params, BaseTrial):
-            trial, params = params, self._suggested_by(params)
+            trial, params = params, _suggested_by(params, self)
             violated = self.cube.constraints.violated(params)
             if violated is not None and isinstance(trial, Trial):
                 raise TrialPruned(f"the suggested configuration {params} violates {violated}")
@@ -274,28 +274,10 @@ class Pipeline:
         run = self.join(stage_runs, calls)
         run = replace(run, outputs=StageOutputs(calls, inputs, upstream, cache, run.stage_runs))
         if trial is not None:
-            self._note_run(trial, calls, run)
+            _note_run(trial, self, calls, run)
             if run.is_pruned and not isinstance(trial, FrozenTrial):
                 raise TrialPruned(error_line(run.error or ""))
         return run
-
-    def _suggested_by(self, trial: BaseTrial) -> Params:
-        """The configuration that a trial suggests, all of which is written at once."""
-        if not isinstance(trial, Trial):
-            return suggest(trial, self.space, self.cube.conditions)
-        with written_together(trial):
-            return suggest(trial, self.space, self.cube.conditions)
-
-    def _note_run(self, trial: BaseTrial, calls: Sequence[StageCall], run: PipelineRun) -> None:
-        """Write a run into a trial, and how far it is beyond its limits."""
-        if not isinstance(trial, Trial):
-            record_run(trial, calls, run)
-            return
-        notes = TrialNotes(trial)
-        record_run(notes, calls, run)
-        notes.write()
-        with written_together(trial):
-            note_violations(trial, self.outcome_constraints)
 
     def explain(
         self, params: Params | BaseTrial, *inputs: Any, cache: StageCache | None = None
@@ -362,6 +344,28 @@ class Pipeline:
         return PipelineRun(
             self.stage_names, tuple(runs), value, metrics, values=values, left_out=left_out
         )
+
+
+def _suggested_by(trial: BaseTrial, pipeline: Pipeline) -> Params:
+    """The configuration that a trial suggests, all of which is written at once."""
+    if not isinstance(trial, Trial):
+        return suggest(trial, pipeline.space, pipeline.cube.conditions)
+    with written_together(trial):
+        return suggest(trial, pipeline.space, pipeline.cube.conditions)
+
+
+def _note_run(
+    trial: BaseTrial, pipeline: Pipeline, calls: Sequence[StageCall], run: PipelineRun
+) -> None:
+    """Write a run into a trial, and how far it is beyond its limits."""
+    if not isinstance(trial, Trial):
+        record_run(trial, calls, run)
+        return
+    notes = TrialNotes(trial)
+    record_run(notes, calls, run)
+    notes.write()
+    with written_together(trial):
+        note_violations(trial, pipeline.outcome_constraints)
 
 
 def _check_cache(cache: StageCache | None) -> None:
